@@ -1,0 +1,45 @@
+//! What runs batches.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use crate::units::ModelId;
+
+/// A device that computes batches, driven by a thread of its own.
+pub trait Executor: Send + 'static {
+    /// One sequence.
+    type Input: Send + 'static;
+    /// Its result.
+    type Output: Send + 'static;
+
+    /// Computes one batch: one output for each input, in order.
+    ///
+    /// # Errors
+    /// The whole batch failed. A panic is taken as a fatal error.
+    fn execute(
+        &mut self,
+        model: ModelId,
+        inputs: Vec<Self::Input>,
+    ) -> Result<Vec<Self::Output>, ExecuteError>;
+}
+
+/// Why a batch failed. Cheap to clone, since every member is told.
+#[derive(Debug, Clone)]
+pub struct ExecuteError {
+    /// What went wrong.
+    pub source: Arc<dyn Error + Send + Sync>,
+    /// Whether the device is lost: nothing more is run on it.
+    pub is_fatal: bool,
+}
+
+impl std::fmt::Display for ExecuteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "batch failed{}: {}", if self.is_fatal { " for good" } else { "" }, self.source)
+    }
+}
+
+impl Error for ExecuteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}

@@ -1,0 +1,111 @@
+//! What a caller holds while its request is with the engine.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use futures_channel::oneshot;
+
+use super::executor::ExecuteError;
+use super::scheduling::Command;
+use crate::scheduler::Rejection;
+
+/// A computed request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion<O> {
+    /// What the executor gave for it.
+    pub output: O,
+    /// From the engine's acceptance to its batch's start on the device.
+    pub queue: Duration,
+    /// Time the device took for its batch.
+    pub compute: Duration,
+    /// Requests in its batch.
+    pub batch_sequences: usize,
+}
+
+/// Why a request has no output.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// The scheduler refused it.
+    #[error(transparent)]
+    Rejected(Rejection),
+    /// It waited until its deadline.
+    #[error("the deadline passed before the request was computed")]
+    DeadlineExceeded,
+    /// Its batch failed.
+    #[error(transparent)]
+    Execution(ExecuteError),
+    /// The engine ended first.
+    #[error("the engine was shut down")]
+    ShutDown,
+}
+
+/// What a request resolves to.
+pub(super) type Answer<O> = Result<Completion<O>, Failure>;
+
+/// A future of a request's output, for any async runtime. Dropping it before it resolves cancels the request.
+#[must_use = "dropping a ticket cancels its request"]
+pub struct Ticket<O> {
+    answer: oneshot::Receiver<Answer<O>>,
+    canceller: Option<Box<dyn Cancel>>,
+}
+
+/// Tells the scheduler that a caller has left.
+pub(super) struct Canceller<I, O> {
+    id: u64,
+    commands: Sender<Command<I, O>>,
+}
+
+/// Hides the input's type, which is none of a ticket's business.
+trait Cancel: Send + Sync {
+    fn cancel(&self);
+}
+
+impl<O> Ticket<O> {
+    pub(super) fn new<I: Send + 'static>(
+        answer: oneshot::Receiver<Answer<O>>,
+        canceller: Canceller<I, O>,
+    ) -> Self
+    where
+        O: Send + 'static,
+    {
+        Self { answer, canceller: Some(Box::new(canceller)) }
+    }
+}
+
+impl<O> Future for Ticket<O> {
+    type Output = Answer<O>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.answer).poll(context);
+        answer.map(|answer| {
+            self.canceller = None;
+            answer.unwrap_or(Err(Failure::ShutDown))
+        })
+    }
+}
+
+impl<O> Drop for Ticket<O> {
+    fn drop(&mut self) {
+        if let Some(canceller) = self.canceller.take() {
+            self.answer.close();
+            canceller.cancel();
+        }
+    }
+}
+
+impl<I, O> Canceller<I, O> {
+    pub(super) fn new(id: u64, commands: &Sender<Command<I, O>>) -> Self {
+        Self { id, commands: commands.clone() }
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> Cancel for Canceller<I, O> {
+    fn cancel(&self) {
+        // If there is no room for it, the closed answer channel still keeps the request from being computed: only its
+        // place in the queue is freed later.
+        let _ = self.commands.try_send(Command::Cancel(self.id));
+    }
+}

@@ -1,0 +1,99 @@
+//! What happens in the engine, told to one observer; the engine itself counts nothing.
+
+use std::time::Duration;
+
+use crate::scheduler::RejectReason;
+use crate::units::{DeviceId, ModelId, Priority, TenantId, Tokens};
+
+/// Something that happened. For every accepted request there is one `Enqueued`, and one of `Cancelled`, `Expired` and
+/// `Dequeued`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A request was accepted.
+    Enqueued {
+        /// The model.
+        model: ModelId,
+        /// Whose it is.
+        tenant: TenantId,
+        /// Its class.
+        priority: Priority,
+        /// Its tokens.
+        tokens: Tokens,
+    },
+    /// A request was refused.
+    Rejected {
+        /// The model asked for; may be one that does not exist.
+        model: ModelId,
+        /// Why.
+        reason: RejectReason,
+    },
+    /// A queued request's caller left.
+    Cancelled {
+        /// The model.
+        model: ModelId,
+    },
+    /// A queued request's deadline passed.
+    Expired {
+        /// The model.
+        model: ModelId,
+    },
+    /// A request left its queue for a batch.
+    Dequeued {
+        /// The model.
+        model: ModelId,
+        /// How long it waited.
+        queue_delay: Duration,
+    },
+    /// A batch went to a device.
+    Dispatched {
+        /// The model.
+        model: ModelId,
+        /// The device.
+        device: DeviceId,
+        /// Requests in the batch.
+        sequences: usize,
+        /// Their tokens.
+        tokens: Tokens,
+    },
+    /// A batch was computed.
+    Completed {
+        /// The model.
+        model: ModelId,
+        /// The device.
+        device: DeviceId,
+        /// Time the device took.
+        compute: Duration,
+    },
+    /// A batch failed.
+    Failed {
+        /// The model.
+        model: ModelId,
+        /// The device.
+        device: DeviceId,
+        /// Whether the device is lost.
+        is_fatal: bool,
+    },
+    /// A model's queue changed.
+    Queue {
+        /// The model.
+        model: ModelId,
+        /// Requests waiting.
+        requests: usize,
+        /// Their tokens.
+        tokens: Tokens,
+    },
+}
+
+/// Is told of every event, by the thread on which it happens. Must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn on_event(&self, event: &Event);
+}
+
+/// Looks away.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    fn on_event(&self, _: &Event) {}
+}

@@ -1,0 +1,351 @@
+//! The engine with real threads and an executor under the test's control. Nothing here measures time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use batching::{
+    Clock, Completion, Config, DeviceId, Engine, EngineConfig, Event, ExecuteError, Executor, Failure,
+    ModelConfig, ModelId, MonotonicClock, NoObserver, Observer, Priority, RejectReason, StartError,
+    Submission, TenantId, Ticket, Timestamp, Tokens,
+};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+
+const MODEL: ModelId = ModelId(0);
+
+/// What the gated executor is told to do with a batch.
+enum Order {
+    Compute,
+    Fail { is_fatal: bool },
+    Panic,
+    LoseAnOutput,
+}
+
+/// Announces each batch and computes it (n -> n + 1) only when told to.
+struct Gated {
+    batches: Sender<Vec<u64>>,
+    orders: Receiver<Order>,
+}
+
+impl Executor for Gated {
+    type Input = u64;
+    type Output = u64;
+
+    fn execute(&mut self, _: ModelId, inputs: Vec<u64>) -> Result<Vec<u64>, ExecuteError> {
+        self.batches.send(inputs.clone()).unwrap();
+        let mut outputs: Vec<u64> = inputs.iter().map(|n| n + 1).collect();
+        match self.orders.recv().unwrap() {
+            Order::Compute => Ok(outputs),
+            Order::Fail { is_fatal } => {
+                Err(ExecuteError { source: Arc::from(Box::from("as ordered")), is_fatal })
+            }
+            Order::Panic => panic!("as ordered"),
+            Order::LoseAnOutput => {
+                outputs.pop();
+                Ok(outputs)
+            }
+        }
+    }
+}
+
+/// Computes at once.
+struct Eager;
+
+impl Executor for Eager {
+    type Input = u64;
+    type Output = u64;
+
+    fn execute(&mut self, _: ModelId, inputs: Vec<u64>) -> Result<Vec<u64>, ExecuteError> {
+        Ok(inputs.into_iter().map(|n| n + 1).collect())
+    }
+}
+
+/// A clock that a test moves.
+#[derive(Default)]
+struct ManualClock(Mutex<Timestamp>);
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+fn config(devices: u16, queue_requests_max: usize) -> EngineConfig {
+    let model = ModelConfig {
+        batch_tokens_max: Tokens(8),
+        batch_sequences_max: 8,
+        queue_requests_max,
+        queue_tokens_max: Tokens(100_000),
+        queue_delay_max: Duration::ZERO,
+        latency_target: Duration::from_millis(10),
+    };
+    let scheduler = Config { models: vec![model], devices, batches_in_flight_max: 1 };
+    EngineConfig { scheduler, commands_max: 10_000 }
+}
+
+fn submission(input: u64) -> Submission<u64> {
+    Submission {
+        model: MODEL,
+        tenant: TenantId(0),
+        priority: Priority::Normal,
+        tokens: Tokens(1),
+        deadline: Timestamp::MAX,
+        input,
+    }
+}
+
+struct GatedEngine {
+    engine: Engine<u64, u64>,
+    batches: Receiver<Vec<u64>>,
+    orders: Sender<Order>,
+}
+
+fn gated_with(clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> GatedEngine {
+    let (batches, announced) = channel();
+    let (orders, orders_in) = channel();
+    let executor = Box::new(Gated { batches, orders: orders_in });
+    let engine = Engine::start(config(1, 50), vec![executor], clock, observer).unwrap();
+    GatedEngine { engine, batches: announced, orders }
+}
+
+fn gated() -> GatedEngine {
+    gated_with(Arc::new(MonotonicClock::new()), Arc::new(NoObserver))
+}
+
+fn wait(ticket: Ticket<u64>) -> Result<Completion<u64>, Failure> {
+    block_on(ticket)
+}
+
+/// Drives one future on this thread.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+/// Waits until the engine's published snapshot shows this many requests waiting.
+fn until_queued(engine: &Engine<u64, u64>, requests: usize) {
+    while engine.snapshot().models[0].queued_requests != requests {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn many_submitters_are_each_answered_once() {
+    let executors: Vec<Box<dyn Executor<Input = u64, Output = u64>>> = vec![Box::new(Eager), Box::new(Eager)];
+    let clock = Arc::new(MonotonicClock::new());
+    let engine = Engine::start(config(2, 10_000), executors, clock, Arc::new(NoObserver)).unwrap();
+    let threads: Vec<_> = (0..8u64)
+        .map(|thread| {
+            let engine = engine.clone();
+            std::thread::spawn(move || {
+                let inputs: Vec<u64> = (0..500).map(|n| thread * 1000 + n).collect();
+                let tickets: Vec<_> = inputs.iter().map(|n| engine.submit(submission(*n)).unwrap()).collect();
+                let answers = block_on(join_all(tickets));
+                for (input, answer) in inputs.iter().zip(answers) {
+                    assert_eq!(answer.unwrap().output, input + 1);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    engine.shutdown();
+    assert!(engine.is_healthy());
+}
+
+#[test]
+fn requests_that_wait_together_go_together() {
+    let GatedEngine { engine, batches, orders } = gated();
+    let first = engine.submit(submission(1)).unwrap();
+    assert_eq!(batches.recv().unwrap(), [1]);
+    let others: Vec<_> = (2..12).map(|n| engine.submit(submission(n)).unwrap()).collect();
+    until_queued(&engine, 10);
+    for _ in 0..3 {
+        orders.send(Order::Compute).unwrap();
+    }
+    assert_eq!(batches.recv().unwrap(), (2..10).collect::<Vec<_>>(), "up to the token budget of 8");
+    assert_eq!(batches.recv().unwrap(), [10, 11]);
+    assert_eq!(wait(first).unwrap().output, 2);
+    let answers: Vec<_> = others.into_iter().map(|ticket| wait(ticket).unwrap()).collect();
+    assert!(answers.iter().take(8).all(|answer| answer.batch_sequences == 8));
+    engine.shutdown();
+}
+
+#[test]
+fn a_dropped_ticket_frees_its_place() {
+    let GatedEngine { engine, batches, orders } = gated();
+    let running = engine.submit(submission(1)).unwrap();
+    batches.recv().unwrap();
+    let kept = engine.submit(submission(2)).unwrap();
+    let left = engine.submit(submission(3)).unwrap();
+    until_queued(&engine, 2);
+    drop(left);
+    until_queued(&engine, 1);
+    orders.send(Order::Compute).unwrap();
+    orders.send(Order::Compute).unwrap();
+    assert_eq!(batches.recv().unwrap(), [2]);
+    assert_eq!((wait(running).unwrap().output, wait(kept).unwrap().output), (2, 3));
+    engine.shutdown();
+}
+
+#[test]
+fn deadlines_end_what_waits() {
+    let clock = Arc::new(ManualClock::default());
+    let GatedEngine { engine, batches, orders } = gated_with(clock.clone(), Arc::new(NoObserver));
+    let running = engine.submit(submission(1)).unwrap();
+    batches.recv().unwrap();
+    let deadline = Timestamp::ZERO + Duration::from_millis(5);
+    let late = engine.submit(Submission { deadline, ..submission(2) }).unwrap();
+    until_queued(&engine, 1);
+    *clock.0.lock().unwrap() = deadline;
+    orders.send(Order::Compute).unwrap();
+    assert!(matches!(wait(late), Err(Failure::DeadlineExceeded)));
+    assert_eq!(wait(running).unwrap().output, 2);
+    let refused = wait(engine.submit(Submission { deadline, ..submission(3) }).unwrap());
+    assert!(matches!(refused, Err(Failure::Rejected(r)) if r.reason == RejectReason::DeadlinePassed));
+    engine.shutdown();
+}
+
+#[test]
+fn a_failed_batch_fails_its_members_only() {
+    let GatedEngine { engine, batches, orders } = gated();
+    let failed = engine.submit(submission(1)).unwrap();
+    batches.recv().unwrap();
+    let next = engine.submit(submission(2)).unwrap();
+    orders.send(Order::Fail { is_fatal: false }).unwrap();
+    orders.send(Order::Compute).unwrap();
+    assert!(matches!(wait(failed), Err(Failure::Execution(error)) if !error.is_fatal));
+    assert_eq!(wait(next).unwrap().output, 3);
+    assert!(engine.is_healthy());
+    engine.shutdown();
+}
+
+#[test]
+fn a_lost_device_makes_the_engine_unhealthy_and_answers_everyone() {
+    for order in [Order::Fail { is_fatal: true }, Order::Panic, Order::LoseAnOutput] {
+        let GatedEngine { engine, batches, orders } = gated();
+        let failed = engine.submit(submission(1)).unwrap();
+        batches.recv().unwrap();
+        let waiting: Vec<_> = (0..20).map(|n| engine.submit(submission(n)).unwrap()).collect();
+        orders.send(order).unwrap();
+        for ticket in std::iter::once(failed).chain(waiting) {
+            assert!(matches!(wait(ticket), Err(Failure::Execution(error)) if error.is_fatal));
+        }
+        assert!(!engine.is_healthy());
+        engine.shutdown();
+    }
+}
+
+#[test]
+fn a_full_queue_refuses_with_a_hint() {
+    let GatedEngine { engine, batches, orders } = gated();
+    let running = engine.submit(submission(0)).unwrap();
+    batches.recv().unwrap();
+    let queued: Vec<_> = (0..50).map(|n| engine.submit(submission(n)).unwrap()).collect();
+    until_queued(&engine, 50);
+    let refused = wait(engine.submit(submission(99)).unwrap());
+    let Err(Failure::Rejected(rejection)) = refused else { panic!("{refused:?}") };
+    assert_eq!(rejection.reason, RejectReason::QueueFull);
+    assert!(rejection.retry_after > Duration::ZERO);
+    // Shut down while full: everything accepted is still answered.
+    let stopping = {
+        let engine = engine.clone();
+        std::thread::spawn(move || engine.shutdown())
+    };
+    for _ in 0..8 {
+        orders.send(Order::Compute).unwrap();
+    }
+    assert_eq!(wait(running).unwrap().output, 1);
+    for ticket in queued {
+        wait(ticket).unwrap();
+    }
+    stopping.join().unwrap();
+    let refused = engine.submit(submission(1)).map(|_| ()).unwrap_err();
+    assert_eq!(refused.reason, RejectReason::Draining);
+}
+
+#[test]
+fn slow_consumers_hold_nobody_up() {
+    let executors: Vec<Box<dyn Executor<Input = u64, Output = u64>>> = vec![Box::new(Eager)];
+    let clock = Arc::new(MonotonicClock::new());
+    let engine = Engine::start(config(1, 1000), executors, clock, Arc::new(NoObserver)).unwrap();
+    let unread: Vec<_> = (0..500).map(|n| engine.submit(submission(n)).unwrap()).collect();
+    assert_eq!(wait(engine.submit(submission(7)).unwrap()).unwrap().output, 8);
+    engine.shutdown();
+    for (n, ticket) in unread.into_iter().enumerate() {
+        let answer = ticket.now_or_never().expect("answered before the shutdown ended").unwrap();
+        assert_eq!(answer.output, n as u64 + 1);
+    }
+}
+
+#[test]
+fn events_balance() {
+    #[derive(Default)]
+    struct Tally {
+        enqueued: AtomicUsize,
+        ended: AtomicUsize,
+        rejected: AtomicUsize,
+    }
+    impl Observer for Tally {
+        fn on_event(&self, event: &Event) {
+            let counter = match event {
+                Event::Enqueued { .. } => &self.enqueued,
+                Event::Cancelled { .. } | Event::Expired { .. } | Event::Dequeued { .. } => &self.ended,
+                Event::Rejected { .. } => &self.rejected,
+                Event::Completed { device, .. } | Event::Failed { device, .. } => {
+                    assert_eq!(*device, DeviceId(0));
+                    return;
+                }
+                Event::Dispatched { .. } | Event::Queue { .. } => return,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let tally = Arc::new(Tally::default());
+    let executors: Vec<Box<dyn Executor<Input = u64, Output = u64>>> = vec![Box::new(Eager)];
+    let engine =
+        Engine::start(config(1, 20), executors, Arc::new(MonotonicClock::new()), tally.clone()).unwrap();
+    let tickets: Vec<_> = (0..300).filter_map(|n| engine.submit(submission(n)).ok()).collect();
+    let (kept, left): (Vec<_>, Vec<_>) = tickets.into_iter().enumerate().partition(|(n, _)| n % 3 > 0);
+    drop(left);
+    for (_, ticket) in kept {
+        let _ = wait(ticket);
+    }
+    engine.shutdown();
+    let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+    assert_eq!(count(&tally.enqueued), count(&tally.ended));
+    assert_eq!(count(&tally.enqueued) + count(&tally.rejected), 300);
+}
+
+#[test]
+fn bad_configurations() {
+    let start = |config: EngineConfig, executors: usize| {
+        let executors =
+            (0..executors).map(|_| Box::new(Eager) as Box<dyn Executor<Input = u64, Output = u64>>);
+        let engine =
+            Engine::start(config, executors.collect(), Arc::new(MonotonicClock::new()), Arc::new(NoObserver));
+        engine.map(|engine| engine.shutdown())
+    };
+    assert!(matches!(start(config(2, 10), 1), Err(StartError::Executors { devices: 2, executors: 1 })));
+    assert!(matches!(start(config(0, 10), 0), Err(StartError::Config(_))));
+    assert!(matches!(start(config(1, 0), 1), Err(StartError::Config(_))));
+    assert!(start(config(1, 10), 1).is_ok());
+}

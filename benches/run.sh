@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Criterion benches, then the served bench. Results go to target/criterion and benches/results.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v wrk >/dev/null 2>&1; then
+  echo "==> installing wrk"
+  sudo=""
+  [[ $(id -u) -eq 0 ]] || sudo=sudo
+  $sudo apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends wrk
+fi
+echo "==> criterion benches"
+cargo bench --locked -p benches
+echo "==> served bench"
+python3 benches/served/run.py "$@"

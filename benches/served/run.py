@@ -1,0 +1,136 @@
+"""Served latency and throughput of all five models, measured with wrk against the real server; writes a table.
+
+    python3 benches/served/run.py [--seconds 10] [--rounds 3] [--out benches/results/served.md]
+
+One text a request, lengths mixed; routes and concurrencies are interleaved over the rounds, medians are reported.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUTES = {"classify": 50, "sentiment": 30, "entities": 80, "summarize": 500, "embeddings": 20}
+CONCURRENCY = [1, 16, 64]
+SUBJECTS = ["The warehouse in Rotterdam", "Our support team", "The new firmware", "Dr. Okafor", "A customer from Lyon",
+            "The quarterly audit", "Her landlord", "The harbour authority", "This invoice", "The night shift"]
+VERBS = ["has confirmed", "could not explain", "praised", "was late with", "is still waiting for", "forgot about",
+         "wrote a long report on", "cancelled", "has doubled the budget for", "asked us to check"]
+OBJECTS = ["the delivery of forty pallets", "the broken heat pump", "last week's outage in the Berlin office",
+           "a refund of 120 euros", "the contract with Siemens", "every item on the list", "the friendly service",
+           "the error message on the second screen", "the meeting on Tuesday", "our plans for the summer"]
+
+
+def texts(count, seed):
+    """Texts of 8 to 200 words, from a seeded generator: the same for every run."""
+    rng = random.Random(seed)
+    made = []
+    for _ in range(count):
+        words, target = [], rng.randint(8, 200)
+        while len(words) < target:
+            sentence = f"{rng.choice(SUBJECTS)} {rng.choice(VERBS)} {rng.choice(OBJECTS)}."
+            words += sentence.split()
+        made.append(" ".join(words))
+    return made
+
+
+def wait_until_ready(ops):
+    for _ in range(600):
+        try:
+            if urllib.request.urlopen(f"http://{ops}/readyz", timeout=1).status == 200:
+                return
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        time.sleep(0.05)
+    sys.exit("the server did not become ready")
+
+
+def measure(api, route, concurrency, seconds, corpus):
+    threads = "2" if concurrency > 1 else "1"
+    command = ["wrk", f"-t{threads}", f"-c{concurrency}", f"-d{seconds}s", "--timeout", "30s",
+               "-s", str(ROOT / "benches/served/post.lua"), f"http://{api}/v1/ml/{route}", "--", corpus]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def peak_memory(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def cpu_name():
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor()
+
+
+def table(results, options, memory):
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    lines = [
+        "# Served latency and throughput",
+        "",
+        f"Made by `make bench` ({options.rounds} rounds of {options.seconds} s for each cell, interleaved; medians) on "
+        f"{time.strftime('%Y-%m-%d')}, commit {commit.strip() or 'unknown'}.",
+        f"{os.cpu_count()} cores of {cpu_name()}; load generator (wrk) and server share them. One text a request, "
+        f"8 to 200 words, one model at a time. Peak resident memory of the server: {memory:.0f} MB.",
+        "",
+        "| route | callers | requests/s | p50 ms | p90 ms | p99 ms | p99 target ms | not 200 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (route, concurrency), rounds in results.items():
+        median = lambda key: statistics.median(r[key] for r in rounds)
+        rate = statistics.median(r["requests"] / r["seconds"] for r in rounds)
+        bad = sum(r["refused"] + r["broken"] for r in rounds)
+        lines.append(f"| {route} | {concurrency} | {rate:.0f} | {median('p50'):.1f} | {median('p90'):.1f} "
+                     f"| {median('p99'):.1f} | {ROUTES[route]} | {bad} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data-dir", default=str(ROOT / "data"))
+    parser.add_argument("--out", default=str(ROOT / "benches/results/served.md"))
+    options = parser.parse_args()
+    api, ops = "127.0.0.1:18080", "127.0.0.1:19090"
+    server = subprocess.Popen(
+        [ROOT / "target/release/ml-inference", "serve", "--offline", "--listen", api, "--ops-listen", ops,
+         "--data-dir", options.data_dir, "--cards-dir", ROOT / "model-cards", "--log", "warn"])
+    try:
+        wait_until_ready(ops)
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as corpus:
+            corpus.write("\n".join(texts(500, seed=11)) + "\n")
+            corpus.flush()
+            cells = [(route, c) for route in ROUTES for c in CONCURRENCY]
+            results = {cell: [] for cell in cells}
+            for round_number in range(options.rounds):
+                for route, concurrency in cells:
+                    result = measure(api, route, concurrency, options.seconds, corpus.name)
+                    results[route, concurrency].append(result)
+                    rate = result["requests"] / result["seconds"]
+                    print(f"round {round_number + 1}: {route} at {concurrency}: {rate:.0f}/s, p99 {result['p99']:.1f} ms",
+                          flush=True)
+        report = table(results, options, peak_memory(server.pid))
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=60)
+    Path(options.out).write_text(report)
+    print(f"wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()

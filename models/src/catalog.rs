@@ -1,0 +1,317 @@
+//! The models of one process: cards, weights and tokenizers, numbered in the order of their names.
+//!
+//! One bad model does not take the others down: it stays in the catalog as unavailable, with the reason.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use batching::ModelId;
+
+use crate::card::{Card, CardError, Origin, Sha256Digest, Source, TOKENIZER_FILE, Task};
+use crate::error::{LoadError, ModelError};
+use crate::executor::{DeviceExecutor, DeviceModel};
+use crate::files;
+use crate::progress::Progress;
+use crate::runtimes::{Loader, RuntimeError, Weights};
+use crate::source::{self, SourceError, Store};
+use crate::tasks::{self, InputError, Parameters, Prepared};
+use crate::tokenizer::TextTokenizer;
+
+/// Name of a card's file in its folder.
+const CARD_FILE: &str = "README.md";
+
+/// Where a catalog comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogConfig {
+    /// Holds one folder per model, with a card in it.
+    pub cards_dir: PathBuf,
+    /// Where fetched files are kept.
+    pub data_dir: PathBuf,
+    /// Fetch nothing: use only what the data folder holds.
+    pub offline: bool,
+}
+
+/// The models of one process.
+pub struct Catalog {
+    models: Vec<ModelEntry>,
+    rejected: Vec<RejectedCard>,
+}
+
+/// A model whose card could be read.
+pub struct ModelEntry {
+    /// Its number in this process.
+    pub id: ModelId,
+    /// Its card.
+    pub card: Arc<Card>,
+    /// Whether it can be used.
+    pub state: ModelState,
+    loaded: Option<Loaded>,
+}
+
+/// Whether a model can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelState {
+    /// It can.
+    Loaded {
+        /// Stands for the content of all its files: encoder, tokenizer, configuration, adapter and head.
+        digest: Sha256Digest,
+    },
+    /// It cannot.
+    Unavailable {
+        /// Why not, for people.
+        reason: String,
+    },
+}
+
+/// A folder whose card could not be read, so that not even its task is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedCard {
+    /// Name of the card's folder.
+    pub name: String,
+    /// What is wrong with the card, naming the file and the field.
+    pub reason: String,
+}
+
+struct Loaded {
+    digest: Sha256Digest,
+    tokenizer: TextTokenizer,
+    weights: Box<dyn Weights>,
+}
+
+impl Catalog {
+    /// Reads all cards, fetches what is missing, and loads every model that can be loaded.
+    ///
+    /// # Errors
+    /// When the folder of cards cannot be read or holds none. What is wrong with one model is in its entry.
+    pub fn load(config: &CatalogConfig, progress: &dyn Progress) -> Result<Self, LoadError> {
+        let (cards, rejected) = read_cards(&config.cards_dir)?;
+        let mut loading = Loading::new(config, progress);
+        let results: Vec<_> = cards
+            .iter()
+            .map(|card| {
+                check_zero_shot(card, &cards)?;
+                loading.load(card)
+            })
+            .collect();
+        let models = cards.into_iter().zip(results).enumerate();
+        let models =
+            models.map(|(index, (card, result))| ModelEntry::new(ModelId(index as u16), card, result));
+        Ok(Self { models: models.collect(), rejected })
+    }
+
+    /// Fetches what is missing of all models, and loads nothing, so that a later start needs no network.
+    ///
+    /// # Errors
+    /// When the cards cannot be read, or the files of one of them cannot be had. A card that is not usable is only
+    /// mentioned.
+    pub fn fetch(config: &CatalogConfig, progress: &dyn Progress) -> Result<(), LoadError> {
+        let (cards, rejected) = read_cards(&config.cards_dir)?;
+        rejected.iter().for_each(|card| progress.message(&card.reason));
+        let mut loading = Loading::new(config, progress);
+        for card in cards {
+            loading.folder(&card).map_err(|source| LoadError::Fetch { model: card.name.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// All models whose card could be read; a [`ModelId`] is an index into them.
+    pub fn models(&self) -> &[ModelEntry] {
+        &self.models
+    }
+
+    /// Folders whose card could not be read.
+    pub fn rejected(&self) -> &[RejectedCard] {
+        &self.rejected
+    }
+
+    /// The model of this name.
+    pub fn find(&self, name: &str) -> Option<&ModelEntry> {
+        self.models.iter().find(|entry| entry.card.name == name)
+    }
+
+    /// The model for a task when the caller names none: the first that is loaded, else the first.
+    pub fn for_task(&self, task: Task) -> Option<&ModelEntry> {
+        let mut candidates = self.models.iter().filter(|entry| entry.card.task == task).peekable();
+        let first = candidates.peek().copied();
+        candidates.find(|entry| entry.is_loaded()).or(first)
+    }
+
+    /// Checks inputs and cuts them into jobs for the scheduler. Tokenises, so it belongs on a [`crate::WorkPool`].
+    ///
+    /// # Errors
+    /// Names the input and the limit. A model that is not loaded is an error of the parameter `model`.
+    pub fn prepare(
+        &self,
+        model: ModelId,
+        inputs: &[String],
+        parameters: &Parameters,
+    ) -> Result<Prepared, InputError> {
+        let entry = self.models.get(usize::from(model.0));
+        let Some((entry, loaded)) = entry.and_then(|entry| Some((entry, entry.loaded.as_ref()?))) else {
+            return Err(InputError::Parameter { name: "model", message: "is not loaded".into() });
+        };
+        let zero_shot = entry.card.zero_shot.as_ref().and_then(|zero_shot| self.find(&zero_shot.model));
+        let zero_shot = zero_shot.and_then(|entry| {
+            let loaded = entry.loaded.as_ref()?;
+            Some((entry.id, entry.card.as_ref(), loaded.weights.columns()))
+        });
+        let context = tasks::Context {
+            card: &entry.card,
+            model,
+            tokenizer: &loaded.tokenizer,
+            columns: loaded.weights.columns(),
+            zero_shot,
+        };
+        tasks::prepare(context, inputs, parameters)
+    }
+
+    /// The tokenizer of a loaded model.
+    pub fn tokenizer(&self, model: ModelId) -> Option<&TextTokenizer> {
+        self.models.get(usize::from(model.0))?.loaded.as_ref().map(|loaded| &loaded.tokenizer)
+    }
+
+    /// An executor with a runtime for each loaded model, for one device replica. Weights are shared between replicas.
+    ///
+    /// # Errors
+    /// When the device refuses a model.
+    pub fn executor(&self) -> Result<DeviceExecutor, RuntimeError> {
+        let on_device = |entry: &ModelEntry| {
+            let Some(loaded) = &entry.loaded else { return Ok(None) };
+            let runtime = loaded.weights.runtime()?;
+            Ok(Some(DeviceModel { runtime, is_per_token: entry.card.head.is_per_token() }))
+        };
+        Ok(DeviceExecutor::new(self.models.iter().map(on_device).collect::<Result<_, RuntimeError>>()?))
+    }
+}
+
+impl ModelEntry {
+    fn new(id: ModelId, card: Arc<Card>, result: Result<Loaded, ModelError>) -> Self {
+        let (state, loaded) = match result {
+            Ok(loaded) => (ModelState::Loaded { digest: loaded.digest }, Some(loaded)),
+            Err(error) => (ModelState::Unavailable { reason: error.to_string() }, None),
+        };
+        Self { id, card, state, loaded }
+    }
+
+    /// Whether the model can be used.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.is_some()
+    }
+}
+
+/// What models share while they are loaded.
+struct Loading<'a> {
+    store: Store,
+    progress: &'a dyn Progress,
+    loader: Loader,
+    /// Where sources have been fetched and verified, or why not: none is tried twice.
+    folders: HashMap<(Source, PathBuf), Result<PathBuf, Arc<SourceError>>>,
+    tokenizers: HashMap<Sha256Digest, TextTokenizer>,
+}
+
+impl<'a> Loading<'a> {
+    fn new(config: &CatalogConfig, progress: &'a dyn Progress) -> Self {
+        Self {
+            store: Store { data_dir: config.data_dir.clone(), offline: config.offline },
+            progress,
+            loader: Loader::default(),
+            folders: HashMap::new(),
+            tokenizers: HashMap::new(),
+        }
+    }
+
+    fn load(&mut self, card: &Card) -> Result<Loaded, ModelError> {
+        self.progress.message(&format!("loading {} {}", card.name, card.version));
+        let folder = self.folder(card)?;
+        let weights = self.loader.load(card, &folder)?;
+        let tokenizer = self.tokenizer(card, &folder)?;
+        let (asked, available) = (tokenizer.vocabulary_size(), weights.vocabulary_size());
+        if asked > available {
+            return Err(ModelError::Capacity { what: "vocabulary of the tokenizer", asked, available });
+        }
+        Ok(Loaded { digest: digest(card)?, tokenizer, weights })
+    }
+
+    fn folder(&mut self, card: &Card) -> Result<PathBuf, Arc<SourceError>> {
+        // A repository is the same for every card; a folder is beside its card.
+        let place = match &card.source.origin {
+            Origin::Folder(_) => card.folder.clone(),
+            Origin::Repository { .. } => PathBuf::new(),
+        };
+        let folder = self.folders.entry((card.source.clone(), place)).or_insert_with(|| {
+            source::ensure(&card.source, &card.folder, &self.store, self.progress).map_err(Arc::new)
+        });
+        folder.clone()
+    }
+
+    fn tokenizer(&mut self, card: &Card, folder: &Path) -> Result<TextTokenizer, ModelError> {
+        let digest = card.source.files.get(TOKENIZER_FILE).copied();
+        if let Some(tokenizer) = digest.and_then(|digest| self.tokenizers.get(&digest)) {
+            return Ok(tokenizer.clone());
+        }
+        let tokenizer = TextTokenizer::from_file(&folder.join(TOKENIZER_FILE))?;
+        self.tokenizers.extend(digest.map(|digest| (digest, tokenizer.clone())));
+        Ok(tokenizer)
+    }
+}
+
+/// Cards in the order of their names, and folders whose card cannot be read. A folder without a card is no model.
+fn read_cards(folder: &Path) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), LoadError> {
+    let name = || folder.display().to_string();
+    let failed = |source| LoadError::Cards { folder: name(), source };
+    let mut cards = Vec::new();
+    let mut rejected = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let file = path.join(CARD_FILE);
+        if file.is_file() {
+            match Card::from_file(&file) {
+                Ok(card) => cards.push(Arc::new(card)),
+                Err(error) => rejected.push(RejectedCard::new(&path, &error)),
+            }
+        }
+    }
+    if cards.is_empty() && rejected.is_empty() {
+        return Err(LoadError::NoCards { folder: name() });
+    }
+    let limit = usize::from(u16::MAX);
+    if cards.len() > limit {
+        return Err(LoadError::TooManyModels { models: cards.len(), limit });
+    }
+    cards.sort_by(|left, right| left.name.cmp(&right.name));
+    rejected.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok((cards, rejected))
+}
+
+impl RejectedCard {
+    fn new(folder: &Path, error: &CardError) -> Self {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { name, reason: error.to_string() }
+    }
+}
+
+/// Zero-shot labels are tokenised once for both models, so they must have the same tokenizer.
+fn check_zero_shot(card: &Card, cards: &[Arc<Card>]) -> Result<(), ModelError> {
+    let Some(zero_shot) = &card.zero_shot else { return Ok(()) };
+    let fault = |message| Err(ModelError::ZeroShot { model: zero_shot.model.clone(), message });
+    match cards.iter().find(|other| other.name == zero_shot.model) {
+        None => fault("there is no such card"),
+        Some(other) if other.task != Task::Embed => fault("its task is not embeddings"),
+        Some(other) if other.source.files.get(TOKENIZER_FILE) != card.source.files.get(TOKENIZER_FILE) => {
+            fault("it has another tokenizer")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Everything that decides the model's answers, in a fixed order.
+fn digest(card: &Card) -> Result<Sha256Digest, ModelError> {
+    let mut digests: Vec<Sha256Digest> = card.source.files.values().copied().collect();
+    if let Some(adapter) = &card.adapter {
+        digests.push(adapter.sha256);
+        digests.push(files::digest_of(&files::read(&card.folder.join(&adapter.config))?));
+    }
+    digests.extend(card.head.weights().map(|weights| weights.sha256));
+    Ok(files::digest_of_all(&digests))
+}

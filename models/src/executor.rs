@@ -1,0 +1,170 @@
+//! What an engine thread of `batching` drives: one device with one runtime for each loaded model.
+
+use std::sync::Arc;
+
+use batching::{ExecuteError, Executor, ModelId};
+
+use crate::batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};
+use crate::runtimes::{Runtime, RuntimeError};
+
+/// Packs sequences into a ragged batch, runs it, and cuts the result into one output per sequence.
+pub struct DeviceExecutor {
+    /// By model id; nothing for a model that is unavailable.
+    models: Vec<Option<DeviceModel>>,
+}
+
+/// A model on this device.
+pub(crate) struct DeviceModel {
+    pub(crate) runtime: Box<dyn Runtime>,
+    /// One row per token rather than one per sequence.
+    pub(crate) is_per_token: bool,
+}
+
+/// Why a batch gave no outputs.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The runtime refused or failed.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// No such model on this device.
+    #[error("model {0} is not loaded on this device")]
+    NotLoaded(u16),
+    /// The runtime's result does not have the rows that its head must give.
+    #[error("the runtime returned {found:?}, expected {rows} rows")]
+    Shape {
+        /// The shape it returned.
+        found: Vec<usize>,
+        /// Rows that were expected.
+        rows: usize,
+    },
+}
+
+impl DeviceExecutor {
+    pub(crate) fn new(models: Vec<Option<DeviceModel>>) -> Self {
+        Self { models }
+    }
+
+    fn run(&mut self, model: ModelId, sequences: &[Sequence]) -> Result<Vec<SequenceOutput>, DeviceError> {
+        if sequences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let slot = self.models.get_mut(usize::from(model.0)).and_then(Option::as_mut);
+        let DeviceModel { runtime, is_per_token } = slot.ok_or(DeviceError::NotLoaded(model.0))?;
+        let batch = TokenBatch::from_sequences(sequences);
+        let result = runtime.run(&batch)?;
+        split(result, &batch, *is_per_token)
+    }
+}
+
+impl Executor for DeviceExecutor {
+    type Input = Sequence;
+    type Output = SequenceOutput;
+
+    fn execute(
+        &mut self,
+        model: ModelId,
+        inputs: Vec<Sequence>,
+    ) -> Result<Vec<SequenceOutput>, ExecuteError> {
+        self.run(model, &inputs).map_err(|error| {
+            let is_fatal = matches!(&error, DeviceError::Runtime(error) if error.is_fatal());
+            ExecuteError { source: Arc::new(error), is_fatal }
+        })
+    }
+}
+
+/// Cuts `[B, n]` or `[T, n]` into one matrix per sequence.
+fn split(
+    result: HostTensor,
+    batch: &TokenBatch,
+    is_per_token: bool,
+) -> Result<Vec<SequenceOutput>, DeviceError> {
+    let rows = if is_per_token { batch.tokens() } else { batch.sequences() };
+    let HostTensor { data, shape } = result;
+    let columns = match shape[..] {
+        [found, columns] if found == rows && rows * columns == data.len() => columns,
+        _ => return Err(DeviceError::Shape { found: shape, rows }),
+    };
+    let output = |rows: std::ops::Range<usize>| SequenceOutput {
+        values: data[rows.start * columns..rows.end * columns].to_vec(),
+        columns,
+    };
+    Ok(if is_per_token {
+        batch.ranges().map(output).collect()
+    } else {
+        (0..rows).map(|row| output(row..row + 1)).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    /// Answers with the token ids, so that rows can be told apart, or with an error.
+    struct Echo {
+        is_per_token: bool,
+        fails_fatally: bool,
+    }
+
+    impl Runtime for Echo {
+        fn run(&mut self, batch: &TokenBatch) -> Result<HostTensor, RuntimeError> {
+            if self.fails_fatally {
+                return Err(RuntimeError::Backend { message: "gone".to_owned(), is_fatal: true });
+            }
+            let value = |id: u32| [id as f32, -(id as f32)];
+            let data: Vec<f32> = match self.is_per_token {
+                true => batch.input_ids.iter().flat_map(|&id| value(id)).collect(),
+                false => batch.ranges().flat_map(|range| value(batch.input_ids[range.start])).collect(),
+            };
+            let rows = data.len() / 2;
+            Ok(HostTensor { data, shape: vec![rows, 2] })
+        }
+    }
+
+    fn executor(is_per_token: bool, fails_fatally: bool) -> DeviceExecutor {
+        let runtime = Box::new(Echo { is_per_token, fails_fatally });
+        DeviceExecutor::new(vec![None, Some(DeviceModel { runtime, is_per_token })])
+    }
+
+    fn sequences() -> Vec<Sequence> {
+        [vec![1, 2], vec![3]].map(Sequence::new).to_vec()
+    }
+
+    #[test]
+    fn each_sequence_gets_its_rows() {
+        let check = |is_per_token, expected: [&[f32]; 2]| {
+            let outputs = executor(is_per_token, false).execute(ModelId(1), sequences()).unwrap();
+            let values: Vec<_> = outputs.iter().map(|output| output.values.as_slice()).collect();
+            assert_eq!(values, expected);
+            assert!(outputs.iter().all(|output| output.columns == 2));
+        };
+        check(false, [&[1.0, -1.0], &[3.0, -3.0]]);
+        check(true, [&[1.0, -1.0, 2.0, -2.0], &[3.0, -3.0]]);
+    }
+
+    #[test]
+    fn errors_say_whether_the_device_is_lost() {
+        let check = |model: u16, fails_fatally, is_fatal| {
+            let error = executor(false, fails_fatally).execute(ModelId(model), sequences()).unwrap_err();
+            assert_eq!(error.is_fatal, is_fatal, "model {model}");
+        };
+        check(0, false, false);
+        check(7, false, false);
+        check(1, true, true);
+    }
+
+    #[test]
+    fn a_result_of_the_wrong_shape_is_refused() {
+        let batch = TokenBatch::from_sequences(&sequences());
+        for shape in [vec![3, 2], vec![2, 3], vec![4], vec![2, 2, 1]] {
+            let result = HostTensor { data: vec![0.0; 4], shape };
+            assert!(matches!(split(result, &batch, false), Err(DeviceError::Shape { rows: 2, .. })));
+        }
+    }
+
+    #[test]
+    fn no_sequences_need_no_model() {
+        assert_eq!(executor(false, true).execute(ModelId(1), Vec::new()).unwrap(), []);
+    }
+}

@@ -1,0 +1,32 @@
+//! From a model card to an answer.
+//!
+//! A [`Card`] (the front matter of `model-cards/<name>/README.md`) names everything about a model; [`source`] fetches
+//! and verifies its files; [`tokenizer`] turns text into token ids; a [`Runtime`] computes one ragged [`TokenBatch`];
+//! [`tasks`] cut a text into jobs before the scheduler and turn tensors into answers behind it. [`Catalog`] holds the
+//! models of one process and [`DeviceExecutor`] is what an engine thread of `batching` drives.
+
+pub mod batch;
+pub mod card;
+pub mod catalog;
+pub mod error;
+pub mod executor;
+mod files;
+pub mod pool;
+pub mod progress;
+pub mod runtimes;
+mod segment;
+pub mod source;
+pub mod tasks;
+pub mod tokenizer;
+mod windows;
+
+pub use batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};
+pub use card::{Card, Head, Limits, MicroDollars, Sha256Digest, Task};
+pub use catalog::{Catalog, CatalogConfig, ModelEntry, ModelState, RejectedCard};
+pub use error::{LoadError, ModelError};
+pub use executor::DeviceExecutor;
+pub use pool::{PoolError, WorkPool};
+pub use progress::{NoProgress, Progress};
+pub use runtimes::{Runtime, RuntimeError};
+pub use source::SourceError;
+pub use tokenizer::{EncodedText, TextTokenizer, TokenizeError};

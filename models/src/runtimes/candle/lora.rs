@@ -1,0 +1,235 @@
+//! Low-rank adapters (LoRA, <https://arxiv.org/abs/2106.09685>) in the layout of PEFT, merged into a base encoder.
+//!
+//! A linear layer's weight becomes `W + s B A` with `A [r, in]`, `B [out, r]` and `s = alpha / r`
+//! (`alpha / sqrt(r)` for rank-stabilised adapters, <https://arxiv.org/abs/2312.03732>).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::Tensor;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::tensors::TensorFile;
+use crate::error::ModelError;
+
+/// A linear layer of a transformer layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// Query projection of self-attention.
+    Query,
+    /// Key projection of self-attention.
+    Key,
+    /// Value projection of self-attention.
+    Value,
+    /// Projection behind self-attention.
+    AttentionOutput,
+    /// First linear layer of the feed-forward block.
+    Intermediate,
+    /// Second linear layer of the feed-forward block.
+    Output,
+}
+
+/// An adapter's low-rank factors, by layer and target.
+pub struct LoraAdapter {
+    file: String,
+    weights: TensorFile,
+    /// Name of each factor pair in the file, up to `.lora_A.weight`.
+    names: BTreeMap<(usize, Target), String>,
+    rank: usize,
+    scale: f64,
+}
+
+/// The parts of `adapter_config.json` that change the result.
+#[derive(Deserialize)]
+struct PeftConfig {
+    peft_type: String,
+    r: usize,
+    lora_alpha: f64,
+    #[serde(default)]
+    use_rslora: bool,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+/// Keys that change the arithmetic when they are set to anything but nothing, as do `use_…` keys of other variants.
+const PLAIN_ONLY: [&str; 8] = [
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "bias",
+    "fan_in_fan_out",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "rank_pattern",
+];
+
+impl Target {
+    const ALL: [Target; 6] = [
+        Target::Query,
+        Target::Key,
+        Target::Value,
+        Target::AttentionOutput,
+        Target::Intermediate,
+        Target::Output,
+    ];
+
+    /// The layer's name inside its transformer layer.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Target::Query => "attention.self.query",
+            Target::Key => "attention.self.key",
+            Target::Value => "attention.self.value",
+            Target::AttentionOutput => "attention.output.dense",
+            Target::Intermediate => "intermediate.dense",
+            Target::Output => "output.dense",
+        }
+    }
+}
+
+impl LoraAdapter {
+    /// Reads an adapter: the bytes of its configuration, called `path` in errors, and its weights.
+    ///
+    /// # Errors
+    /// When the configuration asks for something other than plain or rank-stabilised LoRA, or the weights hold a tensor
+    /// that is not a factor of an encoder's linear layer.
+    pub fn new(path: &Path, config: &[u8], weights: TensorFile) -> Result<Self, ModelError> {
+        let config_file = path.display().to_string();
+        let fault = |message: String| ModelError::File { file: config_file.clone(), message };
+        let config: PeftConfig = serde_json::from_slice(config).map_err(|error| fault(error.to_string()))?;
+        config.check().map_err(fault)?;
+        let mut names = BTreeMap::new();
+        for name in weights.names() {
+            let (place, pair) = parse_name(name).ok_or_else(|| ModelError::File {
+                file: weights.file().to_owned(),
+                message: format!("tensor {name} is not a low-rank factor of an encoder's linear layer"),
+            })?;
+            names.insert(place, pair.to_owned());
+        }
+        let divisor = if config.use_rslora { (config.r as f64).sqrt() } else { config.r as f64 };
+        let file = weights.file().to_owned();
+        Ok(Self { file, weights, names, rank: config.r, scale: config.lora_alpha / divisor })
+    }
+
+    /// Refuses an adapter for layers that the encoder does not have.
+    pub(super) fn check_layers(&self, layers: usize) -> Result<(), ModelError> {
+        match self.names.keys().map(|(layer, _)| *layer).max() {
+            Some(last) if last >= layers => Err(ModelError::File {
+                file: self.file.clone(),
+                message: format!("adapts layer {last}, but the encoder has {layers} layers"),
+            }),
+            None => Err(ModelError::File { file: self.file.clone(), message: "adapts no layer".to_owned() }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// What to add to a weight of shape `[out, in]`, or nothing if the adapter leaves it alone.
+    pub(super) fn delta(
+        &self,
+        layer: usize,
+        target: Target,
+        shape: &[usize],
+    ) -> Result<Option<Tensor>, ModelError> {
+        let Some(name) = self.names.get(&(layer, target)) else { return Ok(None) };
+        let a = self.weights.get(&format!("{name}.lora_A.weight"), &[self.rank, shape[1]])?;
+        let b = self.weights.get(&format!("{name}.lora_B.weight"), &[shape[0], self.rank])?;
+        Ok(Some((b.matmul(&a)? * self.scale)?))
+    }
+}
+
+impl PeftConfig {
+    fn check(&self) -> Result<(), String> {
+        if self.peft_type != "LORA" {
+            return Err(format!("peft_type is {:?}, only LORA is supported", self.peft_type));
+        }
+        if self.r == 0 || !self.lora_alpha.is_finite() {
+            return Err("r must be at least 1 and lora_alpha finite".to_owned());
+        }
+        let is_set = |value: &Value| match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            Value::String(text) => text != "none",
+            _ => true,
+        };
+        let changes_result = |name: &str| PLAIN_ONLY.contains(&name) || name.starts_with("use_");
+        match self.others.iter().find(|(name, value)| changes_result(name) && is_set(value)) {
+            Some((name, _)) => {
+                Err(format!("{name} is set; only plain and rank-stabilised LoRA are supported"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Layer, target and the pair's common name from `base_model.model.encoder.layer.0.attention.self.query.lora_A.weight`.
+fn parse_name(name: &str) -> Option<((usize, Target), &str)> {
+    let pair = name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"))?;
+    let place = pair.strip_prefix("base_model.model.")?;
+    let place = place.strip_prefix("bert.").unwrap_or(place).strip_prefix("encoder.layer.")?;
+    let (layer, module) = place.split_once('.')?;
+    let target = Target::ALL.into_iter().find(|target| target.as_str() == module)?;
+    Some(((layer.parse().ok()?, target), pair))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_that_change_the_arithmetic_are_refused() {
+        let check = |fields: &str, expected: Option<&str>| {
+            let text = format!(r#"{{"peft_type": "LORA", "r": 4, "lora_alpha": 8{fields}}}"#);
+            let fault = serde_json::from_str::<PeftConfig>(&text).map(|config| config.check().err());
+            let fault = fault.unwrap_or_else(|error| Some(error.to_string()));
+            match expected {
+                None => assert_eq!(fault, None, "{fields}"),
+                Some(part) => {
+                    assert!(fault.as_ref().is_some_and(|text| text.contains(part)), "{fields}: {fault:?}");
+                }
+            }
+        };
+        check("", None);
+        check(
+            r#", "use_rslora": true, "use_dora": false, "bias": "none", "rank_pattern": {}, "extra": 1"#,
+            None,
+        );
+        check(r#", "use_dora": true"#, Some("use_dora"));
+        check(r#", "use_anything_else": true"#, Some("use_anything_else"));
+        check(r#", "bias": "all""#, Some("bias"));
+        check(r#", "rank_pattern": {"query": 2}"#, Some("rank_pattern"));
+        check(r#", "modules_to_save": ["classifier"]"#, Some("modules_to_save"));
+        check(r#", "fan_in_fan_out": true"#, Some("fan_in_fan_out"));
+        for (text, part) in [
+            (r#"{"peft_type": "IA3", "r": 4, "lora_alpha": 8}"#, "IA3"),
+            (r#"{"peft_type": "LORA", "r": 0, "lora_alpha": 8}"#, "r must be"),
+        ] {
+            let config: Result<PeftConfig, _> = serde_json::from_str(text);
+            assert!(
+                config.is_ok_and(|config| config.check().is_err_and(|fault| fault.contains(part))),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_of_factors() {
+        let check =
+            |name: &str, expected| assert_eq!(parse_name(name).map(|(place, _)| place), expected, "{name}");
+        let prefix = "base_model.model.encoder.layer";
+        check(&format!("{prefix}.3.attention.self.key.lora_A.weight"), Some((3, Target::Key)));
+        check(
+            &format!("{prefix}.11.attention.output.dense.lora_B.weight"),
+            Some((11, Target::AttentionOutput)),
+        );
+        check(&format!("{prefix}.0.output.dense.lora_B.weight"), Some((0, Target::Output)));
+        check(
+            "base_model.model.bert.encoder.layer.1.intermediate.dense.lora_A.weight",
+            Some((1, Target::Intermediate)),
+        );
+        check(&format!("{prefix}.x.output.dense.lora_B.weight"), None);
+        check(&format!("{prefix}.0.output.dense.weight"), None);
+        check("base_model.model.classifier.lora_A.weight", None);
+        check("encoder.layer.0.output.dense.lora_A.weight", None);
+    }
+}

@@ -1,0 +1,263 @@
+//! Sentences of a text, as byte ranges.
+//!
+//! The base is Unicode's text segmentation (UAX #29, sentence boundaries), on top of which two kinds of rules make it fit
+//! for business text. Line rules: a blank line, a list item, a heading, a mail header or a change of quoting ends a
+//! sentence, while the line break of a hard-wrapped paragraph does not. Dot rules: the dot of an abbreviation or an initial
+//! does not end a sentence.
+
+use std::ops::Range;
+
+use unicode_segmentation::UnicodeSegmentation;
+
+/// Abbreviations after which a sentence never ends: something must follow them.
+const LEADING: &[&str] = &[
+    "mr", "mrs", "ms", "mx", "dr", "prof", "rev", "hon", "st", "capt", "lt", "col", "gen", "sgt", "maj",
+    "gov", "sen", "rep", "messrs", "vs", "cf", "e.g", "i.e", "viz", "approx", "ca", "fig", "figs", "eq",
+    "eqs", "sec", "ch", "vol", "vols", "ed", "eds", "pp", "tel", "ext", "dept", "est", "incl", "excl",
+    "resp", "mt", "ft",
+];
+/// Abbreviations after which a sentence may end; it does not if what follows is lower case or a digit.
+const TRAILING: &[&str] = &[
+    "inc", "ltd", "co", "corp", "llc", "plc", "gmbh", "jr", "sr", "etc", "al", "a.m", "p.m", "u.s", "u.k",
+    "e.u", "u.n", "ph.d", "b.a", "m.a", "ave", "blvd", "rd", "univ", "jan", "feb", "mar", "apr", "jun",
+    "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mon", "tue", "wed", "thu", "fri", "sat", "sun", "min",
+    "max",
+];
+/// Abbreviations that only go with a number: "No. 5", but "I said no. He left."
+const NUMBERED: &[&str] = &["no", "nos", "p", "art", "para", "par", "item", "sect"];
+/// Words on which no heading ends: the line was wrapped after them.
+const UNFINISHED: &[&str] = &[
+    "a", "an", "and", "are", "as", "at", "by", "for", "from", "has", "have", "in", "into", "is", "its", "of",
+    "on", "or", "our", "that", "the", "their", "this", "to", "was", "were", "will", "with", "your",
+];
+/// Longest line that may be a heading, in bytes.
+const HEADING_MAX: usize = 60;
+
+/// The sentences of a text: trimmed, not empty, in order, not overlapping; together they hold everything but white space.
+pub(crate) fn sentences(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for block in blocks(text) {
+        in_block(text, block, &mut found);
+    }
+    found
+}
+
+/// Cuts a text into blocks of lines that read on.
+fn blocks(text: &str) -> Vec<Range<usize>> {
+    let mut blocks: Vec<Range<usize>> = Vec::new();
+    let mut previous: Option<&str> = None;
+    let mut start = 0;
+    for line in text.split_inclusive(['\n', '\r', '\u{2028}', '\u{2029}', '\u{c}']) {
+        let range = start..start + line.len();
+        start = range.end;
+        if line.trim().is_empty() {
+            // The second half of "\r\n" is no blank line.
+            let is_half = line == "\n" && text[..range.start].ends_with('\r');
+            if !is_half {
+                previous = None;
+            }
+            continue;
+        }
+        match (previous, blocks.last_mut()) {
+            (Some(before), Some(block)) if reads_on(before, line) => block.end = range.end,
+            _ => blocks.push(range),
+        }
+        previous = Some(line);
+    }
+    blocks
+}
+
+/// Whether a line goes on with the sentence of the line before it.
+fn reads_on(before: &str, line: &str) -> bool {
+    let (before, line) = (before.trim(), line.trim());
+    let is_quoted = |line: &str| line.starts_with('>');
+    is_quoted(before) == is_quoted(line)
+        && !is_item(line)
+        && !is_header(line)
+        && !is_header(before)
+        && !before.starts_with('#')
+        && !line.starts_with('#')
+        && before != "--"
+        && line != "--"
+        && !is_heading(before, line)
+}
+
+/// A short line that begins upper case, ends without punctuation, and is followed by another that begins anew: a heading, a
+/// line of an address, a greeting.
+fn is_heading(before: &str, line: &str) -> bool {
+    let begins_anew =
+        |line: &str| line.chars().find(|c| c.is_alphanumeric()).is_some_and(|c| !c.is_lowercase());
+    let is_open = before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, ':' | ','));
+    let limit = if before.ends_with([':', ',']) { HEADING_MAX / 2 } else { HEADING_MAX };
+    let is_unfinished = before.rsplit(' ').next().is_some_and(|word| UNFINISHED.contains(&word));
+    before.len() <= limit && is_open && !is_unfinished && begins_anew(before) && begins_anew(line)
+}
+
+/// `- item`, `* item`, `• item`, `1. item`, `2) item`, `a) item`.
+fn is_item(line: &str) -> bool {
+    let Some((mark, _)) = line.split_once(char::is_whitespace) else { return false };
+    let number = mark.trim_start_matches('(').trim_end_matches(['.', ')']);
+    let is_short =
+        |s: &str| s.bytes().all(|b| b.is_ascii_digit()) && s.len() <= 3 || s.len() == 1 && s.is_ascii();
+    let is_numbered = number.len() < mark.len() && !number.is_empty() && is_short(number);
+    let is_initial = mark.ends_with('.') && number.bytes().all(|b| b.is_ascii_uppercase());
+    matches!(mark, "-" | "*" | "•" | "–" | "—" | "·" | "◦" | "+" | "□" | "✓") || (is_numbered && !is_initial)
+}
+
+/// `Subject: …` and its like.
+fn is_header(line: &str) -> bool {
+    const NAMES: [&str; 9] = ["from", "to", "cc", "bcc", "date", "sent", "subject", "reply-to", "re"];
+    line.split_once(':').is_some_and(|(name, _)| NAMES.iter().any(|known| known.eq_ignore_ascii_case(name)))
+}
+
+fn in_block(text: &str, block: Range<usize>, found: &mut Vec<Range<usize>>) {
+    // UAX #29 ends a sentence at every line break; within a block none does. Byte for byte, so that offsets hold.
+    let flat: String = text[block.clone()].chars().map(flatten).collect();
+    let mut start = 0;
+    let mut boundaries = flat.split_sentence_bound_indices().map(|(at, piece)| at + piece.len()).peekable();
+    while let Some(end) = boundaries.next() {
+        let is_last = boundaries.peek().is_none();
+        if is_last || is_end(&flat[start..end], &flat[end..]) {
+            let sentence = &text[block.start + start..block.start + end];
+            let from = block.start + start + (sentence.len() - sentence.trim_start().len());
+            let to = from + sentence.trim().len();
+            if from < to {
+                found.push(from..to);
+            }
+            start = end;
+        }
+    }
+}
+
+/// A space for a line break that is as long; longer ones do not end a sentence for UAX #29 if they are kept.
+fn flatten(c: char) -> char {
+    if matches!(c, '\n' | '\r' | '\u{c}') { ' ' } else { c }
+}
+
+/// Whether a boundary that UAX #29 found between two pieces ends a sentence.
+fn is_end(before: &str, after: &str) -> bool {
+    let trimmed = before.trim_end();
+    let ends_wide = trimmed.ends_with(['。', '！', '？', '．', '｡']);
+    if trimmed.len() == before.len() && !ends_wide {
+        return false;
+    }
+    let bare = trimmed.trim_end_matches(['"', '\'', '”', '’', ')', ']', '»']);
+    if bare.len() < trimmed.len() && after.trim_start().starts_with(char::is_lowercase) {
+        // "Stop!" she cried.
+        return false;
+    }
+    let Some(stem) = bare.strip_suffix('.') else { return true };
+    if stem.ends_with('.') {
+        // An ellipsis ends a sentence if the next begins like one.
+        return after
+            .trim_start_matches(|c: char| !c.is_alphanumeric())
+            .starts_with(|c: char| !c.is_lowercase());
+    }
+    let word = stem
+        .rsplit(|c: char| c.is_whitespace() || matches!(c, '(' | '[' | '"' | '“' | '/'))
+        .next()
+        .unwrap_or("");
+    let lower = word.to_lowercase();
+    let next = after.trim_start().chars().next();
+    let is_initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
+    let goes_on = next.is_some_and(|c| c.is_lowercase() || c.is_ascii_digit());
+    let is_numbered = next.is_some_and(|c| c.is_ascii_digit()) && NUMBERED.contains(&lower.as_str());
+    let is_item_number = !word.is_empty() && stem.trim_start() == word && is_item(&format!("{word}. x"));
+    !(is_initial
+        || is_item_number
+        || is_numbered
+        || LEADING.contains(&lower.as_str())
+        || (goes_on && TRAILING.contains(&lower.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tables() {
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<&str> = sentences(text).into_iter().map(|range| &text[range]).collect();
+            assert_eq!(found, expected);
+        };
+        check("", &[]);
+        check(" \n\t ", &[]);
+        check("One. Two! Three? Four", &["One.", "Two!", "Three?", "Four"]);
+        check(
+            "Dr. Lee met Mrs. Ito at 5 p.m. on Monday. They left.",
+            &["Dr. Lee met Mrs. Ito at 5 p.m. on Monday.", "They left."],
+        );
+        check(
+            "It costs 3.14 euros. See e.g. page 7, i.e. the end.",
+            &["It costs 3.14 euros.", "See e.g. page 7, i.e. the end."],
+        );
+        check("J. R. Moreno signed. I. Newton did not.", &["J. R. Moreno signed.", "I. Newton did not."]);
+        check(
+            "He said no. Then he left. See No. 5 and Fig. 2 there.",
+            &["He said no.", "Then he left.", "See No. 5 and Fig. 2 there."],
+        );
+        check(
+            "Acme Inc. makes tools. We buy from Acme Inc. They are good.",
+            &["Acme Inc. makes tools.", "We buy from Acme Inc.", "They are good."],
+        );
+        check(
+            "Write to a.b@example.com or see www.example.com/x.html today. Thanks.",
+            &["Write to a.b@example.com or see www.example.com/x.html today.", "Thanks."],
+        );
+        check("Version 2.3.1 is out. Get it.", &["Version 2.3.1 is out.", "Get it."]);
+        check("\"Stop!\" she cried. (He did.) Good.", &["\"Stop!\" she cried.", "(He did.)", "Good."]);
+        check("Well... maybe. Well... Maybe.", &["Well... maybe.", "Well...", "Maybe."]);
+        check("What?! No way!!", &["What?!", "No way!!"]);
+        check("これは本です。それはペンです！", &["これは本です。", "それはペンです！"]);
+    }
+
+    #[test]
+    fn lines() {
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<&str> = sentences(text).into_iter().map(|range| &text[range]).collect();
+            assert_eq!(found, expected);
+        };
+        check(
+            "The plant in\nAarhus opened\nin May. It is big.",
+            &["The plant in\nAarhus opened\nin May.", "It is big."],
+        );
+        check("wrapped by\r\nWindows lines. Yes.", &["wrapped by\r\nWindows lines.", "Yes."]);
+        check("No stop here\n\nNext paragraph", &["No stop here", "Next paragraph"]);
+        check(
+            "Agenda:\n- budget for May\n- hiring\n1. First thing\n2) Second thing",
+            &["Agenda:", "- budget for May", "- hiring", "1. First thing", "2) Second thing"],
+        );
+        check(
+            "Quarterly Report\nSales rose in all regions.",
+            &["Quarterly Report", "Sales rose in all regions."],
+        );
+        check(
+            "Subject: Delay\nFrom: Ann\nDear all,\nWe are late.",
+            &["Subject: Delay", "From: Ann", "Dear all,", "We are late."],
+        );
+        check(
+            "Fine by me.\n> Shall we meet\n> on Monday?\nYes.",
+            &["Fine by me.", "> Shall we meet\n> on Monday?", "Yes."],
+        );
+        check("# Title\nText follows here.", &["# Title", "Text follows here."]);
+        check("Regards\n--\nAnn Lee\nSales", &["Regards", "--", "Ann Lee", "Sales"]);
+    }
+
+    proptest! {
+        /// Whatever the text: in order, trimmed, on character boundaries, and nothing but white space is lost.
+        #[test]
+        fn everything_is_in_a_sentence(text in "([a-zA-Z0-9 .,!?\"'()\n\r>*#:\u{2028}。é🎉\u{301}-]|Dr\\.|\\PC){0,80}") {
+            let found = sentences(&text);
+            let mut end = 0;
+            for range in &found {
+                prop_assert!(range.start >= end && !range.is_empty());
+                prop_assert!(text[end..range.start].trim().is_empty());
+                prop_assert_eq!(text[range.clone()].trim(), &text[range.clone()]);
+                end = range.end;
+            }
+            prop_assert!(text[end..].trim().is_empty());
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Document classes: the model's own, or the caller's by similarity of embeddings (zero-shot).
+//!
+//! Zero-shot compares the text's embedding with that of each label put into the card's template, by cosine. Against each
+//! other, scores are `softmax(scale * cos)`; by themselves (`multi_label`) they are `sigmoid(scale * (cos - threshold))`,
+//! where [`THRESHOLD`] is the cosine at which a label is as likely as not. After Yin et al., "Benchmarking Zero-shot Text
+//! Classification" (2019), the label-embedding approach.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::math::{dot, normalize, sigmoid, softmax};
+use super::reading::{Jobs, Outputs, Reading};
+use super::sentiment::labelled;
+use super::types::{ClassifyParameters, DecodeError, InputError, LabelScore, Output, TaskResult};
+use super::{Context, Decode};
+use crate::windows::Truncation;
+
+/// Cosine of a text and a label that fits it about as likely as not, for sentence encoders such as MiniLM.
+const THRESHOLD: f32 = 0.2;
+/// Most labels a caller may bring.
+const LABELS_MAX: usize = 100;
+/// Longest label, in codepoints.
+const LABEL_LENGTH_MAX: usize = 100;
+
+/// The model's own classes.
+struct Trained {
+    readings: Vec<Reading>,
+    labels: Vec<Arc<str>>,
+    top_k: usize,
+    multi_label: bool,
+}
+
+/// The caller's classes.
+struct ZeroShot {
+    readings: Vec<Reading>,
+    label_readings: Vec<Reading>,
+    labels: Vec<Arc<str>>,
+    columns: usize,
+    scale: f32,
+    top_k: usize,
+    multi_label: bool,
+}
+
+pub(super) fn prepare(
+    context: Context<'_>,
+    jobs: &mut Jobs<'_>,
+    inputs: &[String],
+    parameters: &ClassifyParameters,
+) -> Result<Box<dyn Decode>, InputError> {
+    let Some(labels) = &parameters.labels else {
+        let labels: Vec<Arc<str>> =
+            context.card.labels.iter().map(|label| Arc::from(label.as_str())).collect();
+        let top_k = top_k(parameters.top_k, labels.len())?;
+        let readings = read(context, jobs, inputs, parameters.truncation)?;
+        return Ok(Box::new(Trained { readings, labels, top_k, multi_label: parameters.multi_label }));
+    };
+    let (Some((model, card, columns)), Some(zero_shot)) = (context.zero_shot, &context.card.zero_shot) else {
+        return Err(wrong_labels("this model does not take labels of the caller's"));
+    };
+    check_labels(labels, parameters.multi_label)?;
+    let top_k = top_k(parameters.top_k, labels.len())?;
+    let context = Context { card, model, ..context };
+    let readings = read(context, jobs, inputs, parameters.truncation)?;
+    let mut label_readings = Vec::with_capacity(labels.len());
+    for label in labels {
+        let text = zero_shot.template.replace("{label}", label);
+        let encoded = jobs.encode(0, &text)?;
+        // Tokens of labels are work too, but not of any input: they are not counted.
+        label_readings.push(jobs.add(model, &card.limits, &encoded, Truncation::End));
+    }
+    Ok(Box::new(ZeroShot {
+        readings,
+        label_readings,
+        labels: labels.iter().map(|label| Arc::from(label.as_str())).collect(),
+        columns,
+        scale: zero_shot.scale,
+        top_k,
+        multi_label: parameters.multi_label,
+    }))
+}
+
+impl Decode for Trained {
+    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError> {
+        let result = |reading: &Reading| {
+            let logits = outputs.mean(reading, self.labels.len())?;
+            let scores = match self.multi_label {
+                true => logits.into_iter().map(sigmoid).collect(),
+                false => softmax(&logits),
+            };
+            Ok(reading.result(best(&self.labels, &scores, self.top_k)))
+        };
+        self.readings.iter().map(result).collect()
+    }
+}
+
+impl Decode for ZeroShot {
+    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError> {
+        let unit = |reading: &Reading| {
+            let mut vector = outputs.mean(reading, self.columns)?;
+            normalize(&mut vector);
+            Ok(vector)
+        };
+        let labels = self.label_readings.iter().map(unit).collect::<Result<Vec<_>, _>>()?;
+        let result = |reading: &Reading| {
+            let text = unit(reading)?;
+            let cosines = labels.iter().map(|label| dot(&text, label));
+            let scores: Vec<f32> = match self.multi_label {
+                true => cosines.map(|cosine| sigmoid(self.scale * (cosine - THRESHOLD))).collect(),
+                false => softmax(&cosines.map(|cosine| self.scale * cosine).collect::<Vec<_>>()),
+            };
+            Ok(reading.result(best(&self.labels, &scores, self.top_k)))
+        };
+        self.readings.iter().map(result).collect()
+    }
+}
+
+fn read(
+    context: Context<'_>,
+    jobs: &mut Jobs<'_>,
+    inputs: &[String],
+    truncation: Truncation,
+) -> Result<Vec<Reading>, InputError> {
+    let read = |(index, text): (usize, &String)| Ok(jobs.read(&context, index, text, truncation)?.1);
+    inputs.iter().enumerate().map(read).collect()
+}
+
+/// The best `top_k` labels, best first; equals in the order of the labels.
+fn best(labels: &[Arc<str>], scores: &[f32], top_k: usize) -> Output {
+    let mut labels: Vec<LabelScore> = labelled(labels, scores);
+    labels.sort_by(|left, right| right.score.total_cmp(&left.score));
+    labels.truncate(top_k);
+    Output::Labels(labels)
+}
+
+fn top_k(asked: Option<usize>, labels: usize) -> Result<usize, InputError> {
+    match asked {
+        None => Ok(labels),
+        Some(k) if (1..=labels).contains(&k) => Ok(k),
+        Some(_) => {
+            let message = format!("must be between 1 and {labels}, the number of labels");
+            Err(InputError::Parameter { name: "top_k", message })
+        }
+    }
+}
+
+fn check_labels(labels: &[String], multi_label: bool) -> Result<(), InputError> {
+    let least = if multi_label { 1 } else { 2 };
+    if labels.len() < least || labels.len() > LABELS_MAX {
+        return Err(wrong_labels(&format!("must be {least} to {LABELS_MAX} labels")));
+    }
+    let mut seen = HashSet::new();
+    for (index, label) in labels.iter().enumerate() {
+        let fault = if label.trim().is_empty() {
+            "is empty"
+        } else if label.contains('\0') {
+            "contains a NUL character"
+        } else if label.chars().count() > LABEL_LENGTH_MAX {
+            "is longer than 100 characters"
+        } else if !seen.insert(label) {
+            "is there twice"
+        } else {
+            continue;
+        };
+        return Err(wrong_labels(&format!("label {index} {fault}")));
+    }
+    Ok(())
+}
+
+fn wrong_labels(message: &str) -> InputError {
+    InputError::Parameter { name: "labels", message: message.to_owned() }
+}

@@ -1,0 +1,244 @@
+//! Named entities: from the probabilities of tokens to names with their place in the text.
+//!
+//! Labels are `O`, `B-TYPE` and `I-TYPE`. Aggregations carry the names and meanings of Hugging Face's token-classification
+//! pipeline, with one difference: words are the tokenizer's own, and a name that the tokenizer splits at punctuation
+//! (`O'Brien`, `Coca-Cola`) is put together again, because parts of one type with nothing between them are one name.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::math::{argmax, softmax};
+use super::offsets::Offsets;
+use super::reading::{Jobs, Outputs, Reading};
+use super::types::{
+    Aggregation, DecodeError, EntitiesParameters, Entity, InputError, OffsetUnit, Output, TaskResult,
+};
+use super::{Context, Decode};
+use crate::tokenizer::EncodedText;
+use crate::windows;
+
+/// What is needed to make entities of outputs.
+pub(super) struct Decoder {
+    texts: Vec<Text>,
+    tags: Vec<Tag>,
+    special_before: usize,
+    special: usize,
+    aggregation: Aggregation,
+    offset_unit: OffsetUnit,
+}
+
+struct Text {
+    text: String,
+    encoded: EncodedText,
+    reading: Reading,
+}
+
+/// A label of the card, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Tag {
+    /// `None` is outside of any name.
+    kind: Option<Arc<str>>,
+    /// Whether it begins a name.
+    begins: bool,
+}
+
+/// A piece of the text with the tag it was given.
+#[derive(Debug, Clone)]
+struct Piece<'a> {
+    bytes: Range<usize>,
+    tag: &'a Tag,
+    score: f32,
+}
+
+pub(super) fn prepare(
+    context: Context<'_>,
+    jobs: &mut Jobs<'_>,
+    inputs: &[String],
+    parameters: &EntitiesParameters,
+) -> Result<Decoder, InputError> {
+    let mut texts = Vec::with_capacity(inputs.len());
+    for (index, text) in inputs.iter().enumerate() {
+        let (encoded, reading) = jobs.read(&context, index, text, parameters.truncation)?;
+        texts.push(Text { text: text.clone(), encoded, reading });
+    }
+    let special = context.tokenizer.special_tokens_count();
+    Ok(Decoder {
+        texts,
+        tags: context.card.labels.iter().map(|label| Tag::parse(label)).collect(),
+        special_before: context.tokenizer.special_tokens_before(),
+        special,
+        aggregation: parameters.aggregation,
+        offset_unit: parameters.offset_unit,
+    })
+}
+
+impl Decode for Decoder {
+    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError> {
+        let result = |text: &Text| {
+            let probabilities = self.probabilities(text, outputs)?;
+            let pieces = self.pieces(text, &probabilities);
+            let entities = to_entities(&text.text, &pieces, self.offset_unit);
+            Ok(text.reading.result(Output::Entities(entities)))
+        };
+        self.texts.iter().map(result).collect()
+    }
+}
+
+impl Decoder {
+    /// Probabilities of every token that was read, by its index in the text: from the window in which it has most context.
+    fn probabilities(&self, text: &Text, outputs: &Outputs) -> Result<Vec<(usize, Vec<f32>)>, DecodeError> {
+        let Reading { windows, jobs, .. } = &text.reading;
+        let columns = self.tags.len();
+        let mut probabilities = Vec::with_capacity(text.encoded.ids.len());
+        for ((job, window), owned) in jobs.clone().zip(windows).zip(windows::owners(windows)) {
+            let logits = outputs.matrix(job, window.len() + self.special, columns)?;
+            for token in owned {
+                let row = token - window.start + self.special_before;
+                probabilities.push((token, softmax(&logits[row * columns..(row + 1) * columns])));
+            }
+        }
+        Ok(probabilities)
+    }
+
+    fn pieces(&self, text: &Text, probabilities: &[(usize, Vec<f32>)]) -> Vec<Piece<'_>> {
+        let tokens =
+            || probabilities.iter().map(|(token, p)| self.piece(text, *token..*token + 1, argmax(p), p));
+        match self.aggregation {
+            Aggregation::None => tokens().filter(|piece| piece.tag.kind.is_some()).collect(),
+            Aggregation::Simple => merge(&text.text, tokens().collect(), false),
+            Aggregation::First | Aggregation::Average | Aggregation::Max => {
+                let words = self.words(text, probabilities);
+                merge(&text.text, join_split_names(&text.text, words), true)
+            }
+        }
+    }
+
+    /// One piece for each word of the tokenizer, labelled as the aggregation says.
+    fn words(&self, text: &Text, probabilities: &[(usize, Vec<f32>)]) -> Vec<Piece<'_>> {
+        let word = |entry: &(usize, Vec<f32>)| text.encoded.words.get(entry.0).copied().flatten();
+        // A token of no word is a word by itself.
+        let chunks = probabilities.chunk_by(|left, right| word(left).is_some() && word(left) == word(right));
+        let piece = |chunk: &[(usize, Vec<f32>)]| {
+            let tokens = chunk[0].0..chunk[chunk.len() - 1].0 + 1;
+            let probabilities = match self.aggregation {
+                Aggregation::Average => mean(chunk),
+                Aggregation::Max => most_certain(chunk).to_vec(),
+                _ => chunk[0].1.clone(),
+            };
+            let mut piece = self.piece(text, tokens, argmax(&probabilities), &probabilities);
+            // A word begins a name if its first token does, whatever the mean says of it.
+            if let Some(first) = self.same_kind(piece.tag, self.tags[argmax(&chunk[0].1)].begins) {
+                piece.tag = first;
+            }
+            piece
+        };
+        chunks.map(piece).collect()
+    }
+
+    fn piece(&self, text: &Text, tokens: Range<usize>, tag: usize, probabilities: &[f32]) -> Piece<'_> {
+        let offsets = &text.encoded.offsets;
+        let start = text.text.floor_char_boundary(offsets.get(tokens.start).map_or(0, |o| o.0));
+        let end = text.text.ceil_char_boundary(offsets.get(tokens.end - 1).map_or(start, |o| o.1)).max(start);
+        Piece { bytes: start..end, tag: &self.tags[tag], score: probabilities[tag] }
+    }
+
+    /// The tag of the same kind that begins a name, or goes on with one.
+    fn same_kind(&self, tag: &Tag, begins: bool) -> Option<&Tag> {
+        self.tags.iter().find(|other| other.kind == tag.kind && other.begins == begins)
+    }
+}
+
+impl Tag {
+    /// `O` and anything else without a prefix of `B-` or `I-` is outside; cards are checked for that at load.
+    fn parse(label: &str) -> Self {
+        match label.split_once('-') {
+            Some(("B", kind)) => Self { kind: Some(Arc::from(kind)), begins: true },
+            Some(("I", kind)) => Self { kind: Some(Arc::from(kind)), begins: false },
+            _ => Self { kind: None, begins: false },
+        }
+    }
+}
+
+fn mean(chunk: &[(usize, Vec<f32>)]) -> Vec<f32> {
+    let mut sum = vec![0.0; chunk[0].1.len()];
+    for (_, probabilities) in chunk {
+        for (sum, probability) in sum.iter_mut().zip(probabilities) {
+            *sum += probability;
+        }
+    }
+    sum.into_iter().map(|sum: f32| sum / chunk.len() as f32).collect()
+}
+
+fn most_certain(chunk: &[(usize, Vec<f32>)]) -> &[f32] {
+    let certainty = |probabilities: &[f32]| probabilities.iter().copied().fold(0.0, f32::max);
+    let mut best = &chunk[0].1;
+    for (_, probabilities) in chunk {
+        if certainty(probabilities) > certainty(best) {
+            best = probabilities;
+        }
+    }
+    best
+}
+
+/// Gives punctuation between two parts of one kind, with no space on either side, that kind: the apostrophe of `O'Brien`.
+fn join_split_names<'a>(text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>> {
+    let is_glue = |bytes: &Range<usize>| {
+        text[bytes.clone()].chars().all(|c| matches!(c, '\'' | '’' | '-' | '.' | '&' | '‐' | '‑'))
+    };
+    for i in 1..words.len().saturating_sub(1) {
+        let (before, here, after) = (&words[i - 1], &words[i], &words[i + 1]);
+        let touches = before.bytes.end == here.bytes.start && here.bytes.end == after.bytes.start;
+        if touches && before.tag.kind.is_some() && before.tag.kind == after.tag.kind && is_glue(&here.bytes) {
+            words[i] = Piece { tag: after.tag, score: before.score.min(after.score), ..here.clone() };
+        }
+    }
+    words
+}
+
+/// Merges neighbours of one kind. A piece that begins a name starts another, unless it is glued to the one before.
+fn merge<'a>(text: &str, pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> {
+    let mut merged: Vec<(Piece<'a>, usize)> = Vec::new();
+    let mut was_inside = false;
+    for piece in pieces {
+        let is_inside = piece.tag.kind.is_some();
+        match merged.last_mut() {
+            Some((last, parts))
+                if was_inside && is_inside && last.tag.kind == piece.tag.kind && {
+                    let touches = last.bytes.end == piece.bytes.start;
+                    !piece.tag.begins || (glue && touches)
+                } =>
+            {
+                last.bytes.end = piece.bytes.end.max(last.bytes.end);
+                last.score += (piece.score - last.score) / (*parts as f32 + 1.0);
+                *parts += 1;
+            }
+            _ if is_inside => merged.push((piece, 1)),
+            _ => {}
+        }
+        was_inside = is_inside;
+    }
+    let trimmed = merged.into_iter().map(|(piece, _)| trim(text, piece));
+    trimmed.filter(|piece| !piece.bytes.is_empty()).collect()
+}
+
+/// Takes punctuation that belongs to the sentence off a name's ends.
+fn trim<'a>(text: &str, piece: Piece<'a>) -> Piece<'a> {
+    let is_loose = |c: char| {
+        c.is_whitespace()
+            || matches!(c, ',' | ';' | ':' | '!' | '?' | '"' | '“' | '”' | '(' | ')' | '[' | ']')
+    };
+    let name = &text[piece.bytes.clone()];
+    let start = piece.bytes.start + (name.len() - name.trim_start_matches(is_loose).len());
+    let end = start + name.trim_matches(is_loose).len();
+    Piece { bytes: start..end, ..piece }
+}
+
+fn to_entities(text: &str, pieces: &[Piece<'_>], unit: OffsetUnit) -> Vec<Entity> {
+    let mut offsets = Offsets::new(text, unit);
+    let entity = |piece: &Piece<'_>| {
+        let label = piece.tag.kind.clone()?;
+        let (start, end) = (offsets.convert(piece.bytes.start), offsets.convert(piece.bytes.end));
+        Some(Entity { text: text[piece.bytes.clone()].to_owned(), label, start, end, score: piece.score })
+    };
+    pieces.iter().filter_map(entity).collect()
+}

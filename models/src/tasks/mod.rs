@@ -1,0 +1,134 @@
+//! The five tasks: from texts to jobs for the scheduler, and from tensors to answers.
+//!
+//! [`prepare`] checks a request's inputs, tokenises them and cuts them into windows, each one [`Job`]. The jobs run
+//! wherever the scheduler puts them; [`Prepared::decode`] takes their outputs back, in the same order, and merges windows
+//! into one result for each input. Each task is a file with those two halves.
+
+mod classify;
+mod embed;
+mod entities;
+mod math;
+mod offsets;
+mod reading;
+mod sentiment;
+mod summarize;
+mod types;
+
+pub use crate::windows::Truncation;
+pub use types::{
+    Aggregation, Answer, ClassifyParameters, DecodeError, EmbedParameters, EntitiesParameters, Entity,
+    InputError, LabelScore, LengthUnit, OffsetUnit, Output, Parameters, Sentiment, SentimentParameters,
+    SummarizeParameters, Summary, SummaryMethod, SummarySentence, TaskResult,
+};
+
+use batching::ModelId;
+
+use crate::batch::{Sequence, SequenceOutput};
+use crate::card::Card;
+use crate::tokenizer::TextTokenizer;
+use reading::{Jobs, Outputs};
+
+/// What [`prepare`] needs to know of the model.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The model's card.
+    pub card: &'a Card,
+    /// Its number.
+    pub model: ModelId,
+    /// Its tokenizer.
+    pub tokenizer: &'a TextTokenizer,
+    /// Columns of its output: hidden size or number of classes.
+    pub columns: usize,
+    /// The embedding model that scores labels the caller brings, with the same tokenizer, and its output's columns.
+    pub zero_shot: Option<(ModelId, &'a Card, usize)>,
+}
+
+/// One sequence to compute, with the model that is to compute it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The model; not always the one asked for: zero-shot classes are found by an embedding model.
+    pub model: ModelId,
+    /// The window, special tokens included.
+    pub sequence: Sequence,
+}
+
+/// A request between tokenising and decoding.
+pub struct Prepared {
+    jobs: Vec<Job>,
+    expected: usize,
+    inputs: usize,
+    tokens: usize,
+    task: Box<dyn Decode>,
+}
+
+/// The second half of a task: holds whatever of the request it needs to make the answer.
+trait Decode: Send {
+    /// One result for each input, in order.
+    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError>;
+}
+
+/// Checks the inputs of a request and cuts them into jobs.
+///
+/// # Errors
+/// See [`InputError`]; the message names the input by index and never quotes it.
+pub fn prepare(
+    context: Context<'_>,
+    inputs: &[String],
+    parameters: &Parameters,
+) -> Result<Prepared, InputError> {
+    check(inputs, context.card.limits.inputs_max)?;
+    let mut jobs = Jobs::new(context.tokenizer);
+    let task: Box<dyn Decode> = match parameters {
+        Parameters::Classify(p) => classify::prepare(context, &mut jobs, inputs, p)?,
+        Parameters::Sentiment(p) => Box::new(sentiment::prepare(context, &mut jobs, inputs, p)?),
+        Parameters::Entities(p) => Box::new(entities::prepare(context, &mut jobs, inputs, p)?),
+        Parameters::Summarize(p) => Box::new(summarize::prepare(context, &mut jobs, inputs, p)?),
+        Parameters::Embed(p) => Box::new(embed::prepare(context, &mut jobs, inputs, p)?),
+    };
+    let (jobs, tokens) = jobs.finish();
+    Ok(Prepared { expected: jobs.len(), jobs, inputs: inputs.len(), tokens, task })
+}
+
+impl Prepared {
+    /// Takes the jobs out, to be run in any order.
+    pub fn take_jobs(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.jobs)
+    }
+
+    /// Tokens of all inputs, special tokens included, each counted once however many windows overlap.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Texts in the request.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Makes the answer of the outputs, one for each job, in the order of the jobs.
+    ///
+    /// # Errors
+    /// Outputs that are not what the model's head should give.
+    pub fn decode(self, outputs: Vec<SequenceOutput>) -> Result<Answer, DecodeError> {
+        if outputs.len() != self.expected {
+            return Err(DecodeError::Count { found: outputs.len(), expected: self.expected });
+        }
+        let results = self.task.decode(&Outputs::new(outputs))?;
+        Ok(Answer { results })
+    }
+}
+
+fn check(inputs: &[String], limit: usize) -> Result<(), InputError> {
+    if inputs.is_empty() {
+        return Err(InputError::None);
+    }
+    if inputs.len() > limit {
+        return Err(InputError::TooMany { inputs: inputs.len(), limit });
+    }
+    for (index, text) in inputs.iter().enumerate() {
+        if let Some(offset) = text.chars().position(|c| c == '\0') {
+            return Err(InputError::Nul { index, offset });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Reading texts in windows: the bookkeeping between an input and its jobs, and back.
+
+use std::ops::Range;
+
+use batching::ModelId;
+
+use super::types::{DecodeError, InputError, LengthUnit, Output, TaskResult};
+use super::{Context, Job};
+use crate::batch::{Sequence, SequenceOutput};
+use crate::card::Limits;
+use crate::tokenizer::{EncodedText, TextTokenizer};
+use crate::windows::{self, Truncation};
+
+/// How one input is read.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    /// Token ranges of the windows, without special tokens.
+    pub(super) windows: Vec<Range<usize>>,
+    /// The jobs that compute them, one each.
+    pub(super) jobs: Range<usize>,
+    /// Tokens of the input, special tokens included.
+    pub(super) tokens: usize,
+    /// Whether some were not read.
+    pub(super) truncated: bool,
+}
+
+/// Collects the jobs of a request.
+pub(super) struct Jobs<'a> {
+    tokenizer: &'a TextTokenizer,
+    list: Vec<Job>,
+    tokens: usize,
+}
+
+/// The outputs of a request's jobs, checked as they are taken.
+pub(super) struct Outputs(Vec<SequenceOutput>);
+
+impl<'a> Jobs<'a> {
+    pub(super) fn new(tokenizer: &'a TextTokenizer) -> Self {
+        Self { tokenizer, list: Vec::new(), tokens: 0 }
+    }
+
+    /// The jobs, and the tokens of all inputs.
+    pub(super) fn finish(self) -> (Vec<Job>, usize) {
+        (self.list, self.tokens)
+    }
+
+    /// Tokens without special tokens.
+    pub(super) fn encode(&self, index: usize, text: &str) -> Result<EncodedText, InputError> {
+        self.tokenizer.encode(text).map_err(|_| InputError::Tokenize { index })
+    }
+
+    /// Tokenises one input for the context's model and adds its windows, as `truncation` says.
+    pub(super) fn read(
+        &mut self,
+        context: &Context<'_>,
+        index: usize,
+        text: &str,
+        truncation: Truncation,
+    ) -> Result<(EncodedText, Reading), InputError> {
+        let encoded = self.encode(index, text)?;
+        if encoded.ids.is_empty() {
+            return Err(InputError::Empty { index });
+        }
+        let tokens = encoded.ids.len() + self.tokenizer.special_tokens_count();
+        let limits = &context.card.limits;
+        let limit = match truncation {
+            Truncation::Error => limits.tokens_max,
+            Truncation::Stride => limits.document_tokens_max,
+            // What is cut off need not be read, but tokenising it is work all the same.
+            Truncation::End | Truncation::Start => usize::MAX,
+        };
+        if tokens > limit {
+            return Err(InputError::TooLong { index, length: tokens, limit, unit: LengthUnit::Tokens });
+        }
+        let reading = self.add(context.model, limits, &encoded, truncation);
+        self.tokens += reading.tokens;
+        Ok((encoded, reading))
+    }
+
+    /// Adds the windows of an encoded text, and counts no tokens for it.
+    pub(super) fn add(
+        &mut self,
+        model: ModelId,
+        limits: &Limits,
+        encoded: &EncodedText,
+        truncation: Truncation,
+    ) -> Reading {
+        let special = self.tokenizer.special_tokens_count();
+        let capacity = limits.tokens_max.saturating_sub(special).max(1);
+        let tokens = encoded.ids.len();
+        // `read` has refused what is to be refused.
+        let windows = windows::plan(tokens, capacity, limits.window_overlap, truncation).unwrap_or_default();
+        let first = self.list.len();
+        for window in &windows {
+            let input_ids = self.tokenizer.with_special_tokens(&encoded.ids[window.clone()]);
+            self.list.push(Job { model, sequence: Sequence::new(input_ids) });
+        }
+        let read = windows.last().map_or(0, |last| last.end) - windows.first().map_or(0, |first| first.start);
+        Reading { jobs: first..self.list.len(), windows, tokens: tokens + special, truncated: read < tokens }
+    }
+
+    /// Counts tokens that [`add`](Self::add) left uncounted.
+    pub(super) fn count(&mut self, tokens: usize) {
+        self.tokens += tokens;
+    }
+}
+
+impl Reading {
+    /// The result of this input.
+    pub(super) fn result(&self, output: Output) -> TaskResult {
+        TaskResult { output, tokens: self.tokens, truncated: self.truncated, windows: self.windows.len() }
+    }
+}
+
+impl Outputs {
+    pub(super) fn new(outputs: Vec<SequenceOutput>) -> Self {
+        Self(outputs)
+    }
+
+    /// The matrix of one job, of this shape, all finite.
+    pub(super) fn matrix(&self, job: usize, rows: usize, columns: usize) -> Result<&[f32], DecodeError> {
+        let expected = (rows, columns);
+        let Some(output) = self.0.get(job) else {
+            return Err(DecodeError::Shape { job, found: (0, 0), expected });
+        };
+        let found = (output.rows(), output.columns);
+        if found != expected || output.values.len() != rows * columns {
+            return Err(DecodeError::Shape { job, found, expected });
+        }
+        if output.values.iter().all(|value| value.is_finite()) {
+            Ok(&output.values)
+        } else {
+            Err(DecodeError::NotFinite { job })
+        }
+    }
+
+    /// One vector for an input: the mean of its windows' vectors, weighted by their tokens. For vectors that are themselves
+    /// means over tokens this is the mean over all tokens read, those of overlaps counting twice.
+    pub(super) fn mean(&self, reading: &Reading, columns: usize) -> Result<Vec<f32>, DecodeError> {
+        let mut sum = vec![0.0f32; columns];
+        let mut weights = 0.0f32;
+        for (job, window) in reading.jobs.clone().zip(&reading.windows) {
+            let vector = self.matrix(job, 1, columns)?;
+            if reading.jobs.len() == 1 {
+                return Ok(vector.to_vec());
+            }
+            let weight = window.len() as f32;
+            weights += weight;
+            for (sum, value) in sum.iter_mut().zip(vector) {
+                *sum += weight * value;
+            }
+        }
+        Ok(sum.into_iter().map(|value| value / weights.max(1.0)).collect())
+    }
+}

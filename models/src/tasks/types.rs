@@ -1,0 +1,365 @@
+//! What is asked and what is answered, in no protocol's terms.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::windows::Truncation;
+
+/// What to do with the inputs, by task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parameters {
+    /// Sort documents into classes.
+    Classify(ClassifyParameters),
+    /// Find the mood.
+    Sentiment(SentimentParameters),
+    /// Find names.
+    Entities(EntitiesParameters),
+    /// Shorten.
+    Summarize(SummarizeParameters),
+    /// Map to vectors.
+    Embed(EmbedParameters),
+}
+
+/// Parameters of document classification.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassifyParameters {
+    /// How many labels to give; all if `None`.
+    pub top_k: Option<usize>,
+    /// The caller's own labels (zero-shot) instead of the model's.
+    pub labels: Option<Vec<String>>,
+    /// Score every label by itself rather than against the others.
+    pub multi_label: bool,
+    /// Long texts; stride by default.
+    pub truncation: Truncation,
+}
+
+/// Parameters of sentiment analysis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SentimentParameters {
+    /// Long texts; stride by default.
+    pub truncation: Truncation,
+}
+
+/// Parameters of named-entity recognition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntitiesParameters {
+    /// How tokens become entities.
+    pub aggregation: Aggregation,
+    /// Unit of `start` and `end`.
+    pub offset_unit: OffsetUnit,
+    /// Long texts; stride by default.
+    pub truncation: Truncation,
+}
+
+/// Parameters of summarization.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SummarizeParameters {
+    /// Most sentences in a summary.
+    pub max_sentences: usize,
+    /// Most tokens in a summary, without special tokens.
+    pub max_tokens: Option<usize>,
+    /// How it is made.
+    pub method: SummaryMethod,
+}
+
+/// Parameters of embedding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbedParameters {
+    /// Keep only the first dimensions; all if `None`.
+    pub dimensions: Option<usize>,
+    /// Scale vectors to length one.
+    pub normalize: bool,
+    /// Long texts; an error by default.
+    pub truncation: Truncation,
+}
+
+/// How tokens become entities; names and meanings as in Hugging Face's token-classification pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aggregation {
+    /// Every token by itself.
+    None,
+    /// Neighbouring tokens of one type.
+    Simple,
+    /// Words, labelled as their first token is.
+    #[default]
+    First,
+    /// Words, labelled by the mean of their tokens' probabilities.
+    Average,
+    /// Words, labelled as their most certain token is.
+    Max,
+}
+
+/// Unit of offsets into a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OffsetUnit {
+    /// Unicode codepoints: Python's strings.
+    #[default]
+    Codepoint,
+    /// Bytes of UTF-8: Rust's and Go's strings.
+    Byte,
+    /// UTF-16 code units: JavaScript's and Java's strings.
+    Utf16,
+}
+
+/// How a summary is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SummaryMethod {
+    /// The best the model offers.
+    #[default]
+    Auto,
+    /// Sentences of the document.
+    Extractive,
+    /// Newly worded.
+    Abstractive,
+}
+
+impl Default for ClassifyParameters {
+    fn default() -> Self {
+        Self { top_k: None, labels: None, multi_label: false, truncation: Truncation::Stride }
+    }
+}
+
+impl Default for SentimentParameters {
+    fn default() -> Self {
+        Self { truncation: Truncation::Stride }
+    }
+}
+
+impl Default for EntitiesParameters {
+    fn default() -> Self {
+        let (aggregation, offset_unit) = (Aggregation::default(), OffsetUnit::default());
+        Self { aggregation, offset_unit, truncation: Truncation::Stride }
+    }
+}
+
+impl Default for SummarizeParameters {
+    fn default() -> Self {
+        Self { max_sentences: 3, max_tokens: None, method: SummaryMethod::Auto }
+    }
+}
+
+impl Default for EmbedParameters {
+    fn default() -> Self {
+        Self { dimensions: None, normalize: true, truncation: Truncation::Error }
+    }
+}
+
+/// The results of a request, one for each input, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The results.
+    pub results: Vec<TaskResult>,
+}
+
+/// The result for one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskResult {
+    /// What was found.
+    pub output: Output,
+    /// Tokens of the input with its special tokens, each counted once however many windows overlap.
+    pub tokens: usize,
+    /// Whether some of them were not read.
+    pub truncated: bool,
+    /// Windows read.
+    pub windows: usize,
+}
+
+/// What was found, by task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Classes, best first.
+    Labels(Vec<LabelScore>),
+    /// The mood.
+    Sentiment(Sentiment),
+    /// Names, in the order of the text.
+    Entities(Vec<Entity>),
+    /// The summary.
+    Summary(Summary),
+    /// The vector.
+    Embedding(Vec<f32>),
+}
+
+/// A label with its probability.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LabelScore {
+    /// The label.
+    pub label: Arc<str>,
+    /// From 0 to 1.
+    pub score: f32,
+}
+
+/// The mood of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sentiment {
+    /// The most probable label.
+    pub label: Arc<str>,
+    /// Its probability.
+    pub score: f32,
+    /// All labels in the order of the card.
+    pub scores: Vec<LabelScore>,
+}
+
+/// A name in a text. The slice of the text from `start` to `end` is `text`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Entity {
+    /// The name as it stands in the text.
+    pub text: String,
+    /// Its type, such as `PER`.
+    pub label: Arc<str>,
+    /// Where it starts, in the unit asked for.
+    pub start: usize,
+    /// Where it ends, exclusive.
+    pub end: usize,
+    /// Mean probability of its parts.
+    pub score: f32,
+}
+
+/// A shortened text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The summary: its sentences, joined by spaces, line breaks inside them folded.
+    pub summary: String,
+    /// How it was made.
+    pub method: SummaryMethod,
+    /// Its sentences in the order of the text.
+    pub sentences: Vec<SummarySentence>,
+}
+
+/// A sentence of a text. The slice of the text from `start` to `end` is `text`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SummarySentence {
+    /// The sentence as it stands in the text.
+    pub text: String,
+    /// Where it starts, in codepoints.
+    pub start: usize,
+    /// Where it ends, exclusive, in codepoints.
+    pub end: usize,
+}
+
+/// What a length limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LengthUnit {
+    /// Tokens, special tokens included.
+    Tokens,
+    /// Words.
+    Words,
+}
+
+/// Why a request cannot be run. Names inputs by index and never quotes them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// There are no inputs.
+    #[error("inputs is empty: send at least one text")]
+    None,
+    /// There are too many.
+    #[error("inputs has {inputs} texts, the limit is {limit}")]
+    TooMany {
+        /// Texts sent.
+        inputs: usize,
+        /// Texts allowed.
+        limit: usize,
+    },
+    /// An input has no content.
+    #[error("inputs[{index}] is empty")]
+    Empty {
+        /// Which.
+        index: usize,
+    },
+    /// An input has a NUL character.
+    #[error("inputs[{index}] contains a NUL character at codepoint {offset}")]
+    Nul {
+        /// Which.
+        index: usize,
+        /// Codepoints before it.
+        offset: usize,
+    },
+    /// An input is too long.
+    #[error("inputs[{index}] has {length} {}, the limit is {limit}{}", .unit.name(), .unit.hint())]
+    TooLong {
+        /// Which.
+        index: usize,
+        /// Its length.
+        length: usize,
+        /// The longest allowed.
+        limit: usize,
+        /// What is counted.
+        unit: LengthUnit,
+    },
+    /// A parameter's value makes no sense for this model.
+    #[error("parameters.{name}: {message}")]
+    Parameter {
+        /// The parameter.
+        name: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The tokenizer refused an input.
+    #[error("inputs[{index}] could not be tokenized")]
+    Tokenize {
+        /// Which.
+        index: usize,
+    },
+}
+
+impl LengthUnit {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Words => "words",
+        }
+    }
+
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Tokens => " (special tokens included)",
+            Self::Words => "",
+        }
+    }
+}
+
+impl InputError {
+    /// The field of the request that is wrong, such as `inputs[3]`.
+    pub fn field(&self) -> String {
+        match self {
+            Self::None | Self::TooMany { .. } => "inputs".to_owned(),
+            Self::Empty { index }
+            | Self::Nul { index, .. }
+            | Self::TooLong { index, .. }
+            | Self::Tokenize { index } => format!("inputs[{index}]"),
+            Self::Parameter { name, .. } => format!("parameters.{name}"),
+        }
+    }
+}
+
+/// Why outputs are not an answer: a fault of the service, not of the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// There is not one output for each job.
+    #[error("{found} outputs for {expected} jobs")]
+    Count {
+        /// Outputs given.
+        found: usize,
+        /// Jobs taken.
+        expected: usize,
+    },
+    /// An output has another shape than the model's head gives.
+    #[error("output {job} has {found:?} rows and columns, expected {expected:?}")]
+    Shape {
+        /// Which.
+        job: usize,
+        /// Its rows and columns.
+        found: (usize, usize),
+        /// What they should be.
+        expected: (usize, usize),
+    },
+    /// An output holds a value that is not finite.
+    #[error("output {job} holds a value that is not finite")]
+    NotFinite {
+        /// Which.
+        job: usize,
+    },
+}

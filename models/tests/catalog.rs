@@ -1,0 +1,424 @@
+//! A catalog of small random models: what loads, and why the rest does not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/random.rs"]
+mod random;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use batching::{Executor, ModelId};
+use candle_core::Tensor;
+use candle_transformers::models::bert::HiddenAct;
+use models::runtimes::candle::encoder::Encoder;
+use models::{Catalog, CatalogConfig, LoadError, ModelState, NoProgress, Sequence, Task};
+use random::{Random, Tensors, difference, hidden_states};
+use sha2::{Digest, Sha256};
+
+const CONFIG: &str = r#"{
+    "vocab_size": 50, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20,
+    "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "max_position_embeddings": 32, "type_vocab_size": 2,
+    "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": 0, "model_type": "bert"
+}"#;
+
+const TOKENIZER: &str = r#"{
+    "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+    "pre_tokenizer": { "type": "Whitespace" }, "decoder": null,
+    "post_processor": {
+        "type": "TemplateProcessing",
+        "single": [
+            { "SpecialToken": { "id": "[CLS]", "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } },
+            { "SpecialToken": { "id": "[SEP]", "type_id": 0 } }
+        ],
+        "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
+        "special_tokens": {
+            "[CLS]": { "id": "[CLS]", "ids": [1], "tokens": ["[CLS]"] },
+            "[SEP]": { "id": "[SEP]", "ids": [2], "tokens": ["[SEP]"] }
+        }
+    },
+    "model": { "type": "WordLevel", "unk_token": "[UNK]",
+               "vocab": { "[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "b": 4, "c": 5 } }
+}"#;
+
+const LABELS: usize = 3;
+
+/// A folder of cards. Each card has its files beside it, so that a test can spoil one model only.
+struct Cards {
+    folder: tempfile::TempDir,
+}
+
+/// What a card says where tests differ.
+#[derive(Clone)]
+struct Spec {
+    name: &'static str,
+    task: &'static str,
+    head: &'static str,
+    fields: String,
+    encoder: Tensors,
+    head_tensors: Option<Tensors>,
+    config: String,
+    tokenizer: String,
+}
+
+impl Spec {
+    fn embedder(name: &'static str) -> Self {
+        Self {
+            name,
+            task: "embeddings",
+            head: "mean_pooling",
+            fields: String::new(),
+            encoder: encoder_tensors(),
+            head_tensors: None,
+            config: CONFIG.to_owned(),
+            tokenizer: TOKENIZER.to_owned(),
+        }
+    }
+
+    fn classifier(name: &'static str, task: &'static str, head: &'static str) -> Self {
+        let labels = if head == "token_classification" { "[O, B-X, I-X]" } else { "[one, two, three]" };
+        let fields = format!("  labels: {labels}\n");
+        Self { task, head, fields, head_tensors: Some(head_tensors(false)), ..Self::embedder(name) }
+    }
+}
+
+fn encoder_tensors() -> Tensors {
+    random::encoder_tensors(&mut Random::new(11), &random::config(HiddenAct::Gelu))
+}
+
+fn encoder() -> Encoder {
+    random::encoder(encoder_tensors(), &random::config(HiddenAct::Gelu))
+}
+
+fn head_tensors(has_dense: bool) -> Tensors {
+    let mut random = Random::new(12);
+    let mut shapes: Vec<(&str, Vec<usize>)> =
+        vec![("classifier.weight", vec![LABELS, 12]), ("classifier.bias", vec![LABELS])];
+    if has_dense {
+        shapes.extend([("dense.weight", vec![12, 12]), ("dense.bias", vec![12])]);
+    }
+    shapes.into_iter().map(|(name, shape)| (name.to_owned(), random.tensor(&shape, 0.5))).collect()
+}
+
+impl Cards {
+    fn new(specs: &[Spec]) -> Self {
+        let cards = Self { folder: tempfile::tempdir().unwrap() };
+        specs.iter().for_each(|spec| cards.add(spec));
+        cards
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn add(&self, spec: &Spec) {
+        let card = self.path(spec.name);
+        let files = card.join("files");
+        fs::create_dir_all(&files).unwrap();
+        candle_core::safetensors::save(&spec.encoder, files.join("model.safetensors")).unwrap();
+        fs::write(files.join("config.json"), &spec.config).unwrap();
+        fs::write(files.join("tokenizer.json"), &spec.tokenizer).unwrap();
+        let mut head = format!("kind: {}", spec.head);
+        if let Some(tensors) = &spec.head_tensors {
+            candle_core::safetensors::save(tensors, card.join("head.safetensors")).unwrap();
+            head += &format!(", file: head.safetensors, sha256: {}", sha256(&card.join("head.safetensors")));
+        }
+        let sources: String = ["model.safetensors", "tokenizer.json", "config.json"]
+            .map(|file| format!("      {file}: {{ sha256: {} }}\n", sha256(&files.join(file))))
+            .concat();
+        let Spec { name, task, fields, .. } = spec;
+        let mut text = format!(
+            "---\nlicense: mit\nml_inference:\n  name: {name}\n  version: \"1\"\n  task: {task}\n\
+            \x20 architecture: bert\n  runtime: candle\n  dtype: float32\n  source:\n    folder: files\n\
+            \x20   files:\n{sources}  head: {{ {head} }}\n\
+            \x20 limits: {{ tokens_max: 32, window_overlap: 4, document_tokens_max: 100, inputs_max: 4 }}\n\
+            \x20 p99_target_ms: 10\n  price_per_1000_requests_usd: \"0.01\"\n"
+        );
+        // A field given again replaces the one above.
+        for line in fields.lines() {
+            let key = line.split_inclusive(':').next().unwrap();
+            text = text
+                .lines()
+                .filter(|other| !other.starts_with(key))
+                .map(|line| format!("{line}\n"))
+                .collect();
+            text += &format!("{line}\n");
+        }
+        fs::write(card.join("README.md"), text + "---\n# A card\n").unwrap();
+    }
+
+    fn load(&self) -> Result<Catalog, LoadError> {
+        let data_dir = self.folder.path().join("data");
+        let config = CatalogConfig { cards_dir: self.folder.path().to_path_buf(), data_dir, offline: true };
+        Catalog::load(&config, &NoProgress)
+    }
+}
+
+fn sha256(path: &Path) -> String {
+    Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn reason(catalog: &Catalog, name: &str) -> String {
+    match &catalog.find(name).unwrap().state {
+        ModelState::Unavailable { reason } => reason.clone(),
+        ModelState::Loaded { .. } => panic!("{name} is loaded"),
+    }
+}
+
+#[test]
+fn models_are_numbered_by_name_and_found() {
+    let cards = Cards::new(&[
+        Spec::embedder("z-embedder"),
+        Spec::classifier("m-tagger", "entities", "token_classification"),
+        Spec::classifier("a-mood", "sentiment", "sequence_classification"),
+    ]);
+    fs::create_dir(cards.path("no-card")).unwrap();
+    let catalog = cards.load().unwrap();
+    let names: Vec<_> = catalog.models().iter().map(|entry| (entry.id.0, entry.card.name.as_str())).collect();
+    assert_eq!(names, [(0, "a-mood"), (1, "m-tagger"), (2, "z-embedder")]);
+    assert!(catalog.models().iter().all(models::ModelEntry::is_loaded));
+    assert_eq!(catalog.rejected(), []);
+    assert_eq!(catalog.for_task(Task::Entities).unwrap().id, ModelId(1));
+    assert!(catalog.for_task(Task::Summarize).is_none() && catalog.find("other").is_none());
+}
+
+#[test]
+fn heads_are_computed_in_the_runtime() {
+    let mut with_dense = Spec::classifier("c-dense", "sentiment", "sequence_classification");
+    with_dense.head_tensors = Some(head_tensors(true));
+    let catalog = Cards::new(&[
+        Spec::embedder("a-pooled"),
+        Spec::classifier("b-plain", "sentiment", "sequence_classification"),
+        with_dense,
+        Spec::classifier("d-tokens", "entities", "token_classification"),
+    ])
+    .load()
+    .unwrap();
+    let sequences = [vec![1, 3, 4, 5, 2], vec![1, 7, 2]].map(Sequence::new);
+    let hidden = hidden_states(&encoder(), &sequences);
+    let mut executor = catalog.executor().unwrap();
+    for (sequence, hidden) in hidden.iter().enumerate() {
+        let rows: Vec<&[f32]> = hidden.chunks(12).collect();
+        let mean: Vec<f32> = (0..12)
+            .map(|column| rows.iter().map(|row| row[column]).sum::<f32>() / rows.len() as f32)
+            .collect();
+        let inner: Vec<f32> =
+            linear(&head_tensors(true), "dense", &mean).into_iter().map(f32::tanh).collect();
+        let per_token: Vec<f32> =
+            rows.iter().flat_map(|row| linear(&head_tensors(false), "classifier", row)).collect();
+        let expected = [
+            (0, 12, mean.clone()),
+            (1, LABELS, linear(&head_tensors(false), "classifier", &mean)),
+            (2, LABELS, linear(&head_tensors(true), "classifier", &inner)),
+            (3, LABELS, per_token),
+        ];
+        for (model, columns, expected) in expected {
+            let outputs = executor.execute(ModelId(model), sequences.to_vec()).unwrap_or_else(|error| {
+                panic!("{}", error.source);
+            });
+            assert_eq!(outputs[sequence].columns, columns);
+            let difference = difference(&outputs[sequence].values, &expected);
+            assert!(difference < 1e-5, "model {model}: {difference}");
+        }
+    }
+}
+
+fn linear(tensors: &Tensors, name: &str, row: &[f32]) -> Vec<f32> {
+    let weight: Vec<Vec<f32>> = tensors[&format!("{name}.weight")].to_vec2().unwrap();
+    let bias: Vec<f32> = tensors[&format!("{name}.bias")].to_vec1().unwrap();
+    weight.iter().zip(bias).map(|(w, b)| w.iter().zip(row).map(|(w, x)| w * x).sum::<f32>() + b).collect()
+}
+
+/// Adds a model that is spoilt in one way; it must be unavailable for this reason, and the good one loaded.
+fn check(spoil: impl FnOnce(&mut Spec), message: &str) {
+    let mut spec = Spec::classifier("spoilt", "sentiment", "sequence_classification");
+    spoil(&mut spec);
+    let catalog = Cards::new(&[spec, Spec::embedder("good")]).load().unwrap();
+    let found = reason(&catalog, "spoilt");
+    assert!(found.contains(message), "{message:?} is not in {found:?}");
+    assert!(catalog.find("good").unwrap().is_loaded());
+    let mut executor = catalog.executor().unwrap();
+    let sequences = vec![Sequence::new(vec![1, 2])];
+    let id = |name| catalog.find(name).unwrap().id;
+    assert_eq!(executor.execute(id("good"), sequences.clone()).unwrap().len(), 1);
+    assert!(!executor.execute(id("spoilt"), sequences).unwrap_err().is_fatal);
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    check(
+        |spec| spec.fields += "  runtime: abacus\n",
+        "runtime \"abacus\" is not supported; supported: candle",
+    );
+    check(
+        |spec| spec.fields += "  architecture: lstm\n",
+        "architecture \"lstm\" is not supported; supported: bert",
+    );
+    check(|spec| spec.fields += "  dtype: int4\n", "dtype \"int4\" is not supported; supported: float32");
+}
+
+#[test]
+fn files_that_do_not_fit_are_named() {
+    check(
+        |spec| drop(spec.encoder.remove("encoder.layer.1.attention.self.key.weight")),
+        "tensor encoder.layer.1.attention.self.key.weight is missing",
+    );
+    let wide = |spec: &mut Spec| spec.config = CONFIG.replace("\"hidden_size\": 12", "\"hidden_size\": 15");
+    check(wide, "has shape [2, 12], expected [2, 15]");
+    check(|spec| spec.config = CONFIG.replace("bert", "roberta"), "model_type is \"roberta\"");
+    check(
+        |spec| spec.config = CONFIG.replace("\"gelu\"", "\"swish\""),
+        "config.json: unknown variant `swish`",
+    );
+    check(|spec| spec.config = "{}".to_owned(), "config.json: missing field");
+    check(|spec| spec.tokenizer = "{}".to_owned(), "tokenizer.json");
+    check(
+        |spec| {
+            spec.tokenizer = TOKENIZER.replace("\"c\": 5", "\"c\": 5, \"d\": 60").replace("\"b\": 4, ", "");
+        },
+        "vocabulary of the tokenizer 61 is more than the encoder's 50",
+    );
+    check(
+        |spec| {
+            spec.fields +=
+                "  limits: { tokens_max: 33, window_overlap: 4, document_tokens_max: 100, inputs_max: 4 }\n";
+        },
+        "limits.tokens_max 33 is more than the encoder's 32",
+    );
+}
+
+#[test]
+fn heads_that_do_not_fit_are_named() {
+    check(|spec| spec.fields = "  labels: [one, two]\n".to_owned(), "3 rows, but the card names 2 labels");
+    let with = |change: fn(&mut Tensors)| move |spec: &mut Spec| change(spec.head_tensors.as_mut().unwrap());
+    check(with(|head| drop(head.remove("classifier.bias"))), "tensor classifier.bias is missing");
+    check(with(|head| drop(head.remove("classifier.weight"))), "tensor classifier.weight is missing");
+    let narrow = |head: &mut Tensors| {
+        head.insert("classifier.weight".to_owned(), Random::new(1).tensor(&[LABELS, 11], 1.0));
+    };
+    check(with(narrow), "has shape [3, 11], expected [3, 12]");
+    let half = |head: &mut Tensors| drop(head.insert("dense.bias".to_owned(), zeros(12)));
+    check(with(half), "tensor dense.weight is missing");
+    let extra = |head: &mut Tensors| drop(head.insert("other".to_owned(), zeros(12)));
+    check(with(extra), "tensor other does not belong in a head");
+}
+
+fn zeros(length: usize) -> Tensor {
+    Tensor::zeros(length, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap()
+}
+
+#[test]
+fn changed_files_are_not_loaded() {
+    let cards = Cards::new(&[
+        Spec::classifier("head", "sentiment", "sequence_classification"),
+        Spec::embedder("source"),
+        Spec::embedder("untouched"),
+    ]);
+    for file in ["head/head.safetensors", "source/files/config.json"] {
+        let path = cards.path(file);
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    let catalog = cards.load().unwrap();
+    for name in ["head", "source"] {
+        let reason = reason(&catalog, name);
+        assert!(reason.contains("SHA-256 is") && reason.contains(name), "{reason}");
+    }
+    assert!(catalog.find("untouched").unwrap().is_loaded());
+}
+
+#[test]
+fn adapters_are_checked_and_merged() {
+    let cards = Cards::new(&[Spec::embedder("base")]);
+    let spec = Spec::embedder("adapted");
+    let mut random = Random::new(21);
+    let prefix = "base_model.model.encoder.layer.1.output.dense";
+    let factors: Tensors = [("lora_A", [2, 20]), ("lora_B", [12, 2])]
+        .into_iter()
+        .map(|(factor, shape)| (format!("{prefix}.{factor}.weight"), random.tensor(&shape, 0.5)))
+        .collect();
+    let folder = cards.path("adapted/adapter");
+    fs::create_dir_all(&folder).unwrap();
+    candle_core::safetensors::save(&factors, folder.join("weights.safetensors")).unwrap();
+    let sha256 = sha256(&folder.join("weights.safetensors"));
+    let config = folder.join("config.json");
+    let fields = format!(
+        "  adapter: {{ file: adapter/weights.safetensors, config: adapter/config.json, sha256: {sha256} }}\n"
+    );
+    cards.add(&Spec { fields, ..spec });
+
+    assert!(reason(&cards.load().unwrap(), "adapted").contains("adapter/config.json"));
+    fs::write(&config, r#"{"peft_type": "LORA", "r": 3, "lora_alpha": 4}"#).unwrap();
+    assert!(reason(&cards.load().unwrap(), "adapted").contains("has shape [2, 20], expected [3, 20]"));
+    fs::write(&config, r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 4}"#).unwrap();
+    let catalog = cards.load().unwrap();
+    let mut executor = catalog.executor().unwrap();
+    let sequences = vec![Sequence::new(vec![1, 3, 2])];
+    let mut run = |name: &str| {
+        let entry = catalog.find(name).unwrap();
+        let ModelState::Loaded { digest } = entry.state else { panic!("{:?}", entry.state) };
+        (executor.execute(entry.id, sequences.clone()).unwrap().remove(0), digest)
+    };
+    let (base, adapted) = (run("base"), run("adapted"));
+    assert!(base.0 != adapted.0, "the adapter changes nothing");
+    assert_ne!(base.1, adapted.1);
+}
+
+#[test]
+fn zero_shot_needs_an_embedding_model_with_the_same_tokenizer() {
+    let with = |model: &str, other: Spec| {
+        let mut spec = Spec::classifier("sorter", "document-classification", "sequence_classification");
+        spec.fields +=
+            &format!("  zero_shot: {{ model: {model}, template: 'about {{label}}', scale: 20.0 }}\n");
+        Cards::new(&[spec, other]).load().unwrap()
+    };
+    assert!(with("embedder", Spec::embedder("embedder")).find("sorter").unwrap().is_loaded());
+    let mood = Spec::classifier("mood", "sentiment", "sequence_classification");
+    let mut foreign = Spec::embedder("embedder");
+    foreign.tokenizer = TOKENIZER.replace("\"c\": 5", "\"d\": 5");
+    for (model, other, message) in [
+        ("embedder", mood.clone(), "there is no such card"),
+        ("mood", mood, "its task is not embeddings"),
+        ("embedder", foreign, "it has another tokenizer"),
+    ] {
+        let reason = reason(&with(model, other), "sorter");
+        assert!(reason.contains(message), "{reason}");
+    }
+}
+
+#[test]
+fn a_card_that_cannot_be_read_is_listed() {
+    let cards = Cards::new(&[Spec::embedder("good")]);
+    fs::create_dir(cards.path("bad")).unwrap();
+    fs::write(cards.path("bad/README.md"), "# No front matter\n").unwrap();
+    let catalog = cards.load().unwrap();
+    assert_eq!(catalog.models().len(), 1);
+    assert_eq!(catalog.rejected().len(), 1);
+    assert_eq!(catalog.rejected()[0].name, "bad");
+    assert!(catalog.rejected()[0].reason.contains("front matter"));
+}
+
+#[test]
+fn fetching_alone_names_the_model_that_cannot_be_had() {
+    let cards = Cards::new(&[Spec::embedder("good")]);
+    let config = CatalogConfig {
+        cards_dir: cards.folder.path().to_path_buf(),
+        data_dir: cards.path("data"),
+        offline: true,
+    };
+    Catalog::fetch(&config, &NoProgress).unwrap();
+    cards.add(&Spec::embedder("other"));
+    fs::remove_file(cards.path("other/files/config.json")).unwrap();
+    let error = Catalog::fetch(&config, &NoProgress).unwrap_err();
+    assert!(matches!(&error, LoadError::Fetch { model, .. } if model == "other"), "{error}");
+    assert!(error.to_string().contains("config.json"), "{error}");
+}
+
+#[test]
+fn without_cards_there_is_no_catalog() {
+    let cards = Cards::new(&[]);
+    assert!(matches!(cards.load(), Err(LoadError::NoCards { .. })));
+    let nowhere = cards.path("nowhere");
+    let config = CatalogConfig { cards_dir: nowhere.clone(), data_dir: nowhere, offline: true };
+    assert!(matches!(Catalog::load(&config, &NoProgress), Err(LoadError::Cards { .. })));
+}

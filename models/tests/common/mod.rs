@@ -1,0 +1,43 @@
+//! What the tests that need real weights share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
+
+use std::path::{Path, PathBuf};
+
+use models::card::Card;
+use models::source::{self, Store};
+use models::{CatalogConfig, Progress};
+
+/// Shows what is being fetched in the test's output.
+pub struct Shown;
+
+impl Progress for Shown {
+    fn message(&self, text: &str) {
+        eprintln!("{text}");
+    }
+
+    fn bytes(&self, _file: &str, _completed: u64, _total: u64) {}
+}
+
+/// The data folder: `ML_INFERENCE_DATA_DIR`, else `data` in the workspace.
+pub fn data_dir() -> PathBuf {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
+    std::env::var_os("ML_INFERENCE_DATA_DIR").map_or_else(default, PathBuf::from)
+}
+
+pub fn cards_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../model-cards")
+}
+
+pub fn config() -> CatalogConfig {
+    CatalogConfig { cards_dir: cards_dir(), data_dir: data_dir(), offline: false }
+}
+
+pub fn card(name: &str) -> Card {
+    Card::from_file(&cards_dir().join(name).join("README.md")).unwrap()
+}
+
+/// The folder of a card's source, fetched if it is not there.
+pub fn source_folder(card: &Card) -> PathBuf {
+    let store = Store { data_dir: data_dir(), offline: false };
+    source::ensure(&card.source, &card.folder, &store, &Shown).unwrap()
+}

@@ -1,0 +1,393 @@
+//! The tasks with the real tokenizer and made-up outputs: what becomes of tensors, and what is refused.
+
+mod common;
+
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use models::tasks::{
+        Aggregation, ClassifyParameters, DecodeError, EmbedParameters, EntitiesParameters, Entity,
+        InputError, LengthUnit, OffsetUnit, Output, Parameters, Prepared, SentimentParameters,
+        SummarizeParameters, SummaryMethod, Truncation,
+    };
+    use models::{Catalog, SequenceOutput, Task};
+    use proptest::prelude::*;
+
+    use super::common::{Shown, config};
+
+    static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::load(&config(), &Shown).unwrap());
+
+    /// Tags of the entity card, in its order.
+    const TAGS: [&str; 9] = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"];
+
+    fn prepare(task: Task, inputs: &[&str], parameters: &Parameters) -> Result<Prepared, InputError> {
+        let inputs: Vec<String> = inputs.iter().map(|text| (*text).to_owned()).collect();
+        CATALOG.prepare(CATALOG.for_task(task).unwrap().id, &inputs, parameters)
+    }
+
+    fn row(values: &[f32]) -> SequenceOutput {
+        SequenceOutput { values: values.to_vec(), columns: values.len() }
+    }
+
+    fn embed(truncation: Truncation) -> Parameters {
+        Parameters::Embed(EmbedParameters { truncation, ..EmbedParameters::default() })
+    }
+
+    #[test]
+    fn inputs_are_checked() {
+        let long = "word ".repeat(600);
+        let check = |task, inputs: &[&str], parameters: &Parameters, expected: InputError| {
+            assert_eq!(prepare(task, inputs, parameters).err(), Some(expected));
+        };
+        let sentiment = Parameters::Sentiment(SentimentParameters::default());
+        check(Task::Sentiment, &[], &sentiment, InputError::None);
+        check(Task::Sentiment, &["a"; 129], &sentiment, InputError::TooMany { inputs: 129, limit: 128 });
+        check(Task::Sentiment, &["a", "é\0"], &sentiment, InputError::Nul { index: 1, offset: 1 });
+        for empty in ["", " \n\t", "\u{200b}"] {
+            check(Task::Sentiment, &["a", empty], &sentiment, InputError::Empty { index: 1 });
+        }
+        check(
+            Task::Embed,
+            &["a", &long],
+            &embed(Truncation::Error),
+            InputError::TooLong { index: 1, length: 602, limit: 512, unit: LengthUnit::Tokens },
+        );
+        check(
+            Task::Sentiment,
+            &["word ".repeat(20_001).as_str()],
+            &sentiment,
+            InputError::TooLong { index: 0, length: 20_003, limit: 20_000, unit: LengthUnit::Tokens },
+        );
+        check(
+            Task::Summarize,
+            &["word ".repeat(20_001).as_str()],
+            &Parameters::Summarize(SummarizeParameters::default()),
+            InputError::TooLong { index: 0, length: 20_001, limit: 20_000, unit: LengthUnit::Words },
+        );
+    }
+
+    #[test]
+    fn parameters_are_checked() {
+        let check = |task, parameters: Parameters, expected: &str| match prepare(
+            task,
+            &["Some text. More."],
+            &parameters,
+        ) {
+            Err(InputError::Parameter { name, .. }) => assert_eq!(name, expected),
+            other => panic!("{expected}: {:?}", other.err()),
+        };
+        let classify = |top_k, labels: Option<&[&str]>, multi_label| {
+            let labels = labels.map(|labels| labels.iter().map(|label| (*label).to_owned()).collect());
+            Parameters::Classify(ClassifyParameters {
+                top_k,
+                labels,
+                multi_label,
+                ..ClassifyParameters::default()
+            })
+        };
+        check(Task::Classify, classify(Some(0), None, false), "top_k");
+        check(Task::Classify, classify(Some(12), None, false), "top_k");
+        check(Task::Classify, classify(Some(3), Some(&["a", "b"]), false), "top_k");
+        check(Task::Classify, classify(None, Some(&[]), true), "labels");
+        check(Task::Classify, classify(None, Some(&["a"]), false), "labels");
+        check(Task::Classify, classify(None, Some(&["a", "a"]), false), "labels");
+        check(Task::Classify, classify(None, Some(&["a", " "]), false), "labels");
+        check(Task::Classify, classify(None, Some(&["a", "b\0"]), false), "labels");
+        check(Task::Classify, classify(None, Some(&["a", &"b".repeat(101)]), false), "labels");
+        let dimensions =
+            |n| Parameters::Embed(EmbedParameters { dimensions: Some(n), ..EmbedParameters::default() });
+        check(Task::Embed, dimensions(0), "dimensions");
+        check(Task::Embed, dimensions(385), "dimensions");
+        let summarize = |max_sentences, max_tokens, method| {
+            Parameters::Summarize(SummarizeParameters { max_sentences, max_tokens, method })
+        };
+        check(Task::Summarize, summarize(0, None, SummaryMethod::Auto), "max_sentences");
+        check(Task::Summarize, summarize(51, None, SummaryMethod::Auto), "max_sentences");
+        check(Task::Summarize, summarize(3, Some(1), SummaryMethod::Auto), "max_tokens");
+        check(Task::Summarize, summarize(3, None, SummaryMethod::Abstractive), "method");
+    }
+
+    #[test]
+    fn truncation_says_what_happened() {
+        let long: String = (0..600).map(|n| if n < 300 { "one " } else { "two " }).collect();
+        let check = |truncation, jobs: usize, truncated: bool, first: Option<&str>| {
+            let mut prepared = prepare(Task::Embed, &[&long], &embed(truncation)).unwrap();
+            assert_eq!(prepared.tokens(), 602);
+            let sequences = prepared.take_jobs();
+            assert_eq!(sequences.len(), jobs);
+            assert!(sequences.iter().all(|job| job.sequence.len() <= 512));
+            if let Some(word) = first {
+                let tokenizer = CATALOG.tokenizer(CATALOG.for_task(Task::Embed).unwrap().id).unwrap();
+                let id = tokenizer.encode(word).unwrap().ids[0];
+                let found = sequences[0].sequence.input_ids.iter().filter(|other| **other == id).count();
+                assert_eq!(found, 300, "all of {word} was kept");
+            }
+            let outputs = vec![row(&[1.0; 384]); jobs];
+            let result = prepared.decode(outputs).unwrap().results.remove(0);
+            assert_eq!((result.truncated, result.windows, result.tokens), (truncated, jobs, 602));
+        };
+        check(Truncation::Stride, 2, false, None);
+        check(Truncation::End, 1, true, Some("one"));
+        check(Truncation::Start, 1, true, Some("two"));
+    }
+
+    #[test]
+    fn windows_are_merged_by_their_tokens() {
+        let long = "word ".repeat(600);
+        let mut prepared =
+            prepare(Task::Sentiment, &[&long], &Parameters::Sentiment(SentimentParameters::default()))
+                .unwrap();
+        assert_eq!(prepared.take_jobs().len(), 2);
+        let outputs = vec![row(&[2.0, 0.0, 0.0]), row(&[0.0, 0.0, 2.0])];
+        let answer = prepared.decode(outputs).unwrap();
+        let Output::Sentiment(sentiment) = &answer.results[0].output else {
+            panic!("a sentiment was asked for")
+        };
+        let scores: Vec<f32> = sentiment.scores.iter().map(|label| label.score).collect();
+        assert!((scores[0] - scores[2]).abs() < 1e-3, "windows of equal size weigh the same: {scores:?}");
+        assert!((scores.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn classes_best_first() {
+        let logits: Vec<f32> = (0..11).map(|n| n as f32).collect();
+        let check = |multi_label: bool, top_k: usize| {
+            let parameters =
+                ClassifyParameters { top_k: Some(top_k), multi_label, ..ClassifyParameters::default() };
+            let mut prepared = prepare(Task::Classify, &["text"], &Parameters::Classify(parameters)).unwrap();
+            prepared.take_jobs();
+            let answer = prepared.decode(vec![row(&logits)]).unwrap();
+            let Output::Labels(labels) = answer.results[0].output.clone() else {
+                panic!("labels were asked for")
+            };
+            labels.into_iter().map(|label| (label.label.to_string(), label.score)).collect::<Vec<_>>()
+        };
+        let exclusive = check(false, 11);
+        assert_eq!((exclusive[0].0.as_str(), exclusive[10].0.as_str()), ("news", "invoice"));
+        assert!((exclusive.iter().map(|(_, score)| score).sum::<f32>() - 1.0).abs() < 1e-5);
+        let independent = check(true, 2);
+        assert_eq!(independent.len(), 2);
+        assert!(independent.iter().all(|(_, score)| *score > 0.999));
+    }
+
+    #[test]
+    fn zero_shot_runs_on_the_embedding_model() {
+        let labels = Some(vec!["cats".to_owned(), "tax law".to_owned()]);
+        let parameters = Parameters::Classify(ClassifyParameters { labels, ..ClassifyParameters::default() });
+        let mut prepared = prepare(Task::Classify, &["a text", "another"], &parameters).unwrap();
+        let embeddings = CATALOG.for_task(Task::Embed).unwrap().id;
+        let jobs = prepared.take_jobs();
+        assert_eq!(jobs.len(), 4, "two texts and two labels");
+        assert!(jobs.iter().all(|job| job.model == embeddings));
+        assert_eq!(prepared.tokens(), 4 + 3, "labels are not counted");
+        let axis = |n: usize| row(&std::array::from_fn::<f32, 384, _>(|i| if i == n { 2.0 } else { 0.0 }));
+        let answer = prepared.decode(vec![axis(0), axis(1), axis(0), axis(1)]).unwrap();
+        let best: Vec<_> = answer
+            .results
+            .iter()
+            .map(|result| match &result.output {
+                Output::Labels(labels) => labels[0].label.to_string(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(best, ["cats", "tax law"]);
+    }
+
+    /// Outputs of the entity model in which each token has the tag that `tag` gives for its text.
+    fn tagged(
+        text: &str,
+        parameters: EntitiesParameters,
+        tag: impl Fn(usize, &str) -> &'static str,
+    ) -> Vec<Entity> {
+        let model = CATALOG.for_task(Task::Entities).unwrap();
+        let encoded = CATALOG.tokenizer(model.id).unwrap().encode(text).unwrap();
+        let logits = |name: &str| TAGS.map(|other| if other == name { 10.0 } else { 0.0 });
+        let mut prepared = prepare(Task::Entities, &[text], &Parameters::Entities(parameters)).unwrap();
+        assert_eq!(prepared.take_jobs().len(), 1);
+        let mut values = logits("O").to_vec();
+        for (index, (start, end)) in encoded.offsets.iter().enumerate() {
+            values.extend(logits(tag(index, &text[*start..*end])));
+        }
+        values.extend(logits("O"));
+        let answer = prepared.decode(vec![SequenceOutput { values, columns: TAGS.len() }]).unwrap();
+        match answer.results.into_iter().next().unwrap().output {
+            Output::Entities(entities) => entities,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn names(entities: &[Entity]) -> Vec<(&str, &str)> {
+        entities.iter().map(|entity| (entity.text.as_str(), &*entity.label)).collect()
+    }
+
+    #[test]
+    fn aggregations() {
+        // zygmunt -> zy ##gm ##unt; the others are one token each.
+        let text = "Zygmunt Smith met Anna in Oslo.";
+        let check = |aggregation, expected: &[(&str, &str)]| {
+            let parameters = EntitiesParameters { aggregation, ..EntitiesParameters::default() };
+            let found = tagged(text, parameters, |index, token| match (index, token) {
+                (0, _) => "B-PER",
+                (_, "Smith") => "I-PER",
+                (_, "Anna") => "B-PER",
+                (_, "Oslo") => "B-LOC",
+                (2, _) => "I-PER",
+                _ => "O",
+            });
+            assert_eq!(names(&found), expected, "{aggregation:?}");
+        };
+        let words: &[_] = &[("Zygmunt Smith", "PER"), ("Anna", "PER"), ("Oslo", "LOC")];
+        check(Aggregation::First, words);
+        check(Aggregation::Max, words);
+        let tokens = tagged(
+            text,
+            EntitiesParameters { aggregation: Aggregation::None, ..Default::default() },
+            |_, _| "B-ORG",
+        );
+        assert!(tokens.len() > 7, "every token by itself, even inside a word");
+        let simple = tagged(
+            text,
+            EntitiesParameters { aggregation: Aggregation::Simple, ..Default::default() },
+            |_, _| "I-ORG",
+        );
+        assert_eq!(names(&simple), [("Zygmunt Smith met Anna in Oslo.", "ORG")]);
+    }
+
+    #[test]
+    fn names_split_at_punctuation_are_put_together() {
+        let check = |text: &str, outside: &[&str], expected: &[(&str, &str)]| {
+            let found = tagged(text, EntitiesParameters::default(), |_, token| {
+                if outside.contains(&token) { "O" } else { "B-PER" }
+            });
+            assert_eq!(names(&found), expected, "{text}");
+        };
+        check("O'Brien", &["'"], &[("O'Brien", "PER")]);
+        check("Anna-Lena", &["-"], &[("Anna-Lena", "PER")]);
+        check("Anna, Lena", &[","], &[("Anna", "PER"), ("Lena", "PER")]);
+        check("Anna and Lena", &["and"], &[("Anna", "PER"), ("Lena", "PER")]);
+        check("(Anna)", &[], &[("Anna", "PER")]);
+    }
+
+    #[test]
+    fn entities_of_long_texts_keep_their_places() {
+        let text = format!("{}Oslo {}", "word ".repeat(700), "word ".repeat(300));
+        let model = CATALOG.for_task(Task::Entities).unwrap();
+        let oslo = CATALOG.tokenizer(model.id).unwrap().encode("oslo").unwrap().ids[0];
+        let mut prepared =
+            prepare(Task::Entities, &[&text], &Parameters::Entities(EntitiesParameters::default())).unwrap();
+        let outputs = prepared.take_jobs().into_iter().map(|job| {
+            let row = |id: &u32| {
+                TAGS.map(|tag| {
+                    if (tag == "B-LOC") == (*id == oslo) && (tag == "O" || tag == "B-LOC") {
+                        9.0
+                    } else {
+                        0.0
+                    }
+                })
+            };
+            let values = job.sequence.input_ids.iter().flat_map(row).collect();
+            SequenceOutput { values, columns: TAGS.len() }
+        });
+        let answer = prepared.decode(outputs.collect()).unwrap();
+        let Output::Entities(entities) = &answer.results[0].output else { panic!("entities were asked for") };
+        assert_eq!(entities.len(), 1, "an overlap is read once");
+        assert_eq!((entities[0].start, entities[0].end), (3500, 3504));
+    }
+
+    proptest! {
+        /// Whatever the text and the tags: the slice at the offsets is the entity's text, in every unit, in order.
+        #[test]
+        fn slices_are_the_text(
+            text in "[a-zA-Z]{1,4}([a-zA-Z0-9 ,.'é漢🎉ß\u{301}-]|\\PC){0,40}",
+            seed in any::<u64>(),
+            aggregation in 0usize..5,
+        ) {
+            use Aggregation as A;
+            let aggregation = [A::None, A::Simple, A::First, A::Average, A::Max][aggregation];
+            for unit in [OffsetUnit::Codepoint, OffsetUnit::Byte, OffsetUnit::Utf16] {
+                let parameters = EntitiesParameters { aggregation, offset_unit: unit, ..EntitiesParameters::default() };
+                let found = tagged(&text, parameters, |index, _| TAGS[(seed.rotate_left(index as u32 * 5) % 9) as usize]);
+                let mut end = 0;
+                for entity in found {
+                    let slice = match unit {
+                        OffsetUnit::Codepoint => text.chars().skip(entity.start).take(entity.end - entity.start).collect(),
+                        OffsetUnit::Byte => text[entity.start..entity.end].to_owned(),
+                        OffsetUnit::Utf16 => {
+                            let units: Vec<u16> = text.encode_utf16().collect();
+                            String::from_utf16(&units[entity.start..entity.end]).unwrap()
+                        }
+                    };
+                    prop_assert_eq!(slice, entity.text);
+                    prop_assert!(entity.start >= end || aggregation == A::None);
+                    prop_assert!((0.0..=1.0).contains(&entity.score));
+                    end = entity.end;
+                }
+            }
+        }
+    }
+
+    fn summarize(
+        text: &str,
+        parameters: SummarizeParameters,
+        vectors: &[[f32; 2]],
+    ) -> models::tasks::Summary {
+        let mut prepared = prepare(Task::Summarize, &[text], &Parameters::Summarize(parameters)).unwrap();
+        assert_eq!(prepared.take_jobs().len(), vectors.len());
+        let outputs = vectors.iter().map(|vector| {
+            let mut values = vec![0.0; 384];
+            values[..2].copy_from_slice(vector);
+            row(&values)
+        });
+        match prepared.decode(outputs.collect()).unwrap().results.remove(0).output {
+            Output::Summary(summary) => summary,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn summaries_cover_without_repeating_and_keep_the_order() {
+        let text = "The harbour é opened a new dock today. A new dock was opened in the harbour.\n\nTwo ferries will sail from there each night.";
+        let vectors = [[1.0, 0.1], [1.0, 0.0], [0.3, 1.0]];
+        let summary =
+            summarize(text, SummarizeParameters { max_sentences: 2, ..Default::default() }, &vectors);
+        let chars: Vec<char> = text.chars().collect();
+        for sentence in &summary.sentences {
+            assert_eq!(chars[sentence.start..sentence.end].iter().collect::<String>(), sentence.text);
+        }
+        assert_eq!(summary.sentences.len(), 2);
+        assert!(
+            summary.sentences[1].text.starts_with("Two ferries"),
+            "the repetition is passed over: {summary:?}"
+        );
+        assert_eq!(summary.method, SummaryMethod::Extractive);
+        let joined: Vec<_> = summary.sentences.iter().map(|sentence| sentence.text.as_str()).collect();
+        assert_eq!(summary.summary, joined.join(" "));
+    }
+
+    #[test]
+    fn summaries_keep_to_their_tokens() {
+        let text =
+            "The very long first sentence has a great many words in it, more than fit. A short one is here.";
+        let vectors = [[1.0, 0.0], [0.9, 0.1]];
+        let summary =
+            summarize(text, SummarizeParameters { max_tokens: Some(8), ..Default::default() }, &vectors);
+        assert_eq!(summary.summary, "A short one is here.");
+    }
+
+    #[test]
+    fn bad_outputs_are_errors() {
+        let check = |outputs: Vec<SequenceOutput>, is_expected: fn(&DecodeError) -> bool| {
+            let mut prepared = prepare(Task::Embed, &["text"], &embed(Truncation::Error)).unwrap();
+            prepared.take_jobs();
+            let error = prepared.decode(outputs).unwrap_err();
+            assert!(is_expected(&error), "{error:?}");
+        };
+        check(vec![], |e| matches!(e, DecodeError::Count { found: 0, expected: 1 }));
+        check(vec![row(&[0.0; 3])], |e| matches!(e, DecodeError::Shape { job: 0, .. }));
+        check(vec![SequenceOutput { values: vec![0.0; 768], columns: 384 }], |e| {
+            matches!(e, DecodeError::Shape { .. })
+        });
+        check(vec![row(&[f32::NAN; 384])], |e| matches!(e, DecodeError::NotFinite { job: 0 }));
+    }
+}

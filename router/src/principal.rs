@@ -1,0 +1,68 @@
+//! Who is asking: a tenant, its plan, the key used and the roles it carries.
+
+use std::fmt;
+use std::sync::Arc;
+
+use batching::TenantId;
+
+use crate::plan::Plan;
+
+/// A customer of the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Dense index of the tenant in this process, what the scheduler's fairness works with.
+    pub id: TenantId,
+    /// Stable name, as it appears in logs, metrics and bills.
+    pub name: Arc<str>,
+    /// Limits and weight.
+    pub plan: Plan,
+}
+
+/// Public name of a credential: what logs and bills may show of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyId(pub Arc<str>);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a principal may do; each role includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Reads: models and usage.
+    Viewer,
+    /// Invokes models.
+    Editor,
+    /// Manages the organisation.
+    Admin,
+    /// Admin, and billing and users.
+    Owner,
+}
+
+/// An authenticated caller. Only [`Router::authenticate`](crate::Router::authenticate) makes one, so
+/// a function that takes a principal cannot be reached without credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    pub(crate) tenant: Tenant,
+    pub(crate) key: KeyId,
+    pub(crate) role: Role,
+}
+
+impl Principal {
+    /// The tenant that is asking, and that pays.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// The key it used.
+    pub fn key(&self) -> &KeyId {
+        &self.key
+    }
+
+    /// Whether the principal holds `role` or one that includes it.
+    pub fn has(&self, role: Role) -> bool {
+        self.role >= role
+    }
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Formatting, clippy and rustdoc with warnings denied, and the dependency checks.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+echo "==> formatting"
+cargo fmt --all -- --check
+echo "==> clippy"
+cargo clippy --release --locked --workspace --all-targets -- -D warnings
+echo "==> rustdoc"
+RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items
+echo "==> dependencies"
+if ! command -v cargo-deny >/dev/null 2>&1; then
+  echo "installing cargo-deny"
+  cargo install --locked cargo-deny
+fi
+cargo deny --all-features check bans licenses sources

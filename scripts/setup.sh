@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what the project needs and the machine lacks, with Debian's packages. Says what it does; does nothing the
+# second time.
+set -euo pipefail
+
+missing=()
+need() { # command package
+  command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+}
+
+need cc build-essential
+need c++ build-essential
+need make make
+need pkg-config pkg-config
+need curl curl
+need python3 python3
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+
+if ((${#missing[@]})); then
+  echo "==> installing ${missing[*]}"
+  sudo=""
+  if [[ $(id -u) -ne 0 ]]; then
+    command -v sudo >/dev/null 2>&1 || { echo "need root or sudo to install: ${missing[*]}" >&2; exit 1; }
+    sudo=sudo
+  fi
+  $sudo apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends "${missing[@]}"
+fi
+
+if ! cargo --version >/dev/null 2>&1; then
+  echo "No Rust toolchain found: install it from https://rustup.rs (or Debian's rustup package), then run this again." >&2
+  exit 1
+fi

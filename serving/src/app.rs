@@ -1,0 +1,175 @@
+//! The composition root: builds every part once and passes them down. Nothing here is global.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use batching::{Clock, Engine, EngineConfig, ModelConfig, MonotonicClock, Tokens};
+use models::{Catalog, CatalogConfig, ModelState, Progress, Sequence, SequenceOutput, WorkPool};
+use router::{Directory, Router};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::telemetry::Telemetry;
+
+/// Every part of the running server; shared by all requests.
+pub struct App {
+    /// What the server was told.
+    pub config: Config,
+    /// Who may ask.
+    pub router: Router,
+    /// The models.
+    pub catalog: Arc<Catalog>,
+    /// The scheduler and its device threads.
+    pub engine: Engine<Sequence, SequenceOutput>,
+    /// Threads that tokenise and decode.
+    pub pool: WorkPool,
+    /// The metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// One permit for each request that may be worked on.
+    pub request_slots: Semaphore,
+    /// Cancelled when the server starts to shut down.
+    pub stopping: CancellationToken,
+    is_ready: AtomicBool,
+}
+
+/// Addresses the server listens on, bound already, so that a caller knows the ports.
+pub struct Listeners {
+    /// The API.
+    pub api: TcpListener,
+    /// Operations.
+    pub ops: TcpListener,
+}
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The models could not be loaded.
+    #[error(transparent)]
+    Load(#[from] models::LoadError),
+    /// The engine could not be started.
+    #[error(transparent)]
+    Engine(#[from] batching::StartError),
+    /// Not one model is there to serve.
+    #[error("no model could be loaded; the log says why for each")]
+    NoModels,
+    /// The device refused a model.
+    #[error(transparent)]
+    Device(#[from] models::RuntimeError),
+    /// A thread pool could not be started.
+    #[error(transparent)]
+    Pool(#[from] models::PoolError),
+}
+
+impl Listeners {
+    /// Binds both addresses.
+    ///
+    /// # Errors
+    /// An address is taken or not this machine's.
+    pub fn bind(config: &Config) -> Result<Self, StartError> {
+        let bind = |address| {
+            let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
+            listener.map_err(|source| StartError::Listen { address, source })
+        };
+        Ok(Self { api: bind(config.listen)?, ops: bind(config.ops_listen)? })
+    }
+}
+
+impl App {
+    /// Loads the models and starts the engine. Blocks; takes about as long as reading the weights.
+    ///
+    /// # Errors
+    /// See [`StartError`]. One model that cannot be loaded is not an error: it is listed with the
+    /// reason, and the others serve.
+    pub fn build(config: Config, progress: &dyn Progress) -> Result<Arc<Self>, StartError> {
+        let catalog = Arc::new(Catalog::load(&catalog_config(&config), progress)?);
+        for model in catalog.models() {
+            if let ModelState::Unavailable { reason } = &model.state {
+                tracing::error!(model = %model.card.name, reason, "model unavailable");
+            }
+        }
+        for card in catalog.rejected() {
+            tracing::error!(folder = card.name, reason = card.reason, "model card unreadable");
+        }
+        let models: Vec<_> = catalog.models().iter().map(|m| (m.card.name.clone(), m.is_loaded())).collect();
+        if !models.iter().any(|(_, is_loaded)| *is_loaded) {
+            return Err(StartError::NoModels);
+        }
+        let telemetry = Arc::new(Telemetry::new(&models));
+        let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
+        let engine = Engine::start(
+            engine_config(&config, &catalog),
+            vec![Box::new(catalog.executor()?)],
+            clock,
+            telemetry.clone(),
+        )?;
+        let directory = if config.development_tenant { Directory::development() } else { Directory::empty() };
+        Ok(Arc::new(Self {
+            router: Router::new(directory, telemetry.clone()),
+            catalog,
+            engine,
+            // A request waits for the pool at most twice, and only while it holds a slot.
+            pool: WorkPool::new(threads(&config), config.limits.requests_in_flight_max)?,
+            telemetry,
+            request_slots: Semaphore::new(config.limits.requests_in_flight_max),
+            stopping: CancellationToken::new(),
+            is_ready: AtomicBool::new(false),
+            config,
+        }))
+    }
+
+    /// Whether requests should be sent here: the server listens, is not stopping, and its devices work.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Acquire) && self.engine.is_healthy()
+    }
+
+    pub(crate) fn set_ready(&self, is_ready: bool) {
+        self.is_ready.store(is_ready, Ordering::Release);
+    }
+}
+
+fn threads(config: &Config) -> usize {
+    match config.threads.tokenizer {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+/// What the catalog needs of the configuration.
+pub fn catalog_config(config: &Config) -> CatalogConfig {
+    CatalogConfig {
+        cards_dir: config.cards_dir.clone(),
+        data_dir: config.data_dir.clone(),
+        offline: config.offline,
+    }
+}
+
+fn engine_config(config: &Config, catalog: &Catalog) -> EngineConfig {
+    let bounds = &config.batching;
+    let model = |entry: &models::ModelEntry| ModelConfig {
+        batch_tokens_max: Tokens(bounds.batch_tokens_max.max(entry.card.limits.tokens_max as u32)),
+        batch_sequences_max: bounds.batch_sequences_max,
+        queue_requests_max: bounds.queue_requests_max,
+        queue_tokens_max: Tokens(bounds.queue_tokens_max),
+        queue_delay_max: Duration::from_millis(bounds.queue_delay_max_ms),
+        latency_target: entry.card.p99_target,
+    };
+    EngineConfig {
+        scheduler: batching::Config {
+            models: catalog.models().iter().map(model).collect(),
+            devices: 1,
+            batches_in_flight_max: bounds.batches_in_flight_max,
+        },
+        commands_max: bounds.commands_max,
+    }
+}

@@ -1,0 +1,66 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Overrides;
+
+/// Text-inference server: five models over REST and gRPC.
+#[derive(Debug, Parser)]
+#[command(name = "ml-inference", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fetch missing weights, load the models and answer requests until told to stop.
+    Serve(Options),
+    /// Fetch and verify the weights of every model card, then exit.
+    Fetch(Options),
+}
+
+/// Options of every command; each can also be set by its environment variable.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Configuration file (TOML).
+    #[arg(long, env = "ML_INFERENCE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the API, REST and gRPC [default: 127.0.0.1:8080].
+    #[arg(long, env = "ML_INFERENCE_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Address of metrics and health [default: 127.0.0.1:9090].
+    #[arg(long, env = "ML_INFERENCE_OPS_LISTEN", value_name = "ADDRESS")]
+    pub ops_listen: Option<SocketAddr>,
+    /// Folder for weights and state [default: data].
+    #[arg(long, env = "ML_INFERENCE_DATA_DIR", value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Folder of the model cards [default: model-cards].
+    #[arg(long, env = "ML_INFERENCE_CARDS_DIR", value_name = "FOLDER")]
+    pub cards_dir: Option<PathBuf>,
+    /// Use only weights already in the data folder.
+    #[arg(long, env = "ML_INFERENCE_OFFLINE")]
+    pub offline: bool,
+    /// Log filter, such as `info` or `serving=debug` [default: info].
+    #[arg(long, env = "ML_INFERENCE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+impl Options {
+    /// The values that replace the file's.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            listen: self.listen,
+            ops_listen: self.ops_listen,
+            data_dir: self.data_dir.clone(),
+            cards_dir: self.cards_dir.clone(),
+            offline: self.offline,
+            log_filter: self.log.clone(),
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Configuration: a TOML file, environment variables and flags, parsed once into validated types.
+//!
+//! Precedence: flag, then environment, then file, then default. Every bound of the server is a named
+//! field here. Units are in the names.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use garde::Validate;
+use serde::Deserialize;
+
+/// Everything the server can be told.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address of the API, REST and gRPC on one port.
+    #[garde(skip)]
+    pub listen: SocketAddr,
+    /// Address of operations: metrics and health. Not for the public.
+    #[garde(skip)]
+    pub ops_listen: SocketAddr,
+    /// Folder for weights and state.
+    #[garde(skip)]
+    pub data_dir: PathBuf,
+    /// Folder of the model cards.
+    #[garde(skip)]
+    pub cards_dir: PathBuf,
+    /// Whether to stay away from model hubs and package registries: use what is in `data_dir`.
+    #[garde(skip)]
+    pub offline: bool,
+    /// Whether the development tenant, with its public key, is let in. On loopback only.
+    #[garde(skip)]
+    pub development_tenant: bool,
+    /// Bounds of a request.
+    #[garde(dive)]
+    pub limits: Limits,
+    /// The scheduler's bounds, the same for every model.
+    #[garde(dive)]
+    pub batching: Batching,
+    /// Threads.
+    #[garde(dive)]
+    pub threads: Threads,
+    /// The end.
+    #[garde(skip)]
+    pub shutdown: Shutdown,
+    /// Logs.
+    #[garde(skip)]
+    pub log: Log,
+}
+
+/// Bounds of a request.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest request body or gRPC message, in bytes.
+    #[garde(range(min = 1024, max = 1 << 30))]
+    pub body_bytes_max: usize,
+    /// Requests being worked on at once; one more is refused.
+    #[garde(range(min = 1, max = 1 << 20))]
+    pub requests_in_flight_max: usize,
+    /// Requests being worked on at once for one gRPC stream; reading stops until one is done.
+    #[garde(range(min = 1, max = 65_536))]
+    pub stream_requests_in_flight_max: usize,
+    /// Deadline of a request whose caller sets none, and the longest a caller may set.
+    #[garde(range(min = 1, max = 3_600_000))]
+    pub request_timeout_ms: u64,
+}
+
+/// The scheduler's bounds.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Batching {
+    /// Tokens in one batch.
+    #[garde(range(min = 16, max = 1 << 24))]
+    pub batch_tokens_max: u32,
+    /// Sequences in one batch.
+    #[garde(range(min = 1, max = 1 << 16))]
+    pub batch_sequences_max: usize,
+    /// Longest a batch that is not full waits for company while the device is busy.
+    #[garde(range(max = 10_000))]
+    pub queue_delay_max_ms: u64,
+    /// Sequences waiting for one model.
+    #[garde(range(min = 1, max = 1 << 24))]
+    pub queue_requests_max: usize,
+    /// Tokens waiting for one model.
+    #[garde(range(min = 512, max = 1 << 30))]
+    pub queue_tokens_max: u32,
+    /// Batches a device holds: one computing, the others prepared.
+    #[garde(range(min = 1, max = 8))]
+    pub batches_in_flight_max: usize,
+    /// Commands on their way to the scheduler; a full channel refuses.
+    #[garde(range(min = 16, max = 1 << 20))]
+    pub commands_max: usize,
+}
+
+/// Threads.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Threads {
+    /// Threads that tokenise and decode. 0: one a core.
+    #[garde(range(max = 1024))]
+    pub tokenizer: usize,
+}
+
+/// What happens between SIGTERM and the exit.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// How long to go on accepting while already reporting not ready, so that load balancers look away.
+    pub not_ready_wait_ms: u64,
+    /// How long requests in flight may take to finish.
+    pub drain_timeout_ms: u64,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Filter in `tracing`'s syntax, such as `info` or `serving=debug`.
+    pub filter: String,
+    /// Form of a line.
+    pub format: LogFormat,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a person.
+    Text,
+}
+
+/// Values set by flags or the environment; each replaces the file's.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// See [`Config::listen`].
+    pub listen: Option<SocketAddr>,
+    /// See [`Config::ops_listen`].
+    pub ops_listen: Option<SocketAddr>,
+    /// See [`Config::data_dir`].
+    pub data_dir: Option<PathBuf>,
+    /// See [`Config::cards_dir`].
+    pub cards_dir: Option<PathBuf>,
+    /// See [`Config::offline`].
+    pub offline: bool,
+    /// See [`Log::filter`].
+    pub log_filter: Option<String>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML of the right shape.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What and where, with line and column.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of range.
+    #[error("invalid configuration: {0}")]
+    Invalid(String),
+    /// The public development key would be accepted from other machines.
+    #[error(
+        "refusing to listen on {listen}: the only tenant is the development tenant, whose key is public.\n\
+         Listen on a loopback address (listen = \"127.0.0.1:8080\"), or set development_tenant = false: \
+         every request is then refused until tenants are configured."
+    )]
+    DevelopmentTenantExposed {
+        /// The address.
+        listen: SocketAddr,
+    },
+}
+
+impl Config {
+    /// Reads `file` if there is one, applies `overrides` and validates.
+    ///
+    /// # Errors
+    /// The file cannot be read or parsed (with line and column), a value is out of range, or the
+    /// public development key would be reachable from other machines.
+    pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
+        let mut config = match file {
+            Some(path) => Self::parse(path)?,
+            None => Self::default(),
+        };
+        config.apply(overrides);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Longest deadline of a request.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.limits.request_timeout_ms)
+    }
+
+    fn parse(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    fn apply(&mut self, overrides: Overrides) {
+        let Overrides { listen, ops_listen, data_dir, cards_dir, offline, log_filter } = overrides;
+        self.listen = listen.unwrap_or(self.listen);
+        self.ops_listen = ops_listen.unwrap_or(self.ops_listen);
+        if let Some(dir) = data_dir {
+            self.data_dir = dir;
+        }
+        if let Some(dir) = cards_dir {
+            self.cards_dir = dir;
+        }
+        self.offline |= offline;
+        if let Some(filter) = log_filter {
+            self.log.filter = filter;
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.validate().map_err(|report| ConfigError::Invalid(report.to_string().trim().to_owned()))?;
+        if self.batching.queue_tokens_max < self.batching.batch_tokens_max {
+            return Err(ConfigError::Invalid(format!(
+                "batching.queue_tokens_max ({}) is below batching.batch_tokens_max ({})",
+                self.batching.queue_tokens_max, self.batching.batch_tokens_max
+            )));
+        }
+        if self.development_tenant && !self.listen.ip().to_canonical().is_loopback() {
+            return Err(ConfigError::DevelopmentTenantExposed { listen: self.listen });
+        }
+        Ok(())
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            ops_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            data_dir: PathBuf::from("data"),
+            cards_dir: PathBuf::from("model-cards"),
+            offline: false,
+            development_tenant: true,
+            limits: Limits::default(),
+            batching: Batching::default(),
+            threads: Threads::default(),
+            shutdown: Shutdown::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 8 << 20,
+            requests_in_flight_max: 1024,
+            stream_requests_in_flight_max: 64,
+            request_timeout_ms: 30_000,
+        }
+    }
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self {
+            batch_tokens_max: 1024,
+            batch_sequences_max: 64,
+            queue_delay_max_ms: 5,
+            queue_requests_max: 16_384,
+            queue_tokens_max: 262_144,
+            batches_in_flight_max: 2,
+            commands_max: 4096,
+        }
+    }
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self { tokenizer: 0 }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { not_ready_wait_ms: 0, drain_timeout_ms: 30_000 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info,hf_hub=off".to_owned(), format: LogFormat::Json }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn load(text: &str, overrides: Overrides) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ml-inference.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(Some(&path), overrides)
+    }
+
+    #[test]
+    fn precedence() {
+        let config =
+            load("listen = \"127.0.0.1:1\"\nops_listen = \"127.0.0.1:2\"\n", Overrides::default()).unwrap();
+        assert_eq!((config.listen.port(), config.ops_listen.port()), (1, 2));
+        let overrides =
+            Overrides { listen: Some(SocketAddr::from(([127, 0, 0, 1], 7))), ..Overrides::default() };
+        let config = load("listen = \"127.0.0.1:1\"\n", overrides).unwrap();
+        assert_eq!((config.listen.port(), config.ops_listen.port()), (7, 9090));
+    }
+
+    #[test]
+    fn errors_say_what_and_where() {
+        let check = |text: &str, expected: &[&str]| {
+            let message = load(text, Overrides::default()).expect_err(text).to_string();
+            for part in expected {
+                assert!(message.contains(part), "{message:?} lacks {part:?}");
+            }
+        };
+        check("listen = 1", &["line 1", "ml-inference.toml"]);
+        check("\n[limits]\nbody_bytes = 1", &["line 3", "body_bytes", "body_bytes_max"]);
+        check("[limits]\nrequests_in_flight_max = 0", &["limits.requests_in_flight_max"]);
+        check("[batching]\nbatch_tokens_max = 4096\nqueue_tokens_max = 1024", &["queue_tokens_max"]);
+        check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
+        check("listen = \"[::]:8080\"", &["development_tenant = false"]);
+    }
+
+    #[test]
+    fn another_address_without_the_development_tenant() {
+        let config = load("listen = \"0.0.0.0:8080\"\ndevelopment_tenant = false", Overrides::default());
+        assert!(config.is_ok());
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error =
+            Config::load(Some(Path::new("/nowhere/x.toml")), Overrides::default()).expect_err("no file");
+        assert!(error.to_string().contains("/nowhere/x.toml"));
+    }
+}

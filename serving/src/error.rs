@@ -1,0 +1,266 @@
+//! The one error table: every way a request can fail, with its HTTP status, gRPC code and error code.
+//!
+//! Inner crates know nothing of transports; [`ApiError`] wraps their errors and [`ApiError::row`]
+//! matches them exhaustively, so that a new failure does not compile until it has a row. A snapshot
+//! test keeps the table from changing unnoticed. The message goes to the client and never quotes an
+//! input; what only the operator may know goes to the log through [`ApiError::log_detail`].
+
+use std::time::Duration;
+
+use http::StatusCode;
+use models::tasks::{InputError, LengthUnit};
+use router::{AuthenticationError, CredentialError};
+use serde::Serialize;
+use tonic::Code;
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// Where the error codes are explained.
+const DOCS_URL: &str = "https://docs.company.com/ml-inference/errors";
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ApiError {
+    /// No credentials, or none that name anybody.
+    #[error(transparent)]
+    Authentication(#[from] AuthenticationError),
+    /// The principal's role does not cover the request.
+    #[error("this key may not do that: the {needed} role is needed")]
+    Forbidden {
+        /// The least role that may.
+        needed: &'static str,
+    },
+    /// No such route.
+    #[error("no such route; the API is under /v1/ml")]
+    RouteNotFound,
+    /// The route exists, the method does not.
+    #[error("method not allowed on this route")]
+    MethodNotAllowed,
+    /// The body is not declared as JSON.
+    #[error("unsupported content type: send `Content-Type: application/json`")]
+    UnsupportedMediaType,
+    /// The body is over the limit.
+    #[error("the request body is over the limit of {limit} bytes")]
+    BodyTooLarge {
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The body did not arrive in time, or broke off.
+    #[error("the request body did not arrive completely")]
+    BodyIncomplete,
+    /// The body is not UTF-8.
+    #[error("the request body is not valid UTF-8: first invalid byte at offset {offset}")]
+    InvalidUtf8 {
+        /// Bytes before the first invalid one.
+        offset: usize,
+    },
+    /// The body is not JSON.
+    #[error("the request body is not valid JSON: {problem} at line {line} column {column}")]
+    InvalidJson {
+        /// What the parser met.
+        problem: String,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
+    /// JSON or protobuf of the wrong shape: a wrong type, an unknown field, a value out of range.
+    #[error("invalid request: {field}: {problem}")]
+    InvalidRequest {
+        /// Path of the field, such as `parameters.top_k`.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The inputs cannot be run.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// No model of that name.
+    #[error("no such model; GET /v1/ml/models lists them")]
+    ModelNotFound,
+    /// The model exists and does something else.
+    #[error("model {model} does {offers}, not {asked}")]
+    WrongTask {
+        /// The model asked for.
+        model: String,
+        /// Its task.
+        offers: &'static str,
+        /// The route's task.
+        asked: &'static str,
+    },
+    /// The model is known and not loaded.
+    #[error("model {model} is not loaded")]
+    ModelUnavailable {
+        /// The model asked for.
+        model: String,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// No capacity now.
+    #[error("the service is at capacity; retry later")]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The deadline passed, or could not be met.
+    #[error("the request's deadline passed before it was answered")]
+    DeadlineExceeded,
+    /// The server is going away.
+    #[error("the server is shutting down; retry elsewhere")]
+    ShuttingDown,
+    /// A fault of ours.
+    #[error("internal error; quote the request id when reporting it")]
+    Internal {
+        /// What happened, for the log.
+        detail: String,
+    },
+}
+
+/// One row of the error table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// Stable, machine-readable code.
+    pub code: &'static str,
+    /// Status over REST.
+    pub http: StatusCode,
+    /// Status over gRPC.
+    pub grpc: Code,
+}
+
+const fn row(code: &'static str, http: StatusCode, grpc: Code) -> Row {
+    Row { code, http, grpc }
+}
+
+impl ApiError {
+    /// A fault of ours: `detail` goes to the log, never to the client.
+    pub fn internal(detail: impl ToString) -> Self {
+        Self::Internal { detail: detail.to_string() }
+    }
+
+    /// The error's row in the table.
+    pub fn row(&self) -> Row {
+        use StatusCode as S;
+        match self {
+            Self::Authentication(AuthenticationError::Credential(e)) => match e {
+                CredentialError::Missing => {
+                    row("missing_credentials", S::UNAUTHORIZED, Code::Unauthenticated)
+                }
+                CredentialError::Scheme | CredentialError::Malformed => {
+                    row("malformed_credentials", S::UNAUTHORIZED, Code::Unauthenticated)
+                }
+            },
+            Self::Authentication(
+                AuthenticationError::UnknownKey
+                | AuthenticationError::NotLoopback
+                | AuthenticationError::JwtNotConfigured,
+            ) => row("invalid_credentials", S::UNAUTHORIZED, Code::Unauthenticated),
+            Self::Forbidden { .. } => row("forbidden", S::FORBIDDEN, Code::PermissionDenied),
+            Self::RouteNotFound => row("not_found", S::NOT_FOUND, Code::Unimplemented),
+            Self::MethodNotAllowed => row("method_not_allowed", S::METHOD_NOT_ALLOWED, Code::Unimplemented),
+            Self::UnsupportedMediaType => {
+                row("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument)
+            }
+            Self::BodyTooLarge { .. } => row("body_too_large", S::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
+            Self::BodyIncomplete => row("body_incomplete", S::REQUEST_TIMEOUT, Code::Cancelled),
+            Self::InvalidUtf8 { .. } => row("invalid_utf8", S::BAD_REQUEST, Code::InvalidArgument),
+            Self::InvalidJson { .. } => row("invalid_json", S::BAD_REQUEST, Code::InvalidArgument),
+            Self::InvalidRequest { .. } => row("invalid_request", S::BAD_REQUEST, Code::InvalidArgument),
+            Self::Input(e) => row(input_code(e), S::BAD_REQUEST, Code::InvalidArgument),
+            Self::ModelNotFound => row("model_not_found", S::NOT_FOUND, Code::NotFound),
+            Self::WrongTask { .. } => row("wrong_task", S::BAD_REQUEST, Code::InvalidArgument),
+            Self::ModelUnavailable { .. } => {
+                row("model_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
+            }
+            Self::Overloaded { .. } => row("overloaded", S::SERVICE_UNAVAILABLE, Code::Unavailable),
+            Self::DeadlineExceeded => row("deadline_exceeded", S::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
+            Self::ShuttingDown => row("shutting_down", S::SERVICE_UNAVAILABLE, Code::Unavailable),
+            Self::Internal { .. } => row("internal", S::INTERNAL_SERVER_ERROR, Code::Internal),
+        }
+    }
+
+    /// When to try again, where the error knows.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::ShuttingDown => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// What the log may know and the client may not.
+    pub fn log_detail(&self) -> Option<&str> {
+        match self {
+            Self::Internal { detail } => Some(detail),
+            Self::ModelUnavailable { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The error as the REST API's envelope.
+    pub fn envelope<'a>(&self, request_id: &'a str) -> Envelope<'a> {
+        let code = self.row().code;
+        Envelope {
+            error: EnvelopeError {
+                code,
+                message: self.to_string(),
+                request_id,
+                docs_url: format!("{DOCS_URL}#{code}"),
+            },
+        }
+    }
+
+    /// The error as a gRPC status with `google.rpc` details.
+    pub fn to_status(&self, request_id: &str) -> tonic::Status {
+        let Row { code, grpc, .. } = self.row();
+        let mut details = ErrorDetails::new();
+        details.set_error_info(code, "ml.inference.v1", std::collections::HashMap::new());
+        details.set_request_info(request_id, "");
+        details.add_help_link("error codes", format!("{DOCS_URL}#{code}"));
+        if let Some(retry_after) = self.retry_after() {
+            details.set_retry_info(Some(retry_after));
+        }
+        if let Some((field, problem)) = self.field_violation() {
+            details.add_bad_request_violation(field, problem);
+        }
+        tonic::Status::with_error_details(grpc, self.to_string(), details)
+    }
+
+    fn field_violation(&self) -> Option<(String, String)> {
+        match self {
+            Self::InvalidRequest { field, problem } => Some((field.clone(), problem.clone())),
+            Self::Input(e) => Some((e.field(), e.to_string())),
+            _ => None,
+        }
+    }
+}
+
+fn input_code(error: &InputError) -> &'static str {
+    match error {
+        InputError::None => "no_inputs",
+        InputError::TooMany { .. } => "too_many_inputs",
+        InputError::Empty { .. } => "empty_input",
+        InputError::Nul { .. } => "nul_character",
+        InputError::TooLong { unit: LengthUnit::Tokens | LengthUnit::Words, .. } => "input_too_long",
+        InputError::Parameter { .. } => "invalid_parameter",
+        InputError::Tokenize { .. } => "unreadable_input",
+    }
+}
+
+/// Error body of the platform's REST APIs.
+#[derive(Debug, Serialize)]
+pub struct Envelope<'a> {
+    /// The error.
+    pub error: EnvelopeError<'a>,
+}
+
+/// The inside of an [`Envelope`].
+#[derive(Debug, Serialize)]
+pub struct EnvelopeError<'a> {
+    /// Stable, machine-readable code.
+    pub code: &'static str,
+    /// What is wrong, for a person.
+    pub message: String,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// Where the code is explained.
+    pub docs_url: String,
+}

@@ -1,0 +1,18 @@
+//! `ml-inference`: text models over REST and gRPC on one port.
+//!
+//! [`server::run`] is the whole server; `main` only parses arguments and calls it, as the tests do.
+//! A request of either protocol becomes a call of [`pipeline::infer`]; [`error`] is the one table of
+//! what can go wrong; [`app`] is the one place where parts are put together.
+
+pub mod app;
+mod caller;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod grpc;
+pub mod ops;
+pub mod pipeline;
+pub mod progress;
+pub mod rest;
+pub mod server;
+pub mod telemetry;

@@ -1,0 +1,62 @@
+//! Parses arguments and calls [`serving::server::run`].
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serving::app::{App, Listeners, catalog_config};
+use serving::cli::{Cli, Command, Options};
+use serving::config::Config;
+use serving::{progress::Bars, server, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(options) => serve(&options),
+        Command::Fetch(options) => fetch(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error is all there is to say it on; if that is closed, the exit code says it.
+            let _ = writeln!(std::io::stderr(), "ml-inference: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn configure(options: &Options) -> Result<Config, AnyError> {
+    let config = Config::load(options.config.as_deref(), options.overrides())?;
+    telemetry::init_logs(&config.log)?;
+    Ok(config)
+}
+
+fn serve(options: &Options) -> Result<(), AnyError> {
+    let config = configure(options)?;
+    let listeners = Listeners::bind(&config)?;
+    let app = App::build(config, &Bars::new())?;
+    let ready = serving::progress::ready_message(&app, &listeners)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let shutdown = async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        };
+        let on_ready = move || {
+            tracing::info!("ready");
+            let _ = writeln!(std::io::stdout(), "{ready}");
+        };
+        server::run(app, listeners, on_ready, shutdown).await?;
+        Ok(())
+    })
+}
+
+fn fetch(options: &Options) -> Result<(), AnyError> {
+    let config = configure(options)?;
+    models::Catalog::fetch(&catalog_config(&config), &Bars::new())?;
+    writeln!(std::io::stdout(), "all weights are in {}", config.data_dir.display())?;
+    Ok(())
+}

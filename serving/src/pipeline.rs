@@ -1,0 +1,310 @@
+//! The life of a request, the same for every protocol: protocols only translate.
+//!
+//! authenticate -> admit -> tokenise -> settle the reservation -> submit with a deadline -> batch ->
+//! execute -> decode -> meter -> respond.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use batching::{Failure, ModelId, Priority, RejectReason, Rejection, Submission, Ticket, Timestamp, Tokens};
+use models::tasks::{Answer, Parameters, Prepared};
+use models::{ModelEntry, ModelState, PoolError, Sequence, SequenceOutput, Task};
+use router::{Demand, MicroDollars, Outcome, Principal, Role};
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::telemetry::RequestEnd;
+
+/// Who is calling and how, before anything is checked.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Value of the `Authorization` header or metadata entry.
+    pub authorization: Option<String>,
+    /// Address of the other end of the connection.
+    pub peer: IpAddr,
+    /// Id of the request, `req_…` or the caller's own.
+    pub request_id: Arc<str>,
+    /// `rest` or `grpc`.
+    pub protocol: &'static str,
+}
+
+/// What is asked, in no protocol's terms.
+#[derive(Debug, Clone)]
+pub struct InferRequest {
+    /// Name of the model; `None` is the task's default model.
+    pub model: Option<String>,
+    /// The texts.
+    pub inputs: Vec<String>,
+    /// What to do with them.
+    pub parameters: Parameters,
+    /// Class of service.
+    pub priority: Priority,
+    /// Longest the caller will wait; capped by the server's request timeout.
+    pub timeout: Option<Duration>,
+}
+
+/// The answer, in no protocol's terms.
+#[derive(Debug, Clone)]
+pub struct InferResponse {
+    /// Name of the model that answered.
+    pub model: Arc<str>,
+    /// Its version.
+    pub version: Arc<str>,
+    /// One result per input, in order.
+    pub answer: Answer,
+    /// Inputs answered.
+    pub inputs: usize,
+    /// Tokens of all inputs.
+    pub tokens: usize,
+}
+
+/// Answers one request for `task`. `read` yields the request; it is polled only once the caller is
+/// known, so that nobody without credentials makes the server read a body.
+///
+/// # Errors
+/// Whatever [`ApiError`] names. Dropping the future cancels the request and frees its place.
+pub async fn infer<F>(app: &App, caller: &Caller, task: Task, read: F) -> Result<InferResponse, ApiError>
+where
+    F: Future<Output = Result<InferRequest, ApiError>> + Send,
+{
+    let started = app.engine.now();
+    let mut end = Ended::new(app, caller, task, started);
+    let result = async {
+        let principal = authorise(app, caller, Role::Editor)?;
+        let _slot = app
+            .request_slots
+            .try_acquire()
+            .map_err(|_| ApiError::Overloaded { retry_after: Duration::from_secs(1) })?;
+        let request = read.await?;
+        let entry = find_model(app, task, request.model.as_deref())?;
+        end.model = Some(entry.id);
+        let mut reservation = app.router.admit(&principal, demand(caller, entry, request.inputs.len()));
+        let deadline = started + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
+        let result =
+            run(app, &principal, entry, request, deadline, |tokens| reservation.settle(tokens)).await;
+        reservation.finish(outcome(&result));
+        result
+    }
+    .await;
+    end.finish(&result);
+    result
+}
+
+/// Authenticates a caller and checks its role.
+///
+/// # Errors
+/// No or bad credentials, or a role below `needed`.
+pub fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Principal, ApiError> {
+    let principal = app.router.authenticate(caller.authorization.as_deref(), caller.peer)?;
+    if principal.has(needed) {
+        return Ok(principal);
+    }
+    let needed = match needed {
+        Role::Viewer => "viewer",
+        Role::Editor => "editor",
+        Role::Admin => "admin",
+        Role::Owner => "owner",
+    };
+    Err(ApiError::Forbidden { needed })
+}
+
+async fn run(
+    app: &App,
+    principal: &Principal,
+    entry: &ModelEntry,
+    request: InferRequest,
+    deadline: Timestamp,
+    settle: impl FnOnce(u64),
+) -> Result<InferResponse, ApiError> {
+    if let ModelState::Unavailable { reason } = &entry.state {
+        return Err(ApiError::ModelUnavailable { model: entry.card.name.clone(), reason: reason.clone() });
+    }
+    let InferRequest { inputs, parameters, priority, .. } = request;
+    let mut prepared = tokenize(app, entry.id, inputs, parameters).await?;
+    let (inputs, tokens) = (prepared.inputs(), prepared.tokens());
+    settle(tokens as u64);
+    let tickets = submit(app, principal, priority, deadline, &mut prepared)?;
+    let outputs = gather(app, deadline, tickets).await?;
+    let answer = decode(app, entry.id, prepared, outputs).await?;
+    Ok(InferResponse {
+        model: Arc::from(entry.card.name.as_str()),
+        version: Arc::from(entry.card.version.as_str()),
+        answer,
+        inputs,
+        tokens,
+    })
+}
+
+async fn tokenize(
+    app: &App,
+    model: ModelId,
+    inputs: Vec<String>,
+    parameters: Parameters,
+) -> Result<Prepared, ApiError> {
+    let started = app.engine.now();
+    let catalog = Arc::clone(&app.catalog);
+    let prepared = app.pool.run(move || catalog.prepare(model, &inputs, &parameters)).await;
+    app.telemetry.tokenized(model, app.engine.now().saturating_duration_since(started));
+    Ok(prepared.map_err(no_worker)??)
+}
+
+/// Hands every window of every input to the scheduler: all or none, since a dropped ticket cancels.
+fn submit(
+    app: &App,
+    principal: &Principal,
+    priority: Priority,
+    deadline: Timestamp,
+    prepared: &mut Prepared,
+) -> Result<Vec<Ticket<SequenceOutput>>, ApiError> {
+    let tenant = principal.tenant().id;
+    let submission = |job: models::tasks::Job| Submission::<Sequence> {
+        model: job.model,
+        tenant,
+        priority,
+        tokens: Tokens(job.sequence.len() as u32),
+        deadline,
+        input: job.sequence,
+    };
+    let jobs = prepared.take_jobs().into_iter();
+    jobs.map(|job| app.engine.submit(submission(job)).map_err(|r| rejected(&r))).collect()
+}
+
+async fn gather(
+    app: &App,
+    deadline: Timestamp,
+    tickets: Vec<Ticket<SequenceOutput>>,
+) -> Result<Vec<SequenceOutput>, ApiError> {
+    let answers = async {
+        let mut outputs = Vec::with_capacity(tickets.len());
+        for ticket in tickets {
+            outputs.push(ticket.await.map_err(|f| failed(&f))?.output);
+        }
+        Ok(outputs)
+    };
+    // The scheduler ends what is queued at its deadline; this ends what a device holds longer than that.
+    let left = deadline.saturating_duration_since(app.engine.now());
+    tokio::time::timeout(left, answers).await.unwrap_or(Err(ApiError::DeadlineExceeded))
+}
+
+async fn decode(
+    app: &App,
+    model: ModelId,
+    prepared: Prepared,
+    outputs: Vec<SequenceOutput>,
+) -> Result<Answer, ApiError> {
+    let started = app.engine.now();
+    let answer = app.pool.run(move || prepared.decode(outputs)).await;
+    app.telemetry.decoded(model, app.engine.now().saturating_duration_since(started));
+    answer.map_err(no_worker)?.map_err(ApiError::internal)
+}
+
+/// The model a request is for.
+///
+/// # Errors
+/// There is none of that name, or it does something else.
+fn find_model<'a>(app: &'a App, task: Task, name: Option<&str>) -> Result<&'a ModelEntry, ApiError> {
+    let entry = match name {
+        Some(name) => app.catalog.find(name),
+        None => app.catalog.for_task(task),
+    };
+    let entry = entry.ok_or(ApiError::ModelNotFound)?;
+    if entry.card.task == task {
+        return Ok(entry);
+    }
+    let model = entry.card.name.clone();
+    Err(ApiError::WrongTask { model, offers: entry.card.task.as_str(), asked: task.as_str() })
+}
+
+fn demand(caller: &Caller, entry: &ModelEntry, inputs: usize) -> Demand {
+    Demand {
+        request_id: Arc::clone(&caller.request_id),
+        model: Arc::from(entry.card.name.as_str()),
+        version: Arc::from(entry.card.version.as_str()),
+        inputs: inputs as u64,
+        price: MicroDollars(entry.card.price_per_1000_requests.0 / 1000),
+    }
+}
+
+fn outcome(result: &Result<InferResponse, ApiError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Completed,
+        Err(ApiError::DeadlineExceeded) => Outcome::Cancelled,
+        Err(ApiError::Internal { .. } | ApiError::ModelUnavailable { .. }) => Outcome::Failed,
+        Err(_) => Outcome::Refused,
+    }
+}
+
+fn no_worker(error: PoolError) -> ApiError {
+    match error {
+        PoolError::Full { .. } => ApiError::Overloaded { retry_after: Duration::from_secs(1) },
+        PoolError::Start(_) | PoolError::Panicked => ApiError::internal(error),
+    }
+}
+
+fn rejected(rejection: &Rejection) -> ApiError {
+    match rejection.reason {
+        RejectReason::QueueFull => ApiError::Overloaded { retry_after: rejection.retry_after },
+        RejectReason::DeadlinePassed => ApiError::DeadlineExceeded,
+        RejectReason::Draining => ApiError::ShuttingDown,
+        RejectReason::TooLarge | RejectReason::UnknownModel => ApiError::internal(rejection),
+    }
+}
+
+fn failed(failure: &Failure) -> ApiError {
+    match failure {
+        Failure::Rejected(rejection) => rejected(rejection),
+        Failure::DeadlineExceeded => ApiError::DeadlineExceeded,
+        Failure::ShutDown => ApiError::ShuttingDown,
+        Failure::Execution(error) => ApiError::internal(error),
+    }
+}
+
+/// Tells telemetry how a request ended, exactly once: also when its future is dropped because the
+/// caller went away.
+struct Ended<'a> {
+    app: &'a App,
+    caller: &'a Caller,
+    task: Task,
+    model: Option<ModelId>,
+    started: Timestamp,
+    code: &'static str,
+    _in_flight: crate::telemetry::InFlight,
+}
+
+impl<'a> Ended<'a> {
+    fn new(app: &'a App, caller: &'a Caller, task: Task, started: Timestamp) -> Self {
+        let _in_flight = app.telemetry.request_started();
+        Self { app, caller, task, model: None, started, code: "cancelled", _in_flight }
+    }
+
+    fn finish(&mut self, result: &Result<InferResponse, ApiError>) {
+        self.code = match result {
+            Ok(_) => "ok",
+            Err(error) => {
+                let code = error.row().code;
+                match error.log_detail() {
+                    Some(detail) => {
+                        tracing::error!(request_id = %self.caller.request_id, code, detail, "request failed");
+                    }
+                    None => tracing::debug!(request_id = %self.caller.request_id, code, "request refused"),
+                }
+                code
+            }
+        };
+    }
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let entry = self.model.and_then(|id| self.app.catalog.models().get(usize::from(id.0)));
+        self.app.telemetry.request_ended(RequestEnd {
+            protocol: self.caller.protocol,
+            task: self.task.as_str(),
+            model: entry.map_or("", |entry| entry.card.name.as_str()),
+            code: self.code,
+            duration: self.app.engine.now().saturating_duration_since(self.started),
+        });
+    }
+}

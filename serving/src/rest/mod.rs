@@ -1,0 +1,95 @@
+//! The REST API, `/v1/ml/…`: routes, and the translation between JSON and the pipeline.
+
+mod body;
+mod models;
+mod wire;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use crate::app::App;
+use crate::caller;
+use crate::error::ApiError;
+use crate::pipeline;
+
+use wire::WireTask;
+
+/// The routes of the API. Also answers unknown routes, for gRPC as well.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/ml/classify", post(infer::<wire::Classify>))
+        .route("/v1/ml/sentiment", post(infer::<wire::Sentiment>))
+        .route("/v1/ml/entities", post(infer::<wire::Entities>))
+        .route("/v1/ml/summarize", post(infer::<wire::Summarize>))
+        .route("/v1/ml/embeddings", post(infer::<wire::Embeddings>))
+        .route("/v1/ml/models", get(models::list))
+        .route("/v1/ml/models/{name}", get(models::show))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .with_state(app)
+}
+
+/// One inference route: everything that differs between them is in `W`.
+async fn infer<W: WireTask>(State(app): State<Arc<App>>, request: Request) -> Response {
+    let request_id = caller::request_id(request.extensions());
+    let result = async {
+        let caller = caller::caller(request.headers(), request.extensions(), "rest")?;
+        let timeout = caller::rest_timeout(request.headers());
+        let mut rendering = W::Rendering::default();
+        let read = async {
+            let body = body::read(request, &app.config).await?;
+            let (mut request, chosen) = wire::parse::<W>(&body)?;
+            rendering = chosen;
+            request.timeout = request.timeout.or(timeout?);
+            Ok(request)
+        };
+        let response = pipeline::infer(&app, &caller, W::TASK, read).await?;
+        Ok(Json(wire::Response::new::<W>(response, &rendering)).into_response())
+    }
+    .await;
+    result.unwrap_or_else(|error| refuse(&error, &request_id))
+}
+
+async fn not_found(request: Request) -> Response {
+    let request_id = caller::request_id(request.extensions());
+    let error = ApiError::RouteNotFound;
+    let is_grpc = request
+        .headers()
+        .get(axum::http::header::CONTENT_TYPE)
+        .is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc {
+        error.to_status(&request_id).into_http::<axum::body::Body>()
+    } else {
+        refuse(&error, &request_id)
+    }
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    let allowed = if request.uri().path().starts_with("/v1/ml/models") { "GET, HEAD" } else { "POST" };
+    let mut response = refuse(&ApiError::MethodNotAllowed, &caller::request_id(request.extensions()));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// An error as a REST response.
+pub(crate) fn refuse(error: &ApiError, request_id: &str) -> Response {
+    let status = error.row().http;
+    let mut response = (status, Json(error.envelope(request_id))).into_response();
+    let headers = response.headers_mut();
+    if let Some(retry_after) = error.retry_after() {
+        // Whole seconds, rounded up: a client that obeys never comes too early (RFC 9110, section 10.2.3).
+        let seconds = retry_after.as_millis().div_ceil(1000).max(1) as u64;
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}

@@ -1,0 +1,111 @@
+//! `GET /v1/ml/models`: what is served here.
+
+use std::sync::Arc;
+
+use ::models::card::{Origin, WEIGHTS_FILE};
+use ::models::{Limits, ModelEntry, ModelState};
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use router::Role;
+use serde::Serialize;
+
+use super::refuse;
+use crate::app::App;
+use crate::caller;
+use crate::error::ApiError;
+use crate::pipeline;
+
+#[derive(Debug, Serialize)]
+struct ModelList<'a> {
+    models: Vec<ModelView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ModelView<'a> {
+    name: &'a str,
+    version: &'a str,
+    task: &'static str,
+    labels: &'a [String],
+    limits: &'a Limits,
+    p99_target_ms: u64,
+    price_per_1000_requests_usd: String,
+    source: SourceView<'a>,
+    license: &'a str,
+    status: &'static str,
+    /// Why the model does not answer; absent while it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct SourceView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<&'a str>,
+    /// Of the weights file.
+    sha256: String,
+}
+
+impl<'a> From<&'a ModelEntry> for ModelView<'a> {
+    fn from(entry: &'a ModelEntry) -> Self {
+        let card = &*entry.card;
+        let (repository, revision) = match &card.source.origin {
+            Origin::Folder(_) => (None, None),
+            Origin::Repository { repository, revision, .. } => {
+                (Some(repository.as_str()), Some(revision.as_str()))
+            }
+        };
+        let (status, reason) = match &entry.state {
+            ModelState::Loaded { .. } => ("loaded", None),
+            ModelState::Unavailable { reason } => ("unavailable", Some(reason.as_str())),
+        };
+        Self {
+            name: &card.name,
+            version: &card.version,
+            task: card.task.as_str(),
+            labels: &card.labels,
+            limits: &card.limits,
+            p99_target_ms: card.p99_target.as_millis() as u64,
+            price_per_1000_requests_usd: card.price_per_1000_requests.to_string(),
+            source: SourceView {
+                repository,
+                revision,
+                sha256: card.source.files.get(WEIGHTS_FILE).map(ToString::to_string).unwrap_or_default(),
+            },
+            license: &card.license,
+            status,
+            reason,
+        }
+    }
+}
+
+/// All models.
+pub(super) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
+    answer(&app, &request, |app| {
+        let models = app.catalog.models().iter().map(ModelView::from).collect();
+        Ok(Json(ModelList { models }).into_response())
+    })
+}
+
+/// One model.
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    answer(&app, &request, |app| {
+        let entry = app.catalog.find(&name).ok_or(ApiError::ModelNotFound)?;
+        Ok(Json(ModelView::from(entry)).into_response())
+    })
+}
+
+fn answer(app: &App, request: &Request, read: impl FnOnce(&App) -> Result<Response, ApiError>) -> Response {
+    let request_id = caller::request_id(request.extensions());
+    let result = caller::caller(request.headers(), request.extensions(), "rest").and_then(|caller| {
+        pipeline::authorise(app, &caller, Role::Viewer)?;
+        read(app)
+    });
+    result.unwrap_or_else(|error| refuse(&error, &request_id))
+}

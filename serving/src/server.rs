@@ -1,0 +1,100 @@
+//! Listening, readiness and the orderly end.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+
+use crate::app::{App, Listeners, StartError};
+use crate::{caller, grpc, ops, rest};
+
+/// Serves until `shutdown` resolves, then drains: not ready -> wait -> stop accepting -> finish what is in flight ->
+/// stop the engine. `on_ready` is called once, when the first request would be answered.
+///
+/// # Errors
+/// A listener cannot be used.
+pub async fn run(
+    app: Arc<App>,
+    listeners: Listeners,
+    on_ready: impl FnOnce(),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let health = grpc::Health::new(&app).await;
+    let api = rest::router(Arc::clone(&app)).merge(grpc::router(&app, &health));
+    let api = api.layer(axum::middleware::from_fn(caller::identify));
+    let (api_handle, ops_handle) = (Handle::new(), Handle::new());
+    let api_server = serve(listeners.api, api, api_handle.clone(), app.config.listen)?;
+    let ops_server =
+        serve(listeners.ops, ops::router(Arc::clone(&app)), ops_handle.clone(), app.config.ops_listen)?;
+    let servers = tokio::spawn(async move { tokio::join!(api_server, ops_server) });
+
+    app.set_ready(true);
+    health.update(&app).await;
+    on_ready();
+    tokio::select! {
+        () = shutdown => {}
+        () = engine_failure(&app) => tracing::error!("a device failed for good; shutting down"),
+    }
+    stop(&app, &health, &api_handle, &ops_handle).await;
+    match servers.await {
+        Ok((api, ops)) => {
+            for (address, result) in [(app.config.listen, api), (app.config.ops_listen, ops)] {
+                result.map_err(|source| StartError::Listen { address, source })?;
+            }
+        }
+        Err(error) => tracing::error!(%error, "a server task ended badly"),
+    }
+    let engine = app.engine.clone();
+    // Joins threads, so not on a runtime thread.
+    if tokio::task::spawn_blocking(move || engine.shutdown()).await.is_err() {
+        tracing::error!("the engine's shutdown panicked");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn serve(
+    listener: std::net::TcpListener,
+    router: axum::Router,
+    handle: Handle<SocketAddr>,
+    address: SocketAddr,
+) -> Result<impl Future<Output = std::io::Result<()>>, StartError> {
+    let mut server = axum_server::from_tcp(listener)
+        .map_err(|source| StartError::Listen { address, source })?
+        .handle(handle);
+    let http = server.http_builder();
+    // A client that sends its headers a byte at a time does not get to hold a connection.
+    http.http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+    http.http2()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .max_concurrent_streams(1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    Ok(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()))
+}
+
+async fn stop(app: &App, health: &grpc::Health, api: &Handle<SocketAddr>, ops: &Handle<SocketAddr>) {
+    tracing::info!("shutting down");
+    app.set_ready(false);
+    health.update(app).await;
+    let bounds = &app.config.shutdown;
+    tokio::time::sleep(Duration::from_millis(bounds.not_ready_wait_ms)).await;
+    app.stopping.cancel();
+    let drain = Duration::from_millis(bounds.drain_timeout_ms);
+    api.graceful_shutdown(Some(drain));
+    // Operations stay up while requests drain, so that the drain can be watched.
+    while api.connection_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    ops.graceful_shutdown(Some(Duration::from_secs(1)));
+}
+
+/// Resolves when the engine can no longer run batches.
+async fn engine_failure(app: &App) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(200));
+    while app.engine.is_healthy() {
+        ticks.tick().await;
+    }
+}

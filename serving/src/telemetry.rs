@@ -1,0 +1,323 @@
+//! Metrics and logs, in one place: everything else emits events and knows no counter.
+//!
+//! Names follow the Prometheus conventions: base units, `_total` for counters (appended by the
+//! encoder). Labels have few values: model, protocol, code, and the tenant where billing needs it.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use batching::{Event, ModelId, Observer};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use router::{UsageRecord, UsageSink};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{Log, LogFormat};
+
+/// Every metric of the process. Reads events of the engine and of the router; the pipeline tells it
+/// how requests ended.
+pub struct Telemetry {
+    registry: Registry,
+    /// Names of the models, indexed by [`ModelId`].
+    models: Vec<String>,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<TaskLabels, Histogram, Buckets>,
+    requests_in_flight: Gauge,
+    tokenization: Family<ModelLabels, Histogram, Buckets>,
+    decoding: Family<ModelLabels, Histogram, Buckets>,
+    queue_delay: Family<ModelLabels, Histogram, Buckets>,
+    queue_requests: Family<ModelLabels, Gauge>,
+    queue_tokens: Family<ModelLabels, Gauge>,
+    queue_ended: Family<EndLabels, Counter>,
+    batch_sequences: Family<ModelLabels, Histogram, Buckets>,
+    batch_tokens: Family<ModelLabels, Histogram, Buckets>,
+    batch_duration: Family<ModelLabels, Histogram, Buckets>,
+    batch_failures: Family<ModelLabels, Counter>,
+    model_loaded: Family<ModelLabels, Gauge>,
+    usage_inputs: Family<UsageLabels, Counter>,
+    usage_tokens: Family<UsageLabels, Counter>,
+    usage_cost: Family<UsageLabels, Counter<f64, AtomicU64>>,
+}
+
+/// How one request ended, as the pipeline saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestEnd<'a> {
+    /// `rest` or `grpc`.
+    pub protocol: &'static str,
+    /// The task asked for.
+    pub task: &'static str,
+    /// The model, once it was found.
+    pub model: &'a str,
+    /// `ok`, or the error code.
+    pub code: &'static str,
+    /// From the first byte read to the answer made.
+    pub duration: Duration,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    protocol: &'static str,
+    task: &'static str,
+    model: String,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TaskLabels {
+    protocol: &'static str,
+    task: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ModelLabels {
+    model: String,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EndLabels {
+    model: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct UsageLabels {
+    tenant: String,
+    model: String,
+    outcome: &'static str,
+}
+
+/// Upper bounds of a histogram's buckets.
+#[derive(Clone, Copy)]
+struct Buckets(&'static [f64]);
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+/// Half a millisecond to half a minute; dense around the p99 targets of 20, 30, 50, 80 and 500 ms.
+const SECONDS: Buckets = Buckets(&[
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0,
+    5.0, 10.0, 30.0,
+]);
+const SEQUENCES: Buckets = Buckets(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]);
+const TOKENS: Buckets =
+    Buckets(&[8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 65536.0]);
+
+impl Telemetry {
+    /// Metrics for these models, named in the order of their [`ModelId`]s; `true` for the loaded ones.
+    pub fn new(models: &[(String, bool)]) -> Self {
+        let mut telemetry = Self {
+            registry: Registry::with_prefix("ml_inference"),
+            models: models.iter().map(|(name, _)| name.clone()).collect(),
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(SECONDS),
+            requests_in_flight: Gauge::default(),
+            tokenization: Family::new_with_constructor(SECONDS),
+            decoding: Family::new_with_constructor(SECONDS),
+            queue_delay: Family::new_with_constructor(SECONDS),
+            queue_requests: Family::default(),
+            queue_tokens: Family::default(),
+            queue_ended: Family::default(),
+            batch_sequences: Family::new_with_constructor(SEQUENCES),
+            batch_tokens: Family::new_with_constructor(TOKENS),
+            batch_duration: Family::new_with_constructor(SECONDS),
+            batch_failures: Family::default(),
+            model_loaded: Family::default(),
+            usage_inputs: Family::default(),
+            usage_tokens: Family::default(),
+            usage_cost: Family::default(),
+        };
+        telemetry.register();
+        for (model, is_loaded) in models {
+            let labels = ModelLabels { model: model.clone() };
+            telemetry.model_loaded.get_or_create(&labels).set(i64::from(*is_loaded));
+            telemetry.queue_requests.get_or_create(&labels).set(0);
+            telemetry.queue_tokens.get_or_create(&labels).set(0);
+        }
+        telemetry
+    }
+
+    /// Counts the end of a request.
+    pub fn request_ended(&self, end: RequestEnd<'_>) {
+        let RequestEnd { protocol, task, model, code, duration } = end;
+        self.requests.get_or_create(&RequestLabels { protocol, task, model: model.to_owned(), code }).inc();
+        self.request_duration.get_or_create(&TaskLabels { protocol, task }).observe(duration.as_secs_f64());
+    }
+
+    /// Counts a request in flight until the guard is dropped.
+    pub fn request_started(&self) -> InFlight {
+        self.requests_in_flight.inc();
+        InFlight(self.requests_in_flight.clone())
+    }
+
+    /// Records how long a request's texts took to become tokens.
+    pub fn tokenized(&self, model: ModelId, duration: Duration) {
+        self.tokenization.get_or_create(&self.model(model)).observe(duration.as_secs_f64());
+    }
+
+    /// Records how long a request's tensors took to become an answer.
+    pub fn decoded(&self, model: ModelId, duration: Duration) {
+        self.decoding.get_or_create(&self.model(model)).observe(duration.as_secs_f64());
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// Only if writing to a string fails.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::with_capacity(16 * 1024);
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    fn model(&self, model: ModelId) -> ModelLabels {
+        let name = self.models.get(usize::from(model.0));
+        ModelLabels { model: name.cloned().unwrap_or_default() }
+    }
+
+    fn ended(&self, model: ModelId, reason: &'static str) {
+        let ModelLabels { model } = self.model(model);
+        self.queue_ended.get_or_create(&EndLabels { model, reason }).inc();
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "The running build", build);
+        r.register("requests", "Requests by how they ended", self.requests.clone());
+        r.register_with_unit(
+            "request_duration",
+            "From the request's arrival to its answer",
+            Unit::Seconds,
+            self.request_duration.clone(),
+        );
+        r.register("requests_in_flight", "Requests being worked on", self.requests_in_flight.clone());
+        r.register_with_unit(
+            "tokenization_duration",
+            "From texts to tokens, for each request",
+            Unit::Seconds,
+            self.tokenization.clone(),
+        );
+        r.register_with_unit(
+            "decoding_duration",
+            "From tensors to an answer, for each request",
+            Unit::Seconds,
+            self.decoding.clone(),
+        );
+        r.register_with_unit(
+            "queue_delay",
+            "From a sequence's arrival at the scheduler to its batch",
+            Unit::Seconds,
+            self.queue_delay.clone(),
+        );
+        r.register("queue_requests", "Sequences waiting", self.queue_requests.clone());
+        r.register("queue_tokens", "Tokens waiting", self.queue_tokens.clone());
+        r.register(
+            "queue_departures",
+            "Sequences that left without being computed, by reason",
+            self.queue_ended.clone(),
+        );
+        r.register("batch_sequences", "Sequences in a batch", self.batch_sequences.clone());
+        r.register("batch_tokens", "Tokens in a batch", self.batch_tokens.clone());
+        r.register_with_unit(
+            "batch_duration",
+            "Time a device took for a batch",
+            Unit::Seconds,
+            self.batch_duration.clone(),
+        );
+        r.register("batch_failures", "Batches that failed", self.batch_failures.clone());
+        r.register("model_loaded", "Whether a model answers", self.model_loaded.clone());
+        r.register("usage_inputs", "Inputs of admitted requests, by outcome", self.usage_inputs.clone());
+        r.register("usage_tokens", "Tokens of admitted requests, by outcome", self.usage_tokens.clone());
+        r.register("usage_cost_usd", "Price of admitted requests, in US dollars", self.usage_cost.clone());
+    }
+}
+
+/// A request in flight; ends when dropped.
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Observer for Telemetry {
+    fn on_event(&self, event: &Event) {
+        match *event {
+            Event::Enqueued { .. } => {}
+            Event::Rejected { model, reason } => self.ended(model, reason.name()),
+            Event::Cancelled { model } => self.ended(model, "cancelled"),
+            Event::Expired { model } => self.ended(model, "expired"),
+            Event::Dequeued { model, queue_delay } => {
+                self.queue_delay.get_or_create(&self.model(model)).observe(queue_delay.as_secs_f64());
+            }
+            Event::Dispatched { model, sequences, tokens, .. } => {
+                let labels = self.model(model);
+                self.batch_sequences.get_or_create(&labels).observe(sequences as f64);
+                self.batch_tokens.get_or_create(&labels).observe(f64::from(tokens.0));
+            }
+            Event::Completed { model, compute, .. } => {
+                self.batch_duration.get_or_create(&self.model(model)).observe(compute.as_secs_f64());
+            }
+            Event::Failed { model, device, is_fatal } => {
+                let labels = self.model(model);
+                tracing::error!(model = labels.model, device = device.0, is_fatal, "batch failed");
+                self.batch_failures.get_or_create(&labels).inc();
+            }
+            Event::Queue { model, requests, tokens } => {
+                let labels = self.model(model);
+                self.queue_requests.get_or_create(&labels).set(requests as i64);
+                self.queue_tokens.get_or_create(&labels).set(i64::from(tokens.0));
+            }
+        }
+    }
+}
+
+impl UsageSink for Telemetry {
+    fn record(&self, record: UsageRecord) {
+        let labels = UsageLabels {
+            tenant: record.tenant.to_string(),
+            model: record.model.to_string(),
+            outcome: record.outcome.name(),
+        };
+        self.usage_inputs.get_or_create(&labels).inc_by(record.inputs);
+        self.usage_tokens.get_or_create(&labels).inc_by(record.tokens);
+        // Exact sums live in the records; the metric is a display of them, so a float will do.
+        self.usage_cost.get_or_create(&labels).inc_by(record.price.0 as f64 / 1e6);
+        tracing::info!(
+            request_id = %record.request_id,
+            tenant = %record.tenant,
+            key = %record.key,
+            model = %record.model,
+            version = %record.version,
+            inputs = record.inputs,
+            tokens = record.tokens,
+            outcome = record.outcome.name(),
+            price_micro_usd = record.price.0,
+            "usage"
+        );
+    }
+}
+
+/// Installs the process's log subscriber: JSON lines (or text for a person) on standard error.
+///
+/// # Errors
+/// The filter does not parse, or a subscriber is installed already.
+pub fn init_logs(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let filter = EnvFilter::try_new(&log.filter)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).finish().try_init()?,
+        LogFormat::Text => builder.finish().try_init()?,
+    }
+    Ok(())
+}

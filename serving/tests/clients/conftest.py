@@ -1,0 +1,125 @@
+"""Starts the real server with real weights, once for all client tests, and checks that it ends in order."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+KEY = "tc_test_dev"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--binary", default=str(ROOT / "target/release/ml-inference"))
+    parser.addoption("--data-dir", default=str(ROOT / "data"))
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen
+    api: str
+    ops: str
+    log: Path
+    started_in: float
+
+    def log_lines(self):
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def start(request, folder, *arguments):
+    """Starts a server and waits until it is ready."""
+    api, ops = free_ports(2)
+    log = folder / "server.log"
+    command = [
+        request.config.getoption("--binary"), "serve", "--offline",
+        "--data-dir", request.config.getoption("--data-dir"), "--cards-dir", str(ROOT / "model-cards"),
+        "--listen", f"127.0.0.1:{api}", "--ops-listen", f"127.0.0.1:{ops}", *arguments,
+    ]
+    begun = time.monotonic()
+    with log.open("w") as out:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ML_INFERENCE_")}
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=out, env=environment)
+    while time.monotonic() - begun < 60:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}:\n{log.read_text()}")
+        try:
+            if httpx.get(f"http://127.0.0.1:{ops}/readyz").status_code == 200:
+                took = time.monotonic() - begun
+                return Server(process, f"127.0.0.1:{api}", f"127.0.0.1:{ops}", log, took)
+        except httpx.TransportError:
+            pass
+        time.sleep(0.02)
+    process.kill()
+    raise RuntimeError(f"the server was not ready in time:\n{log.read_text()}")
+
+
+def stop(server):
+    server.process.send_signal(signal.SIGTERM)
+    code = server.process.wait(timeout=60)
+    assert code == 0, f"exit code {code} after SIGTERM:\n{server.log.read_text()[-2000:]}"
+
+
+@pytest.fixture(scope="session")
+def server(request, tmp_path_factory):
+    running = start(request, tmp_path_factory.mktemp("server"))
+    yield running
+    stop(running)
+
+
+@pytest.fixture(scope="session")
+def rest(server):
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=f"http://{server.api}", headers=headers, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def proto(tmp_path_factory):
+    """The service's Python stubs, generated from its definition as any client would."""
+    from grpc_tools import protoc
+
+    out = tmp_path_factory.mktemp("proto")
+    source = ROOT / "serving/proto"
+    arguments = ["protoc", f"-I{source}", f"--python_out={out}", f"--grpc_python_out={out}"]
+    assert protoc.main([*arguments, str(source / "ml/inference/v1/inference.proto")]) == 0
+    sys.path.insert(0, str(out))
+    from ml.inference.v1 import inference_pb2, inference_pb2_grpc
+
+    inference_pb2.Stub = inference_pb2_grpc.InferenceServiceStub
+    return inference_pb2
+
+
+@pytest.fixture(scope="session")
+def channel(server):
+    options = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(server.api, options=options) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def stub(channel, proto):
+    return proto.Stub(channel)
+
+
+@pytest.fixture(scope="session")
+def metadata():
+    return (("authorization", f"Bearer {KEY}"),)

@@ -1,0 +1,171 @@
+"""Metrics, logs, readiness, refusal to start, and the end: what the person who runs the server sees."""
+
+import concurrent.futures
+import signal
+import subprocess
+import threading
+import time
+
+import grpc
+import httpx
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from conftest import KEY, start, stop
+
+
+def samples(server):
+    response = httpx.get(f"http://{server.ops}/metrics")
+    assert response.status_code == 200 and "openmetrics-text" in response.headers["content-type"]
+    found = {}
+    for family in text_string_to_metric_families(response.text):
+        for sample in family.samples:
+            found[(sample.name, tuple(sorted(sample.labels.items())))] = sample.value
+    return found
+
+
+def total(found, name, **labels):
+    return sum(v for (n, l), v in found.items() if n == name and labels.items() <= dict(l).items())
+
+
+def test_ready_within_three_seconds(server):
+    assert server.started_in < 3
+
+
+def test_metrics_count_what_happened(server, rest):
+    before = samples(server)
+    rest.post("/v1/ml/sentiment", json={"inputs": ["one", "two", "three"]})
+    rest.post("/v1/ml/sentiment", json={"inputs": []})
+    after = samples(server)
+
+    def grew(name, **labels):
+        return total(after, f"ml_inference_{name}", **labels) - total(before, f"ml_inference_{name}", **labels)
+
+    assert grew("requests_total", model="sentiment-v3", code="ok", protocol="rest") == 1
+    assert grew("requests_total", code="no_inputs") == 1
+    assert grew("request_duration_seconds_count", task="sentiment") == 2
+    assert grew("usage_inputs_total", model="sentiment-v3", tenant="development", outcome="completed") == 3
+    assert round(grew("usage_cost_usd_total", outcome="completed") * 1e6) == 3 * 50
+    assert grew("usage_tokens_total", outcome="completed") == 9
+    assert grew("batch_sequences_sum", model="sentiment-v3") == 3
+    assert grew("batch_tokens_sum", model="sentiment-v3") == 9
+    assert grew("queue_delay_seconds_count", model="sentiment-v3") == 3
+    assert total(after, "ml_inference_requests_in_flight") == 0
+    assert total(after, "ml_inference_queue_requests") == 0
+    assert total(after, "ml_inference_model_loaded") == 5
+
+
+def test_health_routes(server):
+    for route in ("livez", "readyz", "healthz"):
+        assert httpx.get(f"http://{server.ops}/{route}").status_code == 200
+        assert httpx.get(f"http://{server.api}/{route}").status_code == 404
+
+
+def test_no_input_text_in_the_log(request, tmp_path):
+    server = start(request, tmp_path, "--log", "debug")
+    secret = "zyzzyva"
+    headers = {"Authorization": f"Bearer {KEY}"}
+    post = lambda route, **kw: httpx.post(f"http://{server.api}/v1/ml/{route}", headers=headers, timeout=60, **kw)
+    for route in ("classify", "sentiment", "entities", "summarize", "embeddings"):
+        assert post(route, json={"inputs": f"The {secret} sleeps. It is quiet."}).status_code == 200
+    post("sentiment", json={"inputs": secret, "parameters": {"truncation": secret}})
+    post("sentiment", json={"inputs": {secret: 1}})
+    post("sentiment", json={"inputs": [secret, "\0"]})
+    post("sentiment", content=f'{{"inputs": "{secret}'.encode(), )
+    post("classify", json={"inputs": "a", "parameters": {"labels": [secret, secret]}})
+    post("embeddings", json={"inputs": f"{secret} " * 2000})
+    stop(server)
+    text = server.log.read_text()
+    assert secret not in text.lower()
+    lines = server.log_lines()
+    usage = [line for line in lines if line.get("message") == "usage"]
+    assert sum(line["outcome"] == "completed" for line in usage) == 5
+    assert all(line["request_id"].startswith("req_") and "timestamp" in line for line in usage)
+
+
+def test_refuses_to_expose_the_development_key(request, tmp_path):
+    binary = request.config.getoption("--binary")
+    ended = subprocess.run([binary, "serve", "--listen", "0.0.0.0:0"], capture_output=True, text=True, timeout=30)
+    assert ended.returncode != 0
+    assert all(part in ended.stderr for part in ("0.0.0.0:0", "development", "127.0.0.1:8080", "development_tenant"))
+
+
+def test_says_when_the_port_is_taken(request, server):
+    binary = request.config.getoption("--binary")
+    command = [binary, "serve", "--listen", server.api, "--ops-listen", "127.0.0.1:0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert ended.returncode != 0 and server.api in ended.stderr
+
+
+def test_sigterm_answers_what_was_accepted(request, tmp_path, proto):
+    """32 requests are in flight over REST and 50 on a stream when SIGTERM comes; every one is answered."""
+    server = start(request, tmp_path)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    body = {"inputs": ["A long sentence about the harbour and its cranes. " * 20] * 2}
+    answered = threading.Semaphore(0)
+
+    def call(_):
+        with httpx.Client(timeout=60) as client:
+            response = client.post(f"http://{server.api}/v1/ml/sentiment", json=body, headers=headers)
+        answered.release()
+        return response
+
+    with concurrent.futures.ThreadPoolExecutor(32) as pool, grpc.insecure_channel(server.api) as channel:
+        calls = [pool.submit(call, i) for i in range(32)]
+        held = threading.Event()
+
+        def requests():
+            for i in range(50):
+                embed = proto.EmbedRequest(inputs=[f"line {i} " * 50])
+                yield proto.InferStreamRequest(correlation_id=str(i), embed=embed)
+            held.wait(60)
+
+        stream = proto.Stub(channel).InferStream(requests(), metadata=(("authorization", f"Bearer {KEY}"),))
+        first = next(stream)
+        answered.acquire()  # Requests are running, most of them waiting.
+        server.process.send_signal(signal.SIGTERM)
+        ids, ending = {first.correlation_id}, None
+        try:
+            for answer in stream:
+                assert answer.WhichOneof("response") == "embed"
+                ids.add(answer.correlation_id)
+        except grpc.RpcError as error:
+            ending = error.code()
+        held.set()
+        # A connection still in the listener's backlog when it closes is reset: that request was never accepted.
+        outcomes = []
+        for future in calls:
+            try:
+                outcomes.append(future.result().status_code)
+            except httpx.TransportError as error:
+                outcomes.append(repr(error))
+    assert outcomes == [200] * 32, outcomes
+    assert ending == grpc.StatusCode.UNAVAILABLE
+    assert server.process.wait(timeout=60) == 0
+    with_error = [line for line in server.log_lines() if line["level"] == "ERROR"]
+    assert not with_error, with_error
+
+
+def test_a_caller_who_leaves_frees_the_queue(server, rest):
+    """Fifty callers ask for a lot and hang up; the queue empties far sooner than the work would take."""
+    body = {"inputs": ["word " * 500] * 64}
+    headers = {"Authorization": f"Bearer {KEY}"}
+
+    def leave(_):
+        try:
+            httpx.post(f"http://{server.api}/v1/ml/sentiment", json=body, headers=headers, timeout=1.0)
+        except httpx.TimeoutException:
+            return True
+        return False
+
+    before = samples(server)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(leave, range(4)))
+    deadline = time.monotonic() + 20
+    while total(samples(server), "ml_inference_queue_requests") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    after = samples(server)
+    assert total(after, "ml_inference_queue_requests") == 0
+    cancelled = [total(s, "ml_inference_queue_departures_total", reason="cancelled") for s in (before, after)]
+    assert cancelled[1] > cancelled[0]
+    assert total(after, "ml_inference_requests_total", code="cancelled") - total(
+        before, "ml_inference_requests_total", code="cancelled") == 4

@@ -1,0 +1,73 @@
+//! The error table, held by a snapshot: codes and statuses are part of the API.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use models::tasks::{InputError, LengthUnit};
+use router::{AuthenticationError, CredentialError};
+use serving::error::ApiError;
+
+/// One of each; a variant left out here shows in the table's length.
+fn every_error() -> Vec<ApiError> {
+    let field = || "parameters.top_k".to_owned();
+    vec![
+        ApiError::Authentication(CredentialError::Missing.into()),
+        ApiError::Authentication(CredentialError::Scheme.into()),
+        ApiError::Authentication(CredentialError::Malformed.into()),
+        ApiError::Authentication(AuthenticationError::UnknownKey),
+        ApiError::Authentication(AuthenticationError::NotLoopback),
+        ApiError::Authentication(AuthenticationError::JwtNotConfigured),
+        ApiError::Forbidden { needed: "editor" },
+        ApiError::RouteNotFound,
+        ApiError::MethodNotAllowed,
+        ApiError::UnsupportedMediaType,
+        ApiError::BodyTooLarge { limit: 8_388_608 },
+        ApiError::BodyIncomplete,
+        ApiError::InvalidUtf8 { offset: 12 },
+        ApiError::InvalidJson { problem: "expected value".to_owned(), line: 1, column: 2 },
+        ApiError::InvalidRequest { field: field(), problem: "expected u32, got string".to_owned() },
+        ApiError::Input(InputError::None),
+        ApiError::Input(InputError::TooMany { inputs: 200, limit: 128 }),
+        ApiError::Input(InputError::Empty { index: 3 }),
+        ApiError::Input(InputError::Nul { index: 3, offset: 17 }),
+        ApiError::Input(InputError::TooLong { index: 0, length: 600, limit: 512, unit: LengthUnit::Tokens }),
+        ApiError::Input(InputError::TooLong {
+            index: 0,
+            length: 30_000,
+            limit: 20_000,
+            unit: LengthUnit::Words,
+        }),
+        ApiError::Input(InputError::Parameter {
+            name: "top_k",
+            message: "must be between 1 and 11".to_owned(),
+        }),
+        ApiError::ModelNotFound,
+        ApiError::WrongTask { model: "ner-v2".to_owned(), offers: "entities", asked: "sentiment" },
+        ApiError::ModelUnavailable { model: "ner-v2".to_owned(), reason: "for the log".to_owned() },
+        ApiError::Overloaded { retry_after: Duration::from_millis(1500) },
+        ApiError::DeadlineExceeded,
+        ApiError::ShuttingDown,
+        ApiError::internal("for the log"),
+    ]
+}
+
+#[test]
+fn the_table() {
+    let mut table = String::new();
+    for error in every_error() {
+        let row = error.row();
+        let retry = error.retry_after().map_or(String::new(), |after| format!(" retry after {after:?}"));
+        let _ = writeln!(table, "{} {} {:?}{retry}: {error}", row.http.as_u16(), row.code, row.grpc);
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn the_log_knows_more_than_the_client() {
+    for error in every_error() {
+        let shown = format!("{}{:?}", error, error.to_status("req_1").message());
+        if let Some(detail) = error.log_detail() {
+            assert!(!shown.contains(detail), "{shown}");
+        }
+    }
+}
