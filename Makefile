@@ -26,11 +26,12 @@ fetch: build ## fetch the base encoder's weights, once
 
 test: test-rust test-python ## run every test
 
-test-rust: build fetch ## unit, property, integration and end-to-end tests in Rust
-	@echo "==> Rust tests"
+# Fetches the weights itself where they are missing, and builds the binary that the client tests start.
+test-rust: setup ## unit, property, integration and end-to-end tests in Rust
+	@echo "==> Rust tests (the first build takes some minutes)"
 	@ML_INFERENCE_DATA_DIR=$(abspath $(DATA)) $(CARGO) test --release --locked --workspace
 
-test-python: build fetch $(VENV)/.done ## clients nobody here wrote, against the real server
+test-python: test-rust $(VENV)/.done ## clients nobody here wrote, against the real server
 	@echo "==> client tests"
 	@$(VENV)/bin/python -m pytest -q serving/tests/clients --binary target/release/ml-inference --data-dir $(DATA)
 

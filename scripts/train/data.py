@@ -106,7 +106,7 @@ def parse_markup(line: str) -> Tagged:
 
 
 def read_gazetteer(folder: Path) -> Gazetteer:
-    """Names for each entity type; empty for cards without one."""
+    """Names under PER_FIRST, PER_LAST, ORG, LOC and MISC; empty for cards without a gazetteer."""
     path = folder / "gazetteer.json"
     return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
@@ -166,8 +166,8 @@ def augment_entities(
     pieces = item.pieces
     if gazetteer and rng.random() < 0.6:
         pieces = tuple(
-            (rng.choice(gazetteer[label]), label)
-            if label in gazetteer and rng.random() < 0.6
+            (other_name(piece, label, gazetteer, rng), label)
+            if label is not None and rng.random() < 0.6
             else (piece, label)
             for piece, label in pieces
         )
@@ -176,6 +176,19 @@ def augment_entities(
     if rng.random() < 0.15:
         pieces = (*pieces, (rng.choice([" ", "\n"]), None), *rng.choice(others).pieces)
     return Tagged(pieces)
+
+
+def other_name(name: str, label: str, gazetteer: Gazetteer, rng: random.Random) -> str:
+    """A name of the same type; for people, one of the same make: a single name, full, or initials."""
+    if label != "PER":
+        return rng.choice(gazetteer[label])
+    first, last = rng.choice(gazetteer["PER_FIRST"]), rng.choice(gazetteer["PER_LAST"])
+    if " " not in name:
+        return rng.choice([first, last])
+    if "." in name:
+        initials = [f"{rng.choice(gazetteer['PER_FIRST'])[0]}." for _ in range(name.count("."))]
+        return " ".join([*initials, last])
+    return f"{first} {last}"
 
 
 def augment_text(item: Labelled, rng: random.Random) -> Labelled:

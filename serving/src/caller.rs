@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn grpc_timeouts() {
         let check = |text: &str, expected: Option<Duration>| {
-            assert_eq!(parse_grpc_timeout(text), expected, "{text:?}")
+            assert_eq!(parse_grpc_timeout(text), expected, "{text:?}");
         };
         check("1H", Some(Duration::from_secs(3600)));
         check("2M", Some(Duration::from_secs(120)));

@@ -95,7 +95,7 @@ pub struct Batching {
 }
 
 /// Threads.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Default, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Threads {
     /// Threads that tokenise and decode. 0: one a core.
@@ -283,12 +283,6 @@ impl Default for Batching {
             batches_in_flight_max: 2,
             commands_max: 4096,
         }
-    }
-}
-
-impl Default for Threads {
-    fn default() -> Self {
-        Self { tokenizer: 0 }
     }
 }
 

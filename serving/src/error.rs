@@ -132,7 +132,7 @@ const fn row(code: &'static str, http: StatusCode, grpc: Code) -> Row {
 
 impl ApiError {
     /// A fault of ours: `detail` goes to the log, never to the client.
-    pub fn internal(detail: impl ToString) -> Self {
+    pub fn internal(detail: impl std::fmt::Display) -> Self {
         Self::Internal { detail: detail.to_string() }
     }
 

@@ -222,7 +222,7 @@ fn merge<'a>(text: &str, pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> {
 }
 
 /// Takes punctuation that belongs to the sentence off a name's ends.
-fn trim<'a>(text: &str, piece: Piece<'a>) -> Piece<'a> {
+fn trim<'a>(text: &str, mut piece: Piece<'a>) -> Piece<'a> {
     let is_loose = |c: char| {
         c.is_whitespace()
             || matches!(c, ',' | ';' | ':' | '!' | '?' | '"' | '“' | '”' | '(' | ')' | '[' | ']')
@@ -230,7 +230,8 @@ fn trim<'a>(text: &str, piece: Piece<'a>) -> Piece<'a> {
     let name = &text[piece.bytes.clone()];
     let start = piece.bytes.start + (name.len() - name.trim_start_matches(is_loose).len());
     let end = start + name.trim_matches(is_loose).len();
-    Piece { bytes: start..end, ..piece }
+    piece.bytes = start..end;
+    piece
 }
 
 fn to_entities(text: &str, pieces: &[Piece<'_>], unit: OffsetUnit) -> Vec<Entity> {

@@ -1,10 +1,15 @@
 //! From an HTTP body to UTF-8 text, and from text to a typed request with errors that say what and where.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use crate::config::Config;
@@ -26,11 +31,33 @@ pub(super) async fn read(request: Request, config: &Config) -> Result<Bytes, Api
     }
 }
 
-/// Parses a JSON body.
+/// A struct that is written as a JSON object. Without this, derived structs also take an array of their fields.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// Parses a JSON body, which must be an object.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|e| ApiError::InvalidUtf8 { offset: e.valid_up_to() })?;
     let mut json = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         explain(&path, error.inner())
     })?;
@@ -78,8 +105,6 @@ fn without_values(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::expect_used)]
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -110,7 +135,7 @@ mod tests {
             r#"{"name":"a","inner":{"top_k":1}} x"#,
             &format!("{invalid}trailing characters at line 1 column 34"),
         );
-        check("[]", "invalid request: body: expected struct Sample, got array");
+        check("[]", "invalid request: body: expected an object, got array");
         check(r#"{"name":7}"#, "invalid request: name: expected a string, got integer");
         check(
             r#"{"name":"a","inner":{"top_k":"my secret, expected u9"}}"#,

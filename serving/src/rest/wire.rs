@@ -15,6 +15,7 @@ use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::body::Object;
 use crate::error::ApiError;
 use crate::pipeline::{InferRequest, InferResponse};
 
@@ -46,7 +47,7 @@ pub(super) struct Common {
 /// Parses a request body for `W`.
 pub(super) fn parse<W: WireTask>(body: &[u8]) -> Result<(InferRequest, W::Rendering), ApiError> {
     let Body { inputs, model, parameters } = super::body::parse::<Body<W::Parameters>>(body)?;
-    let (parameters, common, rendering) = W::parameters(parameters.unwrap_or_default());
+    let (parameters, common, rendering) = W::parameters(parameters.map(|Object(p)| p).unwrap_or_default());
     if common.timeout_ms == Some(0) {
         let (field, problem) = ("parameters.timeout_ms".to_owned(), "expected at least 1".to_owned());
         return Err(ApiError::InvalidRequest { field, problem });
@@ -62,11 +63,11 @@ pub(super) fn parse<W: WireTask>(body: &[u8]) -> Result<(InferRequest, W::Render
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `inputs`")]
+#[serde(deny_unknown_fields)]
 struct Body<P> {
     inputs: Inputs,
     model: Option<String>,
-    parameters: Option<P>,
+    parameters: Option<Object<P>>,
 }
 
 /// One text, or several.
@@ -129,7 +130,7 @@ impl From<WirePriority> for Priority {
 macro_rules! wire_parameters {
     ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {
         #[derive(Debug, Default, Deserialize)]
-        #[serde(deny_unknown_fields, default, expecting = "an object of parameters")]
+        #[serde(deny_unknown_fields, default)]
         pub(super) struct $name {
             $($field: Option<$type>,)*
             priority: Option<WirePriority>,
@@ -359,7 +360,7 @@ impl Response {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::expect_used)]
+    #![allow(clippy::expect_used, clippy::panic)]
     use super::*;
 
     #[test]
@@ -391,7 +392,7 @@ mod tests {
         );
         check(
             r#"{"inputs":"a","parameters":[1]}"#,
-            Err("invalid request: parameters: expected u64, got integer"),
+            Err("invalid request: parameters: expected an object, got array"),
         );
     }
 
