@@ -43,9 +43,9 @@ pub struct Listeners {
     pub ops: TcpListener,
 }
 
-/// Why the server could not start.
+/// Why the server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum ServerError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -60,6 +60,9 @@ pub enum StartError {
     /// The engine could not be started.
     #[error(transparent)]
     Engine(#[from] batching::StartError),
+    /// A device failed for good while serving. What could be answered was; the process should be replaced.
+    #[error("a device was lost; the log says how")]
+    DeviceLost,
     /// Not one model is there to serve.
     #[error("no model could be loaded; the log says why for each")]
     NoModels,
@@ -76,10 +79,10 @@ impl Listeners {
     ///
     /// # Errors
     /// An address is taken or not this machine's.
-    pub fn bind(config: &Config) -> Result<Self, StartError> {
+    pub fn bind(config: &Config) -> Result<Self, ServerError> {
         let bind = |address| {
             let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
-            listener.map_err(|source| StartError::Listen { address, source })
+            listener.map_err(|source| ServerError::Listen { address, source })
         };
         Ok(Self { api: bind(config.listen)?, ops: bind(config.ops_listen)? })
     }
@@ -89,9 +92,9 @@ impl App {
     /// Loads the models and starts the engine. Blocks; takes about as long as reading the weights.
     ///
     /// # Errors
-    /// See [`StartError`]. One model that cannot be loaded is not an error: it is listed with the
+    /// See [`ServerError`]. One model that cannot be loaded is not an error: it is listed with the
     /// reason, and the others serve.
-    pub fn build(config: Config, progress: &dyn Progress) -> Result<Arc<Self>, StartError> {
+    pub fn build(config: Config, progress: &dyn Progress) -> Result<Arc<Self>, ServerError> {
         let catalog = Arc::new(Catalog::load(&catalog_config(&config), progress)?);
         for model in catalog.models() {
             if let ModelState::Unavailable { reason } = &model.state {
@@ -103,7 +106,7 @@ impl App {
         }
         let models: Vec<_> = catalog.models().iter().map(|m| (m.card.name.clone(), m.is_loaded())).collect();
         if !models.iter().any(|(_, is_loaded)| *is_loaded) {
-            return Err(StartError::NoModels);
+            return Err(ServerError::NoModels);
         }
         let telemetry = Arc::new(Telemetry::new(&models));
         let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());

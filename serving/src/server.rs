@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use axum_server::Handle;
 
-use crate::app::{App, Listeners, StartError};
+use crate::app::{App, Listeners, ServerError};
 use crate::{caller, grpc, ops, rest};
 
 /// Serves until `shutdown` resolves, then drains: not ready -> wait -> stop accepting -> finish what is in flight ->
 /// stop the engine. `on_ready` is called once, when the first request would be answered.
 ///
 /// # Errors
-/// A listener cannot be used.
+/// A listener cannot be used, or a device was lost: the process should exit and be replaced.
 pub async fn run(
     app: Arc<App>,
     listeners: Listeners,
     on_ready: impl FnOnce(),
     shutdown: impl Future<Output = ()>,
-) -> Result<(), StartError> {
+) -> Result<(), ServerError> {
     let health = grpc::Health::new(&app).await;
     let api = rest::router(Arc::clone(&app)).merge(grpc::router(&app, &health));
     let api = api.layer(axum::middleware::from_fn(caller::identify));
@@ -41,7 +41,7 @@ pub async fn run(
     match servers.await {
         Ok((api, ops)) => {
             for (address, result) in [(app.config.listen, api), (app.config.ops_listen, ops)] {
-                result.map_err(|source| StartError::Listen { address, source })?;
+                result.map_err(|source| ServerError::Listen { address, source })?;
             }
         }
         Err(error) => tracing::error!(%error, "a server task ended badly"),
@@ -52,7 +52,7 @@ pub async fn run(
         tracing::error!("the engine's shutdown panicked");
     }
     tracing::info!("stopped");
-    Ok(())
+    if app.engine.is_healthy() { Ok(()) } else { Err(ServerError::DeviceLost) }
 }
 
 fn serve(
@@ -60,9 +60,9 @@ fn serve(
     router: axum::Router,
     handle: Handle<SocketAddr>,
     address: SocketAddr,
-) -> Result<impl Future<Output = std::io::Result<()>>, StartError> {
+) -> Result<impl Future<Output = std::io::Result<()>>, ServerError> {
     let mut server = axum_server::from_tcp(listener)
-        .map_err(|source| StartError::Listen { address, source })?
+        .map_err(|source| ServerError::Listen { address, source })?
         .handle(handle);
     let http = server.http_builder();
     // A client that sends its headers a byte at a time does not get to hold a connection.

@@ -20,7 +20,7 @@ struct Running {
     app: Arc<App>,
     client: InferenceServiceClient<Channel>,
     stop: oneshot::Sender<()>,
-    ended: tokio::task::JoinHandle<Result<(), serving::app::StartError>>,
+    ended: tokio::task::JoinHandle<Result<(), serving::app::ServerError>>,
 }
 
 /// A server with real weights, and `change` made to its configuration.
