@@ -19,7 +19,7 @@ setup: ## install the system packages and toolchain this project needs, where mi
 
 build: setup ## compile the server
 	@echo "==> building ml-inference (the first time takes some minutes)"
-	@$(CARGO) build --release --locked -p serving
+	@$(CARGO) build --release --locked --workspace
 
 fetch: build ## fetch the base encoder's weights, once
 	@./target/release/ml-inference fetch --data-dir $(DATA)

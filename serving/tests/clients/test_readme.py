@@ -1,0 +1,43 @@
+"""The README's examples, run as they stand: the answers shown are the answers given."""
+
+import json
+import re
+
+import pytest
+from conftest import ROOT
+
+EXAMPLE = re.compile(r"^\$ ml (\w+) '(.*)'\n((?:[{ ].*\n)+)", re.MULTILINE)
+
+
+def examples():
+    found = EXAMPLE.findall((ROOT / "README.md").read_text())
+    return [pytest.param(route, body, answer, id=f"{route}-{i}") for i, (route, body, answer) in enumerate(found)]
+
+
+def test_there_is_one_for_each_model():
+    routes = {parameter.values[0] for parameter in examples()}
+    assert routes == {"classify", "sentiment", "entities", "summarize", "embeddings"}
+
+
+@pytest.mark.parametrize("route, body, shown", examples())
+def test_example(rest, route, body, shown):
+    headers = {"Content-Type": "application/json"}
+    given = rest.post(f"/v1/ml/{route}", content=body.encode(), headers=headers).json()
+    assert_alike(given, json.loads(shown.replace("\n", "")))
+
+
+def assert_alike(given, shown, path=""):
+    """Equal, but for the last digits of numbers and the ids of requests."""
+    if isinstance(shown, dict):
+        assert given.keys() == shown.keys(), path
+        for key in shown:
+            if key != "request_id":
+                assert_alike(given[key], shown[key], f"{path}.{key}")
+    elif isinstance(shown, list):
+        assert len(given) == len(shown), path
+        for i, (left, right) in enumerate(zip(given, shown)):
+            assert_alike(left, right, f"{path}[{i}]")
+    elif isinstance(shown, float):
+        assert given == pytest.approx(shown, abs=1e-4), path
+    else:
+        assert given == shown, path
