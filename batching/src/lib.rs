@@ -20,7 +20,9 @@
 //! orders the work; it refuses nobody.
 //!
 //! *Who.* A batch is filled one request at a time: critical ones first; then the class least served for its weight
-//! (8 : 4 : 1 for high, normal and low, so that none starves); in it the tenant least served in tokens.
+//! (8 : 4 : 1 for high, normal and low, so that none starves); in it the tenant least served in tokens. A request that does
+//! not fit what is left of a batch is passed over, but only by tenants at most one batch's tokens ahead of its own: tenants
+//! that always have work stay within that, and one request, of each other.
 //! A batch ends at its token budget or its number of sequences, and never mixes models.
 //!
 //! *Ends.* Every accepted request ends exactly once: dispatched, cancelled, or expired at its hard deadline, at which it

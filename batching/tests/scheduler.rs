@@ -171,6 +171,30 @@ fn classes_share_eight_to_four_to_one() {
     assert_eq!(served, BTreeMap::from([(Priority::High, 400), (Priority::Normal, 200), (Priority::Low, 50)]));
 }
 
+/// Filling every gap of a batch favoured whoever sent small requests, without bound: found by the property test below.
+#[test]
+fn small_requests_do_not_overtake_for_ever() {
+    let bounds =
+        ModelConfig { queue_requests_max: 1000, queue_tokens_max: Tokens(100_000), ..model(100, 100) };
+    let mut scheduler =
+        Scheduler::new(Config { models: vec![bounds], devices: 1, batches_in_flight_max: 1 }).unwrap();
+    for (tenant, tokens, count) in [(0, 60, 100), (1, 60, 100), (2, 1, 800)] {
+        for _ in 0..count {
+            scheduler.enqueue(ms(0), Request { tenant: TenantId(tenant), ..request(tokens, 0) }).unwrap();
+        }
+    }
+    let mut served = [0u32; 3];
+    for _ in 0..15 {
+        let Decision::Dispatch(batch) = scheduler.poll(ms(0), DEVICE) else { panic!("work is left") };
+        for entry in &batch.members {
+            served[entry.request.tenant.0 as usize] += entry.request.tokens.0;
+        }
+        scheduler.complete(ms(0), batch.id);
+    }
+    let least = served[0].min(served[1]);
+    assert!(served[2] <= least + 100 + 1, "{served:?}");
+}
+
 #[test]
 fn expired_requests_are_handed_back_and_never_run() {
     let mut scheduler = scheduler(vec![model(100, 8)]);
@@ -318,6 +342,8 @@ impl Account {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Whatever is asked in whatever order: each request ends once, no bound is broken, the counts are right.
     #[test]
     fn accounts_agree(steps in proptest::collection::vec(step(), 1..300)) {
@@ -336,9 +362,9 @@ proptest! {
         prop_assert!(account.scheduler.is_idle());
     }
 
-    /// Tenants that always have work are served within two of the largest requests of each other.
+    /// Tenants that always have work are served within one batch and one request of each other.
     #[test]
-    fn backlogged_tenants_are_served_alike(sizes in proptest::collection::vec(1u32..50, 4), turns in 10usize..80) {
+    fn backlogged_tenants_are_served_alike(sizes in proptest::collection::vec(1u32..=100, 4), turns in 10usize..80) {
         let bounds = ModelConfig { queue_requests_max: 1000, queue_tokens_max: Tokens(100_000), ..model(100, 8) };
         let mut scheduler = Scheduler::new(Config { models: vec![bounds], devices: 1, batches_in_flight_max: 1 }).unwrap();
         let largest = u64::from(*sizes.iter().max().unwrap());
@@ -359,9 +385,8 @@ proptest! {
             }
             scheduler.complete(ms(0), batch.id);
         }
-        // A request that does not fit what is left of a batch is passed over, up to a batch's tokens.
         let spread = served.iter().max().unwrap() - served.iter().min().unwrap();
-        prop_assert!(spread <= 2 * largest + 100, "{served:?}");
+        prop_assert!(spread <= largest + 100, "{served:?}");
     }
 }
 

@@ -65,7 +65,7 @@ impl<P> Scheduler<P> {
         while members.len() < bounds.batch_sequences_max {
             let room = Tokens(bounds.batch_tokens_max.0 - tokens.0);
             let queue = &mut self.queues[usize::from(model.0)];
-            let Some(id) = queue.next(room) else { break };
+            let Some(id) = queue.next(room, bounds.batch_tokens_max) else { break };
             let Some(request) = self.entries.get(&id).map(|entry| &entry.request) else { break };
             let is_expired = request.deadline <= now;
             if !is_expired {

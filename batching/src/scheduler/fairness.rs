@@ -2,8 +2,12 @@
 //!
 //! Each backlogged member has a counter of what it was served, and the least served goes first; a member that was away
 //! comes back at the level of those present, so that absence earns no credit (Sheng et al., "Fairness in Serving Large
-//! Language Models", OSDI 2024, the virtual token counter with its lift). Continuously backlogged members differ by at
-//! most the largest single charge, twice.
+//! Language Models", OSDI 2024, the virtual token counter with its lift).
+//!
+//! A batch has gaps that only small requests fit, so strict order would leave devices idle, and filling every gap would
+//! favour whoever sends small requests without bound. The middle way: a member may be served out of turn while its counter
+//! is at most `spread_max` above the lowest. Continuously backlogged members then differ by at most `spread_max` and one
+//! charge.
 
 use std::collections::BTreeMap;
 
@@ -42,10 +46,16 @@ impl<K: Ord + Copy> Counters<K> {
         }
     }
 
-    /// Backlogged members, least served first.
-    pub(super) fn in_order(&self) -> Vec<K> {
-        let mut members: Vec<_> =
-            self.backlogged.iter().map(|(member, counter)| (*counter, *member)).collect();
+    /// Backlogged members that may be served, least served first: those within `spread_max` of the lowest counter.
+    pub(super) fn in_order(&self, spread_max: u64) -> Vec<K> {
+        let lowest = self.backlogged.values().min().copied().unwrap_or(0);
+        let is_eligible = |counter: u64| counter - lowest <= spread_max;
+        let mut members: Vec<_> = self
+            .backlogged
+            .iter()
+            .filter(|(_, counter)| is_eligible(**counter))
+            .map(|(member, counter)| (*counter, *member))
+            .collect();
         members.sort_unstable();
         members.into_iter().map(|(_, member)| member).collect()
     }
@@ -63,7 +73,18 @@ mod tests {
         }
         counters.charge(1, 10);
         counters.charge(2, 5);
-        assert_eq!(counters.in_order(), [3, 2, 1]);
+        assert_eq!(counters.in_order(u64::MAX), [3, 2, 1]);
+    }
+
+    #[test]
+    fn whoever_is_far_ahead_waits() {
+        let mut counters = Counters::default();
+        for member in [1, 2, 3] {
+            counters.activate(member);
+        }
+        counters.charge(1, 11);
+        counters.charge(2, 10);
+        assert_eq!(counters.in_order(10), [3, 2]);
     }
 
     #[test]
@@ -75,7 +96,7 @@ mod tests {
         counters.charge(1, 1000);
         counters.activate(2);
         counters.charge(2, 1);
-        assert_eq!(counters.in_order(), [1, 2], "2 came back level with 1 and was served since");
+        assert_eq!(counters.in_order(u64::MAX), [1, 2], "2 came back level with 1 and was served since");
     }
 
     #[test]
@@ -87,6 +108,6 @@ mod tests {
         counters.activate(2);
         counters.activate(1);
         counters.charge(2, 1);
-        assert_eq!(counters.in_order(), [1, 2], "both came into an empty field at the same level");
+        assert_eq!(counters.in_order(u64::MAX), [1, 2], "both came into an empty field at the same level");
     }
 }

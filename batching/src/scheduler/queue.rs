@@ -81,13 +81,15 @@ impl ModelQueue {
     }
 
     /// The request that should join a batch next, among those of at most `room` tokens: critical ones first, then the
-    /// least served class, in it the least served tenant, of it the earliest deadline. A tenant whose next request does
-    /// not fit is passed over, for this batch; its counter keeps its turn.
-    pub(super) fn next(&self, room: Tokens) -> Option<RequestId> {
-        let rest = self.class_counters.in_order().into_iter().filter(|class| *class != Priority::Critical);
+    /// least served class, in it the least served tenant, of it the earliest deadline. One whose next request does not fit
+    /// is passed over by those at most `spread_max` tokens ahead of it; its counter keeps its turn.
+    pub(super) fn next(&self, room: Tokens, spread_max: Tokens) -> Option<RequestId> {
+        let spread_max = u64::from(spread_max.0);
+        let classes = self.class_counters.in_order(spread_max * scale(Priority::Low));
+        let rest = classes.into_iter().filter(|class| *class != Priority::Critical);
         std::iter::once(Priority::Critical).chain(rest).find_map(|priority| {
             let class = self.class(priority);
-            class.counters.in_order().into_iter().find_map(|tenant| {
+            class.counters.in_order(spread_max).into_iter().find_map(|tenant| {
                 let (_, id, tokens) = class.lanes.get(&tenant)?.first()?;
                 (*tokens <= room).then_some(*id)
             })
