@@ -11,6 +11,6 @@ if ! command -v wrk >/dev/null 2>&1; then
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends wrk
 fi
 echo "==> criterion benches"
-cargo bench --locked -p benches
+cargo bench --locked --workspace --bench tokenizer --bench scheduler --bench encoder
 echo "==> served bench"
 python3 benches/served/run.py "$@"

@@ -82,8 +82,8 @@ def table(results, options, memory):
     lines = [
         "# Served latency and throughput",
         "",
-        f"Made by `make bench` ({options.rounds} rounds of {options.seconds} s for each cell, interleaved; medians) on "
-        f"{time.strftime('%Y-%m-%d')}, commit {commit.strip() or 'unknown'}.",
+        f"Made by `python3 benches/served/run.py --seconds {options.seconds} --rounds {options.rounds}` on "
+        f"{time.strftime('%Y-%m-%d')}, commit {commit.strip() or 'unknown'}; cells interleaved, medians of the rounds.",
         f"{os.cpu_count()} cores of {cpu_name()}; load generator (wrk) and server share them. One text a request, "
         f"8 to 200 words, one model at a time. Peak resident memory of the server: {memory:.0f} MB.",
         "",
