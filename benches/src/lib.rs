@@ -15,7 +15,7 @@ pub const LENGTHS: [usize; 4] = [16, 64, 128, 256];
 pub fn catalog() -> Result<Arc<Catalog>, LoadError> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let data_dir = std::env::var_os("ML_INFERENCE_DATA_DIR").map_or_else(|| root.join("data"), PathBuf::from);
-    let config = CatalogConfig { cards_dir: root.join("model-cards"), data_dir, offline: false };
+    let config = CatalogConfig { cards_dir: root.join("model-cards"), data_dir, ..CatalogConfig::default() };
     Ok(Arc::new(Catalog::load(&config, &NoProgress)?))
 }
 

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::runtimes::RuntimeError;
+
 /// One window of one text, as token ids with their special tokens: the unit of work of the scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sequence {
@@ -70,22 +72,29 @@ impl TokenBatch {
     /// When the sequences hold more than `u32::MAX` tokens together; a batch is bounded far below that by the
     /// scheduler's token budget.
     pub fn from_sequences(sequences: &[Sequence]) -> Self {
+        let mut batch = Self::default();
+        batch.pack(sequences);
+        batch
+    }
+
+    /// As [`Self::from_sequences`], into the memory of this batch, whose content is lost.
+    ///
+    /// # Panics
+    /// As [`Self::from_sequences`].
+    pub fn pack(&mut self, sequences: &[Sequence]) {
         let tokens: usize = sequences.iter().map(Sequence::len).sum();
         assert!(u32::try_from(tokens).is_ok(), "a batch of {tokens} tokens cannot be addressed");
-        let mut batch = Self {
-            input_ids: Vec::with_capacity(tokens),
-            position_ids: Vec::with_capacity(tokens),
-            cu_seqlens: Vec::with_capacity(sequences.len() + 1),
-            max_seq_len: 0,
-        };
-        batch.cu_seqlens.push(0);
+        self.input_ids.clear();
+        self.position_ids.clear();
+        self.cu_seqlens.clear();
+        self.cu_seqlens.push(0);
+        self.max_seq_len = 0;
         for sequence in sequences {
-            batch.input_ids.extend_from_slice(&sequence.input_ids);
-            batch.position_ids.extend(0..sequence.len() as u32);
-            batch.cu_seqlens.push(batch.input_ids.len() as u32);
-            batch.max_seq_len = batch.max_seq_len.max(sequence.len());
+            self.input_ids.extend_from_slice(&sequence.input_ids);
+            self.position_ids.extend(0..sequence.len() as u32);
+            self.cu_seqlens.push(self.input_ids.len() as u32);
+            self.max_seq_len = self.max_seq_len.max(sequence.len());
         }
-        batch
     }
 
     /// Number of sequences, `B`.
@@ -101,6 +110,16 @@ impl TokenBatch {
     /// The token range of each sequence, in order.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<usize>> + '_ {
         self.cu_seqlens.windows(2).map(|pair| pair[0] as usize..pair[1] as usize)
+    }
+}
+
+impl HostTensor {
+    /// Refuses a result with a value that is not a number.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub(crate) fn check_finite(&self) -> Result<(), RuntimeError> {
+        if self.data.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(RuntimeError::NotFinite) }
     }
 }
 

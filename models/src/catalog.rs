@@ -2,7 +2,7 @@
 //!
 //! One bad model does not take the others down: it stays in the catalog as unavailable, with the reason.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,16 +13,18 @@ use crate::error::{LoadError, ModelError};
 use crate::executor::{DeviceExecutor, DeviceModel};
 use crate::files;
 use crate::progress::Progress;
-use crate::runtimes::{Loader, RuntimeError, Weights};
+use crate::runtimes::{Device, Loader, RuntimeError, Weights};
 use crate::source::{self, SourceError, Store};
 use crate::tasks::{self, InputError, Parameters, Prepared};
 use crate::tokenizer::TextTokenizer;
 
 /// Name of a card's file in its folder.
 const CARD_FILE: &str = "README.md";
+/// The number format that every runtime computes in.
+const DTYPE_OF_ALL: &str = "float32";
 
 /// Where a catalog comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CatalogConfig {
     /// Holds one folder per model, with a card in it.
     pub cards_dir: PathBuf,
@@ -30,6 +32,17 @@ pub struct CatalogConfig {
     pub data_dir: PathBuf,
     /// Fetch nothing: use only what the data folder holds.
     pub offline: bool,
+    /// What differs from the cards, by model.
+    pub overrides: BTreeMap<String, CardOverride>,
+}
+
+/// What differs from a model's card.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CardOverride {
+    /// The runtime.
+    pub runtime: Option<String>,
+    /// The number format. With a runtime and without this it is `float32`, which every runtime computes in.
+    pub dtype: Option<String>,
 }
 
 /// The models of one process.
@@ -85,7 +98,8 @@ impl Catalog {
     /// # Errors
     /// When the folder of cards cannot be read or holds none. What is wrong with one model is in its entry.
     pub fn load(config: &CatalogConfig, progress: &dyn Progress) -> Result<Self, LoadError> {
-        let (cards, rejected) = read_cards(&config.cards_dir)?;
+        let (mut cards, rejected) = read_cards(&config.cards_dir)?;
+        apply(&config.overrides, &mut cards)?;
         let mut loading = Loading::new(config, progress);
         let results: Vec<_> = cards
             .iter()
@@ -175,10 +189,10 @@ impl Catalog {
     ///
     /// # Errors
     /// When the device refuses a model.
-    pub fn executor(&self) -> Result<DeviceExecutor, RuntimeError> {
+    pub fn executor(&self, device: &Device) -> Result<DeviceExecutor, RuntimeError> {
         let on_device = |entry: &ModelEntry| {
             let Some(loaded) = &entry.loaded else { return Ok(None) };
-            let runtime = loaded.weights.runtime()?;
+            let runtime = loaded.weights.runtime(device)?;
             Ok(Some(DeviceModel { runtime, is_per_token: entry.card.head.is_per_token() }))
         };
         Ok(DeviceExecutor::new(self.models.iter().map(on_device).collect::<Result<_, RuntimeError>>()?))
@@ -282,6 +296,25 @@ fn read_cards(folder: &Path) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), Load
     cards.sort_by(|left, right| left.name.cmp(&right.name));
     rejected.sort_by(|left, right| left.name.cmp(&right.name));
     Ok((cards, rejected))
+}
+
+/// Changes cards as the overrides say.
+fn apply(overrides: &BTreeMap<String, CardOverride>, cards: &mut [Arc<Card>]) -> Result<(), LoadError> {
+    for (name, CardOverride { runtime, dtype }) in overrides {
+        let Some(card) = cards.iter_mut().find(|card| card.name == *name) else {
+            let known = cards.iter().map(|card| card.name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(LoadError::UnknownModel { model: name.clone(), known });
+        };
+        let card = Arc::make_mut(card);
+        if let Some(runtime) = runtime {
+            card.runtime.clone_from(runtime);
+            card.dtype = DTYPE_OF_ALL.to_owned();
+        }
+        if let Some(dtype) = dtype {
+            card.dtype.clone_from(dtype);
+        }
+    }
+    Ok(())
 }
 
 impl RejectedCard {

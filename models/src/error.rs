@@ -23,6 +23,14 @@ pub enum LoadError {
         /// The folder.
         folder: String,
     },
+    /// An override names a model for which there is no card.
+    #[error("no model {model:?} to configure; there are cards for {known}")]
+    UnknownModel {
+        /// The name.
+        model: String,
+        /// Names of the cards.
+        known: String,
+    },
     /// More cards than a process can number.
     #[error("{models} model cards; at most {limit} can be served by one process")]
     TooManyModels {

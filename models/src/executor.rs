@@ -11,6 +11,9 @@ use crate::runtimes::{Runtime, RuntimeError};
 pub struct DeviceExecutor {
     /// By model id; nothing for a model that is unavailable.
     models: Vec<Option<DeviceModel>>,
+    /// The last batch and its result, kept for their memory.
+    batch: TokenBatch,
+    result: HostTensor,
 }
 
 /// A model on this device.
@@ -41,7 +44,7 @@ pub enum DeviceError {
 
 impl DeviceExecutor {
     pub(crate) fn new(models: Vec<Option<DeviceModel>>) -> Self {
-        Self { models }
+        Self { models, batch: TokenBatch::default(), result: HostTensor::default() }
     }
 
     fn run(&mut self, model: ModelId, sequences: &[Sequence]) -> Result<Vec<SequenceOutput>, DeviceError> {
@@ -50,9 +53,9 @@ impl DeviceExecutor {
         }
         let slot = self.models.get_mut(usize::from(model.0)).and_then(Option::as_mut);
         let DeviceModel { runtime, is_per_token } = slot.ok_or(DeviceError::NotLoaded(model.0))?;
-        let batch = TokenBatch::from_sequences(sequences);
-        let result = runtime.run(&batch)?;
-        split(result, &batch, *is_per_token)
+        self.batch.pack(sequences);
+        runtime.run(&self.batch, &mut self.result)?;
+        split(&self.result, &self.batch, *is_per_token)
     }
 }
 
@@ -74,7 +77,7 @@ impl Executor for DeviceExecutor {
 
 /// Cuts `[B, n]` or `[T, n]` into one matrix per sequence.
 fn split(
-    result: HostTensor,
+    result: &HostTensor,
     batch: &TokenBatch,
     is_per_token: bool,
 ) -> Result<Vec<SequenceOutput>, DeviceError> {
@@ -82,7 +85,7 @@ fn split(
     let HostTensor { data, shape } = result;
     let columns = match shape[..] {
         [found, columns] if found == rows && rows * columns == data.len() => columns,
-        _ => return Err(DeviceError::Shape { found: shape, rows }),
+        _ => return Err(DeviceError::Shape { found: shape.clone(), rows }),
     };
     let output = |rows: std::ops::Range<usize>| SequenceOutput {
         values: data[rows.start * columns..rows.end * columns].to_vec(),
@@ -108,7 +111,7 @@ mod tests {
     }
 
     impl Runtime for Echo {
-        fn run(&mut self, batch: &TokenBatch) -> Result<HostTensor, RuntimeError> {
+        fn run(&mut self, batch: &TokenBatch, result: &mut HostTensor) -> Result<(), RuntimeError> {
             if self.fails_fatally {
                 return Err(RuntimeError::Backend { message: "gone".to_owned(), is_fatal: true });
             }
@@ -118,7 +121,8 @@ mod tests {
                 false => batch.ranges().flat_map(|range| value(batch.input_ids[range.start])).collect(),
             };
             let rows = data.len() / 2;
-            Ok(HostTensor { data, shape: vec![rows, 2] })
+            *result = HostTensor { data, shape: vec![rows, 2] };
+            Ok(())
         }
     }
 
@@ -159,7 +163,7 @@ mod tests {
         let batch = TokenBatch::from_sequences(&sequences());
         for shape in [vec![3, 2], vec![2, 3], vec![4], vec![2, 2, 1]] {
             let result = HostTensor { data: vec![0.0; 4], shape };
-            assert!(matches!(split(result, &batch, false), Err(DeviceError::Shape { rows: 2, .. })));
+            assert!(matches!(split(&result, &batch, false), Err(DeviceError::Shape { rows: 2, .. })));
         }
     }
 

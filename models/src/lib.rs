@@ -18,15 +18,16 @@ mod segment;
 pub mod source;
 pub mod tasks;
 pub mod tokenizer;
+pub mod weights;
 mod windows;
 
 pub use batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};
 pub use card::{Card, Head, Limits, MicroDollars, Sha256Digest, Task};
-pub use catalog::{Catalog, CatalogConfig, ModelEntry, ModelState, RejectedCard};
+pub use catalog::{CardOverride, Catalog, CatalogConfig, ModelEntry, ModelState, RejectedCard};
 pub use error::{LoadError, ModelError};
 pub use executor::DeviceExecutor;
 pub use pool::{PoolError, WorkPool};
 pub use progress::{NoProgress, Progress};
-pub use runtimes::{Runtime, RuntimeError};
+pub use runtimes::{Device, DeviceConfig, Runtime, RuntimeError};
 pub use source::SourceError;
 pub use tokenizer::{EncodedText, TextTokenizer, TokenizeError};

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use batching::{Executor, ModelId};
 use candle_core::Tensor;
-use candle_transformers::models::bert::HiddenAct;
-use models::runtimes::candle::encoder::Encoder;
-use models::{Catalog, CatalogConfig, LoadError, ModelState, NoProgress, Sequence, Task};
-use random::{Random, Tensors, difference, hidden_states};
+use models::weights::HiddenActivation;
+use models::{
+    Catalog, CatalogConfig, Device, DeviceConfig, LoadError, ModelState, NoProgress, Sequence, Task,
+};
+use random::{Random, Tensors, difference, fused, hidden_states, identity};
 use sha2::{Digest, Sha256};
 
 const CONFIG: &str = r#"{
@@ -82,11 +83,11 @@ impl Spec {
 }
 
 fn encoder_tensors() -> Tensors {
-    random::encoder_tensors(&mut Random::new(11), &random::config(HiddenAct::Gelu))
+    random::encoder_tensors(&mut Random::new(11), &random::config(HiddenActivation::Gelu))
 }
 
-fn encoder() -> Encoder {
-    random::encoder(encoder_tensors(), &random::config(HiddenAct::Gelu))
+fn device() -> Device {
+    Device::new(DeviceConfig { threads: 1, pin: false }).unwrap()
 }
 
 fn head_tensors(has_dense: bool) -> Tensors {
@@ -148,7 +149,8 @@ impl Cards {
 
     fn load(&self) -> Result<Catalog, LoadError> {
         let data_dir = self.folder.path().join("data");
-        let config = CatalogConfig { cards_dir: self.folder.path().to_path_buf(), data_dir, offline: true };
+        let cards_dir = self.folder.path().to_path_buf();
+        let config = CatalogConfig { cards_dir, data_dir, offline: true, ..CatalogConfig::default() };
         Catalog::load(&config, &NoProgress)
     }
 }
@@ -194,8 +196,10 @@ fn heads_are_computed_in_the_runtime() {
     .load()
     .unwrap();
     let sequences = [vec![1, 3, 4, 5, 2], vec![1, 7, 2]].map(Sequence::new);
-    let hidden = hidden_states(&encoder(), &sequences);
-    let mut executor = catalog.executor().unwrap();
+    let weights = random::weights(&encoder_tensors(), &random::config(HiddenActivation::Gelu));
+    let mut encoder = fused(&weights, None, &identity(12), "float32", "portable", 1).unwrap();
+    let hidden = hidden_states(&mut *encoder, &sequences);
+    let mut executor = catalog.executor(&device()).unwrap();
     for (sequence, hidden) in hidden.iter().enumerate() {
         let rows: Vec<&[f32]> = hidden.chunks(12).collect();
         let mean: Vec<f32> = (0..12)
@@ -236,7 +240,7 @@ fn check(spoil: impl FnOnce(&mut Spec), message: &str) {
     let found = reason(&catalog, "spoilt");
     assert!(found.contains(message), "{message:?} is not in {found:?}");
     assert!(catalog.find("good").unwrap().is_loaded());
-    let mut executor = catalog.executor().unwrap();
+    let mut executor = catalog.executor(&device()).unwrap();
     let sequences = vec![Sequence::new(vec![1, 2])];
     let id = |name| catalog.find(name).unwrap().id;
     assert_eq!(executor.execute(id("good"), sequences.clone()).unwrap().len(), 1);
@@ -247,7 +251,7 @@ fn check(spoil: impl FnOnce(&mut Spec), message: &str) {
 fn what_is_not_supported_is_named() {
     check(
         |spec| spec.fields += "  runtime: abacus\n",
-        "runtime \"abacus\" is not supported; supported: candle",
+        "runtime \"abacus\" is not supported; supported: candle, fused",
     );
     check(
         |spec| spec.fields += "  architecture: lstm\n",
@@ -352,7 +356,7 @@ fn adapters_are_checked_and_merged() {
     assert!(reason(&cards.load().unwrap(), "adapted").contains("has shape [2, 20], expected [3, 20]"));
     fs::write(&config, r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 4}"#).unwrap();
     let catalog = cards.load().unwrap();
-    let mut executor = catalog.executor().unwrap();
+    let mut executor = catalog.executor(&device()).unwrap();
     let sequences = vec![Sequence::new(vec![1, 3, 2])];
     let mut run = |name: &str| {
         let entry = catalog.find(name).unwrap();
@@ -405,6 +409,7 @@ fn fetching_alone_names_the_model_that_cannot_be_had() {
         cards_dir: cards.folder.path().to_path_buf(),
         data_dir: cards.path("data"),
         offline: true,
+        ..CatalogConfig::default()
     };
     Catalog::fetch(&config, &NoProgress).unwrap();
     cards.add(&Spec::embedder("other"));
@@ -419,6 +424,6 @@ fn without_cards_there_is_no_catalog() {
     let cards = Cards::new(&[]);
     assert!(matches!(cards.load(), Err(LoadError::NoCards { .. })));
     let nowhere = cards.path("nowhere");
-    let config = CatalogConfig { cards_dir: nowhere.clone(), data_dir: nowhere, offline: true };
+    let config = CatalogConfig { cards_dir: nowhere.clone(), data_dir: nowhere, ..CatalogConfig::default() };
     assert!(matches!(Catalog::load(&config, &NoProgress), Err(LoadError::Cards { .. })));
 }

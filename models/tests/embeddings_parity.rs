@@ -5,7 +5,7 @@
 mod common;
 
 use batching::{Executor, ModelId};
-use models::{Catalog, DeviceExecutor, ModelState, Sequence};
+use models::{Catalog, Device, DeviceConfig, DeviceExecutor, ModelState, Sequence};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde::Deserialize;
@@ -29,7 +29,8 @@ fn load() -> (Catalog, ModelId, DeviceExecutor) {
     let catalog = Catalog::load(&common::config(), &common::Shown).unwrap();
     let entry = catalog.find(MODEL).unwrap();
     assert!(matches!(entry.state, ModelState::Loaded { .. }), "{:?}", entry.state);
-    let (id, executor) = (entry.id, catalog.executor().unwrap());
+    let (id, executor) =
+        (entry.id, catalog.executor(&Device::new(DeviceConfig::default()).unwrap()).unwrap());
     (catalog, id, executor)
 }
 

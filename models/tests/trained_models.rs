@@ -5,7 +5,7 @@
 mod common;
 
 use batching::Executor;
-use models::{Catalog, ModelState, Sequence, Task};
+use models::{Catalog, Device, DeviceConfig, ModelState, Sequence, Task};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -42,7 +42,10 @@ fn check(catalog: &Catalog, task: Task, file: &str) {
         assert_eq!(&ids, expected, "{text:?}");
     }
     let sequences = references.token_ids.into_iter().map(Sequence::new).collect();
-    let outputs = catalog.executor().unwrap().execute(entry.id, sequences);
+    let outputs = catalog
+        .executor(&Device::new(DeviceConfig::default()).unwrap())
+        .unwrap()
+        .execute(entry.id, sequences);
     let outputs = outputs.unwrap_or_else(|error| panic!("{}", error.source));
     assert_eq!(outputs.len(), references.logits.len());
     for (index, (output, expected)) in outputs.iter().zip(&references.logits).enumerate() {

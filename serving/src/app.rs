@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use batching::{Clock, Engine, EngineConfig, ModelConfig, MonotonicClock, Tokens};
-use models::{Catalog, CatalogConfig, ModelState, Progress, Sequence, SequenceOutput, WorkPool};
+use models::{
+    CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, ModelState, Progress, Sequence,
+    SequenceOutput, WorkPool,
+};
 use router::{Directory, Router};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::telemetry::Telemetry;
 
 /// Every part of the running server; shared by all requests.
@@ -112,7 +115,7 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
         let engine = Engine::start(
             engine_config(&config, &catalog),
-            vec![Box::new(catalog.executor()?)],
+            vec![Box::new(catalog.executor(&Device::new(device_config(&config))?)?)],
             clock,
             telemetry.clone(),
         )?;
@@ -141,6 +144,10 @@ impl App {
     }
 }
 
+fn device_config(config: &Config) -> DeviceConfig {
+    DeviceConfig { threads: config.threads.compute, pin: config.threads.pin_compute }
+}
+
 fn threads(config: &Config) -> usize {
     match config.threads.tokenizer {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -154,7 +161,12 @@ pub fn catalog_config(config: &Config) -> CatalogConfig {
         cards_dir: config.cards_dir.clone(),
         data_dir: config.data_dir.clone(),
         offline: config.offline,
+        overrides: config.models.iter().map(|(name, model)| (name.clone(), card_override(model))).collect(),
     }
+}
+
+fn card_override(model: &config::Model) -> CardOverride {
+    CardOverride { runtime: model.runtime.clone(), dtype: model.dtype.clone() }
 }
 
 fn engine_config(config: &Config, catalog: &Catalog) -> EngineConfig {

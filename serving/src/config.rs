@@ -3,6 +3,7 @@
 //! Precedence: flag, then environment, then file, then default. Every bound of the server is a named
 //! field here. Units are in the names.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +42,9 @@ pub struct Config {
     /// Threads.
     #[garde(dive)]
     pub threads: Threads,
+    /// What differs from a model's card, by the model's name: `models.ner-v2 = { runtime = "onnx" }`.
+    #[garde(skip)]
+    pub models: BTreeMap<String, Model>,
     /// The end.
     #[garde(skip)]
     pub shutdown: Shutdown,
@@ -101,6 +105,22 @@ pub struct Threads {
     /// Threads that tokenise and decode. 0: one a core.
     #[garde(range(max = 1024))]
     pub tokenizer: usize,
+    /// Threads that compute, for the CPU. 0: one a core.
+    #[garde(range(max = 1024))]
+    pub compute: usize,
+    /// Whether each compute thread stays on a core of its own.
+    #[garde(skip)]
+    pub pin_compute: bool,
+}
+
+/// What differs from a model's card.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// The runtime: `fused`, `candle` or `onnx`.
+    pub runtime: Option<String>,
+    /// The number format. With a runtime and without this it is `float32`, which every runtime computes in.
+    pub dtype: Option<String>,
 }
 
 /// What happens between SIGTERM and the exit.
@@ -255,6 +275,7 @@ impl Default for Config {
             limits: Limits::default(),
             batching: Batching::default(),
             threads: Threads::default(),
+            models: BTreeMap::new(),
             shutdown: Shutdown::default(),
             log: Log::default(),
         }

@@ -3,32 +3,37 @@
 //! Pooling and heads run inside the runtime, so that only results leave the device.
 
 pub mod candle;
+pub mod fused;
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use crate::batch::{HostTensor, TokenBatch};
-use crate::card::Card;
+use crate::card::{CONFIG_FILE, Card, WEIGHTS_FILE};
 use crate::error::ModelError;
+use crate::weights::{BertConfig, BertWeights, TensorFile};
 
 /// One model on one device.
 pub trait Runtime: Send {
     /// Computes a batch of `B` sequences and `T` tokens.
     ///
-    /// Returns `[B, H]` for mean pooling, `[B, C]` for a sequence classifier and `[T, C]` for a token classifier; rows
-    /// are in the order of the batch, and do not depend on what else is in it beyond rounding.
+    /// The result, which replaces what is in `result`, is `[B, H]` for mean pooling, `[B, C]` for a sequence classifier
+    /// and `[T, C]` for a token classifier; rows are in the order of the batch, and do not depend on what else is in it
+    /// beyond rounding. A caller who passes the same tensor again spares an allocation.
     ///
     /// # Errors
     /// When the batch is not one this model can read, or the device fails; see [`RuntimeError::is_fatal`].
-    fn run(&mut self, batch: &TokenBatch) -> Result<HostTensor, RuntimeError>;
+    fn run(&mut self, batch: &TokenBatch, result: &mut HostTensor) -> Result<(), RuntimeError>;
 }
 
 /// The loaded weights of one model, from which each device replica gets its own [`Runtime`].
 pub trait Weights: Send + Sync {
-    /// A runtime over these weights; the weights are shared, not copied.
+    /// A runtime over these weights on a device; the weights are shared, not copied.
     ///
     /// # Errors
     /// When the device refuses.
-    fn runtime(&self) -> Result<Box<dyn Runtime>, RuntimeError>;
+    fn runtime(&self, device: &Device) -> Result<Box<dyn Runtime>, RuntimeError>;
 
     /// Rows of the embedding table: token ids are below it.
     fn vocabulary_size(&self) -> usize;
@@ -87,26 +92,89 @@ impl RuntimeError {
     }
 }
 
+/// How a device is to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceConfig {
+    /// Threads that compute. 0: one for each core.
+    pub threads: usize,
+    /// Whether threads other than the engine's own stay on one core each.
+    pub pin: bool,
+}
+
+/// One device, and what the runtimes on it share.
+pub struct Device {
+    workspace: Arc<Mutex<fused::Workspace>>,
+}
+
+impl Device {
+    /// Makes a device ready.
+    ///
+    /// # Errors
+    /// When the system refuses its threads.
+    pub fn new(config: DeviceConfig) -> Result<Self, RuntimeError> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if config.threads == 0 { cores() } else { config.threads };
+        let workspace = fused::Workspace::new(threads, config.pin).map_err(|error| {
+            let message = format!("compute threads could not be started: {error}");
+            RuntimeError::Backend { message, is_fatal: true }
+        })?;
+        Ok(Self { workspace })
+    }
+
+    pub(crate) fn workspace(&self) -> &Arc<Mutex<fused::Workspace>> {
+        &self.workspace
+    }
+}
+
 /// Loads weights through whichever backend a card names, keeping base encoders that several cards share.
 #[derive(Default)]
 pub struct Loader {
+    bases: HashMap<PathBuf, Arc<BertWeights>>,
     candle: candle::Loader,
+    fused: fused::Loader,
 }
 
 impl Loader {
     /// Names of the backends in this build.
-    pub const RUNTIMES: &[&str] = &[candle::NAME];
+    pub const RUNTIMES: &[&str] = &[candle::NAME, fused::NAME];
+    const ARCHITECTURES: &[&str] = &["bert"];
 
     /// Loads the model of a card whose source files are in `folder`.
     ///
     /// # Errors
     /// When the card asks for what this build does not have, or its files do not fit together.
     pub fn load(&mut self, card: &Card, folder: &Path) -> Result<Box<dyn Weights>, ModelError> {
+        check_supported("runtime", &card.runtime, Self::RUNTIMES)?;
+        check_supported("architecture", &card.architecture, Self::ARCHITECTURES)?;
+        let base = self.base(card, folder)?;
+        if card.limits.tokens_max > base.config.max_position_embeddings {
+            let (asked, available) = (card.limits.tokens_max, base.config.max_position_embeddings);
+            return Err(ModelError::Capacity { what: "limits.tokens_max", asked, available });
+        }
         match card.runtime.as_str() {
-            candle::NAME => Ok(Box::new(self.candle.load(card, folder)?)),
-            other => Err(unsupported("runtime", other, Self::RUNTIMES)),
+            fused::NAME => self.fused.load(card, folder, &base),
+            _ => Ok(Box::new(self.candle.load(card, folder, &base)?)),
         }
     }
+
+    fn base(&mut self, card: &Card, folder: &Path) -> Result<Arc<BertWeights>, ModelError> {
+        if let Some(base) = self.bases.get(folder) {
+            return Ok(Arc::clone(base));
+        }
+        let config = BertConfig::from_file(&folder.join(CONFIG_FILE), &card.architecture)?;
+        let base = Arc::new(BertWeights::new(TensorFile::open(&folder.join(WEIGHTS_FILE))?, config)?);
+        self.bases.insert(folder.to_path_buf(), Arc::clone(&base));
+        Ok(base)
+    }
+}
+
+/// Refuses what is not among the supported.
+pub(crate) fn check_supported(
+    field: &'static str,
+    value: &str,
+    supported: &[&str],
+) -> Result<(), ModelError> {
+    if supported.contains(&value) { Ok(()) } else { Err(unsupported(field, value, supported)) }
 }
 
 /// The error for a field of a card that names something unknown.

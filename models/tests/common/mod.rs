@@ -29,7 +29,7 @@ pub fn cards_dir() -> PathBuf {
 }
 
 pub fn config() -> CatalogConfig {
-    CatalogConfig { cards_dir: cards_dir(), data_dir: data_dir(), offline: false }
+    CatalogConfig { cards_dir: cards_dir(), data_dir: data_dir(), ..CatalogConfig::default() }
 }
 
 pub fn card(name: &str) -> Card {

@@ -3,11 +3,18 @@
 
 use std::collections::HashMap;
 
+use std::path::Path;
+
 use candle_core::{Device, Tensor};
 use candle_transformers::models::bert::{Config, HiddenAct};
-use models::runtimes::candle::TensorFile;
-use models::runtimes::candle::encoder::Encoder;
-use models::{Sequence, TokenBatch};
+use models::runtimes::candle::CandleModel;
+use models::runtimes::candle::encoder::{Embeddings, Encoder};
+use models::runtimes::{Weights, fused};
+use models::weights::{
+    BertConfig, BertWeights, ClassifierWeights, HeadWeights, HiddenActivation, LinearWeights, LoraAdapter,
+    TensorFile,
+};
+use models::{DeviceConfig, HostTensor, ModelError, Runtime, Sequence, TokenBatch};
 
 pub type Tensors = HashMap<String, Tensor>;
 
@@ -56,8 +63,8 @@ impl Random {
     }
 }
 
-pub fn config(hidden_act: HiddenAct) -> Config {
-    Config {
+pub fn config(hidden_act: HiddenActivation) -> BertConfig {
+    BertConfig {
         vocab_size: 50,
         hidden_size: 12,
         num_hidden_layers: 2,
@@ -65,12 +72,35 @@ pub fn config(hidden_act: HiddenAct) -> Config {
         intermediate_size: 20,
         hidden_act,
         max_position_embeddings: 32,
+        type_vocab_size: 2,
+        layer_norm_eps: 1e-12,
+        model_type: None,
+        position_embedding_type: None,
+    }
+}
+
+/// The same sizes for candle's own BERT.
+pub fn candle_config(config: &BertConfig) -> Config {
+    Config {
+        vocab_size: config.vocab_size,
+        hidden_size: config.hidden_size,
+        num_hidden_layers: config.num_hidden_layers,
+        num_attention_heads: config.num_attention_heads,
+        intermediate_size: config.intermediate_size,
+        hidden_act: match config.hidden_act {
+            HiddenActivation::Gelu => HiddenAct::Gelu,
+            HiddenActivation::GeluTanh => HiddenAct::GeluApproximate,
+            HiddenActivation::Relu => HiddenAct::Relu,
+        },
+        max_position_embeddings: config.max_position_embeddings,
+        type_vocab_size: config.type_vocab_size,
+        layer_norm_eps: config.layer_norm_eps,
         ..Config::default()
     }
 }
 
 /// All weights of an encoder of these sizes.
-pub fn encoder_tensors(random: &mut Random, config: &Config) -> Tensors {
+pub fn encoder_tensors(random: &mut Random, config: &BertConfig) -> Tensors {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let mut shapes = vec![
         ("embeddings.word_embeddings.weight".to_owned(), vec![config.vocab_size, hidden]),
@@ -96,17 +126,73 @@ pub fn encoder_tensors(random: &mut Random, config: &Config) -> Tensors {
     shapes.into_iter().map(|(name, shape)| (name, random.tensor(&shape, 0.5))).collect()
 }
 
-pub fn encoder(tensors: Tensors, config: &Config) -> Encoder {
-    Encoder::load(TensorFile::from_tensors("random", tensors), config, &Device::Cpu).unwrap()
+/// Tensors as a file of them.
+pub fn file(name: &str, tensors: &Tensors) -> TensorFile {
+    let bytes = safetensors::serialize(tensors, None).unwrap();
+    TensorFile::parse(Path::new(name), bytes).unwrap()
 }
 
-/// Last hidden states, one matrix of rows per sequence.
-pub fn hidden_states(encoder: &Encoder, sequences: &[Sequence]) -> Vec<Vec<f32>> {
-    let batch = TokenBatch::from_sequences(sequences);
-    encoder.check(&batch).unwrap();
-    let hidden = encoder.forward(&batch).unwrap();
-    let rows = |range: std::ops::Range<usize>| hidden.narrow(0, range.start, range.len()).unwrap();
-    batch.ranges().map(|range| rows(range).flatten_all().unwrap().to_vec1().unwrap()).collect()
+pub fn weights(tensors: &Tensors, config: &BertConfig) -> BertWeights {
+    BertWeights::new(file("model", tensors), config.clone()).unwrap()
+}
+
+/// A head that gives the last hidden states themselves.
+pub fn identity(hidden: usize) -> HeadWeights {
+    let mut weight = vec![0.0; hidden * hidden];
+    weight.iter_mut().step_by(hidden + 1).for_each(|value| *value = 1.0);
+    let classifier = LinearWeights { weight, bias: vec![0.0; hidden] };
+    HeadWeights::Token(ClassifierWeights { dense: None, classifier })
+}
+
+/// Every runtime in float32 that this CPU can run, with its name.
+pub fn runtimes(
+    weights: &BertWeights,
+    adapter: Option<&LoraAdapter>,
+    head: &HeadWeights,
+) -> Result<Vec<(String, Box<dyn Runtime>)>, ModelError> {
+    let cpu = Device::Cpu;
+    let encoder = Encoder::new(weights, Embeddings::new(weights, &cpu)?, adapter, &cpu)?;
+    let mut runtimes: Vec<(String, Box<dyn Runtime>)> =
+        vec![("candle".to_owned(), Box::new(CandleModel::new(encoder, head)?))];
+    for instructions in fused::Loader::instructions() {
+        for threads in [1, 2, 3] {
+            let runtime = fused(weights, adapter, head, "float32", instructions, threads)?;
+            runtimes.push((format!("fused {instructions}, {threads} threads"), runtime));
+        }
+    }
+    Ok(runtimes)
+}
+
+pub fn fused(
+    weights: &BertWeights,
+    adapter: Option<&LoraAdapter>,
+    head: &HeadWeights,
+    dtype: &str,
+    instructions: &str,
+    threads: usize,
+) -> Result<Box<dyn Runtime>, ModelError> {
+    let device = models::Device::new(DeviceConfig { threads, pin: false }).unwrap();
+    let mut loader = fused::Loader::with_instructions(instructions);
+    let model: Box<dyn Weights> = loader.assemble(dtype, Path::new("random"), weights, adapter, head)?;
+    Ok(model.runtime(&device).unwrap())
+}
+
+pub fn run(runtime: &mut dyn Runtime, sequences: &[Sequence]) -> HostTensor {
+    let mut result = HostTensor::default();
+    runtime.run(&TokenBatch::from_sequences(sequences), &mut result).unwrap();
+    result
+}
+
+/// Last hidden states of a runtime with the identity as its head, one matrix of rows per sequence.
+pub fn hidden_states(runtime: &mut dyn Runtime, sequences: &[Sequence]) -> Vec<Vec<f32>> {
+    let HostTensor { data, shape } = run(runtime, sequences);
+    let mut rows = data.as_slice();
+    let mut take = |sequence: &Sequence| {
+        let (taken, rest) = rows.split_at(sequence.len() * shape[1]);
+        rows = rest;
+        taken.to_vec()
+    };
+    sequences.iter().map(&mut take).collect()
 }
 
 /// The largest difference between two equally long lists.

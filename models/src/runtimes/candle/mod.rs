@@ -5,28 +5,23 @@
 
 pub mod encoder;
 pub mod heads;
-pub mod lora;
-mod tensors;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use candle_core::Device;
-use candle_transformers::models::bert;
+use candle_core::Device as TensorDevice;
 
 use crate::batch::{HostTensor, TokenBatch};
-use crate::card::{CONFIG_FILE, Card, WEIGHTS_FILE};
+use crate::card::Card;
 use crate::error::ModelError;
-use crate::files;
-use crate::runtimes::{Runtime, RuntimeError, Weights, unsupported};
-use encoder::Encoder;
+use crate::runtimes::{Device, Runtime, RuntimeError, Weights, check_supported};
+use crate::weights::{BertWeights, HeadWeights, LoraAdapter};
+use encoder::{Embeddings, Encoder};
 use heads::Head;
-use lora::LoraAdapter;
-pub use tensors::TensorFile;
 
 /// The name by which cards choose this runtime.
 pub const NAME: &str = "candle";
-const ARCHITECTURES: &[&str] = &["bert"];
 const DTYPES: &[&str] = &["float32"];
 
 /// An encoder and a head. Cheap to clone: tensors are shared.
@@ -34,86 +29,87 @@ const DTYPES: &[&str] = &["float32"];
 pub struct CandleModel {
     encoder: Encoder,
     head: Head,
+    columns: usize,
 }
 
-/// Loads models; cards over the same base encoder share its tensors, except those that an adapter changes.
+/// Loads models; cards over the same base encoder share its embedding layer, and those without an adapter all of it.
 #[derive(Default)]
 pub struct Loader {
-    encoders: HashMap<(PathBuf, String), Encoder>,
+    embeddings: HashMap<PathBuf, Embeddings>,
+    encoders: HashMap<PathBuf, Encoder>,
 }
 
 impl CandleModel {
     /// Joins an encoder and a head of the same hidden size.
-    pub fn new(encoder: Encoder, head: Head) -> Self {
-        Self { encoder, head }
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub fn new(encoder: Encoder, head: &HeadWeights) -> Result<Self, ModelError> {
+        let columns = head.columns(encoder.config().hidden_size);
+        Ok(Self { encoder, head: Head::new(head, &TensorDevice::Cpu)?, columns })
     }
 }
 
 impl Loader {
-    /// Loads the model of a card whose source files are in `folder`.
+    /// Loads the model of a card over a base encoder from `folder`.
     ///
     /// # Errors
-    /// When the architecture or number format is not supported, or the files do not fit one another or the card.
-    pub fn load(&mut self, card: &Card, folder: &Path) -> Result<CandleModel, ModelError> {
-        check_supported("architecture", &card.architecture, ARCHITECTURES)?;
+    /// When the number format is not supported, or the files do not fit one another or the card.
+    pub fn load(
+        &mut self,
+        card: &Card,
+        folder: &Path,
+        base: &Arc<BertWeights>,
+    ) -> Result<CandleModel, ModelError> {
         check_supported("dtype", &card.dtype, DTYPES)?;
-        let base = self.base(card, folder)?;
-        if card.limits.tokens_max > base.positions_max() {
-            let (asked, available) = (card.limits.tokens_max, base.positions_max());
-            return Err(ModelError::Capacity { what: "limits.tokens_max", asked, available });
-        }
-        let encoder = match &card.adapter {
-            None => base,
-            Some(adapter) => {
-                let config = card.folder.join(&adapter.config);
-                let file = card.folder.join(&adapter.file);
-                let weights = TensorFile::parse(&file, &files::read_verified(&file, adapter.sha256)?)?;
-                base.with_adapter(&LoraAdapter::new(&config, &files::read(&config)?, weights)?)?
+        let encoder = match (self.encoders.get(folder), LoraAdapter::load(card, base.layers())?) {
+            (Some(encoder), None) => encoder.clone(),
+            (_, adapter) => {
+                let embeddings = self.embeddings(folder, base)?;
+                let encoder = Encoder::new(base, embeddings, adapter.as_ref(), &TensorDevice::Cpu)?;
+                if adapter.is_none() {
+                    self.encoders.insert(folder.to_path_buf(), encoder.clone());
+                }
+                encoder
             }
         };
-        let head = Head::load(card, encoder.hidden_size())?;
-        Ok(CandleModel { encoder, head })
+        CandleModel::new(encoder, &HeadWeights::load(card, base.config.hidden_size)?)
     }
 
-    fn base(&mut self, card: &Card, folder: &Path) -> Result<Encoder, ModelError> {
-        let key = (folder.to_path_buf(), card.dtype.clone());
-        if let Some(encoder) = self.encoders.get(&key) {
-            return Ok(encoder.clone());
+    fn embeddings(&mut self, folder: &Path, base: &BertWeights) -> Result<Embeddings, ModelError> {
+        if let Some(embeddings) = self.embeddings.get(folder) {
+            return Ok(embeddings.clone());
         }
-        let config = read_config(&folder.join(CONFIG_FILE), &card.architecture)?;
-        let encoder = Encoder::load(TensorFile::open(&folder.join(WEIGHTS_FILE))?, &config, &Device::Cpu)?;
-        self.encoders.insert(key, encoder.clone());
-        Ok(encoder)
+        let embeddings = Embeddings::new(base, &TensorDevice::Cpu)?;
+        self.embeddings.insert(folder.to_path_buf(), embeddings.clone());
+        Ok(embeddings)
     }
 }
 
 impl Weights for CandleModel {
-    fn runtime(&self) -> Result<Box<dyn Runtime>, RuntimeError> {
+    fn runtime(&self, _device: &Device) -> Result<Box<dyn Runtime>, RuntimeError> {
         Ok(Box::new(self.clone()))
     }
 
     fn vocabulary_size(&self) -> usize {
-        self.encoder.vocabulary_size()
+        self.encoder.config().vocab_size
     }
 
     fn columns(&self) -> usize {
-        self.head.columns().unwrap_or(self.encoder.hidden_size())
+        self.columns
     }
 }
 
 impl Runtime for CandleModel {
-    fn run(&mut self, batch: &TokenBatch) -> Result<HostTensor, RuntimeError> {
-        self.encoder.check(batch)?;
+    fn run(&mut self, batch: &TokenBatch, result: &mut HostTensor) -> Result<(), RuntimeError> {
+        self.encoder.config().check(batch)?;
         let hidden = self.encoder.forward(batch).map_err(|error| backend(&error))?;
-        let result = self.head.forward(&hidden, batch).map_err(|error| backend(&error))?;
-        let shape = result.dims().to_vec();
-        let data: Vec<f32> =
-            result.flatten_all().and_then(|flat| flat.to_vec1()).map_err(|error| backend(&error))?;
-        if data.iter().all(|value| value.is_finite()) {
-            Ok(HostTensor { data, shape })
-        } else {
-            Err(RuntimeError::NotFinite)
-        }
+        let output = self.head.forward(&hidden, batch).map_err(|error| backend(&error))?;
+        result.shape.clear();
+        result.shape.extend_from_slice(output.dims());
+        result.data =
+            output.flatten_all().and_then(|flat| flat.to_vec1()).map_err(|error| backend(&error))?;
+        result.check_finite()
     }
 }
 
@@ -121,21 +117,4 @@ impl Runtime for CandleModel {
 fn backend(error: &candle_core::Error) -> RuntimeError {
     let text = error.to_string();
     RuntimeError::Backend { message: text.lines().next().unwrap_or_default().to_owned(), is_fatal: false }
-}
-
-fn check_supported(field: &'static str, value: &str, supported: &[&str]) -> Result<(), ModelError> {
-    if supported.contains(&value) { Ok(()) } else { Err(unsupported(field, value, supported)) }
-}
-
-fn read_config(path: &Path, architecture: &str) -> Result<bert::Config, ModelError> {
-    let file = || path.display().to_string();
-    let config: bert::Config = serde_json::from_slice(&files::read(path)?)
-        .map_err(|error| ModelError::File { file: file(), message: error.to_string() })?;
-    match config.model_type.as_deref() {
-        Some(model_type) if model_type != architecture => {
-            let message = format!("model_type is {model_type:?}, the card says {architecture:?}");
-            Err(ModelError::File { file: file(), message })
-        }
-        _ => Ok(config),
-    }
 }

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::Tensor;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::LinearWeights;
 use super::tensors::TensorFile;
+use crate::card::Card;
 use crate::error::ModelError;
+use crate::files;
 
 /// A linear layer of a transformer layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +90,20 @@ impl Target {
 }
 
 impl LoraAdapter {
+    /// Reads the adapter of a card, if it has one, for an encoder of this many layers.
+    ///
+    /// # Errors
+    /// When its files are not what the card says, or it does not fit.
+    pub fn load(card: &Card, layers: usize) -> Result<Option<Self>, ModelError> {
+        let Some(adapter) = &card.adapter else { return Ok(None) };
+        let config = card.folder.join(&adapter.config);
+        let file = card.folder.join(&adapter.file);
+        let weights = TensorFile::parse(&file, files::read_verified(&file, adapter.sha256)?)?;
+        let loaded = Self::new(&config, &files::read(&config)?, weights)?;
+        loaded.check_layers(layers)?;
+        Ok(Some(loaded))
+    }
+
     /// Reads an adapter: the bytes of its configuration, called `path` in errors, and its weights.
     ///
     /// # Errors
@@ -100,7 +116,7 @@ impl LoraAdapter {
         config.check().map_err(fault)?;
         let mut names = BTreeMap::new();
         for name in weights.names() {
-            let (place, pair) = parse_name(name).ok_or_else(|| ModelError::File {
+            let (place, pair) = parse_name(&name).ok_or_else(|| ModelError::File {
                 file: weights.file().to_owned(),
                 message: format!("tensor {name} is not a low-rank factor of an encoder's linear layer"),
             })?;
@@ -112,7 +128,10 @@ impl LoraAdapter {
     }
 
     /// Refuses an adapter for layers that the encoder does not have.
-    pub(super) fn check_layers(&self, layers: usize) -> Result<(), ModelError> {
+    ///
+    /// # Errors
+    /// Names the layer.
+    pub fn check_layers(&self, layers: usize) -> Result<(), ModelError> {
         match self.names.keys().map(|(layer, _)| *layer).max() {
             Some(last) if last >= layers => Err(ModelError::File {
                 file: self.file.clone(),
@@ -123,17 +142,27 @@ impl LoraAdapter {
         }
     }
 
-    /// What to add to a weight of shape `[out, in]`, or nothing if the adapter leaves it alone.
-    pub(super) fn delta(
+    /// Adds `s B A` to a layer's weight, or nothing if the adapter leaves it alone.
+    pub(super) fn merge(
         &self,
         layer: usize,
         target: Target,
-        shape: &[usize],
-    ) -> Result<Option<Tensor>, ModelError> {
-        let Some(name) = self.names.get(&(layer, target)) else { return Ok(None) };
-        let a = self.weights.get(&format!("{name}.lora_A.weight"), &[self.rank, shape[1]])?;
-        let b = self.weights.get(&format!("{name}.lora_B.weight"), &[shape[0], self.rank])?;
-        Ok(Some((b.matmul(&a)? * self.scale)?))
+        linear: &mut LinearWeights,
+    ) -> Result<(), ModelError> {
+        let Some(name) = self.names.get(&(layer, target)) else { return Ok(()) };
+        let (outputs, inputs) = (linear.outputs(), linear.inputs());
+        let a = self.weights.get(&format!("{name}.lora_A.weight"), &[self.rank, inputs])?;
+        let b = self.weights.get(&format!("{name}.lora_B.weight"), &[outputs, self.rank])?;
+        let mut delta = vec![0.0_f32; inputs];
+        for (row, factors) in linear.weight.chunks_exact_mut(inputs).zip(b.chunks_exact(self.rank)) {
+            // Summed first and added once, as a low-rank branch beside the layer would be.
+            delta.fill(0.0);
+            for (factor, a) in factors.iter().zip(a.chunks_exact(inputs)) {
+                delta.iter_mut().zip(a).for_each(|(sum, a)| *sum += factor * a);
+            }
+            row.iter_mut().zip(&delta).for_each(|(weight, delta)| *weight += self.scale as f32 * delta);
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,65 @@
+//! One runtime in one process, driven line by line, so that a script can measure several side by side in turns.
+//!
+//! A line of input is the lengths of a batch's sequences, in tokens, and how often to run it: `{"lengths": [16, 16],
+//! "runs": 5}`. A line of output is the seconds of each run. The model is the embedding model of this repository.
+#![allow(clippy::print_stdout, reason = "the answers go there")]
+
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use models::runtimes::Loader;
+use models::source::{self, Store};
+use models::{Card, Device, DeviceConfig, HostTensor, NoProgress, Sequence, TokenBatch};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Order {
+    lengths: Vec<usize>,
+    runs: usize,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(runtime), Some(dtype), Some(threads)) = (arguments.next(), arguments.next(), arguments.next())
+    else {
+        return Err("usage: engine RUNTIME DTYPE THREADS".into());
+    };
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let data_dir = std::env::var_os("ML_INFERENCE_DATA_DIR").map_or_else(|| root.join("data"), PathBuf::from);
+    let mut card = Card::from_file(&root.join("model-cards/embeddings-v2/README.md"))?;
+    (card.runtime, card.dtype) = (runtime, dtype);
+    let folder =
+        source::ensure(&card.source, &card.folder, &Store { data_dir, offline: false }, &NoProgress)?;
+    let weights = Loader::default().load(&card, &folder)?;
+    let device = Device::new(DeviceConfig { threads: threads.parse()?, pin: false })?;
+    let mut model = weights.runtime(&device)?;
+    let mut result = HostTensor::default();
+    let mut output = std::io::stdout().lock();
+    for line in std::io::stdin().lock().lines() {
+        let order: Order = serde_json::from_str(&line?)?;
+        let batch = batch(&order.lengths, weights.vocabulary_size());
+        let mut seconds = Vec::with_capacity(order.runs);
+        for _ in 0..order.runs {
+            let start = Instant::now();
+            model.run(&batch, &mut result)?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        writeln!(output, "{}", serde_json::to_string(&seconds)?)?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+/// Ids spread over the vocabulary, the same every time.
+fn batch(lengths: &[usize], vocabulary: usize) -> TokenBatch {
+    let mut id = 0;
+    let mut next = || {
+        id = (id + 7919) % vocabulary;
+        id as u32
+    };
+    let sequences: Vec<_> =
+        lengths.iter().map(|&length| Sequence::new((0..length).map(|_| next()).collect())).collect();
+    TokenBatch::from_sequences(&sequences)
+}
