@@ -5,7 +5,7 @@
 mod common;
 
 use batching::Executor;
-use models::{Catalog, Device, DeviceConfig, ModelState, Sequence, Task};
+use models::{Catalog, ModelState, Sequence, Task};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -42,10 +42,7 @@ fn check(catalog: &Catalog, task: Task, file: &str) {
         assert_eq!(&ids, expected, "{text:?}");
     }
     let sequences = references.token_ids.into_iter().map(Sequence::new).collect();
-    let outputs = catalog
-        .executor(&Device::new(DeviceConfig::default()).unwrap())
-        .unwrap()
-        .execute(entry.id, sequences);
+    let outputs = catalog.executor(&common::device()).unwrap().execute(entry.id, sequences);
     let outputs = outputs.unwrap_or_else(|error| panic!("{}", error.source));
     assert_eq!(outputs.len(), references.logits.len());
     for (index, (output, expected)) in outputs.iter().zip(&references.logits).enumerate() {
@@ -61,8 +58,10 @@ fn check(catalog: &Catalog, task: Task, file: &str) {
 
 #[test]
 fn logits_equal_those_of_training() {
-    let catalog = Catalog::load(&common::config(), &common::Shown).unwrap();
-    check(&catalog, Task::Sentiment, "sentiment_logits.json");
-    check(&catalog, Task::Entities, "entities_logits.json");
-    check(&catalog, Task::Classify, "documents_logits.json");
+    for runtime in common::RUNTIMES {
+        let catalog = Catalog::load(&common::config_with(runtime, "float32"), &common::Shown).unwrap();
+        check(&catalog, Task::Sentiment, "sentiment_logits.json");
+        check(&catalog, Task::Entities, "entities_logits.json");
+        check(&catalog, Task::Classify, "documents_logits.json");
+    }
 }

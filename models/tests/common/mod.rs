@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use models::card::Card;
 use models::source::{self, Store};
-use models::{CatalogConfig, Progress};
+use models::{CardOverride, CatalogConfig, Device, DeviceConfig, Progress};
 
 /// Shows what is being fetched in the test's output.
 pub struct Shown;
@@ -30,6 +30,22 @@ pub fn cards_dir() -> PathBuf {
 
 pub fn config() -> CatalogConfig {
     CatalogConfig { cards_dir: cards_dir(), data_dir: data_dir(), ..CatalogConfig::default() }
+}
+
+/// Runtimes that must give the same answers, all in float32.
+pub const RUNTIMES: [&str; 2] = ["candle", "fused"];
+
+const MODELS: [&str; 5] = ["embeddings-v2", "ner-v2", "sentiment-v3", "summarizer-v1", "text-classifier-v2"];
+
+/// All models on one runtime, in one number format.
+pub fn config_with(runtime: &str, dtype: &str) -> CatalogConfig {
+    let change = CardOverride { runtime: Some(runtime.to_owned()), dtype: Some(dtype.to_owned()) };
+    let overrides = MODELS.map(|model| (model.to_owned(), change.clone())).into();
+    CatalogConfig { overrides, ..config() }
+}
+
+pub fn device() -> Device {
+    Device::new(DeviceConfig::default()).unwrap()
 }
 
 pub fn card(name: &str) -> Card {
