@@ -4,9 +4,10 @@ export CARGO_TERM_PROGRESS_WHEN ?= auto
 DATA ?= data
 VENV := $(DATA)/venv
 TRAIN_VENV := $(DATA)/venv-train
+ONNX_VENV := $(DATA)/venv-onnx
 CARGO := cargo
 
-.PHONY: help run setup fetch build test test-rust test-python lint bench references train clean
+.PHONY: help run setup system fetch onnx build test test-rust test-python lint bench references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,21 +15,30 @@ help: ## show this list
 run: build fetch ## serve all five models on 127.0.0.1:8080
 	@./target/release/ml-inference serve --data-dir $(DATA)
 
-setup: ## install the system packages and toolchain this project needs, where missing
+setup: system $(ONNX_VENV)/.done ## install what this project needs and the machine lacks
+
+system:
 	@scripts/setup.sh
 
 build: setup ## compile the server
 	@echo "==> building ml-inference (the first time takes some minutes)"
 	@$(CARGO) build --release --locked --workspace
 
-fetch: build ## fetch the base encoder's weights, once
+fetch: build ## fetch the base encoder's weights, once, and write the ONNX graphs
 	@./target/release/ml-inference fetch --data-dir $(DATA)
+	@$(ONNX_VENV)/bin/python scripts/export_onnx.py --data-dir $(DATA)
+
+onnx: fetch ## write the graphs for the runtime `onnx`, where they are missing or stale
 
 test: test-rust test-python ## run every test
 
-# Fetches the weights itself where they are missing, and builds the binary that the client tests start.
+# Building the tests builds the server too, with the same features of every crate, so that nothing is compiled twice.
 test-rust: setup ## unit, property, integration and end-to-end tests in Rust
-	@echo "==> Rust tests (the first build takes some minutes)"
+	@echo "==> building the tests (the first time takes some minutes)"
+	@$(CARGO) test --release --locked --workspace --no-run
+	@./target/release/ml-inference fetch --data-dir $(DATA)
+	@$(ONNX_VENV)/bin/python scripts/export_onnx.py --data-dir $(DATA)
+	@echo "==> Rust tests"
 	@ML_INFERENCE_DATA_DIR=$(abspath $(DATA)) $(CARGO) test --release --locked --workspace
 
 test-python: test-rust $(VENV)/.done ## clients nobody here wrote, against the real server
@@ -46,6 +56,12 @@ references: $(TRAIN_VENV)/.done ## remake the reference embeddings with sentence
 
 train: $(TRAIN_VENV)/.done ## retrain the adapters of the classifier, sentiment and entity models
 	@cd scripts && for task in sentiment documents entities; do ../$(TRAIN_VENV)/bin/python -m train --task $$task --seed 17 || exit 1; done
+
+$(ONNX_VENV)/.done: scripts/onnx-requirements.txt | system
+	@echo "==> installing ONNX Runtime"
+	@python3 -m venv $(ONNX_VENV)
+	@$(ONNX_VENV)/bin/pip install --disable-pip-version-check --progress-bar on -r $<
+	@touch $@
 
 $(VENV)/.done: serving/tests/clients/requirements.txt | setup
 	@echo "==> installing the test clients"

@@ -13,6 +13,7 @@ use crate::error::{LoadError, ModelError};
 use crate::executor::{DeviceExecutor, DeviceModel};
 use crate::files;
 use crate::progress::Progress;
+use crate::runtimes::onnx::{self, OnnxConfig};
 use crate::runtimes::{Device, Loader, RuntimeError, Weights};
 use crate::source::{self, SourceError, Store};
 use crate::tasks::{self, InputError, Parameters, Prepared};
@@ -32,6 +33,8 @@ pub struct CatalogConfig {
     pub data_dir: PathBuf,
     /// Fetch nothing: use only what the data folder holds.
     pub offline: bool,
+    /// How ONNX Runtime is found and used, by models that name it.
+    pub onnx: OnnxConfig,
     /// What differs from the cards, by model.
     pub overrides: BTreeMap<String, CardOverride>,
 }
@@ -229,7 +232,7 @@ impl<'a> Loading<'a> {
         Self {
             store: Store { data_dir: config.data_dir.clone(), offline: config.offline },
             progress,
-            loader: Loader::default(),
+            loader: Loader::new(onnx::Loader::new(config.onnx.clone(), &config.data_dir)),
             folders: HashMap::new(),
             tokenizers: HashMap::new(),
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::card::CardError;
+use crate::runtimes::onnx::OnnxError;
 use crate::source::SourceError;
 use crate::tokenizer::TokenizeError;
 
@@ -127,6 +128,9 @@ pub enum ModelError {
         /// Why it cannot.
         message: &'static str,
     },
+    /// ONNX Runtime cannot be used.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
     /// The tensor library failed.
     #[error("{message}")]
     Backend {

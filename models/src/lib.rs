@@ -28,6 +28,7 @@ pub use error::{LoadError, ModelError};
 pub use executor::DeviceExecutor;
 pub use pool::{PoolError, WorkPool};
 pub use progress::{NoProgress, Progress};
+pub use runtimes::onnx::{OnnxConfig, Provider};
 pub use runtimes::{Device, DeviceConfig, Runtime, RuntimeError};
 pub use source::SourceError;
 pub use tokenizer::{EncodedText, TextTokenizer, TokenizeError};

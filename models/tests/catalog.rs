@@ -251,7 +251,7 @@ fn check(spoil: impl FnOnce(&mut Spec), message: &str) {
 fn what_is_not_supported_is_named() {
     check(
         |spec| spec.fields += "  runtime: abacus\n",
-        "runtime \"abacus\" is not supported; supported: candle, fused",
+        "runtime \"abacus\" is not supported; supported: candle, fused, onnx",
     );
     check(
         |spec| spec.fields += "  architecture: lstm\n",

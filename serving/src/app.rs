@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use batching::{Clock, Engine, EngineConfig, ModelConfig, MonotonicClock, Tokens};
 use models::{
-    CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, ModelState, Progress, Sequence,
-    SequenceOutput, WorkPool,
+    CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, ModelState, OnnxConfig, Progress, Provider,
+    Sequence, SequenceOutput, WorkPool,
 };
 use router::{Directory, Router};
 use tokio::sync::Semaphore;
@@ -161,8 +161,14 @@ pub fn catalog_config(config: &Config) -> CatalogConfig {
         cards_dir: config.cards_dir.clone(),
         data_dir: config.data_dir.clone(),
         offline: config.offline,
+        onnx: onnx_config(config),
         overrides: config.models.iter().map(|(name, model)| (name.clone(), card_override(model))).collect(),
     }
+}
+
+fn onnx_config(config: &Config) -> OnnxConfig {
+    let provider = config.onnx.cuda_device.map_or(Provider::Cpu, |device| Provider::Cuda { device });
+    OnnxConfig { library: config.onnx.library.clone(), provider, threads: config.threads.compute }
 }
 
 fn card_override(model: &config::Model) -> CardOverride {

@@ -42,6 +42,9 @@ pub struct Config {
     /// Threads.
     #[garde(dive)]
     pub threads: Threads,
+    /// ONNX Runtime, for models that it computes.
+    #[garde(skip)]
+    pub onnx: Onnx,
     /// What differs from a model's card, by the model's name: `models.ner-v2 = { runtime = "onnx" }`.
     #[garde(skip)]
     pub models: BTreeMap<String, Model>,
@@ -111,6 +114,16 @@ pub struct Threads {
     /// Whether each compute thread stays on a core of its own.
     #[garde(skip)]
     pub pin_compute: bool,
+}
+
+/// ONNX Runtime, for models whose runtime is `onnx`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Onnx {
+    /// Its shared library. If there is none, `ORT_DYLIB_PATH` says, or the one that `make setup` installs is taken.
+    pub library: Option<PathBuf>,
+    /// The CUDA device that computes. None: the CPU, with `threads.compute`.
+    pub cuda_device: Option<i32>,
 }
 
 /// What differs from a model's card.
@@ -275,6 +288,7 @@ impl Default for Config {
             limits: Limits::default(),
             batching: Batching::default(),
             threads: Threads::default(),
+            onnx: Onnx::default(),
             models: BTreeMap::new(),
             shutdown: Shutdown::default(),
             log: Log::default(),

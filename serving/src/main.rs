@@ -4,11 +4,16 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use serving::app::{App, Listeners, catalog_config};
 use serving::cli::{Cli, Command, Options};
 use serving::config::Config;
 use serving::{progress::Bars, server, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Keeps freed pages for the next batch, where the system's allocator would return them and fault them in again.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 

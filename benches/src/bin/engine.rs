@@ -9,9 +9,13 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use models::runtimes::Loader;
+use mimalloc::MiMalloc;
+use models::runtimes::{Loader, onnx};
 use models::source::{self, Store};
-use models::{Card, Device, DeviceConfig, HostTensor, NoProgress, Sequence, TokenBatch};
+use models::{Card, Device, DeviceConfig, HostTensor, NoProgress, OnnxConfig, Sequence, TokenBatch};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -30,10 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let data_dir = std::env::var_os("ML_INFERENCE_DATA_DIR").map_or_else(|| root.join("data"), PathBuf::from);
     let mut card = Card::from_file(&root.join("model-cards/embeddings-v2/README.md"))?;
     (card.runtime, card.dtype) = (runtime, dtype);
-    let folder =
-        source::ensure(&card.source, &card.folder, &Store { data_dir, offline: false }, &NoProgress)?;
-    let weights = Loader::default().load(&card, &folder)?;
-    let device = Device::new(DeviceConfig { threads: threads.parse()?, pin: false })?;
+    let threads: usize = threads.parse()?;
+    let store = Store { data_dir: data_dir.clone(), offline: false };
+    let folder = source::ensure(&card.source, &card.folder, &store, &NoProgress)?;
+    let onnx_config = OnnxConfig { threads, ..OnnxConfig::default() };
+    let weights = Loader::new(onnx::Loader::new(onnx_config, &data_dir)).load(&card, &folder)?;
+    let device = Device::new(DeviceConfig { threads, pin: false })?;
     let mut model = weights.runtime(&device)?;
     let mut result = HostTensor::default();
     let mut output = std::io::stdout().lock();

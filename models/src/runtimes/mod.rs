@@ -4,6 +4,7 @@
 
 pub mod candle;
 pub mod fused;
+pub mod onnx;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -127,17 +128,27 @@ impl Device {
 }
 
 /// Loads weights through whichever backend a card names, keeping base encoders that several cards share.
-#[derive(Default)]
 pub struct Loader {
     bases: HashMap<PathBuf, Arc<BertWeights>>,
     candle: candle::Loader,
     fused: fused::Loader,
+    onnx: onnx::Loader,
 }
 
 impl Loader {
     /// Names of the backends in this build.
-    pub const RUNTIMES: &[&str] = &[candle::NAME, fused::NAME];
+    pub const RUNTIMES: &[&str] = &[candle::NAME, fused::NAME, onnx::NAME];
     const ARCHITECTURES: &[&str] = &["bert"];
+
+    /// Loads nothing yet.
+    pub fn new(onnx: onnx::Loader) -> Self {
+        Self {
+            bases: HashMap::new(),
+            candle: candle::Loader::default(),
+            fused: fused::Loader::default(),
+            onnx,
+        }
+    }
 
     /// Loads the model of a card whose source files are in `folder`.
     ///
@@ -153,6 +164,7 @@ impl Loader {
         }
         match card.runtime.as_str() {
             fused::NAME => self.fused.load(card, folder, &base),
+            onnx::NAME => self.onnx.load(card, folder),
             _ => Ok(Box::new(self.candle.load(card, folder, &base)?)),
         }
     }

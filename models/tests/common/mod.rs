@@ -33,7 +33,7 @@ pub fn config() -> CatalogConfig {
 }
 
 /// Runtimes that must give the same answers, all in float32.
-pub const RUNTIMES: [&str; 2] = ["candle", "fused"];
+pub const RUNTIMES: [&str; 3] = ["candle", "fused", "onnx"];
 
 const MODELS: [&str; 5] = ["embeddings-v2", "ner-v2", "sentiment-v3", "summarizer-v1", "text-classifier-v2"];
 
