@@ -49,11 +49,13 @@ mod heads;
 pub(crate) mod kernels;
 mod packing;
 mod plan;
+pub mod standalone;
 mod threads;
 mod workspace;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use half::bf16;
@@ -168,6 +170,27 @@ impl Loader {
             unsupported("instructions", self.instructions.as_deref().unwrap_or_default(), &names)
         })
     }
+}
+
+/// Runs a loop of products in registers on each thread of a device, and returns the multiplications and additions done: what
+/// share of this rate a model reaches says how good its kernels are. `dtype` is as in cards.
+///
+/// # Errors
+/// When there are no kernels for the number format.
+pub fn multiply_in_registers(device: &Device, dtype: &str, rounds: usize) -> Result<usize, ModelError> {
+    let run = match dtype {
+        "float32" => f32::available()[0].peak,
+        "bfloat16" => bf16::available()[0].peak,
+        other => return Err(unsupported("dtype", other, DTYPES)),
+    };
+    let total = AtomicUsize::new(0);
+    let workspace = device.workspace().lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the CPU has the instruction set, or `available` had not given it.
+    let done = workspace.pool.run(&|_| {
+        total.fetch_add(unsafe { run(rounds) }, Ordering::Relaxed);
+    });
+    done.map_err(|error| ModelError::Backend { message: error.to_string() })?;
+    Ok(total.into_inner())
 }
 
 /// The encoder of a card: one that is there already, if no adapter changes it.

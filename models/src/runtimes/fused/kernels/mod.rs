@@ -6,6 +6,7 @@
 //! | `portable`, `avx2`, `avx512`, `neon` | one instruction set each |
 //! | `math` | exp, erf, GELU |
 //! | `linear`, `attention`, `normalize` | the three kernels |
+//! | `peak` | what the multipliers could do at most |
 //!
 //! A kernel takes a task of raw pointers, because threads write disjoint parts of one matrix, which slices cannot express.
 //! The entry points are the only functions compiled for an instruction set; everything below is inlined into them.
@@ -20,6 +21,7 @@ mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod normalize;
+mod peak;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,8 @@ pub(crate) struct Kernels<N: 'static> {
     pub(crate) linear: unsafe fn(&LinearTask<N>),
     pub(crate) attend: unsafe fn(&AttentionTask<N>),
     pub(crate) normalize: unsafe fn(&NormalizeTask<N>),
+    /// Takes rounds, returns multiplications and additions.
+    pub(crate) peak: unsafe fn(usize) -> usize,
 }
 
 /// A number format for which there are kernels.
@@ -81,8 +85,15 @@ macro_rules! kernels {
                 // SAFETY: the caller's contract; the features are this function's.
                 unsafe { normalize::normalize::<$vector, $number>(task) }
             }
+            /// # Safety
+            /// See `Kernels`.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn peak(rounds: usize) -> usize {
+                // SAFETY: the caller's contract; the features are this function's.
+                unsafe { peak::peak::<$vector, $number>(rounds) }
+            }
             let lanes = <$vector as vector::Vector>::LANES;
-            Kernels { name: $name, columns: 2 * lanes, lanes, linear, attend, normalize }
+            Kernels { name: $name, columns: 2 * lanes, lanes, linear, attend, normalize, peak }
         };
     };
 }

@@ -60,6 +60,7 @@ pub(crate) trait Number: Copy + Default + Send + Sync + 'static {
     const STEP: usize;
 
     fn from_f32(value: f32) -> Self;
+    fn to_f32(self) -> f32;
 
     /// # Safety
     /// As [`Vector::store`].
@@ -91,6 +92,10 @@ impl Number for f32 {
         value
     }
 
+    fn to_f32(self) -> f32 {
+        self
+    }
+
     #[inline(always)]
     unsafe fn store<V: Vector>(vector: V, to: *mut Self) {
         // SAFETY: the same contract.
@@ -104,6 +109,10 @@ impl Number for bf16 {
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
         bf16::from_f32(value)
+    }
+
+    fn to_f32(self) -> f32 {
+        bf16::to_f32(self)
     }
 
     #[inline(always)]
