@@ -267,6 +267,11 @@ mod tests {
         check("Anna, Lena", &[","], &[("Anna", "PER"), ("Lena", "PER")]);
         check("Anna and Lena", &["and"], &[("Anna", "PER"), ("Lena", "PER")]);
         check("(Anna)", &[], &[("Anna", "PER")]);
+        // A dot alone was a person; the last dot of an abbreviation and a combining accent were lost.
+        check("Yes . No", &["Yes", "No"], &[]);
+        check("U.S. troops", &[".", "troops"], &[("U.S.", "PER")]);
+        check("Anna.", &["."], &[("Anna", "PER")]);
+        check("Andre\u{301} left", &["left"], &[("Andre\u{301}", "PER")]);
     }
 
     #[test]
@@ -373,6 +378,35 @@ mod tests {
         let summary =
             summarize(text, SummarizeParameters { max_tokens: Some(8), ..Default::default() }, &vectors);
         assert_eq!(summary.summary, "A short one is here.");
+    }
+
+    /// A footer, a signature and a line of dashes were chosen, because they are as central as any other sentence.
+    #[test]
+    fn boilerplate_is_passed_over() {
+        let check = |text: &str, sentences: usize, expected: &str| {
+            let units = segments(text);
+            let parameters = SummarizeParameters { max_sentences: sentences, ..Default::default() };
+            assert_eq!(summarize(text, parameters, &vec![[1.0, 0.0]; units]).summary, expected, "{text:?}");
+        };
+        let footer =
+            "This e-mail and any attachments are confidential and intended solely for the addressee.";
+        check(
+            &format!("{footer}\n\nThe shipment of pumps has left the port."),
+            1,
+            "The shipment of pumps has left the port.",
+        );
+        check("--\nRoof repairs begin on Monday at eight.", 1, "Roof repairs begin on Monday at eight.");
+        check(
+            "The meeting was moved to Friday at ten.\n--\nAnn Lee leads the whole sales team.",
+            1,
+            "The meeting was moved to Friday at ten.",
+        );
+        check("--", 1, "--");
+    }
+
+    fn segments(text: &str) -> usize {
+        let parameters = Parameters::Summarize(SummarizeParameters::default());
+        prepare(Task::Summarize, &[text], &parameters).unwrap().take_jobs().len()
     }
 
     #[test]

@@ -7,6 +7,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use unicode_segmentation::GraphemeCursor;
+
 use super::math::{argmax, softmax};
 use super::offsets::Offsets;
 use super::reading::{Jobs, Outputs, Reading};
@@ -217,8 +219,18 @@ fn merge<'a>(text: &str, pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> {
         }
         was_inside = is_inside;
     }
-    let trimmed = merged.into_iter().map(|(piece, _)| trim(text, piece));
-    trimmed.filter(|piece| !piece.bytes.is_empty()).collect()
+    let mut names: Vec<Piece<'a>> = Vec::new();
+    for (piece, _) in merged {
+        let mut piece = complete(text, trim(text, piece));
+        // Two names that begin and end in one character as people see it share it no more than bytes.
+        let end = names.last().map_or(0, |last| last.bytes.end);
+        piece.bytes = piece.bytes.start.max(end)..piece.bytes.end.max(end);
+        // Punctuation is no name, whatever the model says.
+        if text[piece.bytes.clone()].contains(char::is_alphanumeric) {
+            names.push(piece);
+        }
+    }
+    names
 }
 
 /// Takes punctuation that belongs to the sentence off a name's ends.
@@ -231,6 +243,25 @@ fn trim<'a>(text: &str, mut piece: Piece<'a>) -> Piece<'a> {
     let start = piece.bytes.start + (name.len() - name.trim_start_matches(is_loose).len());
     let end = start + name.trim_matches(is_loose).len();
     piece.bytes = start..end;
+    piece
+}
+
+/// Gives a name back what tokenizers take off its ends: combining marks, and the last dot of `U.S.`
+fn complete<'a>(text: &str, mut piece: Piece<'a>) -> Piece<'a> {
+    let Range { start, end } = piece.bytes;
+    let mut cursor = GraphemeCursor::new(start, text.len(), true);
+    let is_whole = cursor.is_boundary(text, 0).unwrap_or(true);
+    let start = if is_whole { start } else { cursor.prev_boundary(text, 0).ok().flatten().unwrap_or(start) };
+    let mut cursor = GraphemeCursor::new(end, text.len(), true);
+    let is_whole = cursor.is_boundary(text, 0).unwrap_or(true);
+    let end = if is_whole { end } else { cursor.next_boundary(text, 0).ok().flatten().unwrap_or(end) };
+    let is_abbreviation = {
+        let mut parts = text[start..end].split('.').peekable();
+        let has_dot = parts.clone().count() > 1;
+        has_dot && parts.all(|part| part.chars().count() == 1 && part.chars().all(char::is_alphabetic))
+    };
+    let dot = usize::from(is_abbreviation && text[end..].starts_with('.'));
+    piece.bytes = start..end + dot;
     piece
 }
 

@@ -13,12 +13,13 @@ pub(super) fn sigmoid(logit: f32) -> f32 {
     1.0 / (1.0 + (-logit).exp())
 }
 
-/// Scales a vector to length one; a zero vector stays as it is.
+/// Scales a vector to length one; a zero vector stays as it is. In float64, because the squares of large values are beyond
+/// float32.
 pub(super) fn normalize(vector: &mut [f32]) {
-    let length = dot(vector, vector).sqrt();
+    let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     if length > 0.0 {
         for value in vector {
-            *value /= length;
+            *value = (f64::from(*value) / length) as f32;
         }
     }
 }
@@ -53,11 +54,22 @@ mod tests {
         check(&[0.0, 0.0], &[0.5, 0.5]);
         check(&[1e30, 0.0], &[1.0, 0.0]);
         check(&[-1e30, -1e30, -1e30, -1e30], &[0.25; 4]);
+        check(&[f32::MAX, f32::MIN], &[1.0, 0.0]);
     }
 
     #[test]
     fn argmax_takes_the_first_of_equals() {
         assert_eq!((argmax(&[1.0, 3.0, 3.0]), argmax(&[])), (1, 0));
+    }
+
+    /// Squares beyond float32 made the length infinite and the vector zero; squares below it made it zero.
+    #[test]
+    fn extreme_vectors_have_length_one() {
+        for value in [3e38_f32, 1e20, 1e-30, f32::MIN_POSITIVE / 4.0] {
+            let mut vector = [value; 4];
+            normalize(&mut vector);
+            assert_eq!(vector, [0.5; 4], "{value:e}");
+        }
     }
 
     #[test]

@@ -137,19 +137,20 @@ impl Outputs {
     /// One vector for an input: the mean of its windows' vectors, weighted by their tokens. For vectors that are themselves
     /// means over tokens this is the mean over all tokens read, those of overlaps counting twice.
     pub(super) fn mean(&self, reading: &Reading, columns: usize) -> Result<Vec<f32>, DecodeError> {
-        let mut sum = vec![0.0f32; columns];
-        let mut weights = 0.0f32;
+        // In float64: the sum of large values is beyond float32, their mean is not.
+        let mut sum = vec![0.0_f64; columns];
+        let mut weights = 0.0_f64;
         for (job, window) in reading.jobs.clone().zip(&reading.windows) {
             let vector = self.matrix(job, 1, columns)?;
             if reading.jobs.len() == 1 {
                 return Ok(vector.to_vec());
             }
-            let weight = window.len() as f32;
+            let weight = window.len() as f64;
             weights += weight;
             for (sum, value) in sum.iter_mut().zip(vector) {
-                *sum += weight * value;
+                *sum += weight * f64::from(*value);
             }
         }
-        Ok(sum.into_iter().map(|value| value / weights.max(1.0)).collect())
+        Ok(sum.into_iter().map(|value| (value / weights.max(1.0)) as f32).collect())
     }
 }

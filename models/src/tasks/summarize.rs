@@ -31,6 +31,30 @@ const RELEVANCE: f32 = 0.6;
 const LEAD: f32 = 0.15;
 /// Shortest sentence that is likely to say something, in words.
 const WORDS_MIN: usize = 5;
+/// What a sentence that only goes along with a message keeps of its worth.
+const BOILERPLATE: f32 = 0.2;
+/// How such sentences are recognised, in lower case.
+const BOILERPLATE_PHRASES: &[&str] = &[
+    "any attachments are confidential",
+    "attachments may contain confidential",
+    "confidential and intended solely",
+    "confidentiality notice",
+    "do not reply to this",
+    "if you are not the intended recipient",
+    "if you have received this",
+    "intended only for the",
+    "privileged and confidential",
+    "sent from my ",
+    "this e-mail and any",
+    "this email and any",
+    "this message is confidential",
+    "to stop receiving",
+    "unsubscribe",
+    "view this email in your browser",
+    "you are receiving this",
+];
+/// The line before a signature (RFC 3676, section 4.3).
+const SIGNATURE: &str = "--";
 
 /// What is needed to make summaries of outputs.
 pub(super) struct Decoder {
@@ -71,7 +95,7 @@ pub(super) fn prepare(
     let mut documents = Vec::with_capacity(inputs.len());
     for (index, text) in inputs.iter().enumerate() {
         let document = read(context, jobs, index, text)?;
-        let shortest = document.units.iter().map(|unit| unit.tokens).min().unwrap_or(0);
+        let shortest = document.candidates().map(|unit| document.units[unit].tokens).min().unwrap_or(0);
         if parameters.max_tokens.is_some_and(|max| max < shortest) {
             let message = format!("the shortest sentence of inputs[{index}] has {shortest} tokens");
             return Err(InputError::Parameter { name: "max_tokens", message });
@@ -148,7 +172,7 @@ impl Decoder {
         let worth = worth(document, &vectors, self.columns);
         // Cosine of each unit to the most similar one taken so far.
         let mut likeness = vec![0.0f32; vectors.len()];
-        let mut open: Vec<usize> = (0..vectors.len()).collect();
+        let mut open: Vec<usize> = document.candidates().collect();
         let mut left = self.max_tokens;
         let mut chosen = Vec::new();
         while chosen.len() < self.max_sentences {
@@ -171,6 +195,16 @@ impl Decoder {
 }
 
 impl Document {
+    /// Units that say something: those with words, or all if none has any.
+    fn candidates(&self) -> impl Iterator<Item = usize> {
+        let has_words = self.units.iter().any(|unit| unit.words > 0);
+        (0..self.units.len()).filter(move |&unit| !has_words || self.units[unit].words > 0)
+    }
+
+    fn unit(&self, index: usize) -> &str {
+        self.text.get(self.units[index].bytes.clone()).unwrap_or("")
+    }
+
     fn summary(&self, chosen: &[usize]) -> Summary {
         let mut offsets = Offsets::new(&self.text, OffsetUnit::Codepoint);
         let sentences: Vec<SummarySentence> = chosen
@@ -200,18 +234,22 @@ fn worth(document: &Document, vectors: &[Vec<f32>], columns: usize) -> Vec<f32> 
     let centrality: Vec<f32> = vectors.iter().map(|v| dot(v, &centre) / vectors.len() as f32).collect();
     let highest = centrality.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let count = vectors.len() as f32;
+    let signature = (0..document.units.len()).rfind(|&i| document.unit(i) == SIGNATURE);
     let one = |(i, unit): (usize, &Unit)| {
         let lead = LEAD * (-3.0 * i as f32 / count).exp();
-        (centrality[i] / highest + lead)
-            * form(document.text.get(unit.bytes.clone()).unwrap_or(""), unit.words)
+        let is_signature = signature.is_some_and(|signature| i > signature);
+        let part = if is_signature { BOILERPLATE } else { 1.0 };
+        (centrality[i] / highest + lead) * part * form(document.unit(i), unit.words)
     };
     document.units.iter().enumerate().map(one).collect()
 }
 
-/// How much a unit reads like a sentence: headings, greetings and fragments do less.
+/// How much a unit reads like a sentence of the matter: headings, greetings, fragments and boilerplate do less.
 fn form(text: &str, words: usize) -> f32 {
     let length = if words < WORDS_MIN { 0.4 } else { 1.0 };
     let is_ended =
         text.trim_end_matches(['"', '\'', '”', '’', ')', ']']).ends_with(['.', '!', '…', '。', '！', '．']);
-    length * if is_ended { 1.0 } else { 0.8 }
+    let lower = text.to_lowercase();
+    let is_boilerplate = BOILERPLATE_PHRASES.iter().any(|phrase| lower.contains(phrase));
+    length * if is_ended { 1.0 } else { 0.8 } * if is_boilerplate { BOILERPLATE } else { 1.0 }
 }

@@ -53,7 +53,7 @@ impl Buffer {
 
     /// Numbers there is room for.
     pub(super) fn len<T: Copy>(&self) -> usize {
-        const { assert!(64_usize.is_multiple_of(size_of::<T>()) && align_of::<T>() <= 64) };
+        const { assert!(size_of::<T>().is_power_of_two() && size_of::<T>() <= 64 && align_of::<T>() <= 64) };
         self.lines.len() * size_of::<Line>() / size_of::<T>()
     }
 
