@@ -5,9 +5,11 @@ DATA ?= data
 VENV := $(DATA)/venv
 TRAIN_VENV := $(DATA)/venv-train
 ONNX_VENV := $(DATA)/venv-onnx
+# Measuring against torch needs what training needs, and little more.
+ENGINES_VENV := $(TRAIN_VENV)
 CARGO := cargo
 
-.PHONY: help run setup system fetch onnx build test test-rust test-python lint bench references train clean
+.PHONY: help run setup system fetch onnx build test test-rust test-python lint bench bench-engines sanitize neon references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +53,15 @@ lint: setup ## formatting, clippy, rustdoc, dependency checks
 bench: build fetch ## criterion benches and the served-latency bench; writes benches/results/
 	@benches/run.sh
 
+bench-engines: build fetch $(ENGINES_VENV)/.engines ## CPU engines side by side: a table and a plot in benches/results/
+	@$(ENGINES_VENV)/bin/python benches/engines/run.py
+
+sanitize: setup ## the fused runtime under AddressSanitizer, and under Miri where installed
+	@scripts/kernels/sanitize.sh
+
+neon: setup ## the kernels for 64-bit Arm, cross-compiled and tested under emulation (needs root)
+	@scripts/kernels/neon.sh $(DATA)/trixie
+
 references: $(TRAIN_VENV)/.done ## remake the reference embeddings with sentence-transformers
 	@$(TRAIN_VENV)/bin/python scripts/make_references.py
 
@@ -73,6 +84,11 @@ $(TRAIN_VENV)/.done: scripts/train/requirements.txt | setup
 	@echo "==> installing torch and the training tools (several GB)"
 	@python3 -m venv $(TRAIN_VENV)
 	@$(TRAIN_VENV)/bin/pip install --disable-pip-version-check -r $<
+	@touch $@
+
+$(ENGINES_VENV)/.engines: benches/engines/requirements.txt $(TRAIN_VENV)/.done
+	@echo "==> installing the engines to measure against"
+	@$(ENGINES_VENV)/bin/pip install --disable-pip-version-check -r $<
 	@touch $@
 
 clean: ## remove what was built; the fetched weights stay

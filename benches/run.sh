@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Criterion benches, then the served bench. Results go to target/criterion and benches/results.
+# Criterion benches, then the served bench. Results go to benches/results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,8 @@ if ! command -v wrk >/dev/null 2>&1; then
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends wrk
 fi
 echo "==> criterion benches"
-cargo bench --locked --workspace --bench tokenizer --bench scheduler --bench encoder
+rm -rf target/criterion
+cargo bench --locked --workspace --bench tokenizer --bench scheduler --bench kernels --bench encoder
+python3 benches/criterion_table.py
 echo "==> served bench"
 python3 benches/served/run.py "$@"

@@ -32,9 +32,9 @@ pub struct Card {
     pub version: String,
     /// What it does.
     pub task: Task,
-    /// Name of the runtime that computes it, such as `candle`.
+    /// Name of the runtime that computes it, such as `fused`.
     pub runtime: String,
-    /// Name of the number format it computes in, such as `float32`.
+    /// Name of the number format it computes in, such as `bfloat16`.
     pub dtype: String,
     /// Name of the encoder's architecture, such as `bert`.
     pub architecture: String,

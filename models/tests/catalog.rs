@@ -11,7 +11,8 @@ use batching::{Executor, ModelId};
 use candle_core::Tensor;
 use models::weights::HiddenActivation;
 use models::{
-    Catalog, CatalogConfig, Device, DeviceConfig, LoadError, ModelState, NoProgress, Sequence, Task,
+    CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, LoadError, ModelState, NoProgress, Sequence,
+    Task,
 };
 use random::{Random, Tensors, difference, fused, hidden_states, identity};
 use sha2::{Digest, Sha256};
@@ -417,6 +418,38 @@ fn fetching_alone_names_the_model_that_cannot_be_had() {
     let error = Catalog::fetch(&config, &NoProgress).unwrap_err();
     assert!(matches!(&error, LoadError::Fetch { model, .. } if model == "other"), "{error}");
     assert!(error.to_string().contains("config.json"), "{error}");
+}
+
+#[test]
+fn overrides_change_runtime_and_number_format() {
+    let cards = Cards::new(&[Spec::embedder("one"), Spec::embedder("two")]);
+    let load = |name: &str, runtime: Option<&str>, dtype: Option<&str>| {
+        let change = CardOverride { runtime: runtime.map(Into::into), dtype: dtype.map(Into::into) };
+        let config = CatalogConfig {
+            cards_dir: cards.folder.path().to_path_buf(),
+            data_dir: cards.path("data"),
+            overrides: [(name.to_owned(), change)].into(),
+            ..CatalogConfig::default()
+        };
+        Catalog::load(&config, &NoProgress)
+    };
+    let check = |runtime, dtype, expected| {
+        let catalog = load("one", runtime, dtype).unwrap();
+        let formats = ["one", "two"].map(|name| {
+            let entry = catalog.find(name).unwrap();
+            assert!(entry.is_loaded(), "{:?}", entry.state);
+            format!("{} {}", entry.card.runtime, entry.card.dtype)
+        });
+        assert_eq!(formats, [expected, "candle float32"]);
+    };
+    check(Some("fused"), None, "fused float32");
+    check(Some("fused"), Some("bfloat16"), "fused bfloat16");
+    check(None, None, "candle float32");
+    let error = load("three", None, None).err().unwrap().to_string();
+    assert!(error.contains("\"three\"") && error.contains("one, two"), "{error}");
+    // What this format cannot be computed in is the model's own fault, and the others load.
+    let catalog = load("one", None, Some("bfloat16")).unwrap();
+    assert!(reason(&catalog, "one").contains("bfloat16") && catalog.find("two").unwrap().is_loaded());
 }
 
 #[test]

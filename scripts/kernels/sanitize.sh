@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
-# The fused kernels and what feeds them under AddressSanitizer, with every instruction set that this CPU has. The sanitizer is
-# still an unstable option of the compiler, so the stable compiler is told to accept it.
+# The fused runtime under AddressSanitizer, with every instruction set that this CPU has, and its portable kernels under Miri
+# where that is installed (it is a component of nightly toolchains only).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
-target=$(rustc -vV | sed -n 's/^host: //p')
-export RUSTC_BOOTSTRAP=1
-export RUSTFLAGS="-Zsanitizer=address"
-# The library for tests of one crate only, in a folder of its own: nothing else is compiled with the sanitizer.
-export CARGO_TARGET_DIR=target/sanitize
 echo "==> AddressSanitizer"
-cargo test --release --locked --target "$target" -p models --lib -- fused
-cargo test --release --locked --target "$target" -p models --test encoder -- random odd bfloat16 buffers
+# The sanitizer is an unstable option of the compiler, so the stable compiler is told to accept it.
+host=$(rustc -vV | sed -n 's/^host: //p')
+RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/sanitize \
+  cargo test --release --locked --target "$host" -p models --lib --test encoder -- \
+  fused random odd bfloat16 buffers company
+
+echo "==> Miri"
+if cargo miri --version >/dev/null 2>&1; then
+  cd scripts/kernels
+  CARGO_TARGET_DIR=../../target/miri cargo miri test
+else
+  echo "not installed: skipped (rustup +nightly component add miri)"
+fi

@@ -373,6 +373,18 @@ mod tests {
     }
 
     #[test]
+    fn models_are_changed_by_one_line_each() {
+        let text = "models.ner-v2 = { runtime = \"onnx\" }\nmodels.embeddings-v2.dtype = \"float32\"\n";
+        let config = load(text, Overrides::default()).unwrap();
+        let changes: Vec<_> = config
+            .models
+            .iter()
+            .map(|(name, model)| (name.as_str(), model.runtime.as_deref(), model.dtype.as_deref()))
+            .collect();
+        assert_eq!(changes, [("embeddings-v2", None, Some("float32")), ("ner-v2", Some("onnx"), None)]);
+    }
+
+    #[test]
     fn another_address_without_the_development_tenant() {
         let config = load("listen = \"0.0.0.0:8080\"\ndevelopment_tenant = false", Overrides::default());
         assert!(config.is_ok());

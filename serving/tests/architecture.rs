@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 use cargo_metadata::MetadataCommand;
 
@@ -40,6 +42,42 @@ fn edges_between_our_crates() {
             );
         }
     }
+}
+
+/// Where unsafe code is allowed, and why.
+const UNSAFE: [&str; 3] = [
+    // Kernels, and what feeds them.
+    "models/src/runtimes/fused/mod.rs",
+    // A global allocator that counts.
+    "models/tests/allocations.rs",
+    // Another library's interface, to measure against it.
+    "benches/benches/kernels.rs",
+];
+
+#[test]
+fn unsafe_code_is_confined() {
+    fn visit(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                // In two parts, so that this file does not name itself.
+                if text.contains(concat!("allow(unsafe", "_code")) {
+                    found.push(path.display().to_string());
+                }
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = Vec::new();
+    for (name, _) in ALLOWED {
+        visit(&root.join(name), &mut found);
+    }
+    let is_allowed = |path: &String| UNSAFE.iter().any(|allowed| path.ends_with(allowed));
+    assert!(found.iter().all(is_allowed), "{found:?}");
+    assert_eq!(found.len(), UNSAFE.len(), "{found:?}");
 }
 
 #[test]

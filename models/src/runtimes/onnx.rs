@@ -202,7 +202,7 @@ impl Loader {
 
 /// `python3.x/site-packages/onnxruntime/capi/libonnxruntime.so.1.y.z` below a folder.
 fn installed(folder: &Path) -> Option<PathBuf> {
-    let entries = |folder: &Path| std::fs::read_dir(folder).ok().map(|entries| entries.flatten());
+    let entries = |folder: &Path| std::fs::read_dir(folder).ok().map(Iterator::flatten);
     entries(folder)?.find_map(|python| {
         let capi = python.path().join("site-packages/onnxruntime/capi");
         let is_library = |name: &str| name.starts_with("libonnxruntime.so");
@@ -365,6 +365,7 @@ impl OnnxRuntime {
 }
 
 /// A failed computation concerns one batch, unless the device is lost, of which the library does not tell.
+#[allow(clippy::needless_pass_by_value, reason = "so that it can be named where an error is mapped")]
 fn backend(error: impl ToString) -> RuntimeError {
     RuntimeError::Backend { message: error.to_string(), is_fatal: false }
 }

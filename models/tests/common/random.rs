@@ -144,16 +144,18 @@ pub fn identity(hidden: usize) -> HeadWeights {
     HeadWeights::Token(ClassifierWeights { dense: None, classifier })
 }
 
-/// Every runtime in float32 that this CPU can run, with its name.
+/// A runtime with its name.
+pub type Named = (String, Box<dyn Runtime>);
+
+/// Every runtime in float32 that this CPU can run.
 pub fn runtimes(
     weights: &BertWeights,
     adapter: Option<&LoraAdapter>,
     head: &HeadWeights,
-) -> Result<Vec<(String, Box<dyn Runtime>)>, ModelError> {
+) -> Result<Vec<Named>, ModelError> {
     let cpu = Device::Cpu;
     let encoder = Encoder::new(weights, Embeddings::new(weights, &cpu)?, adapter, &cpu)?;
-    let mut runtimes: Vec<(String, Box<dyn Runtime>)> =
-        vec![("candle".to_owned(), Box::new(CandleModel::new(encoder, head)?))];
+    let mut runtimes: Vec<Named> = vec![("candle".to_owned(), Box::new(CandleModel::new(encoder, head)?))];
     for instructions in fused::Loader::instructions() {
         for threads in [1, 2, 3] {
             let runtime = fused(weights, adapter, head, "float32", instructions, threads)?;

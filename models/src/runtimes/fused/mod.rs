@@ -4,25 +4,25 @@
 //!
 //! A forward pass is bounded by its matrix products, so everything is arranged to keep the multipliers busy:
 //!
-//! - **Weights are packed once** ([`packing`]) into panels as wide as a register tile, in the order in which the kernel
+//! - **Weights are packed once** (`packing`) into panels as wide as a register tile, in the order in which the kernel
 //!   reads them. The queries' scale is folded in, and query, key and value are one product.
-//! - **A register tile** ([`kernels::linear`](kernels)) of, with AVX-512, 12 rows and 32 columns holds its 24 sums in
+//! - **A register tile** (`kernels::linear`) of, with AVX-512, 12 rows and 32 columns holds its 24 sums in
 //!   registers over the whole summed dimension. What follows a product (bias, activation, residual connection, rounding)
 //!   is applied to the sums while they are at hand, so that no intermediate goes to memory and back.
 //! - **Rows pass in blocks** of at most 96 from attention's output through the feed-forward block to the next layer's
 //!   queries, keys and values; the widest intermediate, `[96, I]`, stays in the second cache.
 //! - **Nothing is padded.** Linear layers work on packed rows, whatever sequence a row belongs to; attention works on one
 //!   sequence and head at a time.
-//! - **Attention streams** ([`kernels::attention`](kernels)) over blocks of 128 keys with an online softmax: its working
+//! - **Attention streams** (`kernels::attention`) over blocks of 128 keys with an online softmax: its working
 //!   set is the same for 16 tokens as for 512.
-//! - **Buffers are kept** ([`workspace`]): a batch allocates nothing once they have grown.
+//! - **Buffers are kept** (`workspace`): a batch allocates nothing once they have grown.
 //!
 //! # How threads share a batch
 //!
-//! One pool a device ([`threads`]); the engine's own thread is one of them. A batch is a sequence of phases with a wait
+//! One pool a device (`threads`); the engine's own thread is one of them. A batch is a sequence of phases with a wait
 //! behind each, two for a layer: attention, whose pieces are cut by estimated cost, and all the rest, cut by rows. When the
 //! rows are so few that reading the weights is most of the work, the columns of each product are shared instead, so that
-//! each weight is read by one thread only ([`plan`]).
+//! each weight is read by one thread only (`plan`).
 //!
 //! # Number formats
 //!
@@ -38,8 +38,8 @@
 //!
 //! # Layers of the code
 //!
-//! [`kernels`] (inner loops, one file per instruction set) are called by [`encoder`] and [`heads`] with weights from
-//! [`packing`] and buffers from [`workspace`], in pieces from [`plan`], on [`threads`]. `unsafe` is confined to this folder:
+//! `kernels` (inner loops, one file per instruction set) are called by `encoder` and `heads` with weights from
+//! `packing` and buffers from `workspace`, in pieces from `plan`, on `threads`. `unsafe` is confined to this folder:
 //! kernels take raw pointers because threads write disjoint parts of one matrix; each says why it is sound.
 #![allow(unsafe_code, reason = "kernels and what feeds them; every block states why it is sound")]
 
@@ -185,9 +185,10 @@ pub fn multiply_in_registers(device: &Device, dtype: &str, rounds: usize) -> Res
     };
     let total = AtomicUsize::new(0);
     let workspace = device.workspace().lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the CPU has the instruction set, or `available` had not given it.
     let done = workspace.pool.run(&|_| {
-        total.fetch_add(unsafe { run(rounds) }, Ordering::Relaxed);
+        // SAFETY: the CPU has the instruction set, or `available` had not given it.
+        let operations = unsafe { run(rounds) };
+        total.fetch_add(operations, Ordering::Relaxed);
     });
     done.map_err(|error| ModelError::Backend { message: error.to_string() })?;
     Ok(total.into_inner())

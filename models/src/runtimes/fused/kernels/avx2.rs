@@ -1,4 +1,8 @@
 //! AVX2 with FMA: eight lanes.
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "the contract of the traits says it for every function here"
+)]
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,8 @@
 //! AVX-512: sixteen lanes, and on newer CPUs products of bfloat16 pairs (`avx512bf16`).
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "the contract of the traits says it for every function here"
+)]
 
 use std::arch::x86_64::*;
 
@@ -159,7 +163,8 @@ unsafe impl Product<bf16> for Avx512 {
     #[inline(always)]
     unsafe fn add_product(self, left: __m512i, right: __m512i) -> Self {
         unsafe {
-            let (left, right): (__m512bh, __m512bh) = (std::mem::transmute(left), std::mem::transmute(right));
+            let left = std::mem::transmute::<__m512i, __m512bh>(left);
+            let right = std::mem::transmute::<__m512i, __m512bh>(right);
             Self(_mm512_dpbf16_ps(self.0, left, right))
         }
     }

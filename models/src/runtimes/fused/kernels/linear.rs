@@ -57,10 +57,10 @@ pub(super) unsafe fn tile<V: Product<N>, N: Number, const ROWS: usize>(
         let mut left = left;
         for _ in 0..steps {
             let columns = [V::right(right), V::right(right.add(V::LANES * N::STEP))];
-            for row in 0..ROWS {
+            for (row, sums) in sums.iter_mut().enumerate() {
                 let factor = V::left(left.add(row * left_stride));
-                sums[row][0] = sums[row][0].add_product(factor, columns[0]);
-                sums[row][1] = sums[row][1].add_product(factor, columns[1]);
+                sums[0] = sums[0].add_product(factor, columns[0]);
+                sums[1] = sums[1].add_product(factor, columns[1]);
             }
             left = left.add(N::STEP);
             right = right.add(2 * V::LANES * N::STEP);

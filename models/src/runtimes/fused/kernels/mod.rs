@@ -38,7 +38,7 @@ pub(crate) use vector::Number;
 /// The kernels of one instruction set for one number format.
 ///
 /// # Safety
-/// The functions may only be called on a CPU with the instruction set, which [`Kernels::available`] makes sure of, and with
+/// The functions may only be called on a CPU with the instruction set, which [`Compiled::available`] makes sure of, and with
 /// tasks whose pointers are valid for what the task says.
 pub(crate) struct Kernels<N: 'static> {
     /// Name of the instruction set.

@@ -1,4 +1,8 @@
 //! NEON: four lanes, on every 64-bit Arm CPU.
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "the contract of the traits says it for every function here"
+)]
 
 use std::arch::aarch64::*;
 
