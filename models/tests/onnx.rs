@@ -9,7 +9,7 @@ use std::process::Command;
 
 use models::card::Card;
 use models::runtimes::onnx::Loader;
-use models::{Device, DeviceConfig, HostTensor, OnnxConfig, Sequence, TokenBatch};
+use models::{Device, DeviceConfig, HostTensor, OnnxConfig, Provider, Sequence, TokenBatch};
 
 const MODEL: &str = "ner-v2";
 
@@ -60,6 +60,11 @@ fn what_is_missing_is_named_and_what_is_there_is_used() {
     fs::copy(folder.join("sentiment-v3.onnx"), copy.join("ner-v2.onnx")).unwrap();
     let message = fault(&loader(), &card(), &copy);
     assert!(message.contains("another adapter") && message.contains("make onnx"), "{message}");
+
+    // The library that `make setup` installs computes on the CPU only.
+    let config = OnnxConfig { provider: Provider::Cuda { device: 0 }, ..OnnxConfig::default() };
+    let message = fault(&Loader::new(config, &common::data_dir()), &card(), &folder);
+    assert!(message.contains("CUDAExecutionProvider"), "{message}");
 
     memory_stays(&folder);
 }
