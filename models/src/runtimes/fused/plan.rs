@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use crate::batch::TokenBatch;
 
-/// Rows that pass through the feed-forward block together: its inside then stays in the second cache.
+/// Rows that pass through the feed-forward block together: its inside then stays in the second cache. Not critical: 48 and 192
+/// were within 1 % at 16, 64 and 256 tokens.
 const BLOCK_ROWS_MAX: usize = 96;
 /// With fewer rows a thread, all threads read all weights for too little work: they share the columns instead.
 const COLUMNS_ROWS_MAX: usize = 24;

@@ -130,8 +130,11 @@ unsafe impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn transpose(from: *const u32, from_stride: usize, to: *mut u32, to_stride: usize) {
         unsafe {
-            let mut a: [__m256i; 8] =
-                std::array::from_fn(|row| _mm256_loadu_si256(from.add(row * from_stride).cast()));
+            // Not in a closure, which would not be compiled for the instruction set.
+            let mut a = [_mm256_setzero_si256(); 8];
+            for (row, a) in a.iter_mut().enumerate() {
+                *a = _mm256_loadu_si256(from.add(row * from_stride).cast());
+            }
             let mut b = a;
             for pair in 0..4 {
                 let (low, high) = (a[2 * pair], a[2 * pair + 1]);

@@ -111,8 +111,11 @@ unsafe impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn transpose(from: *const u32, from_stride: usize, to: *mut u32, to_stride: usize) {
         unsafe {
-            let mut a: [__m512i; 16] =
-                std::array::from_fn(|row| _mm512_loadu_si512(from.add(row * from_stride).cast()));
+            // Not in a closure, which would not be compiled for the instruction set.
+            let mut a = [_mm512_setzero_si512(); 16];
+            for (row, a) in a.iter_mut().enumerate() {
+                *a = _mm512_loadu_si512(from.add(row * from_stride).cast());
+            }
             let mut b = a;
             for pair in 0..8 {
                 let (low, high) = (a[2 * pair], a[2 * pair + 1]);

@@ -16,7 +16,10 @@ pub(super) unsafe fn peak<V: Product<N>, N: Number>(rounds: usize) -> usize {
     // SAFETY: 64 numbers are at least LANES * STEP in every format.
     let sum = unsafe {
         let (left, right) = (V::left(numbers.as_ptr()), V::right(numbers.as_ptr()));
-        let mut sums: [V; SUMS] = std::array::from_fn(|index| V::splat(index as f32));
+        let mut sums = [V::splat(0.0); SUMS];
+        for (index, sum) in sums.iter_mut().enumerate() {
+            *sum = V::splat(index as f32);
+        }
         for _ in 0..rounds {
             for sum in &mut sums {
                 *sum = sum.add_product(left, right);
