@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 UNITS = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns")]
 RATES = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")]
 # What a second's work is counted in, by group.
-WORK = {"linear": "FLOP", "encoder": "tokens", "tokenizer": "tokens"}
+WORK = {"linear": "FLOP", "peak": "FLOP", "encoder": "tokens", "tokenize": "tokens"}
 
 
 def scaled(value: float, steps: list[tuple[float, str]]) -> str:
@@ -21,9 +22,15 @@ def scaled(value: float, steps: list[tuple[float, str]]) -> str:
     return f"{value / factor:.3g} {name}"
 
 
+def by_numbers(path: Path) -> list:
+    """Numbers in a name count as numbers: 16 before 128."""
+    parts = re.split(r"(\d+)", str(path.parent))
+    return [int(part) if part.isdigit() else part for part in parts]
+
+
 def rows() -> list[str]:
     lines = []
-    for path in sorted((ROOT / "target/criterion").glob("**/new/estimates.json")):
+    for path in sorted((ROOT / "target/criterion").glob("**/new/estimates.json"), key=by_numbers):
         bench = json.loads((path.parent / "benchmark.json").read_text())
         mean = json.loads(path.read_text())["mean"]
         low, high = (mean["confidence_interval"][bound] for bound in ("lower_bound", "upper_bound"))
@@ -43,7 +50,7 @@ def main() -> None:
         "# Criterion benches", "",
         f"Made by `make bench` on {time.strftime('%Y-%m-%d')}, commit {commit}; {os.cpu_count()} cores of {cpu}. Criterion's "
         "estimate of the mean, with its interval in brackets. Linear layers are `rows x in x out` on one thread, against the "
-        "`gemm` crate; `adapter` is a layer alone and with a rank-16 branch beside it; the encoder is the embedding model as "
+        "`gemm` crate; `peak` is the rate of products in registers alone, one thread; `adapter` is a layer alone and with a rank-16 branch beside it; the encoder is the embedding model as "
         "its card says, on all cores.", "",
         "| bench | time | a second |", "|---|---|---|", *rows(), ""]))
     print(f"wrote {out}")

@@ -4,15 +4,24 @@
 #![allow(missing_docs, reason = "criterion's macros declare undocumented functions")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use gemm::Parallelism;
+use models::runtimes::fused;
 use models::runtimes::fused::standalone::{self, StandaloneLinear};
 use models::weights::LinearWeights;
+use models::{Device, DeviceConfig};
 
 /// Inputs and outputs of the layers: query, key and value; attention's output; the two of the feed-forward block.
 const SHAPES: [(usize, usize); 4] = [(384, 1152), (384, 384), (384, 1536), (1536, 384)];
 const ROWS: [usize; 3] = [16, 96, 512];
 const RANK: usize = 16;
+/// Of products in registers, in one iteration.
+const ROUNDS: usize = 10_000;
+/// Short, because there are many and each is a fraction of a millisecond.
+const WARM_UP: Duration = Duration::from_millis(500);
+const MEASUREMENT: Duration = Duration::from_secs(1);
 
 fn values(len: usize, step: usize) -> Vec<f32> {
     (0..len).map(|index| ((index * step) % 1013) as f32 / 1013.0 - 0.5).collect()
@@ -27,7 +36,7 @@ fn layer(dtype: &str, inputs: usize, outputs: usize, rows: usize) -> Box<dyn Sta
 
 fn linear(c: &mut Criterion) {
     let mut group = c.benchmark_group("linear");
-    group.sample_size(20);
+    group.sample_size(20).warm_up_time(WARM_UP).measurement_time(MEASUREMENT);
     for (inputs, outputs) in SHAPES {
         for rows in ROWS {
             group.throughput(Throughput::Elements((2 * rows * inputs * outputs) as u64));
@@ -85,7 +94,7 @@ fn multiply(left: &[f32], weight: &[f32], output: &mut [f32], rows: usize, input
 /// A layer alone, and with the two products of a rank-16 adapter beside it.
 fn adapter(c: &mut Criterion) {
     let mut group = c.benchmark_group("adapter");
-    group.sample_size(20);
+    group.sample_size(20).warm_up_time(WARM_UP).measurement_time(MEASUREMENT);
     for (inputs, outputs) in SHAPES {
         for rows in ROWS {
             let shape = format!("{rows} x {inputs} x {outputs}");
@@ -105,5 +114,17 @@ fn adapter(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, linear, adapter);
+/// What the multipliers could do at most, on one thread.
+fn peak(c: &mut Criterion) {
+    let device = Device::new(DeviceConfig { threads: 1, pin: false }).expect("one thread");
+    let mut group = c.benchmark_group("peak");
+    for dtype in ["float32", "bfloat16"] {
+        let run = |rounds| fused::multiply_in_registers(&device, dtype, rounds).expect("the format is known");
+        group.throughput(Throughput::Elements(run(ROUNDS) as u64));
+        group.bench_function(dtype, |b| b.iter(|| run(ROUNDS)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, peak, linear, adapter);
 criterion_main!(benches);
