@@ -46,6 +46,12 @@ pub(super) struct Pass<'a> {
     pub(super) split: Split,
 }
 
+/// Some rows of a product, and some panels of its weight's columns.
+struct Part {
+    rows: Range<usize>,
+    panels: Range<usize>,
+}
+
 impl<N> Clone for Encoder<N> {
     fn clone(&self) -> Self {
         Self {
@@ -115,13 +121,13 @@ impl<N: Compiled> Encoder<N> {
                 worker.for_each(blocks, |block| {
                     let rows = block_rows(tokens, blocks, block);
                     self.embed(pass, rows.clone());
-                    self.query_key_value(first, pass, rows, 0..first.query_key_value.panel_count());
+                    self.query_key_value(first, pass, Part::whole(&rows, &first.query_key_value));
                 });
                 for (index, layer) in self.layers.iter().enumerate() {
                     self.attend(worker, pass);
                     let next = self.layers.get(index + 1);
                     worker.for_each(blocks, |block| {
-                        self.block(worker.index, layer, next, pass, block_rows(tokens, blocks, block));
+                        self.block(worker.index, layer, next, pass, &block_rows(tokens, blocks, block));
                     });
                 }
             }
@@ -141,37 +147,35 @@ impl<N: Compiled> Encoder<N> {
         layer: &Layer<N>,
         next: Option<&Layer<N>>,
         pass: &Pass<'_>,
-        rows: Range<usize>,
+        rows: &Range<usize>,
     ) {
         let inner = thread * pass.inner_rows();
-        self.attention_output(layer, pass, rows.clone(), 0..layer.attention_output.panel_count());
+        self.attention_output(layer, pass, Part::whole(rows, &layer.attention_output));
         self.normalize(&layer.attention_norm, pass, rows.clone());
-        self.intermediate(layer, pass, rows.clone(), inner, 0..layer.intermediate.panel_count());
-        self.output(layer, pass, rows.clone(), inner, 0..layer.output.panel_count());
+        self.intermediate(layer, pass, inner, Part::whole(rows, &layer.intermediate));
+        self.output(layer, pass, inner, Part::whole(rows, &layer.output));
         self.normalize(&layer.output_norm, pass, rows.clone());
         if let Some(next) = next {
-            self.query_key_value(next, pass, rows, 0..next.query_key_value.panel_count());
+            self.query_key_value(next, pass, Part::whole(rows, &next.query_key_value));
         }
     }
 
     /// A whole layer for all rows, the columns of each linear layer shared between the threads.
     fn columns(&self, worker: &Worker<'_>, layer: &Layer<N>, pass: &Pass<'_>) {
         let tokens = pass.batch.tokens();
-        let all = 0..tokens;
+        let part = |panel| Part { rows: 0..tokens, panels: panel..panel + 1 };
         worker.for_each(layer.query_key_value.panel_count(), |panel| {
-            self.query_key_value(layer, pass, all.clone(), panel..panel + 1);
+            self.query_key_value(layer, pass, part(panel));
         });
         self.attend(worker, pass);
         worker.for_each(layer.attention_output.panel_count(), |panel| {
-            self.attention_output(layer, pass, all.clone(), panel..panel + 1);
+            self.attention_output(layer, pass, part(panel));
         });
         worker.for_each(tokens, |row| self.normalize(&layer.attention_norm, pass, row..row + 1));
         worker.for_each(layer.intermediate.panel_count(), |panel| {
-            self.intermediate(layer, pass, all.clone(), 0, panel..panel + 1);
+            self.intermediate(layer, pass, 0, part(panel));
         });
-        worker.for_each(layer.output.panel_count(), |panel| {
-            self.output(layer, pass, all.clone(), 0, panel..panel + 1);
-        });
+        worker.for_each(layer.output.panel_count(), |panel| self.output(layer, pass, 0, part(panel)));
         worker.for_each(tokens, |row| self.normalize(&layer.output_norm, pass, row..row + 1));
     }
 
@@ -193,62 +197,46 @@ impl<N: Compiled> Encoder<N> {
         self.normalize(norm, pass, rows);
     }
 
-    fn query_key_value(&self, layer: &Layer<N>, pass: &Pass<'_>, rows: Range<usize>, panels: Range<usize>) {
+    fn query_key_value(&self, layer: &Layer<N>, pass: &Pass<'_>, part: Part) {
         let stride = self.query_key_value_width();
-        let to = pass.buffers.query_key_value.pointer(rows.start * stride);
+        let to = pass.buffers.query_key_value.pointer(part.rows.start * stride);
         let output = Output::Store { to, stride, activation: Activation::None };
-        self.linear(&layer.query_key_value, &pass.buffers.operand, self.width(), rows, panels, output);
+        self.linear(&layer.query_key_value, &pass.buffers.operand, self.width(), part, output);
     }
 
-    fn attention_output(&self, layer: &Layer<N>, pass: &Pass<'_>, rows: Range<usize>, panels: Range<usize>) {
+    fn attention_output(&self, layer: &Layer<N>, pass: &Pass<'_>, part: Part) {
         let stride = self.width();
-        let to = pass.buffers.hidden.pointer(rows.start * stride);
-        let output = Output::Add { to, stride };
-        self.linear(&layer.attention_output, &pass.buffers.context, stride, rows, panels, output);
+        let output = Output::Add { to: pass.buffers.hidden.pointer(part.rows.start * stride), stride };
+        self.linear(&layer.attention_output, &pass.buffers.context, stride, part, output);
     }
 
-    /// `inner` is the row of the inner matrix that belongs to the first of `rows`.
-    fn intermediate(
-        &self,
-        layer: &Layer<N>,
-        pass: &Pass<'_>,
-        rows: Range<usize>,
-        inner: usize,
-        panels: Range<usize>,
-    ) {
+    /// `inner` is the row of the inner matrix that belongs to the first of the part's.
+    fn intermediate(&self, layer: &Layer<N>, pass: &Pass<'_>, inner: usize, part: Part) {
         let stride = self.inner_width();
         let to = pass.buffers.inner.pointer(inner * stride);
         let output = Output::Store { to, stride, activation: self.activation };
-        self.linear(&layer.intermediate, &pass.buffers.operand, self.width(), rows, panels, output);
+        self.linear(&layer.intermediate, &pass.buffers.operand, self.width(), part, output);
     }
 
-    fn output(
-        &self,
-        layer: &Layer<N>,
-        pass: &Pass<'_>,
-        rows: Range<usize>,
-        inner: usize,
-        panels: Range<usize>,
-    ) {
+    fn output(&self, layer: &Layer<N>, pass: &Pass<'_>, inner: usize, part: Part) {
         let stride = self.width();
-        let output = Output::Add { to: pass.buffers.hidden.pointer(rows.start * stride), stride };
-        let inner = inner..inner + rows.len();
-        self.linear(&layer.output, &pass.buffers.inner, self.inner_width(), inner, panels, output);
+        let output = Output::Add { to: pass.buffers.hidden.pointer(part.rows.start * stride), stride };
+        let part = Part { rows: inner..inner + part.rows.len(), ..part };
+        self.linear(&layer.output, &pass.buffers.inner, self.inner_width(), part, output);
     }
 
-    /// Multiplies rows of `left` with some panels; `output` is for the first of the rows and the first of all columns.
+    /// Multiplies a part's rows of `left` with its panels; `output` is for the first of the rows and of all columns.
     fn linear(
         &self,
         layer: &PackedLinear<N>,
         left: &Buffer,
         left_stride: usize,
-        rows: Range<usize>,
-        panels: Range<usize>,
+        part: Part,
         output: Output<N>,
     ) {
-        assert!(rows.end * left_stride <= left.len::<N>());
-        let from = left.pointer(rows.start * left_stride);
-        let task = layer.task(from, left_stride, rows.len(), panels, output);
+        assert!(part.rows.end * left_stride <= left.len::<N>());
+        let from = left.pointer(part.rows.start * left_stride);
+        let task = layer.task(from, left_stride, part.rows.len(), part.panels, output);
         // SAFETY: `grow` has made room for all rows; a phase gives each row and panel to one thread, and what it reads was
         // written in a phase before or by this thread. The CPU has the instruction set, or `available` had not given it.
         unsafe { (self.kernels.linear)(&task) }
@@ -330,6 +318,13 @@ impl<N: Compiled> Encoder<N> {
 
     fn inner_width(&self) -> usize {
         self.config.intermediate_size.next_multiple_of(TILE_COLUMNS_MAX)
+    }
+}
+
+impl Part {
+    /// Some rows, and all panels of a layer.
+    fn whole<N: Compiled>(rows: &Range<usize>, layer: &PackedLinear<N>) -> Self {
+        Self { rows: rows.clone(), panels: 0..layer.panel_count() }
     }
 }
 
