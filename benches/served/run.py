@@ -83,7 +83,8 @@ def table(results, options, memory):
         "# Served latency and throughput",
         "",
         f"Made by `python3 benches/served/run.py --seconds {options.seconds} --rounds {options.rounds}"
-        f"{f' --runtime {options.runtime}' if options.runtime else ''}` on "
+        f"{f' --runtime {options.runtime}' if options.runtime else ''}"
+        f"{''.join(f" --setting '{setting}'" for setting in options.setting)}` on "
         f"{time.strftime('%Y-%m-%d')}, commit {commit.strip() or 'unknown'}; cells interleaved, medians of the rounds.",
         f"{os.cpu_count()} cores of {cpu_name()}; load generator (wrk) and server share them. One text a request, "
         f"8 to 200 words, one model at a time. Peak resident memory of the server: {memory:.0f} MB.",
@@ -106,14 +107,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--data-dir", default=str(ROOT / "data"))
     parser.add_argument("--runtime", help="one runtime for all models, in float32, instead of what their cards say")
+    parser.add_argument("--setting", action="append", default=[], help="a line of configuration")
     parser.add_argument("--out", default=str(ROOT / "benches/results/served.md"))
     options = parser.parse_args()
     api, ops = "127.0.0.1:18080", "127.0.0.1:19090"
     config = tempfile.NamedTemporaryFile("w", suffix=".toml")
+    config.write("".join(f"{setting}\n" for setting in options.setting))
     if options.runtime:
         models = [path.parent.name for path in (ROOT / "model-cards").glob("*/README.md")]
         config.write("".join(f'models.{model} = {{ runtime = "{options.runtime}" }}\n' for model in models))
-        config.flush()
+    config.flush()
     server = subprocess.Popen(
         [ROOT / "target/release/ml-inference", "serve", "--offline", "--listen", api, "--ops-listen", ops,
          "--data-dir", options.data_dir, "--cards-dir", ROOT / "model-cards", "--log", "warn", "--config", config.name])

@@ -239,7 +239,8 @@ impl<'a> Loading<'a> {
     }
 
     fn load(&mut self, card: &Card) -> Result<Loaded, ModelError> {
-        self.progress.message(&format!("loading {} {}", card.name, card.version));
+        let Card { name, version, runtime, dtype, .. } = card;
+        self.progress.message(&format!("loading {name} {version}: {runtime}, {dtype}"));
         let folder = self.folder(card)?;
         let weights = self.loader.load(card, &folder)?;
         let tokenizer = self.tokenizer(card, &folder)?;
