@@ -79,12 +79,13 @@ def cpu_name():
 
 def table(results, options, memory):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    extra = f" --runtime {options.runtime}" if options.runtime else ""
+    extra += "".join(f" --setting '{setting}'" for setting in options.setting)
     lines = [
         "# Served latency and throughput",
         "",
         f"Made by `python3 benches/served/run.py --seconds {options.seconds} --rounds {options.rounds}"
-        f"{f' --runtime {options.runtime}' if options.runtime else ''}"
-        f"{''.join(f" --setting '{setting}'" for setting in options.setting)}` on "
+        f"{extra}` on "
         f"{time.strftime('%Y-%m-%d')}, commit {commit.strip() or 'unknown'}; cells interleaved, medians of the rounds.",
         f"{os.cpu_count()} cores of {cpu_name()}; load generator (wrk) and server share them. One text a request, "
         f"8 to 200 words, one model at a time. Peak resident memory of the server: {memory:.0f} MB.",
