@@ -1,10 +1,12 @@
 """Metrics, logs, readiness, refusal to start, and the end: what the person who runs the server sees."""
 
 import concurrent.futures
+import os
 import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import httpx
@@ -29,6 +31,20 @@ def total(found, name, **labels):
 
 def test_ready_within_three_seconds(server):
     assert server.started_in < 3
+
+
+def cpu_seconds(process):
+    """Processor time of a process: fields 14 and 15 of /proc/<pid>/stat."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_an_idle_server_burns_no_core(server, rest):
+    rest.post("/v1/ml/embeddings", json={"inputs": ["Compute threads spin for a moment after this."]})
+    time.sleep(0.2)
+    before = cpu_seconds(server.process)
+    time.sleep(1)
+    assert cpu_seconds(server.process) - before < 0.1
 
 
 def test_metrics_count_what_happened(server, rest):
