@@ -77,8 +77,8 @@ fn reads_on(before: &str, line: &str) -> bool {
         && !is_header(before)
         && !before.starts_with('#')
         && !line.starts_with('#')
-        && before != "--"
-        && line != "--"
+        && !is_rule(before)
+        && !is_rule(line)
         && !is_heading(before, line)
 }
 
@@ -102,6 +102,12 @@ fn is_item(line: &str) -> bool {
     let is_numbered = number.len() < mark.len() && !number.is_empty() && is_short(number);
     let is_initial = mark.ends_with('.') && number.bytes().all(|b| b.is_ascii_uppercase());
     matches!(mark, "-" | "*" | "•" | "–" | "—" | "·" | "◦" | "+" | "□" | "✓") || (is_numbered && !is_initial)
+}
+
+/// `--` before a signature, `=====` below a heading, `* * *` between parts.
+fn is_rule(line: &str) -> bool {
+    let marks = line.chars().filter(|c| matches!(c, '-' | '=' | '_' | '*' | '~')).count();
+    marks >= 2 && line.chars().filter(|c| !c.is_whitespace()).count() == marks
 }
 
 /// `Subject: …` and its like.
@@ -243,6 +249,9 @@ mod tests {
         );
         check("# Title\nText follows here.", &["# Title", "Text follows here."]);
         check("Regards\n--\nAnn Lee\nSales", &["Regards", "--", "Ann Lee", "Sales"]);
+        // The line below a heading, and what follows it, were one sentence with it.
+        check("Section 1\n=========\nText here.", &["Section 1", "=========", "Text here."]);
+        check("it ended\n* * *\nand began", &["it ended", "* * *", "and began"]);
     }
 
     proptest! {
