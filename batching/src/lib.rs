@@ -39,7 +39,7 @@ pub use engine::{
 };
 pub use event::{Event, NoObserver, Observer};
 pub use scheduler::{
-    Batch, BatchId, Config, ConfigError, Decision, Entry, ModelConfig, ModelSnapshot, RejectReason, Rejected,
-    Rejection, Request, RequestId, Scheduler, Snapshot,
+    Batch, BatchId, Config, ConfigError, DeadlinePolicy, Decision, DeviceSnapshot, Entry, ModelConfig, ModelSnapshot,
+    Policy, PreferredSize, RejectReason, Rejected, Rejection, Request, RequestId, Scheduler, Snapshot, TokenBudget, Work,
 };
 pub use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens, UnknownPriority};

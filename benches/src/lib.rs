@@ -1,5 +1,7 @@
 //! What the benches share: the real catalog, and texts of a wanted length.
 
+pub mod simulation;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

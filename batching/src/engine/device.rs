@@ -21,7 +21,7 @@ pub(super) struct DeviceThread<I, O> {
     pub(super) id: DeviceId,
     pub(super) executor: Box<dyn Executor<Input = I, Output = O>>,
     pub(super) batches: Receiver<DeviceBatch<I, O>>,
-    pub(super) completed: Sender<BatchId>,
+    pub(super) completed: Sender<(BatchId, Option<Duration>)>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) state: Arc<State>,
@@ -51,18 +51,19 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
         let mut is_lost = false;
         while let Ok(batch) = self.batches.recv() {
             let id = batch.id;
-            is_lost |= self.run_batch(batch, is_lost);
+            let (lost, compute) = self.run_batch(batch, is_lost);
+            is_lost |= lost;
             if is_lost {
                 self.state.is_healthy.store(false, Ordering::Release);
             }
-            if self.completed.send(id).is_err() {
+            if self.completed.send((id, compute)).is_err() {
                 return;
             }
         }
     }
 
     /// Answers every member. Returns whether the device was lost.
-    fn run_batch(&mut self, batch: DeviceBatch<I, O>, is_lost: bool) -> bool {
+    fn run_batch(&mut self, batch: DeviceBatch<I, O>, is_lost: bool) -> (bool, Option<Duration>) {
         let Batch { model, members, .. } = batch;
         let mut inputs = Vec::with_capacity(members.len());
         let mut waiting = Vec::with_capacity(members.len());
@@ -75,7 +76,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
             }
         }
         if inputs.is_empty() {
-            return false;
+            return (false, None);
         }
         let began = self.clock.now();
         let result = if is_lost { Err(fatal(DeviceFault::Lost)) } else { self.execute(model, inputs) };
@@ -84,7 +85,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
             Ok(outputs) => {
                 self.observer.on_event(&Event::Completed { model, device: self.id, compute });
                 answer(waiting, outputs, began, compute);
-                false
+                (false, Some(compute))
             }
             Err(error) => {
                 let is_fatal = error.is_fatal;
@@ -92,7 +93,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
                 for member in waiting {
                     let _ = member.answer.send(Err(Failure::Execution(error.clone())));
                 }
-                is_fatal
+                (is_fatal, None)
             }
         }
     }

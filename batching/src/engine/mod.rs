@@ -30,7 +30,7 @@ use scheduling::{Command, Job, SchedulingThread};
 use ticket::Canceller;
 
 /// What the engine is told once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
     /// The scheduler's bounds; `devices` must equal the number of executors.
     pub scheduler: Config,
@@ -45,6 +45,8 @@ pub struct Submission<I> {
     pub model: ModelId,
     /// Whose it is.
     pub tenant: TenantId,
+    /// The tenant's share of device time beside the others', at least 1.
+    pub weight: u32,
     /// Its class.
     pub priority: Priority,
     /// Its cost.
@@ -123,7 +125,7 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
         let state = Arc::new(State {
             is_healthy: AtomicBool::new(true),
             is_draining: AtomicBool::new(false),
-            snapshot: Mutex::new(Snapshot { models: vec![ModelSnapshot::default(); scheduler.models.len()] }),
+            snapshot: Mutex::new(Snapshot { models: vec![ModelSnapshot::default(); scheduler.models.len()], devices: Vec::new() }),
         });
         let (commands, incoming) = bounded(commands_max.max(1));
         // Room for every batch that can be in flight: a device never waits to say that it is done.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use futures_channel::oneshot;
@@ -43,7 +44,7 @@ pub(super) type DeviceBatch<I, O> = Batch<Payload<I, O>>;
 pub(super) struct SchedulingThread<I, O> {
     scheduler: Scheduler<Payload<I, O>>,
     commands: Receiver<Command<I, O>>,
-    completions: Receiver<BatchId>,
+    completions: Receiver<(BatchId, Option<Duration>)>,
     devices: Vec<Sender<DeviceBatch<I, O>>>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
@@ -64,7 +65,7 @@ impl<I, O> SchedulingThread<I, O> {
     pub(super) fn new(
         scheduler: Scheduler<Payload<I, O>>,
         commands: Receiver<Command<I, O>>,
-        completions: Receiver<BatchId>,
+        completions: Receiver<(BatchId, Option<Duration>)>,
         devices: Vec<Sender<DeviceBatch<I, O>>>,
         (clock, observer, state): (Arc<dyn Clock>, Arc<dyn Observer>, Arc<State>),
     ) -> Self {
@@ -126,7 +127,7 @@ impl<I, O> SchedulingThread<I, O> {
 
     fn enqueue(&mut self, job: Job<I, O>) {
         let Job { id: job, submission, answer } = job;
-        let Submission { model, tenant, priority, tokens, deadline, input } = submission;
+        let Submission { model, tenant, weight, priority, tokens, deadline, input } = submission;
         if answer.is_canceled() {
             // Left before it was seen: it was accepted and cancelled.
             self.observer.on_event(&Event::Enqueued { model, tenant, priority, tokens });
@@ -134,7 +135,7 @@ impl<I, O> SchedulingThread<I, O> {
             return;
         }
         let payload = Payload { job, input, answer };
-        let request = Request { model, tenant, priority, tokens, deadline, payload };
+        let request = Request { model, tenant, weight, priority, tokens, deadline, payload };
         match self.scheduler.enqueue(self.clock.now(), request) {
             Ok(id) => {
                 self.queued.insert(job, id);
@@ -147,8 +148,8 @@ impl<I, O> SchedulingThread<I, O> {
         }
     }
 
-    fn complete(&mut self, batch: BatchId) {
-        self.scheduler.complete(self.clock.now(), batch);
+    fn complete(&mut self, (batch, compute): (BatchId, Option<Duration>)) {
+        self.scheduler.complete(self.clock.now(), batch, compute);
     }
 
     /// Expires what is late and gives every device all it may have. Returns when to look again.
@@ -192,7 +193,7 @@ impl<I, O> SchedulingThread<I, O> {
         // There is room: the scheduler dispatches no more than the channel holds. A device thread that is gone drops
         // the batch, and with it the ways back: its tickets resolve as shut down.
         if self.devices[usize::from(device.0)].send(batch).is_err() {
-            self.complete(id);
+            self.complete((id, None));
         }
     }
 

@@ -1,11 +1,11 @@
-//! The scheduler's bounds.
+//! What the scheduler is told once.
 
 use std::time::Duration;
 
 use crate::units::{ModelId, Tokens};
 
 /// Everything the scheduler is told once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Bounds of each model, indexed by [`ModelId`].
     pub models: Vec<ModelConfig>,
@@ -13,10 +13,12 @@ pub struct Config {
     pub devices: u16,
     /// Batches a device holds at once: one computing, the others prepared.
     pub batches_in_flight_max: usize,
+    /// How batches are made.
+    pub policy: Policy,
 }
 
 /// Bounds of one model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
     /// Tokens in a batch.
     pub batch_tokens_max: Tokens,
@@ -26,10 +28,73 @@ pub struct ModelConfig {
     pub queue_requests_max: usize,
     /// Tokens waiting.
     pub queue_tokens_max: Tokens,
-    /// Longest a batch that is not full is held back while the device computes another.
-    pub queue_delay_max: Duration,
-    /// Within this time of its arrival a request should be answered; orders models, refuses nobody.
+    /// Within this time of its arrival a request should be answered.
     pub latency_target: Duration,
+    /// Whether the target is a deadline: what cannot meet it is refused. Otherwise it orders the work and refuses nobody.
+    pub is_target_hard: bool,
+    /// What a token's attention to another one costs beside the token itself: `1 / 6d` for a hidden size `d`.
+    pub attention: f64,
+}
+
+/// How batches are made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Policy {
+    /// By deadlines, fair between tenants: the crate's documentation describes it.
+    Deadline(DeadlinePolicy),
+    /// First come, first served, for comparison: see [`PreferredSize`].
+    PreferredSize(PreferredSize),
+    /// First come, first served, for comparison: see [`TokenBudget`].
+    TokenBudget(TokenBudget),
+}
+
+/// The knobs of the policy by deadlines.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadlinePolicy {
+    /// How far ahead of the least served flow one may be, in device time at weight 1 for each device.
+    pub spread: Duration,
+    /// How far below the present level a flow may return.
+    pub credit: Duration,
+    /// A device is handed its next batch when the running one is predicted to end within this time.
+    pub handover_lead: Duration,
+    /// Share of the shortest target for which all devices may be busy with other models.
+    pub blocking_max: f64,
+    /// A batch need not be longer than this many times its overhead: more of it saves little.
+    pub overheads_max: f64,
+    /// A batch is not cut for others' sake to less than this many times its overhead.
+    pub overheads_min: f64,
+    /// TODO experiment
+    pub edf: bool,
+}
+
+impl Default for DeadlinePolicy {
+    fn default() -> Self {
+        Self {
+            spread: Duration::from_millis(2),
+            credit: Duration::from_millis(2),
+            handover_lead: Duration::from_micros(500),
+            blocking_max: 0.5,
+            overheads_max: 20.0,
+            overheads_min: 2.0,
+            edf: false,
+        }
+    }
+}
+
+/// The batcher that Triton Inference Server documents as its dynamic batcher: a model's batch goes when it has the
+/// preferred size or its oldest request has waited long enough; models take turns by who became ready first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreferredSize {
+    /// `preferred_batch_size` and `max_batch_size`, in requests.
+    pub requests: usize,
+    /// `max_queue_delay_microseconds`.
+    pub queue_delay_max: Duration,
+}
+
+/// The batcher of text-embeddings-inference: whatever waits goes at once, up to a budget of tokens; models take turns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenBudget {
+    /// `max_batch_tokens`.
+    pub tokens: Tokens,
 }
 
 /// A configuration that makes no sense.
@@ -76,6 +141,8 @@ impl ModelConfig {
             Some("the queue must have room for one request")
         } else if self.queue_tokens_max < self.batch_tokens_max {
             Some("the queue must have room for one batch's tokens")
+        } else if self.latency_target.is_zero() {
+            Some("the latency target must be longer than nothing")
         } else {
             None
         }

@@ -1,113 +1,136 @@
-//! Who is served next: virtual token counters.
+//! Who may be served next: virtual counters of device time.
 //!
-//! Each backlogged member has a counter of what it was served, and the least served goes first; a member that was away
-//! comes back at the level of those present, so that absence earns no credit (Sheng et al., "Fairness in Serving Large
-//! Language Models", OSDI 2024, the virtual token counter with its lift).
+//! A *flow* is a tenant's work of one class. Its counter is the device time it was given, over all models, divided by its
+//! weight: the tenant's own times its class's. A flow may be served while its counter is at most `spread` above the lowest
+//! among those that have work: within that latitude deadlines decide. With no latitude this is the virtual token counter of
+//! Sheng et al. ("Fairness in Serving Large Language Models", OSDI 2024), with unlimited latitude earliest deadline first.
 //!
-//! A batch has gaps that only small requests fit, so strict order would leave devices idle, and filling every gap would
-//! favour whoever sends small requests without bound. The middle way: a member may be served out of turn while its counter
-//! is at most `spread_max` above the lowest. Continuously backlogged members then differ by at most `spread_max` and one
-//! charge.
+//! *Bound.* Let `U` be the largest charge of one request over its weight. A counter is raised only while it is within
+//! `spread` of the lowest, so counters of flows that always have work never differ by more than `spread + U`, and the time
+//! that two such flows are given in any interval, over their weights, by no more than `2 (spread + U)`.
+//!
+//! *Absence.* A flow that returns does not go below the level it finds, so that absence earns no credit, except for the
+//! small constant that Linux grants a process that wakes (`place_entity` of the completely fair scheduler): who asks for
+//! less than its share thus comes before those who ask for more. The level is the highest that the lowest counter has been.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::time::Duration;
 
-/// Counters of members that compete, keyed by `K`. Only backlogged members are held.
+use super::heap::IndexedHeap;
+use crate::units::{Priority, TenantId};
+
+/// A flow: a dense number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct FlowId(pub(super) u32);
+
+/// Device time over weight, in units of a nanosecond at the weight [`UNIT_WEIGHT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Virtual(u64);
+
+/// The weight at which a nanosecond of device time is a unit: that of a tenant of weight 1 in the normal class.
+const UNIT_WEIGHT: u64 = 4;
+
 #[derive(Debug)]
-pub(super) struct Counters<K> {
-    backlogged: BTreeMap<K, u64>,
-    /// Level of the last member served: where one that returns to an empty field comes in.
-    level: u64,
+pub(super) struct Flows {
+    by_key: HashMap<(TenantId, Priority), FlowId>,
+    flows: Vec<Flow>,
+    /// Flows that have queued requests, by counter.
+    backlogged: IndexedHeap<Virtual>,
+    level: Virtual,
+    spread: Virtual,
+    credit: Virtual,
 }
 
-impl<K> Default for Counters<K> {
-    fn default() -> Self {
-        Self { backlogged: BTreeMap::new(), level: 0 }
-    }
+#[derive(Debug)]
+struct Flow {
+    weight: u64,
+    counter: Virtual,
+    queued: usize,
 }
 
-impl<K: Ord + Copy> Counters<K> {
-    /// A member has work again.
-    pub(super) fn activate(&mut self, member: K) {
-        let level = self.backlogged.values().min().copied().unwrap_or(self.level);
-        self.backlogged.entry(member).or_insert(level);
-    }
-
-    /// A member has no more work.
-    pub(super) fn deactivate(&mut self, member: K) {
-        if let Some(counter) = self.backlogged.remove(&member) {
-            self.level = self.level.max(counter);
-        }
-    }
-
-    /// A backlogged member was served.
-    pub(super) fn charge(&mut self, member: K, amount: u64) {
-        if let Some(counter) = self.backlogged.get_mut(&member) {
-            *counter = counter.saturating_add(amount);
-        }
-    }
-
-    /// Backlogged members that may be served, least served first: those within `spread_max` of the lowest counter.
-    pub(super) fn in_order(&self, spread_max: u64) -> Vec<K> {
-        let lowest = self.backlogged.values().min().copied().unwrap_or(0);
-        let is_eligible = |counter: u64| counter - lowest <= spread_max;
-        let mut members: Vec<_> = self
-            .backlogged
-            .iter()
-            .filter(|(_, counter)| is_eligible(**counter))
-            .map(|(member, counter)| (*counter, *member))
-            .collect();
-        members.sort_unstable();
-        members.into_iter().map(|(_, member)| member).collect()
+/// Weight of a class beside the others.
+const fn class_weight(priority: Priority) -> u64 {
+    match priority {
+        Priority::Critical => 16,
+        Priority::High => 8,
+        Priority::Normal => 4,
+        Priority::Low => 1,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_least_served_goes_first() {
-        let mut counters = Counters::default();
-        for member in [1, 2, 3] {
-            counters.activate(member);
+impl Flows {
+    /// `spread`: the latitude for deadlines; `credit`: how far below the level a flow may return.
+    pub(super) fn new(spread: Duration, credit: Duration) -> Self {
+        Self {
+            by_key: HashMap::new(),
+            flows: Vec::new(),
+            backlogged: IndexedHeap::default(),
+            level: Virtual(0),
+            spread: Virtual(nanos(spread)),
+            credit: Virtual(nanos(credit)),
         }
-        counters.charge(1, 10);
-        counters.charge(2, 5);
-        assert_eq!(counters.in_order(u64::MAX), [3, 2, 1]);
     }
 
-    #[test]
-    fn whoever_is_far_ahead_waits() {
-        let mut counters = Counters::default();
-        for member in [1, 2, 3] {
-            counters.activate(member);
+    /// The flow of a tenant and class, with the weight of its newest request.
+    pub(super) fn of(&mut self, tenant: TenantId, priority: Priority, weight: u32) -> FlowId {
+        let next = FlowId(self.flows.len() as u32);
+        let id = *self.by_key.entry((tenant, priority)).or_insert(next);
+        let weight = u64::from(weight.max(1)) * class_weight(priority);
+        match self.flows.get_mut(id.0 as usize) {
+            Some(flow) => flow.weight = weight,
+            None => self.flows.push(Flow { weight, counter: Virtual(0), queued: 0 }),
         }
-        counters.charge(1, 11);
-        counters.charge(2, 10);
-        assert_eq!(counters.in_order(10), [3, 2]);
+        id
     }
 
-    #[test]
-    fn absence_earns_no_credit() {
-        let mut counters = Counters::default();
-        counters.activate(1);
-        counters.activate(2);
-        counters.deactivate(2);
-        counters.charge(1, 1000);
-        counters.activate(2);
-        counters.charge(2, 1);
-        assert_eq!(counters.in_order(u64::MAX), [1, 2], "2 came back level with 1 and was served since");
+    /// A request of the flow was queued.
+    pub(super) fn queued(&mut self, id: FlowId) {
+        let flow = &mut self.flows[id.0 as usize];
+        flow.queued += 1;
+        if flow.queued == 1 {
+            flow.counter = flow.counter.max(Virtual(self.level.0.saturating_sub(self.credit.0)));
+            self.backlogged.set(id.0, flow.counter);
+        }
     }
 
-    #[test]
-    fn leaving_loses_no_debt() {
-        let mut counters = Counters::default();
-        counters.activate(1);
-        counters.charge(1, 1000);
-        counters.deactivate(1);
-        counters.activate(2);
-        counters.activate(1);
-        counters.charge(2, 1);
-        assert_eq!(counters.in_order(u64::MAX), [1, 2], "both came into an empty field at the same level");
+    /// A request of the flow left the queue.
+    pub(super) fn left(&mut self, id: FlowId) {
+        let flow = &mut self.flows[id.0 as usize];
+        flow.queued -= 1;
+        if flow.queued == 0 {
+            // Whoever leaves the field empty leaves its level behind.
+            let counter = flow.counter;
+            self.backlogged.remove(id.0);
+            self.raise_level(if self.backlogged.is_empty() { Some(counter) } else { None });
+        }
     }
+
+    /// The flow is given this much device time.
+    pub(super) fn charge(&mut self, id: FlowId, time: Duration) {
+        let flow = &mut self.flows[id.0 as usize];
+        flow.counter.0 = flow.counter.0.saturating_add(nanos(time).saturating_mul(UNIT_WEIGHT) / flow.weight);
+        if flow.queued > 0 {
+            self.backlogged.set(id.0, flow.counter);
+        }
+        self.raise_level(None);
+    }
+
+    pub(super) fn counter(&self, id: FlowId) -> Virtual {
+        self.flows[id.0 as usize].counter
+    }
+
+    /// The highest counter at which a flow may be served.
+    pub(super) fn ceiling(&self) -> Virtual {
+        let lowest = self.backlogged.first().map_or(self.level, |(lowest, _)| lowest);
+        Virtual(lowest.0.saturating_add(self.spread.0))
+    }
+
+    fn raise_level(&mut self, left: Option<Virtual>) {
+        let lowest = self.backlogged.first().map(|(lowest, _)| lowest).or(left);
+        self.level = self.level.max(lowest.unwrap_or_default());
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,23 +1,35 @@
-//! The scheduler: a state machine that is told the time and asked what a device should run next.
+//! The scheduler: a state machine that is told the time.
 
+mod admission;
 mod config;
+mod cost;
 mod dispatch;
 mod fairness;
+mod first_come;
+mod heap;
 mod queue;
+mod slots;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
-pub use config::{Config, ConfigError, ModelConfig};
-pub use dispatch::Decision;
+pub use config::{Config, ConfigError, DeadlinePolicy, ModelConfig, Policy, PreferredSize, TokenBudget};
+pub use cost::Work;
 
 use crate::units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
-use dispatch::Device;
-use queue::ModelQueue;
+use cost::CostModel;
+use dispatch::Candidate;
+use fairness::Flows;
+use heap::LazyHeap;
+use queue::{ModelQueue, Rank};
+use slots::{Slots, Waiting};
 
-/// A queued request; increasing in the order of arrival.
+/// A queued request; increasing in the order of arrival, and never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
+pub struct RequestId {
+    number: u64,
+    slot: u32,
+}
 
 /// A dispatched batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,9 +42,11 @@ pub struct Request<P> {
     pub model: ModelId,
     /// Whose it is.
     pub tenant: TenantId,
+    /// The tenant's share of device time beside the others', at least 1.
+    pub weight: u32,
     /// Its class of service.
     pub priority: Priority,
-    /// Its cost.
+    /// Its length.
     pub tokens: Tokens,
     /// It is not dispatched at or after this moment.
     pub deadline: Timestamp,
@@ -62,15 +76,30 @@ pub struct Batch<P> {
     pub device: DeviceId,
     /// Sum of the members' tokens.
     pub tokens: Tokens,
+    /// How long it is expected to take; zero while nothing is known of the model on this device.
+    pub predicted: Duration,
     /// At least one.
     pub members: Vec<Entry<P>>,
 }
 
-/// Why a request was not taken.
+/// What a device should do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision<P> {
+    /// Run this.
+    Dispatch(Batch<P>),
+    /// Ask again at this moment, or when something arrives or completes.
+    WaitUntil(Timestamp),
+    /// Ask again when something arrives or completes.
+    Idle,
+}
+
+/// Why a request was not taken, or not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectReason {
     /// The model's queue holds as many requests or tokens as it may.
     QueueFull,
+    /// Its deadline cannot be met with what is queued before it.
+    Infeasible,
     /// The request has no tokens, or more than a batch may have.
     TooLarge,
     /// Its deadline is not in the future.
@@ -109,51 +138,77 @@ pub struct ModelSnapshot {
     pub queued_tokens: Tokens,
     /// How long the oldest has waited.
     pub oldest_wait: Duration,
+    /// Device time that what waits will take, as predicted.
+    pub queued_time: Duration,
     /// Requests dispatched and not completed.
     pub in_flight_requests: usize,
 }
 
-/// What waits, by model, at one moment.
+/// What a device does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeviceSnapshot {
+    /// Until what it holds is predicted to be computed.
+    pub busy_for: Duration,
+    /// Whether it is gone.
+    pub is_lost: bool,
+}
+
+/// What waits and what runs, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
     /// Indexed by [`ModelId`].
     pub models: Vec<ModelSnapshot>,
+    /// Indexed by [`DeviceId`].
+    pub devices: Vec<DeviceSnapshot>,
 }
 
 /// The scheduler. See the crate's documentation for the policy.
 pub struct Scheduler<P> {
     config: Config,
     queues: Vec<ModelQueue>,
-    entries: HashMap<RequestId, Entry<P>>,
-    /// Every queued request by deadline.
-    deadlines: BTreeSet<(Timestamp, RequestId)>,
+    slots: Slots<P>,
+    flows: Flows,
+    /// Every queued request by hard deadline.
+    deadlines: LazyHeap<(Timestamp, RequestId)>,
     devices: Vec<Device>,
     in_flight: HashMap<BatchId, InFlight>,
-    /// Tokens a second, all devices together, smoothed; zero until the first batch completes.
-    token_rate: f64,
-    next_request: u64,
+    /// What was taken out of the queues because it cannot be computed in time.
+    ended: Vec<Entry<P>>,
+    candidates: Vec<Candidate>,
     next_batch: u64,
+    /// Whose turn it is where models take turns.
+    turn: usize,
+}
+
+/// What the scheduler knows of a device.
+#[derive(Debug, Default)]
+struct Device {
+    /// Indexed by model.
+    costs: Vec<CostModel>,
+    /// Batches dispatched and not completed, and their planned time.
+    in_flight: usize,
+    planned: Duration,
+    /// When what it holds should be done.
+    free_at: Timestamp,
+    last_completion: Timestamp,
+    is_lost: bool,
 }
 
 struct InFlight {
     model: ModelId,
     device: DeviceId,
-    tokens: Tokens,
+    work: Work,
     requests: usize,
+    planned: Duration,
     dispatched_at: Timestamp,
 }
-
-/// Weight of the newest batch in the smoothed token rate.
-const RATE_SMOOTHING: f64 = 0.1;
-/// Bounds of a retry hint, whatever the estimate says.
-const RETRY_MIN: Duration = Duration::from_millis(20);
-const RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl RejectReason {
     /// Name with underscores, as in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
+            Self::Infeasible => "infeasible",
             Self::TooLarge => "too_large",
             Self::DeadlinePassed => "deadline_passed",
             Self::UnknownModel => "unknown_model",
@@ -169,16 +224,26 @@ impl<P> Scheduler<P> {
     /// A bound that makes no sense; see [`ConfigError`].
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
+        let device = || Device {
+            costs: config.models.iter().map(|_| CostModel::default()).collect(),
+            ..Device::default()
+        };
+        let (spread, credit) = match &config.policy {
+            Policy::Deadline(policy) => (policy.spread * u32::from(config.devices), policy.credit),
+            Policy::PreferredSize(_) | Policy::TokenBudget(_) => (Duration::MAX, Duration::ZERO),
+        };
         Ok(Self {
             queues: config.models.iter().map(|_| ModelQueue::default()).collect(),
-            devices: (0..config.devices).map(|_| Device::default()).collect(),
+            devices: (0..config.devices).map(|_| device()).collect(),
             config,
-            entries: HashMap::new(),
-            deadlines: BTreeSet::new(),
+            slots: Slots::default(),
+            flows: Flows::new(spread, credit),
+            deadlines: LazyHeap::default(),
             in_flight: HashMap::new(),
-            token_rate: 0.0,
-            next_request: 0,
+            ended: Vec::new(),
+            candidates: Vec::new(),
             next_batch: 0,
+            turn: 0,
         })
     }
 
@@ -186,16 +251,12 @@ impl<P> Scheduler<P> {
     ///
     /// # Errors
     /// Hands the payload back with the reason and a retry hint; nothing is kept of a refused request.
-    pub fn enqueue(&mut self, now: Timestamp, request: Request<P>) -> Result<RequestId, Rejected<P>> {
-        if let Err(reason) = self.admit(now, &request) {
-            let rejection = Rejection { reason, retry_after: self.retry_after() };
+    pub fn enqueue(&mut self, now: Timestamp, mut request: Request<P>) -> Result<RequestId, Rejected<P>> {
+        if let Err(rejection) = self.admit(now, &mut request) {
             return Err(Rejected { rejection, payload: request.payload });
         }
-        let id = RequestId(self.next_request);
-        self.next_request += 1;
-        self.queues[usize::from(request.model.0)].insert(id, now, &request);
-        self.deadlines.insert((request.deadline, id));
-        self.entries.insert(id, Entry { id, enqueued_at: now, request });
+        let id = self.slots.next_id();
+        self.queue(Entry { id, enqueued_at: now, request });
         Ok(id)
     }
 
@@ -204,85 +265,185 @@ impl<P> Scheduler<P> {
         self.remove(id)
     }
 
-    /// Takes out every queued request whose deadline is not after `now`.
+    /// Takes out every queued request whose deadline is not after `now`, or that was found unable to meet it.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Entry<P>> {
-        let mut expired = Vec::new();
-        while let Some((deadline, id)) = self.deadlines.first().copied() {
+        while let Some((deadline, id)) = self.deadlines.first() {
             if deadline > now {
                 break;
             }
-            self.deadlines.pop_first();
-            expired.extend(self.remove(id));
+            let entry = self.remove(id);
+            self.ended.extend(entry);
         }
-        expired
+        std::mem::take(&mut self.ended)
     }
 
     /// The first moment at which [`expire`](Self::expire) would take something out.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        if self.ended.is_empty() { self.deadlines.first().map(|(deadline, _)| deadline) } else { Some(Timestamp::ZERO) }
     }
 
-    /// Tells that a batch is done, well or not. Unknown batches are ignored.
-    pub fn complete(&mut self, now: Timestamp, batch: BatchId) {
+    /// Tells that a batch is done, and the time its device took for it, or nothing if it failed. Unknown batches are
+    /// ignored.
+    pub fn complete(&mut self, now: Timestamp, batch: BatchId, compute: Option<Duration>) {
         let Some(done) = self.in_flight.remove(&batch) else { return };
         let device = &mut self.devices[usize::from(done.device.0)];
         device.in_flight -= 1;
-        // A prepared batch waits for the one before it: its own time begins when that one ended.
-        let began = done.dispatched_at.max(device.last_completion);
+        device.planned = device.planned.saturating_sub(done.planned);
+        device.free_at = now + device.planned;
         device.last_completion = now;
         self.queues[usize::from(done.model.0)].in_flight -= done.requests;
-        let seconds = now.saturating_duration_since(began).as_secs_f64();
-        if seconds > 0.0 {
-            let rate = f64::from(done.tokens.0) / seconds * self.devices.len() as f64;
-            let is_first = self.token_rate == 0.0;
-            let weight = if is_first { 1.0 } else { RATE_SMOOTHING };
-            self.token_rate += weight * (rate - self.token_rate);
+        if let Some(compute) = compute {
+            self.calibrate(done.device, done.model, done.work, compute);
         }
     }
 
-    /// What waits at `now`.
+    /// Teaches the cost model: so much work of `model` took `device` so long.
+    pub fn calibrate(&mut self, device: DeviceId, model: ModelId, work: Work, compute: Duration) {
+        let device = self.devices.get_mut(usize::from(device.0));
+        if let Some(cost) = device.and_then(|device| device.costs.get_mut(usize::from(model.0))) {
+            cost.observe(work, compute);
+        }
+    }
+
+    /// Tells that a device is gone: it is given nothing more.
+    pub fn lose(&mut self, device: DeviceId) {
+        if let Some(device) = self.devices.get_mut(usize::from(device.0)) {
+            device.is_lost = true;
+        }
+    }
+
+    /// Whether any device is left.
+    pub fn has_devices(&self) -> bool {
+        self.devices.iter().any(|device| !device.is_lost)
+    }
+
+    /// Queues dispatched requests again, with the place that their age and deadline give them. They were admitted once and
+    /// are not refused.
+    pub fn requeue(&mut self, entry: Entry<P>) -> RequestId {
+        let id = self.slots.next_id();
+        self.queue(Entry { id, ..entry });
+        id
+    }
+
+    /// What waits and runs at `now`.
     pub fn snapshot(&self, now: Timestamp) -> Snapshot {
-        Snapshot { models: self.queues.iter().map(|queue| queue.snapshot(now)).collect() }
+        let models = (0..self.queues.len()).map(|index| self.model_snapshot(now, ModelId(index as u16)));
+        let devices = self.devices.iter().map(|device| DeviceSnapshot {
+            busy_for: device.free_at.saturating_duration_since(now),
+            is_lost: device.is_lost,
+        });
+        Snapshot { models: models.collect(), devices: devices.collect() }
     }
 
     /// What waits for one model; all zero for an unknown one.
     pub fn model_snapshot(&self, now: Timestamp, model: ModelId) -> ModelSnapshot {
-        self.queues.get(usize::from(model.0)).map(|queue| queue.snapshot(now)).unwrap_or_default()
+        let Some(queue) = self.queues.get(usize::from(model.0)) else { return ModelSnapshot::default() };
+        let oldest = queue.arrivals.first().and_then(|id| self.slots.get(id));
+        ModelSnapshot {
+            queued_requests: queue.requests,
+            queued_tokens: queue.tokens,
+            oldest_wait: oldest
+                .map(|oldest| now.saturating_duration_since(oldest.entry.enqueued_at))
+                .unwrap_or_default(),
+            queued_time: self.queued_time(model),
+            in_flight_requests: queue.in_flight,
+        }
+    }
+
+    /// Mean relative error of the cost model's predictions of late.
+    pub fn prediction_error(&self, device: DeviceId, model: ModelId) -> f64 {
+        let device = self.devices.get(usize::from(device.0));
+        device.and_then(|device| device.costs.get(usize::from(model.0))).map_or(0.0, CostModel::error)
+    }
+
+    /// DEBUG
+    pub fn debug_costs(&self) -> String {
+        self.devices[0].costs.iter().map(|c| format!("a {:?} b {:.3e} err {:.3} ", c.overhead(), c.slope(), c.error())).collect()
     }
 
     /// Whether nothing is queued and nothing is in flight.
     pub fn is_idle(&self) -> bool {
-        self.entries.is_empty() && self.in_flight.is_empty()
+        self.slots.len() == 0 && self.in_flight.is_empty() && self.ended.is_empty()
     }
 
-    /// About how long what is queued will take.
-    pub fn retry_after(&self) -> Duration {
-        let queued: Tokens = self.queues.iter().map(|queue| queue.tokens).sum();
-        let seconds = if self.token_rate > 0.0 { f64::from(queued.0) / self.token_rate } else { 0.0 };
-        Duration::from_secs_f64(seconds.min(RETRY_MAX.as_secs_f64())).max(RETRY_MIN)
+    /// What `device` should run next.
+    ///
+    /// Expired requests are not dispatched, but stay until [`expire`](Self::expire) takes them out.
+    pub fn poll(&mut self, now: Timestamp, device: DeviceId) -> Decision<P> {
+        let Some(state) = self.devices.get(usize::from(device.0)) else { return Decision::Idle };
+        if state.is_lost || state.in_flight >= self.config.batches_in_flight_max || self.slots.len() == 0 {
+            return Decision::Idle;
+        }
+        match &self.config.policy {
+            Policy::Deadline(policy) => {
+                let policy = policy.clone();
+                self.poll_by_deadline(now, device, &policy)
+            }
+            Policy::PreferredSize(policy) => {
+                let policy = policy.clone();
+                self.poll_preferred_size(now, device, &policy)
+            }
+            Policy::TokenBudget(policy) => {
+                let policy = policy.clone();
+                self.poll_token_budget(now, device, &policy)
+            }
+        }
     }
 
-    fn admit(&self, now: Timestamp, request: &Request<P>) -> Result<(), RejectReason> {
-        let model = usize::from(request.model.0);
-        let (Some(bounds), Some(queue)) = (self.config.models.get(model), self.queues.get(model)) else {
-            return Err(RejectReason::UnknownModel);
-        };
-        if request.tokens.0 == 0 || request.tokens > bounds.batch_tokens_max {
-            return Err(RejectReason::TooLarge);
-        }
-        if request.deadline <= now {
-            return Err(RejectReason::DeadlinePassed);
-        }
-        let is_full = queue.requests() >= bounds.queue_requests_max
-            || queue.tokens + request.tokens > bounds.queue_tokens_max;
-        if is_full { Err(RejectReason::QueueFull) } else { Ok(()) }
+    /// Puts a request into every structure that it belongs to.
+    fn queue(&mut self, entry: Entry<P>) {
+        let Request { model, tenant, weight, priority, tokens, deadline, .. } = entry.request;
+        let bounds = &self.config.models[usize::from(model.0)];
+        let (id, work) = (entry.id, Work::of(tokens, bounds.attention));
+        let due = deadline.min(entry.enqueued_at + bounds.latency_target);
+        let flow = self.flows.of(tenant, priority, weight);
+        let waiting = Waiting { entry, flow, work, due, is_late: false };
+        let queue = &mut self.queues[usize::from(model.0)];
+        queue.on_time.insert(flow, Rank::new(&waiting), work);
+        queue.arrivals.push(id);
+        queue.requests += 1;
+        queue.tokens += tokens;
+        self.flows.queued(flow);
+        self.deadlines.push((deadline, id));
+        self.slots.put(waiting);
     }
 
     /// Takes a request out of every structure it is in.
     fn remove(&mut self, id: RequestId) -> Option<Entry<P>> {
-        let entry = self.entries.remove(&id)?;
-        self.deadlines.remove(&(entry.request.deadline, id));
-        self.queues[usize::from(entry.request.model.0)].remove(&entry);
+        let Waiting { entry, flow, work, is_late, .. } = self.slots.take(id)?;
+        let slots = &self.slots;
+        let is_alive = |id: RequestId| slots.get(id).is_some();
+        let queue = &mut self.queues[usize::from(entry.request.model.0)];
+        let band = if is_late { &mut queue.late } else { &mut queue.on_time };
+        band.remove(flow, work, |rank| slots.get(rank.id()).is_some_and(|waiting| waiting.is_late == is_late));
+        queue.arrivals.bury(|id| is_alive(*id));
+        queue.requests -= 1;
+        queue.tokens -= entry.request.tokens;
+        self.deadlines.bury(|(_, id)| is_alive(*id));
+        self.flows.left(flow);
         Some(entry)
+    }
+
+    /// Makes a batch of entries that have left the queues.
+    fn sent(&mut self, now: Timestamp, device: DeviceId, model: ModelId, members: Vec<Entry<P>>) -> Batch<P> {
+        let attention = self.config.models[usize::from(model.0)].attention;
+        let tokens = members.iter().map(|entry| entry.request.tokens).sum();
+        let work = members
+            .iter()
+            .map(|entry| Work::of(entry.request.tokens, attention))
+            .fold(Work::default(), std::ops::Add::add);
+        let id = BatchId(self.next_batch);
+        self.next_batch += 1;
+        let state = &mut self.devices[usize::from(device.0)];
+        let cost = &state.costs[usize::from(model.0)];
+        let (planned, predicted) = (cost.plan(work), cost.predict(work));
+        state.in_flight += 1;
+        state.planned += planned;
+        state.free_at = state.free_at.max(now) + planned;
+        self.queues[usize::from(model.0)].in_flight += members.len();
+        let requests = members.len();
+        self.in_flight
+            .insert(id, InFlight { model, device, work, requests, planned, dispatched_at: now });
+        Batch { id, model, device, tokens, predicted, members }
     }
 }

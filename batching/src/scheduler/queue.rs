@@ -1,131 +1,173 @@
-//! What waits for one model: a lane for each class and tenant, earliest deadline first within a lane.
+//! What waits for one model.
+//!
+//! Requests of a flow stand in a *lane*, earliest due first. Requests that can still meet their target and those that
+//! cannot stand in two *bands* of lanes, so that what is late does not make the rest late too. The lanes of a band are
+//! ordered by their first request; those of flows that are ahead of their share are parked aside until it is their turn.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 
-use super::fairness::Counters;
-use super::{Entry, ModelSnapshot, Request, RequestId};
-use crate::units::{Priority, TenantId, Timestamp, Tokens};
+use super::cost::Work;
+use super::fairness::{FlowId, Flows, Virtual};
+use super::heap::{IndexedHeap, LazyHeap};
+use super::{RequestId, Waiting};
+use crate::units::{Priority, Timestamp, Tokens};
+
+/// In which order requests run: critical ones first, then by the moment at which they are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    is_not_critical: bool,
+    pub(super) due: Timestamp,
+    id: RequestId,
+}
+
+impl Rank {
+    pub(super) fn new<P>(waiting: &Waiting<P>) -> Self {
+        let is_not_critical = waiting.entry.request.priority != Priority::Critical;
+        Self { is_not_critical, due: waiting.due, id: waiting.entry.id }
+    }
+
+    pub(super) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    pub(super) fn is_critical(&self) -> bool {
+        !self.is_not_critical
+    }
+}
 
 /// The queue of one model. Holds ids; the entries are the scheduler's.
 #[derive(Debug, Default)]
 pub(super) struct ModelQueue {
-    /// By class, then tenant; a lane that empties is removed.
-    classes: [Class; Priority::ALL.len()],
-    /// Served tokens by class, over the class's weight.
-    class_counters: Counters<Priority>,
-    /// Every request with its arrival; ids increase, so the first is the oldest.
-    by_age: BTreeMap<RequestId, Timestamp>,
-    /// Tokens waiting.
+    /// What can still meet its target.
+    pub(super) on_time: Band,
+    /// What cannot.
+    pub(super) late: Band,
+    /// Everything, in the order of arrival.
+    pub(super) arrivals: LazyHeap<RequestId>,
+    pub(super) requests: usize,
     pub(super) tokens: Tokens,
     /// Requests dispatched and not completed.
     pub(super) in_flight: usize,
 }
 
-/// Requests of a tenant in the order they should run, with their tokens.
-type Lane = BTreeSet<(Timestamp, RequestId, Tokens)>;
-
+/// Lanes, one a flow.
 #[derive(Debug, Default)]
-struct Class {
-    lanes: BTreeMap<TenantId, Lane>,
-    counters: Counters<TenantId>,
+pub(super) struct Band {
+    lanes: Vec<Lane>,
+    /// Lanes of no flow; they keep their memory.
+    free: Vec<u32>,
+    by_flow: HashMap<FlowId, u32>,
+    /// Lanes by their first request.
+    ready: IndexedHeap<Rank>,
+    /// Lanes whose flow was ahead of its share when last looked at, by its counter then.
+    parked: IndexedHeap<Virtual>,
+    /// All requests' work.
+    pub(super) work: Work,
 }
 
-impl ModelQueue {
-    /// Requests waiting.
-    pub(super) fn requests(&self) -> usize {
-        self.by_age.len()
-    }
+#[derive(Debug)]
+struct Lane {
+    flow: FlowId,
+    requests: LazyHeap<Rank>,
+    living: usize,
+}
 
-    /// When the oldest request arrived.
-    pub(super) fn oldest(&self) -> Option<Timestamp> {
-        self.by_age.first_key_value().map(|(_, arrival)| *arrival)
-    }
-
-    /// Whether a critical request waits.
-    pub(super) fn has_critical(&self) -> bool {
-        !self.class(Priority::Critical).lanes.is_empty()
-    }
-
-    pub(super) fn insert<P>(&mut self, id: RequestId, now: Timestamp, request: &Request<P>) {
-        let Request { tenant, priority, tokens, deadline, .. } = *request;
-        let class = &mut self.classes[priority as usize];
-        if class.lanes.is_empty() {
-            self.class_counters.activate(priority);
+impl Band {
+    pub(super) fn insert(&mut self, flow: FlowId, rank: Rank, work: Work) {
+        let number = match self.by_flow.get(&flow) {
+            Some(number) => *number,
+            None => self.open(flow),
+        };
+        let lane = &mut self.lanes[number as usize];
+        lane.requests.push(rank);
+        lane.living += 1;
+        self.work = self.work + work;
+        if !self.parked.contains(number)
+            && let Some(first) = lane.requests.first()
+        {
+            self.ready.set(number, first);
         }
-        let lane = class.lanes.entry(tenant).or_default();
-        if lane.is_empty() {
-            class.counters.activate(tenant);
-        }
-        lane.insert((deadline, id, tokens));
-        self.by_age.insert(id, now);
-        self.tokens += tokens;
     }
 
-    pub(super) fn remove<P>(&mut self, entry: &Entry<P>) {
-        let Request { tenant, priority, tokens, deadline, .. } = entry.request;
-        if self.by_age.remove(&entry.id).is_none() {
-            return;
-        }
-        self.tokens -= tokens;
-        let class = &mut self.classes[priority as usize];
-        if let Some(lane) = class.lanes.get_mut(&tenant) {
-            lane.remove(&(deadline, entry.id, tokens));
-            if lane.is_empty() {
-                class.lanes.remove(&tenant);
-                class.counters.deactivate(tenant);
+    /// Takes a request out that stands anywhere. `is_alive` must already say no to it.
+    pub(super) fn remove(&mut self, flow: FlowId, work: Work, is_alive: impl Fn(&Rank) -> bool) {
+        let Some(number) = self.by_flow.get(&flow).copied() else { return };
+        let lane = &mut self.lanes[number as usize];
+        lane.requests.bury(is_alive);
+        lane.living -= 1;
+        self.work = Work((self.work.0 - work.0).max(0.0));
+        self.restore(number);
+    }
+
+    /// The request that is served next: the first of all flows that may be served.
+    pub(super) fn first(&mut self, flows: &Flows) -> Option<(FlowId, Rank)> {
+        let ceiling = flows.ceiling();
+        while let Some((counter, number)) = self.parked.first() {
+            if counter > ceiling {
+                break;
+            }
+            self.parked.remove(number);
+            if let Some(first) = self.lanes[number as usize].requests.first() {
+                self.ready.set(number, first);
             }
         }
-        if class.lanes.is_empty() {
-            self.class_counters.deactivate(priority);
+        while let Some((rank, number)) = self.ready.first() {
+            let flow = self.lanes[number as usize].flow;
+            let counter = flows.counter(flow);
+            if counter <= ceiling {
+                return Some((flow, rank));
+            }
+            self.ready.remove(number);
+            self.parked.set(number, counter);
+        }
+        None
+    }
+
+    /// Keeps a flow's lane out of [`first`](Self::first) until [`resume`](Self::resume).
+    pub(super) fn set_aside(&mut self, flow: FlowId) {
+        if let Some(number) = self.by_flow.get(&flow) {
+            self.ready.remove(*number);
         }
     }
 
-    /// The request that should join a batch next, among those of at most `room` tokens: critical ones first, then the
-    /// least served class, in it the least served tenant, of it the earliest deadline. One whose next request does not fit
-    /// is passed over by those at most `spread_max` tokens ahead of it; its counter keeps its turn.
-    pub(super) fn next(&self, room: Tokens, spread_max: Tokens) -> Option<RequestId> {
-        let spread_max = u64::from(spread_max.0);
-        let classes = self.class_counters.in_order(spread_max * scale(Priority::Low));
-        let rest = classes.into_iter().filter(|class| *class != Priority::Critical);
-        std::iter::once(Priority::Critical).chain(rest).find_map(|priority| {
-            let class = self.class(priority);
-            class.counters.in_order(spread_max).into_iter().find_map(|tenant| {
-                let (_, id, tokens) = class.lanes.get(&tenant)?.first()?;
-                (*tokens <= room).then_some(*id)
-            })
-        })
-    }
-
-    /// Counts a request as served. To be called before it is removed, while its lane still counts as backlogged.
-    pub(super) fn charge<P>(&mut self, request: &Request<P>) {
-        let tokens = u64::from(request.tokens.0);
-        self.class_counters.charge(request.priority, tokens * scale(request.priority));
-        self.classes[request.priority as usize].counters.charge(request.tenant, tokens);
-    }
-
-    pub(super) fn snapshot(&self, now: Timestamp) -> ModelSnapshot {
-        ModelSnapshot {
-            queued_requests: self.requests(),
-            queued_tokens: self.tokens,
-            oldest_wait: self
-                .oldest()
-                .map(|oldest| now.saturating_duration_since(oldest))
-                .unwrap_or_default(),
-            in_flight_requests: self.in_flight,
+    /// Ends [`set_aside`](Self::set_aside).
+    pub(super) fn resume(&mut self, flow: FlowId) {
+        if let Some(number) = self.by_flow.get(&flow).copied() {
+            self.restore(number);
         }
     }
 
-    fn class(&self, priority: Priority) -> &Class {
-        &self.classes[priority as usize]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_flow.is_empty()
     }
-}
 
-/// What a token costs a class: weights 8 : 4 : 1, as integers. Critical requests go first and are not weighed.
-const fn scale(priority: Priority) -> u64 {
-    match priority {
-        Priority::Critical => 0,
-        Priority::High => 1,
-        Priority::Normal => 2,
-        Priority::Low => 8,
+    /// Any one flow that has requests here and the rank of its first, whether it may be served or not.
+    pub(super) fn flows(&self) -> impl Iterator<Item = FlowId> {
+        self.by_flow.keys().copied()
+    }
+
+    fn open(&mut self, flow: FlowId) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.lanes.push(Lane { flow, requests: LazyHeap::default(), living: 0 });
+            (self.lanes.len() - 1) as u32
+        });
+        self.lanes[number as usize].flow = flow;
+        self.by_flow.insert(flow, number);
+        number
+    }
+
+    /// Puts a lane whose requests have changed where it belongs.
+    fn restore(&mut self, number: u32) {
+        let lane = &self.lanes[number as usize];
+        if lane.living == 0 {
+            self.by_flow.remove(&lane.flow);
+            self.ready.remove(number);
+            self.parked.remove(number);
+            self.free.push(number);
+        } else if !self.parked.contains(number)
+            && let Some(first) = lane.requests.first()
+        {
+            self.ready.set(number, first);
+        }
     }
 }
