@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::scheduler::RejectReason;
 use crate::units::{DeviceId, ModelId, Priority, TenantId, Tokens};
 
-/// Something that happened. For every accepted request there is one `Enqueued`, and one of `Cancelled`, `Expired` and
-/// `Dequeued`.
+/// Something that happened. For every `Enqueued` and every `Requeued` there is one of `Cancelled`, `Expired`,
+/// `Shed` and `Dequeued`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A request was accepted.
@@ -37,12 +37,22 @@ pub enum Event {
         /// The model.
         model: ModelId,
     },
+    /// A queued request had to make place for one with a better claim.
+    Shed {
+        /// The model.
+        model: ModelId,
+    },
     /// A request left its queue for a batch.
     Dequeued {
         /// The model.
         model: ModelId,
         /// How long it waited.
         queue_delay: Duration,
+    },
+    /// A request whose device was lost was queued again, to be computed by another.
+    Requeued {
+        /// The model.
+        model: ModelId,
     },
     /// A batch went to a device.
     Dispatched {

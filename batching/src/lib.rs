@@ -39,7 +39,8 @@ pub use engine::{
 };
 pub use event::{Event, NoObserver, Observer};
 pub use scheduler::{
-    Batch, BatchId, Config, ConfigError, DeadlinePolicy, Decision, DeviceSnapshot, Entry, ModelConfig, ModelSnapshot,
-    Policy, PreferredSize, RejectReason, Rejected, Rejection, Request, RequestId, Scheduler, Snapshot, TokenBudget, Work,
+    Batch, BatchId, Config, ConfigError, DeadlinePolicy, Decision, DeviceSnapshot, Ended, Entry, ModelConfig,
+    ModelSnapshot, Policy, PreferredSize, RejectReason, Rejected, Rejection, Request, RequestId, Scheduler,
+    Snapshot, TokenBudget, Work,
 };
 pub use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens, UnknownPriority};

@@ -61,6 +61,14 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// A moment so much earlier; [`ZERO`](Self::ZERO) if that is before the clock started.
+    #[must_use]
+    pub fn back(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
 /// Saturates: a moment after the end of time is [`Timestamp::MAX`].
 impl Add<Duration> for Timestamp {
     type Output = Self;

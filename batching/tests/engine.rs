@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use batching::{
-    Clock, Completion, Config, DeviceId, Engine, EngineConfig, Event, ExecuteError, Executor, Failure,
-    ModelConfig, ModelId, MonotonicClock, NoObserver, Observer, Priority, RejectReason, StartError,
-    Submission, TenantId, Ticket, Timestamp, Tokens,
+    Clock, Completion, Config, DeadlinePolicy, DeviceId, Engine, EngineConfig, Event, ExecuteError, Executor,
+    Failure, ModelConfig, ModelId, MonotonicClock, NoObserver, Observer, Policy, Priority, RejectReason,
+    StartError, Submission, TenantId, Ticket, Timestamp, Tokens,
 };
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -20,9 +20,13 @@ const MODEL: ModelId = ModelId(0);
 /// What the gated executor is told to do with a batch.
 enum Order {
     Compute,
-    Fail { is_fatal: bool },
+    Fail {
+        is_fatal: bool,
+    },
     Panic,
     LoseAnOutput,
+    /// Fail if this input is in the batch, and compute it otherwise.
+    FailFor(u64),
 }
 
 /// Announces each batch and computes it (n -> n + 1) only when told to.
@@ -35,8 +39,8 @@ impl Executor for Gated {
     type Input = u64;
     type Output = u64;
 
-    fn execute(&mut self, _: ModelId, inputs: Vec<u64>) -> Result<Vec<u64>, ExecuteError> {
-        self.batches.send(inputs.clone()).unwrap();
+    fn execute(&mut self, _: ModelId, inputs: &[u64]) -> Result<Vec<u64>, ExecuteError> {
+        self.batches.send(inputs.to_vec()).unwrap();
         let mut outputs: Vec<u64> = inputs.iter().map(|n| n + 1).collect();
         match self.orders.recv().unwrap() {
             Order::Compute => Ok(outputs),
@@ -48,7 +52,15 @@ impl Executor for Gated {
                 outputs.pop();
                 Ok(outputs)
             }
+            Order::FailFor(poison) if inputs.contains(&poison) => {
+                Err(ExecuteError { source: Arc::from(Box::from("as ordered")), is_fatal: false })
+            }
+            Order::FailFor(_) => Ok(outputs),
         }
+    }
+
+    fn sample(&self, _: ModelId, _: Tokens) -> Option<u64> {
+        None
     }
 }
 
@@ -59,8 +71,12 @@ impl Executor for Eager {
     type Input = u64;
     type Output = u64;
 
-    fn execute(&mut self, _: ModelId, inputs: Vec<u64>) -> Result<Vec<u64>, ExecuteError> {
-        Ok(inputs.into_iter().map(|n| n + 1).collect())
+    fn execute(&mut self, _: ModelId, inputs: &[u64]) -> Result<Vec<u64>, ExecuteError> {
+        Ok(inputs.iter().map(|n| n + 1).collect())
+    }
+
+    fn sample(&self, _: ModelId, _: Tokens) -> Option<u64> {
+        None
     }
 }
 
@@ -80,10 +96,13 @@ fn config(devices: u16, queue_requests_max: usize) -> EngineConfig {
         batch_sequences_max: 8,
         queue_requests_max,
         queue_tokens_max: Tokens(100_000),
-        queue_delay_max: Duration::ZERO,
-        latency_target: Duration::from_millis(10),
+        // Far away, so that how long a gate is kept shut decides nothing.
+        latency_target: Duration::from_secs(3600),
+        is_target_hard: false,
+        attention: 0.0,
     };
-    let scheduler = Config { models: vec![model], devices, batches_in_flight_max: 1 };
+    let policy = Policy::Deadline(DeadlinePolicy::default());
+    let scheduler = Config { models: vec![model], devices, batches_in_flight_max: 1, policy };
     EngineConfig { scheduler, commands_max: 10_000 }
 }
 
@@ -91,6 +110,7 @@ fn submission(input: u64) -> Submission<u64> {
     Submission {
         model: MODEL,
         tenant: TenantId(0),
+        weight: 1,
         priority: Priority::Normal,
         tokens: Tokens(1),
         deadline: Timestamp::MAX,
@@ -224,6 +244,20 @@ fn deadlines_end_what_waits() {
     engine.shutdown();
 }
 
+/// An engine with several gated devices; a test answers whichever announces a batch.
+fn gated_devices(count: u16) -> (Engine<u64, u64>, Vec<(Receiver<Vec<u64>>, Sender<Order>)>) {
+    let (mut executors, mut handles) =
+        (Vec::<Box<dyn Executor<Input = u64, Output = u64>>>::new(), Vec::new());
+    for _ in 0..count {
+        let (batches, announced) = channel();
+        let (orders, orders_in) = channel();
+        executors.push(Box::new(Gated { batches, orders: orders_in }));
+        handles.push((announced, orders));
+    }
+    let clock = Arc::new(MonotonicClock::new());
+    (Engine::start(config(count, 50), executors, clock, Arc::new(NoObserver)).unwrap(), handles)
+}
+
 #[test]
 fn a_failed_batch_fails_its_members_only() {
     let GatedEngine { engine, batches, orders } = gated();
@@ -239,6 +273,34 @@ fn a_failed_batch_fails_its_members_only() {
 }
 
 #[test]
+fn a_poisonous_input_fails_alone() {
+    for poison in [1, 4, 8] {
+        let GatedEngine { engine, batches, orders } = gated();
+        let running = engine.submit(submission(0)).unwrap();
+        batches.recv().unwrap();
+        let tickets: Vec<_> = (1..=8).map(|n| engine.submit(submission(n)).unwrap()).collect();
+        until_queued(&engine, 8);
+        orders.send(Order::Compute).unwrap();
+        for _ in 0..16 {
+            orders.send(Order::FailFor(poison)).unwrap();
+        }
+        assert_eq!(wait(running).unwrap().output, 1);
+        for (n, ticket) in (1..).zip(tickets) {
+            match wait(ticket) {
+                Ok(completion) => assert_eq!(completion.output, n + 1),
+                Err(Failure::Execution(error)) => assert!(n == poison && !error.is_fatal),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        let sizes: Vec<_> = batches.try_iter().map(|batch| batch.len()).collect();
+        assert_eq!(sizes.iter().max(), Some(&8));
+        assert!(sizes.len() <= 7, "halved, not tried one by one: {sizes:?}");
+        assert!(engine.is_healthy());
+        engine.shutdown();
+    }
+}
+
+#[test]
 fn a_lost_device_makes_the_engine_unhealthy_and_answers_everyone() {
     for order in [Order::Fail { is_fatal: true }, Order::Panic, Order::LoseAnOutput] {
         let GatedEngine { engine, batches, orders } = gated();
@@ -250,8 +312,42 @@ fn a_lost_device_makes_the_engine_unhealthy_and_answers_everyone() {
             assert!(matches!(wait(ticket), Err(Failure::Execution(error)) if error.is_fatal));
         }
         assert!(!engine.is_healthy());
+        let late = wait(engine.submit(submission(1)).unwrap());
+        assert!(matches!(late, Err(Failure::Execution(_) | Failure::Rejected(_))), "{late:?}");
         engine.shutdown();
     }
+}
+
+#[test]
+fn a_lost_devices_batch_is_computed_by_another() {
+    let (engine, devices) = gated_devices(2);
+    let ticket = engine.submit(submission(5)).unwrap();
+    let first = loop {
+        if let Some(first) = devices.iter().position(|(batches, _)| batches.try_recv().is_ok()) {
+            break first;
+        }
+        std::thread::yield_now();
+    };
+    let (other_batches, other_orders) = &devices[1 - first];
+    devices[first].1.send(Order::Panic).unwrap();
+    assert_eq!(other_batches.recv().unwrap(), [5]);
+    other_orders.send(Order::Compute).unwrap();
+    assert_eq!(wait(ticket).unwrap().output, 6);
+    assert!(!engine.is_healthy(), "the node is to be replaced all the same");
+    engine.shutdown();
+}
+
+#[test]
+fn what_may_have_killed_two_devices_is_not_tried_on_a_third() {
+    let (engine, devices) = gated_devices(3);
+    for (_, orders) in &devices {
+        orders.send(Order::Panic).unwrap();
+    }
+    let result = wait(engine.submit(submission(5)).unwrap());
+    assert!(matches!(result, Err(Failure::Execution(error)) if error.is_fatal));
+    let tried = devices.iter().filter(|(batches, _)| batches.try_recv().is_ok()).count();
+    assert_eq!(tried, 2);
+    engine.shutdown();
 }
 
 #[test]
@@ -307,8 +403,11 @@ fn events_balance() {
     impl Observer for Tally {
         fn on_event(&self, event: &Event) {
             let counter = match event {
-                Event::Enqueued { .. } => &self.enqueued,
-                Event::Cancelled { .. } | Event::Expired { .. } | Event::Dequeued { .. } => &self.ended,
+                Event::Enqueued { .. } | Event::Requeued { .. } => &self.enqueued,
+                Event::Cancelled { .. }
+                | Event::Expired { .. }
+                | Event::Shed { .. }
+                | Event::Dequeued { .. } => &self.ended,
                 Event::Rejected { .. } => &self.rejected,
                 Event::Completed { device, .. } | Event::Failed { device, .. } => {
                     assert_eq!(*device, DeviceId(0));

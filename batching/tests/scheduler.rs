@@ -1,42 +1,66 @@
-//! The scheduler's policy in tables, and its promises under random use.
+//! The scheduler's policies in tables. Its promises under random use are in `random_use.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use batching::{
-    Batch, BatchId, Config, Decision, DeviceId, ModelConfig, ModelId, Priority, RejectReason, Request,
-    RequestId, Scheduler, TenantId, Timestamp, Tokens,
+    Batch, Config, DeadlinePolicy, Decision, DeviceId, Ended, ModelConfig, ModelId, Policy, PreferredSize,
+    Priority, RejectReason, Request, Scheduler, Snapshot, TenantId, Timestamp, TokenBudget, Tokens, Work,
 };
-use proptest::prelude::*;
 
 const DEVICE: DeviceId = DeviceId(0);
+const FAST: ModelId = ModelId(0);
+const SLOW: ModelId = ModelId(1);
 
 fn ms(millis: u64) -> Timestamp {
     Timestamp::ZERO + Duration::from_millis(millis)
 }
 
-fn model(tokens: u32, sequences: usize) -> ModelConfig {
+fn model(target_ms: u64) -> ModelConfig {
     ModelConfig {
-        batch_tokens_max: Tokens(tokens),
-        batch_sequences_max: sequences,
-        queue_requests_max: 50,
-        queue_tokens_max: Tokens(2000),
-        queue_delay_max: Duration::from_millis(5),
-        latency_target: Duration::from_millis(100),
+        batch_tokens_max: Tokens(1000),
+        batch_sequences_max: 64,
+        queue_requests_max: 2000,
+        queue_tokens_max: Tokens(100_000),
+        latency_target: Duration::from_millis(target_ms),
+        is_target_hard: false,
+        attention: 0.0,
     }
 }
 
-fn scheduler(models: Vec<ModelConfig>) -> Scheduler<u64> {
-    Scheduler::new(Config { models, devices: 1, batches_in_flight_max: 2 }).unwrap()
+fn deadline() -> Policy {
+    Policy::Deadline(DeadlinePolicy::default())
 }
 
-/// A request of model 0 and tenant 0, of normal class, good for ten seconds.
+/// Two models with targets of 20 and 200 ms, on devices that need 1 ms for a batch and 10 us for a token.
+fn scheduler_with(change: impl FnOnce(&mut Config)) -> Scheduler<u64> {
+    let models = vec![model(20), model(200)];
+    let mut config = Config { models, devices: 1, batches_in_flight_max: 2, policy: deadline() };
+    change(&mut config);
+    let (models, devices) = (config.models.len() as u16, config.devices);
+    let mut scheduler = Scheduler::new(config).unwrap();
+    for device in (0..devices).map(DeviceId) {
+        for model in (0..models).map(ModelId) {
+            for tokens in [10u32, 100, 1000] {
+                let time = Duration::from_millis(1) + Duration::from_micros(10) * tokens;
+                scheduler.calibrate(device, model, Work(f64::from(tokens)), time);
+            }
+        }
+    }
+    scheduler
+}
+
+fn scheduler() -> Scheduler<u64> {
+    scheduler_with(|_| {})
+}
+
+/// A request of the fast model and tenant 0, of normal class, good for ten seconds.
 fn request(tokens: u32, payload: u64) -> Request<u64> {
     Request {
-        model: ModelId(0),
+        model: FAST,
         tenant: TenantId(0),
+        weight: 1,
         priority: Priority::Normal,
         tokens: Tokens(tokens),
         deadline: ms(10_000),
@@ -51,352 +75,339 @@ fn payloads(decision: &Decision<u64>) -> Vec<u64> {
     }
 }
 
-/// Gives the device something to compute, so that what follows is gathered.
-fn occupy(scheduler: &mut Scheduler<u64>) -> BatchId {
-    scheduler.enqueue(ms(0), request(1, 999)).unwrap();
-    match scheduler.poll(ms(0), DEVICE) {
-        Decision::Dispatch(batch) => batch.id,
-        other => panic!("an idle device is given work at once, not {other:?}"),
+fn dispatched(scheduler: &mut Scheduler<u64>, now: Timestamp, device: DeviceId) -> Batch<u64> {
+    match scheduler.poll(now, device) {
+        Decision::Dispatch(batch) => batch,
+        other => panic!("work is queued and the device is free: {other:?}"),
     }
 }
 
 #[test]
 fn refusals() {
     let check = |request: Request<u64>, expected: RejectReason| {
-        let refused = scheduler(vec![model(100, 8)]).enqueue(ms(1), request).unwrap_err();
+        let refused = scheduler().enqueue(ms(1), request).unwrap_err();
         assert_eq!(refused.rejection.reason, expected);
         assert_eq!(refused.payload, 7, "the payload comes back");
         assert!(refused.rejection.retry_after > Duration::ZERO);
     };
     check(request(0, 7), RejectReason::TooLarge);
-    check(request(101, 7), RejectReason::TooLarge);
-    check(Request { model: ModelId(1), ..request(1, 7) }, RejectReason::UnknownModel);
+    check(request(1001, 7), RejectReason::TooLarge);
+    check(Request { model: ModelId(2), ..request(1, 7) }, RejectReason::UnknownModel);
     check(Request { deadline: ms(1), ..request(1, 7) }, RejectReason::DeadlinePassed);
+    check(Request { deadline: ms(3), ..request(200, 7) }, RejectReason::Infeasible);
+}
+
+#[test]
+fn a_deadline_behind_a_running_batch_is_refused_with_the_time_to_come_back() {
+    let mut scheduler = scheduler();
+    scheduler.enqueue(ms(0), Request { model: SLOW, ..request(1000, 1) }).unwrap();
+    dispatched(&mut scheduler, ms(0), DEVICE);
+    let refused = scheduler.enqueue(ms(0), Request { deadline: ms(5), ..request(10, 2) }).unwrap_err();
+    assert_eq!(refused.rejection.reason, RejectReason::Infeasible);
+    let expected = Duration::from_millis(11);
+    let hint = refused.rejection.retry_after.max(Duration::from_millis(1));
+    assert!(hint >= expected, "{hint:?}");
+    scheduler.enqueue(ms(0), request(10, 2)).expect("without a deadline of its own it waits");
+}
+
+#[test]
+fn targets_are_deadlines_where_they_are_hard() {
+    let mut scheduler = scheduler_with(|config| config.models[0].is_target_hard = true);
+    scheduler.enqueue(ms(0), Request { model: SLOW, ..request(1000, 1) }).unwrap();
+    let first = dispatched(&mut scheduler, ms(0), DEVICE);
+    scheduler.enqueue(ms(0), request(700, 2)).expect("11 + 8 ms are within 20");
+    let refused = scheduler.enqueue(ms(0), request(900, 3)).unwrap_err();
+    assert_eq!(refused.rejection.reason, RejectReason::Infeasible, "11 + 10 ms are not");
+    scheduler.complete(ms(18), first.id, Some(Duration::from_millis(18)));
+    assert_eq!(payloads(&scheduler.poll(ms(18), DEVICE)), [0; 0], "what would be late is not run");
+    let ended = scheduler.ended(ms(18));
+    assert_eq!(
+        ended.iter().map(|(entry, why)| (entry.request.payload, *why)).collect::<Vec<_>>(),
+        [(2, Ended::DeadlineExceeded)]
+    );
 }
 
 #[test]
 fn queues_are_bounded_by_requests_and_by_tokens() {
-    let check = |tokens: u32, fits: u64| {
-        let mut scheduler = scheduler(vec![model(100, 8)]);
-        for payload in 0..fits {
-            scheduler.enqueue(ms(0), request(tokens, payload)).unwrap();
-        }
-        let refused = scheduler.enqueue(ms(0), request(tokens, 0)).unwrap_err();
+    let check = |requests: usize, tokens: u32, length: u32, fits: u64| {
+        let mut scheduler = scheduler_with(|config| {
+            config.models[0].queue_requests_max = requests;
+            config.models[0].queue_tokens_max = Tokens(tokens);
+        });
+        let ids: Vec<_> =
+            (0..fits).map(|payload| scheduler.enqueue(ms(0), request(length, payload)).unwrap()).collect();
+        let refused = scheduler.enqueue(ms(0), request(length, 0)).unwrap_err();
         assert_eq!(refused.rejection.reason, RejectReason::QueueFull);
-        scheduler.cancel(RequestId(0)).unwrap();
-        scheduler.enqueue(ms(0), request(tokens, 0)).expect("a cancelled request's place is free at once");
+        scheduler.cancel(ids[0]).unwrap();
+        assert!(scheduler.cancel(ids[0]).is_none());
+        scheduler.enqueue(ms(0), request(length, 0)).expect("a cancelled request's place is free at once");
     };
-    check(1, 50);
-    check(100, 20);
+    check(10, 100_000, 1, 10);
+    check(2000, 1000, 100, 10);
+}
+
+#[test]
+fn a_full_queue_gives_up_what_has_the_weakest_claim() {
+    let mut scheduler = scheduler_with(|config| config.models[0].queue_requests_max = 400);
+    // A flood of one tenant: most of it is more than its share.
+    for payload in 0..400 {
+        scheduler.enqueue(ms(0), Request { tenant: TenantId(1), ..request(100, payload) }).unwrap();
+    }
+    let refused = scheduler.enqueue(ms(0), Request { tenant: TenantId(1), ..request(100, 400) }).unwrap_err();
+    assert_eq!(refused.rejection.reason, RejectReason::QueueFull, "more of the same is refused");
+    scheduler
+        .enqueue(ms(0), Request { tenant: TenantId(2), ..request(100, 401) })
+        .expect("another tenant's is not");
+    let ended = scheduler.ended(ms(0));
+    assert_eq!(ended.len(), 1);
+    assert_eq!((ended[0].0.request.tenant, ended[0].1), (TenantId(1), Ended::Shed));
 }
 
 #[test]
 fn a_lone_request_leaves_at_once() {
-    let mut scheduler = scheduler(vec![model(100, 8)]);
+    let mut scheduler = scheduler();
     assert_eq!(scheduler.poll(ms(0), DEVICE), Decision::Idle);
     scheduler.enqueue(ms(0), request(10, 1)).unwrap();
     assert_eq!(payloads(&scheduler.poll(ms(0), DEVICE)), [1]);
 }
 
 #[test]
-fn the_next_batch_gathers_while_the_device_computes() {
-    let mut scheduler = scheduler(vec![model(100, 8)]);
-    let running = occupy(&mut scheduler);
-    scheduler.enqueue(ms(1), request(10, 1)).unwrap();
-    assert_eq!(scheduler.poll(ms(1), DEVICE), Decision::WaitUntil(ms(6)), "5 ms after the oldest came");
-    scheduler.enqueue(ms(2), request(10, 2)).unwrap();
-    assert_eq!(payloads(&scheduler.poll(ms(6), DEVICE)), [1, 2]);
-    scheduler.enqueue(ms(7), request(100, 3)).unwrap();
+fn the_next_batch_is_handed_over_shortly_before_the_device_is_free() {
+    let mut scheduler = scheduler();
+    scheduler.enqueue(ms(0), request(100, 1)).unwrap();
+    let running = dispatched(&mut scheduler, ms(0), DEVICE);
+    scheduler.enqueue(ms(0), request(10, 2)).unwrap();
+    let Decision::WaitUntil(at) = scheduler.poll(ms(0), DEVICE) else { panic!("the device has 2 ms to go") };
+    assert!(ms(1) < at && at < ms(2), "{at:?}");
+    scheduler.enqueue(ms(1), request(10, 3)).unwrap();
+    assert_eq!(payloads(&scheduler.poll(at, DEVICE)), [2, 3], "what came meanwhile goes along");
+    scheduler.enqueue(at, request(10, 4)).unwrap();
     assert_eq!(
-        scheduler.poll(ms(7), DEVICE),
+        scheduler.poll(at, DEVICE),
         Decision::Idle,
         "one computing and one prepared is all it may hold"
     );
-    scheduler.complete(ms(8), running);
-    assert_eq!(payloads(&scheduler.poll(ms(8), DEVICE)), [3], "a full batch does not wait");
+    scheduler.complete(ms(2), running.id, Some(Duration::from_millis(2)));
+    assert!(matches!(scheduler.poll(ms(2), DEVICE), Decision::WaitUntil(_)));
 }
 
 #[test]
-fn critical_requests_do_not_wait_for_company() {
-    let mut scheduler = scheduler(vec![model(100, 8)]);
-    occupy(&mut scheduler);
-    scheduler.enqueue(ms(1), request(10, 1)).unwrap();
-    scheduler.enqueue(ms(1), Request { priority: Priority::Critical, ..request(10, 2) }).unwrap();
-    assert_eq!(payloads(&scheduler.poll(ms(1), DEVICE)), [2, 1], "and go first");
+fn critical_requests_go_first() {
+    let mut scheduler = scheduler_with(|config| config.models[0].batch_sequences_max = 2);
+    for payload in 0..4 {
+        scheduler.enqueue(ms(0), request(10, payload)).unwrap();
+    }
+    scheduler.enqueue(ms(1), Request { priority: Priority::Critical, ..request(10, 9) }).unwrap();
+    assert_eq!(payloads(&scheduler.poll(ms(1), DEVICE)), [9, 0]);
 }
 
 #[test]
-fn the_model_closest_to_its_target_goes_first() {
-    let slow = ModelConfig { latency_target: Duration::from_millis(500), ..model(100, 8) };
-    let mut scheduler = scheduler(vec![slow, model(100, 8)]);
-    scheduler.enqueue(ms(0), request(10, 1)).unwrap();
-    scheduler.enqueue(ms(50), Request { model: ModelId(1), ..request(10, 2) }).unwrap();
-    assert_eq!(payloads(&scheduler.poll(ms(60), DEVICE)), [2], "due at 150, the other at 500");
-}
-
-#[test]
-fn earliest_deadline_first_within_a_lane() {
-    let mut scheduler = scheduler(vec![model(100, 8)]);
-    for (payload, deadline) in [(1, 900), (2, 300), (3, 600)] {
+fn earliest_deadline_first_within_a_model() {
+    let mut scheduler = scheduler();
+    for (payload, deadline) in [(1, 19), (2, 13), (3, 16)] {
         scheduler.enqueue(ms(0), Request { deadline: ms(deadline), ..request(10, payload) }).unwrap();
     }
     assert_eq!(payloads(&scheduler.poll(ms(0), DEVICE)), [2, 3, 1]);
 }
 
+/// Earliest deadline first would serve the model with the short target again and again, each time with a tiny batch.
 #[test]
-fn classes_share_eight_to_four_to_one() {
-    let mut scheduler = Scheduler::new(Config {
-        models: vec![ModelConfig {
-            queue_requests_max: 10_000,
-            queue_tokens_max: Tokens(100_000),
-            ..model(13, 13)
-        }],
-        devices: 1,
-        batches_in_flight_max: 1,
-    })
-    .unwrap();
-    for payload in 0..900 {
-        for priority in [Priority::High, Priority::Normal, Priority::Low] {
-            scheduler.enqueue(ms(0), Request { priority, ..request(1, payload) }).unwrap();
-        }
-    }
-    let mut served = BTreeMap::new();
-    for turn in 0..50 {
-        let Decision::Dispatch(batch) = scheduler.poll(ms(turn), DEVICE) else { panic!("work is left") };
-        for entry in &batch.members {
-            *served.entry(entry.request.priority).or_insert(0u32) += 1;
-        }
-        scheduler.complete(ms(turn + 1), batch.id);
-    }
-    assert_eq!(served, BTreeMap::from([(Priority::High, 400), (Priority::Normal, 200), (Priority::Low, 50)]));
-}
-
-/// Filling every gap of a batch favoured whoever sent small requests, without bound: found by the property test below.
-#[test]
-fn small_requests_do_not_overtake_for_ever() {
-    let bounds =
-        ModelConfig { queue_requests_max: 1000, queue_tokens_max: Tokens(100_000), ..model(100, 100) };
-    let mut scheduler =
-        Scheduler::new(Config { models: vec![bounds], devices: 1, batches_in_flight_max: 1 }).unwrap();
-    for (tenant, tokens, count) in [(0, 60, 100), (1, 60, 100), (2, 1, 800)] {
-        for _ in 0..count {
-            scheduler.enqueue(ms(0), Request { tenant: TenantId(tenant), ..request(tokens, 0) }).unwrap();
-        }
-    }
-    let mut served = [0u32; 3];
-    for _ in 0..15 {
-        let Decision::Dispatch(batch) = scheduler.poll(ms(0), DEVICE) else { panic!("work is left") };
-        for entry in &batch.members {
-            served[entry.request.tenant.0 as usize] += entry.request.tokens.0;
-        }
-        scheduler.complete(ms(0), batch.id);
-    }
-    let least = served[0].min(served[1]);
-    assert!(served[2] <= least + 100 + 1, "{served:?}");
+fn the_model_that_has_used_up_most_of_its_target_goes_first() {
+    let check = |fast_at: u64, slow_at: u64, expected: u64| {
+        let mut scheduler = scheduler();
+        scheduler.enqueue(ms(fast_at), request(10, 1)).unwrap();
+        scheduler.enqueue(ms(slow_at), Request { model: SLOW, ..request(10, 2) }).unwrap();
+        assert_eq!(payloads(&scheduler.poll(ms(100), DEVICE)), [expected], "came at {fast_at} and {slow_at}");
+    };
+    check(99, 0, 2);
+    check(90, 99, 1);
+    check(90, 60, 1);
 }
 
 #[test]
-fn expired_requests_are_handed_back_and_never_run() {
-    let mut scheduler = scheduler(vec![model(100, 8)]);
-    scheduler.enqueue(ms(0), Request { deadline: ms(5), ..request(10, 1) }).unwrap();
-    scheduler.enqueue(ms(0), request(10, 2)).unwrap();
-    assert_eq!(scheduler.next_expiry(), Some(ms(5)));
-    assert_eq!(payloads(&scheduler.poll(ms(5), DEVICE)), [2]);
-    let expired: Vec<_> = scheduler.expire(ms(5)).iter().map(|entry| entry.request.payload).collect();
-    assert_eq!(expired, [1]);
-    assert!(scheduler.expire(ms(5)).is_empty());
+fn a_batch_ends_in_time_for_what_else_waits() {
+    let mut scheduler = scheduler();
+    for payload in 0..60 {
+        scheduler.enqueue(ms(0), Request { model: SLOW, ..request(30, payload) }).unwrap();
+    }
+    let alone = dispatched(&mut scheduler, ms(0), DEVICE);
+    // Half of the shortest target is as long as a device that is the only one may be busy.
+    assert!((20..=27).contains(&alone.members.len()), "{}", alone.members.len());
+    scheduler.complete(ms(9), alone.id, Some(Duration::from_millis(9)));
+    scheduler.enqueue(ms(150), request(10, 100)).unwrap();
+    let batch = dispatched(&mut scheduler, ms(163), DEVICE);
+    assert_eq!(batch.model, FAST, "due in 7 ms: a batch of the other worth running would be too long");
 }
 
 #[test]
-fn retry_hints_follow_the_rate() {
-    let mut scheduler = scheduler(vec![model(100, 8)]);
-    scheduler.enqueue(ms(0), request(100, 0)).unwrap();
-    let Decision::Dispatch(batch) = scheduler.poll(ms(0), DEVICE) else { panic!("idle device") };
-    scheduler.complete(ms(100), batch.id);
-    for payload in 0..20 {
-        scheduler.enqueue(ms(100), request(100, payload)).unwrap();
+fn nothing_is_held_back_while_another_device_is_free() {
+    let mut scheduler = scheduler_with(|config| config.devices = 2);
+    for payload in 0..33 {
+        scheduler.enqueue(ms(0), Request { model: SLOW, ..request(30, payload) }).unwrap();
     }
-    assert_eq!(scheduler.retry_after(), Duration::from_secs(2), "2,000 tokens queued at 1,000 a second");
-}
-
-/// One step of random use.
-#[derive(Debug, Clone)]
-enum Step {
-    Enqueue { model: u16, tenant: u32, priority: usize, tokens: u32, lasts: u64 },
-    Cancel(u64),
-    Poll(u16),
-    Complete(usize),
-    Expire,
-    Wait(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => (0u16..3, 0u32..4, 0usize..4, 0u32..130, 0u64..60).prop_map(|(model, tenant, priority, tokens, lasts)| {
-            Step::Enqueue { model, tenant, priority, tokens, lasts }
-        }),
-        1 => (0u64..120).prop_map(Step::Cancel),
-        4 => (0u16..2).prop_map(Step::Poll),
-        3 => (0usize..4).prop_map(Step::Complete),
-        1 => Just(Step::Expire),
-        2 => (1u64..20).prop_map(Step::Wait),
-    ]
-}
-
-/// The scheduler beside a plain account of what it was given and what it gave back.
-struct Account {
-    scheduler: Scheduler<u64>,
-    now: Timestamp,
-    queued: BTreeMap<RequestId, (u16, u32, Timestamp)>,
-    ended: HashSet<RequestId>,
-    in_flight: Vec<BatchId>,
-}
-
-impl Account {
-    fn new() -> Self {
-        let models = vec![model(100, 4), model(60, 8)];
-        let config = Config { models, devices: 2, batches_in_flight_max: 2 };
-        let scheduler = Scheduler::new(config).unwrap();
-        Self { scheduler, now: ms(1), queued: BTreeMap::new(), ended: HashSet::new(), in_flight: Vec::new() }
-    }
-
-    fn end(&mut self, id: RequestId) {
-        assert!(self.queued.remove(&id).is_some(), "{id:?} was not queued");
-        assert!(self.ended.insert(id), "{id:?} ended twice");
-    }
-
-    fn take(&mut self, step: &Step) {
-        match *step {
-            Step::Enqueue { model, tenant, priority, tokens, lasts } => {
-                let deadline = self.now + Duration::from_millis(lasts);
-                let request = Request {
-                    model: ModelId(model),
-                    tenant: TenantId(tenant),
-                    priority: Priority::ALL[priority],
-                    tokens: Tokens(tokens),
-                    deadline,
-                    payload: 0,
-                };
-                if let Ok(id) = self.scheduler.enqueue(self.now, request) {
-                    assert!(self.queued.insert(id, (model, tokens, deadline)).is_none());
-                }
-            }
-            Step::Cancel(id) => {
-                let id = RequestId(id);
-                let found = self.scheduler.cancel(id).is_some();
-                assert_eq!(found, self.queued.contains_key(&id));
-                if found {
-                    self.end(id);
-                }
-            }
-            Step::Poll(device) => {
-                if let Decision::Dispatch(batch) = self.scheduler.poll(self.now, DeviceId(device)) {
-                    self.dispatched(&batch);
-                }
-            }
-            Step::Complete(index) => {
-                if index < self.in_flight.len() {
-                    let batch = self.in_flight.swap_remove(index);
-                    self.scheduler.complete(self.now, batch);
-                }
-            }
-            Step::Expire => {
-                for entry in self.scheduler.expire(self.now) {
-                    assert!(entry.request.deadline <= self.now);
-                    self.end(entry.id);
-                }
-                assert!(self.queued.values().all(|(_, _, deadline)| *deadline > self.now));
-            }
-            Step::Wait(millis) => self.now = self.now + Duration::from_millis(millis),
-        }
-        self.compare();
-    }
-
-    fn dispatched(&mut self, batch: &Batch<u64>) {
-        let bounds = [model(100, 4), model(60, 8)][usize::from(batch.model.0)].clone();
-        assert!(!batch.members.is_empty() && batch.members.len() <= bounds.batch_sequences_max);
-        assert!(batch.tokens <= bounds.batch_tokens_max);
-        assert_eq!(batch.tokens, batch.members.iter().map(|entry| entry.request.tokens).sum());
-        for entry in &batch.members {
-            assert_eq!(entry.request.model, batch.model, "a batch mixes no models");
-            assert!(entry.request.deadline > self.now, "dispatched past its deadline");
-            self.end(entry.id);
-        }
-        self.in_flight.push(batch.id);
-        assert!(self.in_flight.len() <= 4, "two batches on each of two devices");
-    }
-
-    fn compare(&self) {
-        let snapshot = self.scheduler.snapshot(self.now);
-        for (index, model) in snapshot.models.iter().enumerate() {
-            let mine: Vec<_> =
-                self.queued.values().filter(|(model, _, _)| usize::from(*model) == index).collect();
-            assert_eq!(model.queued_requests, mine.len());
-            assert_eq!(model.queued_tokens.0, mine.iter().map(|(_, tokens, _)| tokens).sum::<u32>());
-            assert!(model.queued_requests <= 50 && model.queued_tokens.0 <= 2000);
-        }
-        let first = self.queued.iter().map(|(_, (_, _, deadline))| *deadline).min();
-        assert_eq!(self.scheduler.next_expiry(), first);
-        assert_eq!(self.scheduler.is_idle(), self.queued.is_empty() && self.in_flight.is_empty());
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Whatever is asked in whatever order: each request ends once, no bound is broken, the counts are right.
-    #[test]
-    fn accounts_agree(steps in proptest::collection::vec(step(), 1..300)) {
-        let mut account = Account::new();
-        for step in steps {
-            account.take(&step);
-        }
-        // Left alone, everything drains.
-        for _ in 0..400 {
-            account.take(&Step::Wait(10));
-            account.take(&Step::Expire);
-            account.take(&Step::Poll(0));
-            account.take(&Step::Poll(1));
-            account.take(&Step::Complete(0));
-        }
-        prop_assert!(account.scheduler.is_idle());
-    }
-
-    /// Tenants that always have work are served within one batch and one request of each other.
-    #[test]
-    fn backlogged_tenants_are_served_alike(sizes in proptest::collection::vec(1u32..=100, 4), turns in 10usize..80) {
-        let bounds = ModelConfig { queue_requests_max: 1000, queue_tokens_max: Tokens(100_000), ..model(100, 8) };
-        let mut scheduler = Scheduler::new(Config { models: vec![bounds], devices: 1, batches_in_flight_max: 1 }).unwrap();
-        let largest = u64::from(*sizes.iter().max().unwrap());
-        let mut served = vec![0u64; sizes.len()];
-        let mut waiting = vec![0u32; sizes.len()];
-        for _ in 0..turns {
-            for (tenant, size) in sizes.iter().enumerate() {
-                while waiting[tenant] < 120 {
-                    let request = Request { tenant: TenantId(tenant as u32), ..request(*size, 0) };
-                    scheduler.enqueue(ms(0), request).unwrap();
-                    waiting[tenant] += 1;
-                }
-            }
-            let Decision::Dispatch(batch) = scheduler.poll(ms(0), DEVICE) else { panic!("work is left") };
-            for entry in &batch.members {
-                served[entry.request.tenant.0 as usize] += u64::from(entry.request.tokens.0);
-                waiting[entry.request.tenant.0 as usize] -= 1;
-            }
-            scheduler.complete(ms(0), batch.id);
-        }
-        let spread = served.iter().max().unwrap() - served.iter().min().unwrap();
-        prop_assert!(spread <= largest + 100, "{served:?}");
-    }
+    let batch = dispatched(&mut scheduler, ms(0), DEVICE);
+    assert_eq!(batch.members.len(), 33, "10.9 ms: the other device takes what may come");
 }
 
 #[test]
-fn ids_are_never_reused() {
-    let mut scheduler = scheduler(vec![model(100, 8)]);
-    let mut seen = BTreeSet::new();
-    for payload in 0..100 {
-        let id = scheduler.enqueue(ms(0), request(1, payload)).unwrap();
-        assert!(seen.insert(id));
-        scheduler.cancel(id).unwrap();
+fn a_bulk_caller_does_not_stall_a_single_one() {
+    let mut scheduler = scheduler();
+    for payload in 0..1000 {
+        scheduler.enqueue(ms(0), request(50, payload)).unwrap();
     }
+    let mut now = ms(0);
+    let mut singles = 0;
+    for turn in 0..30 {
+        let batch = dispatched(&mut scheduler, now, DEVICE);
+        scheduler.enqueue(now, Request { tenant: TenantId(1), ..request(10, 5000 + turn) }).unwrap();
+        now = now + batch.predicted;
+        scheduler.complete(now, batch.id, Some(batch.predicted));
+        for single in batch.members.iter().filter(|entry| entry.request.payload >= 5000) {
+            singles += 1;
+            let latency = now.saturating_duration_since(single.enqueued_at);
+            assert!(latency <= Duration::from_millis(20), "{latency:?} in turn {turn}");
+        }
+    }
+    assert!(singles >= 28, "{singles}");
+}
+
+#[test]
+fn what_missed_its_target_is_served_and_what_missed_its_deadline_is_not() {
+    let mut scheduler = scheduler();
+    scheduler.enqueue(ms(0), request(10, 1)).unwrap();
+    scheduler.enqueue(ms(0), Request { deadline: ms(60), ..request(10, 2) }).unwrap();
+    scheduler.enqueue(ms(95), request(10, 3)).unwrap();
+    assert_eq!(scheduler.next_end(), Some(ms(60)));
+    assert_eq!(payloads(&scheduler.poll(ms(100), DEVICE)), [3], "in time, so it goes first");
+    let ended: Vec<_> = scheduler.ended(ms(100)).iter().map(|(entry, _)| entry.request.payload).collect();
+    assert_eq!(ended, [2]);
+    assert_eq!(payloads(&scheduler.poll(ms(102), DEVICE)), [1]);
+    assert!(scheduler.ended(ms(102)).is_empty());
+}
+
+/// What has no claim would wait for ever beside a device that always has something better to do.
+#[test]
+fn late_work_has_its_turns() {
+    let mut scheduler = scheduler();
+    scheduler.enqueue(ms(0), request(10, 1)).unwrap();
+    let mut served_after = None;
+    for turn in 1..2000u64 {
+        let now = ms(100 + 5 * turn);
+        scheduler.enqueue(now, request(200, 1000 + turn)).unwrap();
+        let batch = dispatched(&mut scheduler, now, DEVICE);
+        if batch.members.iter().any(|entry| entry.request.payload == 1) {
+            served_after = Some(turn);
+            break;
+        }
+        scheduler.complete(now + batch.predicted, batch.id, Some(batch.predicted));
+    }
+    assert!(served_after.is_some_and(|turn| turn < 100), "{served_after:?}");
+}
+
+#[test]
+fn a_slow_device_leaves_to_a_fast_one_what_it_cannot_do_in_time() {
+    let mut scheduler = scheduler_with(|config| config.devices = 2);
+    for _ in 0..1000 {
+        for (tokens, millis) in [(10u32, 11), (100, 20), (1000, 110)] {
+            scheduler.calibrate(DeviceId(1), FAST, Work(f64::from(tokens)), Duration::from_millis(millis));
+        }
+    }
+    scheduler.enqueue(ms(0), request(200, 1)).unwrap();
+    assert_eq!(payloads(&scheduler.poll(ms(0), DeviceId(1))), [0; 0], "30 ms there, due in 20");
+    assert_eq!(payloads(&scheduler.poll(ms(0), DeviceId(0))), [1]);
+    scheduler.enqueue(ms(0), request(20, 2)).unwrap();
+    assert_eq!(payloads(&scheduler.poll(ms(0), DeviceId(1))), [2]);
+}
+
+#[test]
+fn a_lost_device_is_given_nothing_and_its_batch_can_be_queued_again() {
+    let mut scheduler = scheduler_with(|config| config.devices = 2);
+    scheduler.enqueue(ms(0), request(10, 1)).unwrap();
+    let batch = dispatched(&mut scheduler, ms(0), DEVICE);
+    assert_eq!(scheduler.device_of(batch.id), Some(DEVICE));
+    scheduler.lose(DEVICE);
+    scheduler.complete(ms(1), batch.id, None);
+    for member in batch.members {
+        scheduler.requeue(member);
+    }
+    assert_eq!(scheduler.poll(ms(1), DEVICE), Decision::Idle);
+    let again = dispatched(&mut scheduler, ms(1), DeviceId(1));
+    assert_eq!(again.members[0].enqueued_at, ms(0), "it keeps its age");
+    scheduler.lose(DeviceId(1));
+    assert!(!scheduler.has_devices());
+    scheduler.enqueue(ms(1), request(10, 2)).unwrap_err();
+}
+
+#[test]
+fn snapshots_predict_the_drain() {
+    let mut scheduler = scheduler();
+    for payload in 0..10 {
+        scheduler.enqueue(ms(0), request(100, payload)).unwrap();
+    }
+    let mut snapshot = Snapshot::default();
+    scheduler.snapshot(ms(3), &mut snapshot);
+    let fast = snapshot.models[0];
+    assert_eq!((fast.queued_requests, fast.queued_tokens), (10, Tokens(1000)));
+    assert_eq!(fast.oldest_wait, Duration::from_millis(3));
+    let close = |found: Duration, millis: u64| {
+        let expected = Duration::from_millis(millis).as_secs_f64();
+        assert!((found.as_secs_f64() / expected - 1.0).abs() < 0.05, "{found:?} for {millis} ms");
+    };
+    close(fast.queued_time, 11);
+    close(snapshot.drain, 11);
+    let batch = dispatched(&mut scheduler, ms(3), DEVICE);
+    scheduler.snapshot(ms(3), &mut snapshot);
+    assert_eq!(snapshot.models[0].in_flight_requests, batch.members.len());
+    close(snapshot.devices[0].busy_for + snapshot.models[0].queued_time, 12);
+}
+
+#[test]
+fn triton_waits_for_its_preferred_size_or_its_delay() {
+    let mut scheduler = scheduler_with(|config| {
+        let queue_delay_max = Duration::from_millis(5);
+        config.policy = Policy::PreferredSize(PreferredSize { sequences: 3, queue_delay_max });
+    });
+    scheduler.enqueue(ms(0), request(10, 1)).unwrap();
+    scheduler.enqueue(ms(1), Request { model: SLOW, ..request(10, 2) }).unwrap();
+    assert_eq!(scheduler.poll(ms(1), DEVICE), Decision::WaitUntil(ms(5)));
+    assert_eq!(payloads(&scheduler.poll(ms(6), DEVICE)), [1], "ready first");
+    for payload in 3..7 {
+        scheduler.enqueue(ms(6), Request { model: SLOW, ..request(10, payload) }).unwrap();
+    }
+    assert_eq!(payloads(&scheduler.poll(ms(6), DEVICE)), [2, 3, 4]);
+}
+
+#[test]
+fn a_token_budget_is_filled_in_the_order_of_arrival_by_models_in_turn() {
+    let mut scheduler = scheduler_with(|config| {
+        config.batches_in_flight_max = 8;
+        config.policy = Policy::TokenBudget(TokenBudget { tokens: Tokens(100) });
+    });
+    for (payload, tokens) in [(1, 60), (2, 60), (3, 10), (4, 200)] {
+        scheduler.enqueue(ms(0), request(tokens, payload)).unwrap();
+        scheduler.enqueue(ms(0), Request { model: SLOW, ..request(tokens, payload + 10) }).unwrap();
+    }
+    let batches: Vec<_> = (0..6).map(|_| payloads(&scheduler.poll(ms(0), DEVICE))).collect();
+    assert_eq!(
+        batches,
+        [vec![1], vec![11], vec![2, 3], vec![12, 13], vec![4], vec![14]],
+        "what exceeds it goes alone"
+    );
+}
+
+#[test]
+fn bad_configurations() {
+    let check = |change: &dyn Fn(&mut Config), expected: &str| {
+        let models = vec![model(20)];
+        let mut config = Config { models, devices: 1, batches_in_flight_max: 1, policy: deadline() };
+        change(&mut config);
+        let error = Scheduler::<()>::new(config).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(&|config| config.devices = 0, "device");
+    check(&|config| config.batches_in_flight_max = 0, "batches_in_flight_max");
+    check(&|config| config.models[0].batch_sequences_max = 0, "model 0");
+    check(&|config| config.models[0].queue_requests_max = 0, "model 0");
+    check(&|config| config.models[0].queue_tokens_max = Tokens(999), "model 0");
+    check(&|config| config.models[0].latency_target = Duration::ZERO, "model 0");
 }

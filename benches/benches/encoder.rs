@@ -25,7 +25,7 @@ fn encoder(c: &mut Criterion) {
             group.bench_with_input(id, &batch, |b, batch| {
                 b.iter_batched(
                     || batch.clone(),
-                    |batch| executor.execute(model, batch).unwrap(),
+                    |batch| executor.execute(model, &batch).unwrap(),
                     BatchSize::SmallInput,
                 );
             });

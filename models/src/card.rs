@@ -50,6 +50,8 @@ pub struct Card {
     pub limits: Limits,
     /// 99 % of requests are to be answered within this time.
     pub p99_target: Duration,
+    /// Whether the target is a deadline too: what cannot be answered within it is refused.
+    pub p99_target_is_deadline: bool,
     /// Price of 1,000 requests.
     pub price_per_1000_requests: MicroDollars,
     /// SPDX identifier of the weights' licence, from the hub's key `license`.

@@ -46,6 +46,8 @@ pub struct CardOverride {
     pub runtime: Option<String>,
     /// The number format. With a runtime and without this it is `float32`, which every runtime computes in.
     pub dtype: Option<String>,
+    /// Whether the p99 target is a deadline.
+    pub p99_target_is_deadline: Option<bool>,
 }
 
 /// The models of one process.
@@ -211,6 +213,11 @@ impl ModelEntry {
         Self { id, card, state, loaded }
     }
 
+    /// Numbers in a hidden state of its encoder, if it is loaded.
+    pub fn hidden_size(&self) -> Option<usize> {
+        self.loaded.as_ref().map(|loaded| loaded.weights.hidden_size())
+    }
+
     /// Whether the model can be used.
     pub fn is_loaded(&self) -> bool {
         self.loaded.is_some()
@@ -304,7 +311,7 @@ fn read_cards(folder: &Path) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), Load
 
 /// Changes cards as the overrides say.
 fn apply(overrides: &BTreeMap<String, CardOverride>, cards: &mut [Arc<Card>]) -> Result<(), LoadError> {
-    for (name, CardOverride { runtime, dtype }) in overrides {
+    for (name, CardOverride { runtime, dtype, p99_target_is_deadline }) in overrides {
         let Some(card) = cards.iter_mut().find(|card| card.name == *name) else {
             let known = cards.iter().map(|card| card.name.as_str()).collect::<Vec<_>>().join(", ");
             return Err(LoadError::UnknownModel { model: name.clone(), known });
@@ -317,6 +324,7 @@ fn apply(overrides: &BTreeMap<String, CardOverride>, cards: &mut [Arc<Card>]) ->
         if let Some(dtype) = dtype {
             card.dtype.clone_from(dtype);
         }
+        card.p99_target_is_deadline = p99_target_is_deadline.unwrap_or(card.p99_target_is_deadline);
     }
     Ok(())
 }

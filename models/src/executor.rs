@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use batching::{ExecuteError, Executor, ModelId};
+use batching::{ExecuteError, Executor, ModelId, Tokens};
 
 use crate::batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};
 use crate::runtimes::{Runtime, RuntimeError};
+
+/// What sequences for measuring consist of: every vocabulary has a first token.
+const SAMPLE_TOKEN: u32 = 0;
 
 /// Packs sequences into a ragged batch, runs it, and cuts the result into one output per sequence.
 pub struct DeviceExecutor {
@@ -63,15 +66,16 @@ impl Executor for DeviceExecutor {
     type Input = Sequence;
     type Output = SequenceOutput;
 
-    fn execute(
-        &mut self,
-        model: ModelId,
-        inputs: Vec<Sequence>,
-    ) -> Result<Vec<SequenceOutput>, ExecuteError> {
-        self.run(model, &inputs).map_err(|error| {
+    fn execute(&mut self, model: ModelId, inputs: &[Sequence]) -> Result<Vec<SequenceOutput>, ExecuteError> {
+        self.run(model, inputs).map_err(|error| {
             let is_fatal = matches!(&error, DeviceError::Runtime(error) if error.is_fatal());
             ExecuteError { source: Arc::new(error), is_fatal }
         })
+    }
+
+    fn sample(&self, model: ModelId, tokens: Tokens) -> Option<Sequence> {
+        self.models.get(usize::from(model.0))?.as_ref()?;
+        Some(Sequence::new(vec![SAMPLE_TOKEN; tokens.0 as usize]))
     }
 }
 
@@ -138,7 +142,7 @@ mod tests {
     #[test]
     fn each_sequence_gets_its_rows() {
         let check = |is_per_token, expected: [&[f32]; 2]| {
-            let outputs = executor(is_per_token, false).execute(ModelId(1), sequences()).unwrap();
+            let outputs = executor(is_per_token, false).execute(ModelId(1), &sequences()).unwrap();
             let values: Vec<_> = outputs.iter().map(|output| output.values.as_slice()).collect();
             assert_eq!(values, expected);
             assert!(outputs.iter().all(|output| output.columns == 2));
@@ -150,7 +154,7 @@ mod tests {
     #[test]
     fn errors_say_whether_the_device_is_lost() {
         let check = |model: u16, fails_fatally, is_fatal| {
-            let error = executor(false, fails_fatally).execute(ModelId(model), sequences()).unwrap_err();
+            let error = executor(false, fails_fatally).execute(ModelId(model), &sequences()).unwrap_err();
             assert_eq!(error.is_fatal, is_fatal, "model {model}");
         };
         check(0, false, false);
@@ -169,6 +173,6 @@ mod tests {
 
     #[test]
     fn no_sequences_need_no_model() {
-        assert_eq!(executor(false, true).execute(ModelId(1), Vec::new()).unwrap(), []);
+        assert_eq!(executor(false, true).execute(ModelId(1), &[]).unwrap(), []);
     }
 }

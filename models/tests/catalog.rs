@@ -217,7 +217,7 @@ fn heads_are_computed_in_the_runtime() {
             (3, LABELS, per_token),
         ];
         for (model, columns, expected) in expected {
-            let outputs = executor.execute(ModelId(model), sequences.to_vec()).unwrap_or_else(|error| {
+            let outputs = executor.execute(ModelId(model), &sequences).unwrap_or_else(|error| {
                 panic!("{}", error.source);
             });
             assert_eq!(outputs[sequence].columns, columns);
@@ -244,8 +244,8 @@ fn check(spoil: impl FnOnce(&mut Spec), message: &str) {
     let mut executor = catalog.executor(&device()).unwrap();
     let sequences = vec![Sequence::new(vec![1, 2])];
     let id = |name| catalog.find(name).unwrap().id;
-    assert_eq!(executor.execute(id("good"), sequences.clone()).unwrap().len(), 1);
-    assert!(!executor.execute(id("spoilt"), sequences).unwrap_err().is_fatal);
+    assert_eq!(executor.execute(id("good"), &sequences).unwrap().len(), 1);
+    assert!(!executor.execute(id("spoilt"), &sequences).unwrap_err().is_fatal);
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn adapters_are_checked_and_merged() {
     let mut run = |name: &str| {
         let entry = catalog.find(name).unwrap();
         let ModelState::Loaded { digest } = entry.state else { panic!("{:?}", entry.state) };
-        (executor.execute(entry.id, sequences.clone()).unwrap().remove(0), digest)
+        (executor.execute(entry.id, &sequences).unwrap().remove(0), digest)
     };
     let (base, adapted) = (run("base"), run("adapted"));
     assert!(base.0 != adapted.0, "the adapter changes nothing");
@@ -424,7 +424,11 @@ fn fetching_alone_names_the_model_that_cannot_be_had() {
 fn overrides_change_runtime_and_number_format() {
     let cards = Cards::new(&[Spec::embedder("one"), Spec::embedder("two")]);
     let load = |name: &str, runtime: Option<&str>, dtype: Option<&str>| {
-        let change = CardOverride { runtime: runtime.map(Into::into), dtype: dtype.map(Into::into) };
+        let change = CardOverride {
+            runtime: runtime.map(Into::into),
+            dtype: dtype.map(Into::into),
+            ..CardOverride::default()
+        };
         let config = CatalogConfig {
             cards_dir: cards.folder.path().to_path_buf(),
             data_dir: cards.path("data"),

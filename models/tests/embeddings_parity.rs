@@ -37,8 +37,7 @@ fn load(config: &CatalogConfig) -> (Catalog, ModelId, DeviceExecutor) {
 }
 
 fn embed(executor: &mut DeviceExecutor, model: ModelId, sequences: &[Sequence]) -> Vec<Vec<f32>> {
-    let outputs =
-        executor.execute(model, sequences.to_vec()).unwrap_or_else(|error| panic!("{}", error.source));
+    let outputs = executor.execute(model, sequences).unwrap_or_else(|error| panic!("{}", error.source));
     assert!(outputs.iter().all(|output| output.rows() == 1));
     outputs.into_iter().map(|output| output.values).collect()
 }

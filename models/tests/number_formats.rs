@@ -49,8 +49,8 @@ impl Engine {
         let mut outputs = Vec::new();
         for texts in texts.chunks(16) {
             let mut prepared = self.catalog.prepare(id, texts, &parameters).unwrap();
-            let sequences = prepared.take_jobs().into_iter().map(|job| job.sequence).collect();
-            let computed = self.executor.execute(id, sequences).unwrap_or_else(|e| panic!("{}", e.source));
+            let sequences = prepared.take_jobs().into_iter().map(|job| job.sequence).collect::<Vec<_>>();
+            let computed = self.executor.execute(id, &sequences).unwrap_or_else(|e| panic!("{}", e.source));
             outputs
                 .extend(prepared.decode(computed).unwrap().results.into_iter().map(|result| result.output));
         }

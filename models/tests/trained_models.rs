@@ -41,8 +41,8 @@ fn check(catalog: &Catalog, task: Task, file: &str) {
         let ids = tokenizer.with_special_tokens(&tokenizer.encode(text).unwrap().ids);
         assert_eq!(&ids, expected, "{text:?}");
     }
-    let sequences = references.token_ids.into_iter().map(Sequence::new).collect();
-    let outputs = catalog.executor(&common::device()).unwrap().execute(entry.id, sequences);
+    let sequences = references.token_ids.into_iter().map(Sequence::new).collect::<Vec<_>>();
+    let outputs = catalog.executor(&common::device()).unwrap().execute(entry.id, &sequences);
     let outputs = outputs.unwrap_or_else(|error| panic!("{}", error.source));
     assert_eq!(outputs.len(), references.logits.len());
     for (index, (output, expected)) in outputs.iter().zip(&references.logits).enumerate() {

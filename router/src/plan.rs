@@ -34,6 +34,16 @@ impl Plan {
         PlanLimits { requests_per_minute, requests_per_day }
     }
 
+    /// Share of device time beside other tenants' when there is not enough for all.
+    pub const fn weight(self) -> u32 {
+        match self {
+            Self::Free => 1,
+            Self::Starter => 2,
+            Self::Professional => 4,
+            Self::Enterprise => 8,
+        }
+    }
+
     /// Lower-case name, as in configuration and metrics.
     pub const fn name(self) -> &'static str {
         match self {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use batching::{Clock, Engine, EngineConfig, ModelConfig, MonotonicClock, Tokens};
+use batching::{
+    Clock, DeadlinePolicy, Engine, EngineConfig, ModelConfig, MonotonicClock, PreferredSize, TokenBudget,
+    Tokens,
+};
 use models::{
     CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, ModelState, OnnxConfig, Progress, Provider,
     Sequence, SequenceOutput, WorkPool,
@@ -172,7 +175,24 @@ fn onnx_config(config: &Config) -> OnnxConfig {
 }
 
 fn card_override(model: &config::Model) -> CardOverride {
-    CardOverride { runtime: model.runtime.clone(), dtype: model.dtype.clone() }
+    CardOverride {
+        runtime: model.runtime.clone(),
+        dtype: model.dtype.clone(),
+        p99_target_is_deadline: model.p99_target_is_deadline,
+    }
+}
+
+fn policy(policy: &config::Policy) -> batching::Policy {
+    match *policy {
+        config::Policy::Deadline => batching::Policy::Deadline(DeadlinePolicy::default()),
+        config::Policy::PreferredSize { sequences, queue_delay_max_ms } => {
+            let queue_delay_max = Duration::from_millis(queue_delay_max_ms);
+            batching::Policy::PreferredSize(PreferredSize { sequences, queue_delay_max })
+        }
+        config::Policy::TokenBudget { tokens } => {
+            batching::Policy::TokenBudget(TokenBudget { tokens: Tokens(tokens) })
+        }
+    }
 }
 
 fn engine_config(config: &Config, catalog: &Catalog) -> EngineConfig {
@@ -182,14 +202,16 @@ fn engine_config(config: &Config, catalog: &Catalog) -> EngineConfig {
         batch_sequences_max: bounds.batch_sequences_max,
         queue_requests_max: bounds.queue_requests_max,
         queue_tokens_max: Tokens(bounds.queue_tokens_max),
-        queue_delay_max: Duration::from_millis(bounds.queue_delay_max_ms),
         latency_target: entry.card.p99_target,
+        is_target_hard: entry.card.p99_target_is_deadline,
+        attention: entry.hidden_size().map_or(0.0, |hidden| 1.0 / (6.0 * hidden as f64)),
     };
     EngineConfig {
         scheduler: batching::Config {
             models: catalog.models().iter().map(model).collect(),
             devices: 1,
             batches_in_flight_max: bounds.batches_in_flight_max,
+            policy: policy(&bounds.policy),
         },
         commands_max: bounds.commands_max,
     }

@@ -84,9 +84,9 @@ pub struct Batching {
     /// Sequences in one batch.
     #[garde(range(min = 1, max = 1 << 16))]
     pub batch_sequences_max: usize,
-    /// Longest a batch that is not full waits for company while the device is busy.
-    #[garde(range(max = 10_000))]
-    pub queue_delay_max_ms: u64,
+    /// How batches are made.
+    #[garde(dive)]
+    pub policy: Policy,
     /// Sequences waiting for one model.
     #[garde(range(min = 1, max = 1 << 24))]
     pub queue_requests_max: usize,
@@ -99,6 +99,30 @@ pub struct Batching {
     /// Commands on their way to the scheduler; a full channel refuses.
     #[garde(range(min = 16, max = 1 << 20))]
     pub commands_max: usize,
+}
+
+/// How batches are made.
+#[derive(Debug, Clone, Default, Deserialize, Validate)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Policy {
+    /// By deadlines, fair between tenants.
+    #[default]
+    Deadline,
+    /// First come, first served, as Triton's dynamic batcher does it. For comparison.
+    PreferredSize {
+        /// A batch goes when it has so many sequences.
+        #[garde(range(min = 1, max = 1 << 16))]
+        sequences: usize,
+        /// Or when its oldest one has waited so long.
+        #[garde(range(max = 10_000))]
+        queue_delay_max_ms: u64,
+    },
+    /// First come, first served, as text-embeddings-inference does it. For comparison.
+    TokenBudget {
+        /// Tokens in a batch.
+        #[garde(range(min = 16, max = 1 << 24))]
+        tokens: u32,
+    },
 }
 
 /// Threads.
@@ -134,6 +158,8 @@ pub struct Model {
     pub runtime: Option<String>,
     /// The number format. With a runtime and without this it is `float32`, which every runtime computes in.
     pub dtype: Option<String>,
+    /// Whether its p99 target is a deadline: what cannot be answered within it is refused.
+    pub p99_target_is_deadline: Option<bool>,
 }
 
 /// What happens between SIGTERM and the exit.
@@ -312,7 +338,7 @@ impl Default for Batching {
         Self {
             batch_tokens_max: 1024,
             batch_sequences_max: 64,
-            queue_delay_max_ms: 5,
+            policy: Policy::default(),
             queue_requests_max: 16_384,
             queue_tokens_max: 262_144,
             batches_in_flight_max: 2,

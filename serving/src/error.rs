@@ -101,7 +101,13 @@ pub enum ApiError {
         /// When to try again.
         retry_after: Duration,
     },
-    /// The deadline passed, or could not be met.
+    /// The deadline cannot be met with what waits before the request.
+    #[error("the deadline cannot be met at present; retry later or with a longer one")]
+    DeadlineInfeasible {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The deadline passed.
     #[error("the request's deadline passed before it was answered")]
     DeadlineExceeded,
     /// The server is going away.
@@ -171,6 +177,9 @@ impl ApiError {
                 row("model_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
             }
             Self::Overloaded { .. } => row("overloaded", S::SERVICE_UNAVAILABLE, Code::Unavailable),
+            Self::DeadlineInfeasible { .. } => {
+                row("deadline_infeasible", S::SERVICE_UNAVAILABLE, Code::Unavailable)
+            }
             Self::DeadlineExceeded => row("deadline_exceeded", S::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
             Self::ShuttingDown => row("shutting_down", S::SERVICE_UNAVAILABLE, Code::Unavailable),
             Self::Internal { .. } => row("internal", S::INTERNAL_SERVER_ERROR, Code::Internal),
@@ -180,7 +189,7 @@ impl ApiError {
     /// When to try again, where the error knows.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::Overloaded { retry_after } | Self::DeadlineInfeasible { retry_after } => Some(*retry_after),
             Self::ShuttingDown => Some(Duration::from_secs(1)),
             _ => None,
         }

@@ -158,10 +158,12 @@ fn submit(
     deadline: Timestamp,
     prepared: &mut Prepared,
 ) -> Result<Vec<Ticket<SequenceOutput>>, ApiError> {
-    let tenant = principal.tenant().id;
+    let tenant = principal.tenant();
+    let (tenant, weight) = (tenant.id, tenant.plan.weight());
     let submission = |job: models::tasks::Job| Submission::<Sequence> {
         model: job.model,
         tenant,
+        weight,
         priority,
         tokens: Tokens(job.sequence.len() as u32),
         deadline,
@@ -245,6 +247,7 @@ fn no_worker(error: PoolError) -> ApiError {
 
 fn rejected(rejection: &Rejection) -> ApiError {
     match rejection.reason {
+        RejectReason::Infeasible => ApiError::DeadlineInfeasible { retry_after: rejection.retry_after },
         RejectReason::QueueFull => ApiError::Overloaded { retry_after: rejection.retry_after },
         RejectReason::DeadlinePassed => ApiError::DeadlineExceeded,
         RejectReason::Draining => ApiError::ShuttingDown,

@@ -6,7 +6,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use batching::{Event, ModelId, Observer};
+use batching::{Event, ModelId, Observer, Snapshot};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -35,6 +35,12 @@ pub struct Telemetry {
     queue_requests: Family<ModelLabels, Gauge>,
     queue_tokens: Family<ModelLabels, Gauge>,
     queue_ended: Family<EndLabels, Counter>,
+    queue_oldest_wait: Family<ModelLabels, FloatGauge>,
+    queue_time: Family<ModelLabels, FloatGauge>,
+    drain: FloatGauge,
+    device_busy: Family<DeviceLabels, FloatGauge>,
+    device_lost: Family<DeviceLabels, Gauge>,
+    prediction_error: Family<BatchLabels, FloatGauge>,
     batch_sequences: Family<ModelLabels, Histogram, Buckets>,
     batch_tokens: Family<ModelLabels, Histogram, Buckets>,
     batch_duration: Family<ModelLabels, Histogram, Buckets>,
@@ -78,6 +84,20 @@ struct TaskLabels {
 struct ModelLabels {
     model: String,
 }
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DeviceLabels {
+    device: u64,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BatchLabels {
+    model: String,
+    device: u64,
+}
+
+/// A gauge of seconds or of a ratio.
+type FloatGauge = Gauge<f64, AtomicU64>;
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct EndLabels {
@@ -126,6 +146,12 @@ impl Telemetry {
             queue_requests: Family::default(),
             queue_tokens: Family::default(),
             queue_ended: Family::default(),
+            queue_oldest_wait: Family::default(),
+            queue_time: Family::default(),
+            drain: FloatGauge::default(),
+            device_busy: Family::default(),
+            device_lost: Family::default(),
+            prediction_error: Family::default(),
             batch_sequences: Family::new_with_constructor(SEQUENCES),
             batch_tokens: Family::new_with_constructor(TOKENS),
             batch_duration: Family::new_with_constructor(SECONDS),
@@ -166,6 +192,25 @@ impl Telemetry {
     /// Records how long a request's tensors took to become an answer.
     pub fn decoded(&self, model: ModelId, duration: Duration) {
         self.decoding.get_or_create(&self.model(model)).observe(duration.as_secs_f64());
+    }
+
+    /// Takes over what waits and runs at present.
+    pub fn observe(&self, snapshot: &Snapshot) {
+        for (index, queue) in snapshot.models.iter().enumerate() {
+            let labels = self.model(ModelId(index as u16));
+            self.queue_oldest_wait.get_or_create(&labels).set(queue.oldest_wait.as_secs_f64());
+            self.queue_time.get_or_create(&labels).set(queue.queued_time.as_secs_f64());
+        }
+        for (device, state) in (0..).zip(&snapshot.devices) {
+            let labels = DeviceLabels { device };
+            self.device_busy.get_or_create(&labels).set(state.busy_for.as_secs_f64());
+            self.device_lost.get_or_create(&labels).set(i64::from(state.is_lost));
+            for (index, error) in state.prediction_errors.iter().enumerate() {
+                let ModelLabels { model } = self.model(ModelId(index as u16));
+                self.prediction_error.get_or_create(&BatchLabels { model, device }).set(*error);
+            }
+        }
+        self.drain.set(snapshot.drain.as_secs_f64());
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -225,6 +270,37 @@ impl Telemetry {
             "Sequences that left without being computed, by reason",
             self.queue_ended.clone(),
         );
+        r.register_with_unit(
+            "queue_oldest_wait",
+            "How long the oldest waiting sequence has waited",
+            Unit::Seconds,
+            self.queue_oldest_wait.clone(),
+        );
+        r.register_with_unit(
+            "queue_device_time",
+            "Device time that what waits is predicted to take",
+            Unit::Seconds,
+            self.queue_time.clone(),
+        );
+        r.register_with_unit(
+            "drain",
+            "How long all that waits and runs is predicted to take all devices",
+            Unit::Seconds,
+            self.drain.clone(),
+        );
+        r.register_with_unit(
+            "device_busy",
+            "How long what a device holds is predicted to take yet",
+            Unit::Seconds,
+            self.device_busy.clone(),
+        );
+        r.register("device_lost", "Whether a device is gone", self.device_lost.clone());
+        r.register_with_unit(
+            "batch_prediction_error",
+            "Mean relative error of the predicted batch durations of late",
+            Unit::Ratios,
+            self.prediction_error.clone(),
+        );
         r.register("batch_sequences", "Sequences in a batch", self.batch_sequences.clone());
         r.register("batch_tokens", "Tokens in a batch", self.batch_tokens.clone());
         r.register_with_unit(
@@ -257,6 +333,10 @@ impl Observer for Telemetry {
             Event::Rejected { model, reason } => self.ended(model, reason.name()),
             Event::Cancelled { model } => self.ended(model, "cancelled"),
             Event::Expired { model } => self.ended(model, "expired"),
+            Event::Shed { model } => self.ended(model, "shed"),
+            Event::Requeued { model } => {
+                tracing::warn!(model = self.model(model).model, "sequence of a lost device queued again");
+            }
             Event::Dequeued { model, queue_delay } => {
                 self.queue_delay.get_or_create(&self.model(model)).observe(queue_delay.as_secs_f64());
             }

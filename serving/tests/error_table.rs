@@ -45,6 +45,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::WrongTask { model: "ner-v2".to_owned(), offers: "entities", asked: "sentiment" },
         ApiError::ModelUnavailable { model: "ner-v2".to_owned(), reason: "for the log".to_owned() },
         ApiError::Overloaded { retry_after: Duration::from_millis(1500) },
+        ApiError::DeadlineInfeasible { retry_after: Duration::from_millis(40) },
         ApiError::DeadlineExceeded,
         ApiError::ShuttingDown,
         ApiError::internal("for the log"),

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use crate::units::ModelId;
+use crate::units::{ModelId, Tokens};
 
 /// A device that computes batches, driven by a thread of its own.
 pub trait Executor: Send + 'static {
@@ -15,12 +15,12 @@ pub trait Executor: Send + 'static {
     /// Computes one batch: one output for each input, in order.
     ///
     /// # Errors
-    /// The whole batch failed. A panic is taken as a fatal error.
-    fn execute(
-        &mut self,
-        model: ModelId,
-        inputs: Vec<Self::Input>,
-    ) -> Result<Vec<Self::Output>, ExecuteError>;
+    /// The whole batch failed; unless that is fatal, the engine tries its halves. A panic is taken as a fatal error.
+    fn execute(&mut self, model: ModelId, inputs: &[Self::Input]) -> Result<Vec<Self::Output>, ExecuteError>;
+
+    /// Some sequence of this length, by which the engine learns what batches of `model` cost before the first request
+    /// comes. `None` if there is nothing to learn: the model is not on this device.
+    fn sample(&self, model: ModelId, tokens: Tokens) -> Option<Self::Input>;
 }
 
 /// Why a batch failed. Cheap to clone, since every member is told.

@@ -10,6 +10,7 @@ mod clock;
 mod device;
 mod executor;
 mod scheduling;
+mod sweep;
 mod ticket;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +25,7 @@ pub use executor::{ExecuteError, Executor};
 pub use ticket::{Completion, Failure, Ticket};
 
 use crate::event::{Event, Observer};
-use crate::scheduler::{Config, ConfigError, ModelSnapshot, RejectReason, Rejection, Scheduler, Snapshot};
+use crate::scheduler::{Config, ConfigError, RejectReason, Rejection, Scheduler, Snapshot};
 use crate::units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 use scheduling::{Command, Job, SchedulingThread};
 use ticket::Canceller;
@@ -107,7 +108,7 @@ impl<I, O> Clone for Engine<I, O> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
-    /// Starts the scheduler thread and one thread for each executor.
+    /// Measures what batches cost on each executor, then starts the scheduler thread and one thread for each executor.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -122,23 +123,27 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
             return Err(StartError::Executors { devices: scheduler.devices, executors: executors.len() });
         }
         let batches_max = scheduler.batches_in_flight_max;
+        let models = scheduler.models.clone();
+        let mut scheduler = Scheduler::new(scheduler)?;
         let state = Arc::new(State {
             is_healthy: AtomicBool::new(true),
             is_draining: AtomicBool::new(false),
-            snapshot: Mutex::new(Snapshot { models: vec![ModelSnapshot::default(); scheduler.models.len()], devices: Vec::new() }),
+            snapshot: Mutex::default(),
         });
         let (commands, incoming) = bounded(commands_max.max(1));
         // Room for every batch that can be in flight: a device never waits to say that it is done.
-        let (completed, completions) = bounded(batches_max.saturating_mul(executors.len()).max(1));
+        let (reports, reports_in) = bounded(batches_max.saturating_mul(executors.len()).max(1));
         let mut threads = Vec::new();
         let mut devices = Vec::new();
-        for (index, executor) in executors.into_iter().enumerate() {
+        for (index, mut executor) in executors.into_iter().enumerate() {
+            let id = DeviceId(index as u16);
+            sweep::learn_costs(id, executor.as_mut(), &models, clock.as_ref(), &mut scheduler);
             let (batches, batches_in) = bounded(batches_max);
             let device = device::DeviceThread {
-                id: DeviceId(index as u16),
+                id,
                 executor,
                 batches: batches_in,
-                completed: completed.clone(),
+                reports: reports.clone(),
                 clock: Arc::clone(&clock),
                 observer: Arc::clone(&observer),
                 state: Arc::clone(&state),
@@ -146,10 +151,11 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
             threads.push(std::thread::Builder::new().name(format!("device-{index}")).spawn(|| device.run())?);
             devices.push(batches);
         }
+        scheduler.snapshot(clock.now(), &mut state.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
         let scheduling = SchedulingThread::new(
-            Scheduler::new(scheduler)?,
+            scheduler,
             incoming,
-            completions,
+            reports_in,
             devices,
             (Arc::clone(&clock), Arc::clone(&observer), Arc::clone(&state)),
         );

@@ -1,6 +1,7 @@
 //! The thread that owns the scheduler.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -8,10 +9,13 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 use futures_channel::oneshot;
 
 use super::clock::Clock;
+use super::executor::ExecuteError;
 use super::ticket::{Answer, Failure};
 use super::{Sentinel, State, Submission};
 use crate::event::{Event, Observer};
-use crate::scheduler::{Batch, BatchId, Decision, Entry, Rejected, Request, RequestId, Scheduler};
+use crate::scheduler::{
+    Batch, BatchId, Decision, Ended, Entry, RejectReason, Rejected, Rejection, Request, RequestId, Scheduler,
+};
 use crate::units::{DeviceId, ModelId, Timestamp};
 
 /// What other threads ask of this one.
@@ -36,7 +40,20 @@ pub(super) struct Payload<I, O> {
     pub(super) job: u64,
     pub(super) input: I,
     pub(super) answer: oneshot::Sender<Answer<O>>,
+    /// Devices that were lost with it aboard.
+    pub(super) losses: u8,
 }
+
+/// What a device says of a batch.
+pub(super) enum DeviceReport<I, O> {
+    /// Every member has its answer. `compute` is the time it took, if that is worth learning from.
+    Done { batch: BatchId, compute: Option<Duration> },
+    /// The device is gone, and these members have no answer.
+    Lost { batch: BatchId, members: Vec<Entry<Payload<I, O>>>, error: ExecuteError },
+}
+
+/// A request is tried on one more device than the one lost with it: if that is lost too, it may be the cause.
+const LOSSES_MAX: u8 = 1;
 
 /// A batch whose members carry their way back.
 pub(super) type DeviceBatch<I, O> = Batch<Payload<I, O>>;
@@ -44,7 +61,7 @@ pub(super) type DeviceBatch<I, O> = Batch<Payload<I, O>>;
 pub(super) struct SchedulingThread<I, O> {
     scheduler: Scheduler<Payload<I, O>>,
     commands: Receiver<Command<I, O>>,
-    completions: Receiver<(BatchId, Option<Duration>)>,
+    reports: Receiver<DeviceReport<I, O>>,
     devices: Vec<Sender<DeviceBatch<I, O>>>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
@@ -52,6 +69,8 @@ pub(super) struct SchedulingThread<I, O> {
     /// Queued requests by job.
     queued: HashMap<u64, RequestId>,
     is_stopping: bool,
+    /// How the last device was lost.
+    lost: Option<ExecuteError>,
 }
 
 impl<I, O> Job<I, O> {
@@ -65,17 +84,29 @@ impl<I, O> SchedulingThread<I, O> {
     pub(super) fn new(
         scheduler: Scheduler<Payload<I, O>>,
         commands: Receiver<Command<I, O>>,
-        completions: Receiver<(BatchId, Option<Duration>)>,
+        reports: Receiver<DeviceReport<I, O>>,
         devices: Vec<Sender<DeviceBatch<I, O>>>,
         (clock, observer, state): (Arc<dyn Clock>, Arc<dyn Observer>, Arc<State>),
     ) -> Self {
         let queued = HashMap::new();
-        Self { scheduler, commands, completions, devices, clock, observer, state, queued, is_stopping: false }
+        Self {
+            scheduler,
+            commands,
+            reports,
+            devices,
+            clock,
+            observer,
+            state,
+            queued,
+            is_stopping: false,
+            lost: None,
+        }
     }
 
     pub(super) fn run(mut self) {
         let _sentinel = Sentinel(Arc::clone(&self.state));
         loop {
+            self.give_up();
             let wake = self.dispatch();
             self.publish();
             if self.is_stopping && self.scheduler.is_idle() && self.commands.is_empty() {
@@ -98,7 +129,7 @@ impl<I, O> SchedulingThread<I, O> {
                     self.commands = never();
                 }
             },
-            recv(self.completions) -> batch => if let Ok(batch) = batch { self.complete(batch) },
+            recv(self.reports) -> report => if let Ok(report) = report { self.hear(report) },
             recv(timer) -> _ => {}
         }
         // Everything that has arrived is seen before the next decision, so that batches form; bounded, so that a flood
@@ -108,8 +139,8 @@ impl<I, O> SchedulingThread<I, O> {
                 self.obey(command);
             }
         }
-        while let Ok(batch) = self.completions.try_recv() {
-            self.complete(batch);
+        while let Ok(report) = self.reports.try_recv() {
+            self.hear(report);
         }
     }
 
@@ -134,7 +165,7 @@ impl<I, O> SchedulingThread<I, O> {
             self.observer.on_event(&Event::Cancelled { model });
             return;
         }
-        let payload = Payload { job, input, answer };
+        let payload = Payload { job, input, answer, losses: 0 };
         let request = Request { model, tenant, weight, priority, tokens, deadline, payload };
         match self.scheduler.enqueue(self.clock.now(), request) {
             Ok(id) => {
@@ -148,17 +179,61 @@ impl<I, O> SchedulingThread<I, O> {
         }
     }
 
-    fn complete(&mut self, (batch, compute): (BatchId, Option<Duration>)) {
-        self.scheduler.complete(self.clock.now(), batch, compute);
+    fn hear(&mut self, report: DeviceReport<I, O>) {
+        let now = self.clock.now();
+        match report {
+            DeviceReport::Done { batch, compute } => self.scheduler.complete(now, batch, compute),
+            DeviceReport::Lost { batch, members, error } => {
+                self.state.is_healthy.store(false, Ordering::Release);
+                if let Some(device) = self.scheduler.device_of(batch) {
+                    self.scheduler.lose(device);
+                }
+                self.scheduler.complete(now, batch, None);
+                for member in members {
+                    self.try_elsewhere(now, member, &error);
+                }
+                self.lost = Some(error);
+            }
+        }
+    }
+
+    /// Queues a request of a lost device again if that can help.
+    fn try_elsewhere(&mut self, now: Timestamp, mut entry: Entry<Payload<I, O>>, error: &ExecuteError) {
+        let payload = &mut entry.request.payload;
+        let failure = if payload.losses >= LOSSES_MAX || !self.scheduler.has_devices() {
+            Failure::Execution(error.clone())
+        } else if entry.request.deadline <= now {
+            Failure::DeadlineExceeded
+        } else {
+            payload.losses += 1;
+            let (job, model) = (payload.job, entry.request.model);
+            let id = self.scheduler.requeue(entry);
+            self.queued.insert(job, id);
+            self.tell(model, &Event::Requeued { model });
+            return;
+        };
+        let _ = entry.request.payload.answer.send(Err(failure));
+    }
+
+    /// Answers all that waits when there is nothing left to compute it.
+    fn give_up(&mut self) {
+        let Some(error) = self.lost.as_ref().filter(|_| !self.scheduler.has_devices()) else { return };
+        let failure = Failure::Execution(error.clone());
+        for entry in self.scheduler.abandon() {
+            let model = entry.request.model;
+            self.queued.remove(&entry.request.payload.job);
+            self.tell(model, &Event::Cancelled { model });
+            let _ = entry.request.payload.answer.send(Err(failure.clone()));
+        }
     }
 
     /// Expires what is late and gives every device all it may have. Returns when to look again.
     fn dispatch(&mut self) -> Option<Timestamp> {
         let now = self.clock.now();
-        for entry in self.scheduler.expire(now) {
-            self.expired(entry);
+        for (entry, why) in self.scheduler.ended(now) {
+            self.ended(entry, why);
         }
-        let mut wake = self.scheduler.next_expiry();
+        let mut wake = self.scheduler.next_end();
         for index in 0..self.devices.len() {
             loop {
                 match self.scheduler.poll(now, DeviceId(index as u16)) {
@@ -174,11 +249,21 @@ impl<I, O> SchedulingThread<I, O> {
         wake
     }
 
-    fn expired(&mut self, entry: Entry<Payload<I, O>>) {
+    fn ended(&mut self, entry: Entry<Payload<I, O>>, why: Ended) {
         let model = entry.request.model;
         self.queued.remove(&entry.request.payload.job);
-        self.tell(model, &Event::Expired { model });
-        let _ = entry.request.payload.answer.send(Err(Failure::DeadlineExceeded));
+        let failure = match why {
+            Ended::DeadlineExceeded => {
+                self.tell(model, &Event::Expired { model });
+                Failure::DeadlineExceeded
+            }
+            Ended::Shed => {
+                self.tell(model, &Event::Shed { model });
+                let retry_after = self.scheduler.retry_after();
+                Failure::Rejected(Rejection { reason: RejectReason::QueueFull, retry_after })
+            }
+        };
+        let _ = entry.request.payload.answer.send(Err(failure));
     }
 
     fn send(&mut self, now: Timestamp, batch: DeviceBatch<I, O>) {
@@ -193,7 +278,7 @@ impl<I, O> SchedulingThread<I, O> {
         // There is room: the scheduler dispatches no more than the channel holds. A device thread that is gone drops
         // the batch, and with it the ways back: its tickets resolve as shut down.
         if self.devices[usize::from(device.0)].send(batch).is_err() {
-            self.complete((id, None));
+            self.scheduler.complete(now, id, None);
         }
     }
 
@@ -206,7 +291,7 @@ impl<I, O> SchedulingThread<I, O> {
     }
 
     fn publish(&self) {
-        let snapshot = self.scheduler.snapshot(self.clock.now());
-        *self.state.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        let mut snapshot = self.state.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        self.scheduler.snapshot(self.clock.now(), &mut snapshot);
     }
 }

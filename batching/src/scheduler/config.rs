@@ -47,35 +47,33 @@ pub enum Policy {
     TokenBudget(TokenBudget),
 }
 
-/// The knobs of the policy by deadlines.
+/// The knobs of the policy by deadlines. The defaults are what the simulator found best over its workloads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadlinePolicy {
-    /// How far ahead of the least served flow one may be, in device time at weight 1 for each device.
-    pub spread: Duration,
-    /// How far below the present level a flow may return.
-    pub credit: Duration,
+    /// The longest that all devices may be busy with one model, and the least that a batch is cut to, as a share of the
+    /// shortest target.
+    pub quantum: f64,
     /// A device is handed its next batch when the running one is predicted to end within this time.
     pub handover_lead: Duration,
-    /// Share of the shortest target for which all devices may be busy with other models.
-    pub blocking_max: f64,
-    /// A batch need not be longer than this many times its overhead: more of it saves little.
-    pub overheads_max: f64,
-    /// A batch is not cut for others' sake to less than this many times its overhead.
-    pub overheads_min: f64,
-    /// TODO experiment
-    pub edf: bool,
+    /// Demand above this share of the fluid limit is too much: shares are then enforced.
+    pub feasible: f64,
+    /// Share of the fluid limit that is divided among tenants then; what is left goes to whoever wants it.
+    pub promised: f64,
+    /// Share of device time that goes to requests without a claim while others have one.
+    pub turns: f64,
+    /// How far ahead of the least served flow one may be among requests without a claim, in device time at weight 1.
+    pub spread: Duration,
 }
 
 impl Default for DeadlinePolicy {
     fn default() -> Self {
         Self {
-            spread: Duration::from_millis(2),
-            credit: Duration::from_millis(2),
+            quantum: 0.45,
             handover_lead: Duration::from_micros(500),
-            blocking_max: 0.5,
-            overheads_max: 20.0,
-            overheads_min: 2.0,
-            edf: false,
+            feasible: 0.95,
+            promised: 0.82,
+            turns: 0.02,
+            spread: Duration::from_millis(2),
         }
     }
 }
@@ -84,8 +82,8 @@ impl Default for DeadlinePolicy {
 /// preferred size or its oldest request has waited long enough; models take turns by who became ready first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreferredSize {
-    /// `preferred_batch_size` and `max_batch_size`, in requests.
-    pub requests: usize,
+    /// `preferred_batch_size` and `max_batch_size`.
+    pub sequences: usize,
     /// `max_queue_delay_microseconds`.
     pub queue_delay_max: Duration,
 }

@@ -20,7 +20,7 @@ const FORGETTING: f64 = 0.995;
 const CLIP_DEVIATIONS: f64 = 3.0;
 /// The first observations, which are kept, and the weight of each beside a new one.
 const ANCHORS: usize = 8;
-const ANCHOR_WEIGHT: f64 = 0.5;
+const ANCHOR_WEIGHT: f64 = 0.1;
 /// Relative residuals that are kept, and how often their quantile is taken anew.
 const RATIOS: usize = 256;
 const QUANTILE_EVERY: usize = 16;

@@ -1,27 +1,77 @@
-//! What a device runs next: the policy by deadlines.
+//! What a device runs next, and when: the policy by deadlines.
+//!
+//! A device with nothing to do takes work as soon as there is any. Waiting for company buys nothing here: while devices are
+//! idle overhead is free, and once they are busy batches grow by themselves.
+//!
+//! *Which model* decides how many batches are needed. Every batch costs its overhead, so what counts is that no model is
+//! served more often than its target asks. The model goes first of which the smallest share of the target is left once its
+//! waiting requests are computed, so that under load all models wait for the same share of their targets. The earliest
+//! deadline first, which ignores the targets' lengths, serves the short ones again and again in tiny batches: the ablation in
+//! `benches/results/simulation.md` has the numbers.
+//!
+//! *How much.* A batch ends before the first of its members is due, and early enough that whatever else waits can still be
+//! on time: a forward pass gives to other devices what they can take, a backward pass in deadline order finds the latest
+//! start of the rest (as in the feasibility tests of deadline scheduling: Stankovic et al., "Deadline Scheduling for Real-Time
+//! Systems", 1998, chapter 3). And it keeps no device that is the only one soon free longer than the *quantum*, a share of the
+//! shortest target, since the most urgent request may be the next to arrive.
+//!
+//! *What is given up.* A request whose deadline would cut a batch to less than its quantum is late: it makes place for the
+//! others (the early drop of Shen et al., "Nexus", SOSP 2019, section 4.3). Otherwise batches shrink just when load
+//! grows, their overhead eats the devices, and the queue never recovers. Late is not refused: it is served after the rest,
+//! and has turns of its own.
 
 use std::time::Duration;
 
 use super::config::DeadlinePolicy;
 use super::cost::Work;
 use super::fairness::FlowId;
-use super::queue::Rank;
-use super::{Batch, Decision, Entry, Scheduler};
+use super::queue::{Claim, Rank};
+use super::{Batch, Decision, Ended, Entry, Scheduler};
 use crate::units::{DeviceId, ModelId, Timestamp, Tokens};
 
 /// How many requests that do not fit a batch are passed over before it is closed.
 const LOOK_AHEAD: usize = 32;
 
+/// Quanta of device time owed to requests without a claim after which they go first whoever else is urgent.
+const TURN_QUANTA: u32 = 4;
+
 /// A model with work that a device could run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
     model: ModelId,
-    /// When its first request is due; the end of time if all are late.
+    claim: Claim,
+    /// When the first request is due.
     due: Timestamp,
-    /// Planned time of a batch of what can still be on time.
+    /// Planned time of a batch of all requests of this claim.
     time: Duration,
     target: Duration,
-    overhead: Duration,
+}
+
+/// What to run: a batch of a model's requests that have a claim, to end by a moment.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    model: ModelId,
+    claim: Claim,
+    end_max: Timestamp,
+}
+
+impl Candidate {
+    /// How urgent a batch is, least first: after its claim, the share of its target that is left once it is computed.
+    fn urgency(&self, start: Timestamp) -> (Claim, f64) {
+        let left = self.due.saturating_duration_since(start).as_secs_f64() - self.time.as_secs_f64();
+        (self.claim, left / self.target.as_secs_f64())
+    }
+}
+
+/// The most urgent of some candidates.
+fn most_urgent<'a>(
+    candidates: impl Iterator<Item = &'a Candidate>,
+    start: Timestamp,
+) -> Option<&'a Candidate> {
+    candidates.min_by(|a, b| {
+        let (a, b) = (a.urgency(start), b.urgency(start));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    })
 }
 
 impl<P> Scheduler<P> {
@@ -32,88 +82,92 @@ impl<P> Scheduler<P> {
         policy: &DeadlinePolicy,
     ) -> Decision<P> {
         let state = &self.devices[usize::from(device.0)];
-        if state.in_flight > 0 {
-            let lead = policy.handover_lead;
-            if state.free_at > now + lead {
-                let wait = state.free_at.saturating_duration_since(now).saturating_sub(lead);
-                return Decision::WaitUntil(now + wait);
-            }
+        if state.in_flight > 0 && state.free_at > now + policy.handover_lead {
+            return Decision::WaitUntil(state.free_at.back(policy.handover_lead));
         }
         let start = state.free_at.max(now);
+        let quantum = self.quantum(policy);
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
         for index in 0..self.queues.len() {
             let model = ModelId(index as u16);
-            self.demote(start, device, model, policy);
-            candidates.extend(self.candidate(device, model, policy));
+            self.sort_out(start, model, quantum);
+            for claims in [&[Claim::Entitled][..], &[Claim::Excess, Claim::Late]] {
+                candidates.extend(self.candidate(start, device, model, claims));
+            }
         }
-        let decision = self.choose(start, device, &candidates, policy);
+        let choice = self.choose(start, device, &candidates, quantum);
+        let has_lower = candidates.iter().any(|candidate| candidate.claim != Claim::Entitled);
         self.candidates = candidates;
-        match decision.and_then(|(model, end_max)| self.fill(now, start, device, model, end_max)) {
-            Some(batch) => Decision::Dispatch(batch),
-            None => Decision::Idle,
-        }
+        let batch = choice.and_then(|choice| self.fill(now, start, device, choice));
+        let Some(batch) = batch else { return Decision::Idle };
+        self.owed = match choice {
+            Some(Choice { claim: Claim::Entitled, .. }) if has_lower => {
+                self.owed + batch.predicted.mul_f64(policy.turns)
+            }
+            Some(Choice { claim: Claim::Entitled, .. }) | None => Duration::ZERO,
+            Some(_) => self.owed.saturating_sub(batch.predicted),
+        };
+        Decision::Dispatch(batch)
     }
 
-    /// Moves the first requests of a model that can no longer meet their target out of the way of the others, and those
-    /// that can no longer meet their deadline out of the queue.
-    fn demote(&mut self, start: Timestamp, device: DeviceId, model: ModelId, policy: &DeadlinePolicy) {
+    /// The longest that all devices may be busy with one model, and the least that a batch is cut to.
+    fn quantum(&self, policy: &DeadlinePolicy) -> Duration {
+        let shortest = self.config.models.iter().map(|model| model.latency_target).min();
+        shortest.unwrap_or_default().mul_f64(policy.quantum)
+    }
+
+    /// Moves the first requests of a model that cannot meet their target in a batch worth running out of the way of the
+    /// others, and those that cannot meet their deadline at all out of the queue.
+    fn sort_out(&mut self, start: Timestamp, model: ModelId, quantum: Duration) {
         let index = usize::from(model.0);
-        while let Some((flow, rank)) = self.queues[index].on_time.first(&self.flows) {
-            let Some(waiting) = self.slots.get(rank.id()) else { break };
-            let (work, deadline) = (waiting.work, waiting.entry.request.deadline);
-            let alone = start + self.fastest(model).map_or(Duration::ZERO, |cost| cost.predict(work));
-            let cost = &self.devices[usize::from(device.0)].costs[index];
-            let needed = cost.plan(self.queues[index].on_time.work).min(cost.overhead().mul_f64(policy.overheads_min));
-            let end = alone.max(start + needed);
-            if end <= rank.due {
-                break;
+        for claim in Claim::ALL {
+            while let Some((flow, rank)) = self.queues[index].first(claim) {
+                let Some(waiting) = self.slots.get(rank.id()) else { break };
+                let Some(cost) = self.fastest(model) else { return };
+                let alone = start + cost.predict(waiting.work);
+                let needed = cost.plan(self.queues[index].band(claim).work).min(quantum);
+                if alone > waiting.entry.request.deadline {
+                    self.end(rank.id(), Ended::DeadlineExceeded);
+                } else if claim != Claim::Late && alone.max(start + needed) > rank.due {
+                    self.make_late(model, flow, rank, claim);
+                } else {
+                    break;
+                }
             }
-            if alone > deadline {
-                let entry = self.remove(rank.id());
-                self.ended.extend(entry);
-            } else {
-                self.make_late(model, flow, rank, work);
-            }
-        }
-        while let Some((_, rank)) = self.queues[index].late.first(&self.flows) {
-            let Some(waiting) = self.slots.get(rank.id()) else { break };
-            let end = start + self.fastest(model).map_or(Duration::ZERO, |cost| cost.predict(waiting.work));
-            if end <= waiting.entry.request.deadline {
-                break;
-            }
-            let entry = self.remove(rank.id());
-            self.ended.extend(entry);
         }
     }
 
-    fn make_late(&mut self, model: ModelId, flow: FlowId, rank: Rank, work: Work) {
-        if let Some(waiting) = self.slots.get_mut(rank.id()) {
-            waiting.is_late = true;
-        }
+    fn make_late(&mut self, model: ModelId, flow: FlowId, rank: Rank, from: Claim) {
+        let Some(waiting) = self.slots.get_mut(rank.id()) else { return };
+        waiting.claim = Claim::Late;
+        let work = waiting.work;
         let slots = &self.slots;
         let queue = &mut self.queues[usize::from(model.0)];
-        queue.on_time.remove(flow, work, |rank| slots.get(rank.id()).is_some_and(|waiting| !waiting.is_late));
-        queue.late.insert(flow, rank, work);
+        queue.band_mut(from).remove(flow, work, |rank| slots.is_in(rank.id(), from));
+        queue.band_mut(Claim::Late).insert(flow, rank, work);
     }
 
-    fn candidate(&mut self, device: DeviceId, model: ModelId, policy: &DeadlinePolicy) -> Option<Candidate> {
+    /// A model's work with the first of `claims` that any of its requests has. What this device could not compute in time
+    /// is left to a faster one.
+    fn candidate(
+        &mut self,
+        start: Timestamp,
+        device: DeviceId,
+        model: ModelId,
+        claims: &[Claim],
+    ) -> Option<Candidate> {
         let index = usize::from(model.0);
         let queue = &mut self.queues[index];
-        let bounds = &self.config.models[index];
+        let mut firsts = claims.iter().filter_map(|claim| Some((*claim, queue.first_of_all(*claim)?.1)));
+        let (claim, rank) = firsts.next()?;
         let cost = &self.devices[usize::from(device.0)].costs[index];
-        let target = bounds.latency_target;
-        let overhead = cost.overhead();
-        if let Some((_, rank)) = queue.on_time.first(&self.flows) {
-            let longest = overhead.mul_f64(policy.overheads_max);
-            let mut time = cost.plan(queue.on_time.work);
-            if !longest.is_zero() {
-                time = time.min(longest);
-            }
-            return Some(Candidate { model, due: rank.due, time, target, overhead });
+        let work = self.slots.get(rank.id())?.work;
+        if claim == Claim::Entitled && start + cost.predict(work) > rank.due {
+            return None;
         }
-        let _ = queue.late.first(&self.flows)?;
-        Some(Candidate { model, due: Timestamp::MAX, time: overhead, target, overhead })
+        let target = self.config.models[index].latency_target;
+        Some(Candidate { model, claim, due: rank.due, time: cost.plan(queue.band(claim).work), target })
     }
 
     /// The model to run, and when its batch must have ended for the sake of the others.
@@ -122,38 +176,44 @@ impl<P> Scheduler<P> {
         start: Timestamp,
         device: DeviceId,
         candidates: &[Candidate],
-        policy: &DeadlinePolicy,
-    ) -> Option<(ModelId, Timestamp)> {
-        let urgency = |candidate: &Candidate| {
-            if candidate.due == Timestamp::MAX {
-                // Late work after all that is in time; the least overdue... by model order.
-                return f64::MAX;
-            }
-            let latest = candidate.due.saturating_duration_since(start).as_secs_f64();
-            if policy.edf { latest } else { (latest - candidate.time.as_secs_f64()) / candidate.target.as_secs_f64() }
+        quantum: Duration,
+    ) -> Option<Choice> {
+        let needed = |candidate: &Candidate| start + candidate.time.min(quantum);
+        let chosen = |candidate: &Candidate, end_max: Timestamp| Choice {
+            model: candidate.model,
+            claim: candidate.claim,
+            end_max: end_max.max(needed(candidate)),
         };
-        let first = candidates.iter().min_by(|a, b| urgency(a).total_cmp(&urgency(b)))?;
-        let limit = self.limit(start, device, first, candidates, policy);
-        let needed = first.time.min(first.overhead.mul_f64(policy.overheads_min));
-        if start + needed <= limit {
-            return Some((first.model, limit));
+        // What has no claim has its turn all the same: when nobody minds, or after long enough in any case.
+        let lower =
+            most_urgent(candidates.iter().filter(|candidate| candidate.claim != Claim::Entitled), start);
+        if let Some(lower) = lower
+            && self.owed >= lower.time.min(quantum)
+        {
+            let limit = self.limit(start, device, lower, candidates, quantum);
+            if needed(lower) <= limit || self.owed >= quantum * TURN_QUANTA {
+                return Some(chosen(lower, limit));
+            }
+        }
+        let first = most_urgent(candidates.iter(), start)?;
+        let limit = self.limit(start, device, first, candidates, quantum);
+        if needed(first) <= limit {
+            return Some(chosen(first, limit));
         }
         // What stands in the way is more urgent than it seemed.
-        let urgent = candidates.iter().min_by_key(|candidate| candidate.due)?;
-        let limit = self.limit(start, device, urgent, candidates, policy);
-        let needed = urgent.time.min(urgent.overhead.mul_f64(policy.overheads_min));
-        Some((urgent.model, limit.max(start + needed)))
+        let urgent = candidates.iter().min_by_key(|candidate| (candidate.claim, candidate.due))?;
+        Some(chosen(urgent, self.limit(start, device, urgent, candidates, quantum)))
     }
 
-    /// When a batch must have ended so that every other model's first requests can still be answered in time, by this
-    /// device or another, and so that no model finds all devices busy for too long.
+    /// When a batch must have ended so that every other model's entitled requests can still be answered in time, by this
+    /// device or another, and so that nobody finds all devices busy for too long.
     fn limit(
         &self,
         start: Timestamp,
         device: DeviceId,
         chosen: &Candidate,
         candidates: &[Candidate],
-        policy: &DeadlinePolicy,
+        quantum: Duration,
     ) -> Timestamp {
         let mut others: Vec<Timestamp> = self
             .devices
@@ -164,7 +224,7 @@ impl<P> Scheduler<P> {
             .collect();
         let mut waiting: Vec<&Candidate> = candidates
             .iter()
-            .filter(|candidate| candidate.model != chosen.model && candidate.due != Timestamp::MAX)
+            .filter(|candidate| candidate.model != chosen.model && candidate.claim == Claim::Entitled)
             .collect();
         waiting.sort_unstable_by_key(|candidate| candidate.due);
         // Forward: what other devices can take in time, they take.
@@ -178,53 +238,43 @@ impl<P> Scheduler<P> {
             !fits
         });
         // Backward: the rest is this device's, after this batch.
-        let mut limit = Timestamp::MAX;
-        for candidate in waiting.iter().rev() {
-            limit = back(limit.min(candidate.due), candidate.time);
-        }
-        let longest = chosen.overhead.mul_f64(policy.overheads_max);
-        if !longest.is_zero() {
-            limit = limit.min(start + longest);
-        }
+        let rest = waiting.iter().rev();
+        let limit = rest.fold(Timestamp::MAX, |next, candidate| next.min(candidate.due).back(candidate.time));
         // Nobody who is yet to come may find all devices busy for too long.
-        let blocking = self.config.models.iter().map(|model| model.latency_target).min();
-        let blocking = blocking.unwrap_or_default().mul_f64(policy.blocking_max);
-        let is_other_free = others.iter().any(|free| *free <= start + blocking);
-        if is_other_free { limit } else { limit.min(start + blocking) }
+        let is_other_free = others.iter().any(|free| *free <= start + quantum);
+        if is_other_free { limit } else { limit.min(start + quantum) }
     }
 
-    /// Takes a batch out of a model's queue that ends by `end_max`, or as soon after as its first request allows.
+    /// Takes a batch out of a model's queue that ends by the chosen moment; its first member may end it later.
     fn fill(
         &mut self,
         now: Timestamp,
         start: Timestamp,
         device: DeviceId,
-        model: ModelId,
-        end_max: Timestamp,
+        choice: Choice,
     ) -> Option<Batch<P>> {
+        let Choice { model, claim, mut end_max } = choice;
         let index = usize::from(model.0);
         let cost = &self.devices[usize::from(device.0)].costs[index];
         let (overhead, slope) = (cost.overhead(), cost.slope());
         let bounds = &self.config.models[index];
         let (tokens_max, sequences_max) = (bounds.batch_tokens_max, bounds.batch_sequences_max);
-        let mut members: Vec<(FlowId, Entry<P>)> = Vec::new();
-        let mut tokens = Tokens(0);
-        let mut work = Work::default();
-        let mut end_max = end_max;
-        for is_late in [false, true] {
-            let mut aside: Vec<FlowId> = Vec::new();
+        let mut members: Vec<Entry<P>> = Vec::new();
+        let mut flows: Vec<FlowId> = Vec::new();
+        let mut aside: Vec<FlowId> = Vec::new();
+        let (mut tokens, mut work) = (Tokens(0), Work::default());
+        for claim in if claim == Claim::Entitled { &Claim::ALL[..1] } else { &Claim::ALL[1..] } {
             while members.len() < sequences_max && aside.len() < LOOK_AHEAD {
                 let queue = &mut self.queues[index];
-                let band = if is_late { &mut queue.late } else { &mut queue.on_time };
-                let Some((flow, rank)) = band.first(&self.flows) else { break };
+                let Some((flow, rank)) = queue.first_of_all(*claim) else { break };
                 let Some(waiting) = self.slots.get(rank.id()) else { break };
                 let request = &waiting.entry.request;
                 let end = start + overhead + Duration::from_secs_f64(slope * (work + waiting.work).0);
-                let due = if is_late { request.deadline } else { rank.due };
+                let due = if *claim == Claim::Late { request.deadline } else { rank.due };
                 let is_first = members.is_empty();
-                let fits = tokens + request.tokens <= tokens_max && (is_first || (end <= end_max && end <= due));
+                let fits = tokens + request.tokens <= tokens_max && (is_first || end <= end_max.min(due));
                 if request.deadline <= now || !fits {
-                    band.set_aside(flow);
+                    queue.band_mut(*claim).set_aside(flow);
                     aside.push(flow);
                     continue;
                 }
@@ -233,30 +283,21 @@ impl<P> Scheduler<P> {
                 }
                 tokens += request.tokens;
                 work = work + waiting.work;
-                let time = Duration::from_secs_f64(slope * waiting.work.0);
                 // Before it leaves, so that whoever leaves the field empty leaves this charge's level behind.
-                self.flows.charge(flow, time);
-                let Some(entry) = self.remove(rank.id()) else { break };
-                members.push((flow, entry));
+                queue.flows.charge(flow, Duration::from_secs_f64(slope * waiting.work.0));
+                members.extend(self.remove(rank.id()));
+                flows.push(flow);
             }
-            let queue = &mut self.queues[index];
-            let band = if is_late { &mut queue.late } else { &mut queue.on_time };
-            for flow in aside {
-                band.resume(flow);
+            for flow in aside.drain(..) {
+                self.queues[index].band_mut(*claim).resume(flow);
             }
         }
         if members.is_empty() {
             return None;
         }
-        let share = overhead / members.len() as u32;
-        for (flow, _) in &members {
-            self.flows.charge(*flow, share);
+        for flow in &flows {
+            self.queues[index].flows.charge(*flow, overhead / flows.len() as u32);
         }
-        let members = members.into_iter().map(|(_, entry)| entry).collect();
         Some(self.sent(now, device, model, members))
     }
-}
-
-fn back(moment: Timestamp, duration: Duration) -> Timestamp {
-    Timestamp::from_nanos(moment.as_nanos().saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
 }

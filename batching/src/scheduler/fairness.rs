@@ -9,9 +9,8 @@
 //! `spread` of the lowest, so counters of flows that always have work never differ by more than `spread + U`, and the time
 //! that two such flows are given in any interval, over their weights, by no more than `2 (spread + U)`.
 //!
-//! *Absence.* A flow that returns does not go below the level it finds, so that absence earns no credit, except for the
-//! small constant that Linux grants a process that wakes (`place_entity` of the completely fair scheduler): who asks for
-//! less than its share thus comes before those who ask for more. The level is the highest that the lowest counter has been.
+//! *Absence.* A flow that returns does not go below the level it finds, so that absence earns no credit. The level is the
+//! highest that the lowest counter has been.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -27,6 +26,10 @@ pub(super) struct FlowId(pub(super) u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Virtual(u64);
 
+impl Virtual {
+    pub(super) const MAX: Self = Self(u64::MAX);
+}
+
 /// The weight at which a nanosecond of device time is a unit: that of a tenant of weight 1 in the normal class.
 const UNIT_WEIGHT: u64 = 4;
 
@@ -38,7 +41,6 @@ pub(super) struct Flows {
     backlogged: IndexedHeap<Virtual>,
     level: Virtual,
     spread: Virtual,
-    credit: Virtual,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,7 @@ struct Flow {
 }
 
 /// Weight of a class beside the others.
-const fn class_weight(priority: Priority) -> u64 {
+pub(super) const fn class_weight(priority: Priority) -> u64 {
     match priority {
         Priority::Critical => 16,
         Priority::High => 8,
@@ -59,15 +61,14 @@ const fn class_weight(priority: Priority) -> u64 {
 }
 
 impl Flows {
-    /// `spread`: the latitude for deadlines; `credit`: how far below the level a flow may return.
-    pub(super) fn new(spread: Duration, credit: Duration) -> Self {
+    /// `spread`: the latitude for deadlines.
+    pub(super) fn new(spread: Duration) -> Self {
         Self {
             by_key: HashMap::new(),
             flows: Vec::new(),
             backlogged: IndexedHeap::default(),
             level: Virtual(0),
             spread: Virtual(nanos(spread)),
-            credit: Virtual(nanos(credit)),
         }
     }
 
@@ -88,7 +89,7 @@ impl Flows {
         let flow = &mut self.flows[id.0 as usize];
         flow.queued += 1;
         if flow.queued == 1 {
-            flow.counter = flow.counter.max(Virtual(self.level.0.saturating_sub(self.credit.0)));
+            flow.counter = flow.counter.max(self.level);
             self.backlogged.set(id.0, flow.counter);
         }
     }
@@ -133,4 +134,94 @@ impl Flows {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SPREAD: Duration = Duration::from_millis(2);
+
+    fn backlogged(weights: &[u32]) -> (Flows, Vec<FlowId>) {
+        let mut flows = Flows::new(SPREAD);
+        let ids =
+            (0..).zip(weights).map(|(tenant, weight)| flows.of(TenantId(tenant), Priority::Normal, *weight));
+        let ids: Vec<_> = ids.collect();
+        ids.iter().for_each(|id| flows.queued(*id));
+        (flows, ids)
+    }
+
+    fn may_be_served(flows: &Flows, id: FlowId) -> bool {
+        flows.counter(id) <= flows.ceiling()
+    }
+
+    #[test]
+    fn whoever_is_far_ahead_waits() {
+        let (mut flows, ids) = backlogged(&[1, 1]);
+        flows.charge(ids[0], SPREAD);
+        assert!(may_be_served(&flows, ids[0]), "as far ahead as one may be");
+        flows.charge(ids[0], Duration::from_nanos(1));
+        assert!(!may_be_served(&flows, ids[0]));
+        flows.left(ids[1]);
+        assert!(may_be_served(&flows, ids[0]), "nobody else waits");
+    }
+
+    #[test]
+    fn absence_earns_no_credit_and_loses_no_debt() {
+        let (mut flows, ids) = backlogged(&[1, 1, 1]);
+        flows.left(ids[1]);
+        flows.charge(ids[2], SPREAD * 3);
+        flows.left(ids[2]);
+        flows.charge(ids[0], SPREAD * 10);
+        flows.queued(ids[1]);
+        assert_eq!(
+            flows.counter(ids[1]),
+            flows.counter(ids[0]),
+            "who was away comes in at the level of the rest"
+        );
+        flows.left(ids[0]);
+        flows.left(ids[1]);
+        flows.queued(ids[2]);
+        assert_eq!(flows.counter(ids[2]), flows.counter(ids[0]), "the level outlives an empty queue");
+    }
+
+    #[test]
+    fn classes_are_weighed() {
+        let mut flows = Flows::new(Duration::ZERO);
+        let ids = Priority::ALL.map(|priority| flows.of(TenantId(0), priority, 1));
+        ids.iter().for_each(|id| flows.queued(*id));
+        let mut served = [0; 4];
+        for _ in 0..2900 {
+            let least = ids.iter().position(|id| may_be_served(&flows, *id)).unwrap_or_default();
+            flows.charge(ids[least], Duration::from_micros(16));
+            served[least] += 1;
+        }
+        assert_eq!(served, [1600, 800, 400, 100]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The bound of the module's documentation, whatever is served in whatever order.
+        #[test]
+        fn backlogged_flows_stay_together(
+            weights in proptest::collection::vec(1u32..8, 2..6),
+            choices in proptest::collection::vec((0usize..6, 1u64..5_000_000), 1..400),
+        ) {
+            let (mut flows, ids) = backlogged(&weights);
+            let mut largest = 0;
+            for (choice, nanos) in choices {
+                let able: Vec<_> = ids.iter().filter(|id| may_be_served(&flows, **id)).collect();
+                let id = *able[choice % able.len()];
+                let before = flows.counter(id).0;
+                flows.charge(id, Duration::from_nanos(nanos));
+                largest = largest.max(flows.counter(id).0 - before);
+                let counters = ids.iter().map(|id| flows.counter(*id).0);
+                let spread = counters.clone().max().unwrap_or(0) - counters.min().unwrap_or(0);
+                prop_assert!(spread <= flows.spread.0 + largest, "{spread} > {} + {largest}", flows.spread.0);
+            }
+        }
+    }
 }

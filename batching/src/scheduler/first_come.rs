@@ -1,7 +1,7 @@
 //! First come, first served: the batchers of other servers, to be measured beside ours with everything else equal.
 
 use super::config::{PreferredSize, TokenBudget};
-use super::{Batch, Decision, Scheduler};
+use super::{Batch, Decision, Ended, Scheduler};
 use crate::units::{DeviceId, ModelId, Timestamp, Tokens};
 
 impl<P> Scheduler<P> {
@@ -18,7 +18,8 @@ impl<P> Scheduler<P> {
         for (index, queue) in self.queues.iter().enumerate() {
             let Some(oldest) = queue.arrivals.first().and_then(|id| self.slots.get(id)) else { continue };
             let arrived = oldest.entry.enqueued_at;
-            let is_full = queue.requests >= policy.requests;
+            let is_full =
+                queue.requests >= policy.sequences.min(self.config.models[index].batch_sequences_max);
             let at = if is_full { arrived } else { arrived + policy.queue_delay_max };
             if at <= now {
                 let candidate = (at, ModelId(index as u16));
@@ -28,8 +29,10 @@ impl<P> Scheduler<P> {
             }
         }
         let batch = ready.and_then(|(_, model)| {
-            let tokens_max = self.config.models[usize::from(model.0)].batch_tokens_max;
-            self.take_oldest(now, device, model, policy.requests, tokens_max)
+            let bounds = &self.config.models[usize::from(model.0)];
+            let (sequences, tokens) =
+                (policy.sequences.min(bounds.batch_sequences_max), bounds.batch_tokens_max);
+            self.take_oldest(now, device, model, sequences, tokens)
         });
         match (batch, wake) {
             (Some(batch), _) => Decision::Dispatch(batch),
@@ -78,13 +81,12 @@ impl<P> Scheduler<P> {
                 break;
             }
             let length = request.tokens;
-            let Some(entry) = self.remove(id) else { break };
             if is_expired {
-                self.ended.push(entry);
-            } else {
-                tokens += length;
-                members.push(entry);
+                self.end(id, Ended::DeadlineExceeded);
+                continue;
             }
+            tokens += length;
+            members.extend(self.remove(id));
         }
         if members.is_empty() { None } else { Some(self.sent(now, device, model, members)) }
     }

@@ -125,13 +125,6 @@ impl<T: Ord + Copy> LazyHeap<T> {
         self.heap.peek().map(|Reverse(item)| *item)
     }
 
-    /// Takes the least item out, which is alive, and the dead behind it.
-    pub(super) fn pop(&mut self, is_alive: impl Fn(&T) -> bool) -> Option<T> {
-        let Reverse(item) = self.heap.pop()?;
-        self.clean_top(is_alive);
-        Some(item)
-    }
-
     /// Tells that an item died inside.
     pub(super) fn bury(&mut self, is_alive: impl Fn(&T) -> bool) {
         self.dead += 1;
@@ -199,11 +192,9 @@ mod tests {
                 }
                 prop_assert_eq!(heap.first(), alive.first().copied());
             }
-            while let Some(item) = heap.pop(|item| alive.contains(item)) {
+            while let Some(item) = heap.first() {
                 prop_assert_eq!(alive.pop_first(), Some(item));
-                if heap.first().is_none() {
-                    break;
-                }
+                heap.bury(|item| alive.contains(item));
             }
             prop_assert!(alive.is_empty());
         }

@@ -3,6 +3,7 @@
 mod admission;
 mod config;
 mod cost;
+mod demand;
 mod dispatch;
 mod fairness;
 mod first_come;
@@ -18,10 +19,11 @@ pub use cost::Work;
 
 use crate::units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 use cost::CostModel;
+use demand::{Demand, Shares};
 use dispatch::Candidate;
 use fairness::Flows;
 use heap::LazyHeap;
-use queue::{ModelQueue, Rank};
+use queue::{Claim, ModelQueue, Rank};
 use slots::{Slots, Waiting};
 
 /// A queued request; increasing in the order of arrival, and never used twice.
@@ -65,6 +67,17 @@ pub struct Entry<P> {
     pub request: Request<P>,
 }
 
+impl<P> Entry<P> {
+    /// The entry with another payload, and what was left of the one it had.
+    pub(crate) fn map<Q, R>(self, change: impl FnOnce(P) -> (Q, R)) -> (Entry<Q>, R) {
+        let Self { id, enqueued_at, request } = self;
+        let Request { model, tenant, weight, priority, tokens, deadline, payload } = request;
+        let (payload, rest) = change(payload);
+        let request = Request { model, tenant, weight, priority, tokens, deadline, payload };
+        (Entry { id, enqueued_at, request }, rest)
+    }
+}
+
 /// What a device is to run next.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch<P> {
@@ -93,7 +106,16 @@ pub enum Decision<P> {
     Idle,
 }
 
-/// Why a request was not taken, or not kept.
+/// Why a queued request was given back without having been dispatched or cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its deadline passed, or cannot be met any more.
+    DeadlineExceeded,
+    /// The queue was full, and a request with a better claim came.
+    Shed,
+}
+
+/// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectReason {
     /// The model's queue holds as many requests or tokens as it may.
@@ -145,21 +167,25 @@ pub struct ModelSnapshot {
 }
 
 /// What a device does.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct DeviceSnapshot {
-    /// Until what it holds is predicted to be computed.
+    /// How long what it holds is predicted to take yet.
     pub busy_for: Duration,
     /// Whether it is gone.
     pub is_lost: bool,
+    /// Mean of |actual / predicted - 1| of late for batches of each model, indexed by [`ModelId`].
+    pub prediction_errors: Vec<f64>,
 }
 
 /// What waits and what runs, at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Snapshot {
     /// Indexed by [`ModelId`].
     pub models: Vec<ModelSnapshot>,
     /// Indexed by [`DeviceId`].
     pub devices: Vec<DeviceSnapshot>,
+    /// How long all that waits and runs is predicted to take all devices.
+    pub drain: Duration,
 }
 
 /// The scheduler. See the crate's documentation for the policy.
@@ -167,13 +193,17 @@ pub struct Scheduler<P> {
     config: Config,
     queues: Vec<ModelQueue>,
     slots: Slots<P>,
-    flows: Flows,
     /// Every queued request by hard deadline.
     deadlines: LazyHeap<(Timestamp, RequestId)>,
+    demand: Demand,
+    /// The fluid limit of all devices.
+    capacity: f64,
+    /// Device time that requests without a claim may still take before others.
+    owed: Duration,
     devices: Vec<Device>,
     in_flight: HashMap<BatchId, InFlight>,
     /// What was taken out of the queues because it cannot be computed in time.
-    ended: Vec<Entry<P>>,
+    ended: Vec<(Entry<P>, Ended)>,
     candidates: Vec<Candidate>,
     next_batch: u64,
     /// Whose turn it is where models take turns.
@@ -190,7 +220,6 @@ struct Device {
     planned: Duration,
     /// When what it holds should be done.
     free_at: Timestamp,
-    last_completion: Timestamp,
     is_lost: bool,
 }
 
@@ -200,7 +229,6 @@ struct InFlight {
     work: Work,
     requests: usize,
     planned: Duration,
-    dispatched_at: Timestamp,
 }
 
 impl RejectReason {
@@ -228,17 +256,23 @@ impl<P> Scheduler<P> {
             costs: config.models.iter().map(|_| CostModel::default()).collect(),
             ..Device::default()
         };
-        let (spread, credit) = match &config.policy {
-            Policy::Deadline(policy) => (policy.spread * u32::from(config.devices), policy.credit),
-            Policy::PreferredSize(_) | Policy::TokenBudget(_) => (Duration::MAX, Duration::ZERO),
+        let (spread, shares) = match &config.policy {
+            Policy::Deadline(policy) => {
+                (policy.spread, Shares { feasible: policy.feasible, promised: policy.promised })
+            }
+            Policy::PreferredSize(_) | Policy::TokenBudget(_) => {
+                (Duration::MAX, Shares { feasible: f64::INFINITY, promised: f64::INFINITY })
+            }
         };
         Ok(Self {
-            queues: config.models.iter().map(|_| ModelQueue::default()).collect(),
+            queues: config.models.iter().map(|_| ModelQueue::new(Flows::new(spread))).collect(),
             devices: (0..config.devices).map(|_| device()).collect(),
             config,
             slots: Slots::default(),
-            flows: Flows::new(spread, credit),
             deadlines: LazyHeap::default(),
+            demand: Demand::new(shares),
+            capacity: f64::INFINITY,
+            owed: Duration::ZERO,
             in_flight: HashMap::new(),
             ended: Vec::new(),
             candidates: Vec::new(),
@@ -247,17 +281,23 @@ impl<P> Scheduler<P> {
         })
     }
 
-    /// Takes a request into its queue.
+    /// Takes a request into its queue. If the queue is full, one with a weaker claim may have to make place: see
+    /// [`ended`](Self::ended).
     ///
     /// # Errors
     /// Hands the payload back with the reason and a retry hint; nothing is kept of a refused request.
     pub fn enqueue(&mut self, now: Timestamp, mut request: Request<P>) -> Result<RequestId, Rejected<P>> {
-        if let Err(rejection) = self.admit(now, &mut request) {
-            return Err(Rejected { rejection, payload: request.payload });
+        match self.admit(now, &mut request) {
+            Ok(claim) => {
+                let id = self.slots.next_id();
+                self.queue(Entry { id, enqueued_at: now, request }, claim);
+                Ok(id)
+            }
+            Err(reason) => {
+                let rejection = Rejection { reason, retry_after: self.retry_after() };
+                Err(Rejected { rejection, payload: request.payload })
+            }
         }
-        let id = self.slots.next_id();
-        self.queue(Entry { id, enqueued_at: now, request });
-        Ok(id)
     }
 
     /// Takes a queued request out, its place free at once. `None` if it is not queued (any more).
@@ -265,21 +305,25 @@ impl<P> Scheduler<P> {
         self.remove(id)
     }
 
-    /// Takes out every queued request whose deadline is not after `now`, or that was found unable to meet it.
-    pub fn expire(&mut self, now: Timestamp) -> Vec<Entry<P>> {
+    /// Gives back what will not be dispatched: every queued request whose deadline is not after `now`, or that was found
+    /// unable to meet it, or that had to make place.
+    pub fn ended(&mut self, now: Timestamp) -> Vec<(Entry<P>, Ended)> {
         while let Some((deadline, id)) = self.deadlines.first() {
             if deadline > now {
                 break;
             }
-            let entry = self.remove(id);
-            self.ended.extend(entry);
+            self.end(id, Ended::DeadlineExceeded);
         }
         std::mem::take(&mut self.ended)
     }
 
-    /// The first moment at which [`expire`](Self::expire) would take something out.
-    pub fn next_expiry(&self) -> Option<Timestamp> {
-        if self.ended.is_empty() { self.deadlines.first().map(|(deadline, _)| deadline) } else { Some(Timestamp::ZERO) }
+    /// The first moment at which [`ended`](Self::ended) would give something back.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        if self.ended.is_empty() {
+            self.deadlines.first().map(|(deadline, _)| deadline)
+        } else {
+            Some(Timestamp::ZERO)
+        }
     }
 
     /// Tells that a batch is done, and the time its device took for it, or nothing if it failed. Unknown batches are
@@ -290,7 +334,6 @@ impl<P> Scheduler<P> {
         device.in_flight -= 1;
         device.planned = device.planned.saturating_sub(done.planned);
         device.free_at = now + device.planned;
-        device.last_completion = now;
         self.queues[usize::from(done.model.0)].in_flight -= done.requests;
         if let Some(compute) = compute {
             self.calibrate(done.device, done.model, done.work, compute);
@@ -303,6 +346,12 @@ impl<P> Scheduler<P> {
         if let Some(cost) = device.and_then(|device| device.costs.get_mut(usize::from(model.0))) {
             cost.observe(work, compute);
         }
+        self.capacity = self.fluid_limit();
+    }
+
+    /// The device that was given a batch that is not completed.
+    pub fn device_of(&self, batch: BatchId) -> Option<DeviceId> {
+        self.in_flight.get(&batch).map(|in_flight| in_flight.device)
     }
 
     /// Tells that a device is gone: it is given nothing more.
@@ -317,22 +366,37 @@ impl<P> Scheduler<P> {
         self.devices.iter().any(|device| !device.is_lost)
     }
 
+    /// Gives back everything that is queued.
+    pub fn abandon(&mut self) -> Vec<Entry<P>> {
+        let mut entries = Vec::new();
+        while let Some((_, id)) = self.deadlines.first() {
+            entries.extend(self.remove(id));
+        }
+        entries.extend(self.ended.drain(..).map(|(entry, _)| entry));
+        entries
+    }
+
     /// Queues dispatched requests again, with the place that their age and deadline give them. They were admitted once and
     /// are not refused.
     pub fn requeue(&mut self, entry: Entry<P>) -> RequestId {
         let id = self.slots.next_id();
-        self.queue(Entry { id, ..entry });
+        self.queue(Entry { id, ..entry }, Claim::Entitled);
         id
     }
 
-    /// What waits and runs at `now`.
-    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
-        let models = (0..self.queues.len()).map(|index| self.model_snapshot(now, ModelId(index as u16)));
-        let devices = self.devices.iter().map(|device| DeviceSnapshot {
-            busy_for: device.free_at.saturating_duration_since(now),
-            is_lost: device.is_lost,
-        });
-        Snapshot { models: models.collect(), devices: devices.collect() }
+    /// What waits and runs at `now`, written over an earlier snapshot to use its memory again.
+    pub fn snapshot(&self, now: Timestamp, into: &mut Snapshot) {
+        into.models.clear();
+        into.models
+            .extend((0..self.queues.len()).map(|index| self.model_snapshot(now, ModelId(index as u16))));
+        into.devices.resize_with(self.devices.len(), DeviceSnapshot::default);
+        for (device, into) in self.devices.iter().zip(&mut into.devices) {
+            into.busy_for = device.free_at.saturating_duration_since(now);
+            into.is_lost = device.is_lost;
+            into.prediction_errors.clear();
+            into.prediction_errors.extend(device.costs.iter().map(CostModel::error));
+        }
+        into.drain = self.drain();
     }
 
     /// What waits for one model; all zero for an unknown one.
@@ -350,17 +414,6 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// Mean relative error of the cost model's predictions of late.
-    pub fn prediction_error(&self, device: DeviceId, model: ModelId) -> f64 {
-        let device = self.devices.get(usize::from(device.0));
-        device.and_then(|device| device.costs.get(usize::from(model.0))).map_or(0.0, CostModel::error)
-    }
-
-    /// DEBUG
-    pub fn debug_costs(&self) -> String {
-        self.devices[0].costs.iter().map(|c| format!("a {:?} b {:.3e} err {:.3} ", c.overhead(), c.slope(), c.error())).collect()
-    }
-
     /// Whether nothing is queued and nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.slots.len() == 0 && self.in_flight.is_empty() && self.ended.is_empty()
@@ -368,7 +421,7 @@ impl<P> Scheduler<P> {
 
     /// What `device` should run next.
     ///
-    /// Expired requests are not dispatched, but stay until [`expire`](Self::expire) takes them out.
+    /// Requests past their deadline are not dispatched, but stay until [`ended`](Self::ended) gives them back.
     pub fn poll(&mut self, now: Timestamp, device: DeviceId) -> Decision<P> {
         let Some(state) = self.devices.get(usize::from(device.0)) else { return Decision::Idle };
         if state.is_lost || state.in_flight >= self.config.batches_in_flight_max || self.slots.len() == 0 {
@@ -391,36 +444,41 @@ impl<P> Scheduler<P> {
     }
 
     /// Puts a request into every structure that it belongs to.
-    fn queue(&mut self, entry: Entry<P>) {
+    fn queue(&mut self, entry: Entry<P>, claim: Claim) {
         let Request { model, tenant, weight, priority, tokens, deadline, .. } = entry.request;
         let bounds = &self.config.models[usize::from(model.0)];
         let (id, work) = (entry.id, Work::of(tokens, bounds.attention));
         let due = deadline.min(entry.enqueued_at + bounds.latency_target);
-        let flow = self.flows.of(tenant, priority, weight);
-        let waiting = Waiting { entry, flow, work, due, is_late: false };
         let queue = &mut self.queues[usize::from(model.0)];
-        queue.on_time.insert(flow, Rank::new(&waiting), work);
+        let flow = queue.flows.of(tenant, priority, weight);
+        let waiting = Waiting { entry, flow, work, due, claim };
+        queue.band_mut(claim).insert(flow, Rank::new(&waiting), work);
         queue.arrivals.push(id);
         queue.requests += 1;
         queue.tokens += tokens;
-        self.flows.queued(flow);
+        queue.flows.queued(flow);
         self.deadlines.push((deadline, id));
         self.slots.put(waiting);
     }
 
+    /// Takes a request out, to be given back.
+    fn end(&mut self, id: RequestId, why: Ended) {
+        let entry = self.remove(id);
+        self.ended.extend(entry.map(|entry| (entry, why)));
+    }
+
     /// Takes a request out of every structure it is in.
     fn remove(&mut self, id: RequestId) -> Option<Entry<P>> {
-        let Waiting { entry, flow, work, is_late, .. } = self.slots.take(id)?;
+        let Waiting { entry, flow, work, claim, .. } = self.slots.take(id)?;
         let slots = &self.slots;
         let is_alive = |id: RequestId| slots.get(id).is_some();
         let queue = &mut self.queues[usize::from(entry.request.model.0)];
-        let band = if is_late { &mut queue.late } else { &mut queue.on_time };
-        band.remove(flow, work, |rank| slots.get(rank.id()).is_some_and(|waiting| waiting.is_late == is_late));
+        queue.band_mut(claim).remove(flow, work, |rank| slots.is_in(rank.id(), claim));
         queue.arrivals.bury(|id| is_alive(*id));
         queue.requests -= 1;
         queue.tokens -= entry.request.tokens;
+        queue.flows.left(flow);
         self.deadlines.bury(|(_, id)| is_alive(*id));
-        self.flows.left(flow);
         Some(entry)
     }
 
@@ -442,8 +500,7 @@ impl<P> Scheduler<P> {
         state.free_at = state.free_at.max(now) + planned;
         self.queues[usize::from(model.0)].in_flight += members.len();
         let requests = members.len();
-        self.in_flight
-            .insert(id, InFlight { model, device, work, requests, planned, dispatched_at: now });
+        self.in_flight.insert(id, InFlight { model, device, work, requests, planned });
         Batch { id, model, device, tokens, predicted, members }
     }
 }

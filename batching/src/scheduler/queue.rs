@@ -29,19 +29,30 @@ impl Rank {
     pub(super) fn id(&self) -> RequestId {
         self.id
     }
+}
 
-    pub(super) fn is_critical(&self) -> bool {
-        !self.is_not_critical
-    }
+/// How good a request's claim is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Claim {
+    /// Within its flow's share, and can meet its target.
+    Entitled,
+    /// More than its flow's share, and can meet its target.
+    Excess,
+    /// Cannot meet its target.
+    Late,
+}
+
+impl Claim {
+    pub(super) const ALL: [Self; 3] = [Self::Entitled, Self::Excess, Self::Late];
 }
 
 /// The queue of one model. Holds ids; the entries are the scheduler's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ModelQueue {
-    /// What can still meet its target.
-    pub(super) on_time: Band,
-    /// What cannot.
-    pub(super) late: Band,
+    /// Who has requests here.
+    pub(super) flows: Flows,
+    /// By claim.
+    bands: [Band; 3],
     /// Everything, in the order of arrival.
     pub(super) arrivals: LazyHeap<RequestId>,
     pub(super) requests: usize,
@@ -72,6 +83,51 @@ struct Lane {
     living: usize,
 }
 
+impl ModelQueue {
+    pub(super) fn new(flows: Flows) -> Self {
+        Self {
+            flows,
+            bands: Default::default(),
+            arrivals: LazyHeap::default(),
+            requests: 0,
+            tokens: Tokens(0),
+            in_flight: 0,
+        }
+    }
+
+    pub(super) fn band(&self, claim: Claim) -> &Band {
+        &self.bands[claim as usize]
+    }
+
+    pub(super) fn band_mut(&mut self, claim: Claim) -> &mut Band {
+        &mut self.bands[claim as usize]
+    }
+
+    /// All requests' work.
+    pub(super) fn work(&self) -> Work {
+        self.bands.iter().fold(Work::default(), |sum, band| sum + band.work)
+    }
+
+    /// What is served next in a band: of entitled requests the first; of the others the first of a flow that is not ahead
+    /// of its share.
+    pub(super) fn first(&mut self, claim: Claim) -> Option<(FlowId, Rank)> {
+        let ceiling = if claim == Claim::Entitled { Virtual::MAX } else { self.flows.ceiling() };
+        self.bands[claim as usize].first(&self.flows, ceiling)
+    }
+
+    /// Like [`first`](Self::first); if nobody else has anything here, of the flow that is least far ahead of its share.
+    pub(super) fn first_of_all(&mut self, claim: Claim) -> Option<(FlowId, Rank)> {
+        self.first(claim).or_else(|| self.bands[claim as usize].first_parked())
+    }
+
+    /// The first request of the flow that was served most for its weight, in the band of the weakest claim that is weaker
+    /// than `claim`.
+    pub(super) fn weakest(&self, claim: Claim) -> Option<RequestId> {
+        let weaker = Claim::ALL.iter().rev().take_while(|other| **other > claim);
+        weaker.map(|claim| self.band(*claim)).find_map(|band| band.most_served(&self.flows))
+    }
+}
+
 impl Band {
     pub(super) fn insert(&mut self, flow: FlowId, rank: Rank, work: Work) {
         let number = match self.by_flow.get(&flow) {
@@ -99,9 +155,8 @@ impl Band {
         self.restore(number);
     }
 
-    /// The request that is served next: the first of all flows that may be served.
-    pub(super) fn first(&mut self, flows: &Flows) -> Option<(FlowId, Rank)> {
-        let ceiling = flows.ceiling();
+    /// The first request of all flows whose counters are not above the ceiling.
+    fn first(&mut self, flows: &Flows, ceiling: Virtual) -> Option<(FlowId, Rank)> {
         while let Some((counter, number)) = self.parked.first() {
             if counter > ceiling {
                 break;
@@ -123,10 +178,17 @@ impl Band {
         None
     }
 
+    fn first_parked(&self) -> Option<(FlowId, Rank)> {
+        let (_, number) = self.parked.first()?;
+        let lane = &self.lanes[number as usize];
+        Some((lane.flow, lane.requests.first()?))
+    }
+
     /// Keeps a flow's lane out of [`first`](Self::first) until [`resume`](Self::resume).
     pub(super) fn set_aside(&mut self, flow: FlowId) {
         if let Some(number) = self.by_flow.get(&flow) {
             self.ready.remove(*number);
+            self.parked.remove(*number);
         }
     }
 
@@ -137,13 +199,10 @@ impl Band {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_flow.is_empty()
-    }
-
-    /// Any one flow that has requests here and the rank of its first, whether it may be served or not.
-    pub(super) fn flows(&self) -> impl Iterator<Item = FlowId> {
-        self.by_flow.keys().copied()
+    /// The first request of the flow with the highest counter.
+    fn most_served(&self, flows: &Flows) -> Option<RequestId> {
+        let most = self.by_flow.iter().max_by_key(|(flow, _)| (flows.counter(**flow), **flow))?;
+        self.lanes[*most.1 as usize].requests.first().map(|rank| rank.id())
     }
 
     fn open(&mut self, flow: FlowId) -> u32 {

@@ -2,6 +2,7 @@
 
 use super::cost::Work;
 use super::fairness::FlowId;
+use super::queue::Claim;
 use super::{Entry, RequestId};
 use crate::units::Timestamp;
 
@@ -13,8 +14,8 @@ pub(super) struct Waiting<P> {
     pub(super) work: Work,
     /// The moment at which it should be answered: its target, or its deadline if that is earlier.
     pub(super) due: Timestamp,
-    /// Whether it stands among those that cannot meet their target.
-    pub(super) is_late: bool,
+    /// The band in which it stands.
+    pub(super) claim: Claim,
 }
 
 /// Queued requests by id.
@@ -49,6 +50,11 @@ impl<P> Slots<P> {
 
     pub(super) fn get(&self, id: RequestId) -> Option<&Waiting<P>> {
         self.slots.get(id.slot as usize)?.as_ref().filter(|waiting| waiting.entry.id == id)
+    }
+
+    /// Whether a request stands in this band.
+    pub(super) fn is_in(&self, id: RequestId, claim: Claim) -> bool {
+        self.get(id).is_some_and(|waiting| waiting.claim == claim)
     }
 
     pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Waiting<P>> {

@@ -1,7 +1,7 @@
 //! A workload run through a policy on a virtual clock.
 
-use std::collections::{BinaryHeap, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use batching::{Timestamp, Tokens, Work};
@@ -134,7 +134,8 @@ impl<'a> Replay<'a> {
     }
 
     fn work(&self, members: &[u32]) -> Work {
-        let work = |member: &u32| Work::of(Tokens(self.arrivals[*member as usize].tokens), self.workload.attention);
+        let work =
+            |member: &u32| Work::of(Tokens(self.arrivals[*member as usize].tokens), self.workload.attention);
         members.iter().map(work).fold(Work::default(), std::ops::Add::add)
     }
 

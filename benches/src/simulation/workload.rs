@@ -140,7 +140,14 @@ impl Workload {
         let phases = Phases::new(self.arrivals, seed, duration);
         for model in 0..self.models.len() {
             let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(model as u64 + 1));
-            self.generate_model(model, &mut rng, rate * self.models[model].share, &phases, duration, &mut arrivals);
+            self.generate_model(
+                model,
+                &mut rng,
+                rate * self.models[model].share,
+                &phases,
+                duration,
+                &mut arrivals,
+            );
         }
         arrivals.sort_by_key(|arrival| arrival.at);
         arrivals

@@ -46,6 +46,8 @@ struct Manifest {
     labels: Vec<String>,
     limits: Limits,
     p99_target_ms: u64,
+    #[serde(default)]
+    p99_target_is_deadline: bool,
     price_per_1000_requests_usd: MicroDollars,
     zero_shot: Option<ZeroShot>,
 }
@@ -174,6 +176,7 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
         labels: manifest.labels,
         limits: manifest.limits,
         p99_target: Duration::from_millis(manifest.p99_target_ms),
+        p99_target_is_deadline: manifest.p99_target_is_deadline,
         price_per_1000_requests: manifest.price_per_1000_requests_usd,
         license,
         base_model,

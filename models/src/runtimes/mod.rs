@@ -39,6 +39,9 @@ pub trait Weights: Send + Sync {
     /// Rows of the embedding table: token ids are below it.
     fn vocabulary_size(&self) -> usize;
 
+    /// Numbers in a hidden state of the encoder.
+    fn hidden_size(&self) -> usize;
+
     /// Columns of a result: hidden size `H` for mean pooling, classes `C` for a classifier.
     fn columns(&self) -> usize;
 }

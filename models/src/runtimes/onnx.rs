@@ -284,6 +284,10 @@ impl Weights for OnnxModel {
         self.config.vocab_size
     }
 
+    fn hidden_size(&self) -> usize {
+        self.config.hidden_size
+    }
+
     fn columns(&self) -> usize {
         self.columns
     }

@@ -39,7 +39,11 @@ const MODELS: [&str; 5] = ["embeddings-v2", "ner-v2", "sentiment-v3", "summarize
 
 /// All models on one runtime, in one number format.
 pub fn config_with(runtime: &str, dtype: &str) -> CatalogConfig {
-    let change = CardOverride { runtime: Some(runtime.to_owned()), dtype: Some(dtype.to_owned()) };
+    let change = CardOverride {
+        runtime: Some(runtime.to_owned()),
+        dtype: Some(dtype.to_owned()),
+        ..CardOverride::default()
+    };
     let overrides = MODELS.map(|model| (model.to_owned(), change.clone())).into();
     CatalogConfig { overrides, ..config() }
 }

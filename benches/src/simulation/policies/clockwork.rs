@@ -50,7 +50,9 @@ impl Policy for Clockwork {
                 first = Some((slack, model, count));
             }
         }
-        first.map_or(Step::Idle, |(_, model, count)| Step::Dispatch { members: self.queues.take(device, model, count) })
+        first.map_or(Step::Idle, |(_, model, count)| Step::Dispatch {
+            members: self.queues.take(device, model, count),
+        })
     }
 
     fn complete(&mut self, _: Timestamp, device: u16, _: Duration) {

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use batching::{
-    BatchId, Config, ConfigError, Decision, DeviceId, ModelConfig, ModelId, Request, Scheduler, TenantId, Timestamp,
-    Tokens, Work,
+    BatchId, Config, ConfigError, Decision, DeviceId, ModelConfig, ModelId, Request, Scheduler, TenantId,
+    Timestamp, Tokens, Work,
 };
 
 use super::{Policy, Step};
@@ -69,7 +69,8 @@ impl Production {
 
 impl Policy for Production {
     fn arrive(&mut self, now: Timestamp, arrival: &Arrival, index: u32) {
-        let timeout = if self.targets_are_hard { self.targets[usize::from(arrival.model)] } else { CALLERS_TIMEOUT };
+        let timeout =
+            if self.targets_are_hard { self.targets[usize::from(arrival.model)] } else { CALLERS_TIMEOUT };
         let request = Request {
             model: ModelId(arrival.model),
             tenant: TenantId(arrival.tenant),
@@ -86,7 +87,9 @@ impl Policy for Production {
         match self.scheduler.poll(now, DeviceId(device)) {
             Decision::Dispatch(batch) => {
                 self.in_flight[usize::from(device)].push_back(batch.id);
-                Step::Dispatch { members: batch.members.into_iter().map(|entry| entry.request.payload).collect() }
+                Step::Dispatch {
+                    members: batch.members.into_iter().map(|entry| entry.request.payload).collect(),
+                }
             }
             Decision::WaitUntil(at) => Step::WaitUntil(at),
             Decision::Idle => Step::Idle,
@@ -100,13 +103,6 @@ impl Policy for Production {
     }
 
     fn expire(&mut self, now: Timestamp) {
-        self.scheduler.expire(now);
-    }
-}
-impl Drop for Production {
-    fn drop(&mut self) {
-        if std::env::var_os("LOAD").is_some() {
-            println!("{}", self.scheduler.debug_costs());
-        }
+        self.scheduler.ended(now);
     }
 }

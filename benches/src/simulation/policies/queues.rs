@@ -12,7 +12,6 @@ use crate::simulation::workload::{Arrival, Workload};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiting {
     pub(super) index: u32,
-    pub(super) arrived: Timestamp,
     pub(super) deadline: Timestamp,
     pub(super) work: Work,
 }
@@ -46,7 +45,7 @@ impl Queues {
         let model = usize::from(arrival.model);
         let work = Work::of(Tokens(arrival.tokens), self.attention);
         let deadline = now + self.targets[model];
-        self.models[model].push_back(Waiting { index, arrived: now, deadline, work });
+        self.models[model].push_back(Waiting { index, deadline, work });
     }
 
     /// Planned time of a batch.
@@ -66,7 +65,9 @@ impl Queues {
 
     /// How many of a model's first requests can go together and all be in time; and the work of these.
     pub(super) fn feasible(&self, now: Timestamp, model: usize, requests_max: usize) -> (usize, Work) {
-        let Some(deadline) = self.models[model].front().map(|first| first.deadline) else { return (0, Work::default()) };
+        let Some(deadline) = self.models[model].front().map(|first| first.deadline) else {
+            return (0, Work::default());
+        };
         let mut work = Work::default();
         for (count, waiting) in self.models[model].iter().enumerate() {
             let more = work + waiting.work;

@@ -44,7 +44,8 @@ impl Policy for Symphony {
             let before = |time: Duration| {
                 Timestamp::from_nanos(head.deadline.as_nanos().saturating_sub(time.as_nanos() as u64))
             };
-            let (opens, closes) = (before(self.queues.time(work + self.one_more[model])), before(self.queues.time(work)));
+            let (opens, closes) =
+                (before(self.queues.time(work + self.one_more[model])), before(self.queues.time(work)));
             let is_full = count < self.queues.models[model].len() || count == self.requests_max;
             if opens <= now || is_full {
                 if first.is_none_or(|(least, _, _)| closes < least) {
@@ -55,7 +56,9 @@ impl Policy for Symphony {
             }
         }
         match (first, wake) {
-            (Some((_, model, count)), _) => Step::Dispatch { members: self.queues.take(device, model, count) },
+            (Some((_, model, count)), _) => {
+                Step::Dispatch { members: self.queues.take(device, model, count) }
+            }
             (None, Some(at)) => Step::WaitUntil(at),
             (None, None) => Step::Idle,
         }

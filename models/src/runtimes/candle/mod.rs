@@ -95,6 +95,10 @@ impl Weights for CandleModel {
         self.encoder.config().vocab_size
     }
 
+    fn hidden_size(&self) -> usize {
+        self.encoder.config().hidden_size
+    }
+
     fn columns(&self) -> usize {
         self.columns
     }

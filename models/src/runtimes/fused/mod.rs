@@ -231,6 +231,10 @@ impl<N: Compiled> Weights for FusedModel<N> {
         self.encoder.config.vocab_size
     }
 
+    fn hidden_size(&self) -> usize {
+        self.encoder.config.hidden_size
+    }
+
     fn columns(&self) -> usize {
         self.head.columns()
     }
