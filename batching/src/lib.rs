@@ -40,7 +40,7 @@ pub use engine::{
 pub use event::{Event, NoObserver, Observer};
 pub use scheduler::{
     Batch, BatchId, Config, ConfigError, DeadlinePolicy, Decision, DeviceSnapshot, Ended, Entry, ModelConfig,
-    ModelSnapshot, Policy, PreferredSize, RejectReason, Rejected, Rejection, Request, RequestId, Scheduler,
+    ModelSnapshot, Order, Policy, PreferredSize, RejectReason, Rejected, Rejection, Request, RequestId, Scheduler,
     Snapshot, TokenBudget, Work,
 };
 pub use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens, UnknownPriority};

@@ -53,6 +53,8 @@ pub struct DeadlinePolicy {
     /// The longest that all devices may be busy with one model, and the least that a batch is cut to, as a share of the
     /// shortest target.
     pub quantum: f64,
+    /// Which model goes first.
+    pub order: Order,
     /// A device is handed its next batch when the running one is predicted to end within this time.
     pub handover_lead: Duration,
     /// Demand above this share of the fluid limit is too much: shares are then enforced.
@@ -65,10 +67,20 @@ pub struct DeadlinePolicy {
     pub spread: Duration,
 }
 
+/// Which of several models with work goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The one with the smallest share of its target left.
+    LeastSlackShare,
+    /// The one whose first request is due first: to measure what the other order is worth.
+    EarliestDue,
+}
+
 impl Default for DeadlinePolicy {
     fn default() -> Self {
         Self {
             quantum: 0.45,
+            order: Order::LeastSlackShare,
             handover_lead: Duration::from_micros(500),
             feasible: 0.95,
             promised: 0.82,

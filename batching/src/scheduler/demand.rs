@@ -17,6 +17,10 @@ use crate::units::{Priority, TenantId, Timestamp};
 
 /// Time constant of the smoothed demand, in seconds.
 const SMOOTHING: f64 = 0.25;
+/// Demand over capacity that is a flood: shares are enforced before anybody is late.
+const FLOOD: f64 = 1.2;
+/// Share of requests late at which shares are enforced if demand is high.
+const MISSED_MAX: f64 = 0.02;
 /// How often the level is found anew.
 const LEVEL_EVERY: Duration = Duration::from_millis(20);
 /// A flow may use so many seconds of its level at once.
@@ -39,6 +43,9 @@ pub(super) struct Demand {
     flows: Vec<Flow>,
     by_key: HashMap<(TenantId, Priority), u32>,
     total: Decaying,
+    /// Requests by the second, and of these entitled ones that cannot meet their target.
+    arrived: Decaying,
+    missed: Decaying,
     shares: Shares,
     /// Device seconds by the second at weight 1; none while all demand is feasible.
     level: Option<f64>,
@@ -80,6 +87,8 @@ impl Demand {
             flows: Vec::new(),
             by_key: HashMap::new(),
             total: Decaying::default(),
+            arrived: Decaying::default(),
+            missed: Decaying::default(),
             shares,
             level: None,
             level_at: Timestamp::ZERO,
@@ -113,7 +122,8 @@ impl Demand {
         let flow = &mut self.flows[index];
         flow.weight = weight;
         flow.rate.add(now, cost);
-        let is_flooded = self.level.is_none() && self.total.value > self.shares.feasible * capacity;
+        self.arrived.add(now, 1.0);
+        let is_flooded = self.level.is_none() && self.total.value > FLOOD * capacity;
         if is_flooded || now >= self.level_at + LEVEL_EVERY {
             self.level_at = now;
             self.find_level(now, capacity);
@@ -131,11 +141,17 @@ impl Demand {
         is_within
     }
 
+    /// An entitled request cannot meet its target.
+    pub(super) fn missed(&mut self, now: Timestamp) {
+        self.missed.add(now, 1.0);
+    }
+
     /// Finds the level at which the flows' demands, each cut to the level times its weight, add up to what is promised.
     fn find_level(&mut self, now: Timestamp, capacity: f64) {
         let total = self.total.at(now);
         let Shares { feasible, promised } = self.shares;
-        if total <= feasible * capacity {
+        let is_missing = self.missed.at(now) > MISSED_MAX * self.arrived.at(now);
+        if total <= feasible * capacity || (self.level.is_none() && !is_missing && total <= FLOOD * capacity) {
             self.level = None;
             return;
         }

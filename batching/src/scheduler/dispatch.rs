@@ -22,7 +22,7 @@
 
 use std::time::Duration;
 
-use super::config::DeadlinePolicy;
+use super::config::{DeadlinePolicy, Order};
 use super::cost::Work;
 use super::fairness::FlowId;
 use super::queue::{Claim, Rank};
@@ -57,9 +57,13 @@ struct Choice {
 
 impl Candidate {
     /// How urgent a batch is, least first: after its claim, the share of its target that is left once it is computed.
-    fn urgency(&self, start: Timestamp) -> (Claim, f64) {
-        let left = self.due.saturating_duration_since(start).as_secs_f64() - self.time.as_secs_f64();
-        (self.claim, left / self.target.as_secs_f64())
+    fn urgency(&self, start: Timestamp, order: Order) -> (Claim, f64) {
+        let until_due = self.due.saturating_duration_since(start).as_secs_f64();
+        let urgency = match order {
+            Order::LeastSlackShare => (until_due - self.time.as_secs_f64()) / self.target.as_secs_f64(),
+            Order::EarliestDue => until_due,
+        };
+        (self.claim, urgency)
     }
 }
 
@@ -67,9 +71,10 @@ impl Candidate {
 fn most_urgent<'a>(
     candidates: impl Iterator<Item = &'a Candidate>,
     start: Timestamp,
+    order: Order,
 ) -> Option<&'a Candidate> {
     candidates.min_by(|a, b| {
-        let (a, b) = (a.urgency(start), b.urgency(start));
+        let (a, b) = (a.urgency(start, order), b.urgency(start, order));
         a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
     })
 }
@@ -96,7 +101,7 @@ impl<P> Scheduler<P> {
                 candidates.extend(self.candidate(start, device, model, claims));
             }
         }
-        let choice = self.choose(start, device, &candidates, quantum);
+        let choice = self.choose(start, device, &candidates, (quantum, policy.order));
         let has_lower = candidates.iter().any(|candidate| candidate.claim != Claim::Entitled);
         self.candidates = candidates;
         let batch = choice.and_then(|choice| self.fill(now, start, device, choice));
@@ -127,7 +132,11 @@ impl<P> Scheduler<P> {
                 let Some(cost) = self.fastest(model) else { return };
                 let alone = start + cost.predict(waiting.work);
                 let needed = cost.plan(self.queues[index].band(claim).work).min(quantum);
-                if alone > waiting.entry.request.deadline {
+                let is_late = alone > waiting.entry.request.deadline;
+                if claim == Claim::Entitled && (is_late || alone.max(start + needed) > rank.due) {
+                    self.demand.missed(start);
+                }
+                if is_late {
                     self.end(rank.id(), Ended::DeadlineExceeded);
                 } else if claim != Claim::Late && alone.max(start + needed) > rank.due {
                     self.make_late(model, flow, rank, claim);
@@ -176,7 +185,7 @@ impl<P> Scheduler<P> {
         start: Timestamp,
         device: DeviceId,
         candidates: &[Candidate],
-        quantum: Duration,
+        (quantum, order): (Duration, Order),
     ) -> Option<Choice> {
         let needed = |candidate: &Candidate| start + candidate.time.min(quantum);
         let chosen = |candidate: &Candidate, end_max: Timestamp| Choice {
@@ -186,7 +195,7 @@ impl<P> Scheduler<P> {
         };
         // What has no claim has its turn all the same: when nobody minds, or after long enough in any case.
         let lower =
-            most_urgent(candidates.iter().filter(|candidate| candidate.claim != Claim::Entitled), start);
+            most_urgent(candidates.iter().filter(|candidate| candidate.claim != Claim::Entitled), start, order);
         if let Some(lower) = lower
             && self.owed >= lower.time.min(quantum)
         {
@@ -195,7 +204,7 @@ impl<P> Scheduler<P> {
                 return Some(chosen(lower, limit));
             }
         }
-        let first = most_urgent(candidates.iter(), start)?;
+        let first = most_urgent(candidates.iter(), start, order)?;
         let limit = self.limit(start, device, first, candidates, quantum);
         if needed(first) <= limit {
             return Some(chosen(first, limit));

@@ -23,6 +23,8 @@ pub struct Hardware {
     pub stall_share: f64,
     /// Of each device, how many times as fast it is; 1 where there is none.
     pub speeds: Vec<f64>,
+    /// Measured work and seconds, ascending, in place of the straight line; between them it is straight.
+    pub measured: Vec<(f64, f64)>,
 }
 
 /// How much longer a stalled batch takes.
@@ -32,12 +34,41 @@ impl Hardware {
     /// A device that computes a million tokens a second, as an encoder of 110 million parameters does on one of today's
     /// accelerators, and needs `overhead` for each batch.
     pub fn accelerator(devices: u16, overhead: Duration) -> Self {
-        Self { devices, overhead, slope: 1e-6, noise: 0.05, stall_share: 0.0, speeds: Vec::new() }
+        Self { devices, overhead, slope: 1e-6, noise: 0.05, stall_share: 0.0, speeds: Vec::new(), measured: Vec::new() }
+    }
+
+    /// This project's CPU engine on two cores, in bfloat16: `benches/results/engines.md`, two threads.
+    pub fn cpu() -> Self {
+        let seconds = |texts: f64, tokens: f64, rate: f64| (texts * tokens * (1.0 + tokens / 2304.0), texts / rate);
+        let measured = vec![
+            seconds(1.0, 16.0, 1333.8),
+            seconds(1.0, 64.0, 447.1),
+            seconds(8.0, 16.0, 2017.7),
+            seconds(1.0, 256.0, 121.2),
+            seconds(8.0, 64.0, 558.5),
+            seconds(8.0, 128.0, 272.1),
+            seconds(8.0, 256.0, 120.3),
+            seconds(32.0, 128.0, 263.2),
+        ];
+        let overhead = Duration::from_micros(250);
+        Self { overhead, slope: 28e-6, measured, ..Self::accelerator(1, overhead) }
     }
 
     /// The expected time of a batch on a device of speed 1.
     pub fn time(&self, work: Work) -> Duration {
-        self.overhead + Duration::from_secs_f64(self.slope * work.0)
+        let next = self.measured.partition_point(|(measured, _)| *measured < work.0);
+        match (next.checked_sub(1).and_then(|last| self.measured.get(last)), self.measured.get(next)) {
+            (Some((x0, y0)), Some((x1, y1))) => {
+                Duration::from_secs_f64(y0 + (y1 - y0) * (work.0 - x0) / (x1 - x0))
+            }
+            // Beyond what was measured, or nothing was.
+            (Some((x, y)), None) => Duration::from_secs_f64(y * work.0 / x),
+            (None, Some((x, y))) => {
+                let overhead = self.overhead.as_secs_f64();
+                Duration::from_secs_f64(overhead + (y - overhead) * work.0 / x)
+            }
+            (None, None) => self.overhead + Duration::from_secs_f64(self.slope * work.0),
+        }
     }
 }
 

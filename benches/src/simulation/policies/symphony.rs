@@ -16,13 +16,15 @@ pub struct Symphony {
     /// Mean work of a request of each model, for the one more.
     one_more: Vec<Work>,
     requests_max: usize,
+    /// By how much earlier than at the last moment a batch goes, since another model may be running just then.
+    guard: Duration,
 }
 
 impl Symphony {
-    /// `margin`: planned over expected time; `requests_max`: the largest batch.
-    pub fn new(workload: &Workload, hardware: &Hardware, margin: f64, requests_max: usize) -> Self {
+    /// `guard`: how much earlier than at the last moment a batch goes; `requests_max`: the largest batch.
+    pub fn new(workload: &Workload, hardware: &Hardware, guard: Duration, requests_max: usize) -> Self {
         let one_more = (0..workload.models.len()).map(|model| Work(workload.mean_work_of(model))).collect();
-        Self { queues: Queues::new(workload, hardware, margin), one_more, requests_max }
+        Self { queues: Queues::new(workload, hardware, 1.05), one_more, requests_max, guard }
     }
 }
 
@@ -44,8 +46,8 @@ impl Policy for Symphony {
             let before = |time: Duration| {
                 Timestamp::from_nanos(head.deadline.as_nanos().saturating_sub(time.as_nanos() as u64))
             };
-            let (opens, closes) =
-                (before(self.queues.time(work + self.one_more[model])), before(self.queues.time(work)));
+            let opens = before(self.queues.time(work + self.one_more[model]) + self.guard);
+            let closes = before(self.queues.time(work));
             let is_full = count < self.queues.models[model].len() || count == self.requests_max;
             if opens <= now || is_full {
                 if first.is_none_or(|(least, _, _)| closes < least) {
