@@ -7,9 +7,10 @@ TRAIN_VENV := $(DATA)/venv-train
 ONNX_VENV := $(DATA)/venv-onnx
 # Measuring against torch needs what training needs, and little more.
 ENGINES_VENV := $(TRAIN_VENV)
+PLOTS_VENV := $(DATA)/venv-plots
 CARGO := cargo
 
-.PHONY: help run setup system fetch onnx build test test-rust test-python lint bench bench-engines sanitize neon references train clean
+.PHONY: help run setup system fetch onnx build test test-rust test-python lint bench bench-engines simulate simulate-long sanitize neon references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +57,14 @@ bench: build fetch ## criterion benches and the served-latency bench; writes ben
 bench-engines: build fetch $(ENGINES_VENV)/.engines ## CPU engines side by side: a table and a plot in benches/results/
 	@$(ENGINES_VENV)/bin/python benches/engines/run.py
 
+simulate: build $(PLOTS_VENV)/.done ## scheduling policies side by side on a virtual clock: tables and plots in benches/results/
+	@./target/release/simulate
+	@$(PLOTS_VENV)/bin/python benches/simulation/report.py
+
+SEEDS ?= 1000000
+simulate-long: setup ## the scheduler's promises under random use and faults, for SEEDS seeds (ten minutes)
+	@SEEDS=$(SEEDS) $(CARGO) test --release --locked --workspace --test random_use -- --nocapture
+
 sanitize: setup ## the fused runtime under AddressSanitizer, and under Miri where installed
 	@scripts/kernels/sanitize.sh
 
@@ -72,6 +81,12 @@ $(ONNX_VENV)/.done: scripts/onnx-requirements.txt | system
 	@echo "==> installing ONNX Runtime"
 	@python3 -m venv $(ONNX_VENV)
 	@$(ONNX_VENV)/bin/pip install --disable-pip-version-check --progress-bar on -r $<
+	@touch $@
+
+$(PLOTS_VENV)/.done: benches/simulation/requirements.txt | setup
+	@echo "==> installing what draws the plots"
+	@python3 -m venv $(PLOTS_VENV)
+	@$(PLOTS_VENV)/bin/pip install --disable-pip-version-check --progress-bar on -r $<
 	@touch $@
 
 $(VENV)/.done: serving/tests/clients/requirements.txt | setup

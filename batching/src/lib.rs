@@ -8,25 +8,32 @@
 //!   each device replica runs the batches it is handed through an [`Executor`].
 //!
 //! # Policy
-//! *Queues.* A request waits in the lane of its (model, class, tenant), earliest hard deadline first. Requests and tokens
-//! waiting for a model are bounded; what does not fit is refused at once, with a hint when to come back: the tokens
-//! queued over the smoothed rate at which tokens have been computed.
+//! Each rule is in a file of its own, with its source and its tests; `benches/results/simulation.md` says what it is worth.
 //!
-//! *When.* A device with nothing in flight is given work as soon as there is any, so a lone request never waits for
-//! company. While a device computes, its next batch is gathered, and handed over once it is full, holds a critical
-//! request, or its oldest member has waited `queue_delay_max`: it then lies prepared when the device is free.
+//! *Cost* (`scheduler/cost.rs`). A batch takes `a + b W` for its work `W`, fitted for each model on each device while it runs,
+//! and by a sweep before the first request.
 //!
-//! *Which model.* Of those that are due, the one whose oldest request is closest to its latency target. The target
-//! orders the work; it refuses nobody.
+//! *Claims* (`scheduler/demand.rs`, `scheduler/queue.rs`). A model's target is a soft deadline: it orders the work and refuses
+//! nobody. While all that is asked for is feasible, every request that can still be on time is *entitled*. In overload the
+//! devices are divided max-min fairly between tenants, weighted by plan and class; what a tenant asks for beyond its part is
+//! *excess*, and what cannot be on time any more is *late*. These are served with what is left, and have turns so that none
+//! starves.
 //!
-//! *Who.* A batch is filled one request at a time: critical ones first; then the class least served for its weight
-//! (8 : 4 : 1 for high, normal and low, so that none starves); in it the tenant least served in tokens. A request that does
-//! not fit what is left of a batch is passed over, but only by tenants at most one batch's tokens ahead of its own: tenants
-//! that always have work stay within that, and one request, of each other.
-//! A batch ends at its token budget or its number of sequences, and never mixes models.
+//! *Dispatch* (`scheduler/dispatch.rs`). A device takes work as soon as it is free: a lone request never waits for company.
+//! Of several models the one goes first that has the smallest share of its target left. A batch ends in time for its
+//! members and for what else waits, and what would cut it to less than is worth running is given up as late. Within a
+//! model critical requests go first, then whatever is due first. Shortly before a device is free it is handed its
+//! next batch.
 //!
-//! *Ends.* Every accepted request ends exactly once: dispatched, cancelled, or expired at its hard deadline, at which it
-//! is handed back instead of run.
+//! *Fairness* (`scheduler/fairness.rs`). Among requests without a claim nobody gets further ahead of the least served than a
+//! stated bound.
+//!
+//! *Admission* (`scheduler/admission.rs`). Everything is bounded. What cannot meet a hard deadline is refused at once, with a
+//! hint when to come back. Where a queue is full, the request with the weakest claim makes place: late before excess, of
+//! these the flow that was served most; among equals the newcomer is refused.
+//!
+//! *Ends.* Every accepted request ends exactly once: dispatched, cancelled, expired at its deadline or shed. A batch that
+//! fails is halved until the input that spoils it is alone; the batch of a lost device is computed by another.
 
 mod engine;
 mod event;
@@ -40,7 +47,7 @@ pub use engine::{
 pub use event::{Event, NoObserver, Observer};
 pub use scheduler::{
     Batch, BatchId, Config, ConfigError, DeadlinePolicy, Decision, DeviceSnapshot, Ended, Entry, ModelConfig,
-    ModelSnapshot, Order, Policy, PreferredSize, RejectReason, Rejected, Rejection, Request, RequestId, Scheduler,
-    Snapshot, TokenBudget, Work,
+    ModelSnapshot, Order, Policy, PreferredSize, RejectReason, Rejected, Rejection, Request, RequestId,
+    Scheduler, Snapshot, TokenBudget, Work,
 };
 pub use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens, UnknownPriority};

@@ -244,8 +244,11 @@ fn deadlines_end_what_waits() {
     engine.shutdown();
 }
 
+/// What a gated device announces, and how it is ordered about.
+type Gate = (Receiver<Vec<u64>>, Sender<Order>);
+
 /// An engine with several gated devices; a test answers whichever announces a batch.
-fn gated_devices(count: u16) -> (Engine<u64, u64>, Vec<(Receiver<Vec<u64>>, Sender<Order>)>) {
+fn gated_devices(count: u16) -> (Engine<u64, u64>, Vec<Gate>) {
     let (mut executors, mut handles) =
         (Vec::<Box<dyn Executor<Input = u64, Output = u64>>>::new(), Vec::new());
     for _ in 0..count {

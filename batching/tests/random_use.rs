@@ -23,6 +23,8 @@ use rand_chacha::rand_core::SeedableRng;
 /// Seeds that `cargo test` runs.
 const SEEDS: u64 = 2000;
 const STEPS: usize = 400;
+/// Seeds after which a long run says that it is alive.
+const PROGRESS_EVERY: u64 = 100_000;
 
 #[test]
 fn promises_hold_for_every_seed() {
@@ -37,6 +39,9 @@ fn promises_hold_for_every_seed() {
             let seeds = seeds.clone();
             scope.spawn(move || {
                 for seed in seeds.filter(|seed| seed % threads == thread) {
+                    if seed > 0 && seed % PROGRESS_EVERY == 0 {
+                        eprintln!("{seed} seeds");
+                    }
                     let result = std::panic::catch_unwind(|| World::new(seed).run());
                     assert!(result.is_ok(), "failed with SEED={seed}");
                 }

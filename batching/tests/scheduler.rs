@@ -285,6 +285,21 @@ fn what_missed_its_target_is_served_and_what_missed_its_deadline_is_not() {
     assert!(scheduler.ended(ms(102)).is_empty());
 }
 
+/// Late requests of one model once waited for all late ones of another.
+#[test]
+fn a_late_request_does_not_wait_for_another_models_thousand() {
+    let mut scheduler = scheduler();
+    for payload in 0..1000 {
+        scheduler.enqueue(ms(0), Request { model: SLOW, ..request(100, payload) }).unwrap();
+    }
+    scheduler.enqueue(ms(280), request(10, 5000)).unwrap();
+    let first = dispatched(&mut scheduler, ms(301), DEVICE);
+    scheduler.complete(ms(305), first.id, None);
+    let second = dispatched(&mut scheduler, ms(305), DEVICE);
+    let both = [&first, &second].map(|batch| batch.model);
+    assert!(both.contains(&FAST), "late since 300 ms: {both:?}");
+}
+
 /// What has no claim would wait for ever beside a device that always has something better to do.
 #[test]
 fn late_work_has_its_turns() {

@@ -70,7 +70,7 @@ fn scheduler(c: &mut Criterion) {
     for queued in QUEUED {
         let mut scheduler = filled(queued);
         let members = decide(&mut scheduler, now).len();
-        println!("{queued} queued: {members} members in a batch");
+        eprintln!("{queued} queued: {members} members in a batch");
         let mut scheduler = filled(queued);
         // The batch's members go in again, so that the queue stays as long as it was.
         group.bench_function(BenchmarkId::new("batch out and back in", queued), |b| {

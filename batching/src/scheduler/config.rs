@@ -84,7 +84,7 @@ impl Default for DeadlinePolicy {
             handover_lead: Duration::from_micros(500),
             feasible: 0.95,
             promised: 0.82,
-            turns: 0.02,
+            turns: 0.01,
             spread: Duration::from_millis(2),
         }
     }

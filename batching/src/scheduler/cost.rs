@@ -25,7 +25,7 @@ const ANCHOR_WEIGHT: f64 = 0.1;
 const RATIOS: usize = 256;
 const QUANTILE_EVERY: usize = 16;
 /// The planned time of a batch exceeds its prediction by this quantile of the relative residuals.
-const PLANNED_QUANTILE: f64 = 0.9;
+const PLANNED_QUANTILE: f64 = 0.7;
 /// Bounds of that quantile: what is beyond is a fault, not noise.
 const MARGIN_MAX: f64 = 0.5;
 /// Mean relative residual assumed at first, and at least.

@@ -151,7 +151,8 @@ impl Demand {
         let total = self.total.at(now);
         let Shares { feasible, promised } = self.shares;
         let is_missing = self.missed.at(now) > MISSED_MAX * self.arrived.at(now);
-        if total <= feasible * capacity || (self.level.is_none() && !is_missing && total <= FLOOD * capacity) {
+        if total <= feasible * capacity || (self.level.is_none() && !is_missing && total <= FLOOD * capacity)
+        {
             self.level = None;
             return;
         }
@@ -189,7 +190,7 @@ mod tests {
             let level = divide(demands, left);
             match (level, expected) {
                 (Some(level), Some(expected)) => {
-                    assert!((level - expected).abs() < 1e-12, "{demands:?}: {level}")
+                    assert!((level - expected).abs() < 1e-12, "{demands:?}: {level}");
                 }
                 (level, expected) => assert_eq!(level, expected, "{demands:?}"),
             }

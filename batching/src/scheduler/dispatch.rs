@@ -45,6 +45,8 @@ pub(super) struct Candidate {
     /// Planned time of a batch of all requests of this claim.
     time: Duration,
     target: Duration,
+    /// The last batch of this model without a claim.
+    last_turn: u64,
 }
 
 /// What to run: a batch of a model's requests that have a claim, to end by a moment.
@@ -56,27 +58,27 @@ struct Choice {
 }
 
 impl Candidate {
-    /// How urgent a batch is, least first: after its claim, the share of its target that is left once it is computed.
-    fn urgency(&self, start: Timestamp, order: Order) -> (Claim, f64) {
+    /// How urgent a batch is, least first: the share of its target that is left once it is computed.
+    fn urgency(&self, start: Timestamp, order: Order) -> f64 {
         let until_due = self.due.saturating_duration_since(start).as_secs_f64();
-        let urgency = match order {
+        match order {
             Order::LeastSlackShare => (until_due - self.time.as_secs_f64()) / self.target.as_secs_f64(),
             Order::EarliestDue => until_due,
-        };
-        (self.claim, urgency)
+        }
     }
 }
 
-/// The most urgent of some candidates.
-fn most_urgent<'a>(
-    candidates: impl Iterator<Item = &'a Candidate>,
-    start: Timestamp,
-    order: Order,
-) -> Option<&'a Candidate> {
-    candidates.min_by(|a, b| {
-        let (a, b) = (a.urgency(start, order), b.urgency(start, order));
-        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-    })
+/// Of the models with entitled requests the most urgent.
+fn most_urgent(candidates: &[Candidate], start: Timestamp, order: Order) -> Option<&Candidate> {
+    let entitled = candidates.iter().filter(|candidate| candidate.claim == Claim::Entitled);
+    entitled.min_by(|a, b| a.urgency(start, order).total_cmp(&b.urgency(start, order)))
+}
+
+/// Of the models with requests without a claim the one whose last turn is longest ago: a single late request does not wait
+/// for another model's thousand.
+fn next_in_turn(candidates: &[Candidate]) -> Option<&Candidate> {
+    let lower = candidates.iter().filter(|candidate| candidate.claim != Claim::Entitled);
+    lower.min_by_key(|candidate| candidate.last_turn)
 }
 
 impl<P> Scheduler<P> {
@@ -111,7 +113,10 @@ impl<P> Scheduler<P> {
                 self.owed + batch.predicted.mul_f64(policy.turns)
             }
             Some(Choice { claim: Claim::Entitled, .. }) | None => Duration::ZERO,
-            Some(_) => self.owed.saturating_sub(batch.predicted),
+            Some(_) => {
+                self.queues[usize::from(batch.model.0)].last_turn = self.next_batch;
+                self.owed.saturating_sub(batch.predicted)
+            }
         };
         Decision::Dispatch(batch)
     }
@@ -176,7 +181,8 @@ impl<P> Scheduler<P> {
             return None;
         }
         let target = self.config.models[index].latency_target;
-        Some(Candidate { model, claim, due: rank.due, time: cost.plan(queue.band(claim).work), target })
+        let (due, time, last_turn) = (rank.due, cost.plan(queue.band(claim).work), queue.last_turn);
+        Some(Candidate { model, claim, due, time, target, last_turn })
     }
 
     /// The model to run, and when its batch must have ended for the sake of the others.
@@ -194,8 +200,7 @@ impl<P> Scheduler<P> {
             end_max: end_max.max(needed(candidate)),
         };
         // What has no claim has its turn all the same: when nobody minds, or after long enough in any case.
-        let lower =
-            most_urgent(candidates.iter().filter(|candidate| candidate.claim != Claim::Entitled), start, order);
+        let lower = next_in_turn(candidates);
         if let Some(lower) = lower
             && self.owed >= lower.time.min(quantum)
         {
@@ -204,7 +209,7 @@ impl<P> Scheduler<P> {
                 return Some(chosen(lower, limit));
             }
         }
-        let first = most_urgent(candidates.iter(), start, order)?;
+        let first = most_urgent(candidates, start, order).or(lower)?;
         let limit = self.limit(start, device, first, candidates, quantum);
         if needed(first) <= limit {
             return Some(chosen(first, limit));
@@ -249,9 +254,10 @@ impl<P> Scheduler<P> {
         // Backward: the rest is this device's, after this batch.
         let rest = waiting.iter().rev();
         let limit = rest.fold(Timestamp::MAX, |next, candidate| next.min(candidate.due).back(candidate.time));
-        // Nobody who is yet to come may find all devices busy for too long.
+        // Nobody who is yet to come may find all devices busy for too long; and what has no claim keeps none for long.
         let is_other_free = others.iter().any(|free| *free <= start + quantum);
-        if is_other_free { limit } else { limit.min(start + quantum) }
+        let may_be_long = is_other_free && chosen.claim == Claim::Entitled;
+        if may_be_long { limit } else { limit.min(start + quantum) }
     }
 
     /// Takes a batch out of a model's queue that ends by the chosen moment; its first member may end it later.

@@ -14,7 +14,9 @@ mod slots;
 use std::collections::HashMap;
 use std::time::Duration;
 
-pub use config::{Config, ConfigError, DeadlinePolicy, ModelConfig, Order, Policy, PreferredSize, TokenBudget};
+pub use config::{
+    Config, ConfigError, DeadlinePolicy, ModelConfig, Order, Policy, PreferredSize, TokenBudget,
+};
 pub use cost::Work;
 
 use crate::units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};

@@ -59,6 +59,8 @@ pub(super) struct ModelQueue {
     pub(super) tokens: Tokens,
     /// Requests dispatched and not completed.
     pub(super) in_flight: usize,
+    /// Number of the last batch of requests without a claim.
+    pub(super) last_turn: u64,
 }
 
 /// Lanes, one a flow.
@@ -92,6 +94,7 @@ impl ModelQueue {
             requests: 0,
             tokens: Tokens(0),
             in_flight: 0,
+            last_turn: 0,
         }
     }
 

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use batching::{DeadlinePolicy, Order};
+use batching::{DeadlinePolicy, Order, PreferredSize, TokenBudget, Tokens};
 use benches::simulation::bounds::fluid_limit;
-use benches::simulation::families::{Family, Variant, baselines, by_deadline, ours, soft};
+use benches::simulation::families::{Family, Variant, baselines, by_deadline, ours, refusing_nobody};
 use benches::simulation::hardware::Hardware;
 use benches::simulation::measures::{Setup, jain, mean_and_interval};
 use benches::simulation::workload::{Arrivals, Workload};
@@ -21,6 +21,9 @@ const GRID_SEEDS: u64 = 2;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
+/// Measures one section of the report.
+type Section = fn(&Options) -> Result<Value>;
+
 struct Options {
     seeds: u64,
     seconds: u64,
@@ -28,11 +31,20 @@ struct Options {
     /// Only this section, and of the first only cases with this in their name.
     section: String,
     case: String,
+    /// Print a trace at this load instead, with what the simulator predicts for it.
+    trace: Option<f64>,
 }
 
 impl Options {
     fn parse() -> Result<Self> {
-        let mut options = Self { seeds: 10, seconds: 10, out: "benches/results/simulation.json".to_owned(), section: String::new(), case: String::new() };
+        let mut options = Self {
+            seeds: 10,
+            seconds: 10,
+            out: "benches/results/simulation.json".to_owned(),
+            section: String::new(),
+            case: String::new(),
+            trace: None,
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or(format!("{name} needs a value"))?;
@@ -40,6 +52,7 @@ impl Options {
                 "--seeds" => options.seeds = value.parse()?,
                 "--seconds" => options.seconds = value.parse()?,
                 "--out" => options.out = value,
+                "--trace" => options.trace = Some(value.parse()?),
                 "--section" => options.section = value,
                 "--case" => options.case = value,
                 other => return Err(format!("unknown option {other}").into()),
@@ -57,7 +70,10 @@ impl Options {
 
 fn main() -> Result<()> {
     let options = Options::parse()?;
-    let sections: [(&str, fn(&Options) -> Result<Value>); 5] = [
+    if let Some(load) = options.trace {
+        return trace(&options, load);
+    }
+    let sections: [(&str, Section); 5] = [
         ("goodput", goodput),
         ("attainment", attainment),
         ("overload", overload),
@@ -72,6 +88,38 @@ fn main() -> Result<()> {
     std::fs::write(&options.out, serde_json::to_string_pretty(&report)? + "\n")?;
     eprintln!("wrote {}", options.out);
     Ok(())
+}
+
+/// Prints a trace of the five models on this project's CPU engine and what comes of it under each policy that the server
+/// has. The seed is the number of `--seeds`.
+#[expect(clippy::print_stdout, reason = "the trace is the output")]
+fn trace(options: &Options, load: f64) -> Result<()> {
+    let setup = options.setup(Workload::on_cpu(), Hardware::cpu());
+    let preferred = PreferredSize { sequences: 16, queue_delay_max: Duration::from_millis(5) };
+    let policies = [
+        ("deadline", batching::Policy::Deadline(DeadlinePolicy::default())),
+        ("preferred_size", batching::Policy::PreferredSize(preferred)),
+        ("token_budget", batching::Policy::TokenBudget(TokenBudget { tokens: Tokens(1024) })),
+    ];
+    let mut predicted = serde_json::Map::new();
+    let mut arrivals = Vec::new();
+    for (name, policy) in policies {
+        let run = setup.run(refusing_nobody(policy).make.as_ref(), load, options.seeds)?;
+        let p99: Vec<_> = setup.p99_ms(&run, |_| true).into_iter().map(finite).collect();
+        predicted.insert(name.to_owned(), json!({ "by_model": setup.attainment(&run), "p99_ms": p99 }));
+        arrivals = run.arrivals;
+    }
+    let names: Vec<_> = setup.workload.models.iter().map(|model| model.name).collect();
+    let arrivals = arrivals.iter().map(|arrival| {
+        json!([arrival.at.as_nanos() as f64 / 1e9, names[usize::from(arrival.model)], arrival.tokens])
+    });
+    println!("{}", json!({ "arrivals": arrivals.collect::<Vec<_>>(), "predicted": predicted }));
+    Ok(())
+}
+
+/// JSON has no infinity.
+fn finite(number: f64) -> Value {
+    if number.is_finite() { json!(number) } else { Value::Null }
 }
 
 /// Runs `job` for every number below `count` on all cores; results in order.
@@ -110,7 +158,8 @@ fn mean_goodput(setup: &Setup, variant: &Variant, seeds: u64) -> Result<(f64, f6
 fn best<'a>(setup: &Setup, family: &'a Family) -> Result<&'a Variant> {
     let mut best: Option<(f64, &Variant)> = None;
     for variant in &family.variants {
-        let (mean, _) = if family.variants.len() > 1 { mean_goodput(setup, variant, GRID_SEEDS)? } else { (0.0, 0.0) };
+        let (mean, _) =
+            if family.variants.len() > 1 { mean_goodput(setup, variant, GRID_SEEDS)? } else { (0.0, 0.0) };
         if best.is_none_or(|(most, _)| mean > most) {
             best = Some((mean, variant));
         }
@@ -145,7 +194,11 @@ fn cases() -> Vec<(String, Workload, Hardware)> {
         ("a day", Arrivals::Diurnal),
     ];
     for (name, arrivals) in arrivals {
-        cases.push((format!("five models, {name}"), Workload::mixed().with(name, arrivals), accelerator(1, 2.0)));
+        cases.push((
+            format!("five models, {name}"),
+            Workload::mixed().with(name, arrivals),
+            accelerator(1, 2.0),
+        ));
     }
     let tailed = Workload { long_share: 0.05, ..Workload::mixed() };
     cases.push(("five models, 5 % of 512 tokens".to_owned(), tailed, accelerator(1, 2.0)));
@@ -219,7 +272,13 @@ fn overload(options: &Options) -> Result<Value> {
     let setup = standard(options);
     let peak = mean_goodput(&setup, &ours().variants[0], options.seeds)?.0;
     let unfair = DeadlinePolicy { feasible: f64::INFINITY, ..DeadlinePolicy::default() };
-    let mut entries = vec![("ours".to_owned(), ours().variants.remove(0)), ("ours, targets refuse nobody".to_owned(), soft())];
+    let mut entries = vec![
+        ("ours".to_owned(), ours().variants.remove(0)),
+        (
+            "ours, targets refuse nobody".to_owned(),
+            refusing_nobody(batching::Policy::Deadline(DeadlinePolicy::default())),
+        ),
+    ];
     entries.push(("ours without shares".to_owned(), by_deadline("", unfair)));
     let baselines = baselines();
     for family in &baselines {
@@ -238,7 +297,9 @@ fn overload(options: &Options) -> Result<Value> {
             measured[2].push(recovery_ms(&setup, variant, peak, seed)?);
         }
         let [timely, jain, recovery] = [0, 1, 2].map(|index| mean_and_interval(&measured[index]).0);
-        Ok(json!({ "name": name, "timely": timely, "share_of_peak": timely / peak, "jain": jain, "recovery_ms": recovery }))
+        Ok(
+            json!({ "name": name, "timely": timely, "share_of_peak": timely / peak, "jain": jain, "recovery_ms": recovery }),
+        )
     })?;
     Ok(json!({ "peak": peak, "rows": rows }))
 }
@@ -276,7 +337,9 @@ fn hog(options: &Options) -> Result<Value> {
         for share in [0.7, 0.8, 0.9] {
             for family in [ours(), baselines().remove(0)] {
                 let variants = family.variants.into_iter();
-                let Some(variant) = variants.into_iter().find(|v| family.name == "ours" || v.setting == triton) else {
+                let Some(variant) =
+                    variants.into_iter().find(|v| family.name == "ours" || v.setting == triton)
+                else {
                     continue;
                 };
                 let measure = |factor: f64| -> Result<(Vec<f64>, f64)> {
@@ -289,12 +352,10 @@ fn hog(options: &Options) -> Result<Value> {
                     Ok((p99, given / asked))
                 };
                 let ((alone, _), (beside, timely)) = (measure(1.0)?, measure(10.0)?);
-                let finite = |p99: Vec<f64>| -> Vec<Value> {
-                    p99.into_iter().map(|p99| if p99.is_finite() { json!(p99) } else { Value::Null }).collect()
-                };
                 rows.push(json!({
                     "name": family.name, "devices": devices, "share_of_peak": share,
-                    "alone_ms": finite(alone), "beside_ms": finite(beside), "timely": timely,
+                    "alone_ms": alone.into_iter().map(finite).collect::<Vec<_>>(),
+                    "beside_ms": beside.into_iter().map(finite).collect::<Vec<_>>(), "timely": timely,
                 }));
             }
         }
@@ -312,11 +373,17 @@ fn ablations(options: &Options) -> Result<Value> {
         by_deadline("no shares", DeadlinePolicy { feasible: f64::INFINITY, ..base() }),
         by_deadline("no turns for late work", DeadlinePolicy { turns: 0.0, ..base() }),
         by_deadline("turns of 10 %", DeadlinePolicy { turns: 0.1, ..base() }),
-        by_deadline("no fair order of late work", DeadlinePolicy { spread: Duration::from_secs(3600), ..base() }),
+        by_deadline(
+            "no fair order of late work",
+            DeadlinePolicy { spread: Duration::from_secs(3600), ..base() },
+        ),
     ];
     let setups = [
         ("five models", standard(options)),
-        ("gaps of variation 4", options.setup(Workload::mixed().with("", Arrivals::Gamma(4.0)), accelerator(1, 2.0))),
+        (
+            "gaps of variation 4",
+            options.setup(Workload::mixed().with("", Arrivals::Gamma(4.0)), accelerator(1, 2.0)),
+        ),
         ("8 devices", options.setup(Workload::mixed(), accelerator(8, 2.0))),
         ("classifier alone", options.setup(Workload::single(2), accelerator(1, 2.0))),
     ];

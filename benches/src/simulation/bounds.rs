@@ -12,7 +12,8 @@ use super::workload::{Arrival, Workload};
 /// overhead of some device: `1 - sum a / (D - a) / N`. No policy reaches it: it lets a batch take no time for its work.
 pub fn fluid_limit(workload: &Workload, hardware: &Hardware) -> f64 {
     let overhead = hardware.overhead.as_secs_f64();
-    let spent: f64 = workload.models.iter().map(|model| overhead / (model.target.as_secs_f64() - overhead)).sum();
+    let spent: f64 =
+        workload.models.iter().map(|model| overhead / (model.target.as_secs_f64() - overhead)).sum();
     1.0 - spent / f64::from(hardware.devices)
 }
 
@@ -50,7 +51,8 @@ impl Search<'_> {
 
     /// When a batch ends that starts as early as it can, if it is of one model and all of it is in time.
     fn end_in_time(&self, batch: u32, free: Timestamp) -> Option<Timestamp> {
-        let members = || (0..self.arrivals.len()).filter(|index| batch & (1 << index) != 0).map(|i| &self.arrivals[i]);
+        let members =
+            || (0..self.arrivals.len()).filter(|index| batch & (1 << index) != 0).map(|i| &self.arrivals[i]);
         let model = members().next()?.model;
         if members().any(|arrival| arrival.model != model) {
             return None;

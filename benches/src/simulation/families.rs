@@ -52,11 +52,10 @@ pub fn by_deadline(setting: &str, policy: DeadlinePolicy) -> Variant {
     production(setting.to_owned(), batching::Policy::Deadline(policy))
 }
 
-/// This project's policy where targets order the work and refuse nobody.
-pub fn soft() -> Variant {
-    variant("targets refuse nobody".to_owned(), |workload, hardware| {
-        let policy = batching::Policy::Deadline(DeadlinePolicy::default());
-        Production::new(workload, hardware, policy, false)
+/// A policy of the server where targets order the work and refuse nobody.
+pub fn refusing_nobody(policy: batching::Policy) -> Variant {
+    variant("targets refuse nobody".to_owned(), move |workload, hardware| {
+        Production::new(workload, hardware, policy.clone(), false)
     })
 }
 
@@ -84,7 +83,8 @@ fn tei() -> Family {
 }
 
 fn clipper() -> Family {
-    let settings = [1.0, 4.0].into_iter().flat_map(|increase| [0.25, 0.5, 1.0].map(|share| (increase, share)));
+    let settings =
+        [1.0, 4.0].into_iter().flat_map(|increase| [0.25, 0.5, 1.0].map(|share| (increase, share)));
     let variants = settings.map(|(increase, share)| {
         let setting = format!("+{increase}, objective {share} of the target");
         variant(setting, move |workload, hardware| Ok(Clipper::new(workload, hardware, increase, share)))
@@ -93,7 +93,8 @@ fn clipper() -> Family {
 }
 
 fn nexus() -> Family {
-    let settings = [5, 10, 20, 40, 80].into_iter().flat_map(|cycle| [true, false].map(|drops| (cycle, drops)));
+    let settings =
+        [5, 10, 20, 40, 80].into_iter().flat_map(|cycle| [true, false].map(|drops| (cycle, drops)));
     let variants = settings.map(|(cycle, drops)| {
         let setting = format!("cycle {cycle} ms, early drop {drops}");
         variant(setting, move |workload, hardware| {

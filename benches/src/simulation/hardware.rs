@@ -34,12 +34,21 @@ impl Hardware {
     /// A device that computes a million tokens a second, as an encoder of 110 million parameters does on one of today's
     /// accelerators, and needs `overhead` for each batch.
     pub fn accelerator(devices: u16, overhead: Duration) -> Self {
-        Self { devices, overhead, slope: 1e-6, noise: 0.05, stall_share: 0.0, speeds: Vec::new(), measured: Vec::new() }
+        Self {
+            devices,
+            overhead,
+            slope: 1e-6,
+            noise: 0.05,
+            stall_share: 0.0,
+            speeds: Vec::new(),
+            measured: Vec::new(),
+        }
     }
 
     /// This project's CPU engine on two cores, in bfloat16: `benches/results/engines.md`, two threads.
     pub fn cpu() -> Self {
-        let seconds = |texts: f64, tokens: f64, rate: f64| (texts * tokens * (1.0 + tokens / 2304.0), texts / rate);
+        let seconds =
+            |texts: f64, tokens: f64, rate: f64| (texts * tokens * (1.0 + tokens / 2304.0), texts / rate);
         let measured = vec![
             seconds(1.0, 16.0, 1333.8),
             seconds(1.0, 64.0, 447.1),

@@ -42,7 +42,8 @@ impl Setup {
     /// Requests a second that are a load of 1: as much work as all devices could do without any overhead.
     pub fn unit_rate(&self) -> f64 {
         let Hardware { devices, slope, ref speeds, .. } = self.hardware;
-        let speed: f64 = (0..usize::from(devices)).map(|device| speeds.get(device).copied().unwrap_or(1.0)).sum();
+        let speed: f64 =
+            (0..usize::from(devices)).map(|device| speeds.get(device).copied().unwrap_or(1.0)).sum();
         speed / (self.workload.mean_work() * slope)
     }
 
@@ -101,7 +102,10 @@ impl Setup {
             *all += 1;
             *timely += u64::from(is_timely);
         }
-        counts.into_iter().map(|(all, timely)| if all == 0 { 1.0 } else { timely as f64 / all as f64 }).collect()
+        counts
+            .into_iter()
+            .map(|(all, timely)| if all == 0 { 1.0 } else { timely as f64 / all as f64 })
+            .collect()
     }
 
     /// Work asked for and work done in time, by tenant, as a load.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::bounds::{clairvoyant, fluid_limit};
-use super::families::{Family, Variant, baselines, by_deadline, ours, soft};
+use super::families::{Family, Variant, baselines, by_deadline, ours, refusing_nobody};
 use super::hardware::Hardware;
 use super::measures::{Setup, jain, mean_and_interval};
 use super::replay::End;
@@ -78,7 +78,8 @@ fn ours_beats_what_servers_do_today_on_the_five_models() {
 fn overload_is_fair_and_costs_little() {
     let setup = setup(Workload::mixed(), 1);
     let peak = best(&setup, &ours());
-    for variant in [by_deadline("", batching::DeadlinePolicy::default()), soft()] {
+    let policy = batching::DeadlinePolicy::default;
+    for variant in [by_deadline("", policy()), refusing_nobody(batching::Policy::Deadline(policy()))] {
         let run = setup.run(variant.make.as_ref(), 2.0 * peak, 0).unwrap();
         let work = setup.work_by_tenant(&run);
         let given: f64 = work.iter().map(|(_, given)| given).sum();
@@ -116,7 +117,8 @@ fn close_to_clairvoyant_on_few_requests() {
         arrivals.truncate(8);
         let best = clairvoyant(&setup.workload, &setup.hardware, &arrivals);
         let mut policy = (ours.variants[0].make)(&setup.workload, &setup.hardware).unwrap();
-        let outcome = super::replay::replay(&setup.workload, &setup.hardware, &arrivals, policy.as_mut(), seed);
+        let outcome =
+            super::replay::replay(&setup.workload, &setup.hardware, &arrivals, policy.as_mut(), seed);
         let run = super::measures::Run { arrivals, outcome };
         let counts = setup.attainment(&run);
         let timely: f64 = (0..counts.len())
@@ -134,7 +136,8 @@ fn close_to_clairvoyant_on_few_requests() {
 
 #[test]
 fn jain_and_intervals() {
-    let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found} for {expected}");
+    let close =
+        |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found} for {expected}");
     close(jain(&[(1.0, 0.5), (2.0, 0.5)]), 1.0);
     close(jain(&[(0.1, 0.1), (2.0, 0.9)]), 1.0);
     close(jain(&[(2.0, 1.0), (2.0, 0.0)]), 0.5);

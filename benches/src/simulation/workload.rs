@@ -111,12 +111,21 @@ impl Workload {
     /// windows.
     pub fn on_cpu() -> Self {
         let mut models = five_models();
-        for (model, (share, median, p99)) in
-            models.iter_mut().zip([(0.3, 32.0, 128.0), (0.2, 32.0, 100.0), (0.1, 100.0, 256.0), (0.1, 60.0, 200.0), (0.3, 28.0, 60.0)])
-        {
+        for (model, (share, median, p99)) in models.iter_mut().zip([
+            (0.3, 32.0, 128.0),
+            (0.2, 32.0, 100.0),
+            (0.1, 100.0, 256.0),
+            (0.1, 60.0, 200.0),
+            (0.3, 28.0, 60.0),
+        ]) {
             (model.share, model.median, model.p99) = (share, median, p99);
         }
-        Self { name: "five models on two CPU cores".to_owned(), models, attention: 1.0 / 2304.0, ..Self::mixed() }
+        Self {
+            name: "five models on two CPU cores".to_owned(),
+            models,
+            attention: 1.0 / 2304.0,
+            ..Self::mixed()
+        }
     }
 
     /// One of the five models alone.
