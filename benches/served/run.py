@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def wait_until_ready(ops):
         try:
             if urllib.request.urlopen(f"http://{ops}/readyz", timeout=1).status == 200:
                 return
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             pass
         time.sleep(0.05)
     sys.exit("the server did not become ready")
