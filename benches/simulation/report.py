@@ -190,7 +190,7 @@ def main():
         "## Beside a hog",
         "",
         "Ten equal tenants, one of which asks for ten times its share; in brackets the p99 of the other nine over theirs "
-        "without it. *Lost*: more than 1 % had no answer in time.",
+        "without it. Counted from 3 s on, when the hog has been noticed. *Lost*: more than 1 % had no answer in time.",
         "",
         *hog_table(report["hog"]),
         "",

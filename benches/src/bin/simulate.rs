@@ -330,7 +330,10 @@ fn recovery_ms(setup: &Setup, variant: &Variant, peak: f64, seed: u64) -> Result
 fn hog(options: &Options) -> Result<Value> {
     let mut rows = Vec::new();
     for devices in [1, 8] {
+        // Once the hog has been noticed.
+        let (duration, warm_up) = (Duration::from_secs(10), Duration::from_secs(3));
         let setup = options.setup(Workload::mixed(), accelerator(devices, 2.0));
+        let setup = Setup { duration, warm_up, ..setup };
         let peak = mean_goodput(&setup, &ours().variants[0], GRID_SEEDS)?.0;
         let triton = baselines().remove(0);
         let triton = best(&setup, &triton)?.setting.clone();
