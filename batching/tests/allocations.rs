@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use batching::{
-    Config, DeadlinePolicy, Decision, DeviceId, Entry, ModelConfig, ModelId, Policy, Priority, Request, Scheduler,
-    TenantId, Timestamp, Tokens, Work,
+    Config, DeadlinePolicy, Decision, DeviceId, Entry, ModelConfig, ModelId, Policy, Priority, Request,
+    Scheduler, TenantId, Timestamp, Tokens, Work,
 };
 
 const MEMBERS: usize = 64;
