@@ -1,9 +1,11 @@
 //! Who asks for more than the devices can give.
 //!
-//! While all demand together is feasible nobody is held back, however uneven the shares. Beyond that, the devices are
-//! divided max-min fairly (Bertsekas and Gallager, "Data Networks", 2nd edition, section 6.5.2): there is a level such that
-//! flows that ask for less than it, times their weight, are given all they ask for, and the others the level. What a flow
-//! asks for beyond that is its *excess*. It is not refused: it is served with what the others leave.
+//! While there is enough for all nobody is held back, however uneven the shares. Shares are enforced once demand is high and
+//! requests are late, or at once in a flood, and until demand is feasible again: they begin on evidence and end on demand, so
+//! that they do not come and go with their own success. Then the devices are divided max-min fairly (Bertsekas and
+//! Gallager, "Data Networks", 2nd edition, section 6.5.2): there is a level such that flows that ask for less than it, times
+//! their weight, are given all they ask for, and the others the level. What a flow asks for beyond that is its *excess*. It
+//! is not refused: it is served with what the others leave.
 //!
 //! Demand is device time asked for by the second, smoothed, refused and expired requests included. What is feasible is a
 //! share of the fluid limit: batches of a model need not come more often than its target asks, so each of `N` devices has
