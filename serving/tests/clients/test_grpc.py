@@ -132,7 +132,8 @@ def test_unknown_methods(channel, metadata):
 def test_deadline(stub, proto, metadata):
     bulk = proto.AnalyzeSentimentRequest(inputs=["word " * 500] * 64)
     error = refused(stub.AnalyzeSentiment, bulk, metadata=metadata, timeout=0.05)
-    assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    # Refused at once where the scheduler sees that it cannot be met, else ended by the client's own clock.
+    assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 def test_health(channel, stub):

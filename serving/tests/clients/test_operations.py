@@ -116,7 +116,8 @@ def test_sigterm_answers_what_was_accepted(request, tmp_path, proto):
     """32 requests are in flight over REST and 50 on a stream when SIGTERM comes; every one is answered."""
     server = start(request, tmp_path)
     headers = {"Authorization": f"Bearer {KEY}"}
-    body = {"inputs": ["A long sentence about the harbour and its cranes. " * 20] * 2}
+    # Enough that the first answer comes when all have been accepted.
+    body = {"inputs": ["A long sentence about the harbour and its cranes. " * 20] * 16}
     answered = threading.Semaphore(0)
 
     def call(_):
