@@ -43,6 +43,8 @@ test-rust: setup ## unit, property, integration and end-to-end tests in Rust
 	@$(ONNX_VENV)/bin/python scripts/export_onnx.py --data-dir $(DATA)
 	@echo "==> Rust tests"
 	@ML_INFERENCE_DATA_DIR=$(abspath $(DATA)) $(CARGO) test --release --locked --workspace
+	@echo "==> the engine's threads in many orders"
+	@$(CARGO) test --release --locked --package batching --features shuttle --test interleavings
 
 test-python: test-rust $(VENV)/.done ## clients nobody here wrote, against the real server
 	@echo "==> client tests"
@@ -62,8 +64,9 @@ simulate: build $(PLOTS_VENV)/.done ## scheduling policies side by side on a vir
 	@$(PLOTS_VENV)/bin/python benches/simulation/report.py
 
 SEEDS ?= 1000000
-simulate-long: setup ## the scheduler's promises under random use and faults, for SEEDS seeds (ten minutes)
+simulate-long: setup ## the scheduler's promises under random use and faults, and the engine's under other orders of its threads, for SEEDS seeds (twenty minutes)
 	@SEEDS=$(SEEDS) $(CARGO) test --release --locked --workspace --test random_use -- --nocapture
+	@RUNS=$(SEEDS) $(CARGO) test --release --locked --package batching --features shuttle --test interleavings
 
 sanitize: setup ## the fused runtime under AddressSanitizer, and under Miri where installed
 	@scripts/kernels/sanitize.sh

@@ -7,6 +7,7 @@ echo "==> formatting"
 cargo fmt --all -- --check
 echo "==> clippy"
 cargo clippy --release --locked --workspace --all-targets -- -D warnings
+cargo clippy --release --locked --package batching --features shuttle --all-targets -- -D warnings
 echo "==> rustdoc"
 RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items
 echo "==> dependencies"

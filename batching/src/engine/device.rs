@@ -4,11 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
-
 use super::clock::Clock;
 use super::executor::{ExecuteError, Executor};
 use super::scheduling::{DeviceBatch, DeviceReport, Payload};
+use super::sync::{Receiver, Sender};
 use super::ticket::{Completion, Failure};
 use super::{Sentinel, State};
 use crate::event::{Event, Observer};

@@ -11,14 +11,11 @@ mod device;
 mod executor;
 mod scheduling;
 mod sweep;
+mod sync;
 mod ticket;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-
-use crossbeam_channel::{Sender, TrySendError, bounded};
 
 pub use clock::{Clock, MonotonicClock};
 pub use executor::{ExecuteError, Executor};
@@ -28,6 +25,9 @@ use crate::event::{Event, Observer};
 use crate::scheduler::{Config, ConfigError, RejectReason, Rejection, Scheduler, Snapshot};
 use crate::units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 use scheduling::{Command, Job, SchedulingThread};
+use sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use sync::thread::{self, JoinHandle};
+use sync::{Mutex, Sender, TrySendError, bounded};
 use ticket::Canceller;
 
 /// What the engine is told once.
@@ -128,7 +128,7 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
         let state = Arc::new(State {
             is_healthy: AtomicBool::new(true),
             is_draining: AtomicBool::new(false),
-            snapshot: Mutex::default(),
+            snapshot: Mutex::new(Snapshot::default()),
         });
         let (commands, incoming) = bounded(commands_max.max(1));
         // Room for every batch that can be in flight: a device never waits to say that it is done.
@@ -148,7 +148,7 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
                 observer: Arc::clone(&observer),
                 state: Arc::clone(&state),
             };
-            threads.push(std::thread::Builder::new().name(format!("device-{index}")).spawn(|| device.run())?);
+            threads.push(thread::Builder::new().name(format!("device-{index}")).spawn(|| device.run())?);
             devices.push(batches);
         }
         scheduler.snapshot(clock.now(), &mut state.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
@@ -159,7 +159,7 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
             devices,
             (Arc::clone(&clock), Arc::clone(&observer), Arc::clone(&state)),
         );
-        threads.push(std::thread::Builder::new().name("scheduler".to_owned()).spawn(|| scheduling.run())?);
+        threads.push(thread::Builder::new().name("scheduler".to_owned()).spawn(|| scheduling.run())?);
         let threads = Mutex::new(threads);
         Ok(Self {
             shared: Arc::new(Shared {

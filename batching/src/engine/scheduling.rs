@@ -1,15 +1,15 @@
 //! The thread that owns the scheduler.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, after, never, select};
 use futures_channel::oneshot;
 
 use super::clock::Clock;
 use super::executor::ExecuteError;
+use super::sync::atomic::Ordering;
+use super::sync::{Arrival, Receiver, Sender, never, receive_either};
 use super::ticket::{Answer, Failure};
 use super::{Sentinel, State, Submission};
 use crate::event::{Event, Observer};
@@ -119,18 +119,17 @@ impl<I, O> SchedulingThread<I, O> {
     /// Blocks until something happens or it is time, then takes all that has arrived.
     fn wait(&mut self, wake: Option<Timestamp>) {
         let now = self.clock.now();
-        let timer = wake.map_or_else(never, |at| after(at.saturating_duration_since(now)));
-        select! {
-            recv(self.commands) -> command => match command {
-                Ok(command) => self.obey(command),
+        let wait = wake.map(|at| at.saturating_duration_since(now));
+        match receive_either(&self.commands, &self.reports, wait) {
+            Arrival::First(command) => self.obey(command),
+            Arrival::FirstEnded => {
                 // Every handle to the engine is gone.
-                Err(_) => {
-                    self.is_stopping = true;
-                    self.commands = never();
-                }
-            },
-            recv(self.reports) -> report => if let Ok(report) = report { self.hear(report) },
-            recv(timer) -> _ => {}
+                self.is_stopping = true;
+                self.commands = never();
+            }
+            Arrival::Second(report) => self.hear(report),
+            Arrival::SecondEnded => self.reports = never(),
+            Arrival::Nothing => {}
         }
         // Everything that has arrived is seen before the next decision, so that batches form; bounded, so that a flood
         // of submissions cannot keep devices waiting.

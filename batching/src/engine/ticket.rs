@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use futures_channel::oneshot;
 
 use super::executor::ExecuteError;
 use super::scheduling::Command;
+use super::sync::Sender;
 use crate::scheduler::Rejection;
 
 /// A computed request.
