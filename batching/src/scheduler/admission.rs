@@ -95,8 +95,7 @@ impl<P> Scheduler<P> {
         let seconds = self.fastest(request.model).map_or(0.0, |cost| cost.slope() * self.work(request).0);
         let capacity = self.capacity;
         let Request { tenant, priority, weight, .. } = *request;
-        let is_within = self.demand.asked(now, tenant, priority, weight, seconds, capacity);
-        if is_within { Claim::Entitled } else { Claim::Excess }
+        self.demand.asked(now, tenant, priority, weight, seconds, capacity)
     }
 
     /// When a request could be done. An entitled one goes before whatever has a weaker claim, so that only what the devices
@@ -106,7 +105,7 @@ impl<P> Scheduler<P> {
         let free = devices.map(|device| device.free_at).min().unwrap_or(Timestamp::MAX).max(now);
         let alone =
             self.fastest(request.model).map_or(Duration::ZERO, |cost| cost.predict(self.work(request)));
-        let before = if claim == Claim::Entitled { Duration::ZERO } else { self.queued_time_of_all() };
+        let before = if claim.is_entitled() { Duration::ZERO } else { self.queued_time_of_all() };
         free + before + alone
     }
 

@@ -57,10 +57,12 @@ pub struct DeadlinePolicy {
     pub order: Order,
     /// A device is handed its next batch when the running one is predicted to end within this time.
     pub handover_lead: Duration,
-    /// Demand above this share of the fluid limit is too much: shares are then enforced.
+    /// Demand above this share of the fluid limit is too much: this much is then divided among the tenants, and what is
+    /// left goes to whoever wants it.
     pub feasible: f64,
-    /// Share of the fluid limit that is divided among tenants then; what is left goes to whoever wants it.
-    pub promised: f64,
+    /// The part of a batch's own time by which requests of flows that ask for much more than their share may lengthen it
+    /// while other models wait.
+    pub riders: f64,
     /// Share of device time that goes to requests without a claim while others have one.
     pub turns: f64,
     /// How far ahead of the least served flow one may be among requests without a claim, in device time at weight 1.
@@ -83,7 +85,7 @@ impl Default for DeadlinePolicy {
             order: Order::LeastSlackShare,
             handover_lead: Duration::from_micros(500),
             feasible: 0.95,
-            promised: 0.82,
+            riders: 0.14,
             turns: 0.01,
             spread: Duration::from_millis(2),
         }

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::fairness::class_weight;
+use super::queue::Claim;
 use crate::units::{Priority, TenantId, Timestamp};
 
 /// Time constant of the smoothed demand, in seconds.
@@ -23,21 +24,14 @@ const SMOOTHING: f64 = 0.25;
 const FLOOD: f64 = 1.2;
 /// Share of requests late at which shares are enforced if demand is high.
 const MISSED_MAX: f64 = 0.02;
+/// A flow that asks for so many times its share is capped: what is within its share is served after everybody else's.
+const CAPPED: f64 = 1.3;
 /// How often the level is found anew.
 const LEVEL_EVERY: Duration = Duration::from_millis(20);
 /// A flow may use so many seconds of its level at once.
 const BURST: f64 = 0.1;
 /// Demand in device time by the second that is too small to matter.
 const NEGLIGIBLE: f64 = 1e-6;
-
-/// Shares of the fluid limit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Shares {
-    /// Demand above this is too much.
-    pub(super) feasible: f64,
-    /// In overload, what is promised is at least this.
-    pub(super) promised: f64,
-}
 
 /// The demand of all flows.
 #[derive(Debug)]
@@ -48,7 +42,8 @@ pub(super) struct Demand {
     /// Requests by the second, and of these entitled ones that cannot meet their target.
     arrived: Decaying,
     missed: Decaying,
-    shares: Shares,
+    /// Share of the fluid limit above which demand is too much, and which is then divided.
+    feasible: f64,
     /// Device seconds by the second at weight 1; none while all demand is feasible.
     level: Option<f64>,
     level_at: Timestamp,
@@ -84,14 +79,14 @@ impl Decaying {
 }
 
 impl Demand {
-    pub(super) fn new(shares: Shares) -> Self {
+    pub(super) fn new(feasible: f64) -> Self {
         Self {
             flows: Vec::new(),
             by_key: HashMap::new(),
             total: Decaying::default(),
             arrived: Decaying::default(),
             missed: Decaying::default(),
-            shares,
+            feasible,
             level: None,
             level_at: Timestamp::ZERO,
             scratch: Vec::new(),
@@ -99,7 +94,7 @@ impl Demand {
     }
 
     /// Counts a request that asks for `cost` seconds of a device, where `capacity` is the fluid limit in device seconds by
-    /// the second. Returns whether it is within its flow's share.
+    /// the second. Returns how good its claim is.
     pub(super) fn asked(
         &mut self,
         now: Timestamp,
@@ -108,7 +103,7 @@ impl Demand {
         weight: u32,
         cost: f64,
         capacity: f64,
-    ) -> bool {
+    ) -> Claim {
         let next = self.flows.len() as u32;
         let index = *self.by_key.entry((tenant, priority)).or_insert(next) as usize;
         let weight = f64::from(weight.max(1)) * class_weight(priority) as f64;
@@ -130,17 +125,17 @@ impl Demand {
             self.level_at = now;
             self.find_level(now, capacity);
         }
-        let Some(level) = self.level else { return true };
+        let Some(level) = self.level else { return Claim::Entitled };
         let flow = &mut self.flows[index];
         let elapsed = now.saturating_duration_since(flow.credit_at).as_secs_f64();
         let share = level * flow.weight;
         flow.credit = (flow.credit + share * elapsed).min((share * BURST).max(cost));
         flow.credit_at = now;
-        let is_within = flow.credit >= cost;
-        if is_within {
-            flow.credit -= cost;
+        if flow.credit < cost {
+            return Claim::Excess;
         }
-        is_within
+        flow.credit -= cost;
+        if flow.rate.value > CAPPED * share { Claim::Capped } else { Claim::Entitled }
     }
 
     /// An entitled request cannot meet its target.
@@ -148,13 +143,12 @@ impl Demand {
         self.missed.add(now, 1.0);
     }
 
-    /// Finds the level at which the flows' demands, each cut to the level times its weight, add up to what is promised.
+    /// Finds the level at which the flows' demands, each cut to the level times its weight, add up to what is feasible.
     fn find_level(&mut self, now: Timestamp, capacity: f64) {
         let total = self.total.at(now);
-        let Shares { feasible, promised } = self.shares;
+        let feasible = self.feasible * capacity;
         let is_missing = self.missed.at(now) > MISSED_MAX * self.arrived.at(now);
-        if total <= feasible * capacity || (self.level.is_none() && !is_missing && total <= FLOOD * capacity)
-        {
+        if total <= feasible || (self.level.is_none() && !is_missing && total <= FLOOD * capacity) {
             self.level = None;
             return;
         }
@@ -162,9 +156,7 @@ impl Demand {
         self.scratch.clear();
         self.scratch.extend(demands.filter(|(rate, _)| *rate > NEGLIGIBLE));
         self.scratch.sort_unstable_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
-        // The more is asked for, the less is promised, down to the share that leaves everybody's answers prompt.
-        let given = (2.0 * feasible * capacity - total).max(promised * capacity);
-        self.level = divide(&self.scratch, given);
+        self.level = divide(&self.scratch, feasible);
     }
 }
 
@@ -205,11 +197,11 @@ mod tests {
     }
 
     /// Lets flows ask by turns for `seconds`, each for 1 ms at its rate in device seconds by the second, and returns the
-    /// share of each flow's demand that was within its share.
-    fn within(rates: &[f64], weights: &[u32], capacity: f64, seconds: f64) -> Vec<f64> {
+    /// claims that each flow's requests had in the second half.
+    fn claims(rates: &[f64], weights: &[u32], capacity: f64, seconds: f64) -> Vec<Vec<Claim>> {
         const COST: f64 = 0.001;
-        let mut demand = Demand::new(Shares { feasible: 0.9, promised: 0.8 });
-        let mut counts = vec![(0u32, 0u32); rates.len()];
+        let mut demand = Demand::new(0.9);
+        let mut claims = vec![Vec::new(); rates.len()];
         let mut owed = vec![0.0; rates.len()];
         let steps = (seconds * 10_000.0) as u64;
         for step in 0..steps {
@@ -219,43 +211,56 @@ mod tests {
                 while owed[flow] >= COST {
                     owed[flow] -= COST;
                     let tenant = TenantId(flow as u32);
-                    let is_within =
-                        demand.asked(now, tenant, Priority::Normal, weights[flow], COST, capacity);
+                    let claim = demand.asked(now, tenant, Priority::Normal, weights[flow], COST, capacity);
                     if step > steps / 2 {
-                        counts[flow].0 += 1;
-                        counts[flow].1 += u32::from(is_within);
+                        claims[flow].push(claim);
                     }
                 }
             }
         }
-        counts.into_iter().map(|(asked, within)| f64::from(within) / f64::from(asked)).collect()
+        claims
+    }
+
+    /// The share of a flow's demand that was within its share.
+    fn within(rates: &[f64], weights: &[u32]) -> Vec<f64> {
+        let share = |claims: &Vec<Claim>| {
+            claims.iter().filter(|claim| claim.is_entitled()).count() as f64 / claims.len() as f64
+        };
+        claims(rates, weights, 1.0, 4.0).iter().map(share).collect()
     }
 
     #[test]
     fn uneven_but_feasible_demand_is_let_be() {
-        assert_eq!(within(&[0.8, 0.02, 0.02], &[1, 1, 1], 1.0, 4.0), [1.0, 1.0, 1.0]);
+        assert_eq!(within(&[0.8, 0.02, 0.02], &[1, 1, 1]), [1.0, 1.0, 1.0]);
     }
 
     #[test]
     fn only_those_who_ask_for_too_much_are_held_back() {
-        let shares = within(&[0.2, 0.2, 3.0], &[1, 1, 1], 1.0, 4.0);
+        let shares = within(&[0.2, 0.2, 3.0], &[1, 1, 1]);
         assert_eq!(shares[..2], [1.0, 1.0]);
-        // 0.8 promised, less 0.4 for the others, of 3.0.
-        assert!((shares[2] - 0.4 / 3.0).abs() < 0.02, "{shares:?}");
+        // 0.9 feasible, less 0.4 for the others, of 3.0.
+        assert!((shares[2] - 0.5 / 3.0).abs() < 0.02, "{shares:?}");
+    }
+
+    #[test]
+    fn what_is_within_a_flood_goes_after_the_others() {
+        let claims = claims(&[0.2, 0.2, 3.0], &[1, 1, 1], 1.0, 4.0);
+        assert!(claims[..2].iter().flatten().all(|claim| *claim == Claim::Entitled));
+        assert!(claims[2].iter().all(|claim| matches!(claim, Claim::Capped | Claim::Excess)));
     }
 
     #[test]
     fn weights_count() {
-        let shares = within(&[2.0, 2.0], &[3, 1], 1.0, 4.0);
-        assert!((shares[0] - 0.3).abs() < 0.02 && (shares[1] - 0.1).abs() < 0.02, "{shares:?}");
+        let shares = within(&[2.0, 2.0], &[3, 1]);
+        assert!((shares[0] - 0.3375).abs() < 0.02 && (shares[1] - 0.1125).abs() < 0.02, "{shares:?}");
     }
 
     #[test]
     fn a_flood_is_noticed_at_once() {
-        let mut demand = Demand::new(Shares { feasible: 0.9, promised: 0.8 });
+        let mut demand = Demand::new(0.9);
         let ask =
             |demand: &mut Demand| demand.asked(Timestamp::ZERO, TenantId(0), Priority::Normal, 1, 0.01, 1.0);
-        let within = (0..1000).filter(|_| ask(&mut demand)).count();
+        let within = (0..1000).filter(|_| ask(&mut demand).is_entitled()).count();
         // What is feasible within the time constant, and the burst.
         assert!(within < 40, "{within}");
     }

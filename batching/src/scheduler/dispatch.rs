@@ -15,6 +15,11 @@
 //! Systems", 1998, chapter 3). And it keeps no device that is the only one soon free longer than the *quantum*, a share of the
 //! shortest target, since the most urgent request may be the next to arrive.
 //!
+//! *Who rides along.* While shares are enforced, what is within the share of a flow that asks for much more than its share
+//! (*capped*) goes after everybody else's, so that a flood is felt by whoever sends it. Batches of its own would cost
+//! their overhead, and batches lengthened by it at will make the others wait as if it went first: so it rides in their
+//! batches, for a bounded part of their time, and has its own when nobody else waits.
+//!
 //! *What is given up.* A request whose deadline would cut a batch to less than its quantum is late: it makes place for the
 //! others (the early drop of Shen et al., "Nexus", SOSP 2019, section 4.3). Otherwise batches shrink just when load
 //! grows, their overhead eats the devices, and the queue never recovers. Late is not refused: it is served after the rest,
@@ -55,6 +60,8 @@ struct Choice {
     model: ModelId,
     claim: Claim,
     end_max: Timestamp,
+    /// Other models have entitled requests waiting.
+    is_pressed: bool,
 }
 
 impl Candidate {
@@ -66,18 +73,26 @@ impl Candidate {
             Order::EarliestDue => until_due,
         }
     }
+
+    /// The shortest batch that is worth running.
+    fn least(&self, quantum: Duration) -> Duration {
+        self.time.min(quantum)
+    }
 }
 
-/// Of the models with entitled requests the most urgent.
+/// Of the models with entitled requests the most urgent, capped ones after the others.
 fn most_urgent(candidates: &[Candidate], start: Timestamp, order: Order) -> Option<&Candidate> {
-    let entitled = candidates.iter().filter(|candidate| candidate.claim == Claim::Entitled);
-    entitled.min_by(|a, b| a.urgency(start, order).total_cmp(&b.urgency(start, order)))
+    let entitled = candidates.iter().filter(|candidate| candidate.claim.is_entitled());
+    entitled.min_by(|a, b| {
+        let by_urgency = || a.urgency(start, order).total_cmp(&b.urgency(start, order));
+        a.claim.cmp(&b.claim).then_with(by_urgency)
+    })
 }
 
 /// Of the models with requests without a claim the one whose last turn is longest ago: a single late request does not wait
 /// for another model's thousand.
 fn next_in_turn(candidates: &[Candidate]) -> Option<&Candidate> {
-    let lower = candidates.iter().filter(|candidate| candidate.claim != Claim::Entitled);
+    let lower = candidates.iter().filter(|candidate| !candidate.claim.is_entitled());
     lower.min_by_key(|candidate| candidate.last_turn)
 }
 
@@ -99,20 +114,20 @@ impl<P> Scheduler<P> {
         for index in 0..self.queues.len() {
             let model = ModelId(index as u16);
             self.sort_out(start, model, quantum);
-            for claims in [&[Claim::Entitled][..], &[Claim::Excess, Claim::Late]] {
+            for claims in [&[Claim::Entitled][..], &[Claim::Capped], &[Claim::Excess, Claim::Late]] {
                 candidates.extend(self.candidate(start, device, model, claims));
             }
         }
         let choice = self.choose(start, device, &candidates, (quantum, policy.order));
-        let has_lower = candidates.iter().any(|candidate| candidate.claim != Claim::Entitled);
+        let has_lower = candidates.iter().any(|candidate| !candidate.claim.is_entitled());
         self.candidates = candidates;
-        let batch = choice.and_then(|choice| self.fill(now, start, device, choice));
+        let batch = choice.and_then(|choice| self.fill(now, start, device, choice, policy.riders));
         let Some(batch) = batch else { return Decision::Idle };
         self.owed = match choice {
-            Some(Choice { claim: Claim::Entitled, .. }) if has_lower => {
+            Some(Choice { claim, .. }) if claim.is_entitled() && has_lower => {
                 self.owed + batch.predicted.mul_f64(policy.turns)
             }
-            Some(Choice { claim: Claim::Entitled, .. }) | None => Duration::ZERO,
+            Some(Choice { claim: Claim::Entitled | Claim::Capped, .. }) | None => Duration::ZERO,
             Some(_) => {
                 self.queues[usize::from(batch.model.0)].last_turn = self.next_batch;
                 self.owed.saturating_sub(batch.predicted)
@@ -177,7 +192,7 @@ impl<P> Scheduler<P> {
         let (claim, rank) = firsts.next()?;
         let cost = &self.devices[usize::from(device.0)].costs[index];
         let work = self.slots.get(rank.id())?.work;
-        if claim == Claim::Entitled && start + cost.predict(work) > rank.due {
+        if claim.is_entitled() && start + cost.predict(work) > rank.due {
             return None;
         }
         let target = self.config.models[index].latency_target;
@@ -193,16 +208,19 @@ impl<P> Scheduler<P> {
         candidates: &[Candidate],
         (quantum, order): (Duration, Order),
     ) -> Option<Choice> {
-        let needed = |candidate: &Candidate| start + candidate.time.min(quantum);
+        let needed = |candidate: &Candidate| start + candidate.least(quantum);
         let chosen = |candidate: &Candidate, end_max: Timestamp| Choice {
             model: candidate.model,
             claim: candidate.claim,
             end_max: end_max.max(needed(candidate)),
+            is_pressed: candidates
+                .iter()
+                .any(|other| other.claim == Claim::Entitled && other.model != candidate.model),
         };
         // What has no claim has its turn all the same: when nobody minds, or after long enough in any case.
         let lower = next_in_turn(candidates);
         if let Some(lower) = lower
-            && self.owed >= lower.time.min(quantum)
+            && self.owed >= lower.least(quantum)
         {
             let limit = self.limit(start, device, lower, candidates, quantum);
             if needed(lower) <= limit || self.owed >= quantum * TURN_QUANTA {
@@ -238,13 +256,14 @@ impl<P> Scheduler<P> {
             .collect();
         let mut waiting: Vec<&Candidate> = candidates
             .iter()
-            .filter(|candidate| candidate.model != chosen.model && candidate.claim == Claim::Entitled)
+            .filter(|candidate| (candidate.model, candidate.claim) != (chosen.model, chosen.claim))
+            .filter(|candidate| candidate.claim.is_entitled() && candidate.claim <= chosen.claim)
             .collect();
         waiting.sort_unstable_by_key(|candidate| candidate.due);
         // Forward: what other devices can take in time, they take.
         waiting.retain(|candidate| {
             let Some(free) = others.iter_mut().min() else { return true };
-            let end = *free + candidate.time;
+            let end = *free + candidate.least(quantum);
             let fits = end <= candidate.due;
             if fits {
                 *free = end;
@@ -253,7 +272,8 @@ impl<P> Scheduler<P> {
         });
         // Backward: the rest is this device's, after this batch.
         let rest = waiting.iter().rev();
-        let limit = rest.fold(Timestamp::MAX, |next, candidate| next.min(candidate.due).back(candidate.time));
+        let limit = rest
+            .fold(Timestamp::MAX, |next, candidate| next.min(candidate.due).back(candidate.least(quantum)));
         // Nobody who is yet to come may find all devices busy for too long; and what has no claim keeps none for long.
         let is_other_free = others.iter().any(|free| *free <= start + quantum);
         let may_be_long = is_other_free && chosen.claim == Claim::Entitled;
@@ -267,8 +287,9 @@ impl<P> Scheduler<P> {
         start: Timestamp,
         device: DeviceId,
         choice: Choice,
+        riders: f64,
     ) -> Option<Batch<P>> {
-        let Choice { model, claim, mut end_max } = choice;
+        let Choice { model, claim, mut end_max, is_pressed } = choice;
         let index = usize::from(model.0);
         let cost = &self.devices[usize::from(device.0)].costs[index];
         let (overhead, slope) = (cost.overhead(), cost.slope());
@@ -278,7 +299,17 @@ impl<P> Scheduler<P> {
         let mut flows: Vec<FlowId> = Vec::new();
         let mut aside: Vec<FlowId> = Vec::new();
         let (mut tokens, mut work) = (Tokens(0), Work::default());
-        for claim in if claim == Claim::Entitled { &Claim::ALL[..1] } else { &Claim::ALL[1..] } {
+        let claims = match claim {
+            Claim::Entitled => &[Claim::Entitled, Claim::Capped][..],
+            Claim::Capped => &[Claim::Capped],
+            Claim::Excess | Claim::Late => &[Claim::Excess, Claim::Late],
+        };
+        for claim in claims {
+            // Capped requests save a batch of their own, but others do not wait long for them.
+            if *claim == Claim::Capped && is_pressed && !members.is_empty() {
+                let own = overhead + Duration::from_secs_f64(slope * work.0);
+                end_max = end_max.min(start + own.mul_f64(1.0 + riders));
+            }
             while members.len() < sequences_max && aside.len() < LOOK_AHEAD {
                 let queue = &mut self.queues[index];
                 let Some((flow, rank)) = queue.first_of_all(*claim) else { break };

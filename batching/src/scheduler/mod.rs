@@ -21,7 +21,7 @@ pub use cost::Work;
 
 use crate::units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 use cost::CostModel;
-use demand::{Demand, Shares};
+use demand::Demand;
 use dispatch::Candidate;
 use fairness::Flows;
 use heap::LazyHeap;
@@ -258,13 +258,9 @@ impl<P> Scheduler<P> {
             costs: config.models.iter().map(|_| CostModel::default()).collect(),
             ..Device::default()
         };
-        let (spread, shares) = match &config.policy {
-            Policy::Deadline(policy) => {
-                (policy.spread, Shares { feasible: policy.feasible, promised: policy.promised })
-            }
-            Policy::PreferredSize(_) | Policy::TokenBudget(_) => {
-                (Duration::MAX, Shares { feasible: f64::INFINITY, promised: f64::INFINITY })
-            }
+        let (spread, feasible) = match &config.policy {
+            Policy::Deadline(policy) => (policy.spread, policy.feasible),
+            Policy::PreferredSize(_) | Policy::TokenBudget(_) => (Duration::MAX, f64::INFINITY),
         };
         Ok(Self {
             queues: config.models.iter().map(|_| ModelQueue::new(Flows::new(spread))).collect(),
@@ -272,7 +268,7 @@ impl<P> Scheduler<P> {
             config,
             slots: Slots::default(),
             deadlines: LazyHeap::default(),
-            demand: Demand::new(shares),
+            demand: Demand::new(feasible),
             capacity: f64::INFINITY,
             owed: Duration::ZERO,
             in_flight: HashMap::new(),

@@ -1,7 +1,7 @@
 //! What waits for one model.
 //!
-//! Requests of a flow stand in a *lane*, earliest due first. Requests that can still meet their target and those that
-//! cannot stand in two *bands* of lanes, so that what is late does not make the rest late too. The lanes of a band are
+//! Requests of a flow stand in a *lane*, earliest due first. Requests with claims of
+//! different worth stand in *bands* of lanes, so that for one what is late does not make the rest late too. The lanes of a band are
 //! ordered by their first request; those of flows that are ahead of their share are parked aside until it is their turn.
 
 use std::collections::HashMap;
@@ -36,6 +36,8 @@ impl Rank {
 pub(super) enum Claim {
     /// Within its flow's share, and can meet its target.
     Entitled,
+    /// So is this, but its flow asks for much more than its share: everybody else comes first.
+    Capped,
     /// More than its flow's share, and can meet its target.
     Excess,
     /// Cannot meet its target.
@@ -43,7 +45,12 @@ pub(super) enum Claim {
 }
 
 impl Claim {
-    pub(super) const ALL: [Self; 3] = [Self::Entitled, Self::Excess, Self::Late];
+    pub(super) const ALL: [Self; 4] = [Self::Entitled, Self::Capped, Self::Excess, Self::Late];
+
+    /// Whether it is within a share and can meet its target.
+    pub(super) fn is_entitled(self) -> bool {
+        self <= Self::Capped
+    }
 }
 
 /// The queue of one model. Holds ids; the entries are the scheduler's.
@@ -52,7 +59,7 @@ pub(super) struct ModelQueue {
     /// Who has requests here.
     pub(super) flows: Flows,
     /// By claim.
-    bands: [Band; 3],
+    bands: [Band; 4],
     /// Everything, in the order of arrival.
     pub(super) arrivals: LazyHeap<RequestId>,
     pub(super) requests: usize,
@@ -114,7 +121,7 @@ impl ModelQueue {
     /// What is served next in a band: of entitled requests the first; of the others the first of a flow that is not ahead
     /// of its share.
     pub(super) fn first(&mut self, claim: Claim) -> Option<(FlowId, Rank)> {
-        let ceiling = if claim == Claim::Entitled { Virtual::MAX } else { self.flows.ceiling() };
+        let ceiling = if claim.is_entitled() { Virtual::MAX } else { self.flows.ceiling() };
         self.bands[claim as usize].first(&self.flows, ceiling)
     }
 

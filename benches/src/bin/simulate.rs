@@ -374,6 +374,8 @@ fn ablations(options: &Options) -> Result<Value> {
         by_deadline("quantum 0.2 of the shortest target", DeadlinePolicy { quantum: 0.2, ..base() }),
         by_deadline("quantum 0.9 of the shortest target", DeadlinePolicy { quantum: 0.9, ..base() }),
         by_deadline("no shares", DeadlinePolicy { feasible: f64::INFINITY, ..base() }),
+        by_deadline("no riders", DeadlinePolicy { riders: 0.0, ..base() }),
+        by_deadline("riders as they fit", DeadlinePolicy { riders: 100.0, ..base() }),
         by_deadline("no turns for late work", DeadlinePolicy { turns: 0.0, ..base() }),
         by_deadline("turns of 10 %", DeadlinePolicy { turns: 0.1, ..base() }),
         by_deadline(
