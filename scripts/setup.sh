@@ -13,6 +13,8 @@ need c++ build-essential
 need make make
 need pkg-config pkg-config
 need curl curl
+need redis-server redis-server
+need redis-cli redis-tools
 need python3 python3
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)

@@ -57,9 +57,17 @@ def request(model, tokens):
 
 async def send(connections, message):
     """The status of the answer to one request, on a connection that is free."""
-    reader, writer = connections.pop() if connections else await asyncio.open_connection(*API.split(":"))
-    writer.write(message)
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    head = None
+    while head is None:
+        is_used = bool(connections)
+        reader, writer = connections.pop() if is_used else await asyncio.open_connection(*API.split(":"))
+        try:
+            writer.write(message)
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            # The server closes connections that were idle for long; a fresh one has no such excuse.
+            if not is_used:
+                raise
     length = int(head.split("content-length:")[1].split("\r\n")[0])
     await reader.readexactly(length)
     connections.append((reader, writer))

@@ -1,9 +1,16 @@
 //! Admission: a reservation for each request that may run, and its one usage record.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use crate::metering::{MicroDollars, Outcome, UsageRecord, UsageSink};
+use batching::TenantId;
+
+use crate::ledger::{Journal, JournalError, MicroDollars, Outcome, UsageObserver, UsageRecord};
+use crate::limit::{LimitError, Limiter, Quota, Taken, Unit};
 use crate::principal::Principal;
+use crate::wall_time::WallTime;
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,44 +23,133 @@ pub struct Demand {
     pub version: Arc<str>,
     /// Inputs in the request.
     pub inputs: u64,
-    /// Price of one input.
-    pub price: MicroDollars,
+    /// Price of a thousand inputs.
+    pub price_per_1000: MicroDollars,
 }
 
-/// Leave to run one request. Whatever happens to it, exactly one [`UsageRecord`] follows: by
-/// [`finish`](Self::finish), or as cancelled when the reservation is dropped, which is what happens
-/// when the caller goes away and its future with it.
+/// What every reservation needs.
+pub(crate) struct Desk {
+    pub(crate) limiter: Limiter,
+    pub(crate) journal: Journal,
+    pub(crate) observer: Arc<dyn UsageObserver>,
+    /// The time, for what ends by being dropped.
+    pub(crate) clock: fn() -> WallTime,
+    /// Requests of each tenant that run.
+    pub(crate) running: RwLock<HashMap<TenantId, Arc<AtomicU32>>>,
+}
+
+/// Leave to run one request. Whatever happens to it, exactly one [`UsageRecord`] follows: by [`finish`](Self::finish), or as
+/// cancelled when the reservation is dropped, which is what happens when the caller goes away and its future with it.
+///
+/// What is completed is charged and counts against the limits; what is cancelled counts and is not charged; what is refused
+/// or fails does neither.
 pub struct Reservation {
+    desk: Arc<Desk>,
     principal: Principal,
     demand: Demand,
     tokens: u64,
-    outcome: Outcome,
-    usage: Arc<dyn UsageSink>,
+    device_us: u64,
+    taken: Vec<Taken>,
+    _running: Running,
+    is_recorded: bool,
+}
+
+/// One of a tenant's places for running requests.
+struct Running(Arc<AtomicU32>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Desk {
+    /// Takes a place and the inputs from the tenant's limits.
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        now: WallTime,
+        principal: &Principal,
+        demand: Demand,
+    ) -> Result<Reservation, LimitError> {
+        let running = self.run(principal)?;
+        let taken = self.limiter.take(now, principal.tenant(), Unit::Requests, demand.inputs).await?;
+        Ok(Reservation {
+            desk: Arc::clone(self),
+            principal: principal.clone(),
+            demand,
+            tokens: 0,
+            device_us: 0,
+            taken: taken.into_iter().collect(),
+            _running: running,
+            is_recorded: false,
+        })
+    }
+
+    fn run(&self, principal: &Principal) -> Result<Running, LimitError> {
+        let tenant = principal.tenant();
+        let limit = tenant.plan.terms().concurrency_max;
+        let count = self.running(tenant.id);
+        let is_free = |running: u32| (running < limit).then_some(running + 1);
+        match count.fetch_update(Ordering::AcqRel, Ordering::Acquire, is_free) {
+            Ok(_) => Ok(Running(count)),
+            Err(_) => Err(LimitError::Concurrency { limit }),
+        }
+    }
+
+    fn running(&self, tenant: TenantId) -> Arc<AtomicU32> {
+        if let Some(count) = self.running.read().unwrap_or_else(PoisonError::into_inner).get(&tenant) {
+            return Arc::clone(count);
+        }
+        let mut counts = self.running.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(counts.entry(tenant).or_default())
+    }
 }
 
 impl Reservation {
-    pub(crate) fn new(principal: Principal, demand: Demand, usage: Arc<dyn UsageSink>) -> Self {
-        Self { principal, demand, tokens: 0, outcome: Outcome::Cancelled, usage }
-    }
-
     /// Settles the reservation to what the request turned out to need.
-    pub fn settle(&mut self, tokens: u64) {
+    ///
+    /// # Errors
+    /// The plan limits tokens, and there are not so many left.
+    pub async fn settle(&mut self, now: WallTime, tokens: u64) -> Result<(), LimitError> {
         self.tokens = tokens;
+        let taken = self.desk.limiter.take(now, self.principal.tenant(), Unit::Tokens, tokens).await?;
+        self.taken.extend(taken);
+        Ok(())
     }
 
-    /// Ends the request and records it.
-    pub fn finish(mut self, outcome: Outcome) {
-        self.outcome = outcome;
+    /// Adds time that devices spent on the request.
+    pub fn computed(&mut self, time: Duration) {
+        self.device_us += u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     }
-}
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        let price = match self.outcome {
-            Outcome::Completed => self.demand.price.times(self.demand.inputs),
+    /// What is left of the tenant's limit of requests, this one counted.
+    pub fn quota(&self) -> Option<Quota> {
+        self.taken.iter().find(|taken| taken.unit == Unit::Requests).map(|taken| taken.quota)
+    }
+
+    /// Ends the request; resolves when its record is safe, and not before that may its answer go out.
+    ///
+    /// # Errors
+    /// The record cannot be kept: then nothing is charged, and the answer must not go out.
+    pub async fn finish(mut self, outcome: Outcome) -> Result<(), JournalError> {
+        let record = self.end(outcome);
+        self.desk.journal.append(record).await
+    }
+
+    /// Its record, told to the observer; made once.
+    fn end(&mut self, outcome: Outcome) -> UsageRecord {
+        self.is_recorded = true;
+        if matches!(outcome, Outcome::Refused | Outcome::Failed) {
+            for taken in self.taken.drain(..) {
+                self.desk.limiter.give_back(self.principal.tenant(), taken);
+            }
+        }
+        let price = match outcome {
+            Outcome::Completed => self.demand.price_per_1000.of_thousand(self.demand.inputs),
             Outcome::Refused | Outcome::Failed | Outcome::Cancelled => MicroDollars(0),
         };
-        self.usage.record(UsageRecord {
+        let record = UsageRecord {
+            at: (self.desk.clock)(),
             request_id: Arc::clone(&self.demand.request_id),
             tenant: Arc::clone(&self.principal.tenant.name),
             key: self.principal.key.clone(),
@@ -61,30 +157,51 @@ impl Drop for Reservation {
             version: Arc::clone(&self.demand.version),
             inputs: self.demand.inputs,
             tokens: self.tokens,
-            outcome: self.outcome,
+            device_us: self.device_us,
+            is_cached: false,
+            outcome,
             price,
-        });
+        };
+        self.desk.observer.on_usage(&record);
+        record
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.is_recorded {
+            let record = self.end(Outcome::Cancelled);
+            self.desk.journal.append_detached(record);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::net::IpAddr;
     use std::sync::Mutex;
 
+    use batching::TenantId;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{DEVELOPMENT_KEY, Directory, Router};
+    use crate::ledger::{Flush, JournalConfig};
+    use crate::limit::{LimiterConfig, MemoryLimits, Outage};
+    use crate::plan::{Plan, Terms};
+    use crate::principal::{KeyId, Role, Tenant};
 
     #[derive(Default)]
     struct Ledger(Mutex<Vec<UsageRecord>>);
 
-    impl UsageSink for Ledger {
-        fn record(&self, record: UsageRecord) {
-            self.0.lock().unwrap().push(record);
+    impl UsageObserver for Ledger {
+        fn on_usage(&self, record: &UsageRecord) {
+            self.0.lock().unwrap().push(record.clone());
         }
+    }
+
+    fn principal(terms: Terms) -> Principal {
+        let tenant = Tenant { id: TenantId(1), name: Arc::from("acme"), plan: Plan::Custom(terms) };
+        Principal { tenant, key: KeyId(Arc::from("key_1")), role: Role::Editor }
     }
 
     fn demand(id: usize, inputs: u64, price: u64) -> Demand {
@@ -93,37 +210,91 @@ mod tests {
             model: Arc::from("sentiment-v3"),
             version: Arc::from("3.0.0"),
             inputs,
-            price: MicroDollars(price),
+            price_per_1000: MicroDollars(price * 1000),
         }
     }
 
+    fn desk(folder: &std::path::Path, ledger: &Arc<Ledger>) -> Arc<Desk> {
+        let config = JournalConfig {
+            folder: folder.to_owned(),
+            flush: Flush::EveryMs(100),
+            segment_bytes_max: 1 << 20,
+            pending_max: 100,
+        };
+        let limits = LimiterConfig { outage: Outage::Open, servers_max: 1 };
+        Arc::new(Desk {
+            limiter: Limiter::new(Arc::new(MemoryLimits::default()), limits),
+            journal: Journal::open(config).unwrap(),
+            observer: ledger.clone(),
+            clock: || WallTime(5),
+            running: RwLock::default(),
+        })
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().build().unwrap()
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+
         /// Every reservation, however it ends, is recorded once, and only completed ones cost.
         #[test]
         fn one_record_each(ends in proptest::collection::vec((0u8..6, 1u64..200, 0u64..1000), 1..40)) {
+            let folder = tempfile::tempdir().unwrap();
             let ledger = Arc::new(Ledger::default());
-            let router = Router::new(Directory::development(), ledger.clone());
-            let header = format!("Bearer {DEVELOPMENT_KEY}");
-            let principal = router.authenticate(Some(&header), IpAddr::from([127, 0, 0, 1])).unwrap();
-            for (i, (end, inputs, price)) in ends.iter().enumerate() {
-                let mut reservation = router.admit(&principal, demand(i, *inputs, *price));
-                match end {
-                    0 => drop(reservation),
-                    1 => { reservation.settle(7); drop(reservation) }
-                    2 => reservation.finish(Outcome::Failed),
-                    3 => reservation.finish(Outcome::Refused),
-                    _ => { reservation.settle(*inputs * 3); reservation.finish(Outcome::Completed) }
+            let desk = desk(folder.path(), &ledger);
+            let terms = Terms { requests_per_minute: 1_000_000, ..Plan::Free.terms() };
+            runtime().block_on(async {
+                for (i, (end, inputs, price)) in ends.iter().enumerate() {
+                    let admitted = desk.admit(WallTime(0), &principal(terms), demand(i, *inputs, *price)).await;
+                    let mut reservation = admitted.unwrap();
+                    match end {
+                        0 => drop(reservation),
+                        1 => { reservation.settle(WallTime(0), 7).await.unwrap(); drop(reservation) }
+                        2 => reservation.finish(Outcome::Failed).await.unwrap(),
+                        3 => reservation.finish(Outcome::Refused).await.unwrap(),
+                        _ => {
+                            reservation.settle(WallTime(0), *inputs * 3).await.unwrap();
+                            reservation.computed(Duration::from_micros(11));
+                            reservation.finish(Outcome::Completed).await.unwrap();
+                        }
+                    }
                 }
-            }
+            });
+            desk.journal.close();
             let records = ledger.0.lock().unwrap();
             prop_assert_eq!(records.len(), ends.len());
+            prop_assert_eq!(desk.journal.written(), ends.len() as u64);
             for (i, ((end, inputs, price), record)) in ends.iter().zip(records.iter()).enumerate() {
                 prop_assert_eq!(&*record.request_id, format!("req_{i}"));
                 let is_completed = *end >= 4;
                 prop_assert_eq!(record.outcome == Outcome::Completed, is_completed);
                 prop_assert_eq!(record.price.0, if is_completed { inputs * price } else { 0 });
                 prop_assert_eq!(record.tokens, match end { 1 => 7, 4.. => inputs * 3, _ => 0 });
+                prop_assert_eq!(record.device_us, if is_completed { 11 } else { 0 });
             }
         }
+    }
+
+    #[test]
+    fn what_counts_against_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = desk(folder.path(), &Arc::default());
+        let acme = principal(Terms { requests_per_minute: 3, concurrency_max: 2, ..Plan::Free.terms() });
+        runtime().block_on(async {
+            let admit = |id| desk.admit(WallTime(0), &acme, demand(id, 1, 1));
+            for id in 0..10 {
+                // Neither refused nor failed requests count.
+                admit(id).await.unwrap().finish(Outcome::Refused).await.unwrap();
+                admit(id).await.unwrap().finish(Outcome::Failed).await.unwrap();
+            }
+            let (first, second) = (admit(20).await.unwrap(), admit(21).await.unwrap());
+            assert_eq!(admit(22).await.err(), Some(LimitError::Concurrency { limit: 2 }));
+            first.finish(Outcome::Completed).await.unwrap();
+            drop(second);
+            admit(23).await.unwrap().finish(Outcome::Completed).await.unwrap();
+            assert!(matches!(admit(24).await.err(), Some(LimitError::Exceeded { limit: 3, .. })));
+        });
     }
 }

@@ -1,22 +1,43 @@
-//! From a credential to a principal.
+//! From a credential to a principal: the tenants and keys that this process knows.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use batching::TenantId;
 use subtle::ConstantTimeEq;
 
+use crate::accounts::{Accounts, KeyRecord, KeyState, TenantName};
 use crate::credential::{Credential, CredentialError};
-use crate::plan::Plan;
+use crate::key::{ApiKey, KeyHash, KeySecret};
+use crate::plan::{Plan, Terms};
 use crate::principal::{KeyId, Principal, Role, Tenant};
+use crate::wall_time::WallTime;
 
 /// The development tenant's API key. It is public, so it is only ever good on loopback.
 pub const DEVELOPMENT_KEY: &str = "tc_test_dev";
 
-/// The tenants this process knows, found by credential.
-#[derive(Debug, Clone)]
+/// The tenants this process knows, found by credential. Reading never waits for a change.
 pub struct Directory {
-    development: Option<Tenant>,
+    secret: KeySecret,
+    has_development: bool,
+    known: ArcSwap<Known>,
+    /// Numbers of tenants, which stay the same while the process lives.
+    numbers: Mutex<HashMap<TenantName, TenantId>>,
+}
+
+/// One version of the accounts, by what is looked up.
+#[derive(Default)]
+struct Known {
+    version: u64,
+    tenants: HashMap<TenantName, Entry>,
+    keys: HashMap<KeyHash, (KeyRecord, Tenant, KeyId)>,
+}
+
+struct Entry {
+    tenant: Tenant,
+    is_suspended: bool,
 }
 
 /// Why nobody was authenticated.
@@ -25,9 +46,18 @@ pub enum AuthenticationError {
     /// The header held no credential.
     #[error(transparent)]
     Credential(#[from] CredentialError),
-    /// The key is well formed and belongs to nobody.
+    /// The key belongs to nobody, or is mistyped.
     #[error("invalid API key")]
     UnknownKey,
+    /// The key was revoked.
+    #[error("this API key was revoked")]
+    RevokedKey,
+    /// The key's time is over.
+    #[error("this API key has expired")]
+    ExpiredKey,
+    /// The tenant is suspended.
+    #[error("this account is suspended")]
+    Suspended,
     /// The development key came from another machine.
     #[error("the development key is accepted from loopback addresses only")]
     NotLoopback,
@@ -37,74 +67,219 @@ pub enum AuthenticationError {
 }
 
 impl Directory {
-    /// A directory that knows nobody: every credential is refused.
-    pub fn empty() -> Self {
-        Self { development: None }
-    }
-
-    /// The directory of an unconfigured server: one tenant, `development`, whose key is
-    /// [`DEVELOPMENT_KEY`], accepted from loopback peers only.
-    pub fn development() -> Self {
-        let tenant = Tenant { id: TenantId(0), name: Arc::from("development"), plan: Plan::Enterprise };
-        Self { development: Some(tenant) }
+    /// A directory that knows nobody but, if asked for, the development tenant, whose key is [`DEVELOPMENT_KEY`], accepted
+    /// from loopback peers only.
+    pub fn new(secret: KeySecret, has_development: bool) -> Self {
+        Self { secret, has_development, known: ArcSwap::default(), numbers: Mutex::default() }
     }
 
     /// Whether the public development key would be accepted.
     pub fn has_development_tenant(&self) -> bool {
-        self.development.is_some()
+        self.has_development
     }
 
-    pub(crate) fn find(
+    /// What keys are hashed under.
+    pub fn secret(&self) -> &KeySecret {
+        &self.secret
+    }
+
+    /// Version of the accounts that it knows.
+    pub fn version(&self) -> u64 {
+        self.known.load().version
+    }
+
+    /// Takes the accounts as they are now. An older version than the one known is ignored.
+    pub fn update(&self, accounts: &Accounts) {
+        let mut known = Known { version: accounts.version, ..Known::default() };
+        for record in accounts.tenants.values() {
+            let name = Arc::from(record.name.as_str());
+            let tenant = Tenant { id: self.number(&record.name), name, plan: record.plan };
+            known.tenants.insert(record.name.clone(), Entry { tenant, is_suspended: record.is_suspended });
+        }
+        for key in accounts.keys.values() {
+            let Some(entry) = known.tenants.get(&key.tenant) else { continue };
+            let id = KeyId(Arc::from(key.id.as_str()));
+            known.keys.insert(key.hash, (key.clone(), entry.tenant.clone(), id));
+        }
+        let known = Arc::new(known);
+        self.known.rcu(|current| {
+            if current.version > known.version { Arc::clone(current) } else { Arc::clone(&known) }
+        });
+    }
+
+    /// The principal of a credential.
+    ///
+    /// # Errors
+    /// See [`AuthenticationError`].
+    pub fn authenticate(
         &self,
         credential: &Credential,
         peer: IpAddr,
+        now: WallTime,
     ) -> Result<Principal, AuthenticationError> {
-        let Credential::ApiKey(key) = credential else {
-            return Err(AuthenticationError::JwtNotConfigured);
-        };
-        let tenant = self.development.as_ref().ok_or(AuthenticationError::UnknownKey)?;
-        if !bool::from(key.as_bytes().ct_eq(DEVELOPMENT_KEY.as_bytes())) {
-            return Err(AuthenticationError::UnknownKey);
+        match credential {
+            Credential::ApiKey(text) if self.is_development_key(text) => self.development(peer),
+            Credential::ApiKey(text) => self.find_key(text, now),
+            Credential::Jwt(_) => Err(AuthenticationError::JwtNotConfigured),
         }
+    }
+
+    fn is_development_key(&self, text: &str) -> bool {
+        self.has_development && bool::from(text.as_bytes().ct_eq(DEVELOPMENT_KEY.as_bytes()))
+    }
+
+    fn development(&self, peer: IpAddr) -> Result<Principal, AuthenticationError> {
         // An IPv4 peer of a dual-stack socket shows as ::ffff:127.0.0.1.
         if !peer.to_canonical().is_loopback() {
             return Err(AuthenticationError::NotLoopback);
         }
-        Ok(Principal { tenant: tenant.clone(), key: KeyId(Arc::from("dev")), role: Role::Owner })
+        let name = Arc::from(DEVELOPMENT_TENANT);
+        let tenant = Tenant { id: TenantId(0), name, plan: Plan::Custom(DEVELOPMENT_TERMS) };
+        Ok(Principal { tenant, key: KeyId(Arc::from("dev")), role: Role::Owner })
+    }
+
+    fn find_key(&self, text: &str, now: WallTime) -> Result<Principal, AuthenticationError> {
+        let key = ApiKey::parse(text).ok_or(AuthenticationError::UnknownKey)?;
+        let hash = key.hash(&self.secret);
+        let known = self.known.load();
+        // What is looked up is the hash under a secret, so how long that takes says nothing of any key.
+        let (record, tenant, id) = known.keys.get(&hash).ok_or(AuthenticationError::UnknownKey)?;
+        if !bool::from(record.hash.ct_eq(&hash)) {
+            return Err(AuthenticationError::UnknownKey);
+        }
+        match record.state(now) {
+            KeyState::Active => {}
+            KeyState::Expired => return Err(AuthenticationError::ExpiredKey),
+            KeyState::Revoked => return Err(AuthenticationError::RevokedKey),
+        }
+        if known.tenants.get(&record.tenant).is_none_or(|entry| entry.is_suspended) {
+            return Err(AuthenticationError::Suspended);
+        }
+        Ok(Principal { tenant: tenant.clone(), key: id.clone(), role: record.role })
+    }
+
+    /// The number of a tenant: 0 is the development tenant's.
+    fn number(&self, name: &TenantName) -> TenantId {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = TenantId(numbers.len() as u32 + 1);
+        *numbers.entry(name.clone()).or_insert(next)
     }
 }
 
+/// What the development tenant may use: as much as it likes.
+const DEVELOPMENT_TERMS: Terms = Terms {
+    requests_per_minute: 1_000_000_000,
+    requests_per_day: None,
+    tokens_per_minute: None,
+    tokens_per_day: None,
+    concurrency_max: 1_000_000,
+    weight: Plan::Enterprise.terms().weight,
+};
+
+/// Name of the development tenant.
+pub(crate) const DEVELOPMENT_TENANT: &str = "development";
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::expect_used)]
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::accounts::TenantRecord;
+    use crate::key::Mode;
 
-    #[test]
-    fn who_gets_in() {
-        let check =
-            |directory: &Directory, token: &str, peer: &str, expected: Option<AuthenticationError>| {
-                let credential = Credential::parse(Some(&format!("Bearer {token}"))).expect("well formed");
-                let found = directory.find(&credential, peer.parse().expect("address"));
-                assert_eq!(found.err(), expected, "{token} from {peer}");
-            };
-        let dev = Directory::development();
-        check(&dev, "tc_test_dev", "127.0.0.1", None);
-        check(&dev, "tc_test_dev", "::1", None);
-        check(&dev, "tc_test_dev", "::ffff:127.0.0.1", None);
-        check(&dev, "tc_test_dev", "192.0.2.7", Some(AuthenticationError::NotLoopback));
-        check(&dev, "tc_test_dev", "::ffff:192.0.2.7", Some(AuthenticationError::NotLoopback));
-        check(&dev, "tc_test_other", "127.0.0.1", Some(AuthenticationError::UnknownKey));
-        check(&dev, "tc_test_devx", "127.0.0.1", Some(AuthenticationError::UnknownKey));
-        check(&dev, "a.b.c", "127.0.0.1", Some(AuthenticationError::JwtNotConfigured));
-        check(&Directory::empty(), "tc_test_dev", "127.0.0.1", Some(AuthenticationError::UnknownKey));
+    const LOOPBACK: &str = "127.0.0.1";
+
+    fn find(
+        directory: &Directory,
+        token: &str,
+        peer: &str,
+        now: u64,
+    ) -> Result<Principal, AuthenticationError> {
+        let credential = Credential::parse(Some(&format!("Bearer {token}"))).unwrap();
+        directory.authenticate(&credential, peer.parse().unwrap(), WallTime(now))
     }
 
     #[test]
-    fn development_principal() {
-        let credential = Credential::ApiKey(DEVELOPMENT_KEY.to_owned());
-        let principal =
-            Directory::development().find(&credential, IpAddr::from([127, 0, 0, 1])).expect("accepted");
+    fn the_development_key() {
+        let secret = KeySecret::generate().unwrap().0;
+        let check =
+            |has_development: bool, token: &str, peer: &str, expected: Option<AuthenticationError>| {
+                let directory = Directory::new(secret.clone(), has_development);
+                assert_eq!(find(&directory, token, peer, 0).err(), expected, "{token} from {peer}");
+            };
+        check(true, "tc_test_dev", LOOPBACK, None);
+        check(true, "tc_test_dev", "::1", None);
+        check(true, "tc_test_dev", "::ffff:127.0.0.1", None);
+        check(true, "tc_test_dev", "192.0.2.7", Some(AuthenticationError::NotLoopback));
+        check(true, "tc_test_dev", "::ffff:192.0.2.7", Some(AuthenticationError::NotLoopback));
+        check(true, "tc_test_other", LOOPBACK, Some(AuthenticationError::UnknownKey));
+        check(true, "tc_test_devx", LOOPBACK, Some(AuthenticationError::UnknownKey));
+        check(true, "a.b.c", LOOPBACK, Some(AuthenticationError::JwtNotConfigured));
+        check(false, "tc_test_dev", LOOPBACK, Some(AuthenticationError::UnknownKey));
+        let principal = find(&Directory::new(secret.clone(), true), "tc_test_dev", LOOPBACK, 0).unwrap();
         assert_eq!(&*principal.tenant().name, "development");
         assert!(principal.has(Role::Viewer) && principal.has(Role::Editor) && principal.has(Role::Owner));
+    }
+
+    #[test]
+    fn keys_live_and_die() {
+        let secret = KeySecret::generate().unwrap().0;
+        let directory = Directory::new(secret.clone(), true);
+        let key = ApiKey::generate(Mode::Live).unwrap();
+        let name: TenantName = "acme".parse().unwrap();
+        let record = KeyRecord {
+            id: "key_1".to_owned(),
+            tenant: name.clone(),
+            label: "ci".to_owned(),
+            mode: Mode::Live,
+            role: Role::Editor,
+            hash: key.hash(&secret),
+            ending: key.ending(),
+            created_at: WallTime(0),
+            expires_at: Some(WallTime(100)),
+            revoked_at: None,
+            replaced_by: None,
+        };
+        let tenant = TenantRecord {
+            name: name.clone(),
+            plan: Plan::Starter,
+            is_suspended: false,
+            created_at: WallTime(0),
+        };
+        let mut accounts = Accounts { version: 1, ..Accounts::default() };
+        let check = |accounts: &Accounts, now: u64, expected: Option<AuthenticationError>| {
+            directory.update(accounts);
+            // Another machine: these are not the development key.
+            assert_eq!(
+                find(&directory, key.expose(), "192.0.2.7", now).err(),
+                expected,
+                "{accounts:?} at {now}"
+            );
+        };
+        check(&accounts, 0, Some(AuthenticationError::UnknownKey));
+        accounts.tenants.insert(name.clone(), tenant.clone());
+        accounts.keys.insert("key_1".to_owned(), record.clone());
+        accounts.version = 2;
+        check(&accounts, 99, None);
+        check(&accounts, 100, Some(AuthenticationError::ExpiredKey));
+        let principal = find(&directory, key.expose(), LOOPBACK, 0).unwrap();
+        assert_eq!((&*principal.tenant().name, principal.tenant().plan), ("acme", Plan::Starter));
+        assert!(principal.has(Role::Editor) && !principal.has(Role::Admin));
+        assert_eq!(principal.key().to_string(), "key_1");
+        accounts.version = 3;
+        accounts.tenants.insert(name.clone(), TenantRecord { is_suspended: true, ..tenant.clone() });
+        check(&accounts, 1, Some(AuthenticationError::Suspended));
+        accounts.version = 4;
+        accounts.tenants.insert(name, tenant);
+        accounts.keys.insert("key_1".to_owned(), KeyRecord { revoked_at: Some(WallTime(1)), ..record });
+        check(&accounts, 1, Some(AuthenticationError::RevokedKey));
+        // An old version that comes late changes nothing.
+        directory.update(&Accounts { version: 2, ..accounts.clone() });
+        assert_eq!(directory.version(), 4);
+        // The number stays.
+        let mut back = accounts.clone();
+        back.version = 5;
+        back.keys.values_mut().for_each(|key| key.revoked_at = None);
+        directory.update(&back);
+        assert_eq!(find(&directory, key.expose(), LOOPBACK, 0).unwrap().tenant().id, principal.tenant().id);
     }
 }

@@ -1,46 +1,66 @@
 //! Who may ask, how much, and at what price.
 //!
-//! Everything between a credential and the scheduler. The order is enforced by types rather than by
-//! convention: [`Router::authenticate`] turns a credential into a [`Principal`], [`Router::admit`]
-//! turns a principal and a [`Demand`] into a [`Reservation`], and a reservation becomes exactly one
-//! [`UsageRecord`] however the request ends, because recording hangs on its drop.
+//! Everything between a credential and the scheduler. The order is enforced by types rather than by convention:
+//! [`Router::authenticate`] turns a credential into a [`Principal`], [`Router::admit`] turns a principal and a [`Demand`] into
+//! a [`Reservation`], and a reservation becomes exactly one [`UsageRecord`] however the request ends, because recording hangs
+//! on its drop.
 //!
 //! ```text
-//! Authorization header -> Credential -> Principal -> Reservation -> UsageRecord
-//!                         credential    principal    admission      metering
+//! Authorization header -> Credential -> Principal -> Reservation -> UsageRecord -> journal -> sums
+//!                         credential    principal    admission      ledger
+//!                                       authentication  limit
 //! ```
 //!
-//! The crate knows nothing of HTTP, gRPC or models: a price and a model name are told to it. What is
-//! served so far is the one development tenant; plans and records already carry what tenants,
-//! limits and billing need.
+//! Tenants and keys ([`accounts`]) are changed through [`Administration`]; they, the limits' counts and the sums of what was
+//! used live in a [`store`], which is a file of this process or Redis. The crate knows nothing of HTTP, gRPC or models: a
+//! price and a model name are told to it.
 
+pub mod accounts;
+mod administration;
 mod admission;
 mod authentication;
 mod credential;
-mod metering;
+mod key;
+pub mod ledger;
+pub mod limit;
 mod plan;
 mod principal;
+pub mod store;
+mod wall_time;
 
+use std::net::IpAddr;
+use std::sync::{Arc, RwLock};
+
+pub use administration::{Administration, AdministrationError, MadeKey, NewKey};
 pub use admission::{Demand, Reservation};
 pub use authentication::{AuthenticationError, DEVELOPMENT_KEY, Directory};
 pub use credential::{Credential, CredentialError};
-pub use metering::{MicroDollars, Outcome, UsageRecord, UsageSink};
-pub use plan::{Plan, PlanLimits};
+pub use key::{ApiKey, KeyHash, KeySecret, Mode, RandomError, ShortSecret};
+pub use ledger::{MicroDollars, Outcome, UsageObserver, UsageRecord};
+pub use plan::{Plan, Terms, TermsError};
 pub use principal::{KeyId, Principal, Role, Tenant};
+pub use wall_time::{Day, TimeFormatError, WallTime};
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use admission::Desk;
+use ledger::Journal;
+use limit::{LimitError, Limiter};
 
 /// Authenticates callers, admits their requests and records what they used.
 pub struct Router {
-    directory: Directory,
-    usage: Arc<dyn UsageSink>,
+    directory: Arc<Directory>,
+    desk: Arc<Desk>,
 }
 
 impl Router {
-    /// A router over a directory of tenants; every admitted request ends as one record in `usage`.
-    pub fn new(directory: Directory, usage: Arc<dyn UsageSink>) -> Self {
-        Self { directory, usage }
+    /// A router over a directory of tenants; every admitted request ends as one record in `journal`, which `observer` sees too.
+    pub fn new(
+        directory: Arc<Directory>,
+        limiter: Limiter,
+        journal: Journal,
+        observer: Arc<dyn UsageObserver>,
+    ) -> Self {
+        let desk = Desk { limiter, journal, observer, clock: WallTime::now, running: RwLock::default() };
+        Self { directory, desk: Arc::new(desk) }
     }
 
     /// Turns the value of an `Authorization` header, if there was one, into a principal.
@@ -49,15 +69,34 @@ impl Router {
     /// No credential, one that is not `Bearer <key or JWT>`, or one that names nobody.
     pub fn authenticate(
         &self,
+        now: WallTime,
         authorization: Option<&str>,
         peer: IpAddr,
     ) -> Result<Principal, AuthenticationError> {
         let credential = Credential::parse(authorization)?;
-        self.directory.find(&credential, peer)
+        self.directory.authenticate(&credential, peer, now)
     }
 
-    /// Reserves room for a request. The reservation must be settled to be charged.
-    pub fn admit(&self, principal: &Principal, demand: Demand) -> Reservation {
-        Reservation::new(principal.clone(), demand, Arc::clone(&self.usage))
+    /// Reserves room for a request within its tenant's limits.
+    ///
+    /// # Errors
+    /// See [`LimitError`].
+    pub async fn admit(
+        &self,
+        now: WallTime,
+        principal: &Principal,
+        demand: Demand,
+    ) -> Result<Reservation, LimitError> {
+        self.desk.admit(now, principal, demand).await
+    }
+
+    /// Whether the public development key would be accepted.
+    pub fn has_development_tenant(&self) -> bool {
+        self.directory.has_development_tenant()
+    }
+
+    /// The journal of what is used.
+    pub fn journal(&self) -> &Journal {
+        &self.desk.journal
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use batching::TenantId;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 
@@ -19,7 +20,7 @@ pub struct Tenant {
 }
 
 /// Public name of a credential: what logs and bills may show of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyId(pub Arc<str>);
 
 impl fmt::Display for KeyId {
@@ -29,7 +30,8 @@ impl fmt::Display for KeyId {
 }
 
 /// What a principal may do; each role includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads: models and usage.
     Viewer,

@@ -13,19 +13,19 @@ use models::{
     CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, ModelState, OnnxConfig, Progress, Provider,
     Sequence, SequenceOutput, WorkPool,
 };
-use router::{Directory, Router};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::telemetry::Telemetry;
+use crate::tenancy::{Tenancy, TenancyError};
 
 /// Every part of the running server; shared by all requests.
 pub struct App {
     /// What the server was told.
     pub config: Config,
-    /// Who may ask.
-    pub router: Router,
+    /// Who may ask, how much and at what price.
+    pub tenancy: Tenancy,
     /// The models.
     pub catalog: Arc<Catalog>,
     /// The scheduler and its device threads.
@@ -75,6 +75,9 @@ pub enum ServerError {
     /// The device refused a model.
     #[error(transparent)]
     Device(#[from] models::RuntimeError),
+    /// The tenants cannot be served.
+    #[error(transparent)]
+    Tenancy(#[from] TenancyError),
     /// A thread pool could not be started.
     #[error(transparent)]
     Pool(#[from] models::PoolError),
@@ -95,12 +98,17 @@ impl Listeners {
 }
 
 impl App {
-    /// Loads the models and starts the engine. Blocks; takes about as long as reading the weights.
+    /// Loads the models, starts the engine and opens the tenants' store, whose connections live on `runtime`. Blocks, so not
+    /// to be called on it; takes about as long as reading the weights.
     ///
     /// # Errors
     /// See [`ServerError`]. One model that cannot be loaded is not an error: it is listed with the
     /// reason, and the others serve.
-    pub fn build(config: Config, progress: &dyn Progress) -> Result<Arc<Self>, ServerError> {
+    pub fn build(
+        config: Config,
+        progress: &dyn Progress,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Arc<Self>, ServerError> {
         let catalog = Arc::new(Catalog::load(&catalog_config(&config), progress)?);
         for model in catalog.models() {
             if let ModelState::Unavailable { reason } = &model.state {
@@ -122,9 +130,9 @@ impl App {
             clock,
             telemetry.clone(),
         )?;
-        let directory = if config.development_tenant { Directory::development() } else { Directory::empty() };
+        let tenancy = runtime.block_on(Tenancy::open(&config, telemetry.clone()))?;
         Ok(Arc::new(Self {
-            router: Router::new(directory, telemetry.clone()),
+            tenancy,
             catalog,
             engine,
             // A request waits for the pool at most twice, and only while it holds a slot.

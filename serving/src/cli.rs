@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin_client::{Keys, Server, Tenants, Usage};
 use crate::config::Overrides;
 
 /// Text-inference server: five models over REST and gRPC.
@@ -23,6 +24,42 @@ pub enum Command {
     Serve(Options),
     /// Fetch and verify the weights of every model card, then exit.
     Fetch(Options),
+    /// Manage the tenants of a running server.
+    Tenants {
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+        /// What to do.
+        #[command(subcommand)]
+        command: Tenants,
+    },
+    /// Manage their keys.
+    Keys {
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+        /// What to do.
+        #[command(subcommand)]
+        command: Keys,
+    },
+    /// Show what a tenant used, and what it costs.
+    Usage {
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+        /// What to show.
+        #[command(flatten)]
+        usage: Usage,
+    },
+    /// Show who changed tenants and keys, newest first.
+    Audit {
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+        /// Lines, at most.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
 }
 
 /// Options of every command; each can also be set by its environment variable.
@@ -40,6 +77,9 @@ pub struct Options {
     /// Folder for weights and state [default: data].
     #[arg(long, env = "ML_INFERENCE_DATA_DIR", value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
+    /// Folder of tenants, keys and what was used [default: state in the data folder].
+    #[arg(long, env = "ML_INFERENCE_STATE_DIR", value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
     /// Folder of the model cards [default: model-cards].
     #[arg(long, env = "ML_INFERENCE_CARDS_DIR", value_name = "FOLDER")]
     pub cards_dir: Option<PathBuf>,
@@ -58,6 +98,7 @@ impl Options {
             listen: self.listen,
             ops_listen: self.ops_listen,
             data_dir: self.data_dir.clone(),
+            state_dir: self.state_dir.clone(),
             cards_dir: self.cards_dir.clone(),
             offline: self.offline,
             log_filter: self.log.clone(),

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use garde::Validate;
+use router::ledger::Flush;
+use router::limit::Outage;
 use serde::Deserialize;
 
 /// Everything the server can be told.
@@ -24,6 +26,9 @@ pub struct Config {
     /// Folder for weights and state.
     #[garde(skip)]
     pub data_dir: PathBuf,
+    /// Folder of what must outlast a restart: tenants, keys, what was used. None: `state` in the data folder.
+    #[garde(skip)]
+    pub state_dir: Option<PathBuf>,
     /// Folder of the model cards.
     #[garde(skip)]
     pub cards_dir: PathBuf,
@@ -33,6 +38,12 @@ pub struct Config {
     /// Whether the development tenant, with its public key, is let in. On loopback only.
     #[garde(skip)]
     pub development_tenant: bool,
+    /// Tenants, their keys and limits.
+    #[garde(dive)]
+    pub tenancy: Tenancy,
+    /// The journal of what tenants use.
+    #[garde(dive)]
+    pub usage: Usage,
     /// Bounds of a request.
     #[garde(dive)]
     pub limits: Limits,
@@ -54,6 +65,73 @@ pub struct Config {
     /// Logs.
     #[garde(skip)]
     pub log: Log,
+}
+
+/// Tenants, their keys and limits.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tenancy {
+    /// Where tenants, keys, counts and sums live.
+    #[garde(dive)]
+    pub store: Store,
+    /// File with the secret under which keys are hashed, at least 32 random bytes. None: one is made in the state folder.
+    #[garde(skip)]
+    pub key_secret_file: Option<PathBuf>,
+    /// Age at which a key is shown as due to be rotated, in days.
+    #[garde(range(min = 1, max = 3650))]
+    pub key_rotation_days: u32,
+    /// What happens to limits while Redis does not answer: `open` or `closed`.
+    #[garde(skip)]
+    pub outage: Outage,
+    /// Servers that may share the store: by this the limits are divided while it does not answer.
+    #[garde(range(min = 1, max = 10_000))]
+    pub servers_max: u64,
+}
+
+/// Where shared state lives.
+#[derive(Debug, Clone, Default, Deserialize, Validate)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Store {
+    /// In a file of the state folder, for one server.
+    #[default]
+    Embedded,
+    /// In Redis 7, for several.
+    Redis {
+        /// Addresses, `redis://…` or `rediss://…`.
+        #[garde(length(min = 1))]
+        urls: Vec<String>,
+        /// Whether they are a cluster's.
+        #[serde(default)]
+        #[garde(skip)]
+        is_cluster: bool,
+        /// What every key begins with.
+        #[serde(default = "default_prefix")]
+        #[garde(length(min = 1, max = 64))]
+        prefix: String,
+        /// How long an answer may take, in milliseconds.
+        #[serde(default = "default_redis_timeout_ms")]
+        #[garde(range(min = 1, max = 60_000))]
+        timeout_ms: u64,
+    },
+}
+
+/// The journal of what tenants use.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Usage {
+    /// When a record is safe, and its answer may go out: `"always"` (on the disk) or `{ every_ms = 1000 }` (with the operating
+    /// system, and on the disk within that time).
+    #[garde(skip)]
+    pub flush: Flush,
+    /// A segment of the journal that has so many bytes is followed by another.
+    #[garde(range(min = 4096, max = 1 << 40))]
+    pub segment_bytes_max: u64,
+    /// Segments that stay after all their records are in the sums.
+    #[garde(range(max = 100_000))]
+    pub shipped_segments_kept: usize,
+    /// Records on their way to the disk; requests wait for room.
+    #[garde(range(min = 1, max = 1 << 20))]
+    pub pending_records_max: usize,
 }
 
 /// Bounds of a request.
@@ -201,6 +279,8 @@ pub struct Overrides {
     pub ops_listen: Option<SocketAddr>,
     /// See [`Config::data_dir`].
     pub data_dir: Option<PathBuf>,
+    /// See [`Config::state_dir`].
+    pub state_dir: Option<PathBuf>,
     /// See [`Config::cards_dir`].
     pub cards_dir: Option<PathBuf>,
     /// See [`Config::offline`].
@@ -259,6 +339,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Folder of what must outlast a restart.
+    pub fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| self.data_dir.join("state"))
+    }
+
     /// Longest deadline of a request.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.limits.request_timeout_ms)
@@ -272,7 +357,8 @@ impl Config {
     }
 
     fn apply(&mut self, overrides: Overrides) {
-        let Overrides { listen, ops_listen, data_dir, cards_dir, offline, log_filter } = overrides;
+        let Overrides { listen, ops_listen, data_dir, state_dir, cards_dir, offline, log_filter } = overrides;
+        self.state_dir = state_dir.or(self.state_dir.take());
         self.listen = listen.unwrap_or(self.listen);
         self.ops_listen = ops_listen.unwrap_or(self.ops_listen);
         if let Some(dir) = data_dir {
@@ -308,9 +394,12 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             ops_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
             data_dir: PathBuf::from("data"),
+            state_dir: None,
             cards_dir: PathBuf::from("model-cards"),
             offline: false,
             development_tenant: true,
+            tenancy: Tenancy::default(),
+            usage: Usage::default(),
             limits: Limits::default(),
             batching: Batching::default(),
             threads: Threads::default(),
@@ -318,6 +407,37 @@ impl Default for Config {
             models: BTreeMap::new(),
             shutdown: Shutdown::default(),
             log: Log::default(),
+        }
+    }
+}
+
+impl Default for Tenancy {
+    fn default() -> Self {
+        Self {
+            store: Store::Embedded,
+            key_secret_file: None,
+            key_rotation_days: 90,
+            outage: Outage::Open,
+            servers_max: 8,
+        }
+    }
+}
+
+fn default_prefix() -> String {
+    "ml".to_owned()
+}
+
+fn default_redis_timeout_ms() -> u64 {
+    250
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            flush: Flush::EveryMs(1000),
+            segment_bytes_max: 64 << 20,
+            shipped_segments_kept: 16,
+            pending_records_max: 4096,
         }
     }
 }

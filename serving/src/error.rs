@@ -5,11 +5,14 @@
 //! test keeps the table from changing unnoticed. The message goes to the client and never quotes an
 //! input; what only the operator may know goes to the log through [`ApiError::log_detail`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use models::tasks::{InputError, LengthUnit};
-use router::{AuthenticationError, CredentialError};
+use router::limit::{LimitError, Window};
+use router::store::StoreError;
+use router::{AdministrationError, AuthenticationError, CredentialError};
 use serde::Serialize;
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt};
@@ -23,6 +26,18 @@ pub enum ApiError {
     /// No credentials, or none that name anybody.
     #[error(transparent)]
     Authentication(#[from] AuthenticationError),
+    /// The plan's limits.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// Tenants or keys were not changed.
+    #[error("{0}")]
+    Administration(Arc<AdministrationError>),
+    /// The store of tenants and usage does not answer.
+    #[error("tenants and usage cannot be read at present; retry later")]
+    StoreUnavailable {
+        /// What happened, for the log.
+        detail: String,
+    },
     /// The principal's role does not cover the request.
     #[error("this key may not do that: the {needed} role is needed")]
     Forbidden {
@@ -156,9 +171,19 @@ impl ApiError {
             },
             Self::Authentication(
                 AuthenticationError::UnknownKey
+                | AuthenticationError::RevokedKey
+                | AuthenticationError::ExpiredKey
                 | AuthenticationError::NotLoopback
                 | AuthenticationError::JwtNotConfigured,
             ) => row("invalid_credentials", S::UNAUTHORIZED, Code::Unauthenticated),
+            Self::Authentication(AuthenticationError::Suspended) => {
+                row("account_suspended", S::FORBIDDEN, Code::PermissionDenied)
+            }
+            Self::Limit(error) => limit_row(error),
+            Self::Administration(error) => administration_row(error),
+            Self::StoreUnavailable { .. } => {
+                row("store_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
+            }
             Self::Forbidden { .. } => row("forbidden", S::FORBIDDEN, Code::PermissionDenied),
             Self::RouteNotFound => row("not_found", S::NOT_FOUND, Code::Unimplemented),
             Self::MethodNotAllowed => row("method_not_allowed", S::METHOD_NOT_ALLOWED, Code::Unimplemented),
@@ -190,7 +215,10 @@ impl ApiError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after } | Self::DeadlineInfeasible { retry_after } => Some(*retry_after),
-            Self::ShuttingDown => Some(Duration::from_secs(1)),
+            Self::Limit(LimitError::Exceeded { retry_after, .. }) => Some(*retry_after),
+            Self::Limit(LimitError::Concurrency { .. } | LimitError::Unavailable)
+            | Self::StoreUnavailable { .. }
+            | Self::ShuttingDown => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -198,7 +226,7 @@ impl ApiError {
     /// What the log may know and the client may not.
     pub fn log_detail(&self) -> Option<&str> {
         match self {
-            Self::Internal { detail } => Some(detail),
+            Self::Internal { detail } | Self::StoreUnavailable { detail } => Some(detail),
             Self::ModelUnavailable { reason, .. } => Some(reason),
             _ => None,
         }
@@ -227,6 +255,13 @@ impl ApiError {
         if let Some(retry_after) = self.retry_after() {
             details.set_retry_info(Some(retry_after));
         }
+        if let Self::Limit(error @ LimitError::Exceeded { unit, window, .. }) = self {
+            let window = match window {
+                Window::Minute => "minute",
+                Window::Day => "day",
+            };
+            details.add_quota_failure_violation(format!("{}/{window}", unit.name()), error.to_string());
+        }
         if let Some((field, problem)) = self.field_violation() {
             details.add_bad_request_violation(field, problem);
         }
@@ -238,6 +273,51 @@ impl ApiError {
             Self::InvalidRequest { field, problem } => Some((field.clone(), problem.clone())),
             Self::Input(e) => Some((e.field(), e.to_string())),
             _ => None,
+        }
+    }
+}
+
+fn limit_row(error: &LimitError) -> Row {
+    use StatusCode as S;
+    match error {
+        LimitError::Exceeded { .. } => {
+            row("rate_limit_exceeded", S::TOO_MANY_REQUESTS, Code::ResourceExhausted)
+        }
+        LimitError::Concurrency { .. } => {
+            row("concurrency_limit_exceeded", S::TOO_MANY_REQUESTS, Code::ResourceExhausted)
+        }
+        LimitError::TooMuch { .. } => row("over_plan_limit", S::BAD_REQUEST, Code::FailedPrecondition),
+        LimitError::Unavailable => row("limits_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable),
+    }
+}
+
+fn administration_row(error: &AdministrationError) -> Row {
+    use StatusCode as S;
+    match error {
+        AdministrationError::NoTenant => row("tenant_not_found", S::NOT_FOUND, Code::NotFound),
+        AdministrationError::NoKey => row("key_not_found", S::NOT_FOUND, Code::NotFound),
+        AdministrationError::TenantExists => row("tenant_exists", S::CONFLICT, Code::AlreadyExists),
+        AdministrationError::NotActive => row("key_not_active", S::CONFLICT, Code::FailedPrecondition),
+        AdministrationError::Reserved
+        | AdministrationError::Plan(_)
+        | AdministrationError::Label
+        | AdministrationError::Past => row("invalid_request", S::BAD_REQUEST, Code::InvalidArgument),
+        AdministrationError::Store(StoreError::Conflict) => row("conflict", S::CONFLICT, Code::Aborted),
+        AdministrationError::Random(_)
+        | AdministrationError::Store(StoreError::Unavailable(_) | StoreError::Corrupt(_)) => {
+            row("internal", S::INTERNAL_SERVER_ERROR, Code::Internal)
+        }
+    }
+}
+
+impl From<AdministrationError> for ApiError {
+    fn from(error: AdministrationError) -> Self {
+        match error {
+            AdministrationError::Random(_) | AdministrationError::Store(StoreError::Corrupt(_)) => {
+                Self::internal(error)
+            }
+            AdministrationError::Store(StoreError::Unavailable(detail)) => Self::StoreUnavailable { detail },
+            _ => Self::Administration(Arc::new(error)),
         }
     }
 }

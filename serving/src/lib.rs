@@ -4,6 +4,8 @@
 //! A request of either protocol becomes a call of [`pipeline::infer`]; [`error`] is the one table of
 //! what can go wrong; [`app`] is the one place where parts are put together.
 
+pub mod admin_client;
+mod administration;
 pub mod app;
 mod caller;
 pub mod cli;
@@ -16,3 +18,5 @@ pub mod progress;
 pub mod rest;
 pub mod server;
 pub mod telemetry;
+pub mod tenancy;
+mod usage_report;

@@ -21,6 +21,10 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => serve(&options),
         Command::Fetch(options) => fetch(&options),
+        Command::Tenants { server, command } => server.tenants(command),
+        Command::Keys { server, command } => server.keys(command),
+        Command::Usage { server, usage } => server.usage(&usage),
+        Command::Audit { server, limit } => server.audit(limit),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,9 +45,9 @@ fn configure(options: &Options) -> Result<Config, AnyError> {
 fn serve(options: &Options) -> Result<(), AnyError> {
     let config = configure(options)?;
     let listeners = Listeners::bind(&config)?;
-    let app = App::build(config, &Bars::new())?;
-    let ready = serving::progress::ready_message(&app, &listeners)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let app = App::build(config, &Bars::new(), runtime.handle())?;
+    let ready = serving::progress::ready_message(&app, &listeners)?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

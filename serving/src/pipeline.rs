@@ -11,7 +11,8 @@ use std::time::Duration;
 use batching::{Failure, ModelId, Priority, RejectReason, Rejection, Submission, Ticket, Timestamp, Tokens};
 use models::tasks::{Answer, Parameters, Prepared};
 use models::{ModelEntry, ModelState, PoolError, Sequence, SequenceOutput, Task};
-use router::{Demand, MicroDollars, Outcome, Principal, Role};
+use router::limit::Quota;
+use router::{Demand, MicroDollars, Outcome, Principal, Reservation, Role, WallTime};
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -58,6 +59,8 @@ pub struct InferResponse {
     pub inputs: usize,
     /// Tokens of all inputs.
     pub tokens: usize,
+    /// What is left of the tenant's limit.
+    pub quota: Option<Quota>,
 }
 
 /// Answers one request for `task`. `read` yields the request; it is polled only once the caller is
@@ -80,11 +83,12 @@ where
         let request = read.await?;
         let entry = find_model(app, task, request.model.as_deref())?;
         end.model = Some(entry.id);
-        let mut reservation = app.router.admit(&principal, demand(caller, entry, request.inputs.len()));
+        let demand = demand(caller, entry, request.inputs.len());
+        let mut reservation = app.tenancy.router.admit(WallTime::now(), &principal, demand).await?;
         let deadline = started + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
-        let result =
-            run(app, &principal, entry, request, deadline, |tokens| reservation.settle(tokens)).await;
-        reservation.finish(outcome(&result));
+        let result = run(app, &principal, entry, request, deadline, &mut reservation).await;
+        // Only what is recorded is answered.
+        reservation.finish(outcome(&result)).await.map_err(ApiError::internal)?;
         result
     }
     .await;
@@ -97,7 +101,8 @@ where
 /// # Errors
 /// No or bad credentials, or a role below `needed`.
 pub fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Principal, ApiError> {
-    let principal = app.router.authenticate(caller.authorization.as_deref(), caller.peer)?;
+    let authorization = caller.authorization.as_deref();
+    let principal = app.tenancy.router.authenticate(WallTime::now(), authorization, caller.peer)?;
     if principal.has(needed) {
         return Ok(principal);
     }
@@ -116,7 +121,7 @@ async fn run(
     entry: &ModelEntry,
     request: InferRequest,
     deadline: Timestamp,
-    settle: impl FnOnce(u64),
+    reservation: &mut Reservation,
 ) -> Result<InferResponse, ApiError> {
     if let ModelState::Unavailable { reason } = &entry.state {
         return Err(ApiError::ModelUnavailable { model: entry.card.name.clone(), reason: reason.clone() });
@@ -124,9 +129,9 @@ async fn run(
     let InferRequest { inputs, parameters, priority, .. } = request;
     let mut prepared = tokenize(app, entry.id, inputs, parameters).await?;
     let (inputs, tokens) = (prepared.inputs(), prepared.tokens());
-    settle(tokens as u64);
+    reservation.settle(WallTime::now(), tokens as u64).await?;
     let tickets = submit(app, principal, priority, deadline, &mut prepared)?;
-    let outputs = gather(app, deadline, tickets).await?;
+    let outputs = gather(app, deadline, tickets, reservation).await?;
     let answer = decode(app, entry.id, prepared, outputs).await?;
     Ok(InferResponse {
         model: Arc::from(entry.card.name.as_str()),
@@ -134,6 +139,7 @@ async fn run(
         answer,
         inputs,
         tokens,
+        quota: reservation.quota(),
     })
 }
 
@@ -159,7 +165,7 @@ fn submit(
     prepared: &mut Prepared,
 ) -> Result<Vec<Ticket<SequenceOutput>>, ApiError> {
     let tenant = principal.tenant();
-    let (tenant, weight) = (tenant.id, tenant.plan.weight());
+    let (tenant, weight) = (tenant.id, tenant.plan.terms().weight);
     let submission = |job: models::tasks::Job| Submission::<Sequence> {
         model: job.model,
         tenant,
@@ -177,11 +183,14 @@ async fn gather(
     app: &App,
     deadline: Timestamp,
     tickets: Vec<Ticket<SequenceOutput>>,
+    reservation: &mut Reservation,
 ) -> Result<Vec<SequenceOutput>, ApiError> {
     let answers = async {
         let mut outputs = Vec::with_capacity(tickets.len());
         for ticket in tickets {
-            outputs.push(ticket.await.map_err(|f| failed(&f))?.output);
+            let done = ticket.await.map_err(|f| failed(&f))?;
+            reservation.computed(done.compute / u32::try_from(done.batch_sequences).unwrap_or(1).max(1));
+            outputs.push(done.output);
         }
         Ok(outputs)
     };
@@ -225,7 +234,7 @@ fn demand(caller: &Caller, entry: &ModelEntry, inputs: usize) -> Demand {
         model: Arc::from(entry.card.name.as_str()),
         version: Arc::from(entry.card.version.as_str()),
         inputs: inputs as u64,
-        price: MicroDollars(entry.card.price_per_1000_requests.0 / 1000),
+        price_per_1000: MicroDollars(entry.card.price_per_1000_requests.0),
     }
 }
 

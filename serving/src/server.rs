@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Listeners, ServerError};
 use crate::{caller, grpc, ops, rest};
@@ -33,6 +34,10 @@ pub async fn run(
     app.set_ready(true);
     health.update(&app).await;
     on_ready();
+    let (ship_until, tenancy) = (CancellationToken::new(), Arc::clone(&app));
+    let patience = Duration::from_millis(app.config.shutdown.drain_timeout_ms);
+    let stop_tenancy = ship_until.clone();
+    let tenancy = tokio::spawn(async move { tenancy.tenancy.run(stop_tenancy, patience).await });
     tokio::select! {
         () = shutdown => {}
         () = engine_failure(&app) => tracing::error!("a device failed for good; shutting down"),
@@ -45,6 +50,11 @@ pub async fn run(
             }
         }
         Err(error) => tracing::error!(%error, "a server task ended badly"),
+    }
+    // Every request was answered: what they used is shipped, and nothing more comes.
+    ship_until.cancel();
+    if tenancy.await.is_err() {
+        tracing::error!("shipping of usage records ended badly");
     }
     let engine = app.engine.clone();
     // Joins threads, so not on a runtime thread.

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use router::{UsageRecord, UsageSink};
+use router::{UsageObserver, UsageRecord};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -362,8 +362,8 @@ impl Observer for Telemetry {
     }
 }
 
-impl UsageSink for Telemetry {
-    fn record(&self, record: UsageRecord) {
+impl UsageObserver for Telemetry {
+    fn on_usage(&self, record: &UsageRecord) {
         let labels = UsageLabels {
             tenant: record.tenant.to_string(),
             model: record.model.to_string(),

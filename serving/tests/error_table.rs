@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use models::tasks::{InputError, LengthUnit};
-use router::{AuthenticationError, CredentialError};
+use router::limit::{LimitError, Unit, Window};
+use router::store::StoreError;
+use router::{AdministrationError, AuthenticationError, CredentialError};
 use serving::error::ApiError;
 
 /// One of each; a variant left out here shows in the table's length.
@@ -17,6 +19,39 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Authentication(AuthenticationError::UnknownKey),
         ApiError::Authentication(AuthenticationError::NotLoopback),
         ApiError::Authentication(AuthenticationError::JwtNotConfigured),
+        ApiError::Authentication(AuthenticationError::RevokedKey),
+        ApiError::Authentication(AuthenticationError::ExpiredKey),
+        ApiError::Authentication(AuthenticationError::Suspended),
+        ApiError::Limit(LimitError::Exceeded {
+            unit: Unit::Requests,
+            window: Window::Minute,
+            limit: 100,
+            retry_after: Duration::from_secs(7),
+        }),
+        ApiError::Limit(LimitError::Exceeded {
+            unit: Unit::Tokens,
+            window: Window::Day,
+            limit: 5000,
+            retry_after: Duration::from_secs(3600),
+        }),
+        ApiError::Limit(LimitError::TooMuch {
+            unit: Unit::Requests,
+            window: Window::Minute,
+            limit: 100,
+            amount: 128,
+        }),
+        ApiError::Limit(LimitError::Concurrency { limit: 16 }),
+        ApiError::Limit(LimitError::Unavailable),
+        AdministrationError::NoTenant.into(),
+        AdministrationError::NoKey.into(),
+        AdministrationError::TenantExists.into(),
+        AdministrationError::Reserved.into(),
+        AdministrationError::Label.into(),
+        AdministrationError::Past.into(),
+        AdministrationError::NotActive.into(),
+        AdministrationError::Store(StoreError::Conflict).into(),
+        AdministrationError::Store(StoreError::Unavailable("for the log".to_owned())).into(),
+        AdministrationError::Store(StoreError::Corrupt("for the log".to_owned())).into(),
         ApiError::Forbidden { needed: "editor" },
         ApiError::RouteNotFound,
         ApiError::MethodNotAllowed,

@@ -36,7 +36,13 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
     change(&mut config);
     let listeners = Listeners::bind(&config).unwrap();
     let address = listeners.api.local_addr().unwrap();
-    let app = tokio::task::spawn_blocking(|| App::build(config, &NoProgress)).await.unwrap().unwrap();
+    let app = {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || App::build(config, &NoProgress, &runtime))
+    }
+    .await
+    .unwrap()
+    .unwrap();
     let (stop, stopped) = oneshot::channel();
     let (ready, is_ready) = oneshot::channel();
     let server = server::run(Arc::clone(&app), listeners, || ready.send(()).unwrap(), async move {

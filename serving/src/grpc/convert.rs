@@ -144,7 +144,7 @@ macro_rules! from_response {
     ($message:ident, $output:pat => $result:expr) => {
         impl FromResponse for proto::$message {
             fn from_response(response: InferResponse) -> Self {
-                let InferResponse { model, version, answer, inputs, tokens } = response;
+                let InferResponse { model, version, answer, inputs, tokens, .. } = response;
                 let result = |result: TaskResult| {
                     let report = Some(report(&result));
                     match result.output {

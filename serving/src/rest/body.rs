@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::error::ApiError;
 
 /// Reads a JSON body within the bounds of size and time.
-pub(super) async fn read(request: Request, config: &Config) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(request: Request, config: &Config) -> Result<Bytes, ApiError> {
     if !is_json(&request) {
         return Err(ApiError::UnsupportedMediaType);
     }
@@ -54,7 +54,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 /// Parses a JSON body, which must be an object.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|e| ApiError::InvalidUtf8 { offset: e.valid_up_to() })?;
     let mut json = serde_json::Deserializer::from_str(text);
     let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {

@@ -1,7 +1,10 @@
 //! The REST API, `/v1/ml/…`: routes, and the translation between JSON and the pipeline.
 
-mod body;
+mod administration;
+pub(crate) mod body;
+mod limits;
 mod models;
+mod usage;
 mod wire;
 
 use std::sync::Arc;
@@ -12,7 +15,8 @@ use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
+use router::limit::LimitError;
 
 use crate::app::App;
 use crate::caller;
@@ -31,6 +35,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/ml/embeddings", post(infer::<wire::Embeddings>))
         .route("/v1/ml/models", get(models::list))
         .route("/v1/ml/models/{name}", get(models::show))
+        .route("/v1/ml/usage", get(usage::own))
+        .route("/v1/ml/keys", get(administration::own_keys).post(administration::create_own_key))
+        .route("/v1/ml/keys/{id}", delete(administration::revoke_own_key))
+        .route("/v1/ml/keys/{id}/rotate", post(administration::rotate_own_key))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .with_state(app)
@@ -51,7 +59,12 @@ async fn infer<W: WireTask>(State(app): State<Arc<App>>, request: Request) -> Re
             Ok(request)
         };
         let response = pipeline::infer(&app, &caller, W::TASK, read).await?;
-        Ok(Json(wire::Response::new::<W>(response, &rendering)).into_response())
+        let quota = response.quota;
+        let mut response = Json(wire::Response::new::<W>(response, &rendering)).into_response();
+        if let Some(quota) = quota {
+            limits::show(&quota, response.headers_mut());
+        }
+        Ok(response)
     }
     .await;
     result.unwrap_or_else(|error| refuse(&error, &request_id))
@@ -87,6 +100,10 @@ pub(crate) fn refuse(error: &ApiError, request_id: &str) -> Response {
         // Whole seconds, rounded up: a client that obeys never comes too early (RFC 9110, section 10.2.3).
         let seconds = retry_after.as_millis().div_ceil(1000).max(1) as u64;
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let ApiError::Limit(LimitError::Exceeded { window, limit, retry_after, .. }) = error {
+        let seconds = retry_after.as_millis().div_ceil(1000).max(1) as u64;
+        limits::show_exceeded(*window, *limit, seconds, headers);
     }
     if status == StatusCode::PAYLOAD_TOO_LARGE {
         // The rest of the body is not read, so the connection cannot be used again: say so (RFC 9112, section 9.6).

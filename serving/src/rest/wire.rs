@@ -331,7 +331,7 @@ impl Serialize for Scores {
 impl Response {
     /// Writes an answer of `W`.
     pub(super) fn new<W: WireTask>(response: InferResponse, rendering: &W::Rendering) -> Self {
-        let InferResponse { model, version, answer, inputs, tokens } = response;
+        let InferResponse { model, version, answer, inputs, tokens, .. } = response;
         let result = |result: TaskResult| {
             let TaskResult { output, tokens, truncated, windows } = result;
             let output = match output {

@@ -29,6 +29,7 @@ class Server:
     api: str
     ops: str
     log: Path
+    state: Path
     started_in: float
 
     def log_lines(self):
@@ -45,14 +46,14 @@ def free_ports(count):
     return ports
 
 
-def start(request, folder, *arguments):
+def start(request, folder, *arguments, cards=ROOT / "model-cards"):
     """Starts a server and waits until it is ready."""
     api, ops = free_ports(2)
     log = folder / "server.log"
     command = [
         request.config.getoption("--binary"), "serve", "--offline",
-        "--data-dir", request.config.getoption("--data-dir"), "--cards-dir", str(ROOT / "model-cards"),
-        "--listen", f"127.0.0.1:{api}", "--ops-listen", f"127.0.0.1:{ops}", *arguments,
+        "--data-dir", request.config.getoption("--data-dir"), "--cards-dir", str(cards),
+        "--state-dir", str(folder / "state"), "--listen", f"127.0.0.1:{api}", "--ops-listen", f"127.0.0.1:{ops}", *arguments,
     ]
     begun = time.monotonic()
     with log.open("w") as out:
@@ -64,7 +65,7 @@ def start(request, folder, *arguments):
         try:
             if httpx.get(f"http://127.0.0.1:{ops}/readyz").status_code == 200:
                 took = time.monotonic() - begun
-                return Server(process, f"127.0.0.1:{api}", f"127.0.0.1:{ops}", log, took)
+                return Server(process, f"127.0.0.1:{api}", f"127.0.0.1:{ops}", log, folder / "state", took)
         except httpx.TransportError:
             pass
         time.sleep(0.02)
@@ -76,6 +77,39 @@ def stop(server):
     server.process.send_signal(signal.SIGTERM)
     code = server.process.wait(timeout=60)
     assert code == 0, f"exit code {code} after SIGTERM:\n{server.log.read_text()[-2000:]}"
+
+
+class RedisServer:
+    """A real Redis on a port of its own, in memory alone."""
+
+    def __init__(self):
+        (self.port,) = free_ports(1)
+        self.process = subprocess.Popen(["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                                         "--appendonly", "no"], stdout=subprocess.DEVNULL)
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except ConnectionRefusedError:
+                time.sleep(0.02)
+        raise RuntimeError("redis-server did not start")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def redis_config(tmp_path):
+    """Arguments of a server whose state is in a Redis."""
+    redis = RedisServer()
+    secret = tmp_path / "key.secret"
+    secret.write_text("0123456789abcdef" * 4)
+    config = tmp_path / "redis.toml"
+    config.write_text(f'[tenancy]\nkey_secret_file = "{secret}"\n'
+                      f'store = {{ redis = {{ urls = ["redis://127.0.0.1:{redis.port}"] }} }}\n')
+    yield ["--config", str(config)]
+    redis.stop()
 
 
 @pytest.fixture(scope="session")

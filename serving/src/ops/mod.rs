@@ -1,4 +1,7 @@
-//! The operations port: metrics and health. Not for the public, and without credentials.
+//! The operations port: metrics and health, without credentials, and the administration of tenants, with the operator's. Not
+//! for the public.
+
+mod admin;
 
 use std::sync::Arc;
 
@@ -13,14 +16,15 @@ use crate::app::App;
 /// Content type of OpenMetrics text, version 1.0.0.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// `/metrics`, `/livez`, `/readyz` and `/healthz`.
+/// `/metrics`, `/livez`, `/readyz`, `/healthz` and `/admin/v1/…`.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
         .route("/healthz", get(readiness))
-        .with_state(app)
+        .with_state(Arc::clone(&app))
+        .merge(admin::router(app))
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {

@@ -1,0 +1,244 @@
+//! Tenants and their keys as they are stored, and the log of who changed what.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::key::{KeyHash, Mode};
+use crate::plan::Plan;
+use crate::principal::Role;
+use crate::wall_time::WallTime;
+
+/// Name of a tenant: 1 to 63 lower-case letters, digits and hyphens, a letter or digit first and last, as a DNS label (RFC
+/// 1123, section 2.1).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct TenantName(String);
+
+/// Text that names no tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 1 to 63 lower-case letters, digits and hyphens, a letter or digit first and last")]
+pub struct TenantNameError;
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantRecord {
+    /// Its name, which never changes.
+    pub name: TenantName,
+    /// What it may use.
+    pub plan: Plan,
+    /// Whether its credentials are refused for the time being.
+    #[serde(default)]
+    pub is_suspended: bool,
+    /// Since when it exists.
+    pub created_at: WallTime,
+}
+
+/// A key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRecord {
+    /// Public name of the key, `key_…`.
+    pub id: String,
+    /// Whose it is.
+    pub tenant: TenantName,
+    /// What its owner calls it.
+    pub label: String,
+    /// Where it is good for.
+    pub mode: Mode,
+    /// What it may do.
+    pub role: Role,
+    /// The key's hash.
+    pub hash: KeyHash,
+    /// The key's last characters.
+    pub ending: String,
+    /// Since when it exists.
+    pub created_at: WallTime,
+    /// From when on it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<WallTime>,
+    /// Since when it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<WallTime>,
+    /// The key that it was rotated to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<String>,
+}
+
+/// A key as it may be shown: without its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// See [`KeyRecord::id`].
+    pub id: String,
+    /// See [`KeyRecord::tenant`].
+    pub tenant: TenantName,
+    /// See [`KeyRecord::label`].
+    pub label: String,
+    /// See [`KeyRecord::mode`].
+    pub mode: Mode,
+    /// See [`KeyRecord::role`].
+    pub role: Role,
+    /// See [`KeyRecord::ending`].
+    pub ending: String,
+    /// Whether it is accepted, and if not, why.
+    pub state: KeyState,
+    /// See [`KeyRecord::created_at`].
+    pub created_at: WallTime,
+    /// See [`KeyRecord::expires_at`].
+    pub expires_at: Option<WallTime>,
+    /// See [`KeyRecord::revoked_at`].
+    pub revoked_at: Option<WallTime>,
+    /// See [`KeyRecord::replaced_by`].
+    pub replaced_by: Option<String>,
+    /// Whether it is older than keys should become.
+    pub is_rotation_due: bool,
+}
+
+/// Whether a key is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    /// It is.
+    Active,
+    /// Its time is over.
+    Expired,
+    /// It was revoked.
+    Revoked,
+}
+
+/// All tenants and keys at one version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Counts changes.
+    pub version: u64,
+    /// Tenants by name.
+    pub tenants: BTreeMap<TenantName, TenantRecord>,
+    /// Keys by id.
+    pub keys: BTreeMap<String, KeyRecord>,
+}
+
+/// One change of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A new or changed tenant.
+    Tenant(TenantRecord),
+    /// A new or changed key.
+    Key(KeyRecord),
+}
+
+/// One line of the audit log: who changed what, when, from what to what. Never holds a key or its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// When.
+    pub at: WallTime,
+    /// The operator, or `<tenant>/<key id>`.
+    pub actor: String,
+    /// Such as `key.revoke`.
+    pub action: String,
+    /// Name of the tenant or id of the key.
+    pub subject: String,
+    /// The record before; none if it is new.
+    pub before: Option<serde_json::Value>,
+    /// The record after.
+    pub after: Option<serde_json::Value>,
+}
+
+impl TenantName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for TenantName {
+    type Err = TenantNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl TryFrom<String> for TenantName {
+    type Error = TenantNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let has_length = (1..=63).contains(&text.len());
+        let is_good =
+            has_length && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-');
+        if is_good { Ok(Self(text)) } else { Err(TenantNameError) }
+    }
+}
+
+impl From<TenantName> for String {
+    fn from(name: TenantName) -> Self {
+        name.0
+    }
+}
+
+impl KeyRecord {
+    /// Whether it is accepted now.
+    pub fn state(&self, now: WallTime) -> KeyState {
+        if self.revoked_at.is_some_and(|at| at <= now) {
+            KeyState::Revoked
+        } else if self.expires_at.is_some_and(|at| at <= now) {
+            KeyState::Expired
+        } else {
+            KeyState::Active
+        }
+    }
+
+    /// The key as it may be shown.
+    pub fn view(&self, now: WallTime, rotate_after: Duration) -> KeyView {
+        let state = self.state(now);
+        let is_old = now.since(self.created_at) >= rotate_after;
+        let is_rotation_due = state == KeyState::Active && self.replaced_by.is_none() && is_old;
+        KeyView {
+            id: self.id.clone(),
+            tenant: self.tenant.clone(),
+            label: self.label.clone(),
+            mode: self.mode,
+            role: self.role,
+            ending: self.ending.clone(),
+            state,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            revoked_at: self.revoked_at,
+            replaced_by: self.replaced_by.clone(),
+            is_rotation_due,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let check =
+            |text: &str, is_good: bool| assert_eq!(text.parse::<TenantName>().is_ok(), is_good, "{text:?}");
+        check("acme", true);
+        check("a", true);
+        check("acme-2", true);
+        check(&"a".repeat(63), true);
+        check("", false);
+        check("Acme", false);
+        check("-a", false);
+        check("a-", false);
+        check("a_b", false);
+        check("a/b", false);
+        check("é", false);
+        check(&"a".repeat(64), false);
+    }
+}

@@ -1,0 +1,385 @@
+//! Changing tenants and keys. Every change is checked, stored together with its line in the audit log, and in force on this
+//! server when it is confirmed; on the others as soon as they look (see [`follow`](Administration::follow)).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use ulid::Ulid;
+
+use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, KeyState, KeyView, TenantName, TenantRecord};
+use crate::authentication::{DEVELOPMENT_TENANT, Directory};
+use crate::key::{ApiKey, Mode, RandomError, random};
+use crate::plan::{Plan, TermsError};
+use crate::principal::Role;
+use crate::store::{AccountStore, StoreError};
+use crate::wall_time::WallTime;
+
+/// How often a change is tried when others change the accounts at the same moment.
+const ATTEMPTS_MAX: usize = 8;
+/// Longest label of a key, in characters.
+const LABEL_LENGTH_MAX: usize = 100;
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdministrationError {
+    /// There is no tenant of that name.
+    #[error("no such tenant")]
+    NoTenant,
+    /// There is no key of that id.
+    #[error("no such key")]
+    NoKey,
+    /// There is a tenant of that name already.
+    #[error("there is a tenant of that name already")]
+    TenantExists,
+    /// The name is one of the server's own.
+    #[error("this name is reserved")]
+    Reserved,
+    /// The plan makes no sense.
+    #[error("plan: {0}")]
+    Plan(#[from] TermsError),
+    /// The label is too long.
+    #[error("label: at most {LABEL_LENGTH_MAX} characters")]
+    Label,
+    /// A moment that should be yet to come.
+    #[error("expires_at: must be in the future")]
+    Past,
+    /// A key that is not accepted cannot be rotated.
+    #[error("only an active key that was not rotated yet can be rotated")]
+    NotActive,
+    /// No random numbers.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The store did not take the change.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type Result<T> = std::result::Result<T, AdministrationError>;
+
+/// What a new key is to be.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Whose it is.
+    pub tenant: TenantName,
+    /// What its owner calls it.
+    pub label: String,
+    /// Where it is good for.
+    pub mode: Mode,
+    /// What it may do.
+    pub role: Role,
+    /// From when on it is refused.
+    pub expires_at: Option<WallTime>,
+}
+
+/// A key that was just made. The only place where the key itself is shown.
+#[derive(Debug, Clone)]
+pub struct MadeKey {
+    /// The key.
+    pub key: ApiKey,
+    /// All that will be shown of it from now on.
+    pub view: KeyView,
+}
+
+/// What an edit makes of the accounts.
+struct Edit<T> {
+    changes: Vec<Change>,
+    action: &'static str,
+    subject: String,
+    before: Option<Value>,
+    after: Option<Value>,
+    result: T,
+}
+
+/// See the module.
+pub struct Administration {
+    store: Arc<dyn AccountStore>,
+    directory: Arc<Directory>,
+    rotate_after: Duration,
+}
+
+impl Administration {
+    /// Administration of what is in `store`, which keeps `directory` up to date. Keys older than `rotate_after` are shown
+    /// as due to be rotated.
+    pub fn new(store: Arc<dyn AccountStore>, directory: Arc<Directory>, rotate_after: Duration) -> Self {
+        Self { store, directory, rotate_after }
+    }
+
+    /// Makes a tenant.
+    ///
+    /// # Errors
+    /// The name is taken or reserved, the plan makes no sense, or the store does not answer.
+    pub async fn create_tenant(
+        &self,
+        now: WallTime,
+        actor: &str,
+        name: &TenantName,
+        plan: Plan,
+    ) -> Result<TenantRecord> {
+        plan.check()?;
+        if name.as_str() == DEVELOPMENT_TENANT {
+            return Err(AdministrationError::Reserved);
+        }
+        self.edit(now, actor, |accounts| {
+            if accounts.tenants.contains_key(name) {
+                return Err(AdministrationError::TenantExists);
+            }
+            let tenant = TenantRecord { name: name.clone(), plan, is_suspended: false, created_at: now };
+            Ok(tenant_edit("tenant.create", None, tenant))
+        })
+        .await
+    }
+
+    /// Changes a tenant's plan, or suspends it or lets it in again.
+    ///
+    /// # Errors
+    /// There is none, the plan makes no sense, or the store does not answer.
+    pub async fn change_tenant(
+        &self,
+        now: WallTime,
+        actor: &str,
+        name: &TenantName,
+        plan: Option<Plan>,
+        is_suspended: Option<bool>,
+    ) -> Result<TenantRecord> {
+        plan.map_or(Ok(()), Plan::check)?;
+        self.edit(now, actor, |accounts| {
+            let before = accounts.tenants.get(name).ok_or(AdministrationError::NoTenant)?;
+            let mut after = before.clone();
+            after.plan = plan.unwrap_or(after.plan);
+            after.is_suspended = is_suspended.unwrap_or(after.is_suspended);
+            Ok(tenant_edit("tenant.change", Some(before), after))
+        })
+        .await
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// There is no such tenant, the label or the expiry makes no sense, or the store does not answer.
+    pub async fn create_key(&self, now: WallTime, actor: &str, new: &NewKey) -> Result<MadeKey> {
+        check_label(&new.label)?;
+        if new.expires_at.is_some_and(|at| at <= now) {
+            return Err(AdministrationError::Past);
+        }
+        let (key, record) = self.make_key(now, new)?;
+        self.edit(now, actor, |accounts| {
+            if !accounts.tenants.contains_key(&record.tenant) {
+                return Err(AdministrationError::NoTenant);
+            }
+            let view = self.view(&record, now);
+            Ok(Edit {
+                changes: vec![Change::Key(record.clone())],
+                action: "key.create",
+                subject: record.id.clone(),
+                before: None,
+                after: to_value(&view),
+                result: MadeKey { key: key.clone(), view },
+            })
+        })
+        .await
+    }
+
+    /// Makes a key in place of another, which stays good for `overlap`.
+    ///
+    /// # Errors
+    /// There is no such key, or it is not accepted or was rotated already, or the store does not answer.
+    pub async fn rotate_key(
+        &self,
+        now: WallTime,
+        actor: &str,
+        tenant: Option<&TenantName>,
+        id: &str,
+        overlap: Duration,
+    ) -> Result<MadeKey> {
+        let old = self.key(tenant, id).await?;
+        let NewKeyOf(new) = NewKeyOf::from(&old);
+        let (key, record) = self.make_key(now, &new)?;
+        self.edit(now, actor, |accounts| {
+            let before = find_key(accounts, tenant, id)?;
+            if before.state(now) != KeyState::Active || before.replaced_by.is_some() {
+                return Err(AdministrationError::NotActive);
+            }
+            let end = now.plus(overlap);
+            let after = KeyRecord {
+                expires_at: Some(before.expires_at.map_or(end, |at| at.min(end))),
+                replaced_by: Some(record.id.clone()),
+                ..before.clone()
+            };
+            let view = self.view(&record, now);
+            Ok(Edit {
+                before: to_value(&self.view(before, now)),
+                after: to_value(&self.view(&after, now)),
+                changes: vec![Change::Key(record.clone()), Change::Key(after)],
+                action: "key.rotate",
+                subject: id.to_owned(),
+                result: MadeKey { key: key.clone(), view },
+            })
+        })
+        .await
+    }
+
+    /// Revokes a key, for good.
+    ///
+    /// # Errors
+    /// There is no such key, or the store does not answer.
+    pub async fn revoke_key(
+        &self,
+        now: WallTime,
+        actor: &str,
+        tenant: Option<&TenantName>,
+        id: &str,
+    ) -> Result<KeyView> {
+        self.edit(now, actor, |accounts| {
+            let before = find_key(accounts, tenant, id)?;
+            let after = KeyRecord { revoked_at: before.revoked_at.or(Some(now)), ..before.clone() };
+            let view = self.view(&after, now);
+            Ok(Edit {
+                before: to_value(&self.view(before, now)),
+                after: to_value(&view),
+                changes: vec![Change::Key(after)],
+                action: "key.revoke",
+                subject: id.to_owned(),
+                result: view,
+            })
+        })
+        .await
+    }
+
+    /// All tenants, by name.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn tenants(&self) -> Result<Vec<TenantRecord>> {
+        Ok(self.store.load().await?.tenants.into_values().collect())
+    }
+
+    /// The keys of one tenant or of all, by id.
+    ///
+    /// # Errors
+    /// There is no such tenant, or the store does not answer.
+    pub async fn keys(&self, now: WallTime, tenant: Option<&TenantName>) -> Result<Vec<KeyView>> {
+        let accounts = self.store.load().await?;
+        if tenant.is_some_and(|name| !accounts.tenants.contains_key(name)) {
+            return Err(AdministrationError::NoTenant);
+        }
+        let keys = accounts.keys.values().filter(|key| tenant.is_none_or(|name| key.tenant == *name));
+        Ok(keys.map(|key| self.view(key, now)).collect())
+    }
+
+    /// The newest lines of the audit log, newest first.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn audit(&self, entries_max: usize) -> Result<Vec<AuditEntry>> {
+        Ok(self.store.audit(entries_max).await?)
+    }
+
+    /// Takes over what other servers changed, if anything.
+    ///
+    /// # Errors
+    /// The store does not answer; what is known stays.
+    pub async fn follow(&self) -> Result<()> {
+        if self.store.version().await? != self.directory.version() {
+            self.directory.update(&self.store.load().await?);
+        }
+        Ok(())
+    }
+
+    async fn key(&self, tenant: Option<&TenantName>, id: &str) -> Result<KeyRecord> {
+        find_key(&self.store.load().await?, tenant, id).cloned()
+    }
+
+    fn make_key(&self, now: WallTime, new: &NewKey) -> Result<(ApiKey, KeyRecord)> {
+        let key = ApiKey::generate(new.mode)?;
+        let id = Ulid::from_parts(now.0, u128::from_le_bytes(random()?));
+        let record = KeyRecord {
+            id: format!("key_{id}"),
+            tenant: new.tenant.clone(),
+            label: new.label.clone(),
+            mode: new.mode,
+            role: new.role,
+            hash: key.hash(self.directory.secret()),
+            ending: key.ending(),
+            created_at: now,
+            expires_at: new.expires_at,
+            revoked_at: None,
+            replaced_by: None,
+        };
+        Ok((key, record))
+    }
+
+    fn view(&self, key: &KeyRecord, now: WallTime) -> KeyView {
+        key.view(now, self.rotate_after)
+    }
+
+    /// Reads the accounts, lets `edit` decide, stores what it decided; again if somebody else was faster.
+    async fn edit<T>(
+        &self,
+        now: WallTime,
+        actor: &str,
+        edit: impl Fn(&Accounts) -> Result<Edit<T>>,
+    ) -> Result<T> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let accounts = self.store.load().await?;
+            let Edit { changes, action, subject, before, after, result } = edit(&accounts)?;
+            let (actor, action) = (actor.to_owned(), action.to_owned());
+            let entry = AuditEntry { at: now, actor, action, subject, before, after };
+            match self.store.commit(accounts.version, &changes, &entry).await {
+                Ok(_) => {
+                    self.directory.update(&self.store.load().await?);
+                    return Ok(result);
+                }
+                Err(StoreError::Conflict) if attempt < ATTEMPTS_MAX => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The key that takes another's place: the same but for its time, which begins anew.
+struct NewKeyOf(NewKey);
+
+impl From<&KeyRecord> for NewKeyOf {
+    fn from(old: &KeyRecord) -> Self {
+        Self(NewKey {
+            tenant: old.tenant.clone(),
+            label: old.label.clone(),
+            mode: old.mode,
+            role: old.role,
+            expires_at: None,
+        })
+    }
+}
+
+fn find_key<'a>(accounts: &'a Accounts, tenant: Option<&TenantName>, id: &str) -> Result<&'a KeyRecord> {
+    let key = accounts.keys.get(id).filter(|key| tenant.is_none_or(|name| key.tenant == *name));
+    key.ok_or(AdministrationError::NoKey)
+}
+
+fn tenant_edit(
+    action: &'static str,
+    before: Option<&TenantRecord>,
+    after: TenantRecord,
+) -> Edit<TenantRecord> {
+    Edit {
+        action,
+        subject: after.name.to_string(),
+        before: before.and_then(to_value),
+        after: to_value(&after),
+        changes: vec![Change::Tenant(after.clone())],
+        result: after,
+    }
+}
+
+fn check_label(label: &str) -> Result<()> {
+    let is_good = label.chars().count() <= LABEL_LENGTH_MAX && !label.chars().any(char::is_control);
+    if is_good { Ok(()) } else { Err(AdministrationError::Label) }
+}
+
+fn to_value(record: &impl Serialize) -> Option<Value> {
+    serde_json::to_value(record).ok()
+}

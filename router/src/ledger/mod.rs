@@ -1,0 +1,109 @@
+//! What was used, exactly once, and what it costs.
+//!
+//! A record is in the `journal` on the local disk before its request is answered. The `shipper` reads the journal and adds
+//! the records to sums in the shared [`UsageStore`], each record once, however often either is killed: the store keeps with
+//! a tenant's sums how far the journal of each server is contained in them, and moves both in one transaction.
+
+mod embedded;
+mod journal;
+mod money;
+mod redis;
+mod shipper;
+mod sums;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use journal::{Flush, Journal, JournalConfig, JournalError};
+pub use money::MicroDollars;
+pub use shipper::{ShipError, Shipper};
+pub use sums::{Applied, Batch, Sum, SumKey, UsageStore};
+
+use crate::principal::KeyId;
+use crate::wall_time::WallTime;
+
+/// How an admitted request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Answered. The only outcome that is charged.
+    Completed,
+    /// Refused after admission: bad input, or no capacity.
+    Refused,
+    /// Failed through a fault of the service.
+    Failed,
+    /// The caller left, or its deadline passed.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Lower-case name, as in metrics and events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One admitted request, after it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRecord {
+    /// When it ended.
+    pub at: WallTime,
+    /// The request's id, `req_…` or the caller's own: not necessarily unique.
+    pub request_id: Arc<str>,
+    /// Name of the tenant.
+    pub tenant: Arc<str>,
+    /// The key that was used.
+    pub key: KeyId,
+    /// Name of the model.
+    pub model: Arc<str>,
+    /// Version of the model.
+    pub version: Arc<str>,
+    /// Inputs in the request; each is one priced request.
+    pub inputs: u64,
+    /// Tokens read.
+    pub tokens: u64,
+    /// Microseconds of a device: of every batch it was in, its part by sequences.
+    pub device_us: u64,
+    /// Whether the answer was there already and nothing was computed.
+    pub is_cached: bool,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it costs if completed, else nothing.
+    pub price: MicroDollars,
+}
+
+/// Where usage records are seen as well: metrics and logs. Called once for each admitted request, from whichever thread
+/// ended it.
+pub trait UsageObserver: Send + Sync {
+    /// Sees a record. Must not block.
+    fn on_usage(&self, record: &UsageRecord);
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A completed request of so many inputs.
+    pub(crate) fn record(tenant: &str, inputs: u64) -> UsageRecord {
+        UsageRecord {
+            at: WallTime(1_795_219_200_000 + inputs * 1_000_000),
+            request_id: Arc::from(format!("req_{inputs}")),
+            tenant: Arc::from(tenant),
+            key: KeyId(Arc::from("key_1")),
+            model: Arc::from(if inputs.is_multiple_of(2) { "sentiment-v3" } else { "ner-v2" }),
+            version: Arc::from("3.0.0"),
+            inputs,
+            tokens: inputs * 7,
+            device_us: inputs * 900,
+            is_cached: false,
+            outcome: if inputs % 5 == 4 { Outcome::Failed } else { Outcome::Completed },
+            price: MicroDollars(if inputs % 5 == 4 { 0 } else { inputs * 50 }),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Sums in Redis: a hash a tenant and day, and beside it, in the same slot of a cluster, how far each journal is contained.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::{Applied, Batch, Sum, SumKey, UsageStore};
+use crate::store::{RedisStore, StoreError};
+use crate::wall_time::Day;
+
+/// Days for which sums can be asked for at once.
+const DAYS_MAX: u32 = 4_000;
+
+/// KEYS: how far each journal is, then the days' sums. ARGV: the journal, from, to; then for each number: which of the keys,
+/// field and amount. Returns -1, or how far the journal is if that is not `from`.
+const APPLY: &str = r"
+    local at = redis.call('HGET', KEYS[1], ARGV[1]) or '0'
+    if at ~= ARGV[2] then return tonumber(at) end
+    for i = 4, #ARGV, 3 do redis.call('HINCRBY', KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2]) end
+    redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+    return -1
+";
+
+/// KEYS: one day's sums.
+const READ: &str = "return redis.call('HGETALL', KEYS[1])";
+
+#[async_trait]
+impl UsageStore for RedisStore {
+    async fn apply(&self, journal: &str, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
+        let mut results = Vec::with_capacity(batches.len());
+        for Batch { tenant, from, to, sums } in batches {
+            let mut keys = vec![self.key("usage", tenant, "applied")];
+            let mut arguments = vec![journal.to_owned(), from.to_string(), to.to_string()];
+            for (SumKey { day, hour, model }, sum) in sums {
+                let key = self.key("usage", tenant, &day.to_string());
+                let position = keys.iter().position(|other| *other == key).unwrap_or_else(|| {
+                    keys.push(key);
+                    keys.len() - 1
+                });
+                for (index, number) in sum.numbers().iter().enumerate().filter(|(_, number)| **number > 0) {
+                    // Keys are counted from 1 in Lua.
+                    let field = format!("{hour}|{index}|{model}");
+                    arguments.extend([(position + 1).to_string(), field, number.to_string()]);
+                }
+            }
+            let at: i64 = self.run(APPLY, &keys, &arguments).await?;
+            results.push(u64::try_from(at).map_or(Applied::Yes, Applied::At));
+        }
+        Ok(results)
+    }
+
+    async fn sums(&self, tenant: &str, from: Day, to: Day) -> Result<BTreeMap<SumKey, Sum>, StoreError> {
+        let mut sums: BTreeMap<SumKey, [u64; 9]> = BTreeMap::new();
+        let last = to.0.min(from.0.saturating_add(DAYS_MAX));
+        for day in (from.0..=last).map(Day) {
+            let key = self.key("usage", tenant, &day.to_string());
+            let fields: Vec<(String, u64)> = self.run(READ, &[key], &[] as &[&str]).await?;
+            for (field, number) in fields {
+                let corrupt = || StoreError::Corrupt(format!("usage: field {field}"));
+                let mut parts = field.splitn(3, '|');
+                let hour = parts.next().and_then(|hour| hour.parse().ok()).ok_or_else(corrupt)?;
+                let index: usize = parts.next().and_then(|index| index.parse().ok()).ok_or_else(corrupt)?;
+                let model = parts.next().ok_or_else(corrupt)?.to_owned();
+                let numbers = sums.entry(SumKey { day, hour, model }).or_default();
+                *numbers.get_mut(index).ok_or_else(corrupt)? = number;
+            }
+        }
+        Ok(sums.into_iter().map(|(key, numbers)| (key, Sum::from_numbers(numbers))).collect())
+    }
+}

@@ -1,0 +1,281 @@
+//! The same promises of every store: embedded, a real Redis and a real cluster of three, which the tests start.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod redis_server;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis_server::{Cluster, RedisServer};
+use router::accounts::{AuditEntry, Change, TenantRecord};
+use router::ledger::{Applied, Batch, Sum, SumKey, UsageStore};
+use router::limit::{
+    Grant, LimitError, LimitStore, Limiter, LimiterConfig, Limits, MemoryLimits, Outage, Take, Unit,
+};
+use router::store::{AccountStore, BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
+use router::{
+    Administration, Credential, Day, Directory, KeySecret, MicroDollars, Mode, NewKey, Plan, Role, WallTime,
+};
+
+/// Every promise, of one home.
+struct Home {
+    accounts: Arc<dyn AccountStore>,
+    usage: Arc<dyn UsageStore>,
+    limits: Arc<dyn LimitStore>,
+}
+
+fn redis_config(urls: Vec<String>, is_cluster: bool) -> RedisConfig {
+    let timeout = Duration::from_secs(2);
+    RedisConfig { urls, is_cluster, prefix: "test".to_owned(), timeout, breaker: BreakerConfig::default() }
+}
+
+async fn redis_home(urls: Vec<String>, is_cluster: bool) -> Home {
+    let store = Arc::new(RedisStore::connect(redis_config(urls, is_cluster)).await.unwrap());
+    Home { accounts: store.clone(), usage: store.clone(), limits: store }
+}
+
+async fn check(home: &Home) {
+    accounts_change_together_with_their_log(home).await;
+    sums_take_each_record_once(home).await;
+    limits_hold(home).await;
+    keys_are_managed(home).await;
+}
+
+#[tokio::test]
+async fn embedded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = Arc::new(EmbeddedStore::open(&path).unwrap());
+    let home =
+        Home { accounts: store.clone(), usage: store.clone(), limits: Arc::new(MemoryLimits::default()) };
+    check(&home).await;
+    let (accounts, sums) = (home.accounts.load().await.unwrap(), all_sums(home.usage.as_ref()).await);
+    drop((home, store));
+    // It is all there after a restart.
+    let store = EmbeddedStore::open(&path).unwrap();
+    assert_eq!(store.load().await.unwrap(), accounts);
+    assert_eq!(all_sums(&store).await, sums);
+    let second = EmbeddedStore::open(&path);
+    assert!(second.is_err_and(|error| error.to_string().contains("open")), "one process at a time");
+}
+
+#[tokio::test]
+async fn one_redis() {
+    let server = RedisServer::start(&[]);
+    check(&redis_home(vec![server.url()], false).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_three() {
+    let cluster = Cluster::start();
+    check(&redis_home(cluster.urls(), true).await).await;
+}
+
+fn audit(action: &str) -> AuditEntry {
+    let (actor, subject) = ("test".to_owned(), "acme".to_owned());
+    AuditEntry { at: WallTime(7), actor, action: action.to_owned(), subject, before: None, after: None }
+}
+
+async fn accounts_change_together_with_their_log(home: &Home) {
+    let store = &home.accounts;
+    let start = store.version().await.unwrap();
+    let tenant = TenantRecord {
+        name: "first".parse().unwrap(),
+        plan: Plan::Free,
+        is_suspended: false,
+        created_at: WallTime(1),
+    };
+    let change = [Change::Tenant(tenant.clone())];
+    assert_eq!(store.commit(start, &change, &audit("one")).await.unwrap(), start + 1);
+    // Who did not see that change cannot make another.
+    let late = store.commit(start, &change, &audit("late")).await;
+    assert!(matches!(late, Err(StoreError::Conflict)), "{late:?}");
+    assert_eq!(store.version().await.unwrap(), start + 1);
+    let accounts = store.load().await.unwrap();
+    assert_eq!((accounts.version, accounts.tenants.get(&tenant.name)), (start + 1, Some(&tenant)));
+    let log = store.audit(10).await.unwrap();
+    assert_eq!(log[0], audit("one"));
+    assert!(log.iter().all(|entry| entry.action != "late"));
+    // Many at once: each of the changes that were confirmed has a version of its own.
+    let racers = (0..8).map(|_| {
+        let (store, change) = (Arc::clone(store), change.clone());
+        tokio::spawn(async move { store.commit(start + 1, &change, &audit("race")).await.is_ok() })
+    });
+    let mut won = 0;
+    for racer in racers.collect::<Vec<_>>() {
+        won += u64::from(racer.await.unwrap());
+    }
+    assert_eq!((won, store.version().await.unwrap()), (1, start + 2));
+}
+
+fn batch(from: u64, to: u64) -> Batch {
+    let key = |day, model: &str| SumKey { day: Day(day), hour: 3, model: model.to_owned() };
+    let sum = Sum { completed: 1, inputs: to - from, price: MicroDollars(5 * (to - from)), ..Sum::default() };
+    let sums = BTreeMap::from([(key(20_000, "a"), sum), (key(20_001, "b|c"), sum)]);
+    Batch { tenant: "acme".to_owned(), from, to, sums }
+}
+
+async fn all_sums(store: &dyn UsageStore) -> BTreeMap<SumKey, Sum> {
+    store.sums("acme", Day(19_999), Day(20_005)).await.unwrap()
+}
+
+async fn sums_take_each_record_once(home: &Home) {
+    let store = home.usage.as_ref();
+    let apply = async |journal: &str, from, to| store.apply(journal, &[batch(from, to)]).await.unwrap()[0];
+    assert_eq!(apply("one", 0, 10).await, Applied::Yes);
+    assert_eq!(apply("one", 0, 10).await, Applied::At(10), "told twice, counted once");
+    assert_eq!(apply("one", 12, 15).await, Applied::At(10), "nothing is skipped");
+    assert_eq!(apply("one", 10, 12).await, Applied::Yes);
+    assert_eq!(apply("two", 0, 3).await, Applied::Yes, "each journal by itself");
+    let sums = all_sums(store).await;
+    assert_eq!(sums.len(), 2);
+    for (key, sum) in &sums {
+        assert_eq!((sum.completed, sum.inputs, sum.price), (3, 15, MicroDollars(75)), "{key:?}");
+    }
+    assert_eq!(store.sums("acme", Day(20_001), Day(20_001)).await.unwrap().len(), 1);
+    assert!(store.sums("other", Day(0), Day(3)).await.unwrap().is_empty());
+}
+
+async fn limits_hold(home: &Home) {
+    let now = WallTime::now();
+    let limits = Limits { minute: 10, day: Some(15) };
+    let take = async |tenant: &str, need, wish, unused: Vec<(u64, u64)>, owed| {
+        let take = Take { need, wish, unused, owed };
+        home.limits.take(now, tenant, Unit::Requests, limits, &take).await.unwrap()
+    };
+    let Grant::Taken { amount: 4, slot, left: (6, Some(11)) } = take("l1", 2, 4, vec![], 0).await else {
+        panic!()
+    };
+    assert!(matches!(take("l1", 1, 9, vec![], 0).await, Grant::Taken { amount: 6, left: (0, Some(5)), .. }));
+    let Grant::Refused { retry_after, .. } = take("l1", 1, 1, vec![], 0).await else { panic!() };
+    assert!(
+        retry_after > Duration::from_secs(55) && retry_after <= Duration::from_secs(62),
+        "{retry_after:?}"
+    );
+    // What is given back is there again.
+    assert!(matches!(take("l1", 3, 3, vec![(slot, 3)], 0).await, Grant::Taken { left: (0, Some(5)), .. }));
+    // What is owed counts.
+    assert!(matches!(take("l2", 1, 1, vec![], 9).await, Grant::Taken { left: (0, Some(5)), .. }));
+    // Units are counted apart.
+    let other = Take { need: 10, wish: 10, unused: Vec::new(), owed: 0 };
+    let tokens = home.limits.take(now, "l1", Unit::Tokens, limits, &other).await.unwrap();
+    assert!(matches!(tokens, Grant::Taken { .. }));
+
+    // Several servers under much more than the plan's rate: never more than the plan allows.
+    let config = LimiterConfig { outage: Outage::Open, servers_max: 4 };
+    let terms = router::Terms { requests_per_minute: 120, ..Plan::Free.terms() };
+    let tenant =
+        router::Tenant { id: batching::TenantId(3), name: Arc::from("l3"), plan: Plan::Custom(terms) };
+    let servers: Vec<_> = (0..3).map(|_| Arc::new(Limiter::new(Arc::clone(&home.limits), config))).collect();
+    let callers = servers.iter().flat_map(|server| [server, server]).map(|server| {
+        let (server, tenant) = (Arc::clone(server), tenant.clone());
+        tokio::spawn(async move {
+            let mut through = 0;
+            for _ in 0..60 {
+                match server.take(WallTime::now(), &tenant, Unit::Requests, 1).await {
+                    Ok(_) => through += 1,
+                    Err(LimitError::Exceeded { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+                tokio::task::yield_now().await;
+            }
+            through
+        })
+    });
+    let mut through = 0;
+    for caller in callers.collect::<Vec<_>>() {
+        through += caller.await.unwrap();
+    }
+    // Servers hold back at most a share each: 120 / 60.
+    assert!((120 - 3 * 2..=120).contains(&through), "{through} of 360 with a limit of 120");
+}
+
+async fn keys_are_managed(home: &Home) {
+    let (secret, _) = KeySecret::generate().unwrap();
+    let server = || {
+        let directory = Arc::new(Directory::new(secret.clone(), false));
+        let rotate_after = Duration::from_secs(90 * 86_400);
+        let administration = Administration::new(home.accounts.clone(), Arc::clone(&directory), rotate_after);
+        (directory, administration)
+    };
+    let ((here, administration), (there, follower)) = (server(), server());
+    let name = "acme".parse().unwrap();
+    let now = WallTime(1_000_000);
+    administration.create_tenant(now, "operator", &name, Plan::Starter).await.unwrap();
+    let again = administration.create_tenant(now, "operator", &name, Plan::Starter).await;
+    assert_eq!(again.unwrap_err().to_string(), "there is a tenant of that name already");
+    let new = NewKey {
+        tenant: name.clone(),
+        label: "ci".into(),
+        mode: Mode::Live,
+        role: Role::Editor,
+        expires_at: None,
+    };
+    let made = administration.create_key(now, "operator", &new).await.unwrap();
+    let is_known = |directory: &Directory, key: &router::ApiKey, now: WallTime| {
+        let credential = Credential::parse(Some(&format!("Bearer {}", key.expose()))).unwrap();
+        directory.authenticate(&credential, "192.0.2.1".parse().unwrap(), now).is_ok()
+    };
+    assert!(is_known(&here, &made.key, now) && !is_known(&there, &made.key, now));
+    follower.follow().await.unwrap();
+    assert!(is_known(&there, &made.key, now), "known to the other server once it has looked");
+    // Two keys are good during the overlap.
+    let overlap = Duration::from_secs(60);
+    let rotated =
+        administration.rotate_key(now, "acme/key", Some(&name), &made.view.id, overlap).await.unwrap();
+    let (before, after) = (now.plus(overlap / 2), now.plus(overlap));
+    assert!(is_known(&here, &made.key, before) && is_known(&here, &rotated.key, before));
+    assert!(!is_known(&here, &made.key, after) && is_known(&here, &rotated.key, after));
+    let twice = administration.rotate_key(now, "acme/key", Some(&name), &made.view.id, overlap).await;
+    assert!(twice.is_err(), "a key has one successor");
+    // Another tenant's administrator cannot touch it.
+    let other = "first".parse().unwrap();
+    assert!(administration.revoke_key(now, "x", Some(&other), &rotated.view.id).await.is_err());
+    administration.revoke_key(now, "operator", None, &rotated.view.id).await.unwrap();
+    follower.follow().await.unwrap();
+    assert!(!is_known(&here, &rotated.key, before) && !is_known(&there, &rotated.key, before));
+    // Old keys are shown as due.
+    let old = administration.keys(now.plus(Duration::from_secs(91 * 86_400)), Some(&name)).await.unwrap();
+    assert!(old.iter().all(|key| !key.is_rotation_due), "none of these is accepted any more");
+    administration.create_key(now, "operator", &new).await.unwrap();
+    let old = administration.keys(now.plus(Duration::from_secs(91 * 86_400)), Some(&name)).await.unwrap();
+    assert_eq!(old.iter().filter(|key| key.is_rotation_due).count(), 1);
+    // The log says who, what, and before and after, and no secret.
+    let log = administration.audit(100).await.unwrap();
+    let actions: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).take(5).collect();
+    assert_eq!(actions, ["key.create", "key.revoke", "key.rotate", "key.create", "tenant.create"]);
+    assert!(
+        log[1].before.as_ref().unwrap()["state"] == "active"
+            && log[1].after.as_ref().unwrap()["state"] == "revoked"
+    );
+    let text = serde_json::to_string(&log).unwrap();
+    assert!(!text.contains("hash") && !text.contains(made.key.expose()));
+}
+
+#[tokio::test]
+async fn a_redis_that_dies_is_left_alone_and_taken_up_again() {
+    let mut server = RedisServer::start(&[]);
+    let breaker = BreakerConfig { failures_max: 3, pause: Duration::from_millis(500), successes_min: 1 };
+    let config = RedisConfig {
+        breaker,
+        timeout: Duration::from_millis(200),
+        ..redis_config(vec![server.url()], false)
+    };
+    let store = RedisStore::connect(config).await.unwrap();
+    assert_eq!(store.version().await.unwrap(), 0);
+    server.kill();
+    for _ in 0..3 {
+        assert!(store.version().await.is_err());
+    }
+    let left_alone = store.version().await.unwrap_err().to_string();
+    assert!(left_alone.contains("left alone"), "{left_alone}");
+    server.restart();
+    let mut attempts = 0;
+    while store.version().await.is_err() {
+        attempts += 1;
+        assert!(attempts < 100, "it answers again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,144 @@
+//! `/admin/v1/…`: the operator manages all tenants. Opened by the token in `operator.token` of the state folder.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, patch, post};
+use axum::{Json, Router};
+use router::accounts::TenantName;
+use router::{AuthenticationError, CredentialError, WallTime};
+use serde::Deserialize;
+use serde_json::json;
+use subtle::ConstantTimeEq;
+
+use crate::administration::{ChangeTenant, CreateKey, CreateTenant, CreatedKey, RotateKey};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::rest::{body, refuse};
+use crate::usage_report::ReportQuery;
+
+/// How the audit log names whoever shows the operator's token.
+const OPERATOR: &str = "operator";
+/// Lines of the audit log shown if not told otherwise, and at most.
+const AUDIT_DEFAULT: usize = 100;
+const AUDIT_MAX: usize = 10_000;
+
+/// The routes.
+pub(super) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/admin/v1/tenants", get(tenants).post(create_tenant))
+        .route("/admin/v1/tenants/{name}", patch(change_tenant))
+        .route("/admin/v1/tenants/{name}/keys", get(keys).post(create_key))
+        .route("/admin/v1/tenants/{name}/usage", get(usage))
+        .route("/admin/v1/keys", get(all_keys))
+        .route("/admin/v1/keys/{id}", delete(revoke_key))
+        .route("/admin/v1/keys/{id}/rotate", post(rotate_key))
+        .route("/admin/v1/audit", get(audit))
+        .layer(from_fn_with_state(Arc::clone(&app), operator_only))
+        .with_state(app)
+}
+
+struct Failed(ApiError);
+
+impl<E: Into<ApiError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let id = format!("req_{}", ulid::Ulid::new());
+        if let Some(detail) = self.0.log_detail() {
+            tracing::error!(request_id = id, detail, "administration failed");
+        }
+        refuse(&self.0, &id)
+    }
+}
+
+type Answer = Result<Response, Failed>;
+
+async fn operator_only(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let error = match header.and_then(|value| value.strip_prefix("Bearer ")) {
+        Some(token) if bool::from(token.trim().as_bytes().ct_eq(app.tenancy.operator_token.as_bytes())) => {
+            return next.run(request).await;
+        }
+        Some(_) => AuthenticationError::UnknownKey,
+        None => AuthenticationError::Credential(CredentialError::Missing),
+    };
+    Failed::from(error).into_response()
+}
+
+/// The name of a tenant in a path.
+fn tenant_name(text: &str) -> Result<TenantName, ApiError> {
+    text.parse().map_err(|_| router::AdministrationError::NoTenant.into())
+}
+
+async fn tenants(State(app): State<Arc<App>>) -> Answer {
+    Ok(Json(json!({ "tenants": app.tenancy.administration.tenants().await? })).into_response())
+}
+
+async fn create_tenant(State(app): State<Arc<App>>, request: Request) -> Answer {
+    let CreateTenant { name, plan } = body::parse(&body::read(request, &app.config).await?)?;
+    let administration = &app.tenancy.administration;
+    let tenant = administration.create_tenant(WallTime::now(), OPERATOR, &name, plan).await?;
+    Ok((StatusCode::CREATED, Json(tenant)).into_response())
+}
+
+async fn change_tenant(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+    let ChangeTenant { plan, is_suspended } = body::parse(&body::read(request, &app.config).await?)?;
+    let (administration, name) = (&app.tenancy.administration, tenant_name(&name)?);
+    let tenant = administration.change_tenant(WallTime::now(), OPERATOR, &name, plan, is_suspended).await?;
+    Ok(Json(tenant).into_response())
+}
+
+async fn keys(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answer {
+    let keys = app.tenancy.administration.keys(WallTime::now(), Some(&tenant_name(&name)?)).await?;
+    Ok(Json(json!({ "keys": keys })).into_response())
+}
+
+async fn all_keys(State(app): State<Arc<App>>) -> Answer {
+    Ok(Json(json!({ "keys": app.tenancy.administration.keys(WallTime::now(), None).await? })).into_response())
+}
+
+async fn create_key(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+    let new: CreateKey = body::parse(&body::read(request, &app.config).await?)?;
+    let new = new.of(tenant_name(&name)?);
+    let made = app.tenancy.administration.create_key(WallTime::now(), OPERATOR, &new).await?;
+    Ok((StatusCode::CREATED, Json(CreatedKey::from(made))).into_response())
+}
+
+async fn rotate_key(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Answer {
+    let rotate: RotateKey = body::parse(&body::read(request, &app.config).await?)?;
+    let (administration, overlap) = (&app.tenancy.administration, rotate.overlap()?);
+    let made = administration.rotate_key(WallTime::now(), OPERATOR, None, &id, overlap).await?;
+    Ok((StatusCode::CREATED, Json(CreatedKey::from(made))).into_response())
+}
+
+async fn revoke_key(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
+    let key = app.tenancy.administration.revoke_key(WallTime::now(), OPERATOR, None, &id).await?;
+    Ok(Json(key).into_response())
+}
+
+async fn usage(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+    let query = ReportQuery::parse(request.uri(), WallTime::now())?;
+    Ok(query.answer(app.tenancy.usage.as_ref(), tenant_name(&name)?.as_str(), true).await?)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditQuery {
+    limit: Option<usize>,
+}
+
+async fn audit(State(app): State<Arc<App>>, request: Request) -> Answer {
+    let Query(query) = Query::<AuditQuery>::try_from_uri(request.uri()).map_err(|error| {
+        ApiError::InvalidRequest { field: "query".to_owned(), problem: error.body_text() }
+    })?;
+    let entries = query.limit.unwrap_or(AUDIT_DEFAULT).min(AUDIT_MAX);
+    Ok(Json(json!({ "entries": app.tenancy.administration.audit(entries).await? })).into_response())
+}

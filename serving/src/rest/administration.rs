@@ -1,0 +1,94 @@
+//! `/v1/ml/keys`: a tenant's administrators manage its keys.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use router::accounts::TenantName;
+use router::{Principal, Role, WallTime};
+use serde_json::json;
+
+use super::{body, refuse};
+use crate::administration::{CreateKey, CreatedKey, RotateKey};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::{caller, pipeline};
+
+/// An administrator of a tenant, and how the audit log names it.
+struct Administrator {
+    principal: Principal,
+    tenant: TenantName,
+    actor: String,
+}
+
+impl Administrator {
+    fn of(app: &App, request: &Request) -> Result<Self, ApiError> {
+        let caller = caller::caller(request.headers(), request.extensions(), "rest")?;
+        let principal = pipeline::authorise(app, &caller, Role::Admin)?;
+        let name = &principal.tenant().name;
+        let tenant = name.parse().map_err(ApiError::internal)?;
+        let actor = format!("{name}/{}", principal.key());
+        Ok(Self { principal, tenant, actor })
+    }
+}
+
+pub(super) async fn own_keys(State(app): State<Arc<App>>, request: Request) -> Response {
+    let request_id = caller::request_id(request.extensions());
+    let result = async move {
+        let administrator = Administrator::of(&app, &request)?;
+        let keys = app.tenancy.administration.keys(WallTime::now(), Some(&administrator.tenant)).await?;
+        Ok(Json(json!({ "keys": keys })).into_response())
+    }
+    .await;
+    result.unwrap_or_else(|error: ApiError| refuse(&error, &request_id))
+}
+
+pub(super) async fn create_own_key(State(app): State<Arc<App>>, request: Request) -> Response {
+    let request_id = caller::request_id(request.extensions());
+    let result = async move {
+        let Administrator { principal, tenant, actor } = Administrator::of(&app, &request)?;
+        let new: CreateKey = body::parse(&body::read(request, &app.config).await?)?;
+        if !principal.has(new.role()) {
+            return Err(ApiError::Forbidden { needed: "owner" });
+        }
+        let made = app.tenancy.administration.create_key(WallTime::now(), &actor, &new.of(tenant)).await?;
+        Ok((StatusCode::CREATED, Json(CreatedKey::from(made))).into_response())
+    }
+    .await;
+    result.unwrap_or_else(|error: ApiError| refuse(&error, &request_id))
+}
+
+pub(super) async fn rotate_own_key(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let request_id = caller::request_id(request.extensions());
+    let result = async move {
+        let Administrator { tenant, actor, .. } = Administrator::of(&app, &request)?;
+        let rotate: RotateKey = body::parse(&body::read(request, &app.config).await?)?;
+        let (administration, overlap) = (&app.tenancy.administration, rotate.overlap()?);
+        let made = administration.rotate_key(WallTime::now(), &actor, Some(&tenant), &id, overlap).await?;
+        Ok((StatusCode::CREATED, Json(CreatedKey::from(made))).into_response())
+    }
+    .await;
+    result.unwrap_or_else(|error: ApiError| refuse(&error, &request_id))
+}
+
+pub(super) async fn revoke_own_key(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let request_id = caller::request_id(request.extensions());
+    let result = async move {
+        let Administrator { tenant, actor, .. } = Administrator::of(&app, &request)?;
+        let administration = &app.tenancy.administration;
+        let key = administration.revoke_key(WallTime::now(), &actor, Some(&tenant), &id).await?;
+        Ok(Json(key).into_response())
+    }
+    .await;
+    result.unwrap_or_else(|error: ApiError| refuse(&error, &request_id))
+}

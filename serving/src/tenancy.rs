@@ -1,0 +1,253 @@
+//! Opens what the router works with (the store, the limits, the journal) and runs what happens beside requests: following
+//! changes of tenants and keys, and shipping what was used.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use router::ledger::{Journal, JournalConfig, JournalError, Shipper, UsageStore};
+use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
+use router::store::{AccountStore, BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
+use router::{
+    Administration, AdministrationError, Directory, KeySecret, Outcome, Router, ShortSecret, UsageObserver,
+    WallTime,
+};
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+use crate::config::{Config, Store};
+
+/// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere after that.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// How often records are shipped.
+const SHIP_EVERY: Duration = Duration::from_millis(200);
+/// How far back the minute's limits look.
+const RESTORE: Duration = Duration::from_secs(62);
+/// Records of the journal that are looked through for that, at most.
+const RESTORE_RECORDS_MAX: u64 = 1_000_000;
+
+/// Tenants, their keys and what they use.
+pub struct Tenancy {
+    /// Authenticates, admits and records.
+    pub router: Router,
+    /// Changes tenants and keys.
+    pub administration: Administration,
+    /// Sums of what was used.
+    pub usage: Arc<dyn UsageStore>,
+    /// Opens the administration of all tenants.
+    pub operator_token: String,
+    shipper: Mutex<Option<Shipper>>,
+}
+
+/// Why tenants cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TenancyError {
+    /// A file of the state folder.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store.
+    #[error("cannot open the store of tenants: {0}")]
+    Store(#[from] StoreError),
+    /// Reading the accounts.
+    #[error("cannot read the tenants: {0}")]
+    Accounts(#[from] AdministrationError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The secret of keys.
+    #[error("tenancy.key_secret_file: {0}")]
+    Secret(#[from] ShortSecret),
+    /// No random numbers.
+    #[error(transparent)]
+    Random(#[from] router::RandomError),
+    /// Servers that share Redis must share the secret of keys too.
+    #[error("tenancy.key_secret_file must be set with Redis: all servers hash keys under the same secret")]
+    NoSecret,
+}
+
+/// Every part that has two homes.
+struct Homes {
+    accounts: Arc<dyn AccountStore>,
+    usage: Arc<dyn UsageStore>,
+    /// None: in memory.
+    limits: Option<Arc<dyn LimitStore>>,
+}
+
+impl Tenancy {
+    /// Opens everything.
+    ///
+    /// # Errors
+    /// See [`TenancyError`].
+    pub async fn open(config: &Config, observer: Arc<dyn UsageObserver>) -> Result<Self, TenancyError> {
+        let folder = config.state_dir();
+        std::fs::create_dir_all(&folder).map_err(|source| file_error(&folder, source))?;
+        let homes = homes(&config.tenancy.store, &folder).await?;
+        let directory = Arc::new(Directory::new(secret(config, &folder)?, config.development_tenant));
+        let rotate_after = Duration::from_secs(u64::from(config.tenancy.key_rotation_days) * 86_400);
+        let administration = Administration::new(homes.accounts, Arc::clone(&directory), rotate_after);
+        administration.follow().await?;
+
+        let usage = &config.usage;
+        let journal = Journal::open(JournalConfig {
+            folder: folder.join("usage"),
+            flush: usage.flush,
+            segment_bytes_max: usage.segment_bytes_max,
+            pending_max: usage.pending_records_max,
+        })?;
+        let name = keep(&folder.join("usage/name"), || Ok(Ulid::new().to_string()))?;
+        let shipper =
+            Shipper::new(Arc::clone(&homes.usage), name, journal.folder(), usage.shipped_segments_kept);
+        let limits = match homes.limits {
+            Some(limits) => limits,
+            None => Arc::new(restored(&journal)?),
+        };
+        let limiter =
+            LimiterConfig { outage: config.tenancy.outage, servers_max: config.tenancy.servers_max };
+        let operator_token = keep(&folder.join("operator.token"), || {
+            router::ApiKey::generate(router::Mode::Live).map(|key| key.expose().replace("tc_live_", "op_"))
+        })?;
+        Ok(Self {
+            router: Router::new(directory, Limiter::new(limits, limiter), journal, observer),
+            administration,
+            usage: homes.usage,
+            operator_token,
+            shipper: Mutex::new(Some(shipper)),
+        })
+    }
+
+    /// Follows changes and ships records until told to stop, and then until every record is shipped or `patience` is over.
+    pub async fn run(&self, stop: CancellationToken, patience: Duration) {
+        tokio::join!(self.follow(&stop), self.ship(&stop, patience));
+    }
+
+    async fn follow(&self, stop: &CancellationToken) {
+        let mut is_lost = false;
+        loop {
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FOLLOW_EVERY) => {} }
+            match self.administration.follow().await {
+                Ok(()) => is_lost = false,
+                Err(error) if !is_lost => {
+                    is_lost = true;
+                    tracing::error!(%error, "changes of tenants and keys cannot be followed");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn ship(&self, stop: &CancellationToken, patience: Duration) {
+        let Some(mut shipper) = self.shipper.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
+        while !stop.is_cancelled() {
+            tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(SHIP_EVERY) => {} }
+            self.ship_all(&mut shipper).await;
+        }
+        // No request is worked on any more: what is pending is all there will be.
+        let written = tokio::time::timeout(patience, async { self.ship_all(&mut shipper).await });
+        if written.await.is_err() {
+            tracing::warn!("not all usage records were shipped; they will be after the next start");
+        }
+    }
+
+    async fn ship_all(&self, shipper: &mut Shipper) {
+        loop {
+            match shipper.ship(self.router.journal().written()).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "usage records cannot be shipped; they are kept");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {
+    match store {
+        Store::Embedded => {
+            let path = folder.join("store.redb");
+            let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path)).await;
+            let store = opened.map_err(|error| StoreError::Unavailable(error.to_string()))??;
+            let (accounts, usage) = (Arc::new(store.clone()), Arc::new(store));
+            Ok(Homes { accounts, usage, limits: None })
+        }
+        Store::Redis { urls, is_cluster, prefix, timeout_ms } => {
+            let config = RedisConfig {
+                urls: urls.clone(),
+                is_cluster: *is_cluster,
+                prefix: prefix.clone(),
+                timeout: Duration::from_millis(*timeout_ms),
+                breaker: BreakerConfig::default(),
+            };
+            let store = Arc::new(RedisStore::connect(config).await?);
+            Ok(Homes { accounts: store.clone(), usage: store.clone(), limits: Some(store) })
+        }
+    }
+}
+
+/// Counts of a process that was here before, from its journal, so that a restart is no way around a limit.
+fn restored(journal: &Journal) -> Result<MemoryLimits, JournalError> {
+    let limits = MemoryLimits::default();
+    let now = WallTime::now();
+    for record in journal.newest(RESTORE_RECORDS_MAX)? {
+        let is_today = record.at.day() == now.day();
+        let counts = matches!(record.outcome, Outcome::Completed | Outcome::Cancelled);
+        if counts && (is_today || now.since(record.at) < RESTORE) {
+            limits.restore(record.at, &record.tenant, Unit::Requests, record.inputs);
+            limits.restore(record.at, &record.tenant, Unit::Tokens, record.tokens);
+        }
+    }
+    Ok(limits)
+}
+
+fn secret(config: &Config, folder: &Path) -> Result<KeySecret, TenancyError> {
+    match (&config.tenancy.key_secret_file, &config.tenancy.store) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(path).map_err(|source| file_error(path, source))?;
+            Ok(KeySecret::new(text.trim().as_bytes().to_vec())?)
+        }
+        (None, Store::Redis { .. }) => Err(TenancyError::NoSecret),
+        (None, Store::Embedded) => {
+            let text = keep(&folder.join("key.secret"), || {
+                let (_, bytes) = KeySecret::generate()?;
+                Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+            })?;
+            Ok(KeySecret::new(text.into_bytes())?)
+        }
+    }
+}
+
+/// The text of a file that only this user may read, made if there is none.
+fn keep(
+    path: &Path,
+    make: impl FnOnce() -> Result<String, router::RandomError>,
+) -> Result<String, TenancyError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let text = make()?;
+            let write = || {
+                let mut file =
+                    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            };
+            write().map_err(|source| file_error(path, source))?;
+            Ok(text)
+        }
+        Err(source) => Err(file_error(path, source)),
+    }
+}
+
+fn file_error(path: &Path, source: std::io::Error) -> TenancyError {
+    TenancyError::File { path: path.to_owned(), source }
+}

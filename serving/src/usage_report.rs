@@ -1,0 +1,268 @@
+//! What a tenant used, and what it costs, by day, hour and model: as JSON and as CSV. Totals are sums of the rows, and these
+//! of records, in integers.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::Query;
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
+use router::ledger::{Sum, SumKey, UsageStore};
+use router::{Day, WallTime};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiError;
+
+/// Days of a report, at most.
+const DAYS_MAX: u32 = 366;
+
+/// What is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireQuery {
+    /// First day. None: the first of the last 30.
+    from: Option<Day>,
+    /// Last day. None: today.
+    to: Option<Day>,
+    /// What rows are by: some of `day`, `hour` and `model`, with commas between.
+    by: Option<String>,
+    /// `json` or `csv`.
+    #[serde(default)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    #[default]
+    Json,
+    Csv,
+}
+
+/// What rows are by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct By {
+    day: bool,
+    hour: bool,
+    model: bool,
+}
+
+/// A report that was asked for.
+#[derive(Debug)]
+pub(crate) struct ReportQuery {
+    from: Day,
+    to: Day,
+    by: By,
+    format: Format,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    tenant: &'a str,
+    from: Day,
+    to: Day,
+    rows: Vec<Row>,
+    total: Numbers,
+}
+
+/// Day, hour and model, where rows are by them.
+type RowKey = (Option<Day>, Option<u8>, Option<String>);
+
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    day: Option<Day>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hour: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(flatten)]
+    numbers: Numbers,
+}
+
+/// Of completed requests unless the name says otherwise.
+#[derive(Debug, Serialize)]
+struct Numbers {
+    /// Inputs: what is priced.
+    inputs: u64,
+    tokens: u64,
+    /// HTTP requests and gRPC messages.
+    completed: u64,
+    cached: u64,
+    refused: u64,
+    failed: u64,
+    cancelled: u64,
+    device_ms: u64,
+    /// Only for whoever may see bills.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_micro_usd: Option<u64>,
+}
+
+impl ReportQuery {
+    /// The query of a URI.
+    ///
+    /// # Errors
+    /// A field that is unknown or not what it should be.
+    pub(crate) fn parse(uri: &Uri, now: WallTime) -> Result<Self, ApiError> {
+        let invalid =
+            |field: &str, problem: String| ApiError::InvalidRequest { field: field.to_owned(), problem };
+        let Query(wire) =
+            Query::<WireQuery>::try_from_uri(uri).map_err(|error| invalid("query", error.body_text()))?;
+        let to = wire.to.unwrap_or(now.day());
+        let from = wire.from.unwrap_or(Day(to.0.saturating_sub(29)));
+        if from > to || to.0 - from.0 >= DAYS_MAX {
+            return Err(invalid("from", format!("must be at most {DAYS_MAX} days up to `to`")));
+        }
+        let mut by = By { day: false, hour: false, model: false };
+        for name in wire.by.as_deref().unwrap_or("day,model").split(',').map(str::trim) {
+            match name {
+                "day" => by.day = true,
+                "hour" => (by.day, by.hour) = (true, true),
+                "model" => by.model = true,
+                _ => return Err(invalid("by", "expected some of day, hour and model".to_owned())),
+            }
+        }
+        Ok(Self { from, to, by, format: wire.format })
+    }
+
+    /// The report on a tenant, with costs or without.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(crate) async fn answer(
+        &self,
+        usage: &dyn UsageStore,
+        tenant: &str,
+        has_cost: bool,
+    ) -> Result<Response, ApiError> {
+        let sums = usage.sums(tenant, self.from, self.to).await;
+        let sums = sums.map_err(|error| ApiError::from(router::AdministrationError::from(error)))?;
+        let (rows, total) = self.rows(sums, has_cost);
+        let report = Report { tenant, from: self.from, to: self.to, rows, total };
+        Ok(match self.format {
+            Format::Json => Json(report).into_response(),
+            Format::Csv => {
+                ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&report)).into_response()
+            }
+        })
+    }
+
+    fn rows(&self, sums: BTreeMap<SumKey, Sum>, has_cost: bool) -> (Vec<Row>, Numbers) {
+        let mut grouped: BTreeMap<RowKey, Sum> = BTreeMap::new();
+        let mut total = Sum::default();
+        for (SumKey { day, hour, model }, sum) in sums {
+            let By { day: has_day, hour: has_hour, model: has_model } = self.by;
+            let key = (has_day.then_some(day), has_hour.then_some(hour), has_model.then_some(model));
+            *grouped.entry(key).or_default() += sum;
+            total += sum;
+        }
+        let rows = grouped.into_iter().map(|((day, hour, model), sum)| Row {
+            day,
+            hour,
+            model,
+            numbers: Numbers::of(&sum, has_cost),
+        });
+        (rows.collect(), Numbers::of(&total, has_cost))
+    }
+}
+
+impl Numbers {
+    fn of(sum: &Sum, has_cost: bool) -> Self {
+        Self {
+            inputs: sum.inputs,
+            tokens: sum.tokens,
+            completed: sum.completed,
+            cached: sum.cached,
+            refused: sum.refused,
+            failed: sum.failed,
+            cancelled: sum.cancelled,
+            device_ms: sum.device_us / 1000,
+            cost_micro_usd: has_cost.then_some(sum.price.0),
+        }
+    }
+}
+
+/// RFC 4180. Names of models hold neither commas nor quotes (their cards are checked).
+fn csv(report: &Report<'_>) -> String {
+    let header =
+        "day,hour,model,inputs,tokens,completed,cached,refused,failed,cancelled,device_ms,cost_micro_usd";
+    let mut text = format!("{header}\r\n");
+    let optional = |value: Option<String>| value.unwrap_or_default();
+    for Row { day, hour, model, numbers } in &report.rows {
+        let n = numbers;
+        let fields = [
+            optional(day.map(|day| day.to_string())),
+            optional(hour.map(|hour| hour.to_string())),
+            optional(model.clone()),
+            n.inputs.to_string(),
+            n.tokens.to_string(),
+            n.completed.to_string(),
+            n.cached.to_string(),
+            n.refused.to_string(),
+            n.failed.to_string(),
+            n.cancelled.to_string(),
+            n.device_ms.to_string(),
+            optional(n.cost_micro_usd.map(|cost| cost.to_string())),
+        ];
+        text.push_str(&fields.join(","));
+        text.push_str("\r\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use router::MicroDollars;
+
+    use super::*;
+
+    fn parse(query: &str) -> Result<ReportQuery, ApiError> {
+        ReportQuery::parse(&format!("/v1/ml/usage?{query}").parse().unwrap(), Day(20_000).start())
+    }
+
+    #[test]
+    fn queries() {
+        let query = parse("").unwrap();
+        assert_eq!((query.from, query.to, query.format), (Day(19_971), Day(20_000), Format::Json));
+        assert_eq!(parse("by=hour&format=csv").unwrap().by, By { day: true, hour: true, model: false });
+        let check = |query: &str, part: &str| {
+            let message = parse(query).unwrap_err().to_string();
+            assert!(message.contains(part), "{query}: {message}");
+        };
+        check("by=week", "expected some of day, hour and model");
+        check("from=2026-13-01", "YYYY-MM-DD");
+        check("from=2020-01-02&to=2020-01-01", "at most 366 days");
+        check("from=2020-01-01&to=2022-01-01", "at most 366 days");
+        check("format=xml", "unknown variant");
+        check("until=2020-01-01", "unknown field");
+    }
+
+    #[test]
+    fn rows_add_up() {
+        let key = |day, hour, model: &str| SumKey { day: Day(day), hour, model: model.to_owned() };
+        let sum = |inputs| Sum { inputs, price: MicroDollars(inputs * 20), completed: 1, ..Sum::default() };
+        let sums = BTreeMap::from([
+            (key(20_000, 1, "a"), sum(1)),
+            (key(20_000, 2, "a"), sum(2)),
+            (key(20_000, 2, "b"), sum(4)),
+            (key(20_001, 0, "a"), sum(8)),
+        ]);
+        let check = |by: &str, expected: &[u64]| {
+            let (rows, total) = parse(&format!("by={by}")).unwrap().rows(sums.clone(), true);
+            let inputs: Vec<u64> = rows.iter().map(|row| row.numbers.inputs).collect();
+            assert_eq!(inputs, expected, "{by}");
+            assert_eq!((total.inputs, total.cost_micro_usd), (15, Some(300)));
+        };
+        check("day", &[7, 8]);
+        check("model", &[11, 4]);
+        check("day,model", &[3, 4, 8]);
+        check("hour,model", &[1, 2, 4, 8]);
+        let (rows, total) = parse("by=model").unwrap().rows(sums, false);
+        assert!(
+            rows.iter().all(|row| row.numbers.cost_micro_usd.is_none()) && total.cost_micro_usd.is_none()
+        );
+        let report = Report { tenant: "acme", from: Day(20_000), to: Day(20_001), rows, total };
+        assert_eq!(csv(&report).lines().nth(1), Some(",,a,11,0,3,0,0,0,0,0,"));
+    }
+}
