@@ -21,16 +21,19 @@ struct Running {
     client: InferenceServiceClient<Channel>,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<Result<(), serving::app::ServerError>>,
+    _state: tempfile::TempDir,
 }
 
 /// A server with real weights, and `change` made to its configuration.
 async fn start(change: impl FnOnce(&mut Config)) -> Running {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let state = tempfile::tempdir().unwrap();
     let mut config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         ops_listen: ([127, 0, 0, 1], 0).into(),
         data_dir: std::env::var_os("ML_INFERENCE_DATA_DIR").map_or_else(|| root.join("data"), PathBuf::from),
         cards_dir: root.join("model-cards"),
+        state_dir: Some(state.path().to_owned()),
         ..Config::default()
     };
     change(&mut config);
@@ -51,7 +54,7 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
     let ended = tokio::spawn(server);
     is_ready.await.unwrap();
     let client = InferenceServiceClient::connect(format!("http://{address}")).await.unwrap();
-    Running { app, client, stop, ended }
+    Running { app, client, stop, ended, _state: state }
 }
 
 fn with_key<T>(message: T) -> Request<T> {
