@@ -313,9 +313,9 @@ pub enum ConfigError {
     Invalid(String),
     /// The public development key would be accepted from other machines.
     #[error(
-        "refusing to listen on {listen}: the only tenant is the development tenant, whose key is public.\n\
-         Listen on a loopback address (listen = \"127.0.0.1:8080\"), or set development_tenant = false: \
-         every request is then refused until tenants are configured."
+        "refusing to listen on {listen}: there is a development tenant, whose key is public.\n\
+         Listen on a loopback address (listen = \"127.0.0.1:8080\"), or set development_tenant = false and \
+         make tenants of your own (ml-inference tenants create)."
     )]
     DevelopmentTenantExposed {
         /// The address.
