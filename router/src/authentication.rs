@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 
 use crate::accounts::{Accounts, KeyRecord, KeyState, TenantName};
 use crate::credential::{Credential, CredentialError};
+use crate::jwt::{Bearer, JwtError, JwtVerifier};
 use crate::key::{ApiKey, KeyHash, KeySecret};
 use crate::plan::{Plan, Terms};
 use crate::principal::{KeyId, Principal, Role, Tenant};
@@ -21,6 +22,7 @@ pub const DEVELOPMENT_KEY: &str = "tc_test_dev";
 /// The tenants this process knows, found by credential. Reading never waits for a change.
 pub struct Directory {
     secret: KeySecret,
+    jwt: Option<Arc<JwtVerifier>>,
     has_development: bool,
     known: ArcSwap<Known>,
     /// Numbers of tenants, which stay the same while the process lives.
@@ -61,6 +63,12 @@ pub enum AuthenticationError {
     /// The development key came from another machine.
     #[error("the development key is accepted from loopback addresses only")]
     NotLoopback,
+    /// The JWT is not accepted.
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
+    /// The JWT names a tenant that is not known here, and no plan.
+    #[error("the JWT's tenant is not known here, and it names no plan")]
+    UnknownTenant,
     /// A JWT was shown, but no issuer is configured to check it against.
     #[error("JWTs are not accepted here: no issuer is configured; use an API key")]
     JwtNotConfigured,
@@ -70,7 +78,13 @@ impl Directory {
     /// A directory that knows nobody but, if asked for, the development tenant, whose key is [`DEVELOPMENT_KEY`], accepted
     /// from loopback peers only.
     pub fn new(secret: KeySecret, has_development: bool) -> Self {
-        Self { secret, has_development, known: ArcSwap::default(), numbers: Mutex::default() }
+        Self { secret, jwt: None, has_development, known: ArcSwap::default(), numbers: Mutex::default() }
+    }
+
+    /// The same, which accepts the JWTs of an issuer too.
+    #[must_use]
+    pub fn with_jwt(self, verifier: Arc<JwtVerifier>) -> Self {
+        Self { jwt: Some(verifier), ..self }
     }
 
     /// Whether the public development key would be accepted.
@@ -111,7 +125,7 @@ impl Directory {
     ///
     /// # Errors
     /// See [`AuthenticationError`].
-    pub fn authenticate(
+    pub async fn authenticate(
         &self,
         credential: &Credential,
         peer: IpAddr,
@@ -120,7 +134,7 @@ impl Directory {
         match credential {
             Credential::ApiKey(text) if self.is_development_key(text) => self.development(peer),
             Credential::ApiKey(text) => self.find_key(text, now),
-            Credential::Jwt(_) => Err(AuthenticationError::JwtNotConfigured),
+            Credential::Jwt(token) => self.find_bearer(token, now).await,
         }
     }
 
@@ -156,6 +170,19 @@ impl Directory {
             return Err(AuthenticationError::Suspended);
         }
         Ok(Principal { tenant: tenant.clone(), key: id.clone(), role: record.role })
+    }
+
+    async fn find_bearer(&self, token: &str, now: WallTime) -> Result<Principal, AuthenticationError> {
+        let verifier = self.jwt.as_ref().ok_or(AuthenticationError::JwtNotConfigured)?;
+        let Bearer { tenant: name, plan, role, subject } = verifier.verify(token, now).await?;
+        let known = self.known.load();
+        let entry = known.tenants.get(&name);
+        if entry.is_some_and(|entry| entry.is_suspended) {
+            return Err(AuthenticationError::Suspended);
+        }
+        let plan = plan.or(entry.map(|entry| entry.tenant.plan)).ok_or(AuthenticationError::UnknownTenant)?;
+        let tenant = Tenant { id: self.number(&name), name: Arc::from(name.as_str()), plan };
+        Ok(Principal { tenant, key: KeyId(Arc::from(subject)), role })
     }
 
     /// The number of a tenant: 0 is the development tenant's.
@@ -195,7 +222,8 @@ mod tests {
         now: u64,
     ) -> Result<Principal, AuthenticationError> {
         let credential = Credential::parse(Some(&format!("Bearer {token}"))).unwrap();
-        directory.authenticate(&credential, peer.parse().unwrap(), WallTime(now))
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(directory.authenticate(&credential, peer.parse().unwrap(), WallTime(now)))
     }
 
     #[test]

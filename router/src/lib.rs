@@ -20,6 +20,7 @@ mod administration;
 mod admission;
 mod authentication;
 mod credential;
+mod jwt;
 mod key;
 pub mod ledger;
 pub mod limit;
@@ -35,6 +36,7 @@ pub use administration::{Administration, AdministrationError, MadeKey, NewKey};
 pub use admission::{Demand, Reservation};
 pub use authentication::{AuthenticationError, DEVELOPMENT_KEY, Directory};
 pub use credential::{Credential, CredentialError};
+pub use jwt::{JwtConfig, JwtError, JwtVerifier, KeySource};
 pub use key::{ApiKey, KeyHash, KeySecret, Mode, RandomError, ShortSecret};
 pub use ledger::{MicroDollars, Outcome, UsageObserver, UsageRecord};
 pub use plan::{Plan, Terms, TermsError};
@@ -67,14 +69,14 @@ impl Router {
     ///
     /// # Errors
     /// No credential, one that is not `Bearer <key or JWT>`, or one that names nobody.
-    pub fn authenticate(
+    pub async fn authenticate(
         &self,
         now: WallTime,
         authorization: Option<&str>,
         peer: IpAddr,
     ) -> Result<Principal, AuthenticationError> {
         let credential = Credential::parse(authorization)?;
-        self.directory.authenticate(&credential, peer, now)
+        self.directory.authenticate(&credential, peer, now).await
     }
 
     /// Reserves room for a request within its tenant's limits.

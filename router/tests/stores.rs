@@ -214,20 +214,20 @@ async fn keys_are_managed(home: &Home) {
         expires_at: None,
     };
     let made = administration.create_key(now, "operator", &new).await.unwrap();
-    let is_known = |directory: &Directory, key: &router::ApiKey, now: WallTime| {
+    let is_known = async |directory: &Directory, key: &router::ApiKey, now: WallTime| {
         let credential = Credential::parse(Some(&format!("Bearer {}", key.expose()))).unwrap();
-        directory.authenticate(&credential, "192.0.2.1".parse().unwrap(), now).is_ok()
+        directory.authenticate(&credential, "192.0.2.1".parse().unwrap(), now).await.is_ok()
     };
-    assert!(is_known(&here, &made.key, now) && !is_known(&there, &made.key, now));
+    assert!(is_known(&here, &made.key, now).await && !is_known(&there, &made.key, now).await);
     follower.follow().await.unwrap();
-    assert!(is_known(&there, &made.key, now), "known to the other server once it has looked");
+    assert!(is_known(&there, &made.key, now).await, "known to the other server once it has looked");
     // Two keys are good during the overlap.
     let overlap = Duration::from_secs(60);
     let rotated =
         administration.rotate_key(now, "acme/key", Some(&name), &made.view.id, overlap).await.unwrap();
     let (before, after) = (now.plus(overlap / 2), now.plus(overlap));
-    assert!(is_known(&here, &made.key, before) && is_known(&here, &rotated.key, before));
-    assert!(!is_known(&here, &made.key, after) && is_known(&here, &rotated.key, after));
+    assert!(is_known(&here, &made.key, before).await && is_known(&here, &rotated.key, before).await);
+    assert!(!is_known(&here, &made.key, after).await && is_known(&here, &rotated.key, after).await);
     let twice = administration.rotate_key(now, "acme/key", Some(&name), &made.view.id, overlap).await;
     assert!(twice.is_err(), "a key has one successor");
     // Another tenant's administrator cannot touch it.
@@ -235,7 +235,7 @@ async fn keys_are_managed(home: &Home) {
     assert!(administration.revoke_key(now, "x", Some(&other), &rotated.view.id).await.is_err());
     administration.revoke_key(now, "operator", None, &rotated.view.id).await.unwrap();
     follower.follow().await.unwrap();
-    assert!(!is_known(&here, &rotated.key, before) && !is_known(&there, &rotated.key, before));
+    assert!(!is_known(&here, &rotated.key, before).await && !is_known(&there, &rotated.key, before).await);
     // Old keys are shown as due.
     let old = administration.keys(now.plus(Duration::from_secs(91 * 86_400)), Some(&name)).await.unwrap();
     assert!(old.iter().all(|key| !key.is_rotation_due), "none of these is accepted any more");

@@ -77,6 +77,9 @@ pub struct Tenancy {
     /// File with the secret under which keys are hashed, at least 32 random bytes. None: one is made in the state folder.
     #[garde(skip)]
     pub key_secret_file: Option<PathBuf>,
+    /// Accepts the JWTs of an issuer.
+    #[garde(dive)]
+    pub jwt: Option<Jwt>,
     /// Age at which a key is shown as due to be rotated, in days.
     #[garde(range(min = 1, max = 3650))]
     pub key_rotation_days: u32,
@@ -86,6 +89,45 @@ pub struct Tenancy {
     /// Servers that may share the store: by this the limits are divided while it does not answer.
     #[garde(range(min = 1, max = 10_000))]
     pub servers_max: u64,
+}
+
+/// Which JWTs are accepted.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// What `iss` must be.
+    #[garde(length(min = 1))]
+    pub issuer: String,
+    /// What `aud` must contain.
+    #[garde(length(min = 1))]
+    pub audience: String,
+    /// The issuer's key set (JWKS): a URL, or a file.
+    #[garde(length(min = 1))]
+    pub keys: String,
+    /// How often the key set is fetched again, in seconds.
+    #[serde(default = "default_keys_refresh_seconds")]
+    #[garde(range(min = 1, max = 86_400))]
+    pub keys_refresh_seconds: u64,
+    /// How long after a fetch a token with an unknown key does not cause another, in seconds.
+    #[serde(default = "default_keys_pause_seconds")]
+    #[garde(range(max = 86_400))]
+    pub keys_pause_seconds: u64,
+    /// By how much clocks may differ, in seconds.
+    #[serde(default = "default_leeway_seconds")]
+    #[garde(range(max = 600))]
+    pub leeway_seconds: u64,
+    /// Claim that names the tenant.
+    #[serde(default = "default_tenant_claim")]
+    #[garde(length(min = 1))]
+    pub tenant_claim: String,
+    /// Claim that names the plan; without it the tenant's own plan counts.
+    #[serde(default = "default_plan_claim")]
+    #[garde(length(min = 1))]
+    pub plan_claim: String,
+    /// Claim with the roles: a list, or names with spaces between.
+    #[serde(default = "default_roles_claim")]
+    #[garde(length(min = 1))]
+    pub roles_claim: String,
 }
 
 /// Where shared state lives.
@@ -416,11 +458,36 @@ impl Default for Tenancy {
         Self {
             store: Store::Embedded,
             key_secret_file: None,
+            jwt: None,
             key_rotation_days: 90,
             outage: Outage::Open,
             servers_max: 8,
         }
     }
+}
+
+fn default_keys_refresh_seconds() -> u64 {
+    300
+}
+
+fn default_keys_pause_seconds() -> u64 {
+    30
+}
+
+fn default_leeway_seconds() -> u64 {
+    30
+}
+
+fn default_tenant_claim() -> String {
+    "tenant".to_owned()
+}
+
+fn default_plan_claim() -> String {
+    "plan".to_owned()
+}
+
+fn default_roles_claim() -> String {
+    "roles".to_owned()
 }
 
 fn default_prefix() -> String {

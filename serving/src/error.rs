@@ -12,7 +12,7 @@ use http::StatusCode;
 use models::tasks::{InputError, LengthUnit};
 use router::limit::{LimitError, Window};
 use router::store::StoreError;
-use router::{AdministrationError, AuthenticationError, CredentialError};
+use router::{AdministrationError, AuthenticationError, CredentialError, JwtError};
 use serde::Serialize;
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt};
@@ -176,6 +176,15 @@ impl ApiError {
                 | AuthenticationError::NotLoopback
                 | AuthenticationError::JwtNotConfigured,
             ) => row("invalid_credentials", S::UNAUTHORIZED, Code::Unauthenticated),
+            Self::Authentication(AuthenticationError::Jwt(JwtError::NoKeys)) => {
+                row("issuer_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
+            }
+            Self::Authentication(AuthenticationError::Jwt(_)) => {
+                row("invalid_token", S::UNAUTHORIZED, Code::Unauthenticated)
+            }
+            Self::Authentication(AuthenticationError::UnknownTenant) => {
+                row("unknown_tenant", S::FORBIDDEN, Code::PermissionDenied)
+            }
             Self::Authentication(AuthenticationError::Suspended) => {
                 row("account_suspended", S::FORBIDDEN, Code::PermissionDenied)
             }

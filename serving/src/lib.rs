@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod grpc;
+mod issuer;
 pub mod ops;
 pub mod pipeline;
 pub mod progress;

@@ -75,7 +75,7 @@ where
     let started = app.engine.now();
     let mut end = Ended::new(app, caller, task, started);
     let result = async {
-        let principal = authorise(app, caller, Role::Editor)?;
+        let principal = authorise(app, caller, Role::Editor).await?;
         let _slot = app
             .request_slots
             .try_acquire()
@@ -100,9 +100,9 @@ where
 ///
 /// # Errors
 /// No or bad credentials, or a role below `needed`.
-pub fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Principal, ApiError> {
+pub async fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Principal, ApiError> {
     let authorization = caller.authorization.as_deref();
-    let principal = app.tenancy.router.authenticate(WallTime::now(), authorization, caller.peer)?;
+    let principal = app.tenancy.router.authenticate(WallTime::now(), authorization, caller.peer).await?;
     if principal.has(needed) {
         return Ok(principal);
     }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::config::{Config, Store};
+use crate::issuer::Issuer;
 
 /// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere after that.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ pub struct Tenancy {
     /// Opens the administration of all tenants.
     pub operator_token: String,
     shipper: Mutex<Option<Shipper>>,
+    issuer: Option<Issuer>,
 }
 
 /// Why tenants cannot be served.
@@ -87,7 +89,12 @@ impl Tenancy {
         let folder = config.state_dir();
         std::fs::create_dir_all(&folder).map_err(|source| file_error(&folder, source))?;
         let homes = homes(&config.tenancy.store, &folder).await?;
-        let directory = Arc::new(Directory::new(secret(config, &folder)?, config.development_tenant));
+        let issuer = config.tenancy.jwt.as_ref().map(Issuer::of);
+        let mut directory = Directory::new(secret(config, &folder)?, config.development_tenant);
+        if let Some(issuer) = &issuer {
+            directory = directory.with_jwt(Arc::clone(&issuer.verifier));
+        }
+        let directory = Arc::new(directory);
         let rotate_after = Duration::from_secs(u64::from(config.tenancy.key_rotation_days) * 86_400);
         let administration = Administration::new(homes.accounts, Arc::clone(&directory), rotate_after);
         administration.follow().await?;
@@ -117,12 +124,17 @@ impl Tenancy {
             usage: homes.usage,
             operator_token,
             shipper: Mutex::new(Some(shipper)),
+            issuer,
         })
     }
 
     /// Follows changes and ships records until told to stop, and then until every record is shipped or `patience` is over.
     pub async fn run(&self, stop: CancellationToken, patience: Duration) {
-        tokio::join!(self.follow(&stop), self.ship(&stop, patience));
+        tokio::join!(self.follow(&stop), self.ship(&stop, patience), async {
+            if let Some(issuer) = &self.issuer {
+                issuer.run(&stop).await;
+            }
+        });
     }
 
     async fn follow(&self, stop: &CancellationToken) {

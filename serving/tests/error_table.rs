@@ -6,7 +6,7 @@ use std::time::Duration;
 use models::tasks::{InputError, LengthUnit};
 use router::limit::{LimitError, Unit, Window};
 use router::store::StoreError;
-use router::{AdministrationError, AuthenticationError, CredentialError};
+use router::{AdministrationError, AuthenticationError, CredentialError, JwtError};
 use serving::error::ApiError;
 
 /// One of each; a variant left out here shows in the table's length.
@@ -22,6 +22,15 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Authentication(AuthenticationError::RevokedKey),
         ApiError::Authentication(AuthenticationError::ExpiredKey),
         ApiError::Authentication(AuthenticationError::Suspended),
+        ApiError::Authentication(AuthenticationError::UnknownTenant),
+        ApiError::Authentication(JwtError::Malformed.into()),
+        ApiError::Authentication(JwtError::Algorithm.into()),
+        ApiError::Authentication(JwtError::UnknownKey.into()),
+        ApiError::Authentication(JwtError::Signature.into()),
+        ApiError::Authentication(JwtError::Claim("aud").into()),
+        ApiError::Authentication(JwtError::Expired.into()),
+        ApiError::Authentication(JwtError::NotYetValid.into()),
+        ApiError::Authentication(JwtError::NoKeys.into()),
         ApiError::Limit(LimitError::Exceeded {
             unit: Unit::Requests,
             window: Window::Minute,

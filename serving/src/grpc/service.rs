@@ -48,17 +48,19 @@ impl Inference {
         }
     }
 
-    fn read<T, A>(
+    async fn read<T, A>(
         &self,
         request: Request<T>,
         answer: impl FnOnce(&App, T) -> Result<A, ApiError>,
     ) -> Result<Response<A>, Status> {
         let (metadata, extensions, message) = request.into_parts();
         let request_id = request_id(&extensions);
-        let result = caller(&metadata.into_headers(), &extensions, "grpc").and_then(|caller| {
-            pipeline::authorise(&self.app, &caller, Role::Viewer)?;
+        let caller = caller(&metadata.into_headers(), &extensions, "grpc");
+        let result = async {
+            pipeline::authorise(&self.app, &caller?, Role::Viewer).await?;
             answer(&self.app, message)
-        });
+        }
+        .await;
         result.map(Response::new).map_err(|error| error.to_status(&request_id))
     }
 }
@@ -110,10 +112,12 @@ impl InferenceService for Inference {
         let stream_id = request_id(&extensions);
         let caller = caller(&metadata.into_headers(), &extensions, "grpc");
         // Refuse at once rather than with every message.
-        let authorised = caller.and_then(|caller| {
-            pipeline::authorise(&self.app, &caller, Role::Editor)?;
-            Ok(caller)
-        });
+        let authorised = async {
+            let caller = caller?;
+            pipeline::authorise(&self.app, &caller, Role::Editor).await?;
+            Ok::<_, ApiError>(caller)
+        }
+        .await;
         let caller = authorised.map_err(|error| error.to_status(&stream_id))?;
         Ok(Response::new(Box::pin(stream::answer(Arc::clone(&self.app), caller, messages))))
     }
@@ -126,6 +130,7 @@ impl InferenceService for Inference {
             let models = app.catalog.models().iter().map(convert::model).collect();
             Ok(proto::ListModelsResponse { models })
         })
+        .await
     }
 
     async fn get_model(
@@ -135,5 +140,6 @@ impl InferenceService for Inference {
         self.read(request, |app, message| {
             app.catalog.find(&message.name).map(convert::model).ok_or(ApiError::ModelNotFound)
         })
+        .await
     }
 }

@@ -14,6 +14,7 @@ use super::{body, refuse};
 use crate::administration::{CreateKey, CreatedKey, RotateKey};
 use crate::app::App;
 use crate::error::ApiError;
+use crate::pipeline::Caller;
 use crate::{caller, pipeline};
 
 /// An administrator of a tenant, and how the audit log names it.
@@ -24,9 +25,8 @@ struct Administrator {
 }
 
 impl Administrator {
-    fn of(app: &App, request: &Request) -> Result<Self, ApiError> {
-        let caller = caller::caller(request.headers(), request.extensions(), "rest")?;
-        let principal = pipeline::authorise(app, &caller, Role::Admin)?;
+    async fn of(app: &App, caller: Result<Caller, ApiError>) -> Result<Self, ApiError> {
+        let principal = pipeline::authorise(app, &caller?, Role::Admin).await?;
         let name = &principal.tenant().name;
         let tenant = name.parse().map_err(ApiError::internal)?;
         let actor = format!("{name}/{}", principal.key());
@@ -34,10 +34,14 @@ impl Administrator {
     }
 }
 
+fn caller_of(request: &Request) -> Result<Caller, ApiError> {
+    caller::caller(request.headers(), request.extensions(), "rest")
+}
+
 pub(super) async fn own_keys(State(app): State<Arc<App>>, request: Request) -> Response {
     let request_id = caller::request_id(request.extensions());
     let result = async move {
-        let administrator = Administrator::of(&app, &request)?;
+        let administrator = Administrator::of(&app, caller_of(&request)).await?;
         let keys = app.tenancy.administration.keys(WallTime::now(), Some(&administrator.tenant)).await?;
         Ok(Json(json!({ "keys": keys })).into_response())
     }
@@ -48,7 +52,7 @@ pub(super) async fn own_keys(State(app): State<Arc<App>>, request: Request) -> R
 pub(super) async fn create_own_key(State(app): State<Arc<App>>, request: Request) -> Response {
     let request_id = caller::request_id(request.extensions());
     let result = async move {
-        let Administrator { principal, tenant, actor } = Administrator::of(&app, &request)?;
+        let Administrator { principal, tenant, actor } = Administrator::of(&app, caller_of(&request)).await?;
         let new: CreateKey = body::parse(&body::read(request, &app.config).await?)?;
         if !principal.has(new.role()) {
             return Err(ApiError::Forbidden { needed: "owner" });
@@ -67,7 +71,7 @@ pub(super) async fn rotate_own_key(
 ) -> Response {
     let request_id = caller::request_id(request.extensions());
     let result = async move {
-        let Administrator { tenant, actor, .. } = Administrator::of(&app, &request)?;
+        let Administrator { tenant, actor, .. } = Administrator::of(&app, caller_of(&request)).await?;
         let rotate: RotateKey = body::parse(&body::read(request, &app.config).await?)?;
         let (administration, overlap) = (&app.tenancy.administration, rotate.overlap()?);
         let made = administration.rotate_key(WallTime::now(), &actor, Some(&tenant), &id, overlap).await?;
@@ -84,7 +88,7 @@ pub(super) async fn revoke_own_key(
 ) -> Response {
     let request_id = caller::request_id(request.extensions());
     let result = async move {
-        let Administrator { tenant, actor, .. } = Administrator::of(&app, &request)?;
+        let Administrator { tenant, actor, .. } = Administrator::of(&app, caller_of(&request)).await?;
         let administration = &app.tenancy.administration;
         let key = administration.revoke_key(WallTime::now(), &actor, Some(&tenant), &id).await?;
         Ok(Json(key).into_response())

@@ -83,10 +83,11 @@ impl<'a> From<&'a ModelEntry> for ModelView<'a> {
 
 /// All models.
 pub(super) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
-    answer(&app, &request, |app| {
+    answer(&app, request, |app| {
         let models = app.catalog.models().iter().map(ModelView::from).collect();
         Ok(Json(ModelList { models }).into_response())
     })
+    .await
 }
 
 /// One model.
@@ -95,17 +96,24 @@ pub(super) async fn show(
     Path(name): Path<String>,
     request: Request,
 ) -> Response {
-    answer(&app, &request, |app| {
+    answer(&app, request, |app| {
         let entry = app.catalog.find(&name).ok_or(ApiError::ModelNotFound)?;
         Ok(Json(ModelView::from(entry)).into_response())
     })
+    .await
 }
 
-fn answer(app: &App, request: &Request, read: impl FnOnce(&App) -> Result<Response, ApiError>) -> Response {
+async fn answer(
+    app: &App,
+    request: Request,
+    read: impl FnOnce(&App) -> Result<Response, ApiError>,
+) -> Response {
     let request_id = caller::request_id(request.extensions());
-    let result = caller::caller(request.headers(), request.extensions(), "rest").and_then(|caller| {
-        pipeline::authorise(app, &caller, Role::Viewer)?;
+    let caller = caller::caller(request.headers(), request.extensions(), "rest");
+    let result = async {
+        pipeline::authorise(app, &caller?, Role::Viewer).await?;
         read(app)
-    });
+    }
+    .await;
     result.unwrap_or_else(|error| refuse(&error, &request_id))
 }

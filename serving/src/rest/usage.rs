@@ -16,7 +16,7 @@ pub(super) async fn own(State(app): State<Arc<App>>, request: Request) -> Respon
     let request_id = caller::request_id(request.extensions());
     let result = async move {
         let caller = caller::caller(request.headers(), request.extensions(), "rest")?;
-        let principal = pipeline::authorise(&app, &caller, Role::Viewer)?;
+        let principal = pipeline::authorise(&app, &caller, Role::Viewer).await?;
         let query = ReportQuery::parse(request.uri(), WallTime::now())?;
         // Bills are the owner's to see.
         let has_cost = principal.has(Role::Owner);
