@@ -12,7 +12,7 @@ if ! command -v wrk >/dev/null 2>&1; then
 fi
 echo "==> criterion benches"
 rm -rf target/criterion
-cargo bench --locked --workspace --bench tokenizer --bench scheduler --bench kernels --bench encoder
+cargo bench --locked --workspace --bench tokenizer --bench scheduler --bench router --bench kernels --bench encoder
 python3 benches/criterion_table.py
 echo "==> served bench"
 python3 benches/served/run.py "$@"

@@ -194,8 +194,7 @@ impl Administration {
         overlap: Duration,
     ) -> Result<MadeKey> {
         let old = self.key(tenant, id).await?;
-        let NewKeyOf(new) = NewKeyOf::from(&old);
-        let (key, record) = self.make_key(now, &new)?;
+        let (key, record) = self.make_key(now, &NewKey::from(&old))?;
         self.edit(now, actor, |accounts| {
             let before = find_key(accounts, tenant, id)?;
             if before.state(now) != KeyState::Active || before.replaced_by.is_some() {
@@ -340,18 +339,16 @@ impl Administration {
     }
 }
 
-/// The key that takes another's place: the same but for its time, which begins anew.
-struct NewKeyOf(NewKey);
-
-impl From<&KeyRecord> for NewKeyOf {
+impl From<&KeyRecord> for NewKey {
+    /// The key that takes another's place: the same but for its time, which begins anew.
     fn from(old: &KeyRecord) -> Self {
-        Self(NewKey {
+        Self {
             tenant: old.tenant.clone(),
             label: old.label.clone(),
             mode: old.mode,
             role: old.role,
             expires_at: None,
-        })
+        }
     }
 }
 

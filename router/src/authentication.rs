@@ -175,6 +175,9 @@ impl Directory {
     async fn find_bearer(&self, token: &str, now: WallTime) -> Result<Principal, AuthenticationError> {
         let verifier = self.jwt.as_ref().ok_or(AuthenticationError::JwtNotConfigured)?;
         let Bearer { tenant: name, plan, role, subject } = verifier.verify(token, now).await?;
+        if name.as_str() == DEVELOPMENT_TENANT {
+            return Err(JwtError::Claim("tenant").into());
+        }
         let known = self.known.load();
         let entry = known.tenants.get(&name);
         if entry.is_some_and(|entry| entry.is_suspended) {

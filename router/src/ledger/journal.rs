@@ -118,14 +118,15 @@ impl Journal {
         safe.await.unwrap_or(Err(JournalError::Closed))
     }
 
-    /// Hands a record over that nobody waits for. Blocks only while more is pending than allowed and `try_send` fails: then
-    /// the record is written by a task of its own.
+    /// Hands a record over that nobody waits for. Does not block: if more is pending than allowed, a task of its own waits.
     pub fn append_detached(&self, record: UsageRecord) {
-        let Some(sender) = self.sender() else { return };
-        if let Err(mpsc::error::TrySendError::Full(pending)) = sender.try_send((record, None))
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move { sender.send(pending).await });
+        let Some(sender) = self.sender() else { return lost(&record) };
+        match (sender.try_send((record, None)), tokio::runtime::Handle::try_current()) {
+            (Ok(()), _) => {}
+            (Err(mpsc::error::TrySendError::Full(pending)), Ok(runtime)) => {
+                runtime.spawn(async move { sender.send(pending).await });
+            }
+            (Err(error), _) => lost(&error.into_inner().0),
         }
     }
 
@@ -240,6 +241,11 @@ impl Writer {
             Err(error) => tracing::error!(%error, "usage records cannot be flushed"),
         }
     }
+}
+
+/// Says that a record that nobody waits for, and that costs nothing, is not kept.
+fn lost(record: &UsageRecord) {
+    tracing::error!(request_id = %record.request_id, "a usage record is lost: the journal is closed");
 }
 
 /// Reads records from a number on.

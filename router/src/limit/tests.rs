@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use batching::TenantId;
 use proptest::prelude::*;
@@ -23,11 +23,12 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-/// A store that can be switched off.
+/// A store that can be switched off and counts how often it is asked.
 #[derive(Default)]
 struct Shaky {
     counts: MemoryLimits,
     is_down: AtomicBool,
+    asked: AtomicU64,
 }
 
 #[async_trait]
@@ -40,6 +41,7 @@ impl LimitStore for Shaky {
         limits: Limits,
         take: &Take,
     ) -> Result<Grant, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if self.is_down.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable("switched off".to_owned()));
         }
@@ -157,26 +159,11 @@ fn without_the_store_each_server_has_its_part_and_owes_it() {
 
 #[test]
 fn a_steady_caller_asks_the_store_once_a_second() {
-    struct Counting(MemoryLimits, std::sync::atomic::AtomicU64);
-    #[async_trait]
-    impl LimitStore for Counting {
-        async fn take(
-            &self,
-            now: WallTime,
-            tenant: &str,
-            unit: Unit,
-            limits: Limits,
-            take: &Take,
-        ) -> Result<Grant, StoreError> {
-            self.1.fetch_add(1, Ordering::Relaxed);
-            self.0.take(now, tenant, unit, limits, take).await
-        }
-    }
-    let store = Arc::new(Counting(MemoryLimits::default(), Default::default()));
+    let store = Arc::new(Shaky::default());
     let limiter = Limiter::new(store.clone(), CONFIG);
     let tenant = tenant(terms(6_000, None));
     // 50 a second for a minute, half of the limit.
     assert!((0..3_000u64).all(|n| is_let_through(&limiter, n * 20, &tenant, 1)));
-    let asked = store.1.load(Ordering::Relaxed);
+    let asked = store.asked.load(Ordering::Relaxed);
     assert!(asked < 150, "{asked} times for 3,000 requests");
 }

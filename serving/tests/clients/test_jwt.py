@@ -148,6 +148,7 @@ def test_tokens_that_are_refused(guarded, issuer):
     check(issuer.token(nbf=time.time() + 60), "not valid yet")
     check(issuer.token(iat=time.time() + 60), "not valid yet")
     check(issuer.token(tenant="Not A Name"), "claim `tenant`")
+    check(issuer.token(tenant="development"), "claim `tenant`")
     check(issuer.token(plan="gold"), "claim `plan`")
     check(issuer.token(roles=["Guest"]), "claim `roles`")
     check(issuer.token(without=["plan"]), "names no plan", status=403)
