@@ -30,6 +30,9 @@ pub enum AdministrationError {
     /// There is no key of that id.
     #[error("no such key")]
     NoKey,
+    /// The key may do more than whoever would make, rotate or revoke it.
+    #[error("a key above one's own role cannot be managed")]
+    AboveRole,
     /// There is a tenant of that name already.
     #[error("there is a tenant of that name already")]
     TenantExists,
@@ -57,6 +60,16 @@ pub enum AdministrationError {
 }
 
 type Result<T> = std::result::Result<T, AdministrationError>;
+
+/// What somebody who manages keys may manage: the operator every key, a tenant's administrator the keys of its tenant that may
+/// do no more than it may itself.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// The tenant.
+    pub tenant: TenantName,
+    /// The administrator's own role.
+    pub role: Role,
+}
 
 /// What a new key is to be.
 #[derive(Debug, Clone)]
@@ -158,8 +171,15 @@ impl Administration {
     ///
     /// # Errors
     /// There is no such tenant, the label or the expiry makes no sense, or the store does not answer.
-    pub async fn create_key(&self, now: WallTime, actor: &str, new: &NewKey) -> Result<MadeKey> {
+    pub async fn create_key(
+        &self,
+        now: WallTime,
+        actor: &str,
+        scope: Option<&Scope>,
+        new: &NewKey,
+    ) -> Result<MadeKey> {
         check_label(&new.label)?;
+        check_scope(scope, &new.tenant, new.role)?;
         if new.expires_at.is_some_and(|at| at <= now) {
             return Err(AdministrationError::Past);
         }
@@ -189,14 +209,14 @@ impl Administration {
         &self,
         now: WallTime,
         actor: &str,
-        tenant: Option<&TenantName>,
+        scope: Option<&Scope>,
         id: &str,
         overlap: Duration,
     ) -> Result<MadeKey> {
-        let old = self.key(tenant, id).await?;
+        let old = self.key(scope, id).await?;
         let (key, record) = self.make_key(now, &NewKey::from(&old))?;
         self.edit(now, actor, |accounts| {
-            let before = find_key(accounts, tenant, id)?;
+            let before = find_key(accounts, scope, id)?;
             if before.state(now) != KeyState::Active || before.replaced_by.is_some() {
                 return Err(AdministrationError::NotActive);
             }
@@ -227,11 +247,11 @@ impl Administration {
         &self,
         now: WallTime,
         actor: &str,
-        tenant: Option<&TenantName>,
+        scope: Option<&Scope>,
         id: &str,
     ) -> Result<KeyView> {
         self.edit(now, actor, |accounts| {
-            let before = find_key(accounts, tenant, id)?;
+            let before = find_key(accounts, scope, id)?;
             let after = KeyRecord { revoked_at: before.revoked_at.or(Some(now)), ..before.clone() };
             let view = self.view(&after, now);
             Ok(Edit {
@@ -286,8 +306,8 @@ impl Administration {
         Ok(())
     }
 
-    async fn key(&self, tenant: Option<&TenantName>, id: &str) -> Result<KeyRecord> {
-        find_key(&self.store.load().await?, tenant, id).cloned()
+    async fn key(&self, scope: Option<&Scope>, id: &str) -> Result<KeyRecord> {
+        find_key(&self.store.load().await?, scope, id).cloned()
     }
 
     fn make_key(&self, now: WallTime, new: &NewKey) -> Result<(ApiKey, KeyRecord)> {
@@ -352,9 +372,19 @@ impl From<&KeyRecord> for NewKey {
     }
 }
 
-fn find_key<'a>(accounts: &'a Accounts, tenant: Option<&TenantName>, id: &str) -> Result<&'a KeyRecord> {
-    let key = accounts.keys.get(id).filter(|key| tenant.is_none_or(|name| key.tenant == *name));
-    key.ok_or(AdministrationError::NoKey)
+fn find_key<'a>(accounts: &'a Accounts, scope: Option<&Scope>, id: &str) -> Result<&'a KeyRecord> {
+    let key = accounts.keys.get(id).ok_or(AdministrationError::NoKey)?;
+    check_scope(scope, &key.tenant, key.role)?;
+    Ok(key)
+}
+
+/// Whether a key of this tenant and role is within the scope. Of other tenants' keys nothing is told.
+fn check_scope(scope: Option<&Scope>, tenant: &TenantName, role: Role) -> Result<()> {
+    match scope {
+        Some(scope) if scope.tenant != *tenant => Err(AdministrationError::NoKey),
+        Some(scope) if scope.role < role => Err(AdministrationError::AboveRole),
+        _ => Ok(()),
+    }
 }
 
 fn tenant_edit(

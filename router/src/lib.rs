@@ -32,7 +32,7 @@ mod wall_time;
 use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
 
-pub use administration::{Administration, AdministrationError, MadeKey, NewKey};
+pub use administration::{Administration, AdministrationError, MadeKey, NewKey, Scope};
 pub use admission::{Demand, Reservation};
 pub use authentication::{AuthenticationError, DEVELOPMENT_KEY, Directory};
 pub use credential::{Credential, CredentialError};

@@ -63,6 +63,11 @@ impl Principal {
         &self.key
     }
 
+    /// The highest role it holds.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
     /// Whether the principal holds `role` or one that includes it.
     pub fn has(&self, role: Role) -> bool {
         self.role >= role

@@ -16,7 +16,8 @@ use router::limit::{
 };
 use router::store::{AccountStore, BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
 use router::{
-    Administration, Credential, Day, Directory, KeySecret, MicroDollars, Mode, NewKey, Plan, Role, WallTime,
+    Administration, AdministrationError, Credential, Day, Directory, KeySecret, MicroDollars, Mode, NewKey,
+    Plan, Role, Scope, WallTime,
 };
 
 /// Every promise, of one home.
@@ -213,7 +214,7 @@ async fn keys_are_managed(home: &Home) {
         role: Role::Editor,
         expires_at: None,
     };
-    let made = administration.create_key(now, "operator", &new).await.unwrap();
+    let made = administration.create_key(now, "operator", None, &new).await.unwrap();
     let is_known = async |directory: &Directory, key: &router::ApiKey, now: WallTime| {
         let credential = Credential::parse(Some(&format!("Bearer {}", key.expose()))).unwrap();
         directory.authenticate(&credential, "192.0.2.1".parse().unwrap(), now).await.is_ok()
@@ -222,30 +223,44 @@ async fn keys_are_managed(home: &Home) {
     follower.follow().await.unwrap();
     assert!(is_known(&there, &made.key, now).await, "known to the other server once it has looked");
     // Two keys are good during the overlap.
+    let admin = Scope { tenant: name.clone(), role: Role::Admin };
     let overlap = Duration::from_secs(60);
     let rotated =
-        administration.rotate_key(now, "acme/key", Some(&name), &made.view.id, overlap).await.unwrap();
+        administration.rotate_key(now, "acme/key", Some(&admin), &made.view.id, overlap).await.unwrap();
     let (before, after) = (now.plus(overlap / 2), now.plus(overlap));
     assert!(is_known(&here, &made.key, before).await && is_known(&here, &rotated.key, before).await);
     assert!(!is_known(&here, &made.key, after).await && is_known(&here, &rotated.key, after).await);
-    let twice = administration.rotate_key(now, "acme/key", Some(&name), &made.view.id, overlap).await;
+    let twice = administration.rotate_key(now, "acme/key", Some(&admin), &made.view.id, overlap).await;
     assert!(twice.is_err(), "a key has one successor");
     // Another tenant's administrator cannot touch it.
-    let other = "first".parse().unwrap();
+    let other = Scope { tenant: "first".parse().unwrap(), role: Role::Owner };
     assert!(administration.revoke_key(now, "x", Some(&other), &rotated.view.id).await.is_err());
     administration.revoke_key(now, "operator", None, &rotated.view.id).await.unwrap();
     follower.follow().await.unwrap();
     assert!(!is_known(&here, &rotated.key, before).await && !is_known(&there, &rotated.key, before).await);
+    // An administrator gets no hold of a key that may do more than its own: by no way.
+    let owner = NewKey { role: Role::Owner, ..new.clone() };
+    let owners = administration.create_key(now, "operator", None, &owner).await.unwrap().view.id;
+    let refused = [
+        administration.create_key(now, "acme/key", Some(&admin), &owner).await.err(),
+        administration.rotate_key(now, "acme/key", Some(&admin), &owners, overlap).await.err(),
+        administration.revoke_key(now, "acme/key", Some(&admin), &owners).await.err(),
+    ];
+    assert!(refused.iter().all(|error| matches!(error, Some(AdministrationError::AboveRole))), "{refused:?}");
+    administration.revoke_key(now, "operator", None, &owners).await.unwrap();
     // Old keys are shown as due.
     let old = administration.keys(now.plus(Duration::from_secs(91 * 86_400)), Some(&name)).await.unwrap();
     assert!(old.iter().all(|key| !key.is_rotation_due), "none of these is accepted any more");
-    administration.create_key(now, "operator", &new).await.unwrap();
+    administration.create_key(now, "operator", None, &new).await.unwrap();
     let old = administration.keys(now.plus(Duration::from_secs(91 * 86_400)), Some(&name)).await.unwrap();
     assert_eq!(old.iter().filter(|key| key.is_rotation_due).count(), 1);
     // The log says who, what, and before and after, and no secret.
     let log = administration.audit(100).await.unwrap();
-    let actions: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).take(5).collect();
-    assert_eq!(actions, ["key.create", "key.revoke", "key.rotate", "key.create", "tenant.create"]);
+    let actions: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).take(7).collect();
+    assert_eq!(
+        actions,
+        ["key.create", "key.revoke", "key.create", "key.revoke", "key.rotate", "key.create", "tenant.create"]
+    );
     assert!(
         log[1].before.as_ref().unwrap()["state"] == "active"
             && log[1].after.as_ref().unwrap()["state"] == "revoked"

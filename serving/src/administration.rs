@@ -76,11 +76,6 @@ impl CreateKey {
         let Self { label, mode, role, expires_at } = self;
         NewKey { tenant, label, mode, role, expires_at }
     }
-
-    /// What the new key may do.
-    pub(crate) fn role(&self) -> Role {
-        self.role
-    }
 }
 
 impl RotateKey {

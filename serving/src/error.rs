@@ -305,6 +305,7 @@ fn administration_row(error: &AdministrationError) -> Row {
     match error {
         AdministrationError::NoTenant => row("tenant_not_found", S::NOT_FOUND, Code::NotFound),
         AdministrationError::NoKey => row("key_not_found", S::NOT_FOUND, Code::NotFound),
+        AdministrationError::AboveRole => row("forbidden", S::FORBIDDEN, Code::PermissionDenied),
         AdministrationError::TenantExists => row("tenant_exists", S::CONFLICT, Code::AlreadyExists),
         AdministrationError::NotActive => row("key_not_active", S::CONFLICT, Code::FailedPrecondition),
         AdministrationError::Reserved

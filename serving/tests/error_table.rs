@@ -53,6 +53,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Limit(LimitError::Unavailable),
         AdministrationError::NoTenant.into(),
         AdministrationError::NoKey.into(),
+        AdministrationError::AboveRole.into(),
         AdministrationError::TenantExists.into(),
         AdministrationError::Reserved.into(),
         AdministrationError::Label.into(),

@@ -1,7 +1,7 @@
 //! What waits for one model.
 //!
-//! Requests of a flow stand in a *lane*, earliest due first. Requests with claims of
-//! different worth stand in *bands* of lanes, so that for one what is late does not make the rest late too. The lanes of a band are
+//! Requests of a flow stand in a *lane*, earliest due first. Requests with claims of different worth stand in *bands* of
+//! lanes, so that for one what is late does not make the rest late too. The lanes of a band are
 //! ordered by their first request; those of flows that are ahead of their share are parked aside until it is their turn.
 
 use std::collections::HashMap;

@@ -78,6 +78,8 @@ struct Writer {
     next: u64,
     written: Arc<AtomicU64>,
     is_flushed: bool,
+    /// The file has more than `bytes`: a group that failed.
+    is_torn: bool,
 }
 
 impl Journal {
@@ -99,7 +101,15 @@ impl Journal {
         let written = Arc::new(AtomicU64::new(next));
         let (sender, receiver) = mpsc::channel(config.pending_max.max(1));
         let folder = config.folder.clone();
-        let writer = Writer { config, file, bytes, next, written: Arc::clone(&written), is_flushed: true };
+        let writer = Writer {
+            config,
+            file,
+            bytes,
+            next,
+            written: Arc::clone(&written),
+            is_flushed: true,
+            is_torn: false,
+        };
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let writer = thread.spawn(move || writer.run(receiver))?;
         let (pending, writer) = (Mutex::new(Some(sender)), Mutex::new(Some(writer)));
@@ -112,21 +122,30 @@ impl Journal {
     /// # Errors
     /// The disk refuses, or the journal is closed.
     pub async fn append(&self, record: UsageRecord) -> Result<(), JournalError> {
-        let sender = self.sender().ok_or(JournalError::Closed)?;
         let (done, safe) = oneshot::channel();
-        sender.send((record, Some(done))).await.map_err(|_| JournalError::Closed)?;
+        self.hand_over((record, Some(done)))?;
         safe.await.unwrap_or(Err(JournalError::Closed))
     }
 
-    /// Hands a record over that nobody waits for. Does not block: if more is pending than allowed, a task of its own waits.
+    /// Writes a record that nobody waits for.
     pub fn append_detached(&self, record: UsageRecord) {
-        let Some(sender) = self.sender() else { return lost(&record) };
-        match (sender.try_send((record, None)), tokio::runtime::Handle::try_current()) {
-            (Ok(()), _) => {}
+        let request_id = Arc::clone(&record.request_id);
+        if let Err(error) = self.hand_over((record, None)) {
+            tracing::error!(%request_id, %error, "a usage record is lost");
+        }
+    }
+
+    /// Does not block: if more is pending than allowed, a task of its own waits, so that a record is not lost with whoever
+    /// waits for it.
+    fn hand_over(&self, pending: Pending) -> Result<(), JournalError> {
+        let sender = self.sender().ok_or(JournalError::Closed)?;
+        match (sender.try_send(pending), tokio::runtime::Handle::try_current()) {
+            (Ok(()), _) => Ok(()),
             (Err(mpsc::error::TrySendError::Full(pending)), Ok(runtime)) => {
                 runtime.spawn(async move { sender.send(pending).await });
+                Ok(())
             }
-            (Err(error), _) => lost(&error.into_inner().0),
+            (Err(_), _) => Err(JournalError::Closed),
         }
     }
 
@@ -220,14 +239,16 @@ impl Writer {
         for (record, _) in group {
             write_line(&mut text, record)?;
         }
-        if let Err(error) = self.file.write_all(&text) {
-            // Half a group may be there: it goes, since nobody will be told that it is.
+        // What a failure left behind goes first, since nobody was told of it and records are numbered by their place.
+        if self.is_torn {
             self.file.set_len(self.bytes)?;
-            return Err(error);
         }
+        self.is_torn = true;
+        self.file.write_all(&text)?;
         if self.config.flush == Flush::Always {
             self.file.sync_data()?;
         }
+        self.is_torn = false;
         self.is_flushed = self.config.flush == Flush::Always;
         self.bytes += text.len() as u64;
         self.next += group.len() as u64;
@@ -241,11 +262,6 @@ impl Writer {
             Err(error) => tracing::error!(%error, "usage records cannot be flushed"),
         }
     }
-}
-
-/// Says that a record that nobody waits for, and that costs nothing, is not kept.
-fn lost(record: &UsageRecord) {
-    tracing::error!(request_id = %record.request_id, "a usage record is lost: the journal is closed");
 }
 
 /// Reads records from a number on.

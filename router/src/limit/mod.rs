@@ -410,11 +410,8 @@ impl Meter {
         let most = (limits.minute / SHARE_DIVISOR).max(amount);
         let is_recent = now < share.expires_at.plus(SHARE_TIME);
         let wish = if is_recent { (used + used.div_ceil(2)).clamp(amount, most) } else { amount };
-        let (slot, left) = (share.slot, share.left);
-        if left > 0 {
-            *share.unused.entry(slot).or_default() += left;
-        }
-        (share.left, share.taken) = (0, 0);
+        share.put_aside();
+        share.taken = 0;
         let unused = std::mem::take(&mut share.unused).into_iter().collect();
         Take { need: amount, wish, unused, owed: std::mem::take(&mut share.owed) }
     }
@@ -423,8 +420,8 @@ impl Meter {
     fn unsettled(&self, take: &Take) {
         let mut share = self.share();
         share.owed += take.owed;
-        // If the store heard of it after all, it counts less than it should by what is told twice; so it is not told twice.
-        // What was not used counts as used until the window has passed.
+        // If the store heard of it after all, it counts twice: too much rather than too little. For the same reason what was
+        // not used is not told again.
     }
 
     fn answered(
@@ -438,6 +435,8 @@ impl Meter {
         let mut share = self.share();
         match grant {
             Grant::Taken { amount: taken, slot, left } => {
+                // What was given back meanwhile is of the share before.
+                share.put_aside();
                 share.left = taken.saturating_sub(amount);
                 (share.taken, share.slot, share.store_left, share.refused) = (taken, slot, left, None);
                 // From before the store was asked, so that the share ends here before it ends there.
@@ -458,6 +457,13 @@ impl Meter {
 }
 
 impl Share {
+    /// Keeps what is left to be given back with the next call.
+    fn put_aside(&mut self) {
+        if self.left > 0 {
+            *self.unused.entry(self.slot).or_default() += std::mem::take(&mut self.left);
+        }
+    }
+
     fn taken(&self, unit: Unit, amount: u64, limits: Limits) -> Taken {
         let (minute, day) = self.store_left;
         let quota =

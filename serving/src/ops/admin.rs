@@ -108,7 +108,7 @@ async fn all_keys(State(app): State<Arc<App>>) -> Answer {
 async fn create_key(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
     let new: CreateKey = body::parse(&body::read(request, &app.config).await?)?;
     let new = new.of(tenant_name(&name)?);
-    let made = app.tenancy.administration.create_key(WallTime::now(), OPERATOR, &new).await?;
+    let made = app.tenancy.administration.create_key(WallTime::now(), OPERATOR, None, &new).await?;
     Ok((StatusCode::CREATED, Json(CreatedKey::from(made))).into_response())
 }
 

@@ -6,8 +6,7 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use router::accounts::TenantName;
-use router::{Principal, Role, WallTime};
+use router::{Role, Scope, WallTime};
 use serde_json::json;
 
 use super::{body, refuse};
@@ -19,8 +18,7 @@ use crate::{caller, pipeline};
 
 /// An administrator of a tenant, and how the audit log names it.
 struct Administrator {
-    principal: Principal,
-    tenant: TenantName,
+    scope: Scope,
     actor: String,
 }
 
@@ -30,7 +28,7 @@ impl Administrator {
         let name = &principal.tenant().name;
         let tenant = name.parse().map_err(ApiError::internal)?;
         let actor = format!("{name}/{}", principal.key());
-        Ok(Self { principal, tenant, actor })
+        Ok(Self { scope: Scope { tenant, role: principal.role() }, actor })
     }
 }
 
@@ -42,7 +40,8 @@ pub(super) async fn own_keys(State(app): State<Arc<App>>, request: Request) -> R
     let request_id = caller::request_id(request.extensions());
     let result = async move {
         let administrator = Administrator::of(&app, caller_of(&request)).await?;
-        let keys = app.tenancy.administration.keys(WallTime::now(), Some(&administrator.tenant)).await?;
+        let keys =
+            app.tenancy.administration.keys(WallTime::now(), Some(&administrator.scope.tenant)).await?;
         Ok(Json(json!({ "keys": keys })).into_response())
     }
     .await;
@@ -52,12 +51,10 @@ pub(super) async fn own_keys(State(app): State<Arc<App>>, request: Request) -> R
 pub(super) async fn create_own_key(State(app): State<Arc<App>>, request: Request) -> Response {
     let request_id = caller::request_id(request.extensions());
     let result = async move {
-        let Administrator { principal, tenant, actor } = Administrator::of(&app, caller_of(&request)).await?;
+        let Administrator { scope, actor } = Administrator::of(&app, caller_of(&request)).await?;
         let new: CreateKey = body::parse(&body::read(request, &app.config).await?)?;
-        if !principal.has(new.role()) {
-            return Err(ApiError::Forbidden { needed: "owner" });
-        }
-        let made = app.tenancy.administration.create_key(WallTime::now(), &actor, &new.of(tenant)).await?;
+        let (administration, new) = (&app.tenancy.administration, new.of(scope.tenant.clone()));
+        let made = administration.create_key(WallTime::now(), &actor, Some(&scope), &new).await?;
         Ok((StatusCode::CREATED, Json(CreatedKey::from(made))).into_response())
     }
     .await;
@@ -71,10 +68,10 @@ pub(super) async fn rotate_own_key(
 ) -> Response {
     let request_id = caller::request_id(request.extensions());
     let result = async move {
-        let Administrator { tenant, actor, .. } = Administrator::of(&app, caller_of(&request)).await?;
+        let Administrator { scope, actor } = Administrator::of(&app, caller_of(&request)).await?;
         let rotate: RotateKey = body::parse(&body::read(request, &app.config).await?)?;
         let (administration, overlap) = (&app.tenancy.administration, rotate.overlap()?);
-        let made = administration.rotate_key(WallTime::now(), &actor, Some(&tenant), &id, overlap).await?;
+        let made = administration.rotate_key(WallTime::now(), &actor, Some(&scope), &id, overlap).await?;
         Ok((StatusCode::CREATED, Json(CreatedKey::from(made))).into_response())
     }
     .await;
@@ -88,9 +85,9 @@ pub(super) async fn revoke_own_key(
 ) -> Response {
     let request_id = caller::request_id(request.extensions());
     let result = async move {
-        let Administrator { tenant, actor, .. } = Administrator::of(&app, caller_of(&request)).await?;
+        let Administrator { scope, actor } = Administrator::of(&app, caller_of(&request)).await?;
         let administration = &app.tenancy.administration;
-        let key = administration.revoke_key(WallTime::now(), &actor, Some(&tenant), &id).await?;
+        let key = administration.revoke_key(WallTime::now(), &actor, Some(&scope), &id).await?;
         Ok(Json(key).into_response())
     }
     .await;

@@ -157,6 +157,9 @@ def test_roles(request, server):
         rotated = admin.post(f"/v1/ml/keys/{made['id']}/rotate", json={"overlap_seconds": 0})
         assert rotated.status_code == 201 and rotated.json()["key"].startswith("tc_live_")
         assert admin.delete(f"/v1/ml/keys/{rotated.json()['id']}").json()["state"] == "revoked"
+        owner = cli(request, server, "keys", "create", "role-admin", "--role", "owner")["id"]
+        assert admin.post(f"/v1/ml/keys/{owner}/rotate", json={}).status_code == 403, "no way up to the owner's role"
+        assert admin.delete(f"/v1/ml/keys/{owner}").status_code == 403
         others = cli(request, server, "keys", "list", "role-owner")["keys"][0]["id"]
         assert admin.delete(f"/v1/ml/keys/{others}").status_code == 404
 
