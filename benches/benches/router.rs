@@ -44,7 +44,7 @@ async fn router(folder: &std::path::Path) -> (Router, String) {
     });
     administration.create_tenant(now, "bench", &tenant, plan).await.unwrap();
     let new = NewKey { tenant, label: String::new(), mode: Mode::Live, role: Role::Editor, expires_at: None };
-    let made = administration.create_key(now, "bench", &new).await.unwrap();
+    let made = administration.create_key(now, "bench", None, &new).await.unwrap();
     let journal = Journal::open(JournalConfig {
         folder: folder.join("usage"),
         flush: Flush::EveryMs(1000),
