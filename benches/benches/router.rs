@@ -15,11 +15,11 @@ use router::ledger::{Flush, Journal, JournalConfig};
 use router::limit::{Limiter, LimiterConfig, MemoryLimits, Outage};
 use router::store::EmbeddedStore;
 use router::{
-    Administration, Demand, Directory, KeySecret, MicroDollars, Mode, NewKey, Outcome, Plan, Role, Router,
-    Terms, UsageObserver, UsageRecord, WallTime,
+    Administration, Demand, Directory, KeySecret, MicroDollars, Mode, NewKey, Outcome, Peer, Plan, Role,
+    Router, Terms, UsageObserver, UsageRecord, WallTime,
 };
 
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const PEER: Peer = Peer { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), service: None };
 /// Requests that run at once, as on a busy server.
 const CONCURRENT: u64 = 64;
 
@@ -69,7 +69,7 @@ fn demand() -> Demand {
 
 async fn request(router: &Router, header: &str) {
     let now = WallTime::now();
-    let principal = router.authenticate(now, Some(header), PEER).await.unwrap();
+    let principal = router.authenticate(now, Some(header), &PEER).await.unwrap();
     let mut reservation = router.admit(now, &principal, demand()).await.unwrap();
     reservation.settle(now, 40).await.unwrap();
     reservation.finish(Outcome::Completed).await.unwrap();
@@ -84,7 +84,7 @@ fn benches(criterion: &mut Criterion) {
     group.bench_function("authenticate", |bencher| {
         let now = WallTime::now();
         bencher.iter(|| {
-            router.authenticate(now, Some(black_box(&header)), PEER).now_or_never().unwrap().unwrap()
+            router.authenticate(now, Some(black_box(&header)), &PEER).now_or_never().unwrap().unwrap()
         });
     });
     // Each request waits until its record is in the journal, so this is measured as on a server: many at once.

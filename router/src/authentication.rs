@@ -12,6 +12,7 @@ use crate::accounts::{Accounts, KeyRecord, KeyState, TenantName};
 use crate::credential::{Credential, CredentialError};
 use crate::jwt::{Bearer, JwtError, JwtVerifier};
 use crate::key::{ApiKey, KeyHash, KeySecret};
+use crate::peer::Service;
 use crate::plan::{Plan, Terms};
 use crate::principal::{KeyId, Principal, Role, Tenant};
 use crate::wall_time::WallTime;
@@ -23,6 +24,8 @@ pub const DEVELOPMENT_KEY: &str = "tc_test_dev";
 pub struct Directory {
     secret: KeySecret,
     jwt: Option<Arc<JwtVerifier>>,
+    /// By SPIFFE id.
+    services: HashMap<Arc<str>, Service>,
     has_development: bool,
     known: ArcSwap<Known>,
     /// Numbers of tenants, which stay the same while the process lives.
@@ -66,9 +69,12 @@ pub enum AuthenticationError {
     /// The JWT is not accepted.
     #[error(transparent)]
     Jwt(#[from] JwtError),
-    /// The JWT names a tenant that is not known here, and no plan.
-    #[error("the JWT's tenant is not known here, and it names no plan")]
+    /// The JWT names a tenant that is not known here, and no plan; or a service's tenant is not known.
+    #[error("the tenant of these credentials is not known here, and they name no plan")]
     UnknownTenant,
+    /// A certificate was shown that names no service known here, and nothing else.
+    #[error("the service of this client certificate is not known here; use an API key")]
+    UnknownService,
     /// A JWT was shown, but no issuer is configured to check it against.
     #[error("JWTs are not accepted here: no issuer is configured; use an API key")]
     JwtNotConfigured,
@@ -78,13 +84,20 @@ impl Directory {
     /// A directory that knows nobody but, if asked for, the development tenant, whose key is [`DEVELOPMENT_KEY`], accepted
     /// from loopback peers only.
     pub fn new(secret: KeySecret, has_development: bool) -> Self {
-        Self { secret, jwt: None, has_development, known: ArcSwap::default(), numbers: Mutex::default() }
+        let (known, numbers, services) = (ArcSwap::default(), Mutex::default(), HashMap::new());
+        Self { secret, jwt: None, services, has_development, known, numbers }
     }
 
     /// The same, which accepts the JWTs of an issuer too.
     #[must_use]
     pub fn with_jwt(self, verifier: Arc<JwtVerifier>) -> Self {
         Self { jwt: Some(verifier), ..self }
+    }
+
+    /// The same, which knows services by the certificates they show.
+    #[must_use]
+    pub fn with_services(self, services: HashMap<Arc<str>, Service>) -> Self {
+        Self { services, ..self }
     }
 
     /// Whether the public development key would be accepted.
@@ -188,6 +201,20 @@ impl Directory {
         Ok(Principal { tenant, key: KeyId(Arc::from(subject)), role })
     }
 
+    /// The principal of a service, by its SPIFFE id.
+    ///
+    /// # Errors
+    /// It is not known, or its tenant is not or is suspended.
+    pub(crate) fn find_service(&self, id: &Arc<str>) -> Result<Principal, AuthenticationError> {
+        let service = self.services.get(id).ok_or(AuthenticationError::UnknownService)?;
+        let known = self.known.load();
+        let entry = known.tenants.get(&service.tenant).ok_or(AuthenticationError::UnknownTenant)?;
+        if entry.is_suspended {
+            return Err(AuthenticationError::Suspended);
+        }
+        Ok(Principal { tenant: entry.tenant.clone(), key: KeyId(Arc::clone(id)), role: service.role })
+    }
+
     /// The number of a tenant: 0 is the development tenant's.
     fn number(&self, name: &TenantName) -> TenantId {
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -249,6 +276,37 @@ mod tests {
         let principal = find(&Directory::new(secret.clone(), true), "tc_test_dev", LOOPBACK, 0).unwrap();
         assert_eq!(&*principal.tenant().name, "development");
         assert!(principal.has(Role::Viewer) && principal.has(Role::Editor) && principal.has(Role::Owner));
+    }
+
+    #[test]
+    fn services() {
+        let billing: Arc<str> = Arc::from("spiffe://company.com/ns/billing/sa/billing-service");
+        let name: TenantName = "acme".parse().unwrap();
+        let service = Service { tenant: name.clone(), role: Role::Viewer };
+        let directory = Directory::new(KeySecret::generate().unwrap().0, true);
+        let directory = directory.with_services(HashMap::from([(Arc::clone(&billing), service)]));
+        let check = |id: &str, expected: Option<AuthenticationError>| {
+            assert_eq!(directory.find_service(&Arc::from(id)).err(), expected, "{id}");
+        };
+        check(&billing, Some(AuthenticationError::UnknownTenant));
+        let tenant = TenantRecord {
+            name: name.clone(),
+            plan: Plan::Free,
+            is_suspended: false,
+            created_at: WallTime(0),
+        };
+        let mut accounts = Accounts { version: 1, ..Accounts::default() };
+        accounts.tenants.insert(name.clone(), tenant.clone());
+        directory.update(&accounts);
+        check(&billing, None);
+        check("spiffe://company.com/ns/billing/sa/other", Some(AuthenticationError::UnknownService));
+        let principal = directory.find_service(&billing).unwrap();
+        assert_eq!(principal.key().to_string(), &*billing);
+        assert!(principal.has(Role::Viewer) && !principal.has(Role::Editor));
+        accounts.version = 2;
+        accounts.tenants.insert(name, TenantRecord { is_suspended: true, ..tenant });
+        directory.update(&accounts);
+        check(&billing, Some(AuthenticationError::Suspended));
     }
 
     #[test]

@@ -24,12 +24,12 @@ mod jwt;
 mod key;
 pub mod ledger;
 pub mod limit;
+mod peer;
 mod plan;
 mod principal;
 pub mod store;
 mod wall_time;
 
-use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
 
 pub use administration::{Administration, AdministrationError, MadeKey, NewKey, Scope};
@@ -39,6 +39,7 @@ pub use credential::{Credential, CredentialError};
 pub use jwt::{JwtConfig, JwtError, JwtVerifier, KeySource};
 pub use key::{ApiKey, KeyHash, KeySecret, Mode, RandomError, ShortSecret};
 pub use ledger::{MicroDollars, Outcome, UsageObserver, UsageRecord};
+pub use peer::{Peer, Service};
 pub use plan::{Plan, Terms, TermsError};
 pub use principal::{KeyId, Principal, Role, Tenant};
 pub use wall_time::{Day, TimeFormatError, WallTime};
@@ -65,7 +66,7 @@ impl Router {
         Self { directory, desk: Arc::new(desk) }
     }
 
-    /// Turns the value of an `Authorization` header, if there was one, into a principal.
+    /// Turns the value of an `Authorization` header, or without one the certificate of the peer, into a principal.
     ///
     /// # Errors
     /// No credential, one that is not `Bearer <key or JWT>`, or one that names nobody.
@@ -73,10 +74,13 @@ impl Router {
         &self,
         now: WallTime,
         authorization: Option<&str>,
-        peer: IpAddr,
+        peer: &Peer,
     ) -> Result<Principal, AuthenticationError> {
+        if let (None, Some(service)) = (authorization, &peer.service) {
+            return self.directory.find_service(service);
+        }
         let credential = Credential::parse(authorization)?;
-        self.directory.authenticate(&credential, peer, now).await
+        self.directory.authenticate(&credential, peer.address, now).await
     }
 
     /// Reserves room for a request within its tenant's limits.

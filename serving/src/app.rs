@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config};
 use crate::telemetry::Telemetry;
 use crate::tenancy::{Tenancy, TenancyError};
+use crate::tls::{Certificates, TlsError};
 
 /// Every part of the running server; shared by all requests.
 pub struct App {
@@ -47,6 +48,8 @@ pub struct Listeners {
     pub api: TcpListener,
     /// Operations.
     pub ops: TcpListener,
+    /// What the API shows, if it speaks TLS.
+    pub certificates: Option<Certificates>,
 }
 
 /// Why the server did not start, or did not end well.
@@ -60,6 +63,9 @@ pub enum ServerError {
         /// Why.
         source: std::io::Error,
     },
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The models could not be loaded.
     #[error(transparent)]
     Load(#[from] models::LoadError),
@@ -84,16 +90,17 @@ pub enum ServerError {
 }
 
 impl Listeners {
-    /// Binds both addresses.
+    /// Binds both addresses and reads the certificates.
     ///
     /// # Errors
-    /// An address is taken or not this machine's.
+    /// An address is taken or not this machine's; a certificate or key cannot be used.
     pub fn bind(config: &Config) -> Result<Self, ServerError> {
         let bind = |address| {
             let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
             listener.map_err(|source| ServerError::Listen { address, source })
         };
-        Ok(Self { api: bind(config.listen)?, ops: bind(config.ops_listen)? })
+        let certificates = config.tls.as_ref().map(Certificates::load).transpose()?;
+        Ok(Self { api: bind(config.listen)?, ops: bind(config.ops_listen)?, certificates })
     }
 }
 

@@ -9,11 +9,12 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use router::{AuthenticationError, CredentialError};
+use router::{AuthenticationError, CredentialError, Peer};
 use ulid::Ulid;
 
 use crate::error::ApiError;
 use crate::pipeline::Caller;
+use crate::tls::ServiceId;
 
 /// Echoed on every response; taken from the request if it brings a usable one.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,9 +64,11 @@ pub(crate) fn caller(
         .map_err(|_| AuthenticationError::Credential(CredentialError::Malformed))?
         .map(str::to_owned);
     // A request without an address came from no network.
-    let peer = extensions
+    let address = extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let service = extensions.get::<Option<ServiceId>>().cloned().flatten().map(|id| id.0);
+    let peer = Peer { address, service };
     Ok(Caller { authorization, peer, request_id: request_id(extensions), protocol })
 }
 

@@ -173,6 +173,7 @@ impl ApiError {
                 AuthenticationError::UnknownKey
                 | AuthenticationError::RevokedKey
                 | AuthenticationError::ExpiredKey
+                | AuthenticationError::UnknownService
                 | AuthenticationError::NotLoopback
                 | AuthenticationError::JwtNotConfigured,
             ) => row("invalid_credentials", S::UNAUTHORIZED, Code::Unauthenticated),

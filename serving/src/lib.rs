@@ -20,4 +20,5 @@ pub mod rest;
 pub mod server;
 pub mod telemetry;
 pub mod tenancy;
+pub mod tls;
 mod usage_report;

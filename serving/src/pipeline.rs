@@ -4,7 +4,6 @@
 //! execute -> decode -> meter -> respond.
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use batching::{Failure, ModelId, Priority, RejectReason, Rejection, Submission, 
 use models::tasks::{Answer, Parameters, Prepared};
 use models::{ModelEntry, ModelState, PoolError, Sequence, SequenceOutput, Task};
 use router::limit::Quota;
-use router::{Demand, MicroDollars, Outcome, Principal, Reservation, Role, WallTime};
+use router::{Demand, MicroDollars, Outcome, Peer, Principal, Reservation, Role, WallTime};
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -23,8 +22,8 @@ use crate::telemetry::RequestEnd;
 pub struct Caller {
     /// Value of the `Authorization` header or metadata entry.
     pub authorization: Option<String>,
-    /// Address of the other end of the connection.
-    pub peer: IpAddr,
+    /// The other end of the connection.
+    pub peer: Peer,
     /// Id of the request, `req_…` or the caller's own.
     pub request_id: Arc<str>,
     /// `rest` or `grpc`.
@@ -102,7 +101,7 @@ where
 /// No or bad credentials, or a role below `needed`.
 pub async fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Principal, ApiError> {
     let authorization = caller.authorization.as_deref();
-    let principal = app.tenancy.router.authenticate(WallTime::now(), authorization, caller.peer).await?;
+    let principal = app.tenancy.router.authenticate(WallTime::now(), authorization, &caller.peer).await?;
     if principal.has(needed) {
         return Ok(principal);
     }

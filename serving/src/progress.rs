@@ -68,16 +68,17 @@ pub fn ready_message(app: &App, listeners: &Listeners) -> std::io::Result<String
     let (api, ops) = (listeners.api.local_addr()?, listeners.ops.local_addr()?);
     let loaded = app.catalog.models().iter().filter(|model| model.is_loaded());
     let names: Vec<_> = loaded.map(|model| model.card.name.as_str()).collect();
+    let scheme = if listeners.certificates.is_some() { "https" } else { "http" };
     let mut text = format!(
         "ml-inference is ready\n  \
-         REST and gRPC  http://{api}\n  \
+         REST and gRPC  {scheme}://{api}\n  \
          operations     http://{ops}/metrics\n  \
          models         {}",
         names.join(", ")
     );
     if app.config.development_tenant {
         text.push_str(&format!(
-            "\n  try            curl -s http://{api}/v1/ml/sentiment -H 'Authorization: Bearer {DEVELOPMENT_KEY}' \
+            "\n  try            curl -s {scheme}://{api}/v1/ml/sentiment -H 'Authorization: Bearer {DEVELOPMENT_KEY}' \
              -H 'Content-Type: application/json' -d '{{\"inputs\": \"The new release is a joy to use.\"}}'"
         ));
     }

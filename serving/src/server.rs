@@ -2,14 +2,17 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::map_response;
 use axum_server::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Listeners, ServerError};
-use crate::{caller, grpc, ops, rest};
+use crate::tls::{Certificates, TlsAcceptor};
+use crate::{caller, grpc, ops, rest, tls};
 
 /// Serves until `shutdown` resolves, then drains: not ready -> wait -> stop accepting -> finish what is in flight ->
 /// stop the engine. `on_ready` is called once, when the first request would be answered.
@@ -26,9 +29,15 @@ pub async fn run(
     let api = rest::router(Arc::clone(&app)).merge(grpc::router(&app, &health));
     let api = api.layer(axum::middleware::from_fn(caller::identify));
     let (api_handle, ops_handle) = (Handle::new(), Handle::new());
-    let api_server = serve(listeners.api, api, api_handle.clone(), app.config.listen)?;
-    let ops_server =
-        serve(listeners.ops, ops::router(Arc::clone(&app)), ops_handle.clone(), app.config.ops_listen)?;
+    let Listeners { api: api_listener, ops: ops_listener, certificates } = listeners;
+    let acceptor = certificates.as_ref().map(Certificates::acceptor);
+    let api = if acceptor.is_some() { api.layer(map_response(tls::insist)) } else { api };
+    let api_server = serve(api_listener, api, api_handle.clone(), app.config.listen, acceptor)?;
+    let ops = ops::router(Arc::clone(&app));
+    let ops_server = serve(ops_listener, ops, ops_handle.clone(), app.config.ops_listen, None)?;
+    if let Some(certificates) = certificates {
+        tokio::spawn(certificates.follow(app.stopping.clone()));
+    }
     let servers = tokio::spawn(async move { tokio::join!(api_server, ops_server) });
 
     app.set_ready(true);
@@ -65,12 +74,16 @@ pub async fn run(
     if app.engine.is_healthy() { Ok(()) } else { Err(ServerError::DeviceLost) }
 }
 
+/// Resolves when a listener is no longer served.
+type Serving = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
+
 fn serve(
     listener: std::net::TcpListener,
     router: axum::Router,
     handle: Handle<SocketAddr>,
     address: SocketAddr,
-) -> Result<impl Future<Output = std::io::Result<()>>, ServerError> {
+    tls: Option<TlsAcceptor>,
+) -> Result<Serving, ServerError> {
     let mut server = axum_server::from_tcp(listener)
         .map_err(|source| ServerError::Listen { address, source })?
         .handle(handle);
@@ -82,7 +95,11 @@ fn serve(
         .max_concurrent_streams(1024)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    Ok(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()))
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    Ok(match tls {
+        Some(acceptor) => Box::pin(server.acceptor(acceptor).serve(service)),
+        None => Box::pin(server.serve(service)),
+    })
 }
 
 async fn stop(app: &App, health: &grpc::Health, api: &Handle<SocketAddr>, ops: &Handle<SocketAddr>) {

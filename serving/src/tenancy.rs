@@ -1,6 +1,7 @@
 //! Opens what the router works with (the store, the limits, the journal) and runs what happens beside requests: following
 //! changes of tenants and keys, and shipping what was used.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,13 +10,13 @@ use router::ledger::{Journal, JournalConfig, JournalError, Shipper, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
 use router::store::{AccountStore, BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
 use router::{
-    Administration, AdministrationError, Directory, KeySecret, Outcome, Router, ShortSecret, UsageObserver,
-    WallTime,
+    Administration, AdministrationError, Directory, KeySecret, Outcome, Router, Service, ShortSecret,
+    UsageObserver, WallTime,
 };
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use crate::config::{Config, Store};
+use crate::config::{Config, Identity, Store};
 use crate::issuer::Issuer;
 
 /// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere after that.
@@ -94,7 +95,7 @@ impl Tenancy {
         if let Some(issuer) = &issuer {
             directory = directory.with_jwt(Arc::clone(&issuer.verifier));
         }
-        let directory = Arc::new(directory);
+        let directory = Arc::new(directory.with_services(services(config)));
         let rotate_after = Duration::from_secs(u64::from(config.tenancy.key_rotation_days) * 86_400);
         let administration = Administration::new(homes.accounts, Arc::clone(&directory), rotate_after);
         administration.follow().await?;
@@ -179,6 +180,14 @@ impl Tenancy {
             }
         }
     }
+}
+
+/// The services that are known by their certificates.
+fn services(config: &Config) -> HashMap<Arc<str>, Service> {
+    let clients = config.tls.iter().flat_map(|tls| &tls.clients);
+    let identities = clients.flat_map(|clients| &clients.identities);
+    let service = |identity: &Identity| Service { tenant: identity.tenant.clone(), role: identity.role };
+    identities.map(|identity| (Arc::from(identity.uri.as_str()), service(identity))).collect()
 }
 
 async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {

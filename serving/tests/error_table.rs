@@ -17,6 +17,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Authentication(CredentialError::Scheme.into()),
         ApiError::Authentication(CredentialError::Malformed.into()),
         ApiError::Authentication(AuthenticationError::UnknownKey),
+        ApiError::Authentication(AuthenticationError::UnknownService),
         ApiError::Authentication(AuthenticationError::NotLoopback),
         ApiError::Authentication(AuthenticationError::JwtNotConfigured),
         ApiError::Authentication(AuthenticationError::RevokedKey),

@@ -1,0 +1,173 @@
+//! Configuration of tenants, of their store, and of the journal of what they use.
+
+use std::path::PathBuf;
+
+use garde::Validate;
+use router::ledger::Flush;
+use router::limit::Outage;
+use serde::Deserialize;
+
+/// Tenants, their keys and limits.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tenancy {
+    /// Where tenants, keys, counts and sums live.
+    #[garde(dive)]
+    pub store: Store,
+    /// File with the secret under which keys are hashed, at least 32 random bytes. None: one is made in the state folder.
+    #[garde(skip)]
+    pub key_secret_file: Option<PathBuf>,
+    /// Accepts the JWTs of an issuer.
+    #[garde(dive)]
+    pub jwt: Option<Jwt>,
+    /// Age at which a key is shown as due to be rotated, in days.
+    #[garde(range(min = 1, max = 3650))]
+    pub key_rotation_days: u32,
+    /// What happens to limits while Redis does not answer: `open` or `closed`.
+    #[garde(skip)]
+    pub outage: Outage,
+    /// Servers that may share the store: by this the limits are divided while it does not answer.
+    #[garde(range(min = 1, max = 10_000))]
+    pub servers_max: u64,
+}
+
+/// Which JWTs are accepted.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// What `iss` must be.
+    #[garde(length(min = 1))]
+    pub issuer: String,
+    /// What `aud` must contain.
+    #[garde(length(min = 1))]
+    pub audience: String,
+    /// The issuer's key set (JWKS): a URL, or a file.
+    #[garde(length(min = 1))]
+    pub keys: String,
+    /// How often the key set is fetched again, in seconds.
+    #[serde(default = "default_keys_refresh_seconds")]
+    #[garde(range(min = 1, max = 86_400))]
+    pub keys_refresh_seconds: u64,
+    /// How long after a fetch a token with an unknown key does not cause another, in seconds.
+    #[serde(default = "default_keys_pause_seconds")]
+    #[garde(range(max = 86_400))]
+    pub keys_pause_seconds: u64,
+    /// By how much clocks may differ, in seconds.
+    #[serde(default = "default_leeway_seconds")]
+    #[garde(range(max = 600))]
+    pub leeway_seconds: u64,
+    /// Claim that names the tenant.
+    #[serde(default = "default_tenant_claim")]
+    #[garde(length(min = 1))]
+    pub tenant_claim: String,
+    /// Claim that names the plan; without it the tenant's own plan counts.
+    #[serde(default = "default_plan_claim")]
+    #[garde(length(min = 1))]
+    pub plan_claim: String,
+    /// Claim with the roles: a list, or names with spaces between.
+    #[serde(default = "default_roles_claim")]
+    #[garde(length(min = 1))]
+    pub roles_claim: String,
+}
+
+/// Where shared state lives.
+#[derive(Debug, Clone, Default, Deserialize, Validate)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Store {
+    /// In a file of the state folder, for one server.
+    #[default]
+    Embedded,
+    /// In Redis 7, for several.
+    Redis {
+        /// Addresses, `redis://…` or `rediss://…`.
+        #[garde(length(min = 1))]
+        urls: Vec<String>,
+        /// Whether they are a cluster's.
+        #[serde(default)]
+        #[garde(skip)]
+        is_cluster: bool,
+        /// What every key begins with.
+        #[serde(default = "default_prefix")]
+        #[garde(length(min = 1, max = 64))]
+        prefix: String,
+        /// How long an answer may take, in milliseconds.
+        #[serde(default = "default_redis_timeout_ms")]
+        #[garde(range(min = 1, max = 60_000))]
+        timeout_ms: u64,
+    },
+}
+
+/// The journal of what tenants use.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Usage {
+    /// When a record is safe, and its answer may go out: `"always"` (on the disk) or `{ every_ms = 1000 }` (with the operating
+    /// system, and on the disk within that time).
+    #[garde(skip)]
+    pub flush: Flush,
+    /// A segment of the journal that has so many bytes is followed by another.
+    #[garde(range(min = 4096, max = 1 << 40))]
+    pub segment_bytes_max: u64,
+    /// Segments that stay after all their records are in the sums.
+    #[garde(range(max = 100_000))]
+    pub shipped_segments_kept: usize,
+    /// Records on their way to the disk; requests wait for room.
+    #[garde(range(min = 1, max = 1 << 20))]
+    pub pending_records_max: usize,
+}
+
+impl Default for Tenancy {
+    fn default() -> Self {
+        Self {
+            store: Store::Embedded,
+            key_secret_file: None,
+            jwt: None,
+            key_rotation_days: 90,
+            outage: Outage::Open,
+            servers_max: 8,
+        }
+    }
+}
+
+fn default_keys_refresh_seconds() -> u64 {
+    300
+}
+
+fn default_keys_pause_seconds() -> u64 {
+    30
+}
+
+fn default_leeway_seconds() -> u64 {
+    30
+}
+
+fn default_tenant_claim() -> String {
+    "tenant".to_owned()
+}
+
+fn default_plan_claim() -> String {
+    "plan".to_owned()
+}
+
+fn default_roles_claim() -> String {
+    "roles".to_owned()
+}
+
+fn default_prefix() -> String {
+    "ml".to_owned()
+}
+
+fn default_redis_timeout_ms() -> u64 {
+    250
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            flush: Flush::EveryMs(1000),
+            segment_bytes_max: 64 << 20,
+            shipped_segments_kept: 16,
+            pending_records_max: 4096,
+        }
+    }
+}
