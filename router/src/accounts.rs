@@ -12,6 +12,9 @@ use crate::plan::Plan;
 use crate::principal::Role;
 use crate::wall_time::WallTime;
 
+/// Name of the development tenant.
+pub(crate) const DEVELOPMENT_TENANT: &str = "development";
+
 /// Name of a tenant: 1 to 63 lower-case letters, digits and hyphens, a letter or digit first and last, as a DNS label (RFC
 /// 1123, section 2.1).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -148,6 +151,11 @@ pub struct AuditEntry {
 }
 
 impl TenantName {
+    /// Whether it is the development tenant's, which nobody else may have.
+    pub fn is_reserved(&self) -> bool {
+        self.0 == DEVELOPMENT_TENANT
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

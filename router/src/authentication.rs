@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use batching::TenantId;
 use subtle::ConstantTimeEq;
 
-use crate::accounts::{Accounts, KeyRecord, KeyState, TenantName};
+use crate::accounts::{Accounts, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName};
 use crate::credential::{Credential, CredentialError};
 use crate::jwt::{Bearer, JwtError, JwtVerifier};
 use crate::key::{ApiKey, KeyHash, KeySecret};
@@ -188,7 +188,7 @@ impl Directory {
     async fn find_bearer(&self, token: &str, now: WallTime) -> Result<Principal, AuthenticationError> {
         let verifier = self.jwt.as_ref().ok_or(AuthenticationError::JwtNotConfigured)?;
         let Bearer { tenant: name, plan, role, subject } = verifier.verify(token, now).await?;
-        if name.as_str() == DEVELOPMENT_TENANT {
+        if name.is_reserved() {
             return Err(JwtError::Claim("tenant").into());
         }
         let known = self.known.load();
@@ -232,9 +232,6 @@ const DEVELOPMENT_TERMS: Terms = Terms {
     concurrency_max: 1_000_000,
     weight: Plan::Enterprise.terms().weight,
 };
-
-/// Name of the development tenant.
-pub(crate) const DEVELOPMENT_TENANT: &str = "development";
 
 #[cfg(test)]
 mod tests {

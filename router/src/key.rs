@@ -86,6 +86,11 @@ impl ApiKey {
         (checksum(rest) == given).then(|| Self(text.to_owned()))
     }
 
+    /// Where it is good for.
+    pub fn mode(&self) -> Mode {
+        if self.0.starts_with(Mode::Test.prefix()) { Mode::Test } else { Mode::Live }
+    }
+
     /// The key itself, to be shown to its owner.
     pub fn expose(&self) -> &str {
         &self.0

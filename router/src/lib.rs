@@ -32,7 +32,9 @@ mod wall_time;
 
 use std::sync::{Arc, RwLock};
 
-pub use administration::{Administration, AdministrationError, MadeKey, NewKey, Scope};
+pub use administration::{
+    Administration, AdministrationError, DeclaredKey, DeclaredTenant, MadeKey, NewKey, Scope,
+};
 pub use admission::{Demand, Reservation};
 pub use authentication::{AuthenticationError, DEVELOPMENT_KEY, Directory};
 pub use credential::{Credential, CredentialError};

@@ -16,8 +16,8 @@ use router::limit::{
 };
 use router::store::{AccountStore, BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
 use router::{
-    Administration, AdministrationError, Credential, Day, Directory, KeySecret, MicroDollars, Mode, NewKey,
-    Plan, Role, Scope, WallTime,
+    Administration, AdministrationError, ApiKey, Credential, Day, DeclaredKey, DeclaredTenant, Directory,
+    KeySecret, MicroDollars, Mode, NewKey, Plan, Role, Scope, WallTime,
 };
 
 /// Every promise, of one home.
@@ -42,6 +42,7 @@ async fn check(home: &Home) {
     sums_take_each_record_once(home).await;
     limits_hold(home).await;
     keys_are_managed(home).await;
+    tenants_are_declared(home).await;
 }
 
 #[tokio::test]
@@ -267,6 +268,59 @@ async fn keys_are_managed(home: &Home) {
     );
     let text = serde_json::to_string(&log).unwrap();
     assert!(!text.contains("hash") && !text.contains(made.key.expose()));
+}
+
+async fn tenants_are_declared(home: &Home) {
+    let directory = Arc::new(Directory::new(KeySecret::generate().unwrap().0, false));
+    let administration =
+        Administration::new(home.accounts.clone(), Arc::clone(&directory), Duration::from_secs(1));
+    let key = || ApiKey::generate(Mode::Live).unwrap();
+    let (ci, batch, rotated) = (key(), key(), key());
+    let declared = |plan, keys: &[(&str, &ApiKey)]| DeclaredTenant {
+        name: "declared".parse().unwrap(),
+        plan,
+        is_suspended: false,
+        keys: keys
+            .iter()
+            .map(|(label, key)| DeclaredKey {
+                label: (*label).to_owned(),
+                role: Role::Editor,
+                key: (*key).clone(),
+            })
+            .collect(),
+    };
+    let is_known = async |key: &ApiKey| {
+        let credential = Credential::parse(Some(&format!("Bearer {}", key.expose()))).unwrap();
+        directory.authenticate(&credential, "192.0.2.1".parse().unwrap(), WallTime(9)).await.is_ok()
+    };
+    let declare = async |tenant: DeclaredTenant| {
+        administration.declare(WallTime(5), "tenants_file", &[tenant]).await.unwrap()
+    };
+    assert_eq!(declare(declared(Plan::Free, &[("ci", &ci), ("batch", &batch)])).await, 3);
+    assert!(is_known(&ci).await && is_known(&batch).await);
+    // The same again changes nothing, and leaves no line in the log.
+    let lines = administration.audit(1000).await.unwrap().len();
+    assert_eq!(declare(declared(Plan::Free, &[("ci", &ci), ("batch", &batch)])).await, 0);
+    assert_eq!(administration.audit(1000).await.unwrap().len(), lines);
+    // A key made by the administration stays; another key under a label takes its place; what is withdrawn is revoked.
+    let tenant = "declared".parse().unwrap();
+    let new = NewKey { tenant, label: String::new(), mode: Mode::Live, role: Role::Editor, expires_at: None };
+    let made = administration.create_key(WallTime(6), "operator", None, &new).await.unwrap();
+    assert_eq!(declare(declared(Plan::Starter, &[("ci", &rotated)])).await, 3);
+    assert!(is_known(&rotated).await && is_known(&made.key).await);
+    assert!(!is_known(&ci).await && !is_known(&batch).await);
+    let log = administration.audit(3).await.unwrap();
+    let actions: Vec<_> =
+        log.iter().map(|entry| (entry.actor.as_str(), entry.action.as_str(), &*entry.subject)).collect();
+    let expected = [
+        ("tenants_file", "key.revoke", "key_declared_declared_batch"),
+        ("tenants_file", "key.change", "key_declared_declared_ci"),
+        ("tenants_file", "tenant.change", "declared"),
+    ];
+    assert_eq!(actions, expected);
+    // And back.
+    assert_eq!(declare(declared(Plan::Starter, &[("ci", &rotated), ("batch", &batch)])).await, 1);
+    assert!(is_known(&batch).await);
 }
 
 #[tokio::test]

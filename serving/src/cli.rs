@@ -42,6 +42,12 @@ pub enum Command {
         #[command(subcommand)]
         command: Keys,
     },
+    /// Make a random key, for a file of tenants.
+    GenerateKey {
+        /// For the sandbox: `tc_test_…`.
+        #[arg(long)]
+        test: bool,
+    },
     /// Show what a tenant used, and what it costs.
     Usage {
         /// The server.

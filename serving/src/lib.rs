@@ -10,6 +10,7 @@ pub mod app;
 mod caller;
 pub mod cli;
 pub mod config;
+mod declared_tenants;
 pub mod error;
 pub mod grpc;
 mod issuer;

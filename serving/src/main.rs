@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Fetch(options) => fetch(&options),
         Command::Tenants { server, command } => server.tenants(command),
         Command::Keys { server, command } => server.keys(command),
+        Command::GenerateKey { test } => generate_key(test),
         Command::Usage { server, usage } => server.usage(&usage),
         Command::Audit { server, limit } => server.audit(limit),
     };
@@ -61,6 +62,12 @@ fn serve(options: &Options) -> Result<(), AnyError> {
         server::run(app, listeners, on_ready, shutdown).await?;
         Ok(())
     })
+}
+
+fn generate_key(is_test: bool) -> Result<(), AnyError> {
+    let key = router::ApiKey::generate(if is_test { router::Mode::Test } else { router::Mode::Live })?;
+    writeln!(std::io::stdout(), "{}", key.expose())?;
+    Ok(())
 }
 
 fn fetch(options: &Options) -> Result<(), AnyError> {

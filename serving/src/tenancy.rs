@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::config::{Config, Identity, Store};
+use crate::declared_tenants::{self, TenantsFileError};
 use crate::issuer::Issuer;
 
 /// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere after that.
@@ -27,6 +28,9 @@ const SHIP_EVERY: Duration = Duration::from_millis(200);
 const RESTORE: Duration = Duration::from_secs(62);
 /// Records of the journal that are looked through for that, at most.
 const RESTORE_RECORDS_MAX: u64 = 1_000_000;
+
+/// How the audit log names the file of declared tenants.
+const DECLARED: &str = "tenants_file";
 
 /// Tenants, their keys and what they use.
 pub struct Tenancy {
@@ -56,6 +60,9 @@ pub enum TenancyError {
     /// The store.
     #[error("cannot open the store of tenants: {0}")]
     Store(#[from] StoreError),
+    /// The file of tenants.
+    #[error("tenancy.tenants_file: {0}")]
+    TenantsFile(#[from] TenantsFileError),
     /// Reading the accounts.
     #[error("cannot read the tenants: {0}")]
     Accounts(#[from] AdministrationError),
@@ -98,6 +105,11 @@ impl Tenancy {
         let directory = Arc::new(directory.with_services(services(config)));
         let rotate_after = Duration::from_secs(u64::from(config.tenancy.key_rotation_days) * 86_400);
         let administration = Administration::new(homes.accounts, Arc::clone(&directory), rotate_after);
+        if let Some(path) = &config.tenancy.tenants_file {
+            let declared = declared_tenants::read(path)?;
+            let changes = administration.declare(WallTime::now(), DECLARED, &declared).await?;
+            tracing::info!(tenants = declared.len(), changes, "tenants of the file are in force");
+        }
         administration.follow().await?;
 
         let usage = &config.usage;

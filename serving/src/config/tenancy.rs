@@ -14,6 +14,10 @@ pub struct Tenancy {
     /// Where tenants, keys, counts and sums live.
     #[garde(dive)]
     pub store: Store,
+    /// File with tenants and keys, which are made or changed at the start to what it says. None: they are managed through the
+    /// administration alone.
+    #[garde(skip)]
+    pub tenants_file: Option<PathBuf>,
     /// File with the secret under which keys are hashed, at least 32 random bytes. None: one is made in the state folder.
     #[garde(skip)]
     pub key_secret_file: Option<PathBuf>,
@@ -120,6 +124,7 @@ impl Default for Tenancy {
     fn default() -> Self {
         Self {
             store: Store::Embedded,
+            tenants_file: None,
             key_secret_file: None,
             jwt: None,
             key_rotation_days: 90,

@@ -138,6 +138,39 @@ def test_the_tokens_limit(request, server):
         assert client.post("/v1/ml/embeddings", json={"inputs": "few"}).status_code == 200
 
 
+def test_tenants_of_a_file(request, tmp_path):
+    """A file makes tenants with keys; what it says at the next start is in force then; what is wrong with it is said with its place."""
+    binary = request.config.getoption("--binary")
+    make_key = lambda: subprocess.run([binary, "generate-key"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: E731
+    (old, new), file, config = (make_key(), make_key()), tmp_path / "tenants.toml", tmp_path / "server.toml"
+    config.write_text(f'tenancy.tenants_file = "{file}"\n')
+    tenant = '[[tenants]]\nname = "acme"\nplan = "{}"\n[[tenants.keys]]\nlabel = "ci"\nkey_file = "{}"\n'
+
+    def served(plan, key):
+        (tmp_path / "ci.key").write_text(key + "\n")
+        file.write_text(tenant.format(plan, tmp_path / "ci.key"))
+        running = start(request, tmp_path, "--config", str(config))
+        answers = {}
+        for name, shown in ("old", old), ("new", new):
+            with as_tenant(running, shown) as client:
+                answer = client.post("/v1/ml/sentiment", json={"inputs": "Declared."})
+            answers[name] = answer.status_code, answer.headers.get("ratelimit-policy", "").split(";")[1:2]
+        audit = cli(request, running, "audit")["entries"]
+        stop(running)
+        assert old not in running.log.read_text() + json.dumps(audit)
+        return answers, [(entry["actor"], entry["action"]) for entry in audit]
+
+    answers, audit = served("free", old)
+    assert answers == {"old": (200, ["q=100"]), "new": (401, [])}
+    assert audit == [("tenants_file", "key.create"), ("tenants_file", "tenant.create")]
+    answers, audit = served("starter", new)
+    assert answers == {"old": (401, []), "new": (200, ["q=500"])}
+    assert audit[:2] == [("tenants_file", "key.change"), ("tenants_file", "tenant.change")]
+    file.write_text(tenant.format("gold", tmp_path / "ci.key"))
+    with pytest.raises(RuntimeError, match="tenants.toml: TOML parse error at line 3, column 8"):
+        start(request, tmp_path, "--config", str(config))
+
+
 def test_roles(request, server):
     keys = {role: make(request, server, f"role-{role}", role=role)["key"] for role in ["viewer", "editor", "admin", "owner"]}
 

@@ -1,6 +1,8 @@
 //! Changing tenants and keys. Every change is checked, stored together with its line in the audit log, and in force on this
 //! server when it is confirmed; on the others as soon as they look (see [`follow`](Administration::follow)).
 
+mod declared;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +11,14 @@ use serde_json::Value;
 use ulid::Ulid;
 
 use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, KeyState, KeyView, TenantName, TenantRecord};
-use crate::authentication::{DEVELOPMENT_TENANT, Directory};
+use crate::authentication::Directory;
 use crate::key::{ApiKey, Mode, RandomError, random};
 use crate::plan::{Plan, TermsError};
 use crate::principal::Role;
 use crate::store::{AccountStore, StoreError};
 use crate::wall_time::WallTime;
+
+pub use declared::{DeclaredKey, DeclaredTenant};
 
 /// How often a change is tried when others change the accounts at the same moment.
 const ATTEMPTS_MAX: usize = 8;
@@ -95,7 +99,8 @@ pub struct MadeKey {
     pub view: KeyView,
 }
 
-/// What an edit makes of the accounts.
+/// What an edit makes of the accounts; no changes, nothing is stored.
+#[derive(Default)]
 struct Edit<T> {
     changes: Vec<Change>,
     action: &'static str,
@@ -131,7 +136,7 @@ impl Administration {
         plan: Plan,
     ) -> Result<TenantRecord> {
         plan.check()?;
-        if name.as_str() == DEVELOPMENT_TENANT {
+        if name.is_reserved() {
             return Err(AdministrationError::Reserved);
         }
         self.edit(now, actor, |accounts| {
@@ -345,6 +350,9 @@ impl Administration {
             attempt += 1;
             let accounts = self.store.load().await?;
             let Edit { changes, action, subject, before, after, result } = edit(&accounts)?;
+            if changes.is_empty() {
+                return Ok(result);
+            }
             let (actor, action) = (actor.to_owned(), action.to_owned());
             let entry = AuditEntry { at: now, actor, action, subject, before, after };
             match self.store.commit(accounts.version, &changes, &entry).await {
