@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let proto = "proto/ml/inference/v1/inference.proto";
-    println!("cargo:rerun-if-changed={proto}");
-    let descriptors = protox::compile([proto], ["proto"])?;
+    let protos = ["proto/ml/inference/v1/inference.proto", "proto/externalscaler/externalscaler.proto"];
+    for proto in protos {
+        println!("cargo:rerun-if-changed={proto}");
+    }
+    let descriptors = protox::compile(protos, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     // What the reflection service shows.
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;

@@ -47,7 +47,7 @@ pub use engine::{
 pub use event::{Event, NoObserver, Observer};
 pub use scheduler::{
     Batch, BatchId, Config, ConfigError, DeadlinePolicy, Decision, DeviceSnapshot, Ended, Entry, ModelConfig,
-    ModelSnapshot, Order, Policy, PreferredSize, RejectReason, Rejected, Rejection, Request, RequestId,
-    Scheduler, Snapshot, TokenBudget, Work,
+    ModelSnapshot, Offered, Order, Policy, PreferredSize, RejectReason, Rejected, Rejection, Request,
+    RequestId, Scheduler, Snapshot, TokenBudget, Work,
 };
 pub use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens, UnknownPriority};

@@ -377,6 +377,26 @@ fn snapshots_predict_the_drain() {
 }
 
 #[test]
+fn what_is_asked_for_is_counted_whatever_becomes_of_it() {
+    let mut scheduler = scheduler_with(|config| config.models[0].queue_requests_max = 3);
+    for payload in 0..5 {
+        // Two find no place.
+        let _ = scheduler.enqueue(ms(0), request(100, payload));
+    }
+    scheduler.enqueue(ms(0), request(100_000, 5)).unwrap_err();
+    let batch = dispatched(&mut scheduler, ms(0), DEVICE);
+    scheduler.complete(ms(7), batch.id, Some(Duration::from_millis(7)));
+    let mut snapshot = Snapshot::default();
+    scheduler.snapshot(ms(7), &mut snapshot);
+    let offered = snapshot.models[0].offered;
+    // What no batch could hold is not demand.
+    assert_eq!((offered.requests, offered.shed), (5, 2));
+    let each = (snapshot.models[0].batch_overhead.as_secs_f64(), offered.seconds / 5.0);
+    assert!(each.0 > 0.0 && each.1 > 0.0, "{each:?}");
+    assert_eq!(snapshot.devices[0].computed, Duration::from_millis(7));
+}
+
+#[test]
 fn triton_waits_for_its_preferred_size_or_its_delay() {
     let mut scheduler = scheduler_with(|config| {
         let queue_delay_max = Duration::from_millis(5);

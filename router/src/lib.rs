@@ -27,6 +27,7 @@ pub mod limit;
 mod peer;
 mod plan;
 mod principal;
+pub mod scaling;
 pub mod store;
 mod wall_time;
 

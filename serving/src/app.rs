@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
+use crate::scaling::Scaling;
 use crate::telemetry::Telemetry;
 use crate::tenancy::{Tenancy, TenancyError};
 use crate::tls::{Certificates, TlsError};
@@ -35,6 +36,8 @@ pub struct App {
     pub pool: WorkPool,
     /// The metrics.
     pub telemetry: Arc<Telemetry>,
+    /// How many servers there should be.
+    pub scaling: Scaling,
     /// One permit for each request that may be worked on.
     pub request_slots: Semaphore,
     /// Cancelled when the server starts to shut down.
@@ -138,8 +141,11 @@ impl App {
             telemetry.clone(),
         )?;
         let tenancy = runtime.block_on(Tenancy::open(&config, telemetry.clone()))?;
+        let (devices, board) = (engine.snapshot().devices.len() as u32, tenancy.board.clone());
+        let scaling = Scaling::new(&config.scaling, devices, board, tenancy.server.clone());
         Ok(Arc::new(Self {
             tenancy,
+            scaling,
             catalog,
             engine,
             // A request waits for the pool at most twice, and only while it holds a slot.

@@ -18,6 +18,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod progress;
 pub mod rest;
+pub mod scaling;
 pub mod server;
 pub mod telemetry;
 pub mod tenancy;

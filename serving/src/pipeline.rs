@@ -15,7 +15,7 @@ use router::{Demand, MicroDollars, Outcome, Peer, Principal, Reservation, Role, 
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::telemetry::RequestEnd;
+use crate::telemetry::{RequestEnd, Timeliness};
 
 /// Who is calling and how, before anything is checked.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ where
         let demand = demand(caller, entry, request.inputs.len());
         let mut reservation = app.tenancy.router.admit(WallTime::now(), &principal, demand).await?;
         let deadline = started + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
-        let result = run(app, &principal, entry, request, deadline, &mut reservation).await;
+        let result = run(app, &principal, entry, request, deadline, &mut reservation, &mut end).await;
         // Only what is recorded is answered.
         reservation.finish(outcome(&result)).await.map_err(ApiError::internal)?;
         result
@@ -121,12 +121,16 @@ async fn run(
     request: InferRequest,
     deadline: Timestamp,
     reservation: &mut Reservation,
+    end: &mut Ended<'_>,
 ) -> Result<InferResponse, ApiError> {
     if let ModelState::Unavailable { reason } = &entry.state {
         return Err(ApiError::ModelUnavailable { model: entry.card.name.clone(), reason: reason.clone() });
     }
-    let InferRequest { inputs, parameters, priority, .. } = request;
+    let InferRequest { inputs, parameters, priority, timeout, .. } = request;
     let mut prepared = tokenize(app, entry.id, inputs, parameters).await?;
+    // A target is for one text that is read at once, and for a caller who waits as long.
+    let has_patience = timeout.is_none_or(|timeout| timeout >= entry.card.p99_target);
+    end.has_target = Some(prepared.sequences() == 1 && has_patience);
     let (inputs, tokens) = (prepared.inputs(), prepared.tokens());
     reservation.settle(WallTime::now(), tokens as u64).await?;
     let tickets = submit(app, principal, priority, deadline, &mut prepared)?;
@@ -281,16 +285,52 @@ struct Ended<'a> {
     model: Option<ModelId>,
     started: Timestamp,
     code: &'static str,
+    /// Whether the model's target can be expected to be met; none before that is known.
+    has_target: Option<bool>,
+    timeliness: Option<Timeliness>,
     _in_flight: crate::telemetry::InFlight,
 }
 
 impl<'a> Ended<'a> {
     fn new(app: &'a App, caller: &'a Caller, task: Task, started: Timestamp) -> Self {
         let _in_flight = app.telemetry.request_started();
-        Self { app, caller, task, model: None, started, code: "cancelled", _in_flight }
+        Self {
+            app,
+            caller,
+            task,
+            model: None,
+            started,
+            code: "cancelled",
+            has_target: None,
+            timeliness: None,
+            _in_flight,
+        }
+    }
+
+    fn entry(&self) -> Option<&'a ModelEntry> {
+        self.model.and_then(|id| self.app.catalog.models().get(usize::from(id.0)))
+    }
+
+    fn duration(&self) -> Duration {
+        self.app.engine.now().saturating_duration_since(self.started)
+    }
+
+    /// Whether the request met its model's target; without a result the caller left.
+    fn timeliness(&self, result: Option<&Result<InferResponse, ApiError>>) -> Timeliness {
+        let target = self.entry().map_or(Duration::MAX, |entry| entry.card.p99_target);
+        let is_late = match (result, self.has_target) {
+            (Some(Err(ApiError::Overloaded { .. })), None) => return Timeliness::TurnedAway,
+            (_, None | Some(false)) => return Timeliness::Irrelevant,
+            (None, _) if self.duration() <= target => return Timeliness::Irrelevant,
+            (Some(Ok(_)) | None, _) => self.duration() > target,
+            (Some(Err(error)), _) if is_want_of_capacity(error) => true,
+            (Some(Err(_)), _) => return Timeliness::Irrelevant,
+        };
+        if is_late { Timeliness::Late } else { Timeliness::InTime }
     }
 
     fn finish(&mut self, result: &Result<InferResponse, ApiError>) {
+        self.timeliness = Some(self.timeliness(Some(result)));
         self.code = match result {
             Ok(_) => "ok",
             Err(error) => {
@@ -307,15 +347,24 @@ impl<'a> Ended<'a> {
     }
 }
 
+/// Whether there would have been an answer if there were more devices.
+fn is_want_of_capacity(error: &ApiError) -> bool {
+    matches!(
+        error,
+        ApiError::Overloaded { .. } | ApiError::DeadlineInfeasible { .. } | ApiError::DeadlineExceeded
+    )
+}
+
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
-        let entry = self.model.and_then(|id| self.app.catalog.models().get(usize::from(id.0)));
+        let entry = self.entry();
         self.app.telemetry.request_ended(RequestEnd {
             protocol: self.caller.protocol,
             task: self.task.as_str(),
             model: entry.map_or("", |entry| entry.card.name.as_str()),
             code: self.code,
-            duration: self.app.engine.now().saturating_duration_since(self.started),
+            timeliness: self.timeliness.unwrap_or_else(|| self.timeliness(None)),
+            duration: self.duration(),
         });
     }
 }

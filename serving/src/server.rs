@@ -47,6 +47,8 @@ pub async fn run(
     let patience = Duration::from_millis(app.config.shutdown.drain_timeout_ms);
     let stop_tenancy = ship_until.clone();
     let tenancy = tokio::spawn(async move { tenancy.tenancy.run(stop_tenancy, patience).await });
+    let (stop_scaling, scaling) = (app.stopping.clone(), Arc::clone(&app));
+    tokio::spawn(async move { scaling.scaling.run(&scaling, &stop_scaling).await });
     tokio::select! {
         () = shutdown => {}
         () = engine_failure(&app) => tracing::error!("a device failed for good; shutting down"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use router::ledger::{Journal, JournalConfig, JournalError, Shipper, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
+use router::scaling::LoadBoard;
 use router::store::{AccountStore, BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
 use router::{
     Administration, AdministrationError, Directory, KeySecret, Outcome, Router, Service, ShortSecret,
@@ -42,6 +43,10 @@ pub struct Tenancy {
     pub usage: Arc<dyn UsageStore>,
     /// Opens the administration of all tenants.
     pub operator_token: String,
+    /// Where servers show each other their load, if there may be several.
+    pub board: Option<Arc<dyn LoadBoard>>,
+    /// Name of this server, which stays.
+    pub server: String,
     shipper: Mutex<Option<Shipper>>,
     issuer: Option<Issuer>,
 }
@@ -86,6 +91,8 @@ struct Homes {
     usage: Arc<dyn UsageStore>,
     /// None: in memory.
     limits: Option<Arc<dyn LimitStore>>,
+    /// None: there is but one server.
+    board: Option<Arc<dyn LoadBoard>>,
 }
 
 impl Tenancy {
@@ -119,9 +126,13 @@ impl Tenancy {
             segment_bytes_max: usage.segment_bytes_max,
             pending_max: usage.pending_records_max,
         })?;
-        let name = keep(&folder.join("usage/name"), || Ok(Ulid::new().to_string()))?;
-        let shipper =
-            Shipper::new(Arc::clone(&homes.usage), name, journal.folder(), usage.shipped_segments_kept);
+        let server = keep(&folder.join("usage/name"), || Ok(Ulid::new().to_string()))?;
+        let shipper = Shipper::new(
+            Arc::clone(&homes.usage),
+            server.clone(),
+            journal.folder(),
+            usage.shipped_segments_kept,
+        );
         let limits = match homes.limits {
             Some(limits) => limits,
             None => Arc::new(restored(&journal)?),
@@ -136,6 +147,8 @@ impl Tenancy {
             administration,
             usage: homes.usage,
             operator_token,
+            board: homes.board,
+            server,
             shipper: Mutex::new(Some(shipper)),
             issuer,
         })
@@ -209,7 +222,7 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {
             let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path)).await;
             let store = opened.map_err(|error| StoreError::Unavailable(error.to_string()))??;
             let (accounts, usage) = (Arc::new(store.clone()), Arc::new(store));
-            Ok(Homes { accounts, usage, limits: None })
+            Ok(Homes { accounts, usage, limits: None, board: None })
         }
         Store::Redis { urls, is_cluster, prefix, timeout_ms } => {
             let config = RedisConfig {
@@ -220,7 +233,12 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {
                 breaker: BreakerConfig::default(),
             };
             let store = Arc::new(RedisStore::connect(config).await?);
-            Ok(Homes { accounts: store.clone(), usage: store.clone(), limits: Some(store) })
+            Ok(Homes {
+                accounts: store.clone(),
+                usage: store.clone(),
+                limits: Some(store.clone()),
+                board: Some(store),
+            })
         }
     }
 }

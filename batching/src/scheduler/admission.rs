@@ -93,6 +93,9 @@ impl<P> Scheduler<P> {
     /// Counts a request as asked for.
     fn ask(&mut self, now: Timestamp, request: &Request<P>) -> Claim {
         let seconds = self.fastest(request.model).map_or(0.0, |cost| cost.slope() * self.work(request).0);
+        let offered = &mut self.queues[usize::from(request.model.0)].offered;
+        offered.requests += 1;
+        offered.seconds += seconds;
         let capacity = self.capacity;
         let Request { tenant, priority, weight, .. } = *request;
         self.demand.asked(now, tenant, priority, weight, seconds, capacity)

@@ -154,7 +154,7 @@ pub struct Rejected<P> {
 }
 
 /// What waits for one model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ModelSnapshot {
     /// Requests waiting.
     pub queued_requests: usize,
@@ -166,6 +166,21 @@ pub struct ModelSnapshot {
     pub queued_time: Duration,
     /// Requests dispatched and not completed.
     pub in_flight_requests: usize,
+    /// What was asked for since the start.
+    pub offered: Offered,
+    /// Time of a batch beside its work, as predicted.
+    pub batch_overhead: Duration,
+}
+
+/// What was asked for, whether it was accepted or refused for want of capacity. Only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Offered {
+    /// Requests.
+    pub requests: u64,
+    /// Of these, requests that were refused, made to give way, or ended by their deadline.
+    pub shed: u64,
+    /// Seconds of a device that their work takes, beside the batches' overhead.
+    pub seconds: f64,
 }
 
 /// What a device does.
@@ -173,6 +188,8 @@ pub struct ModelSnapshot {
 pub struct DeviceSnapshot {
     /// How long what it holds is predicted to take yet.
     pub busy_for: Duration,
+    /// How long it has computed since the start.
+    pub computed: Duration,
     /// Whether it is gone.
     pub is_lost: bool,
     /// Mean of |actual / predicted - 1| of late for batches of each model, indexed by [`ModelId`].
@@ -222,6 +239,8 @@ struct Device {
     planned: Duration,
     /// When what it holds should be done.
     free_at: Timestamp,
+    /// How long its batches took.
+    computed: Duration,
     is_lost: bool,
 }
 
@@ -292,6 +311,9 @@ impl<P> Scheduler<P> {
                 Ok(id)
             }
             Err(reason) => {
+                if matches!(reason, RejectReason::Infeasible | RejectReason::QueueFull) {
+                    self.queues[usize::from(request.model.0)].offered.shed += 1;
+                }
                 let rejection = Rejection { reason, retry_after: self.retry_after() };
                 Err(Rejected { rejection, payload: request.payload })
             }
@@ -334,6 +356,7 @@ impl<P> Scheduler<P> {
         device.free_at = now + device.planned;
         self.queues[usize::from(done.model.0)].in_flight -= done.requests;
         if let Some(compute) = compute {
+            device.computed += compute;
             self.calibrate(done.device, done.model, done.work, compute);
         }
     }
@@ -390,6 +413,7 @@ impl<P> Scheduler<P> {
         into.devices.resize_with(self.devices.len(), DeviceSnapshot::default);
         for (device, into) in self.devices.iter().zip(&mut into.devices) {
             into.busy_for = device.free_at.saturating_duration_since(now);
+            into.computed = device.computed;
             into.is_lost = device.is_lost;
             into.prediction_errors.clear();
             into.prediction_errors.extend(device.costs.iter().map(CostModel::error));
@@ -409,6 +433,8 @@ impl<P> Scheduler<P> {
                 .unwrap_or_default(),
             queued_time: self.queued_time(model),
             in_flight_requests: queue.in_flight,
+            offered: queue.offered,
+            batch_overhead: self.fastest(model).map_or(Duration::ZERO, |cost| cost.predict(Work(0.0))),
         }
     }
 
@@ -461,8 +487,9 @@ impl<P> Scheduler<P> {
 
     /// Takes a request out, to be given back.
     fn end(&mut self, id: RequestId, why: Ended) {
-        let entry = self.remove(id);
-        self.ended.extend(entry.map(|entry| (entry, why)));
+        let Some(entry) = self.remove(id) else { return };
+        self.queues[usize::from(entry.request.model.0)].offered.shed += 1;
+        self.ended.push((entry, why));
     }
 
     /// Takes a request out of every structure it is in.

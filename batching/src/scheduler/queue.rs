@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::cost::Work;
 use super::fairness::{FlowId, Flows, Virtual};
 use super::heap::{IndexedHeap, LazyHeap};
-use super::{RequestId, Waiting};
+use super::{Offered, RequestId, Waiting};
 use crate::units::{Priority, Timestamp, Tokens};
 
 /// In which order requests run: critical ones first, then by the moment at which they are due.
@@ -66,6 +66,8 @@ pub(super) struct ModelQueue {
     pub(super) tokens: Tokens,
     /// Requests dispatched and not completed.
     pub(super) in_flight: usize,
+    /// What was asked for since the start.
+    pub(super) offered: Offered,
     /// Number of the last batch of requests without a claim.
     pub(super) last_turn: u64,
 }
@@ -101,6 +103,7 @@ impl ModelQueue {
             requests: 0,
             tokens: Tokens(0),
             in_flight: 0,
+            offered: Offered::default(),
             last_turn: 0,
         }
     }

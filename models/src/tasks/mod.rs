@@ -105,6 +105,11 @@ impl Prepared {
         self.inputs
     }
 
+    /// Sequences that the texts were made into, whether they were taken out or not.
+    pub fn sequences(&self) -> usize {
+        self.expected
+    }
+
     /// Makes the answer of the outputs, one for each job, in the order of the jobs.
     ///
     /// # Errors

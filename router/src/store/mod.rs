@@ -46,10 +46,10 @@ pub trait AccountStore: Send + Sync {
     async fn audit(&self, entries_max: usize) -> Result<Vec<AuditEntry>, StoreError>;
 }
 
-fn to_text(value: &impl serde::Serialize) -> Result<String, StoreError> {
+pub(crate) fn to_text(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Corrupt(error.to_string()))
 }

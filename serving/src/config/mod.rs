@@ -3,6 +3,7 @@
 //! Precedence: flag, then environment, then file, then default. Every bound of the server is a named
 //! field here. Units are in the names.
 
+mod scaling;
 mod tenancy;
 mod tls;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use garde::Validate;
 use serde::Deserialize;
 
+pub use scaling::Scaling;
 pub use tenancy::{Jwt, Store, Tenancy, Usage};
 pub use tls::{ClientCertificates, Identity, Tls, TlsVersion};
 
@@ -51,6 +53,9 @@ pub struct Config {
     /// The journal of what tenants use.
     #[garde(dive)]
     pub usage: Usage,
+    /// How many servers there should be.
+    #[garde(dive)]
+    pub scaling: Scaling,
     /// Bounds of a request.
     #[garde(dive)]
     pub limits: Limits,
@@ -321,6 +326,12 @@ impl Config {
                 self.batching.queue_tokens_max, self.batching.batch_tokens_max
             )));
         }
+        if self.scaling.replicas_max < self.scaling.replicas_min {
+            return Err(ConfigError::Invalid(format!(
+                "scaling.replicas_max ({}) is below scaling.replicas_min ({})",
+                self.scaling.replicas_max, self.scaling.replicas_min
+            )));
+        }
         if self.development_tenant && !self.listen.ip().to_canonical().is_loopback() {
             return Err(ConfigError::DevelopmentTenantExposed { listen: self.listen });
         }
@@ -341,6 +352,7 @@ impl Default for Config {
             tls: None,
             tenancy: Tenancy::default(),
             usage: Usage::default(),
+            scaling: Scaling::default(),
             limits: Limits::default(),
             batching: Batching::default(),
             threads: Threads::default(),
@@ -424,6 +436,7 @@ mod tests {
         check("\n[limits]\nbody_bytes = 1", &["line 3", "body_bytes", "body_bytes_max"]);
         check("[limits]\nrequests_in_flight_max = 0", &["limits.requests_in_flight_max"]);
         check("[batching]\nbatch_tokens_max = 4096\nqueue_tokens_max = 1024", &["queue_tokens_max"]);
+        check("[scaling]\nreplicas_min = 9", &["scaling.replicas_max (8)"]);
         check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
         check("listen = \"[::]:8080\"", &["development_tenant = false"]);
     }

@@ -48,7 +48,8 @@ pub fn router(app: &Arc<App>, health: &Health) -> Router {
     router
 }
 
-fn route<S>(router: Router, service: S) -> Router
+/// Adds one gRPC service to a router.
+pub(crate) fn route<S>(router: Router, service: S) -> Router
 where
     S: Service<
             http::Request<axum::body::Body>,

@@ -134,12 +134,22 @@ def proto(tmp_path_factory):
     out = tmp_path_factory.mktemp("proto")
     source = ROOT / "serving/proto"
     arguments = ["protoc", f"-I{source}", f"--python_out={out}", f"--grpc_python_out={out}"]
-    assert protoc.main([*arguments, str(source / "ml/inference/v1/inference.proto")]) == 0
+    for name in "ml/inference/v1/inference.proto", "externalscaler/externalscaler.proto":
+        assert protoc.main([*arguments, str(source / name)]) == 0
     sys.path.insert(0, str(out))
     from ml.inference.v1 import inference_pb2, inference_pb2_grpc
 
     inference_pb2.Stub = inference_pb2_grpc.InferenceServiceStub
     return inference_pb2
+
+
+@pytest.fixture(scope="session")
+def scaler_proto(proto):
+    """The same of KEDA's external scaler."""
+    from externalscaler import externalscaler_pb2, externalscaler_pb2_grpc
+
+    externalscaler_pb2.Stub = externalscaler_pb2_grpc.ExternalScalerStub
+    return externalscaler_pb2
 
 
 @pytest.fixture(scope="session")

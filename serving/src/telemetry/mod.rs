@@ -3,6 +3,10 @@
 //! Names follow the Prometheus conventions: base units, `_total` for counters (appended by the
 //! encoder). Labels have few values: model, protocol, code, and the tenant where billing needs it.
 
+mod scaling;
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -14,11 +18,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use router::scaling::Ends;
 use router::{UsageObserver, UsageRecord};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
+use scaling::ScalingMetrics;
 
 /// Every metric of the process. Reads events of the engine and of the router; the pipeline tells it
 /// how requests ended.
@@ -29,6 +35,11 @@ pub struct Telemetry {
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<TaskLabels, Histogram, Buckets>,
     requests_in_flight: Gauge,
+    targets: Family<TargetLabels, Counter>,
+    /// The same, of all models.
+    ends: Mutex<Ends>,
+    /// What there is to scale on.
+    pub(crate) scaling: ScalingMetrics,
     tokenization: Family<ModelLabels, Histogram, Buckets>,
     decoding: Family<ModelLabels, Histogram, Buckets>,
     queue_delay: Family<ModelLabels, Histogram, Buckets>,
@@ -62,8 +73,29 @@ pub struct RequestEnd<'a> {
     pub model: &'a str,
     /// `ok`, or the error code.
     pub code: &'static str,
+    /// Whether it met its model's target.
+    pub timeliness: Timeliness,
     /// From the first byte read to the answer made.
     pub duration: Duration,
+}
+
+/// Whether a request met its model's target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeliness {
+    /// It was answered within it.
+    InTime,
+    /// It was answered later, or refused or ended for want of capacity.
+    Late,
+    /// It was refused for want of capacity before the scheduler saw it.
+    TurnedAway,
+    /// It says nothing of the service's capacity.
+    Irrelevant,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TargetLabels {
+    model: String,
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -140,6 +172,9 @@ impl Telemetry {
             requests: Family::default(),
             request_duration: Family::new_with_constructor(SECONDS),
             requests_in_flight: Gauge::default(),
+            targets: Family::default(),
+            ends: Mutex::default(),
+            scaling: ScalingMetrics::default(),
             tokenization: Family::new_with_constructor(SECONDS),
             decoding: Family::new_with_constructor(SECONDS),
             queue_delay: Family::new_with_constructor(SECONDS),
@@ -173,9 +208,36 @@ impl Telemetry {
 
     /// Counts the end of a request.
     pub fn request_ended(&self, end: RequestEnd<'_>) {
-        let RequestEnd { protocol, task, model, code, duration } = end;
+        let RequestEnd { protocol, task, model, code, timeliness, duration } = end;
+        self.ended_in_time(model, timeliness);
         self.requests.get_or_create(&RequestLabels { protocol, task, model: model.to_owned(), code }).inc();
         self.request_duration.get_or_create(&TaskLabels { protocol, task }).observe(duration.as_secs_f64());
+    }
+
+    fn ended_in_time(&self, model: &str, timeliness: Timeliness) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = match timeliness {
+            Timeliness::InTime => {
+                ends.in_time += 1;
+                "met"
+            }
+            Timeliness::Late => {
+                ends.late += 1;
+                "missed"
+            }
+            Timeliness::TurnedAway => {
+                ends.late += 1;
+                ends.turned_away += 1;
+                "missed"
+            }
+            Timeliness::Irrelevant => return,
+        };
+        self.targets.get_or_create(&TargetLabels { model: model.to_owned(), result }).inc();
+    }
+
+    /// How requests ended so far, as far as that tells of the service's capacity.
+    pub fn ends(&self) -> Ends {
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a request in flight until the guard is dropped.
@@ -234,6 +296,7 @@ impl Telemetry {
     }
 
     fn register(&mut self) {
+        self.scaling.register(&mut self.registry);
         let r = &mut self.registry;
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         r.register("build", "The running build", build);
@@ -245,6 +308,11 @@ impl Telemetry {
             self.request_duration.clone(),
         );
         r.register("requests_in_flight", "Requests being worked on", self.requests_in_flight.clone());
+        r.register(
+            "request_targets",
+            "Requests by whether they met their model's p99 target; refused for want of capacity is missed",
+            self.targets.clone(),
+        );
         r.register_with_unit(
             "tokenization_duration",
             "From texts to tokens, for each request",

@@ -1,0 +1,117 @@
+//! KEDA's external scaler. The metric it is given by default is the number of servers desired itself, with 1 a server, so that the
+//! decision is made here and Kubernetes carries it out.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use router::scaling::Signals;
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+use super::proto::external_scaler_server::{self, ExternalScalerServer};
+use super::proto::{
+    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
+    ScaledObjectRef,
+};
+use crate::app::App;
+
+/// The service.
+pub(crate) struct ExternalScaler {
+    app: Arc<App>,
+}
+
+/// What can be scaled on.
+const METRICS: [(&str, fn(&Signals) -> f64); 5] = [
+    ("desired_replicas", |signals| f64::from(signals.desired_replicas)),
+    ("offered_device_seconds", |signals| signals.offered_expected),
+    ("queued_device_seconds", |signals| signals.queued_seconds),
+    ("queued_requests", |signals| signals.queued_requests as f64),
+    ("queued_tokens", |signals| signals.queued_tokens as f64),
+];
+
+impl ExternalScaler {
+    /// The service over `app`.
+    pub(crate) fn service(app: Arc<App>) -> ExternalScalerServer<Self> {
+        ExternalScalerServer::new(Self { app })
+    }
+}
+
+/// A metric by its name.
+fn find(name: &str) -> Result<(&'static str, fn(&Signals) -> f64), Status> {
+    METRICS.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
+        let known: Vec<_> = METRICS.iter().map(|(name, _)| *name).collect();
+        Status::invalid_argument(format!("no such metric; there are {}", known.join(", ")))
+    })
+}
+
+/// The metric that a scaled object asks for, and its value for one server.
+fn spec(object: &ScaledObjectRef) -> Result<MetricSpec, Status> {
+    let (default, _) = METRICS[0];
+    let (name, _) = find(object.scaler_metadata.get("metric").map_or(default, String::as_str))?;
+    let target = match object.scaler_metadata.get("target") {
+        Some(text) => text.parse().ok().filter(|target: &f64| target.is_finite() && *target > 0.0),
+        None if name == default => Some(1.0),
+        None => None,
+    };
+    let target = target.ok_or_else(|| {
+        Status::invalid_argument(format!(
+            "scalerMetadata.target: expected the value of {name} for one server, above 0"
+        ))
+    })?;
+    Ok(MetricSpec {
+        metric_name: name.to_owned(),
+        target_size: target.ceil() as i64,
+        target_size_float: target,
+    })
+}
+
+#[tonic::async_trait]
+impl external_scaler_server::ExternalScaler for ExternalScaler {
+    async fn is_active(&self, _: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
+        let scaling = &self.app.scaling;
+        let result = scaling.signals().is_some_and(|signals| scaling.is_active(&signals));
+        Ok(Response::new(IsActiveResponse { result }))
+    }
+
+    type StreamIsActiveStream = Pin<Box<dyn Stream<Item = Result<IsActiveResponse, Status>> + Send>>;
+
+    async fn stream_is_active(
+        &self,
+        _: Request<ScaledObjectRef>,
+    ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
+        let app = Arc::clone(&self.app);
+        let mut last = None;
+        let changes = WatchStream::new(app.scaling.signals.subscribe()).filter_map(move |signals| {
+            let is_active = app.scaling.is_active(&signals?);
+            (last.replace(is_active) != Some(is_active)).then_some(Ok(IsActiveResponse { result: is_active }))
+        });
+        // Ends with the server, which would wait for it otherwise.
+        let stopping = self.app.stopping.clone().cancelled_owned();
+        Ok(Response::new(Box::pin(futures_util::StreamExt::take_until(changes, stopping))))
+    }
+
+    async fn get_metric_spec(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<GetMetricSpecResponse>, Status> {
+        let metric_specs = vec![spec(request.get_ref())?];
+        Ok(Response::new(GetMetricSpecResponse { metric_specs }))
+    }
+
+    async fn get_metrics(
+        &self,
+        request: Request<GetMetricsRequest>,
+    ) -> Result<Response<GetMetricsResponse>, Status> {
+        let (name, of) = find(&request.get_ref().metric_name)?;
+        let signals = self.app.scaling.signals();
+        let value = of(&signals.ok_or_else(|| Status::unavailable("the first signals come within seconds"))?);
+        Ok(Response::new(GetMetricsResponse {
+            metric_values: vec![MetricValue {
+                metric_name: name.to_owned(),
+                metric_value: value.ceil() as i64,
+                metric_value_float: value,
+            }],
+        }))
+    }
+}

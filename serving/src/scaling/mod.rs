@@ -1,0 +1,108 @@
+//! Signals to scale on: reads this server's load every two seconds, adds up that of all servers, and tells what is desired, on
+//! `/metrics`, as JSON on `/scaling`, and to KEDA.
+
+mod keda;
+mod proto {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+    tonic::include_proto!("externalscaler");
+}
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use router::scaling::{Autoscaler, Load, LoadBoard, Meter, ScalingConfig, Signals};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::config;
+
+pub(crate) use keda::ExternalScaler;
+
+/// How often the load is read.
+const EVERY: Duration = Duration::from_secs(2);
+/// A server whose load was not put up for so long is gone.
+const AGE_MAX: Duration = Duration::from_secs(10);
+
+/// The signals, and what they are made from.
+pub struct Scaling {
+    config: ScalingConfig,
+    /// Where servers show each other their load; none if this is the only one.
+    board: Option<Arc<dyn LoadBoard>>,
+    /// This server's name on the board.
+    server: String,
+    signals: watch::Sender<Option<Signals>>,
+}
+
+impl Scaling {
+    /// Signals of servers with so many devices each.
+    pub fn new(
+        config: &config::Scaling,
+        devices: u32,
+        board: Option<Arc<dyn LoadBoard>>,
+        server: String,
+    ) -> Self {
+        let config = ScalingConfig {
+            replicas_min: config.replicas_min,
+            replicas_max: config.replicas_max,
+            devices_per_replica: devices,
+            utilization_target: config.utilization_target,
+            drain_target: Duration::from_secs(config.drain_target_seconds),
+            cold_start: Duration::from_secs(config.cold_start_seconds),
+            stabilization: Duration::from_secs(config.stabilization_seconds),
+            ..ScalingConfig::default()
+        };
+        Self { config, board, server, signals: watch::Sender::new(None) }
+    }
+
+    /// The newest signals; none in the first seconds.
+    pub fn signals(&self) -> Option<Signals> {
+        *self.signals.borrow()
+    }
+
+    /// Keeps the signals up to date until told to stop.
+    pub async fn run(&self, app: &App, stop: &CancellationToken) {
+        let targets = app.catalog.models().iter().map(|model| model.card.p99_target).collect();
+        let (mut meter, mut autoscaler) = (Meter::new(targets), Autoscaler::new(self.config.clone()));
+        let mut others = Vec::new();
+        let mut ticks = tokio::time::interval(EVERY);
+        loop {
+            tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
+            let (now, ends) = (app.engine.now(), app.telemetry.ends());
+            let Some(mut load) = meter.read(now, &app.engine.snapshot(), ends, app.is_ready()) else {
+                continue;
+            };
+            if let Some(board) = &self.board {
+                self.exchange(board.as_ref(), &load, &mut others).await;
+            }
+            for other in &others {
+                load += other;
+            }
+            let signals = autoscaler.observe(now, &load);
+            app.telemetry.scaling.set(&signals);
+            if self.signals().map(|before| before.desired_replicas) != Some(signals.desired_replicas) {
+                tracing::info!(
+                    desired = signals.desired_replicas,
+                    ready = signals.ready_replicas,
+                    reason = ?signals.reason,
+                    offered = signals.offered_6s,
+                    "servers desired"
+                );
+            }
+            self.signals.send_replace(Some(signals));
+        }
+    }
+
+    /// Reads what the other servers put up. While the store does not answer, what they put up last counts.
+    async fn exchange(&self, board: &dyn LoadBoard, load: &Load, others: &mut Vec<Load>) {
+        match board.exchange(&self.server, load, AGE_MAX).await {
+            Ok(loads) => *others = loads,
+            Err(error) => tracing::debug!(%error, "the other servers' load cannot be read"),
+        }
+    }
+
+    /// Whether there is reason for more servers than the least.
+    fn is_active(&self, signals: &Signals) -> bool {
+        signals.desired_replicas > self.config.replicas_min || signals.offered_60s > 0.0
+    }
+}
