@@ -1,5 +1,7 @@
 //! What the benches share: the real catalog, and texts of a wanted length.
 
+pub mod autoscaling;
+pub mod parallel;
 pub mod simulation;
 
 use std::path::PathBuf;

@@ -3,12 +3,10 @@
 //!
 //! `simulate [--seeds 10] [--seconds 10] [--section NAME] [--case TEXT] [--out FILE]`
 
-use std::error::Error;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use batching::{DeadlinePolicy, Order, PreferredSize, TokenBudget, Tokens};
+use benches::parallel::{Result, in_parallel};
 use benches::simulation::bounds::fluid_limit;
 use benches::simulation::families::{Family, Variant, baselines, by_deadline, ours, refusing_nobody};
 use benches::simulation::hardware::Hardware;
@@ -18,8 +16,6 @@ use serde_json::{Value, json};
 
 /// Seeds by which the setting of a baseline is chosen, before the best is run with all seeds.
 const GRID_SEEDS: u64 = 2;
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Measures one section of the report.
 type Section = fn(&Options) -> Result<Value>;
@@ -120,31 +116,6 @@ fn trace(options: &Options, load: f64) -> Result<()> {
 /// JSON has no infinity.
 fn finite(number: f64) -> Value {
     if number.is_finite() { json!(number) } else { Value::Null }
-}
-
-/// Runs `job` for every number below `count` on all cores; results in order.
-fn in_parallel<T: Send>(count: usize, job: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<T>>>> = Mutex::new((0..count).map(|_| None).collect());
-    let threads = std::thread::available_parallelism()?.get().min(count.max(1));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
-                        break;
-                    }
-                    let result = job(index);
-                    if let Ok(mut results) = results.lock() {
-                        results[index] = Some(result);
-                    }
-                }
-            });
-        }
-    });
-    let results = results.into_inner().map_err(|_| "a run panicked")?;
-    results.into_iter().map(|result| result.unwrap_or_else(|| Err("a run panicked".into()))).collect()
 }
 
 /// The mean goodput of a variant over seeds, and half of its 95 % interval.

@@ -206,7 +206,8 @@ impl Workload {
         }
     }
 
-    fn length(&self, model: usize, rng: &mut ChaCha8Rng) -> u32 {
+    /// A random length of a model's request, in tokens.
+    pub fn length(&self, model: usize, rng: &mut ChaCha8Rng) -> u32 {
         if self.long_share > 0.0 && rng.random::<f64>() < self.long_share {
             return 512;
         }
