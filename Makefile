@@ -9,6 +9,8 @@ ONNX_VENV := $(DATA)/venv-onnx
 ENGINES_VENV := $(TRAIN_VENV)
 PLOTS_VENV := $(DATA)/venv-plots
 CARGO := cargo
+# Features that are off by default and tested.
+TESTED := --features serving/kafka
 
 .PHONY: help run setup system fetch onnx build test test-rust test-python lint bench bench-engines simulate simulate-long sanitize neon references train clean
 
@@ -38,11 +40,11 @@ test: test-rust test-python ## run every test
 # Building the tests builds the server too, with the same features of every crate, so that nothing is compiled twice.
 test-rust: setup ## unit, property, integration and end-to-end tests in Rust
 	@echo "==> building the tests (the first time takes some minutes)"
-	@$(CARGO) test --release --locked --workspace --no-run
+	@$(CARGO) test --release --locked --workspace $(TESTED) --no-run
 	@./target/release/ml-inference fetch --data-dir $(DATA)
 	@$(ONNX_VENV)/bin/python scripts/export_onnx.py --data-dir $(DATA)
 	@echo "==> Rust tests"
-	@ML_INFERENCE_DATA_DIR=$(abspath $(DATA)) $(CARGO) test --release --locked --workspace
+	@ML_INFERENCE_DATA_DIR=$(abspath $(DATA)) $(CARGO) test --release --locked --workspace $(TESTED)
 	@echo "==> the engine's threads in many orders"
 	@$(CARGO) test --release --locked --package batching --features shuttle --test interleavings
 

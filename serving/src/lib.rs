@@ -20,6 +20,7 @@ pub mod progress;
 pub mod rest;
 pub mod scaling;
 pub mod server;
+pub mod sinks;
 pub mod telemetry;
 pub mod tenancy;
 pub mod tls;

@@ -46,7 +46,12 @@ pub async fn run(
     let (ship_until, tenancy) = (CancellationToken::new(), Arc::clone(&app));
     let patience = Duration::from_millis(app.config.shutdown.drain_timeout_ms);
     let stop_tenancy = ship_until.clone();
-    let tenancy = tokio::spawn(async move { tenancy.tenancy.run(stop_tenancy, patience).await });
+    let mut background = tokio::task::JoinSet::new();
+    background.spawn(async move { tenancy.tenancy.run(stop_tenancy, patience).await });
+    for sink in app.tenancy.take_sinks() {
+        let (app, stop) = (Arc::clone(&app), ship_until.clone());
+        background.spawn(async move { sink.run(&app, &stop, patience).await });
+    }
     let (stop_scaling, scaling) = (app.stopping.clone(), Arc::clone(&app));
     tokio::spawn(async move { scaling.scaling.run(&scaling, &stop_scaling).await });
     tokio::select! {
@@ -64,8 +69,10 @@ pub async fn run(
     }
     // Every request was answered: what they used is shipped, and nothing more comes.
     ship_until.cancel();
-    if tenancy.await.is_err() {
-        tracing::error!("shipping of usage records ended badly");
+    while let Some(ended) = background.join_next().await {
+        if ended.is_err() {
+            tracing::error!("shipping of usage records ended badly");
+        }
     }
     let engine = app.engine.clone();
     // Joins threads, so not on a runtime thread.

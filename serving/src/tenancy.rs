@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use router::ledger::{Journal, JournalConfig, JournalError, Shipper, UsageStore};
+use router::ledger::{Followers, Journal, JournalConfig, JournalError, Shipper, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
 use router::scaling::LoadBoard;
 use router::store::{AccountStore, BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
@@ -20,6 +20,7 @@ use ulid::Ulid;
 use crate::config::{Config, Identity, Store};
 use crate::declared_tenants::{self, TenantsFileError};
 use crate::issuer::Issuer;
+use crate::sinks::{self, Fed, SinkConfigError};
 
 /// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere after that.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -47,7 +48,10 @@ pub struct Tenancy {
     pub board: Option<Arc<dyn LoadBoard>>,
     /// Name of this server, which stays.
     pub server: String,
+    /// Who reads the journal, and how far they are.
+    pub followers: Arc<Followers>,
     shipper: Mutex<Option<Shipper>>,
+    sinks: Mutex<Vec<Fed>>,
     issuer: Option<Issuer>,
 }
 
@@ -74,6 +78,9 @@ pub enum TenancyError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A sink of usage events.
+    #[error(transparent)]
+    Sink(#[from] SinkConfigError),
     /// The secret of keys.
     #[error("tenancy.key_secret_file: {0}")]
     Secret(#[from] ShortSecret),
@@ -127,12 +134,9 @@ impl Tenancy {
             pending_max: usage.pending_records_max,
         })?;
         let server = keep(&folder.join("usage/name"), || Ok(Ulid::new().to_string()))?;
-        let shipper = Shipper::new(
-            Arc::clone(&homes.usage),
-            server.clone(),
-            journal.folder(),
-            usage.shipped_segments_kept,
-        );
+        let followers = Followers::new(journal.folder(), usage.shipped_segments_kept);
+        let shipper = Shipper::new(Arc::clone(&homes.usage), server.clone(), Arc::clone(&followers));
+        let sinks = sinks::open(config, &server, &followers)?;
         let limits = match homes.limits {
             Some(limits) => limits,
             None => Arc::new(restored(&journal)?),
@@ -149,9 +153,16 @@ impl Tenancy {
             operator_token,
             board: homes.board,
             server,
+            followers,
             shipper: Mutex::new(Some(shipper)),
+            sinks: Mutex::new(sinks),
             issuer,
         })
+    }
+
+    /// What feeds the sinks of usage events; yielded once.
+    pub(crate) fn take_sinks(&self) -> Vec<Fed> {
+        std::mem::take(&mut *self.sinks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Follows changes and ships records until told to stop, and then until every record is shipped or `patience` is over.

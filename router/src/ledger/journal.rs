@@ -336,7 +336,7 @@ impl Reader {
 ///
 /// # Errors
 /// The disk refuses.
-pub(super) fn remove_shipped(folder: &Path, next: u64, keep: usize) -> io::Result<()> {
+pub(super) fn remove_read(folder: &Path, next: u64, keep: usize) -> io::Result<()> {
     let segments = segments(folder)?;
     let ends = segments.iter().skip(1).map(|(first, _)| *first);
     let shipped: Vec<&PathBuf> =
@@ -446,7 +446,7 @@ mod tests {
         assert!(segments(folder.path()).unwrap().len() > 3);
         assert_eq!(read(folder.path(), 0), (0..60).collect::<Vec<_>>());
         assert_eq!(read(folder.path(), 33), (33..60).collect::<Vec<_>>());
-        remove_shipped(folder.path(), 45, 0).unwrap();
+        remove_read(folder.path(), 45, 0).unwrap();
         let left = read(folder.path(), 0);
         assert!(left[0] > 0 && left[0] <= 45 && left.last() == Some(&59), "{left:?}");
         assert_eq!(Journal::open(config(folder.path())).unwrap().written(), 60);

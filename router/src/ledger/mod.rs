@@ -2,22 +2,29 @@
 //!
 //! A record is in the `journal` on the local disk before its request is answered. The `shipper` reads the journal and adds
 //! the records to sums in the shared [`UsageStore`], each record once, however often either is killed: the store keeps with
-//! a tenant's sums how far the journal of each server is contained in them, and moves both in one transaction.
+//! a tenant's sums how far the journal of each server is contained in them, and moves both in one transaction. A [`Pump`]
+//! delivers the same records as events to another system, an [`EventSink`].
 
 mod embedded;
+mod follower;
 mod journal;
 mod money;
 mod redis;
+mod redis_stream;
 mod shipper;
+mod sink;
 mod sums;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use follower::Followers;
 pub use journal::{Flush, Journal, JournalConfig, JournalError};
 pub use money::MicroDollars;
+pub use redis_stream::RedisStream;
 pub use shipper::{ShipError, Shipper};
+pub use sink::{EventSink, Pump, SinkError, UsageData, UsageEvent};
 pub use sums::{Applied, Batch, Sum, SumKey, UsageStore};
 
 use crate::principal::KeyId;

@@ -1,10 +1,10 @@
 //! Moves records from the journal into the shared sums.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::journal::{self, JournalError, Reader};
+use super::follower::{Follower, Followers};
+use super::journal::JournalError;
 use super::{Applied, Batch, Sum, SumKey, UsageRecord, UsageStore};
 use crate::store::StoreError;
 
@@ -33,23 +33,18 @@ pub struct Shipper {
     store: Arc<dyn UsageStore>,
     /// Name of the journal, unique among the servers.
     journal: String,
-    folder: PathBuf,
-    reader: Reader,
+    follower: Follower,
     /// Records read and not yet in the store.
     held: Vec<(u64, UsageRecord)>,
     /// How far the journal is in each tenant's sums, as far as known.
     applied: HashMap<Arc<str>, u64>,
-    segments_kept: usize,
 }
 
 impl Shipper {
-    /// A shipper for the journal in `folder`, which the store knows by the name `journal`. The newest `segments_kept` segments
-    /// stay after they are shipped. Blocks.
-    pub fn new(store: Arc<dyn UsageStore>, journal: String, folder: &Path, segments_kept: usize) -> Self {
-        let position = std::fs::read_to_string(folder.join(POSITION_FILE)).ok();
-        let next = position.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let (folder, reader) = (folder.to_owned(), Reader::new(folder, next));
-        Self { store, journal, folder, reader, held: Vec::new(), applied: HashMap::new(), segments_kept }
+    /// A shipper of the journal's records, which the store knows by the name `journal`. Blocks.
+    pub fn new(store: Arc<dyn UsageStore>, journal: String, followers: Arc<Followers>) -> Self {
+        let follower = Follower::new(followers, POSITION_FILE);
+        Self { store, journal, follower, held: Vec::new(), applied: HashMap::new() }
     }
 
     /// Moves records up to number `until`, at most some thousand. Returns how many were moved: none means all.
@@ -58,7 +53,7 @@ impl Shipper {
     /// See [`ShipError`]; nothing is lost or counted twice.
     pub async fn ship(&mut self, until: u64) -> Result<usize, ShipError> {
         if self.held.is_empty() {
-            self.read(until).await?;
+            self.held = self.follower.read(until, RECORDS_MAX).await?;
         }
         if self.held.is_empty() {
             return Ok(0);
@@ -80,33 +75,13 @@ impl Shipper {
         }
         let moved = self.held.len();
         self.held.clear();
-        self.keep_position()?;
+        self.follower.keep()?;
         Ok(moved)
     }
 
     /// Number of the first record that is not in the store.
     pub fn position(&self) -> u64 {
-        self.held.first().map_or(self.reader.next(), |(number, _)| *number)
-    }
-
-    async fn read(&mut self, until: u64) -> Result<(), ShipError> {
-        let mut reader = std::mem::replace(&mut self.reader, Reader::new(&self.folder, 0));
-        let next = reader.next();
-        let read = tokio::task::spawn_blocking(move || {
-            let records = reader.read(until, RECORDS_MAX);
-            (reader, records)
-        });
-        match read.await {
-            Ok((reader, records)) => {
-                self.reader = reader;
-                self.held = records?;
-                Ok(())
-            }
-            Err(error) => {
-                self.reader = Reader::new(&self.folder, next);
-                Err(JournalError::Io(std::io::Error::other(error)).into())
-            }
-        }
+        self.held.first().map_or(self.follower.next(), |(number, _)| *number)
     }
 
     /// What is held and not in the store yet, by tenant.
@@ -127,15 +102,5 @@ impl Shipper {
             *batch.sums.entry(SumKey::of(record)).or_default() += Sum::of(record);
         }
         batches.into_values().collect()
-    }
-
-    fn keep_position(&self) -> Result<(), ShipError> {
-        let next = self.reader.next();
-        let path = self.folder.join(POSITION_FILE);
-        let new = path.with_extension("new");
-        std::fs::write(&new, next.to_string())?;
-        std::fs::rename(&new, &path)?;
-        journal::remove_shipped(&self.folder, next, self.segments_kept)?;
-        Ok(())
     }
 }

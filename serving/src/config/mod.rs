@@ -16,7 +16,7 @@ use garde::Validate;
 use serde::Deserialize;
 
 pub use scaling::Scaling;
-pub use tenancy::{Jwt, Store, Tenancy, Usage};
+pub use tenancy::{Jwt, Sink, Store, Tenancy, Usage};
 pub use tls::{ClientCertificates, Identity, Tls, TlsVersion};
 
 /// Everything the server can be told.
@@ -332,6 +332,13 @@ impl Config {
                 self.scaling.replicas_max, self.scaling.replicas_min
             )));
         }
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if let Some(name) =
+            self.usage.sinks.keys().find(|name| !name.bytes().all(is_plain) || name.is_empty())
+        {
+            let problem = "expected a name of letters, digits and hyphens";
+            return Err(ConfigError::Invalid(format!("usage.sinks.{name:?}: {problem}")));
+        }
         if self.development_tenant && !self.listen.ip().to_canonical().is_loopback() {
             return Err(ConfigError::DevelopmentTenantExposed { listen: self.listen });
         }
@@ -436,6 +443,8 @@ mod tests {
         check("\n[limits]\nbody_bytes = 1", &["line 3", "body_bytes", "body_bytes_max"]);
         check("[limits]\nrequests_in_flight_max = 0", &["limits.requests_in_flight_max"]);
         check("[batching]\nbatch_tokens_max = 4096\nqueue_tokens_max = 1024", &["queue_tokens_max"]);
+        check("usage.sinks.\"../x\".file.path = \"y\"", &["usage.sinks", "hyphens"]);
+        check("usage.sinks.x.webhook = { url = \"ftp://y\", secret_file = \"z\" }", &["http://"]);
         check("[scaling]\nreplicas_min = 9", &["scaling.replicas_max (8)"]);
         check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
         check("listen = \"[::]:8080\"", &["development_tenant = false"]);

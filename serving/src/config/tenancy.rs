@@ -1,5 +1,6 @@
 //! Configuration of tenants, of their store, and of the journal of what they use.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use garde::Validate;
@@ -101,6 +102,70 @@ pub enum Store {
     },
 }
 
+/// A system that gets usage events (CloudEvents 1.0, `com.techcorp.ml.usage.recorded`), at least once and in order.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Sink {
+    /// A file, an event a line.
+    File {
+        /// The file.
+        #[garde(skip)]
+        path: PathBuf,
+    },
+    /// A URL to which batches of events are posted, signed.
+    Webhook {
+        /// Where to.
+        #[garde(custom(is_web_address))]
+        url: String,
+        /// File with the secret that signs: `whsec_` and at least 24 bytes in base64, as Standard Webhooks has it.
+        #[garde(skip)]
+        secret_file: PathBuf,
+        /// How long an answer may take, in milliseconds.
+        #[serde(default = "default_sink_timeout_ms")]
+        #[garde(range(min = 1, max = 600_000))]
+        timeout_ms: u64,
+    },
+    /// A stream in Redis.
+    RedisStream {
+        /// Addresses, `redis://…` or `rediss://…`.
+        #[garde(length(min = 1))]
+        urls: Vec<String>,
+        /// Whether they are a cluster's.
+        #[serde(default)]
+        #[garde(skip)]
+        is_cluster: bool,
+        /// What every key begins with.
+        #[serde(default = "default_prefix")]
+        #[garde(length(min = 1, max = 64))]
+        prefix: String,
+        /// Name of the stream.
+        #[serde(default = "default_stream")]
+        #[garde(length(min = 1, max = 64))]
+        stream: String,
+        /// About how many events it keeps.
+        #[serde(default = "default_length_max")]
+        #[garde(range(min = 1))]
+        length_max: u64,
+        /// How long an answer may take, in milliseconds.
+        #[serde(default = "default_sink_timeout_ms")]
+        #[garde(range(min = 1, max = 600_000))]
+        timeout_ms: u64,
+    },
+    /// A topic in Kafka. Needs a build with `--features kafka`; without TLS.
+    Kafka {
+        /// Addresses of brokers, with commas between.
+        #[garde(length(min = 1))]
+        brokers: String,
+        /// The topic.
+        #[garde(length(min = 1, max = 249))]
+        topic: String,
+        /// How long an event may take to be delivered, in milliseconds.
+        #[serde(default = "default_sink_timeout_ms")]
+        #[garde(range(min = 1, max = 600_000))]
+        timeout_ms: u64,
+    },
+}
+
 /// The journal of what tenants use.
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
@@ -115,6 +180,9 @@ pub struct Usage {
     /// Segments that stay after all their records are in the sums.
     #[garde(range(max = 100_000))]
     pub shipped_segments_kept: usize,
+    /// Other systems that get every record as an event, by names of one's own.
+    #[garde(dive)]
+    pub sinks: BTreeMap<String, Sink>,
     /// Records on their way to the disk; requests wait for room.
     #[garde(range(min = 1, max = 1 << 20))]
     pub pending_records_max: usize,
@@ -158,6 +226,26 @@ fn default_roles_claim() -> String {
     "roles".to_owned()
 }
 
+fn default_sink_timeout_ms() -> u64 {
+    10_000
+}
+
+fn default_stream() -> String {
+    "usage".to_owned()
+}
+
+fn default_length_max() -> u64 {
+    1_000_000
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, clippy::unnecessary_wraps, reason = "garde's signature")]
+fn is_web_address(url: &str, _: &()) -> garde::Result {
+    match reqwest::Url::parse(url) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),
+        _ => Err(garde::Error::new("expected an http:// or https:// address")),
+    }
+}
+
 fn default_prefix() -> String {
     "ml".to_owned()
 }
@@ -172,6 +260,7 @@ impl Default for Usage {
             flush: Flush::EveryMs(1000),
             segment_bytes_max: 64 << 20,
             shipped_segments_kept: 16,
+            sinks: BTreeMap::new(),
             pending_records_max: 4096,
         }
     }

@@ -33,6 +33,8 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.telemetry.observe(&app.engine.snapshot());
+    let tenancy = &app.tenancy;
+    app.telemetry.sinks.set(tenancy.router.journal().written(), &tenancy.followers.positions());
     match app.telemetry.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => {

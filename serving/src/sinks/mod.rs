@@ -1,0 +1,127 @@
+//! Where usage events go: files, webhooks, Redis streams, Kafka. Each sink is fed by a task of its own, so that one that does not
+//! take anything keeps no other waiting.
+
+mod file;
+#[cfg(feature = "kafka")]
+mod kafka;
+mod webhook;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use router::ledger::{EventSink, Followers, Pump, RedisStream, SinkError};
+use router::store::{BreakerConfig, RedisConfig};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::config::{Config, Sink};
+use file::FileSink;
+use webhook::Webhook;
+
+/// How often new records are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Shortest and longest pause after a failure.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Why a configured sink cannot be fed.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkConfigError {
+    /// A webhook's secret.
+    #[error("usage.sinks.{name}: {problem}")]
+    Unusable {
+        /// The sink's name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// One sink and what feeds it.
+pub(crate) struct Fed {
+    name: String,
+    pump: Pump,
+}
+
+/// Makes all sinks of the configuration. Blocks.
+///
+/// # Errors
+/// One that can never work, such as a webhook without a secret.
+pub(crate) fn open(
+    config: &Config,
+    journal: &str,
+    followers: &Arc<Followers>,
+) -> Result<Vec<Fed>, SinkConfigError> {
+    let fed = config.usage.sinks.iter().map(|(name, sink)| {
+        let unusable = |problem| SinkConfigError::Unusable { name: name.clone(), problem };
+        let sink = make(sink).map_err(unusable)?;
+        let pump = Pump::new(sink, name, journal.to_owned(), Arc::clone(followers));
+        Ok(Fed { name: name.clone(), pump })
+    });
+    fed.collect()
+}
+
+fn make(sink: &Sink) -> Result<Box<dyn EventSink>, String> {
+    Ok(match sink {
+        Sink::File { path } => Box::new(FileSink::new(path.clone())),
+        Sink::Webhook { url, secret_file, timeout_ms } => {
+            Box::new(Webhook::new(url.clone(), secret_file, Duration::from_millis(*timeout_ms))?)
+        }
+        Sink::RedisStream { urls, is_cluster, prefix, stream, length_max, timeout_ms } => {
+            let config = RedisConfig {
+                urls: urls.clone(),
+                is_cluster: *is_cluster,
+                prefix: prefix.clone(),
+                timeout: Duration::from_millis(*timeout_ms),
+                breaker: BreakerConfig::default(),
+            };
+            Box::new(RedisStream::new(config, stream.clone(), *length_max))
+        }
+        #[cfg(feature = "kafka")]
+        Sink::Kafka { brokers, topic, timeout_ms } => {
+            Box::new(kafka::Kafka::new(brokers, topic.clone(), Duration::from_millis(*timeout_ms))?)
+        }
+        #[cfg(not(feature = "kafka"))]
+        Sink::Kafka { .. } => return Err("this build has no Kafka: build with --features kafka".to_owned()),
+    })
+}
+
+impl Fed {
+    /// Feeds the sink until told to stop, and then until it has all there is, fails, or `patience` is over.
+    pub(crate) async fn run(mut self, app: &App, stop: &CancellationToken, patience: Duration) {
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            let pause = match self.pump.pump(app.tenancy.router.journal().written()).await {
+                Ok(0) => LOOK_EVERY,
+                Ok(_) => {
+                    failures = 0;
+                    continue;
+                }
+                Err(error) => {
+                    failures += 1;
+                    app.telemetry.sinks.failed(&self.name);
+                    tracing::warn!(sink = self.name, failures, %error, "usage events are not delivered; they are kept");
+                    pause_after(&error, failures)
+                }
+            };
+            tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
+        }
+        let rest =
+            async { while let Ok(1..) = self.pump.pump(app.tenancy.router.journal().written()).await {} };
+        if tokio::time::timeout(patience, rest).await.is_err() {
+            tracing::warn!(
+                sink = self.name,
+                "not all usage events were delivered; they will be after the next start"
+            );
+        }
+    }
+}
+
+/// Twice as long after every failure, up to a minute, unless the sink wants more time.
+fn pause_after(error: &SinkError, failures: u32) -> Duration {
+    let pause = PAUSE_MIN.saturating_mul(1 << failures.min(10)).min(PAUSE_MAX);
+    match error {
+        SinkError::Refused { retry_after: Some(wanted), .. } => pause.max((*wanted).min(PAUSE_MAX)),
+        SinkError::Refused { .. } | SinkError::Journal(_) => pause,
+    }
+}
