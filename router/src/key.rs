@@ -127,6 +127,16 @@ impl KeySecret {
         Ok((Self(bytes.clone()), bytes))
     }
 
+    /// A key or hash of another purpose, of parts that cannot be mistaken for one another: each goes in with its length.
+    pub(crate) fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut message = Vec::new();
+        for part in parts {
+            message.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            message.extend_from_slice(part);
+        }
+        self.mac(&message).finalize().into_bytes().into()
+    }
+
     fn mac(&self, message: &[u8]) -> Hmac<Sha256> {
         // HMAC takes keys of any length (RFC 2104, section 2), so the other branch is never taken.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0)

@@ -20,6 +20,7 @@ mod administration;
 mod admission;
 mod authentication;
 mod credential;
+pub mod idempotency;
 mod jwt;
 mod key;
 pub mod ledger;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use redis_server::{Cluster, RedisServer};
 use router::accounts::{AuditEntry, Change, TenantRecord};
+use router::idempotency::{Answer, AnswerStore, Begun, Idempotency, IdempotencyError, Keyed};
 use router::ledger::{Applied, Batch, Sum, SumKey, UsageStore};
 use router::limit::{
     Grant, LimitError, LimitStore, Limiter, LimiterConfig, Limits, MemoryLimits, Outage, Take, Unit,
@@ -25,6 +26,7 @@ struct Home {
     accounts: Arc<dyn AccountStore>,
     usage: Arc<dyn UsageStore>,
     limits: Arc<dyn LimitStore>,
+    answers: Arc<dyn AnswerStore>,
 }
 
 fn redis_config(urls: Vec<String>, is_cluster: bool) -> RedisConfig {
@@ -34,7 +36,7 @@ fn redis_config(urls: Vec<String>, is_cluster: bool) -> RedisConfig {
 
 async fn redis_home(urls: Vec<String>, is_cluster: bool) -> Home {
     let store = Arc::new(RedisStore::connect(redis_config(urls, is_cluster)).await.unwrap());
-    Home { accounts: store.clone(), usage: store.clone(), limits: store }
+    Home { accounts: store.clone(), usage: store.clone(), limits: store.clone(), answers: store }
 }
 
 async fn check(home: &Home) {
@@ -43,6 +45,7 @@ async fn check(home: &Home) {
     limits_hold(home).await;
     keys_are_managed(home).await;
     tenants_are_declared(home).await;
+    answers_are_kept(home).await;
 }
 
 #[tokio::test]
@@ -50,8 +53,12 @@ async fn embedded() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
     let store = Arc::new(EmbeddedStore::open(&path).unwrap());
-    let home =
-        Home { accounts: store.clone(), usage: store.clone(), limits: Arc::new(MemoryLimits::default()) };
+    let home = Home {
+        accounts: store.clone(),
+        usage: store.clone(),
+        limits: Arc::new(MemoryLimits::default()),
+        answers: store.clone(),
+    };
     check(&home).await;
     let (accounts, sums) = (home.accounts.load().await.unwrap(), all_sums(home.usage.as_ref()).await);
     drop((home, store));
@@ -268,6 +275,63 @@ async fn keys_are_managed(home: &Home) {
     );
     let text = serde_json::to_string(&log).unwrap();
     assert!(!text.contains("hash") && !text.contains(made.key.expose()));
+}
+
+async fn answers_are_kept(home: &Home) {
+    let lease = Duration::from_secs(10);
+    let (secret, _) = KeySecret::generate().unwrap();
+    let kept = |secret: &KeySecret| Idempotency::new(home.answers.clone(), secret.clone(), lease, 1000);
+    let answers = kept(&secret);
+    let now = WallTime::now();
+    fn request(key: &'static str, body: &'static str) -> Keyed<'static> {
+        Keyed { tenant: "acme", key, route: "/v1/ml/sentiment", body: body.as_bytes() }
+    }
+    let begin = async |keyed: Keyed<'_>| answers.begin(now, &keyed).await.unwrap();
+    let first = async |keyed: Keyed<'_>| match begin(keyed).await {
+        Begun::First(attempt) => attempt,
+        other => panic!("{keyed:?}: {other:?}"),
+    };
+    let attempt = first(request("a", "one")).await;
+    let running = begin(request("a", "one")).await;
+    assert!(matches!(running, Begun::Running(left) if left <= lease && left > lease / 2), "{running:?}");
+    assert!(matches!(begin(request("a", "two")).await, Begun::Different));
+    // Another key, another tenant, are another request.
+    answers.release(&first(request("b", "one")).await).await;
+    answers.release(&first(Keyed { tenant: "globex", ..request("a", "one") }).await).await;
+    let answer = Answer { status: 200, body: b"very secret".to_vec() };
+    answers.keep(now, &attempt, &answer).await.unwrap();
+    assert!(matches!(begin(request("a", "one")).await, Begun::Again(found) if found == answer));
+    assert!(matches!(begin(request("a", "two")).await, Begun::Different));
+    let elsewhere = Keyed { route: "/v1/ml/classify", ..request("a", "one") };
+    assert!(matches!(begin(elsewhere).await, Begun::Different));
+    // What is kept can be read under the same secret alone.
+    assert!(matches!(
+        kept(&KeySecret::generate().unwrap().0).begin(now, &request("a", "one")).await,
+        Ok(Begun::First(_))
+    ));
+    // A request that failed may be sent again, by whoever owned it.
+    let failed = first(request("c", "one")).await;
+    answers.release(&failed).await;
+    let second = first(request("c", "one")).await;
+    answers.release(&failed).await;
+    assert!(matches!(begin(request("c", "one")).await, Begun::Running(_)));
+    assert!(matches!(answers.keep(now, &failed, &answer).await, Err(IdempotencyError::Lost)));
+    let large = Answer { status: 200, body: vec![b'x'; 1001] };
+    answers.keep(now, &second, &large).await.unwrap();
+    assert!(matches!(begin(request("c", "one")).await, Begun::TooLarge));
+    // Of many at once one is first.
+    let many = (0..16).map(|_| begin(request("d", "one")));
+    let firsts = futures_util::future::join_all(many).await;
+    assert_eq!(firsts.iter().filter(|begun| matches!(begun, Begun::First(_))).count(), 1);
+    // A lease that is over is free again, and so is an answer whose day is over.
+    let short = Idempotency::new(home.answers.clone(), secret.clone(), Duration::from_millis(50), 1000);
+    let Begun::First(lost) = short.begin(WallTime::now(), &request("e", "one")).await.unwrap() else {
+        panic!()
+    };
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    let later = WallTime::now();
+    assert!(matches!(answers.keep(later, &lost, &answer).await, Err(IdempotencyError::Lost)));
+    assert!(matches!(answers.begin(later, &request("e", "one")).await, Ok(Begun::First(_))));
 }
 
 async fn tenants_are_declared(home: &Home) {

@@ -72,6 +72,14 @@ pub(crate) fn caller(
     Ok(Caller { authorization, peer, request_id: request_id(extensions), protocol })
 }
 
+/// The caller of a REST request.
+///
+/// # Errors
+/// An `Authorization` header that is not text.
+pub(crate) fn rest_caller(request: &Request) -> Result<Caller, ApiError> {
+    caller(request.headers(), request.extensions(), "rest")
+}
+
 /// How long a REST caller will wait: `X-Request-Timeout`, in milliseconds.
 ///
 /// # Errors

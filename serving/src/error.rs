@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use models::tasks::{InputError, LengthUnit};
+use router::idempotency::IdempotencyError;
 use router::limit::{LimitError, Window};
 use router::store::StoreError;
 use router::{AdministrationError, AuthenticationError, CredentialError, JwtError};
@@ -122,6 +123,17 @@ pub enum ApiError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// An idempotency key came again with another request.
+    #[error("this Idempotency-Key was used for another request; use a new key for each request")]
+    IdempotencyKeyReused,
+    /// The first request of an idempotency key is not answered yet.
+    #[error("a request with this Idempotency-Key is being answered; retry later")]
+    IdempotencyInProgress,
+    /// The answer kept under an idempotency key is no longer there.
+    #[error(
+        "the request with this Idempotency-Key was answered and charged, and its answer was too large to be kept"
+    )]
+    IdempotencyAnswerTooLarge,
     /// The deadline passed.
     #[error("the request's deadline passed before it was answered")]
     DeadlineExceeded,
@@ -215,6 +227,13 @@ impl ApiError {
             Self::DeadlineInfeasible { .. } => {
                 row("deadline_infeasible", S::SERVICE_UNAVAILABLE, Code::Unavailable)
             }
+            Self::IdempotencyKeyReused => {
+                row("idempotency_key_reused", S::UNPROCESSABLE_ENTITY, Code::FailedPrecondition)
+            }
+            Self::IdempotencyInProgress => row("idempotency_in_progress", S::CONFLICT, Code::Aborted),
+            Self::IdempotencyAnswerTooLarge => {
+                row("idempotency_answer_too_large", S::UNPROCESSABLE_ENTITY, Code::FailedPrecondition)
+            }
             Self::DeadlineExceeded => row("deadline_exceeded", S::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
             Self::ShuttingDown => row("shutting_down", S::SERVICE_UNAVAILABLE, Code::Unavailable),
             Self::Internal { .. } => row("internal", S::INTERNAL_SERVER_ERROR, Code::Internal),
@@ -225,6 +244,7 @@ impl ApiError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after } | Self::DeadlineInfeasible { retry_after } => Some(*retry_after),
+            Self::IdempotencyInProgress => Some(Duration::from_secs(1)),
             Self::Limit(LimitError::Exceeded { retry_after, .. }) => Some(*retry_after),
             Self::Limit(LimitError::Concurrency { .. } | LimitError::Unavailable)
             | Self::StoreUnavailable { .. }
@@ -329,6 +349,18 @@ impl From<AdministrationError> for ApiError {
             }
             AdministrationError::Store(StoreError::Unavailable(detail)) => Self::StoreUnavailable { detail },
             _ => Self::Administration(Arc::new(error)),
+        }
+    }
+}
+
+impl From<IdempotencyError> for ApiError {
+    fn from(error: IdempotencyError) -> Self {
+        match error {
+            IdempotencyError::Store(StoreError::Unavailable(detail)) => Self::StoreUnavailable { detail },
+            IdempotencyError::Store(_)
+            | IdempotencyError::Random(_)
+            | IdempotencyError::Lost
+            | IdempotencyError::Seal => Self::internal(error),
         }
     }
 }

@@ -62,15 +62,43 @@ pub struct InferResponse {
     pub quota: Option<Quota>,
 }
 
-/// Answers one request for `task`. `read` yields the request; it is polled only once the caller is
-/// known, so that nobody without credentials makes the server read a body.
+/// A protocol's side of one request.
+pub trait Exchange: Send {
+    /// What the protocol makes of the answer.
+    type Answer: Send;
+
+    /// Reads the request; called only once the caller is known, so that nobody without credentials makes the server read a body.
+    /// An answer in place of a request is one that was given before: nothing is computed and nothing is charged.
+    fn read(
+        &mut self,
+        principal: &Principal,
+    ) -> impl Future<Output = Result<Asked<Self::Answer>, ApiError>> + Send;
+
+    /// Makes the answer, and keeps it if it was asked to: after this the request is recorded, and then answered.
+    fn answer(
+        &mut self,
+        response: InferResponse,
+    ) -> impl Future<Output = Result<Self::Answer, ApiError>> + Send;
+}
+
+/// What a protocol read.
+pub enum Asked<A> {
+    /// A request.
+    Request(InferRequest),
+    /// One that was answered before, and its answer.
+    Again(A),
+}
+
+/// Answers one request for `task`.
 ///
 /// # Errors
 /// Whatever [`ApiError`] names. Dropping the future cancels the request and frees its place.
-pub async fn infer<F>(app: &App, caller: &Caller, task: Task, read: F) -> Result<InferResponse, ApiError>
-where
-    F: Future<Output = Result<InferRequest, ApiError>> + Send,
-{
+pub async fn infer<E: Exchange>(
+    app: &App,
+    caller: &Caller,
+    task: Task,
+    exchange: &mut E,
+) -> Result<E::Answer, ApiError> {
     let started = app.engine.now();
     let mut end = Ended::new(app, caller, task, started);
     let result = async {
@@ -79,13 +107,20 @@ where
             .request_slots
             .try_acquire()
             .map_err(|_| ApiError::Overloaded { retry_after: Duration::from_secs(1) })?;
-        let request = read.await?;
+        let request = match exchange.read(&principal).await? {
+            Asked::Request(request) => request,
+            Asked::Again(answer) => return Ok(answer),
+        };
         let entry = find_model(app, task, request.model.as_deref())?;
         end.model = Some(entry.id);
         let demand = demand(caller, entry, request.inputs.len());
         let mut reservation = app.tenancy.router.admit(WallTime::now(), &principal, demand).await?;
         let deadline = started + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
         let result = run(app, &principal, entry, request, deadline, &mut reservation, &mut end).await;
+        let result = match result {
+            Ok(response) => exchange.answer(response).await,
+            Err(error) => Err(error),
+        };
         // Only what is recorded is answered.
         reservation.finish(outcome(&result)).await.map_err(ApiError::internal)?;
         result
@@ -241,11 +276,13 @@ fn demand(caller: &Caller, entry: &ModelEntry, inputs: usize) -> Demand {
     }
 }
 
-fn outcome(result: &Result<InferResponse, ApiError>) -> Outcome {
+fn outcome<A>(result: &Result<A, ApiError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Completed,
         Err(ApiError::DeadlineExceeded) => Outcome::Cancelled,
-        Err(ApiError::Internal { .. } | ApiError::ModelUnavailable { .. }) => Outcome::Failed,
+        Err(
+            ApiError::Internal { .. } | ApiError::ModelUnavailable { .. } | ApiError::StoreUnavailable { .. },
+        ) => Outcome::Failed,
         Err(_) => Outcome::Refused,
     }
 }
@@ -316,7 +353,7 @@ impl<'a> Ended<'a> {
     }
 
     /// Whether the request met its model's target; without a result the caller left.
-    fn timeliness(&self, result: Option<&Result<InferResponse, ApiError>>) -> Timeliness {
+    fn timeliness<A>(&self, result: Option<&Result<A, ApiError>>) -> Timeliness {
         let target = self.entry().map_or(Duration::MAX, |entry| entry.card.p99_target);
         let is_late = match (result, self.has_target) {
             (Some(Err(ApiError::Overloaded { .. })), None) => return Timeliness::TurnedAway,
@@ -329,7 +366,7 @@ impl<'a> Ended<'a> {
         if is_late { Timeliness::Late } else { Timeliness::InTime }
     }
 
-    fn finish(&mut self, result: &Result<InferResponse, ApiError>) {
+    fn finish<A>(&mut self, result: &Result<A, ApiError>) {
         self.timeliness = Some(self.timeliness(Some(result)));
         self.code = match result {
             Ok(_) => "ok",
@@ -363,7 +400,7 @@ impl Drop for Ended<'_> {
             task: self.task.as_str(),
             model: entry.map_or("", |entry| entry.card.name.as_str()),
             code: self.code,
-            timeliness: self.timeliness.unwrap_or_else(|| self.timeliness(None)),
+            timeliness: self.timeliness.unwrap_or_else(|| self.timeliness::<()>(None)),
             duration: self.duration(),
         });
     }

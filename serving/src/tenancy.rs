@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use router::idempotency::{AnswerStore, Idempotency};
 use router::ledger::{Followers, Journal, JournalConfig, JournalError, Shipper, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
 use router::scaling::LoadBoard;
@@ -31,6 +32,8 @@ const RESTORE: Duration = Duration::from_secs(62);
 /// Records of the journal that are looked through for that, at most.
 const RESTORE_RECORDS_MAX: u64 = 1_000_000;
 
+/// How much longer an idempotency key is held than a request may take.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// How the audit log names the file of declared tenants.
 const DECLARED: &str = "tenants_file";
 
@@ -40,6 +43,8 @@ pub struct Tenancy {
     pub router: Router,
     /// Changes tenants and keys.
     pub administration: Administration,
+    /// Keeps answers of requests that may be sent again.
+    pub idempotency: Idempotency,
     /// Sums of what was used.
     pub usage: Arc<dyn UsageStore>,
     /// Opens the administration of all tenants.
@@ -94,6 +99,7 @@ pub enum TenancyError {
 
 /// Every part that has two homes.
 struct Homes {
+    answers: Arc<dyn AnswerStore>,
     accounts: Arc<dyn AccountStore>,
     usage: Arc<dyn UsageStore>,
     /// None: in memory.
@@ -112,7 +118,12 @@ impl Tenancy {
         std::fs::create_dir_all(&folder).map_err(|source| file_error(&folder, source))?;
         let homes = homes(&config.tenancy.store, &folder).await?;
         let issuer = config.tenancy.jwt.as_ref().map(Issuer::of);
-        let mut directory = Directory::new(secret(config, &folder)?, config.development_tenant);
+        let secret = secret(config, &folder)?;
+        // Whoever answers a request has given up by then.
+        let lease = config.request_timeout() + LEASE_MARGIN;
+        let answer_bytes_max = config.limits.idempotent_answer_bytes_max;
+        let idempotency = Idempotency::new(homes.answers, secret.clone(), lease, answer_bytes_max);
+        let mut directory = Directory::new(secret, config.development_tenant);
         if let Some(issuer) = &issuer {
             directory = directory.with_jwt(Arc::clone(&issuer.verifier));
         }
@@ -149,6 +160,7 @@ impl Tenancy {
         Ok(Self {
             router: Router::new(directory, Limiter::new(limits, limiter), journal, observer),
             administration,
+            idempotency,
             usage: homes.usage,
             operator_token,
             board: homes.board,
@@ -232,8 +244,14 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {
             let path = folder.join("store.redb");
             let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path)).await;
             let store = opened.map_err(|error| StoreError::Unavailable(error.to_string()))??;
-            let (accounts, usage) = (Arc::new(store.clone()), Arc::new(store));
-            Ok(Homes { accounts, usage, limits: None, board: None })
+            let store = Arc::new(store);
+            Ok(Homes {
+                accounts: store.clone(),
+                usage: store.clone(),
+                answers: store,
+                limits: None,
+                board: None,
+            })
         }
         Store::Redis { urls, is_cluster, prefix, timeout_ms } => {
             let config = RedisConfig {
@@ -247,6 +265,7 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {
             Ok(Homes {
                 accounts: store.clone(),
                 usage: store.clone(),
+                answers: store.clone(),
                 limits: Some(store.clone()),
                 board: Some(store),
             })

@@ -326,9 +326,9 @@ impl<'a> Cluster<'a> {
             let latency = now.saturating_duration_since(member.enqueued_at);
             let ends = &mut self.servers[number as usize].ends;
             if latency <= target {
-                ends.in_time += 1
+                ends.in_time += 1;
             } else {
-                ends.late += 1
+                ends.late += 1;
             }
             self.ended(now, model, Some(latency));
         }

@@ -72,7 +72,7 @@ pub struct Texts<'a> {
 
 impl Day {
     /// A day of `workload`.
-    pub fn new(workload: &Workload, config: DayConfig, seed: u64) -> Self {
+    pub fn new(workload: &Workload, config: &DayConfig, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x00da_7000);
         let seconds = config.duration.as_secs() as usize;
         let mut rates: Vec<f64> = (0..seconds)

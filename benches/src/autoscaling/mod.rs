@@ -26,7 +26,7 @@ mod tests {
             ..DayConfig::default()
         };
         let (workload, hardware) = (Workload::on_cpu(), Hardware::cpu());
-        let day = Day::new(&workload, config, 1);
+        let day = Day::new(&workload, &config, 1);
         let config = ClusterConfig { size: 4, losses: 0, ..ClusterConfig::default() };
         Cluster::new(&workload, &hardware, config, 1).unwrap().run(&day, sizing)
     }

@@ -29,11 +29,14 @@ struct Options {
     out: String,
 }
 
+/// Makes a policy for a day.
+type Make = Box<dyn Fn(&Day) -> Box<dyn Sizing> + Sync>;
+
 /// A policy at one setting.
 struct Variant {
     family: &'static str,
     setting: String,
-    make: Box<dyn Fn(&Day) -> Box<dyn Sizing> + Sync>,
+    make: Make,
 }
 
 impl Options {
@@ -60,11 +63,7 @@ impl Options {
 }
 
 fn variants() -> Vec<Variant> {
-    let variant = |family, setting: String, make: Box<dyn Fn(&Day) -> Box<dyn Sizing> + Sync>| Variant {
-        family,
-        setting,
-        make,
-    };
+    let variant = |family, setting: String, make: Make| Variant { family, setting, make };
     let mut variants = Vec::new();
     for utilization in UTILIZATIONS {
         let config = ScalingConfig { utilization_target: utilization, ..ScalingConfig::default() };
@@ -88,10 +87,7 @@ fn variants() -> Vec<Variant> {
         let make = move |_: &Day| -> Box<dyn Sizing> { Box::new(PodAutoscaler::queue(target)) };
         variants.push(variant("queue length", format!("{target} requests waiting"), Box::new(make)));
     }
-    for size in [8] {
-        let make = move |_: &Day| -> Box<dyn Sizing> { Box::new(Fixed(size)) };
-        variants.push(variant("fixed", format!("{size} servers"), Box::new(make)));
-    }
+    variants.push(variant("fixed", "8 servers".to_owned(), Box::new(|_| Box::new(Fixed(8)))));
     variants
 }
 
@@ -110,7 +106,7 @@ fn main() -> Result<()> {
     let seeds = options.seeds as usize;
     let runs = in_parallel(variants.len() * seeds, |index| {
         let (variant, seed) = (&variants[index / seeds], (index % seeds) as u64);
-        let day = Day::new(&workload, config.clone(), seed);
+        let day = Day::new(&workload, &config, seed);
         let cluster = Cluster::new(&workload, &hardware, ClusterConfig::default(), seed)?;
         let outcome = cluster.run(&day, (variant.make)(&day).as_mut());
         eprintln!("    {}, {}, day {seed}: {:.4}", variant.family, variant.setting, outcome.attainment());

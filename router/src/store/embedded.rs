@@ -19,6 +19,13 @@ pub(crate) const USAGE_APPLIED: TableDefinition<(&str, &str), u64> = TableDefini
 pub(crate) const USAGE_SUMS: TableDefinition<(&str, u32, u8, &str), [u64; 9]> =
     TableDefinition::new("usage_sums");
 
+/// A request with an idempotency key: its hash, its owner, its end, and the answer if there is one.
+pub(crate) type AnswerRow<'a> = (&'a [u8], &'a [u8], u64, Option<&'a [u8]>);
+/// By tenant and key.
+pub(crate) const ANSWERS: TableDefinition<&str, AnswerRow<'_>> = TableDefinition::new("answers");
+/// The same by end.
+pub(crate) const ANSWER_ENDS: TableDefinition<(u64, &str), ()> = TableDefinition::new("answer_ends");
+
 /// Counts changes of accounts; also the number of the last line of the audit log.
 const VERSION: &str = "version";
 
@@ -43,6 +50,8 @@ impl EmbeddedStore {
         write.open_table(AUDIT).map_err(unavailable)?;
         write.open_table(USAGE_APPLIED).map_err(unavailable)?;
         write.open_table(USAGE_SUMS).map_err(unavailable)?;
+        write.open_table(ANSWERS).map_err(unavailable)?;
+        write.open_table(ANSWER_ENDS).map_err(unavailable)?;
         write.commit().map_err(unavailable)?;
         Ok(Self { database: Arc::new(database) })
     }

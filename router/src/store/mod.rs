@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 pub use breaker::BreakerConfig;
 pub use embedded::EmbeddedStore;
-pub(crate) use embedded::{USAGE_APPLIED, USAGE_SUMS, unavailable};
+pub(crate) use embedded::{ANSWER_ENDS, ANSWERS, AnswerRow, USAGE_APPLIED, USAGE_SUMS, unavailable};
 pub use redis::{RedisConfig, RedisStore};
 
 use crate::accounts::{Accounts, AuditEntry, Change};

@@ -92,6 +92,9 @@ pub struct Limits {
     /// Requests being worked on at once for one gRPC stream; reading stops until one is done.
     #[garde(range(min = 1, max = 65_536))]
     pub stream_requests_in_flight_max: usize,
+    /// Largest answer that is kept under an idempotency key, in bytes.
+    #[garde(range(min = 1024, max = 1 << 30))]
+    pub idempotent_answer_bytes_max: usize,
     /// Deadline of a request whose caller sets none, and the longest a caller may set.
     #[garde(range(min = 1, max = 3_600_000))]
     pub request_timeout_ms: u64,
@@ -375,6 +378,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 8 << 20,
+            idempotent_answer_bytes_max: 4 << 20,
             requests_in_flight_max: 1024,
             stream_requests_in_flight_max: 64,
             request_timeout_ms: 30_000,

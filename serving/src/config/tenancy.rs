@@ -238,7 +238,6 @@ fn default_length_max() -> u64 {
     1_000_000
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, clippy::unnecessary_wraps, reason = "garde's signature")]
 fn is_web_address(url: &str, _: &()) -> garde::Result {
     match reqwest::Url::parse(url) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),

@@ -2,6 +2,7 @@
 
 pub mod codec;
 mod convert;
+mod exchange;
 mod health;
 mod service;
 mod stream;

@@ -9,12 +9,13 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{FromResponse, IntoInferRequest};
+use super::exchange::Message;
 use super::proto::inference_service_server::InferenceService;
 use super::{convert, proto, stream};
 use crate::app::App;
 use crate::caller::{caller, grpc_timeout, request_id};
 use crate::error::ApiError;
-use crate::pipeline::{self, InferRequest};
+use crate::pipeline;
 
 /// The service.
 pub(super) struct Inference {
@@ -30,22 +31,17 @@ impl Inference {
     async fn unary<Q, A>(&self, task: Task, request: Request<Q>) -> Result<Response<A>, Status>
     where
         Q: IntoInferRequest + Send,
-        A: FromResponse,
+        A: FromResponse + Send,
     {
         let (metadata, extensions, message) = request.into_parts();
         let request_id = request_id(&extensions);
         let result = async {
             let headers = metadata.into_headers();
             let caller = caller(&headers, &extensions, "grpc")?;
-            let read = async {
-                Ok(InferRequest { timeout: grpc_timeout(&headers)?, ..message.into_infer_request()? })
-            };
-            pipeline::infer(&self.app, &caller, task, read).await
+            let mut message = Message::<Q, A>::new(message, grpc_timeout(&headers));
+            pipeline::infer(&self.app, &caller, task, &mut message).await
         };
-        match result.await {
-            Ok(response) => Ok(Response::new(A::from_response(response))),
-            Err(error) => Err(error.to_status(&request_id)),
-        }
+        result.await.map(Response::new).map_err(|error| error.to_status(&request_id))
     }
 
     async fn read<T, A>(

@@ -8,12 +8,13 @@ use models::Task;
 use tonic::{Status, Streaming};
 
 use super::convert::{FromResponse, IntoInferRequest};
+use super::exchange::Message;
 use super::proto::infer_stream_request::Request;
 use super::proto::infer_stream_response::Response;
 use super::proto::{InferStreamRequest, InferStreamResponse, StreamError};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::pipeline::{self, Caller, InferRequest};
+use crate::pipeline::{self, Caller};
 
 /// Answers every message of the stream. At most `limits.stream_requests_in_flight_max` are worked on
 /// at once; beyond that the stream is not read, and HTTP/2 flow control holds the sender back. When
@@ -84,10 +85,9 @@ async fn one<Q, A>(
 ) -> Result<A, ApiError>
 where
     Q: IntoInferRequest + Send,
-    A: FromResponse,
+    A: FromResponse + Send,
 {
-    let read = async { Ok(InferRequest { timeout, ..message.into_infer_request()? }) };
-    pipeline::infer(app, caller, task, read).await.map(A::from_response)
+    pipeline::infer(app, caller, task, &mut Message::<Q, A>::new(message, Ok(timeout))).await
 }
 
 fn stream_error(error: &ApiError, request_id: &str) -> StreamError {

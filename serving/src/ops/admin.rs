@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router};
@@ -16,8 +16,11 @@ use subtle::ConstantTimeEq;
 
 use crate::administration::{ChangeTenant, CreateKey, CreateTenant, CreatedKey, RotateKey};
 use crate::app::App;
+use crate::caller;
 use crate::error::ApiError;
-use crate::rest::{body, refuse};
+use crate::rest::body;
+use crate::rest::failed::{self, Answer, Failed};
+use crate::rest::idempotency::{self, Start, posted};
 use crate::usage_report::ReportQuery;
 
 /// How the audit log names whoever shows the operator's token.
@@ -38,28 +41,10 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/admin/v1/keys/{id}/rotate", post(rotate_key))
         .route("/admin/v1/audit", get(audit))
         .layer(from_fn_with_state(Arc::clone(&app), operator_only))
+        .layer(from_fn(failed::explain))
+        .layer(from_fn(caller::identify))
         .with_state(app)
 }
-
-struct Failed(ApiError);
-
-impl<E: Into<ApiError>> From<E> for Failed {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl IntoResponse for Failed {
-    fn into_response(self) -> Response {
-        let id = format!("req_{}", ulid::Ulid::new());
-        if let Some(detail) = self.0.log_detail() {
-            tracing::error!(request_id = id, detail, "administration failed");
-        }
-        refuse(&self.0, &id)
-    }
-}
-
-type Answer = Result<Response, Failed>;
 
 async fn operator_only(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -83,10 +68,13 @@ async fn tenants(State(app): State<Arc<App>>) -> Answer {
 }
 
 async fn create_tenant(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let CreateTenant { name, plan } = body::parse(&body::read(request, &app.config).await?)?;
+    let (once, CreateTenant { name, plan }) = match posted(&app, idempotency::OPERATOR, request).await? {
+        Start::First(first) => first,
+        Start::Again(answer) => return Ok(answer),
+    };
     let administration = &app.tenancy.administration;
     let tenant = administration.create_tenant(WallTime::now(), OPERATOR, &name, plan).await?;
-    Ok((StatusCode::CREATED, Json(tenant)).into_response())
+    Ok(once.answer(StatusCode::CREATED, &tenant).await?)
 }
 
 async fn change_tenant(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
@@ -106,17 +94,23 @@ async fn all_keys(State(app): State<Arc<App>>) -> Answer {
 }
 
 async fn create_key(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
-    let new: CreateKey = body::parse(&body::read(request, &app.config).await?)?;
+    let (once, new) = match posted::<CreateKey>(&app, idempotency::OPERATOR, request).await? {
+        Start::First(first) => first,
+        Start::Again(answer) => return Ok(answer),
+    };
     let new = new.of(tenant_name(&name)?);
     let made = app.tenancy.administration.create_key(WallTime::now(), OPERATOR, None, &new).await?;
-    Ok((StatusCode::CREATED, Json(CreatedKey::from(made))).into_response())
+    Ok(once.answer(StatusCode::CREATED, &CreatedKey::from(made)).await?)
 }
 
 async fn rotate_key(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Answer {
-    let rotate: RotateKey = body::parse(&body::read(request, &app.config).await?)?;
+    let (once, rotate) = match posted::<RotateKey>(&app, idempotency::OPERATOR, request).await? {
+        Start::First(first) => first,
+        Start::Again(answer) => return Ok(answer),
+    };
     let (administration, overlap) = (&app.tenancy.administration, rotate.overlap()?);
     let made = administration.rotate_key(WallTime::now(), OPERATOR, None, &id, overlap).await?;
-    Ok((StatusCode::CREATED, Json(CreatedKey::from(made))).into_response())
+    Ok(once.answer(StatusCode::CREATED, &CreatedKey::from(made)).await?)
 }
 
 async fn revoke_key(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {

@@ -2,6 +2,9 @@
 
 mod administration;
 pub(crate) mod body;
+mod exchange;
+pub(crate) mod failed;
+pub(crate) mod idempotency;
 mod limits;
 mod models;
 mod usage;
@@ -14,6 +17,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use router::limit::LimitError;
@@ -23,6 +27,7 @@ use crate::caller;
 use crate::error::ApiError;
 use crate::pipeline;
 
+use failed::{Answer, Failed};
 use wire::WireTask;
 
 /// The routes of the API. Also answers unknown routes, for gRPC as well.
@@ -41,33 +46,19 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/ml/keys/{id}/rotate", post(administration::rotate_own_key))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
+        .layer(from_fn(failed::explain))
         .with_state(app)
 }
 
 /// One inference route: everything that differs between them is in `W`.
-async fn infer<W: WireTask>(State(app): State<Arc<App>>, request: Request) -> Response {
-    let request_id = caller::request_id(request.extensions());
-    let result = async {
-        let caller = caller::caller(request.headers(), request.extensions(), "rest")?;
-        let timeout = caller::rest_timeout(request.headers());
-        let mut rendering = W::Rendering::default();
-        let read = async {
-            let body = body::read(request, &app.config).await?;
-            let (mut request, chosen) = wire::parse::<W>(&body)?;
-            rendering = chosen;
-            request.timeout = request.timeout.or(timeout?);
-            Ok(request)
-        };
-        let response = pipeline::infer(&app, &caller, W::TASK, read).await?;
-        let quota = response.quota;
-        let mut response = Json(wire::Response::new::<W>(response, &rendering)).into_response();
-        if let Some(quota) = quota {
-            limits::show(&quota, response.headers_mut());
-        }
-        Ok(response)
+async fn infer<W: WireTask>(State(app): State<Arc<App>>, request: Request) -> Answer {
+    let caller = caller::rest_caller(&request)?;
+    let mut exchange = exchange::Post::<W>::new(Arc::clone(&app), request);
+    let result = pipeline::infer(&app, &caller, W::TASK, &mut exchange).await;
+    if result.is_err() {
+        exchange.failed();
     }
-    .await;
-    result.unwrap_or_else(|error| refuse(&error, &request_id))
+    result.map_err(Failed::logged)
 }
 
 async fn not_found(request: Request) -> Response {

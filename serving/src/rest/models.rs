@@ -6,13 +6,13 @@ use ::models::card::{Origin, WEIGHTS_FILE};
 use ::models::{Limits, ModelEntry, ModelState};
 use axum::Json;
 use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use router::Role;
 use serde::Serialize;
 
-use super::refuse;
+use super::failed::Answer;
 use crate::app::App;
-use crate::caller;
+use crate::caller::rest_caller;
 use crate::error::ApiError;
 use crate::pipeline;
 
@@ -82,38 +82,15 @@ impl<'a> From<&'a ModelEntry> for ModelView<'a> {
 }
 
 /// All models.
-pub(super) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
-    answer(&app, request, |app| {
-        let models = app.catalog.models().iter().map(ModelView::from).collect();
-        Ok(Json(ModelList { models }).into_response())
-    })
-    .await
+pub(super) async fn list(State(app): State<Arc<App>>, request: Request) -> Answer {
+    pipeline::authorise(&app, &rest_caller(&request)?, Role::Viewer).await?;
+    let models = app.catalog.models().iter().map(ModelView::from).collect();
+    Ok(Json(ModelList { models }).into_response())
 }
 
 /// One model.
-pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Response {
-    answer(&app, request, |app| {
-        let entry = app.catalog.find(&name).ok_or(ApiError::ModelNotFound)?;
-        Ok(Json(ModelView::from(entry)).into_response())
-    })
-    .await
-}
-
-async fn answer(
-    app: &App,
-    request: Request,
-    read: impl FnOnce(&App) -> Result<Response, ApiError>,
-) -> Response {
-    let request_id = caller::request_id(request.extensions());
-    let caller = caller::caller(request.headers(), request.extensions(), "rest");
-    let result = async {
-        pipeline::authorise(app, &caller?, Role::Viewer).await?;
-        read(app)
-    }
-    .await;
-    result.unwrap_or_else(|error| refuse(&error, &request_id))
+pub(super) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+    pipeline::authorise(&app, &rest_caller(&request)?, Role::Viewer).await?;
+    let entry = app.catalog.find(&name).ok_or(ApiError::ModelNotFound)?;
+    Ok(Json(ModelView::from(entry)).into_response())
 }

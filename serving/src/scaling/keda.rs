@@ -21,8 +21,11 @@ pub(crate) struct ExternalScaler {
     app: Arc<App>,
 }
 
+/// A metric's name and where it is read.
+type Metric = (&'static str, fn(&Signals) -> f64);
+
 /// What can be scaled on.
-const METRICS: [(&str, fn(&Signals) -> f64); 5] = [
+const METRICS: [Metric; 5] = [
     ("desired_replicas", |signals| f64::from(signals.desired_replicas)),
     ("offered_device_seconds", |signals| signals.offered_expected),
     ("queued_device_seconds", |signals| signals.queued_seconds),
@@ -38,7 +41,7 @@ impl ExternalScaler {
 }
 
 /// A metric by its name.
-fn find(name: &str) -> Result<(&'static str, fn(&Signals) -> f64), Status> {
+fn find(name: &str) -> Result<Metric, Status> {
     METRICS.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
         let known: Vec<_> = METRICS.iter().map(|(name, _)| *name).collect();
         Status::invalid_argument(format!("no such metric; there are {}", known.join(", ")))

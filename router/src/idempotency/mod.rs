@@ -1,0 +1,231 @@
+//! Requests that may be sent again: an answer is kept for a while under a key of the caller's choice, and whoever sends the same
+//! request with the same key gets it again, without anything being computed or charged again (IETF draft "The Idempotency-Key HTTP
+//! Header Field", draft-ietf-httpapi-idempotency-key-header).
+//!
+//! What is kept may be a customer's text, so it is sealed with AES-256-GCM under a key of the tenant's own, which is derived from
+//! the deployment's secret; of the request only a keyed hash is kept.
+
+mod embedded;
+mod redis;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, RandomizedNonceKey};
+
+use crate::key::{KeySecret, RandomError, random};
+use crate::store::StoreError;
+use crate::wall_time::WallTime;
+
+/// How long answers are kept.
+pub const KEPT: Duration = Duration::from_secs(86_400);
+/// Length of a nonce before what it seals (NIST SP 800-38D, section 8.2).
+const NONCE_LENGTH: usize = 12;
+
+/// An answer, as it went out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+/// A request with a key.
+#[derive(Debug, Clone, Copy)]
+pub struct Keyed<'a> {
+    /// Whose it is. Keys of different tenants have nothing to do with each other.
+    pub tenant: &'a str,
+    /// The caller's key.
+    pub key: &'a str,
+    /// Where it goes to.
+    pub route: &'a str,
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+/// What becomes of a request with a key.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is the first of its key: it is to be answered, and the answer to be kept.
+    First(Attempt),
+    /// It was answered before.
+    Again(Answer),
+    /// The first of its key is being answered; it is over by then.
+    Running(Duration),
+    /// The key was used for another request.
+    Different,
+    /// It was answered before, and the answer was too large to be kept.
+    TooLarge,
+}
+
+/// A request that is being answered, and whose answer nobody else may keep.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    name: Name,
+    owner: [u8; 16],
+}
+
+/// Under which an answer is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The tenant.
+    pub tenant: String,
+    /// A keyed hash of the key, in hexadecimal digits.
+    pub digest: String,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Keyed hash of the request.
+    pub print: [u8; 32],
+    /// Until when.
+    pub until: WallTime,
+    /// The sealed answer, once there is one.
+    pub answer: Option<Vec<u8>>,
+}
+
+/// Where answers are kept.
+#[async_trait]
+pub trait AnswerStore: Send + Sync {
+    /// Enters a request by its name, owned by `owner` until `until`, unless there is one already: then says what is there.
+    async fn begin(
+        &self,
+        now: WallTime,
+        name: &Name,
+        print: [u8; 32],
+        owner: [u8; 16],
+        until: WallTime,
+    ) -> Result<Option<Kept>, StoreError>;
+
+    /// Keeps the answer of a request until `until`, if it is still its owner's. Says whether it was.
+    async fn keep(
+        &self,
+        now: WallTime,
+        name: &Name,
+        owner: [u8; 16],
+        answer: &[u8],
+        until: WallTime,
+    ) -> Result<bool, StoreError>;
+
+    /// Forgets a request, if it is its owner's.
+    async fn release(&self, name: &Name, owner: [u8; 16]) -> Result<(), StoreError>;
+}
+
+/// Why a key could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdempotencyError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No random numbers.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// Answering took longer than the key was held for, and another request has it.
+    #[error("the idempotency key was lost to another request")]
+    Lost,
+    /// An answer cannot be sealed or opened.
+    #[error("the answer kept under an idempotency key cannot be used")]
+    Seal,
+}
+
+/// Keeps answers.
+pub struct Idempotency {
+    store: Arc<dyn AnswerStore>,
+    secret: KeySecret,
+    /// How long a request may take to be answered.
+    lease: Duration,
+    /// Largest answer that is kept, in bytes.
+    answer_bytes_max: usize,
+}
+
+impl Idempotency {
+    /// Keeps answers in `store`. A key is held for `lease` while its request is answered.
+    pub fn new(
+        store: Arc<dyn AnswerStore>,
+        secret: KeySecret,
+        lease: Duration,
+        answer_bytes_max: usize,
+    ) -> Self {
+        Self { store, secret, lease, answer_bytes_max }
+    }
+
+    /// Finds out what becomes of a request with a key.
+    ///
+    /// # Errors
+    /// The store does not answer: the request must not be, or it could be charged twice.
+    pub async fn begin(&self, now: WallTime, keyed: &Keyed<'_>) -> Result<Begun, IdempotencyError> {
+        let Keyed { tenant, key, route, body } = *keyed;
+        let digest = self.secret.derive(&[b"idempotency key", tenant.as_bytes(), key.as_bytes()]);
+        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = Name { tenant: tenant.to_owned(), digest };
+        let print = self.secret.derive(&[b"idempotent request", tenant.as_bytes(), route.as_bytes(), body]);
+        let owner = random()?;
+        let found = self.store.begin(now, &name, print, owner, now.plus(self.lease)).await?;
+        let Some(kept) = found else { return Ok(Begun::First(Attempt { name, owner })) };
+        if kept.print != print {
+            return Ok(Begun::Different);
+        }
+        let Some(sealed) = kept.answer else { return Ok(Begun::Running(kept.until.since(now))) };
+        Ok(self.open(&name, &sealed)?.map_or(Begun::TooLarge, Begun::Again))
+    }
+
+    /// Keeps an answer, before it goes out.
+    ///
+    /// # Errors
+    /// It is not kept, and must not go out.
+    pub async fn keep(
+        &self,
+        now: WallTime,
+        attempt: &Attempt,
+        answer: &Answer,
+    ) -> Result<(), IdempotencyError> {
+        let Attempt { name, owner } = attempt;
+        let is_small = answer.body.len() <= self.answer_bytes_max;
+        let sealed = self.seal(name, is_small.then_some(answer))?;
+        let is_kept = self.store.keep(now, name, *owner, &sealed, now.plus(KEPT)).await?;
+        if is_kept { Ok(()) } else { Err(IdempotencyError::Lost) }
+    }
+
+    /// Forgets a request that was not answered, so that it may be sent again.
+    pub async fn release(&self, attempt: &Attempt) {
+        if let Err(error) = self.store.release(&attempt.name, attempt.owner).await {
+            tracing::debug!(%error, "an idempotency key stays until its time is over");
+        }
+    }
+
+    fn cipher(&self, name: &Name) -> Result<RandomizedNonceKey, IdempotencyError> {
+        let key = self.secret.derive(&[b"idempotent answers", name.tenant.as_bytes()]);
+        RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| IdempotencyError::Seal)
+    }
+
+    /// Nonce and sealed text: the status in two bytes, and the body; nothing for an answer that is not kept.
+    fn seal(&self, name: &Name, answer: Option<&Answer>) -> Result<Vec<u8>, IdempotencyError> {
+        let mut text = Vec::new();
+        if let Some(Answer { status, body }) = answer {
+            text.extend_from_slice(&status.to_be_bytes());
+            text.extend_from_slice(body);
+        }
+        let nonce = self
+            .cipher(name)?
+            .seal_in_place_append_tag(Aad::from(name.digest.as_bytes()), &mut text)
+            .map_err(|_| IdempotencyError::Seal)?;
+        Ok([nonce.as_ref().as_slice(), &text].concat())
+    }
+
+    fn open(&self, name: &Name, sealed: &[u8]) -> Result<Option<Answer>, IdempotencyError> {
+        let (nonce, text) = sealed.split_at_checked(NONCE_LENGTH).ok_or(IdempotencyError::Seal)?;
+        let nonce =
+            aws_lc_rs::aead::Nonce::try_assume_unique_for_key(nonce).map_err(|_| IdempotencyError::Seal)?;
+        let mut text = text.to_vec();
+        let text = self
+            .cipher(name)?
+            .open_in_place(nonce, Aad::from(name.digest.as_bytes()), &mut text)
+            .map_err(|_| IdempotencyError::Seal)?;
+        Ok(text
+            .split_first_chunk()
+            .map(|(status, body)| Answer { status: u16::from_be_bytes(*status), body: body.to_vec() }))
+    }
+}

@@ -1,0 +1,75 @@
+//! One POST of an inference route as the pipeline sees it.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::Response;
+use router::Principal;
+
+use super::idempotency::{self, Once, Start};
+use super::wire::{self, WireTask};
+use super::{body, limits};
+use crate::app::App;
+use crate::caller;
+use crate::error::ApiError;
+use crate::pipeline::{Asked, Exchange, InferResponse};
+
+/// A request for the task `W`.
+pub(super) struct Post<W: WireTask> {
+    app: Arc<App>,
+    request: Option<Request>,
+    rendering: W::Rendering,
+    once: Option<Once>,
+}
+
+impl<W: WireTask> Post<W> {
+    pub(super) fn new(app: Arc<App>, request: Request) -> Self {
+        Self { app, request: Some(request), rendering: W::Rendering::default(), once: None }
+    }
+
+    /// The answer does not go out: it is not kept either.
+    pub(super) fn failed(&mut self) {
+        if let Some(once) = &mut self.once {
+            once.forget();
+        }
+    }
+}
+
+impl<W: WireTask> Exchange for Post<W> {
+    type Answer = Response;
+
+    async fn read(&mut self, principal: &Principal) -> Result<Asked<Response>, ApiError> {
+        let request = self.request.take().ok_or_else(|| ApiError::internal("a request is read once"))?;
+        let (parts, content) = request.into_parts();
+        let timeout = caller::rest_timeout(&parts.headers)?;
+        let (headers, route) = (parts.headers.clone(), parts.uri.path().to_owned());
+        let body = body::read(Request::from_parts(parts, content), &self.app.config).await?;
+        let (mut request, rendering) = wire::parse::<W>(&body)?;
+        request.timeout = request.timeout.or(timeout);
+        self.rendering = rendering;
+        let tenant = &principal.tenant().name;
+        match Once::start(&self.app, tenant, &route, &headers, &body).await? {
+            Start::First(once) => {
+                self.once = Some(once);
+                Ok(Asked::Request(request))
+            }
+            Start::Again(answer) => Ok(Asked::Again(answer)),
+        }
+    }
+
+    async fn answer(&mut self, response: InferResponse) -> Result<Response, ApiError> {
+        let quota = response.quota;
+        let text = serde_json::to_vec(&wire::Response::new::<W>(response, &self.rendering));
+        let body = Bytes::from(text.map_err(ApiError::internal)?);
+        if let Some(once) = &mut self.once {
+            once.keep(StatusCode::OK, &body).await?;
+        }
+        let mut response = idempotency::json(StatusCode::OK, body);
+        if let Some(quota) = quota {
+            limits::show(&quota, response.headers_mut());
+        }
+        Ok(response)
+    }
+}
