@@ -105,6 +105,11 @@ impl Router {
         self.directory.has_development_tenant()
     }
 
+    /// How often limits were decided by this server alone, because their store did not answer.
+    pub fn decided_alone(&self) -> u64 {
+        self.desk.limiter.decided_alone()
+    }
+
     /// The journal of what is used.
     pub fn journal(&self) -> &Journal {
         &self.desk.journal

@@ -99,20 +99,20 @@ pub enum Keys {
     },
 }
 
-/// What a tenant used.
+/// What tenants used.
 #[derive(Debug, Args)]
 pub struct Usage {
-    /// The tenant.
-    tenant: String,
+    /// The tenant; all if there is none.
+    tenant: Option<String>,
     /// First day, YYYY-MM-DD [default: 30 days ago].
     #[arg(long)]
     from: Option<String>,
     /// Last day [default: today].
     #[arg(long)]
     to: Option<String>,
-    /// Some of `day`, `hour` and `model`.
-    #[arg(long, default_value = "day,model")]
-    by: String,
+    /// Some of `tenant`, `day`, `hour` and `model` [default: all but `hour`].
+    #[arg(long)]
+    by: Option<String>,
     /// `json` or `csv`.
     #[arg(long, default_value = "json")]
     format: String,
@@ -163,16 +163,20 @@ impl Server {
         }
     }
 
-    /// Shows what a tenant used.
+    /// Shows what tenants used.
     ///
     /// # Errors
     /// What the server says, or that there is none.
     pub fn usage(&self, usage: &Usage) -> Result<(), AnyError> {
         let Usage { tenant, from, to, by, format } = usage;
-        let mut query = vec![("by", by.as_str()), ("format", format.as_str())];
+        let (path, default): (&[&str], _) = match tenant {
+            Some(tenant) => (&["tenants", tenant, "usage"], "day,model"),
+            None => (&["usage"], "tenant,day,model"),
+        };
+        let mut query = vec![("by", by.as_deref().unwrap_or(default)), ("format", format.as_str())];
         query.extend(from.as_deref().map(|day| ("from", day)));
         query.extend(to.as_deref().map(|day| ("to", day)));
-        self.call(Method::GET, &["tenants", tenant, "usage"], &query, None)
+        self.call(Method::GET, path, &query, None)
     }
 
     /// Shows the newest lines of the audit log.

@@ -13,6 +13,7 @@ use models::{
     CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, ModelState, OnnxConfig, Progress, Provider,
     Sequence, SequenceOutput, WorkPool,
 };
+use router::scaling::LoadBoard;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -141,8 +142,13 @@ impl App {
             telemetry.clone(),
         )?;
         let tenancy = runtime.block_on(Tenancy::open(&config, telemetry.clone()))?;
-        let (devices, board) = (engine.snapshot().devices.len() as u32, tenancy.board.clone());
-        let scaling = Scaling::new(&config.scaling, devices, board, tenancy.server.clone());
+        let (devices, redis) = (engine.snapshot().devices.len() as u32, tenancy.redis.clone());
+        let scaling = Scaling::new(
+            &config.scaling,
+            devices,
+            redis.map(|store| store as Arc<dyn LoadBoard>),
+            tenancy.server.clone(),
+        );
         Ok(Arc::new(Self {
             tenancy,
             scaling,

@@ -48,7 +48,7 @@ pub enum Command {
         #[arg(long)]
         test: bool,
     },
-    /// Show what a tenant used, and what it costs.
+    /// Show what tenants used, and what it costs.
     Usage {
         /// The server.
         #[command(flatten)]

@@ -103,6 +103,7 @@ pub async fn infer<E: Exchange>(
     let mut end = Ended::new(app, caller, task, started);
     let result = async {
         let principal = authorise(app, caller, Role::Editor).await?;
+        end.tenant = Some(Arc::clone(&principal.tenant().name));
         let _slot = app
             .request_slots
             .try_acquire()
@@ -319,6 +320,7 @@ struct Ended<'a> {
     app: &'a App,
     caller: &'a Caller,
     task: Task,
+    tenant: Option<Arc<str>>,
     model: Option<ModelId>,
     started: Timestamp,
     code: &'static str,
@@ -335,6 +337,7 @@ impl<'a> Ended<'a> {
             app,
             caller,
             task,
+            tenant: None,
             model: None,
             started,
             code: "cancelled",
@@ -371,6 +374,9 @@ impl<'a> Ended<'a> {
         self.code = match result {
             Ok(_) => "ok",
             Err(error) => {
+                if let (ApiError::Limit(error), Some(tenant)) = (error, &self.tenant) {
+                    self.app.telemetry.tenancy.refused(tenant, error);
+                }
                 let code = error.row().code;
                 match error.log_detail() {
                     Some(detail) => {

@@ -47,7 +47,8 @@ pub async fn run(
     let patience = Duration::from_millis(app.config.shutdown.drain_timeout_ms);
     let stop_tenancy = ship_until.clone();
     let mut background = tokio::task::JoinSet::new();
-    background.spawn(async move { tenancy.tenancy.run(stop_tenancy, patience).await });
+    background
+        .spawn(async move { tenancy.tenancy.run(&tenancy.telemetry.tenancy, stop_tenancy, patience).await });
     for sink in app.tenancy.take_sinks() {
         let (app, stop) = (Arc::clone(&app), ship_until.clone());
         background.spawn(async move { sink.run(&app, &stop, patience).await });

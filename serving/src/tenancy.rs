@@ -9,10 +9,9 @@ use std::time::Duration;
 use router::idempotency::{AnswerStore, Idempotency};
 use router::ledger::{Followers, Journal, JournalConfig, JournalError, Shipper, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
-use router::scaling::LoadBoard;
 use router::store::{AccountStore, BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
 use router::{
-    Administration, AdministrationError, Directory, KeySecret, Outcome, Router, Service, ShortSecret,
+    Administration, AdministrationError, Day, Directory, KeySecret, Outcome, Router, Service, ShortSecret,
     UsageObserver, WallTime,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,6 +21,7 @@ use crate::config::{Config, Identity, Store};
 use crate::declared_tenants::{self, TenantsFileError};
 use crate::issuer::Issuer;
 use crate::sinks::{self, Fed, SinkConfigError};
+use crate::telemetry::TenancyMetrics;
 
 /// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere after that.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -32,6 +32,8 @@ const RESTORE: Duration = Duration::from_secs(62);
 /// Records of the journal that are looked through for that, at most.
 const RESTORE_RECORDS_MAX: u64 = 1_000_000;
 
+/// How often keys are looked through for old ones.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 /// How much longer an idempotency key is held than a request may take.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// How the audit log names the file of declared tenants.
@@ -49,8 +51,8 @@ pub struct Tenancy {
     pub usage: Arc<dyn UsageStore>,
     /// Opens the administration of all tenants.
     pub operator_token: String,
-    /// Where servers show each other their load, if there may be several.
-    pub board: Option<Arc<dyn LoadBoard>>,
+    /// The store, if servers share one.
+    pub redis: Option<Arc<RedisStore>>,
     /// Name of this server, which stays.
     pub server: String,
     /// Who reads the journal, and how far they are.
@@ -105,7 +107,7 @@ struct Homes {
     /// None: in memory.
     limits: Option<Arc<dyn LimitStore>>,
     /// None: there is but one server.
-    board: Option<Arc<dyn LoadBoard>>,
+    redis: Option<Arc<RedisStore>>,
 }
 
 impl Tenancy {
@@ -163,7 +165,7 @@ impl Tenancy {
             idempotency,
             usage: homes.usage,
             operator_token,
-            board: homes.board,
+            redis: homes.redis,
             server,
             followers,
             shipper: Mutex::new(Some(shipper)),
@@ -172,14 +174,22 @@ impl Tenancy {
         })
     }
 
+    /// Shows how limits, store and journal do.
+    pub(crate) fn show(&self, metrics: &TenancyMetrics) {
+        let is_left_alone = self.redis.as_ref().is_some_and(|redis| redis.is_left_alone());
+        metrics.set_store(is_left_alone, self.router.decided_alone());
+        metrics.set_journal(self.router.journal().written(), &self.followers.positions());
+    }
+
     /// What feeds the sinks of usage events; yielded once.
     pub(crate) fn take_sinks(&self) -> Vec<Fed> {
         std::mem::take(&mut *self.sinks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Follows changes and ships records until told to stop, and then until every record is shipped or `patience` is over.
-    pub async fn run(&self, stop: CancellationToken, patience: Duration) {
-        tokio::join!(self.follow(&stop), self.ship(&stop, patience), async {
+    pub(crate) async fn run(&self, metrics: &TenancyMetrics, stop: CancellationToken, patience: Duration) {
+        let warn = self.warn_of_old_keys(&stop, metrics);
+        tokio::join!(self.follow(&stop), self.ship(&stop, patience), warn, async {
             if let Some(issuer) = &self.issuer {
                 issuer.run(&stop).await;
             }
@@ -198,6 +208,26 @@ impl Tenancy {
                 }
                 Err(_) => {}
             }
+        }
+    }
+
+    /// Says once a day, and at the start, whose keys are older than keys should become.
+    async fn warn_of_old_keys(&self, stop: &CancellationToken, metrics: &TenancyMetrics) {
+        let mut warned: Option<Day> = None;
+        loop {
+            let now = WallTime::now();
+            if let Ok(keys) = self.administration.keys(now, None).await {
+                let due: Vec<_> = keys.iter().filter(|key| key.is_rotation_due).collect();
+                metrics.set_rotations_due(due.len());
+                if warned != Some(now.day()) {
+                    warned = Some(now.day());
+                    for key in due {
+                        let (id, tenant, created_at) = (&key.id, key.tenant.as_str(), key.created_at);
+                        tracing::warn!(key = id, tenant, created_at = %created_at, "this key is due to be rotated");
+                    }
+                }
+            }
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(WARN_EVERY) => {} }
         }
     }
 
@@ -250,7 +280,7 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {
                 usage: store.clone(),
                 answers: store,
                 limits: None,
-                board: None,
+                redis: None,
             })
         }
         Store::Redis { urls, is_cluster, prefix, timeout_ms } => {
@@ -267,7 +297,7 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {
                 usage: store.clone(),
                 answers: store.clone(),
                 limits: Some(store.clone()),
-                board: Some(store),
+                redis: Some(store),
             })
         }
     }

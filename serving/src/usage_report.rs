@@ -1,5 +1,5 @@
-//! What a tenant used, and what it costs, by day, hour and model: as JSON and as CSV. Totals are sums of the rows, and these
-//! of records, in integers.
+//! What tenants used, and what it costs, by tenant, day, hour and model: as JSON and as CSV. Totals are sums of the rows, and
+//! these of records, in integers.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ struct WireQuery {
     from: Option<Day>,
     /// Last day. None: today.
     to: Option<Day>,
-    /// What rows are by: some of `day`, `hour` and `model`, with commas between.
+    /// What rows are by: some of `tenant`, `day`, `hour` and `model`, with commas between.
     by: Option<String>,
     /// `json` or `csv`.
     #[serde(default)]
@@ -42,6 +42,7 @@ enum Format {
 /// What rows are by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct By {
+    tenant: bool,
     day: bool,
     hour: bool,
     model: bool,
@@ -58,18 +59,22 @@ pub(crate) struct ReportQuery {
 
 #[derive(Debug, Serialize)]
 struct Report<'a> {
-    tenant: &'a str,
+    /// None: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
     from: Day,
     to: Day,
     rows: Vec<Row>,
     total: Numbers,
 }
 
-/// Day, hour and model, where rows are by them.
-type RowKey = (Option<Day>, Option<u8>, Option<String>);
+/// Tenant, day, hour and model, where rows are by them.
+type RowKey = (Option<String>, Option<Day>, Option<u8>, Option<String>);
 
 #[derive(Debug, Serialize)]
 struct Row {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     day: Option<Day>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,13 +118,14 @@ impl ReportQuery {
         if from > to || to.0 - from.0 >= DAYS_MAX {
             return Err(invalid("from", format!("must be at most {DAYS_MAX} days up to `to`")));
         }
-        let mut by = By { day: false, hour: false, model: false };
+        let mut by = By { tenant: false, day: false, hour: false, model: false };
         for name in wire.by.as_deref().unwrap_or("day,model").split(',').map(str::trim) {
             match name {
+                "tenant" => by.tenant = true,
                 "day" => by.day = true,
                 "hour" => (by.day, by.hour) = (true, true),
                 "model" => by.model = true,
-                _ => return Err(invalid("by", "expected some of day, hour and model".to_owned())),
+                _ => return Err(invalid("by", "expected some of tenant, day, hour and model".to_owned())),
             }
         }
         Ok(Self { from, to, by, format: wire.format })
@@ -135,28 +141,57 @@ impl ReportQuery {
         tenant: &str,
         has_cost: bool,
     ) -> Result<Response, ApiError> {
-        let sums = usage.sums(tenant, self.from, self.to).await;
-        let sums = sums.map_err(|error| ApiError::from(router::AdministrationError::from(error)))?;
+        let sums = usage.sums(tenant, self.from, self.to).await.map_err(unavailable)?;
+        Ok(self.render(Some(tenant), vec![(tenant.to_owned(), sums)], has_cost))
+    }
+
+    /// The report on all tenants, with costs: what invoices are made of.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(crate) async fn answer_all(&self, usage: &dyn UsageStore) -> Result<Response, ApiError> {
+        let mut sums = Vec::new();
+        for tenant in usage.tenants().await.map_err(unavailable)? {
+            let of_tenant = usage.sums(&tenant, self.from, self.to).await.map_err(unavailable)?;
+            sums.push((tenant, of_tenant));
+        }
+        Ok(self.render(None, sums, true))
+    }
+
+    fn render(
+        &self,
+        tenant: Option<&str>,
+        sums: Vec<(String, BTreeMap<SumKey, Sum>)>,
+        has_cost: bool,
+    ) -> Response {
         let (rows, total) = self.rows(sums, has_cost);
         let report = Report { tenant, from: self.from, to: self.to, rows, total };
-        Ok(match self.format {
+        match self.format {
             Format::Json => Json(report).into_response(),
             Format::Csv => {
                 ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&report)).into_response()
             }
-        })
+        }
     }
 
-    fn rows(&self, sums: BTreeMap<SumKey, Sum>, has_cost: bool) -> (Vec<Row>, Numbers) {
+    fn rows(&self, sums: Vec<(String, BTreeMap<SumKey, Sum>)>, has_cost: bool) -> (Vec<Row>, Numbers) {
         let mut grouped: BTreeMap<RowKey, Sum> = BTreeMap::new();
         let mut total = Sum::default();
-        for (SumKey { day, hour, model }, sum) in sums {
-            let By { day: has_day, hour: has_hour, model: has_model } = self.by;
-            let key = (has_day.then_some(day), has_hour.then_some(hour), has_model.then_some(model));
-            *grouped.entry(key).or_default() += sum;
-            total += sum;
+        let By { tenant: has_tenant, day: has_day, hour: has_hour, model: has_model } = self.by;
+        for (tenant, sums) in sums {
+            for (SumKey { day, hour, model }, sum) in sums {
+                let key = (
+                    has_tenant.then(|| tenant.clone()),
+                    has_day.then_some(day),
+                    has_hour.then_some(hour),
+                    has_model.then_some(model),
+                );
+                *grouped.entry(key).or_default() += sum;
+                total += sum;
+            }
         }
-        let rows = grouped.into_iter().map(|((day, hour, model), sum)| Row {
+        let rows = grouped.into_iter().map(|((tenant, day, hour, model), sum)| Row {
+            tenant,
             day,
             hour,
             model,
@@ -164,6 +199,10 @@ impl ReportQuery {
         });
         (rows.collect(), Numbers::of(&total, has_cost))
     }
+}
+
+fn unavailable(error: router::store::StoreError) -> ApiError {
+    router::AdministrationError::from(error).into()
 }
 
 impl Numbers {
@@ -184,13 +223,13 @@ impl Numbers {
 
 /// RFC 4180. Names of models hold neither commas nor quotes (their cards are checked).
 fn csv(report: &Report<'_>) -> String {
-    let header =
-        "day,hour,model,inputs,tokens,completed,cached,refused,failed,cancelled,device_ms,cost_micro_usd";
+    let header = "tenant,day,hour,model,inputs,tokens,completed,cached,refused,failed,cancelled,device_ms,cost_micro_usd";
     let mut text = format!("{header}\r\n");
     let optional = |value: Option<String>| value.unwrap_or_default();
-    for Row { day, hour, model, numbers } in &report.rows {
+    for Row { tenant, day, hour, model, numbers } in &report.rows {
         let n = numbers;
         let fields = [
+            optional(tenant.clone().or_else(|| report.tenant.map(str::to_owned))),
             optional(day.map(|day| day.to_string())),
             optional(hour.map(|hour| hour.to_string())),
             optional(model.clone()),
@@ -225,12 +264,15 @@ mod tests {
     fn queries() {
         let query = parse("").unwrap();
         assert_eq!((query.from, query.to, query.format), (Day(19_971), Day(20_000), Format::Json));
-        assert_eq!(parse("by=hour&format=csv").unwrap().by, By { day: true, hour: true, model: false });
+        assert_eq!(
+            parse("by=hour&format=csv").unwrap().by,
+            By { tenant: false, day: true, hour: true, model: false }
+        );
         let check = |query: &str, part: &str| {
             let message = parse(query).unwrap_err().to_string();
             assert!(message.contains(part), "{query}: {message}");
         };
-        check("by=week", "expected some of day, hour and model");
+        check("by=week", "expected some of tenant, day, hour and model");
         check("from=2026-13-01", "YYYY-MM-DD");
         check("from=2020-01-02&to=2020-01-01", "at most 366 days");
         check("from=2020-01-01&to=2022-01-01", "at most 366 days");
@@ -242,14 +284,14 @@ mod tests {
     fn rows_add_up() {
         let key = |day, hour, model: &str| SumKey { day: Day(day), hour, model: model.to_owned() };
         let sum = |inputs| Sum { inputs, price: MicroDollars(inputs * 20), completed: 1, ..Sum::default() };
-        let sums = BTreeMap::from([
-            (key(20_000, 1, "a"), sum(1)),
-            (key(20_000, 2, "a"), sum(2)),
-            (key(20_000, 2, "b"), sum(4)),
-            (key(20_001, 0, "a"), sum(8)),
-        ]);
+        let sums = || {
+            let acme =
+                [(key(20_000, 1, "a"), sum(1)), (key(20_000, 2, "a"), sum(2)), (key(20_000, 2, "b"), sum(4))];
+            let globex = [(key(20_001, 0, "a"), sum(8))];
+            vec![("acme".to_owned(), BTreeMap::from(acme)), ("globex".to_owned(), BTreeMap::from(globex))]
+        };
         let check = |by: &str, expected: &[u64]| {
-            let (rows, total) = parse(&format!("by={by}")).unwrap().rows(sums.clone(), true);
+            let (rows, total) = parse(&format!("by={by}")).unwrap().rows(sums(), true);
             let inputs: Vec<u64> = rows.iter().map(|row| row.numbers.inputs).collect();
             assert_eq!(inputs, expected, "{by}");
             assert_eq!((total.inputs, total.cost_micro_usd), (15, Some(300)));
@@ -258,11 +300,12 @@ mod tests {
         check("model", &[11, 4]);
         check("day,model", &[3, 4, 8]);
         check("hour,model", &[1, 2, 4, 8]);
-        let (rows, total) = parse("by=model").unwrap().rows(sums, false);
+        check("tenant,model", &[3, 4, 8]);
+        let (rows, total) = parse("by=model").unwrap().rows(sums(), false);
         assert!(
             rows.iter().all(|row| row.numbers.cost_micro_usd.is_none()) && total.cost_micro_usd.is_none()
         );
-        let report = Report { tenant: "acme", from: Day(20_000), to: Day(20_001), rows, total };
-        assert_eq!(csv(&report).lines().nth(1), Some(",,a,11,0,3,0,0,0,0,0,"));
+        let report = Report { tenant: Some("acme"), from: Day(20_000), to: Day(20_001), rows, total };
+        assert_eq!(csv(&report).lines().nth(1), Some("acme,,,a,11,0,3,0,0,0,0,0,"));
     }
 }

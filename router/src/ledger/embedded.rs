@@ -1,6 +1,6 @@
 //! Sums in the embedded store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTable};
@@ -14,6 +14,10 @@ impl UsageStore for EmbeddedStore {
     async fn apply(&self, journal: &str, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
         let (journal, batches) = (journal.to_owned(), batches.to_vec());
         self.run(move |database| apply(database, &journal, &batches)).await
+    }
+
+    async fn tenants(&self) -> Result<BTreeSet<String>, StoreError> {
+        self.run(tenants).await
     }
 
     async fn sums(&self, tenant: &str, from: Day, to: Day) -> Result<BTreeMap<SumKey, Sum>, StoreError> {
@@ -50,6 +54,13 @@ fn apply(database: &Database, journal: &str, batches: &[Batch]) -> Result<Vec<Ap
     }
     write.commit().map_err(unavailable)?;
     Ok(results)
+}
+
+fn tenants(database: &Database) -> Result<BTreeSet<String>, StoreError> {
+    let read = database.begin_read().map_err(unavailable)?;
+    let table = read.open_table(USAGE_APPLIED).map_err(unavailable)?;
+    let rows = table.iter().map_err(unavailable)?;
+    rows.map(|row| row.map(|(key, _)| key.value().0.to_owned()).map_err(unavailable)).collect()
 }
 
 fn sums(database: &Database, tenant: &str, from: Day, to: Day) -> Result<BTreeMap<SumKey, Sum>, StoreError> {

@@ -1,6 +1,6 @@
 //! Sums in Redis: a hash a tenant and day, and beside it, in the same slot of a cluster, how far each journal is contained.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
@@ -24,9 +24,22 @@ const APPLY: &str = r"
 /// KEYS: one day's sums.
 const READ: &str = "return redis.call('HGETALL', KEYS[1])";
 
+/// KEYS: everybody who has sums. ARGV: tenants.
+const LIST: &str = "if #ARGV > 0 then redis.call('SADD', KEYS[1], unpack(ARGV)) end";
+
+impl RedisStore {
+    fn tenants_key(&self) -> String {
+        // No tenant has this name.
+        self.key("usage", ":all", "tenants")
+    }
+}
+
 #[async_trait]
 impl UsageStore for RedisStore {
     async fn apply(&self, journal: &str, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
+        // Before the sums, so that nobody has some and is not listed.
+        let tenants: Vec<&str> = batches.iter().map(|batch| batch.tenant.as_str()).collect();
+        self.run::<()>(LIST, &[self.tenants_key()], &tenants).await?;
         let mut results = Vec::with_capacity(batches.len());
         for Batch { tenant, from, to, sums } in batches {
             let mut keys = vec![self.key("usage", tenant, "applied")];
@@ -47,6 +60,10 @@ impl UsageStore for RedisStore {
             results.push(u64::try_from(at).map_or(Applied::Yes, Applied::At));
         }
         Ok(results)
+    }
+
+    async fn tenants(&self) -> Result<BTreeSet<String>, StoreError> {
+        self.run("return redis.call('SMEMBERS', KEYS[1])", &[self.tenants_key()], &[] as &[&str]).await
     }
 
     async fn sums(&self, tenant: &str, from: Day, to: Day) -> Result<BTreeMap<SumKey, Sum>, StoreError> {

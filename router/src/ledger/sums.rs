@@ -1,6 +1,6 @@
 //! Sums of usage records, by tenant, day, hour and model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
 
 use async_trait::async_trait;
@@ -71,6 +71,9 @@ pub enum Applied {
 pub trait UsageStore: Send + Sync {
     /// Adds batches of one server's journal, each as a whole and only if its `from` is where the store is.
     async fn apply(&self, journal: &str, batches: &[Batch]) -> Result<Vec<Applied>, StoreError>;
+
+    /// Everybody who has sums, also tenants that are known by their JWTs alone.
+    async fn tenants(&self) -> Result<BTreeSet<String>, StoreError>;
 
     /// A tenant's sums from one day to another, both included.
     async fn sums(&self, tenant: &str, from: Day, to: Day) -> Result<BTreeMap<SumKey, Sum>, StoreError>;

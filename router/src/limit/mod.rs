@@ -13,6 +13,7 @@ mod memory;
 mod redis;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -198,6 +199,8 @@ pub struct Limiter {
     meters: RwLock<Meters>,
     /// Counts alone while the store does not answer.
     alone: MemoryLimits,
+    /// How often it did.
+    alone_takes: AtomicU64,
 }
 
 type Meters = HashMap<(TenantId, Unit), Arc<Meter>>;
@@ -234,6 +237,24 @@ struct Refusal {
     by: Window,
     ask_again_at: WallTime,
     enough_at: WallTime,
+}
+
+impl LimitError {
+    /// Name of the limit, as in metrics.
+    pub const fn limit(&self) -> &'static str {
+        match self {
+            Self::Exceeded { unit, window, .. } | Self::TooMuch { unit, window, .. } => {
+                match (unit, window) {
+                    (Unit::Requests, Window::Minute) => "requests_per_minute",
+                    (Unit::Requests, Window::Day) => "requests_per_day",
+                    (Unit::Tokens, Window::Minute) => "tokens_per_minute",
+                    (Unit::Tokens, Window::Day) => "tokens_per_day",
+                }
+            }
+            Self::Concurrency { .. } => "concurrency",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 impl Unit {
@@ -285,7 +306,13 @@ impl Limits {
 impl Limiter {
     /// A limiter over counts in `store`.
     pub fn new(store: Arc<dyn LimitStore>, config: LimiterConfig) -> Self {
-        Self { store, config, meters: RwLock::default(), alone: MemoryLimits::default() }
+        Self {
+            store,
+            config,
+            meters: RwLock::default(),
+            alone: MemoryLimits::default(),
+            alone_takes: AtomicU64::new(0),
+        }
     }
 
     /// Takes `amount` of a tenant's limit in one unit, or nothing. `None` if the plan has no such limit.
@@ -320,10 +347,16 @@ impl Limiter {
             Ok(grant) => meter.answered(now, amount, limits, unit, grant).map(Some),
             Err(error) => {
                 meter.unsettled(&take);
+                self.alone_takes.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%error, "limits: the store does not answer");
                 self.take_alone(now, &meter, &tenant.name, unit, (amount, limits)).await.map(Some)
             }
         }
+    }
+
+    /// How often the store did not answer, and this server decided alone.
+    pub fn decided_alone(&self) -> u64 {
+        self.alone_takes.load(Ordering::Relaxed)
     }
 
     /// Gives back what was taken and not used.

@@ -47,6 +47,11 @@ impl Breaker {
         Self { config, state: Mutex::new(State::Closed { failures: 0 }) }
     }
 
+    /// Whether calls are being refused, or only let through to try.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Closed { .. })
+    }
+
     /// Whether a call may be made now.
     pub(super) fn allows(&self, now: WallTime) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +110,7 @@ mod tests {
             assert!(breaker.allows(at(second)));
         }
         assert_eq!(breaker.ended(at(9), false), Some(true));
-        assert!(!breaker.allows(at(10)) && !breaker.allows(at(38)));
+        assert!(breaker.is_open() && !breaker.allows(at(10)) && !breaker.allows(at(38)));
         // Of a call that was begun before.
         assert_eq!(breaker.ended(at(10), true), None);
         assert!(!breaker.allows(at(38)));
@@ -116,6 +121,6 @@ mod tests {
         assert!(breaker.allows(at(69)));
         assert_eq!(breaker.ended(at(69), true), None);
         assert_eq!(breaker.ended(at(70), true), Some(false));
-        assert!(breaker.allows(at(70)));
+        assert!(breaker.allows(at(70)) && !breaker.is_open());
     }
 }

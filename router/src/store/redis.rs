@@ -71,6 +71,11 @@ impl RedisStore {
         Ok(Self { connection, breaker: Breaker::new(breaker), prefix })
     }
 
+    /// Whether Redis is left alone at present, because it did not answer repeatedly.
+    pub fn is_left_alone(&self) -> bool {
+        self.breaker.is_open()
+    }
+
     /// Runs a call unless Redis is left alone at present.
     async fn call<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, StoreError> {
         if !self.breaker.allows(WallTime::now()) {

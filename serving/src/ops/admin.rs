@@ -36,6 +36,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/admin/v1/tenants/{name}", patch(change_tenant))
         .route("/admin/v1/tenants/{name}/keys", get(keys).post(create_key))
         .route("/admin/v1/tenants/{name}/usage", get(usage))
+        .route("/admin/v1/usage", get(all_usage))
         .route("/admin/v1/keys", get(all_keys))
         .route("/admin/v1/keys/{id}", delete(revoke_key))
         .route("/admin/v1/keys/{id}/rotate", post(rotate_key))
@@ -121,6 +122,11 @@ async fn revoke_key(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answ
 async fn usage(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
     let query = ReportQuery::parse(request.uri(), WallTime::now())?;
     Ok(query.answer(app.tenancy.usage.as_ref(), tenant_name(&name)?.as_str(), true).await?)
+}
+
+async fn all_usage(State(app): State<Arc<App>>, request: Request) -> Answer {
+    let query = ReportQuery::parse(request.uri(), WallTime::now())?;
+    Ok(query.answer_all(app.tenancy.usage.as_ref()).await?)
 }
 
 #[derive(Debug, Deserialize)]

@@ -33,8 +33,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.telemetry.observe(&app.engine.snapshot());
-    let tenancy = &app.tenancy;
-    app.telemetry.sinks.set(tenancy.router.journal().written(), &tenancy.followers.positions());
+    app.tenancy.show(&app.telemetry.tenancy);
     match app.telemetry.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => {

@@ -99,7 +99,7 @@ impl Fed {
                 }
                 Err(error) => {
                     failures += 1;
-                    app.telemetry.sinks.failed(&self.name);
+                    app.telemetry.tenancy.failed(&self.name);
                     tracing::warn!(sink = self.name, failures, %error, "usage events are not delivered; they are kept");
                     pause_after(&error, failures)
                 }

@@ -4,7 +4,7 @@
 //! encoder). Labels have few values: model, protocol, code, and the tenant where billing needs it.
 
 mod scaling;
-mod usage;
+mod tenancy;
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -26,7 +26,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 use scaling::ScalingMetrics;
-use usage::SinkMetrics;
+pub(crate) use tenancy::TenancyMetrics;
 
 /// Every metric of the process. Reads events of the engine and of the router; the pipeline tells it
 /// how requests ended.
@@ -42,8 +42,8 @@ pub struct Telemetry {
     ends: Mutex<Ends>,
     /// What there is to scale on.
     pub(crate) scaling: ScalingMetrics,
-    /// Where usage records are.
-    pub(crate) sinks: SinkMetrics,
+    /// Limits, keys, and where usage records are.
+    pub(crate) tenancy: TenancyMetrics,
     tokenization: Family<ModelLabels, Histogram, Buckets>,
     decoding: Family<ModelLabels, Histogram, Buckets>,
     queue_delay: Family<ModelLabels, Histogram, Buckets>,
@@ -179,7 +179,7 @@ impl Telemetry {
             targets: Family::default(),
             ends: Mutex::default(),
             scaling: ScalingMetrics::default(),
-            sinks: SinkMetrics::default(),
+            tenancy: TenancyMetrics::default(),
             tokenization: Family::new_with_constructor(SECONDS),
             decoding: Family::new_with_constructor(SECONDS),
             queue_delay: Family::new_with_constructor(SECONDS),
@@ -302,7 +302,7 @@ impl Telemetry {
 
     fn register(&mut self) {
         self.scaling.register(&mut self.registry);
-        self.sinks.register(&mut self.registry);
+        self.tenancy.register(&mut self.registry);
         let r = &mut self.registry;
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         r.register("build", "The running build", build);
