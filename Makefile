@@ -12,7 +12,7 @@ CARGO := cargo
 # Features that are off by default and tested.
 TESTED := --features serving/kafka
 
-.PHONY: help run setup system fetch onnx build test test-rust test-python lint bench bench-engines simulate simulate-long sanitize neon references train clean
+.PHONY: help run setup system fetch onnx build test test-rust test-python lint bench bench-engines simulate autoscale simulate-long sanitize neon references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,10 @@ bench-engines: build fetch $(ENGINES_VENV)/.engines ## CPU engines side by side:
 simulate: build $(PLOTS_VENV)/.done ## scheduling policies side by side on a virtual clock: tables and plots in benches/results/
 	@./target/release/simulate
 	@$(PLOTS_VENV)/bin/python benches/simulation/report.py
+
+autoscale: build $(PLOTS_VENV)/.done ## days of 50 million requests on clusters whose size policies decide: table and plot (an hour)
+	@./target/release/autoscale
+	@$(PLOTS_VENV)/bin/python benches/autoscaling/report.py
 
 SEEDS ?= 1000000
 simulate-long: setup ## the scheduler's promises under random use and faults, and the engine's under other orders of its threads, for SEEDS seeds (twenty minutes)

@@ -50,6 +50,7 @@ async fn router(folder: &std::path::Path) -> (Router, String) {
         flush: Flush::EveryMs(1000),
         segment_bytes_max: 64 << 20,
         pending_max: 4096,
+        is_on: true,
     });
     let limits = LimiterConfig { outage: Outage::Open, servers_max: 8 };
     let limiter = Limiter::new(Arc::new(MemoryLimits::default()), limits);

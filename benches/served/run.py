@@ -6,6 +6,7 @@ One text a request, lengths mixed; routes and concurrencies are interleaved over
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -53,6 +54,34 @@ def wait_until_ready(ops):
             pass
         time.sleep(0.05)
     sys.exit("the server did not become ready")
+
+
+@contextlib.contextmanager
+def served(port, data_dir, settings):
+    """A server with these lines of configuration and a state of its own, until the block ends: its address and its process."""
+    api, ops = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1010}"
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "served.toml"
+        config.write_text("".join(f"{setting}\n" for setting in settings))
+        process = subprocess.Popen(
+            [ROOT / "target/release/ml-inference", "serve", "--offline", "--listen", api, "--ops-listen", ops,
+             "--data-dir", data_dir, "--state-dir", f"{folder}/state", "--cards-dir", ROOT / "model-cards", "--log", "warn",
+             "--config", config], stdout=subprocess.DEVNULL)
+        try:
+            wait_until_ready(ops)
+            yield api, process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+
+
+@contextlib.contextmanager
+def corpus():
+    """The name of a file with a text a line."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(texts(500, seed=11)) + "\n")
+        file.flush()
+        yield file.name
 
 
 def measure(api, route, concurrency, seconds, corpus):
@@ -110,34 +139,21 @@ def main():
     parser.add_argument("--setting", action="append", default=[], help="a line of configuration")
     parser.add_argument("--out", default=str(ROOT / "benches/results/served.md"))
     options = parser.parse_args()
-    api, ops = "127.0.0.1:18080", "127.0.0.1:19090"
-    config = tempfile.NamedTemporaryFile("w", suffix=".toml")
-    config.write("".join(f"{setting}\n" for setting in options.setting))
+    settings = list(options.setting)
     if options.runtime:
         models = [path.parent.name for path in (ROOT / "model-cards").glob("*/README.md")]
-        config.write("".join(f'models.{model} = {{ runtime = "{options.runtime}" }}\n' for model in models))
-    config.flush()
-    server = subprocess.Popen(
-        [ROOT / "target/release/ml-inference", "serve", "--offline", "--listen", api, "--ops-listen", ops,
-         "--data-dir", options.data_dir, "--cards-dir", ROOT / "model-cards", "--log", "warn", "--config", config.name])
-    try:
-        wait_until_ready(ops)
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as corpus:
-            corpus.write("\n".join(texts(500, seed=11)) + "\n")
-            corpus.flush()
-            cells = [(route, c) for route in ROUTES for c in CONCURRENCY]
-            results = {cell: [] for cell in cells}
-            for round_number in range(options.rounds):
-                for route, concurrency in cells:
-                    result = measure(api, route, concurrency, options.seconds, corpus.name)
-                    results[route, concurrency].append(result)
-                    rate = result["requests"] / result["seconds"]
-                    print(f"round {round_number + 1}: {route} at {concurrency}: {rate:.0f}/s, p99 {result['p99']:.1f} ms",
-                          flush=True)
-        report = table(results, options, peak_memory(server.pid))
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(timeout=60)
+        settings += [f'models.{model} = {{ runtime = "{options.runtime}" }}' for model in models]
+    with served(18080, options.data_dir, settings) as (api, process), corpus() as texts_file:
+        cells = [(route, c) for route in ROUTES for c in CONCURRENCY]
+        results = {cell: [] for cell in cells}
+        for round_number in range(options.rounds):
+            for route, concurrency in cells:
+                result = measure(api, route, concurrency, options.seconds, texts_file)
+                results[route, concurrency].append(result)
+                rate = result["requests"] / result["seconds"]
+                print(f"round {round_number + 1}: {route} at {concurrency}: {rate:.0f}/s, p99 {result['p99']:.1f} ms",
+                      flush=True)
+        report = table(results, options, peak_memory(process.pid))
     Path(options.out).write_text(report)
     print(f"wrote {options.out}")
 

@@ -220,6 +220,7 @@ mod tests {
             flush: Flush::EveryMs(100),
             segment_bytes_max: 1 << 20,
             pending_max: 100,
+            is_on: true,
         };
         let limits = LimiterConfig { outage: Outage::Open, servers_max: 1 };
         Arc::new(Desk {

@@ -145,6 +145,7 @@ impl Tenancy {
             flush: usage.flush,
             segment_bytes_max: usage.segment_bytes_max,
             pending_max: usage.pending_records_max,
+            is_on: usage.is_recorded,
         })?;
         let server = keep(&folder.join("usage/name"), || Ok(Ulid::new().to_string()))?;
         let followers = Followers::new(journal.folder(), usage.shipped_segments_kept);

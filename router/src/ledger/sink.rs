@@ -198,6 +198,7 @@ mod tests {
                 flush: Flush::EveryMs(1000),
                 segment_bytes_max: 20_000,
                 pending_max: 64,
+                is_on: true,
             })
             .unwrap();
             for number in start..start + 700 {
@@ -231,6 +232,7 @@ mod tests {
             flush: Flush::EveryMs(1000),
             segment_bytes_max: 4_000,
             pending_max: 64,
+            is_on: true,
         };
         let journal = Journal::open(config).unwrap();
         for number in 0..200 {

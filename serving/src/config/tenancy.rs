@@ -170,6 +170,9 @@ pub enum Sink {
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Usage {
+    /// Whether what is used is recorded at all. Not doing so is for measuring what it costs: nobody can be charged then.
+    #[garde(skip)]
+    pub is_recorded: bool,
     /// When a record is safe, and its answer may go out: `"always"` (on the disk) or `{ every_ms = 1000 }` (with the operating
     /// system, and on the disk within that time).
     #[garde(skip)]
@@ -256,6 +259,7 @@ fn default_redis_timeout_ms() -> u64 {
 impl Default for Usage {
     fn default() -> Self {
         Self {
+            is_recorded: true,
             flush: Flush::EveryMs(1000),
             segment_bytes_max: 64 << 20,
             shipped_segments_kept: 16,

@@ -100,6 +100,7 @@ mod tests {
             flush: Flush::EveryMs(1000),
             segment_bytes_max: 1 << 20,
             pending_max: 64,
+            is_on: true,
         })
         .unwrap();
         for number in 0..COUNT {
@@ -131,6 +132,7 @@ mod tests {
             flush: Flush::EveryMs(1000),
             segment_bytes_max: 1 << 20,
             pending_max: 64,
+            is_on: true,
         };
         let journal = Journal::open(config).unwrap();
         journal.append(record(1)).await.unwrap();
