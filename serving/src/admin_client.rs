@@ -126,7 +126,7 @@ impl Server {
     pub fn tenants(&self, command: Tenants) -> Result<(), AnyError> {
         let change = |name: &str, body| self.call(Method::PATCH, &["tenants", name], &[], Some(body));
         match command {
-            Tenants::List => self.call(Method::GET, &["tenants"], &[], None),
+            Tenants::List => self.list(&["tenants"], "tenants"),
             Tenants::Create { name, plan } => {
                 let body = json!({ "name": name, "plan": plan_value(&plan)? });
                 self.call(Method::POST, &["tenants"], &[], Some(body))
@@ -143,10 +143,8 @@ impl Server {
     /// What the server says, or that there is none.
     pub fn keys(&self, command: Keys) -> Result<(), AnyError> {
         match command {
-            Keys::List { tenant: Some(tenant) } => {
-                self.call(Method::GET, &["tenants", &tenant, "keys"], &[], None)
-            }
-            Keys::List { tenant: None } => self.call(Method::GET, &["keys"], &[], None),
+            Keys::List { tenant: Some(tenant) } => self.list(&["tenants", &tenant, "keys"], "keys"),
+            Keys::List { tenant: None } => self.list(&["keys"], "keys"),
             Keys::Create { tenant, label, mode, role, expires_at } => {
                 let mut body = Map::new();
                 let fields = [("label", Some(label)), ("mode", Some(mode)), ("role", Some(role))];
@@ -187,6 +185,24 @@ impl Server {
         self.call(Method::GET, &["audit"], &[("limit", &limit.to_string())], None)
     }
 
+    /// Shows all pages of a list.
+    fn list(&self, path: &[&str], name: &str) -> Result<(), AnyError> {
+        let mut entries = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let query: Vec<_> = after.iter().map(|after| ("after", after.as_str())).collect();
+            let mut page: Value = serde_json::from_str(&self.ask(Method::GET, path, &query, None)?)?;
+            if let Some(Value::Array(shown)) = page.get_mut(name).map(Value::take) {
+                entries.extend(shown);
+            }
+            after = page["next"].as_str().map(str::to_owned);
+            if after.is_none() {
+                break;
+            }
+        }
+        show(&json!({ name: entries }).to_string())
+    }
+
     fn call(
         &self,
         method: Method,
@@ -194,6 +210,17 @@ impl Server {
         query: &[(&str, &str)],
         body: Option<Value>,
     ) -> Result<(), AnyError> {
+        show(&self.ask(method, path, query, body)?)
+    }
+
+    /// What the server answers.
+    fn ask(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Result<String, AnyError> {
         let token = std::fs::read_to_string(&self.token)
             .map_err(|error| format!("cannot read the operator's token {}: {error}", self.token.display()))?;
         let mut url = reqwest::Url::parse(&format!("http://{}/admin/v1", self.ops))?;
@@ -210,18 +237,23 @@ impl Server {
             .send()
             .map_err(|error| format!("no server answers at {}: {}", self.ops, error.without_url()))?;
         let (is_success, text) = (answer.status().is_success(), answer.text()?);
-        let value: Option<Value> = serde_json::from_str(&text).ok();
-        if !is_success {
-            let message = value.as_ref().and_then(|value| value["error"]["message"].as_str());
-            return Err(message.unwrap_or(&text).to_owned().into());
+        if is_success {
+            return Ok(text);
         }
-        let shown = match value {
-            Some(value) => serde_json::to_string_pretty(&value)?,
-            None => text.trim_end().to_owned(),
-        };
-        writeln!(std::io::stdout(), "{shown}")?;
-        Ok(())
+        let value: Option<Value> = serde_json::from_str(&text).ok();
+        let message = value.as_ref().and_then(|value| value["error"]["message"].as_str());
+        Err(message.unwrap_or(&text).to_owned().into())
     }
+}
+
+/// Prints an answer: JSON for a person, anything else as it is.
+fn show(text: &str) -> Result<(), AnyError> {
+    let shown = match serde_json::from_str::<Value>(text) {
+        Ok(value) => serde_json::to_string_pretty(&value)?,
+        Err(_) => text.trim_end().to_owned(),
+    };
+    writeln!(std::io::stdout(), "{shown}")?;
+    Ok(())
 }
 
 /// A plan's name, or terms as JSON.

@@ -15,6 +15,7 @@ pub mod error;
 pub mod grpc;
 mod issuer;
 pub mod ops;
+mod page;
 pub mod pipeline;
 pub mod progress;
 pub mod rest;

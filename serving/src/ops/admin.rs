@@ -18,6 +18,7 @@ use crate::administration::{ChangeTenant, CreateKey, CreateTenant, CreatedKey, R
 use crate::app::App;
 use crate::caller;
 use crate::error::ApiError;
+use crate::page::Page;
 use crate::rest::body;
 use crate::rest::failed::{self, Answer, Failed};
 use crate::rest::idempotency::{self, Start, posted};
@@ -64,8 +65,10 @@ fn tenant_name(text: &str) -> Result<TenantName, ApiError> {
     text.parse().map_err(|_| router::AdministrationError::NoTenant.into())
 }
 
-async fn tenants(State(app): State<Arc<App>>) -> Answer {
-    Ok(Json(json!({ "tenants": app.tenancy.administration.tenants().await? })).into_response())
+async fn tenants(State(app): State<Arc<App>>, request: Request) -> Answer {
+    let page = Page::parse(request.uri())?;
+    let tenants = app.tenancy.administration.tenants().await?;
+    Ok(page.answer("tenants", &tenants, |tenant| tenant.name.as_str())?)
 }
 
 async fn create_tenant(State(app): State<Arc<App>>, request: Request) -> Answer {
@@ -85,13 +88,16 @@ async fn change_tenant(State(app): State<Arc<App>>, Path(name): Path<String>, re
     Ok(Json(tenant).into_response())
 }
 
-async fn keys(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answer {
+async fn keys(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+    let page = Page::parse(request.uri())?;
     let keys = app.tenancy.administration.keys(WallTime::now(), Some(&tenant_name(&name)?)).await?;
-    Ok(Json(json!({ "keys": keys })).into_response())
+    Ok(page.answer("keys", &keys, |key| &key.id)?)
 }
 
-async fn all_keys(State(app): State<Arc<App>>) -> Answer {
-    Ok(Json(json!({ "keys": app.tenancy.administration.keys(WallTime::now(), None).await? })).into_response())
+async fn all_keys(State(app): State<Arc<App>>, request: Request) -> Answer {
+    let page = Page::parse(request.uri())?;
+    let keys = app.tenancy.administration.keys(WallTime::now(), None).await?;
+    Ok(page.answer("keys", &keys, |key| &key.id)?)
 }
 
 async fn create_key(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {

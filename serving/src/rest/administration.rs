@@ -7,7 +7,6 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use router::{Role, Scope, WallTime};
-use serde_json::json;
 
 use super::failed::Answer;
 use super::idempotency::{Start, posted};
@@ -15,6 +14,7 @@ use crate::administration::{CreateKey, CreatedKey, RotateKey};
 use crate::app::App;
 use crate::caller::rest_caller;
 use crate::error::ApiError;
+use crate::page::Page;
 use crate::pipeline::{self, Caller};
 
 /// An administrator of a tenant, and how the audit log names it.
@@ -35,8 +35,9 @@ impl Administrator {
 
 pub(super) async fn own_keys(State(app): State<Arc<App>>, request: Request) -> Answer {
     let Administrator { scope, .. } = Administrator::of(&app, rest_caller(&request)?).await?;
+    let page = Page::parse(request.uri())?;
     let keys = app.tenancy.administration.keys(WallTime::now(), Some(&scope.tenant)).await?;
-    Ok(Json(json!({ "keys": keys })).into_response())
+    Ok(page.answer("keys", &keys, |key| &key.id)?)
 }
 
 pub(super) async fn create_own_key(State(app): State<Arc<App>>, request: Request) -> Answer {

@@ -151,7 +151,7 @@ def test_tokens_that_are_refused(guarded, issuer):
     check(issuer.token(tenant="development"), "claim `tenant`")
     check(issuer.token(plan="gold"), "claim `plan`")
     check(issuer.token(roles=["Guest"]), "claim `roles`")
-    check(issuer.token(without=["plan"]), "names no plan", status=403)
+    check(issuer.token(without=["plan"]), "name no plan", status=403)
     check(issuer.token(roles=["Viewer"]), "the editor role is needed", status=403)
     check("a.b.c", "malformed")
 

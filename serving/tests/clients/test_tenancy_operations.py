@@ -38,6 +38,23 @@ def test_everybodys_usage(request, tmp_path):
     stop(server)
 
 
+def test_lists_have_pages(request, server):
+    make(request, server, "paged")
+    token = (server.state / "operator.token").read_text()
+    with httpx.Client(base_url=f"http://{server.ops}/admin/v1", headers={"Authorization": f"Bearer {token}"}) as operator:
+        for _ in range(104):
+            assert operator.post("/tenants/paged/keys", json={}).status_code == 201
+        first = operator.get("/tenants/paged/keys").json()
+        assert len(first["keys"]) == 100 and first["next"] == first["keys"][-1]["id"]
+        second = operator.get("/tenants/paged/keys", params={"after": first["next"]}).json()
+        assert len(second["keys"]) == 5 and "next" not in second
+        few = operator.get("/keys", params={"limit": 2, "after": first["keys"][0]["id"]}).json()
+        assert [key["id"] for key in few["keys"]] == [key["id"] for key in first["keys"][1:3]]
+        for query in {"limit": 0}, {"limit": 101}, {"page": 2}:
+            assert operator.get("/tenants", params=query).status_code == 400
+    assert len(cli(request, server, "keys", "list", "paged")["keys"]) == 105
+
+
 def test_refusals_are_counted_by_limit(request, server):
     made = make(request, server, "limited-by-minute", limited(1))
     with as_tenant(server, made["key"]) as client:

@@ -71,7 +71,7 @@ def test_from_a_tenant_to_its_bill(request, server):
         assert "cost_micro_usd" not in client.get("/v1/ml/usage").json()["total"]
         table = billing.get("/v1/ml/usage", params={"by": "model", "format": "csv"})
         assert table.headers["content-type"].startswith("text/csv")
-        assert table.text.splitlines()[1].startswith(",,embeddings-v2,1,") and table.text.splitlines()[1].endswith(",20")
+        assert table.text.splitlines()[1].startswith("acme,,,embeddings-v2,1,") and table.text.splitlines()[1].endswith(",20")
     assert cli(request, server, "usage", "acme")["total"]["cost_micro_usd"] == 170
 
     # A rotated key and its successor are both good until the overlap ends; a revoked one is refused at once.
