@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COLORS = {"ours": "#c0392b", "HPA on utilization": "#2980b9", "Knative-style": "#27ae60", "queue length": "#8e44ad",
           "oracle": "#2c3e50", "fixed": "#8e9aa6"}
 MARKERS = {"ours": "o", "HPA on utilization": "s", "Knative-style": "^", "queue length": "D", "oracle": "*", "fixed": "X"}
-SHOWN = ["ours", "HPA on utilization", "Knative-style", "queue length"]
+SHOWN = ["oracle", "ours", "HPA on utilization", "Knative-style", "queue length"]
 
 
 def row(cells):
@@ -50,39 +50,44 @@ def middle(members):
     return members[len(members) // 2]
 
 
-def plot(report, path):
-    grouped = families(report["cases"])
-    figure, (costs, day) = pyplot.subplots(1, 2, figsize=(13, 5), width_ratios=[2, 3], constrained_layout=True)
+def plot_costs(axes, grouped):
     for family, members in grouped.items():
         members = sorted(members, key=lambda case: case["server_hours"])
         late = [max(1 - case["attainment"], 1e-6) for case in members]
-        costs.plot([case["server_hours"] for case in members], late, color=COLORS[family], marker=MARKERS[family], label=family,
-                   linewidth=1, markersize=9 if family == "oracle" else 6)
-    costs.set_yscale("log")
-    costs.set_xlabel("server hours a day")
-    costs.set_ylabel("share of texts not in time")
-    costs.set_title("what it costs to be in time: lower left is better", fontsize=10)
-    costs.grid(alpha=0.3)
-    costs.legend(fontsize=8, frameon=False)
+        axes.plot([case["server_hours"] for case in members], late, color=COLORS[family], marker=MARKERS[family], label=family,
+                  linewidth=1, markersize=9 if family == "oracle" else 6)
+    axes.set_yscale("log")
+    axes.set_xlabel("server hours a day")
+    axes.set_ylabel("share of texts not in time")
+    axes.set_title("what it costs to be in time: lower left is better", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def plot_day(axes, report, case):
     hours = [minute / 60 for minute in range(len(report["rates"]))]
     top = max(report["rates"])
-    day.fill_between(hours, [8 * rate / top for rate in report["rates"]], color="#d5d8dc", step="mid",
-                     label=f"requests (the top is {top:,.0f} a second)")
-    for family in SHOWN:
-        if family not in grouped:
-            continue
-        case = middle(grouped[family])
-        times, sizes = zip(*[*case["sizes"], [report["hours"] * 3600, case["sizes"][-1][1]]])
-        offset = 0.06 * (SHOWN.index(family) - 1.5)
-        day.step([time / 3600 for time in times], [size + offset for size in sizes], where="post", color=COLORS[family],
-                 linewidth=1, label=f"{family}, {case['setting']}")
-    day.set_ylim(0, 9.9)
-    day.set_xlim(0, report["hours"])
-    day.set_xlabel("hour of the first day")
-    day.set_ylabel("servers asked for")
-    day.set_title("one day", fontsize=10)
-    day.grid(alpha=0.3)
-    day.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
+    axes.fill_between(hours, [8 * rate / top for rate in report["rates"]], color="#d5d8dc", step="mid")
+    times, sizes = zip(*[*case["sizes"], [report["hours"] * 3600, case["sizes"][-1][1]]])
+    axes.step([time / 3600 for time in times], sizes, where="post", color=COLORS[case["family"]], linewidth=0.9)
+    axes.set_ylim(0, 8.5)
+    axes.set_yticks([2, 5, 8])
+    axes.set_xlim(0, report["hours"])
+    axes.set_title(f"{case['family']}, {case['setting']}", fontsize=9, loc="left", pad=2)
+    axes.grid(alpha=0.3)
+
+
+def plot(report, path):
+    grouped = families(report["cases"])
+    shown = [family for family in SHOWN if family in grouped]
+    figure = pyplot.figure(figsize=(13, 6.5), constrained_layout=True)
+    left, right = figure.subfigures(1, 2, width_ratios=[2, 3])
+    plot_costs(left.subplots(), grouped)
+    panels = right.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, family in zip(panels, shown):
+        plot_day(axes, report, middle(grouped[family]))
+    panels[-1].set_xlabel(f"hour of the first day; grey: requests, whose top is {max(report['rates']):,.0f} a second")
+    right.supylabel("servers asked for", fontsize=10)
     figure.savefig(path, dpi=110)
 
 

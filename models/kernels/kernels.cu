@@ -14,9 +14,9 @@
   ATTENTION(name, type, 96)                                                                                                      \
   ATTENTION(name, type, 128)                                                                                                     \
   extern "C" __global__ void __launch_bounds__(rows::THREADS)                                                                    \
-      embed_##name(const uint32_t* ids, const uint32_t* positions, const type* word, const type* position, const type* kind,     \
+      embed_##name(const uint32_t* ids, const uint32_t* positions, const type* word, const type* position,                        \
                    const type* weight, const type* bias, type* to, int tokens, int hidden, float epsilon) {                      \
-    rows::embed(ids, positions, word, position, kind, weight, bias, to, tokens, hidden, epsilon);                                \
+    rows::embed(ids, positions, word, position, weight, bias, to, tokens, hidden, epsilon);                                \
   }                                                                                                                              \
   extern "C" __global__ void __launch_bounds__(rows::THREADS)                                                                    \
       add_normalise_##name(const type* product, const type* offset, const type* weight, const type* bias, type* state,           \
@@ -33,14 +33,15 @@
   }                                                                                                                              \
   extern "C" __global__ void __launch_bounds__(rows::THREADS)                                                                    \
       classify_##name(const type* from, const float* weight, const float* bias, float* result, int count, int hidden,            \
-                      int classes) {                                                                                             \
-    rows::classify(from, weight, bias, result, count, hidden, classes);                                                          \
+                      int classes, bool has_tanh) {                                                                                             \
+    rows::classify(from, weight, bias, result, count, hidden, classes, has_tanh);                                                          \
   }
 
 KERNELS(bf16, __nv_bfloat16)
 KERNELS(f16, __half)
 
 extern "C" __global__ void __launch_bounds__(rows::THREADS)
-    classify_f32(const float* from, const float* weight, const float* bias, float* result, int count, int hidden, int classes) {
-  rows::classify(from, weight, bias, result, count, hidden, classes);
+    classify_f32(const float* from, const float* weight, const float* bias, float* result, int count, int hidden, int classes,
+                 bool has_tanh) {
+  rows::classify(from, weight, bias, result, count, hidden, classes, has_tanh);
 }

@@ -86,16 +86,16 @@ struct Row {
   }
 };
 
-// to [T, hidden] = LayerNorm(word[id] + position[p] + kind[0]). One warp a row.
+// to [T, hidden] = LayerNorm(word[id] + position[p]). One warp a row.
 template <typename T>
-DEVICE void embed(const uint32_t* ids, const uint32_t* positions, const T* word, const T* position, const T* kind, const T* weight,
-                  const T* bias, T* to, int tokens, int hidden, float epsilon) {
+DEVICE void embed(const uint32_t* ids, const uint32_t* positions, const T* word, const T* position, const T* weight, const T* bias,
+                  T* to, int tokens, int hidden, float epsilon) {
   const int token = blockIdx.x * WARPS + threadIdx.x / 32;
   if (token >= tokens) return;
   const T* of_word = word + int64_t(ids[token]) * hidden;
   const T* of_position = position + int64_t(positions[token]) * hidden;
   Row row;
-  row.fill(hidden, [&](int quad) { return quad_at(of_word, quad) + quad_at(of_position, quad) + quad_at(kind, quad); });
+  row.fill(hidden, [&](int quad) { return quad_at(of_word, quad) + quad_at(of_position, quad); });
   row.normalise(weight, bias, epsilon, to + int64_t(token) * hidden);
 }
 
@@ -142,9 +142,10 @@ DEVICE void mean(const T* state, const uint32_t* cu_seqlens, float* pooled, int 
   }
 }
 
-// result [R, classes] = rows weight^T + bias, in float32. One warp a row; `rows` of T or float.
+// result [R, classes] = from weight^T + bias, with tanh if asked for, in float32. One warp a row.
 template <typename R>
-DEVICE void classify(const R* from, const float* weight, const float* bias, float* result, int count, int hidden, int classes) {
+DEVICE void classify(const R* from, const float* weight, const float* bias, float* result, int count, int hidden, int classes,
+                     bool has_tanh) {
   const int row = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (row >= count) return;
   for (int label = 0; label < classes; ++label) {
@@ -152,7 +153,8 @@ DEVICE void classify(const R* from, const float* weight, const float* bias, floa
     for (int column = lane; column < hidden; column += 32)
       sum += to_float(from[int64_t(row) * hidden + column]) * weight[int64_t(label) * hidden + column];
     sum = sum_of_warp(sum);
-    if (lane == 0) result[int64_t(row) * classes + label] = sum + bias[label];
+    sum += bias[label];
+    if (lane == 0) result[int64_t(row) * classes + label] = has_tanh ? tanhf(sum) : sum;
   }
 }
 

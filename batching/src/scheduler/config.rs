@@ -65,6 +65,11 @@ pub struct DeadlinePolicy {
     pub riders: f64,
     /// Share of device time that goes to requests without a claim while others have one.
     pub turns: f64,
+    /// What that share grows to, in proportion, while one of them is overdue for up to `patience`: late is not never. Not while
+    /// a flow asks for much more than its share: then most of what is late is of its own making.
+    pub turns_max: f64,
+    /// See `turns_max`.
+    pub patience: Duration,
     /// How far ahead of the least served flow one may be among requests without a claim, in device time at weight 1.
     pub spread: Duration,
 }
@@ -87,6 +92,8 @@ impl Default for DeadlinePolicy {
             feasible: 0.95,
             riders: 0.14,
             turns: 0.01,
+            turns_max: 0.25,
+            patience: Duration::from_millis(500),
             spread: Duration::from_millis(2),
         }
     }

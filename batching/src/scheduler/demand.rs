@@ -47,6 +47,8 @@ pub(super) struct Demand {
     /// Device seconds by the second at weight 1; none while all demand is feasible.
     level: Option<f64>,
     level_at: Timestamp,
+    /// A flow asks for so much more than its share that it is capped.
+    is_flooded: bool,
     scratch: Vec<(f64, f64)>,
 }
 
@@ -89,6 +91,7 @@ impl Demand {
             feasible,
             level: None,
             level_at: Timestamp::ZERO,
+            is_flooded: false,
             scratch: Vec::new(),
         }
     }
@@ -143,13 +146,18 @@ impl Demand {
         self.missed.add(now, 1.0);
     }
 
+    /// Whether a flow asks for much more than its share.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.is_flooded
+    }
+
     /// Finds the level at which the flows' demands, each cut to the level times its weight, add up to what is feasible.
     fn find_level(&mut self, now: Timestamp, capacity: f64) {
         let total = self.total.at(now);
         let feasible = self.feasible * capacity;
         let is_missing = self.missed.at(now) > MISSED_MAX * self.arrived.at(now);
         if total <= feasible || (self.level.is_none() && !is_missing && total <= FLOOD * capacity) {
-            self.level = None;
+            (self.level, self.is_flooded) = (None, false);
             return;
         }
         let demands = self.flows.iter().map(|flow| (flow.rate.at(now), flow.weight));
@@ -157,6 +165,8 @@ impl Demand {
         self.scratch.extend(demands.filter(|(rate, _)| *rate > NEGLIGIBLE));
         self.scratch.sort_unstable_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
         self.level = divide(&self.scratch, feasible);
+        let highest = self.scratch.last().map_or(0.0, |(rate, weight)| rate / weight);
+        self.is_flooded = self.level.is_some_and(|level| highest > CAPPED * level);
     }
 }
 

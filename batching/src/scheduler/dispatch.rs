@@ -96,6 +96,22 @@ fn next_in_turn(candidates: &[Candidate]) -> Option<&Candidate> {
     lower.min_by_key(|candidate| candidate.last_turn)
 }
 
+/// Share of device time that requests without a claim are owed, by how long the first of them is overdue; none without any.
+fn turns(
+    candidates: &[Candidate],
+    start: Timestamp,
+    policy: &DeadlinePolicy,
+    is_flooded: bool,
+) -> Option<f64> {
+    let lower = candidates.iter().filter(|candidate| !candidate.claim.is_entitled());
+    let overdue = lower.map(|candidate| start.saturating_duration_since(candidate.due)).max()?;
+    if is_flooded {
+        return Some(policy.turns);
+    }
+    let impatience = (overdue.as_secs_f64() / policy.patience.as_secs_f64()).min(1.0);
+    Some(policy.turns + (policy.turns_max - policy.turns) * impatience)
+}
+
 impl<P> Scheduler<P> {
     pub(super) fn poll_by_deadline(
         &mut self,
@@ -119,15 +135,15 @@ impl<P> Scheduler<P> {
             }
         }
         let choice = self.choose(start, device, &candidates, (quantum, policy.order));
-        let has_lower = candidates.iter().any(|candidate| !candidate.claim.is_entitled());
+        let turns = turns(&candidates, start, policy, self.demand.is_flooded());
         self.candidates = candidates;
         let batch = choice.and_then(|choice| self.fill(now, start, device, choice, policy.riders));
         let Some(batch) = batch else { return Decision::Idle };
         self.owed = match choice {
-            Some(Choice { claim, .. }) if claim.is_entitled() && has_lower => {
-                self.owed + batch.predicted.mul_f64(policy.turns)
+            Some(Choice { claim, .. }) if claim.is_entitled() => {
+                turns.map_or(Duration::ZERO, |turns| self.owed + batch.predicted.mul_f64(turns))
             }
-            Some(Choice { claim: Claim::Entitled | Claim::Capped, .. }) | None => Duration::ZERO,
+            None => Duration::ZERO,
             Some(_) => {
                 self.queues[usize::from(batch.model.0)].last_turn = self.next_batch;
                 self.owed.saturating_sub(batch.predicted)

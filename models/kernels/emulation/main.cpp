@@ -136,8 +136,7 @@ void check_rows(int tokens, int hidden) {
   const std::string of = std::string(NAME<T>) + ", " + std::to_string(tokens) + " x " + std::to_string(hidden);
   const auto weight = random_numbers<T>(hidden, 0.2f, 1.0f), bias = random_numbers<T>(hidden, 0.1f);
   const int vocabulary = 50;
-  const auto word = random_numbers<T>(size_t(vocabulary) * hidden, 1.0f, 3.0f), position = random_numbers<T>(512 * size_t(hidden)),
-             kind = random_numbers<T>(hidden);
+  const auto word = random_numbers<T>(size_t(vocabulary) * hidden, 1.0f, 3.0f), position = random_numbers<T>(512 * size_t(hidden));
   std::vector<uint32_t> ids(tokens), positions(tokens);
   std::vector<double> sums(size_t(tokens) * hidden);
   for (int token = 0; token < tokens; ++token) {
@@ -145,12 +144,12 @@ void check_rows(int tokens, int hidden) {
     positions[token] = token % 512;
     for (int column = 0; column < hidden; ++column)
       sums[size_t(token) * hidden + column] = double(to_float(word[size_t(ids[token]) * hidden + column])) +
-                                              to_float(position[size_t(positions[token]) * hidden + column]) + to_float(kind[column]);
+                                              to_float(position[size_t(positions[token]) * hidden + column]);
   }
   auto state = nonsense<T>(size_t(tokens) * hidden);
   emulation::launch(blocks(tokens), 1, rows::THREADS, 0, [&] {
-    rows::embed(ids.data(), positions.data(), word.data(), position.data(), kind.data(), weight.data(), bias.data(), state.data(),
-                tokens, hidden, epsilon);
+    rows::embed(ids.data(), positions.data(), word.data(), position.data(), weight.data(), bias.data(), state.data(), tokens,
+                hidden, epsilon);
   });
   compare("embed " + of, state, normalised(sums, weight, bias, hidden, epsilon), 1.5 * ROUNDING<T>);
 
@@ -196,10 +195,14 @@ void check_rows(int tokens, int hidden) {
         sum += double(to_float(state[size_t(token) * hidden + column])) * head[size_t(label) * hidden + column];
       exact[size_t(token) * classes + label] = sum;
     }
-  emulation::launch(blocks(tokens), 1, rows::THREADS, 0, [&] {
-    rows::classify(state.data(), head.data(), head_bias.data(), logits.data(), tokens, hidden, classes);
-  });
-  compare("classify " + of, logits, exact, 1e-4);
+  for (const bool has_tanh : {false, true}) {
+    emulation::launch(blocks(tokens), 1, rows::THREADS, 0, [&] {
+      rows::classify(state.data(), head.data(), head_bias.data(), logits.data(), tokens, hidden, classes, has_tanh);
+    });
+    if (has_tanh)
+      for (auto& value : exact) value = std::tanh(value);
+    compare((has_tanh ? "classify with tanh " : "classify ") + of, logits, exact, 1e-4);
+  }
 }
 
 template <typename T>

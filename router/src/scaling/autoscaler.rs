@@ -34,6 +34,8 @@ const ATTAINMENT_REQUESTS_MIN: f64 = 100.0;
 const SLOPE_DAMPING: f64 = 0.5;
 /// Demand over what should be asked of the servers that are ready, from which on there is no waiting.
 const PANIC: f64 = 2.0;
+/// How many standard deviations of the demand from its trend are expected on top.
+const SIGMAS: f64 = 1.0;
 /// How long there is no going down after a panic.
 const PANIC_TIME: Duration = Duration::from_secs(60);
 /// One server fewer must leave this much of the utilization's target free.
@@ -179,7 +181,7 @@ impl Autoscaler {
             (self.mean(now, SHORT, |load| load.offered), self.mean(now, LONG, |load| load.offered));
         let (slope, sigma) = self.trend(now);
         let rise = self.config.cold_start.as_secs_f64() * (SLOPE_DAMPING * slope).max(0.0);
-        Demand { short, long, expected: short.max(long) + rise + sigma }
+        Demand { short, long, expected: short.max(long) + rise + SIGMAS * sigma }
     }
 
     /// The servers that the formula calls for, and what makes them so many.
