@@ -9,7 +9,7 @@ use std::time::Duration;
 use router::idempotency::{AnswerStore, Idempotency};
 use router::ledger::{Followers, Journal, JournalConfig, JournalError, Shipper, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
-use router::store::{AccountStore, BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
+use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
 use router::{
     Administration, AdministrationError, Day, Directory, KeySecret, Outcome, Router, Service, ShortSecret,
     UsageObserver, WallTime,
@@ -284,15 +284,8 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {
                 redis: None,
             })
         }
-        Store::Redis { urls, is_cluster, prefix, timeout_ms } => {
-            let config = RedisConfig {
-                urls: urls.clone(),
-                is_cluster: *is_cluster,
-                prefix: prefix.clone(),
-                timeout: Duration::from_millis(*timeout_ms),
-                breaker: BreakerConfig::default(),
-            };
-            let store = Arc::new(RedisStore::connect(config).await?);
+        Store::Redis(redis) => {
+            let store = Arc::new(RedisStore::connect(redis.to_connect()).await?);
             Ok(Homes {
                 accounts: store.clone(),
                 usage: store.clone(),
@@ -325,7 +318,7 @@ fn secret(config: &Config, folder: &Path) -> Result<KeySecret, TenancyError> {
             let text = std::fs::read_to_string(path).map_err(|source| file_error(path, source))?;
             Ok(KeySecret::new(text.trim().as_bytes().to_vec())?)
         }
-        (None, Store::Redis { .. }) => Err(TenancyError::NoSecret),
+        (None, Store::Redis(_)) => Err(TenancyError::NoSecret),
         (None, Store::Embedded) => {
             let text = keep(&folder.join("key.secret"), || {
                 let (_, bytes) = KeySecret::generate()?;

@@ -125,7 +125,7 @@ fn main() -> Result<()> {
         "device_rate": 1.0 / hardware.time(Work(workload.mean_work())).as_secs_f64(),
         "rates": days, "cases": cases,
     });
-    std::fs::write(&options.out, serde_json::to_string_pretty(&report)? + "\n")?;
+    std::fs::write(&options.out, serde_json::to_string(&report)? + "\n")?;
     eprintln!("wrote {}", options.out);
     Ok(())
 }

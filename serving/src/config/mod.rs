@@ -16,7 +16,7 @@ use garde::Validate;
 use serde::Deserialize;
 
 pub use scaling::Scaling;
-pub use tenancy::{Jwt, Sink, Store, Tenancy, Usage};
+pub use tenancy::{Jwt, Redis, Sink, Store, Tenancy, Usage};
 pub use tls::{ClientCertificates, Identity, Tls, TlsVersion};
 
 /// Everything the server can be told.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use garde::Validate;
 use router::ledger::Flush;
 use router::limit::Outage;
+use router::store::{BreakerConfig, RedisConfig};
 use serde::Deserialize;
 
 /// Tenants, their keys and limits.
@@ -83,23 +85,41 @@ pub enum Store {
     #[default]
     Embedded,
     /// In Redis 7, for several.
-    Redis {
-        /// Addresses, `redis://…` or `rediss://…`.
-        #[garde(length(min = 1))]
-        urls: Vec<String>,
-        /// Whether they are a cluster's.
-        #[serde(default)]
-        #[garde(skip)]
-        is_cluster: bool,
-        /// What every key begins with.
-        #[serde(default = "default_prefix")]
-        #[garde(length(min = 1, max = 64))]
-        prefix: String,
-        /// How long an answer may take, in milliseconds.
-        #[serde(default = "default_redis_timeout_ms")]
-        #[garde(range(min = 1, max = 60_000))]
-        timeout_ms: u64,
-    },
+    Redis(#[garde(dive)] Redis),
+}
+
+/// A Redis.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// Addresses, `redis://…` or `rediss://…`.
+    #[garde(length(min = 1))]
+    pub urls: Vec<String>,
+    /// Whether they are a cluster's.
+    #[serde(default)]
+    #[garde(skip)]
+    pub is_cluster: bool,
+    /// What every key begins with.
+    #[serde(default = "default_prefix")]
+    #[garde(length(min = 1, max = 64))]
+    pub prefix: String,
+    /// How long an answer may take, in milliseconds.
+    #[serde(default = "default_redis_timeout_ms")]
+    #[garde(range(min = 1, max = 60_000))]
+    pub timeout_ms: u64,
+}
+
+impl Redis {
+    /// How to connect to it.
+    pub fn to_connect(&self) -> RedisConfig {
+        RedisConfig {
+            urls: self.urls.clone(),
+            is_cluster: self.is_cluster,
+            prefix: self.prefix.clone(),
+            timeout: Duration::from_millis(self.timeout_ms),
+            breaker: BreakerConfig::default(),
+        }
+    }
 }
 
 /// A system that gets usage events (CloudEvents 1.0, `com.techcorp.ml.usage.recorded`), at least once and in order.
@@ -127,17 +147,9 @@ pub enum Sink {
     },
     /// A stream in Redis.
     RedisStream {
-        /// Addresses, `redis://…` or `rediss://…`.
-        #[garde(length(min = 1))]
-        urls: Vec<String>,
-        /// Whether they are a cluster's.
-        #[serde(default)]
-        #[garde(skip)]
-        is_cluster: bool,
-        /// What every key begins with.
-        #[serde(default = "default_prefix")]
-        #[garde(length(min = 1, max = 64))]
-        prefix: String,
+        /// The Redis.
+        #[garde(dive)]
+        redis: Redis,
         /// Name of the stream.
         #[serde(default = "default_stream")]
         #[garde(length(min = 1, max = 64))]
@@ -146,10 +158,6 @@ pub enum Sink {
         #[serde(default = "default_length_max")]
         #[garde(range(min = 1))]
         length_max: u64,
-        /// How long an answer may take, in milliseconds.
-        #[serde(default = "default_sink_timeout_ms")]
-        #[garde(range(min = 1, max = 600_000))]
-        timeout_ms: u64,
     },
     /// A topic in Kafka. Needs a build with `--features kafka`; without TLS.
     Kafka {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use router::ledger::{EventSink, Followers, Pump, RedisStream, SinkError};
-use router::store::{BreakerConfig, RedisConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -67,15 +66,8 @@ fn make(sink: &Sink) -> Result<Box<dyn EventSink>, String> {
         Sink::Webhook { url, secret_file, timeout_ms } => {
             Box::new(Webhook::new(url.clone(), secret_file, Duration::from_millis(*timeout_ms))?)
         }
-        Sink::RedisStream { urls, is_cluster, prefix, stream, length_max, timeout_ms } => {
-            let config = RedisConfig {
-                urls: urls.clone(),
-                is_cluster: *is_cluster,
-                prefix: prefix.clone(),
-                timeout: Duration::from_millis(*timeout_ms),
-                breaker: BreakerConfig::default(),
-            };
-            Box::new(RedisStream::new(config, stream.clone(), *length_max))
+        Sink::RedisStream { redis, stream, length_max } => {
+            Box::new(RedisStream::new(redis.to_connect(), stream.clone(), *length_max))
         }
         #[cfg(feature = "kafka")]
         Sink::Kafka { brokers, topic, timeout_ms } => {

@@ -84,7 +84,7 @@ def sinks(tmp_path):
 [usage.sinks]
 archive = {{ file = {{ path = "{tmp_path}/usage.ndjson" }} }}
 billing = {{ webhook = {{ url = "{receiver.url}", secret_file = "{tmp_path}/webhook.secret" }} }}
-analytics = {{ redis_stream = {{ urls = ["redis://127.0.0.1:{store.port}"] }} }}
+analytics = {{ redis_stream = {{ redis = {{ urls = ["redis://127.0.0.1:{store.port}"] }} }} }}
 """)
     yield ["--config", str(config)], receiver, store
     store.stop()
