@@ -12,7 +12,7 @@ CARGO := cargo
 # Features that are off by default and tested.
 TESTED := --features serving/kafka
 
-.PHONY: help run setup system fetch onnx build test test-rust test-python lint bench bench-engines simulate autoscale simulate-long sanitize neon references train clean
+.PHONY: help run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python lint bench bench-engines simulate autoscale simulate-long sanitize neon references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,12 @@ fetch: build ## fetch the base encoder's weights, once, and write the ONNX graph
 	@./target/release/ml-inference fetch --data-dir $(DATA)
 	@$(ONNX_VENV)/bin/python scripts/export_onnx.py --data-dir $(DATA)
 
+cuda-toolkit: setup ## nvcc, for the CUDA kernels; no GPU needed
+	@scripts/cuda_toolkit.sh $(DATA)/cuda
+
+build-cuda: cuda-toolkit ## the server with the CUDA runtime: one binary, which starts without a GPU too
+	@$(CARGO) build --release --locked --workspace --features serving/cuda
+
 onnx: fetch ## write the graphs for the runtime `onnx`, where they are missing or stale
 
 test: test-rust test-python ## run every test
@@ -52,7 +58,7 @@ test-python: test-rust $(VENV)/.done ## clients nobody here wrote, against the r
 	@echo "==> client tests"
 	@$(VENV)/bin/python -m pytest -q serving/tests/clients --binary target/release/ml-inference --data-dir $(DATA)
 
-lint: setup ## formatting, clippy, rustdoc, dependency checks
+lint: cuda-toolkit ## formatting, clippy, rustdoc, dependency checks
 	@scripts/lint.sh
 
 bench: build fetch ## criterion benches and the served-latency bench; writes benches/results/

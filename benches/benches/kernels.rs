@@ -117,7 +117,7 @@ fn adapter(c: &mut Criterion) {
 
 /// What the multipliers could do at most, on one thread.
 fn peak(c: &mut Criterion) {
-    let device = Device::new(DeviceConfig { threads: 1, pin: false }).expect("one thread");
+    let device = Device::new(DeviceConfig { threads: 1, ..DeviceConfig::default() }).expect("one thread");
     let mut group = c.benchmark_group("peak");
     for dtype in ["float32", "bfloat16"] {
         let run = |rounds| fused::multiply_in_registers(&device, dtype, rounds).expect("the format is known");

@@ -35,6 +35,8 @@ pub struct CatalogConfig {
     pub offline: bool,
     /// How ONNX Runtime is found and used, by models that name it.
     pub onnx: OnnxConfig,
+    /// What differs from every card, unless the next says otherwise.
+    pub all: CardOverride,
     /// What differs from the cards, by model.
     pub overrides: BTreeMap<String, CardOverride>,
 }
@@ -104,7 +106,7 @@ impl Catalog {
     /// When the folder of cards cannot be read or holds none. What is wrong with one model is in its entry.
     pub fn load(config: &CatalogConfig, progress: &dyn Progress) -> Result<Self, LoadError> {
         let (mut cards, rejected) = read_cards(&config.cards_dir)?;
-        apply(&config.overrides, &mut cards)?;
+        apply(&config.all, &config.overrides, &mut cards)?;
         let mut loading = Loading::new(config, progress);
         let results: Vec<_> = cards
             .iter()
@@ -309,22 +311,31 @@ fn read_cards(folder: &Path) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), Load
     Ok((cards, rejected))
 }
 
-/// Changes cards as the overrides say.
-fn apply(overrides: &BTreeMap<String, CardOverride>, cards: &mut [Arc<Card>]) -> Result<(), LoadError> {
-    for (name, CardOverride { runtime, dtype, p99_target_is_deadline }) in overrides {
-        let Some(card) = cards.iter_mut().find(|card| card.name == *name) else {
-            let known = cards.iter().map(|card| card.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(LoadError::UnknownModel { model: name.clone(), known });
-        };
+/// Changes cards as the overrides say: first what is for all, then what is for one.
+fn apply(
+    all: &CardOverride,
+    overrides: &BTreeMap<String, CardOverride>,
+    cards: &mut [Arc<Card>],
+) -> Result<(), LoadError> {
+    if let Some(model) = overrides.keys().find(|name| !cards.iter().any(|card| card.name == **name)) {
+        let known = cards.iter().map(|card| card.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(LoadError::UnknownModel { model: model.clone(), known });
+    }
+    for card in cards {
+        let of_card = overrides.get(&card.name);
         let card = Arc::make_mut(card);
-        if let Some(runtime) = runtime {
-            card.runtime.clone_from(runtime);
-            card.dtype = DTYPE_OF_ALL.to_owned();
+        for CardOverride { runtime, dtype, p99_target_is_deadline } in
+            [Some(all), of_card].into_iter().flatten()
+        {
+            if let Some(runtime) = runtime {
+                card.runtime.clone_from(runtime);
+                card.dtype = DTYPE_OF_ALL.to_owned();
+            }
+            if let Some(dtype) = dtype {
+                card.dtype.clone_from(dtype);
+            }
+            card.p99_target_is_deadline = p99_target_is_deadline.unwrap_or(card.p99_target_is_deadline);
         }
-        if let Some(dtype) = dtype {
-            card.dtype.clone_from(dtype);
-        }
-        card.p99_target_is_deadline = p99_target_is_deadline.unwrap_or(card.p99_target_is_deadline);
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ fn encoder_tensors() -> Tensors {
 }
 
 fn device() -> Device {
-    Device::new(DeviceConfig { threads: 1, pin: false }).unwrap()
+    Device::new(DeviceConfig { threads: 1, ..DeviceConfig::default() }).unwrap()
 }
 
 fn head_tensors(has_dense: bool) -> Tensors {

@@ -350,7 +350,8 @@ fn batches_that_cannot_be_read_are_refused() {
 /// that gave infinities must not spoil the next.
 #[test]
 fn models_that_share_buffers_do_not_disturb_each_other() {
-    let device = models::Device::new(models::DeviceConfig { threads: 2, pin: false }).unwrap();
+    let device =
+        models::Device::new(models::DeviceConfig { threads: 2, ..models::DeviceConfig::default() }).unwrap();
     let mut random = Random::new(9);
     let mut model = |hidden_size: usize, heads: usize, scale: f64, dtype: &str| -> Box<dyn Runtime> {
         let config = BertConfig { hidden_size, num_attention_heads: heads, ..config(HiddenActivation::Gelu) };

@@ -135,9 +135,10 @@ impl App {
         }
         let telemetry = Arc::new(Telemetry::new(&models));
         let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
+        let device = open_device(&config)?;
         let engine = Engine::start(
             engine_config(&config, &catalog),
-            vec![Box::new(catalog.executor(&Device::new(device_config(&config))?)?)],
+            vec![Box::new(catalog.executor(&device)?)],
             clock,
             telemetry.clone(),
         )?;
@@ -174,8 +175,15 @@ impl App {
     }
 }
 
-fn device_config(config: &Config) -> DeviceConfig {
-    DeviceConfig { threads: config.threads.compute, pin: config.threads.pin_compute }
+fn open_device(config: &Config) -> Result<Device, models::RuntimeError> {
+    let gpu = config.device.gpu(Device::gpus());
+    if Device::HAS_CUDA && gpu.is_none() && config.device == config::Device::Auto {
+        tracing::warn!("there is no usable GPU: models are computed on the CPU");
+    }
+    let device =
+        Device::new(DeviceConfig { threads: config.threads.compute, pin: config.threads.pin_compute, gpu })?;
+    tracing::info!(device = device.name(), "device ready");
+    Ok(device)
 }
 
 fn threads(config: &Config) -> usize {
@@ -192,6 +200,7 @@ pub fn catalog_config(config: &Config) -> CatalogConfig {
         data_dir: config.data_dir.clone(),
         offline: config.offline,
         onnx: onnx_config(config),
+        all: config.device.gpu(Device::gpus()).map(|_| on_gpu()).unwrap_or_default(),
         overrides: config.models.iter().map(|(name, model)| (name.clone(), card_override(model))).collect(),
     }
 }
@@ -207,6 +216,12 @@ fn card_override(model: &config::Model) -> CardOverride {
         dtype: model.dtype.clone(),
         p99_target_is_deadline: model.p99_target_is_deadline,
     }
+}
+
+/// On a GPU models are computed by it, in bfloat16, unless the configuration names another runtime.
+fn on_gpu() -> CardOverride {
+    let named = |name: &str| Some(name.to_owned());
+    CardOverride { runtime: named("cuda"), dtype: named("bfloat16"), ..CardOverride::default() }
 }
 
 fn policy(policy: &config::Policy) -> batching::Policy {

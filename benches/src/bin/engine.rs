@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = source::ensure(&card.source, &card.folder, &store, &NoProgress)?;
     let onnx_config = OnnxConfig { threads, ..OnnxConfig::default() };
     let weights = Loader::new(onnx::Loader::new(onnx_config, &data_dir)).load(&card, &folder)?;
-    let device = Device::new(DeviceConfig { threads, pin: false })?;
+    let device = Device::new(DeviceConfig { threads, ..DeviceConfig::default() })?;
     let mut model = weights.runtime(&device)?;
     let mut result = HostTensor::default();
     let mut output = std::io::stdout().lock();

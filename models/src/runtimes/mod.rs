@@ -3,6 +3,8 @@
 //! Pooling and heads run inside the runtime, so that only results leave the device.
 
 pub mod candle;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod fused;
 pub mod onnx;
 
@@ -103,11 +105,15 @@ pub struct DeviceConfig {
     pub threads: usize,
     /// Whether threads other than the engine's own stay on one core each.
     pub pin: bool,
+    /// The GPU by its number, for models whose runtime is `cuda`. None: the CPU alone.
+    pub gpu: Option<usize>,
 }
 
 /// One device, and what the runtimes on it share.
 pub struct Device {
     workspace: Arc<Mutex<fused::Workspace>>,
+    #[cfg(feature = "cuda")]
+    gpu: Option<(Arc<cuda::Gpu>, Arc<Mutex<cuda::Workspace>>)>,
 }
 
 impl Device {
@@ -122,12 +128,55 @@ impl Device {
             let message = format!("compute threads could not be started: {error}");
             RuntimeError::Backend { message, is_fatal: true }
         })?;
-        Ok(Self { workspace })
+        #[cfg(feature = "cuda")]
+        let gpu = config.gpu.map(open_gpu).transpose()?;
+        #[cfg(not(feature = "cuda"))]
+        if let Some(number) = config.gpu {
+            let message = format!("CUDA device {number}: this build has no CUDA; build with --features cuda");
+            return Err(RuntimeError::Backend { message, is_fatal: true });
+        }
+        Ok(Self {
+            workspace,
+            #[cfg(feature = "cuda")]
+            gpu,
+        })
+    }
+
+    /// What computes, for a person.
+    pub fn name(&self) -> String {
+        #[cfg(feature = "cuda")]
+        if let Some((gpu, _)) = &self.gpu {
+            return gpu.name.clone();
+        }
+        "CPU".to_owned()
+    }
+
+    /// Whether this build can use GPUs.
+    pub const HAS_CUDA: bool = cfg!(feature = "cuda");
+
+    /// GPUs that could be used: none without a driver, or in a build without the feature `cuda`.
+    pub fn gpus() -> usize {
+        #[cfg(feature = "cuda")]
+        return cuda::Gpu::count();
+        #[cfg(not(feature = "cuda"))]
+        return 0;
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn gpu(&self) -> Option<&(Arc<cuda::Gpu>, Arc<Mutex<cuda::Workspace>>)> {
+        self.gpu.as_ref()
     }
 
     pub(crate) fn workspace(&self) -> &Arc<Mutex<fused::Workspace>> {
         &self.workspace
     }
+}
+
+#[cfg(feature = "cuda")]
+fn open_gpu(number: usize) -> Result<(Arc<cuda::Gpu>, Arc<Mutex<cuda::Workspace>>), RuntimeError> {
+    let gpu = cuda::Gpu::open(number)?;
+    let workspace = Arc::new(Mutex::new(cuda::Workspace::new(&gpu)?));
+    Ok((gpu, workspace))
 }
 
 /// Loads weights through whichever backend a card names, keeping base encoders that several cards share.
@@ -140,7 +189,13 @@ pub struct Loader {
 
 impl Loader {
     /// Names of the backends in this build.
-    pub const RUNTIMES: &[&str] = &[candle::NAME, fused::NAME, onnx::NAME];
+    pub const RUNTIMES: &[&str] = &[
+        candle::NAME,
+        fused::NAME,
+        onnx::NAME,
+        #[cfg(feature = "cuda")]
+        cuda::NAME,
+    ];
     const ARCHITECTURES: &[&str] = &["bert"];
 
     /// Loads nothing yet.
@@ -168,6 +223,8 @@ impl Loader {
         match card.runtime.as_str() {
             fused::NAME => self.fused.load(card, folder, &base),
             onnx::NAME => self.onnx.load(card, folder),
+            #[cfg(feature = "cuda")]
+            cuda::NAME => cuda::load(card, &base),
             _ => Ok(Box::new(self.candle.load(card, folder, &base)?)),
         }
     }

@@ -173,7 +173,7 @@ pub fn fused(
     instructions: &str,
     threads: usize,
 ) -> Result<Box<dyn Runtime>, ModelError> {
-    let device = models::Device::new(DeviceConfig { threads, pin: false }).unwrap();
+    let device = models::Device::new(DeviceConfig { threads, ..DeviceConfig::default() }).unwrap();
     let mut loader = fused::Loader::with_instructions(instructions);
     let model: Box<dyn Weights> = loader.assemble(dtype, Path::new("random"), weights, adapter, head)?;
     Ok(model.runtime(&device).unwrap())

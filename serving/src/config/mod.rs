@@ -3,6 +3,7 @@
 //! Precedence: flag, then environment, then file, then default. Every bound of the server is a named
 //! field here. Units are in the names.
 
+mod device;
 mod scaling;
 mod tenancy;
 mod tls;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use garde::Validate;
 use serde::Deserialize;
 
+pub use device::Device;
 pub use scaling::Scaling;
 pub use tenancy::{Jwt, Redis, Sink, Store, Tenancy, Usage};
 pub use tls::{ClientCertificates, Identity, Tls, TlsVersion};
@@ -62,6 +64,9 @@ pub struct Config {
     /// The scheduler's bounds, the same for every model.
     #[garde(dive)]
     pub batching: Batching,
+    /// What computes: `auto`, `cpu` or `cuda:<number>`.
+    #[garde(skip)]
+    pub device: Device,
     /// Threads.
     #[garde(dive)]
     pub threads: Threads,
@@ -365,6 +370,7 @@ impl Default for Config {
             scaling: Scaling::default(),
             limits: Limits::default(),
             batching: Batching::default(),
+            device: Device::default(),
             threads: Threads::default(),
             onnx: Onnx::default(),
             models: BTreeMap::new(),
@@ -449,6 +455,7 @@ mod tests {
         check("[batching]\nbatch_tokens_max = 4096\nqueue_tokens_max = 1024", &["queue_tokens_max"]);
         check("usage.sinks.\"../x\".file.path = \"y\"", &["usage.sinks", "hyphens"]);
         check("usage.sinks.x.webhook = { url = \"ftp://y\", secret_file = \"z\" }", &["http://"]);
+        check("device = \"gpu\"", &["line 1, column 10", "cuda:<number>"]);
         check("[scaling]\nreplicas_min = 9", &["scaling.replicas_max (8)"]);
         check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
         check("listen = \"[::]:8080\"", &["development_tenant = false"]);

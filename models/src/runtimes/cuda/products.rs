@@ -1,0 +1,210 @@
+//! Products of 16-bit matrices by cublasLt, accumulated in float32.
+
+use std::collections::HashMap;
+use std::mem::size_of;
+use std::sync::Arc;
+
+use cudarc::cublaslt::result as lt;
+use cudarc::cublaslt::sys::{
+    cublasComputeType_t, cublasLtEpilogue_t, cublasLtHandle_t, cublasLtMatmulAlgo_t, cublasLtMatmulDesc_t,
+    cublasLtMatmulDescAttributes_t, cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t,
+    cublasLtMatrixLayout_t, cudaDataType,
+};
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaSlice, CudaStream};
+
+use super::device::{Fault, Format};
+
+/// Memory that cublasLt may use, in bytes: what NVIDIA recommends for Hopper.
+const WORKSPACE_BYTES: usize = 32 << 20;
+/// Shapes whose algorithm is kept; beyond that all are looked up anew.
+const ALGORITHMS_MAX: usize = 8192;
+
+/// Multiplies on one stream.
+pub(super) struct Products {
+    handle: cublasLtHandle_t,
+    stream: Arc<CudaStream>,
+    workspace: CudaSlice<u8>,
+    algorithms: HashMap<Shape, cublasLtMatmulAlgo_t>,
+}
+
+// SAFETY: a handle of cublasLt may be used by any thread (cuBLAS documentation, "Thread Safety"), and is used by one at a time.
+unsafe impl Send for Products {}
+
+/// `[rows, inputs] x [outputs, inputs]^T`, and what is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    format: Format,
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+    has_bias: bool,
+}
+
+/// One product.
+pub(super) struct Product {
+    pub(super) format: Format,
+    /// `[rows, inputs]`, row-major.
+    pub(super) from: CUdeviceptr,
+    /// `[outputs, inputs]`, row-major.
+    pub(super) weight: CUdeviceptr,
+    /// `[outputs]`, added to each row.
+    pub(super) bias: Option<CUdeviceptr>,
+    /// `[rows, outputs]`, row-major.
+    pub(super) to: CUdeviceptr,
+    pub(super) rows: usize,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+}
+
+/// What describes a product to cublasLt; freed when dropped.
+struct Described {
+    operation: cublasLtMatmulDesc_t,
+    weight: cublasLtMatrixLayout_t,
+    from: cublasLtMatrixLayout_t,
+    to: cublasLtMatrixLayout_t,
+}
+
+impl Products {
+    pub(super) fn new(stream: Arc<CudaStream>) -> Result<Self, Fault> {
+        // SAFETY: written by cublasLt before it is read by it.
+        let workspace = unsafe { stream.alloc::<u8>(WORKSPACE_BYTES) }?;
+        Ok(Self { handle: lt::create_handle()?, stream, workspace, algorithms: HashMap::new() })
+    }
+
+    /// Computes a product.
+    ///
+    /// # Safety
+    /// The addresses are of device memory of these shapes in this format, which lives until the stream has passed.
+    pub(super) unsafe fn multiply(&mut self, product: &Product) -> Result<(), Fault> {
+        let described = Described::new(product)?;
+        let algorithm = self.algorithm(product, &described)?;
+        let (one, zero) = (1.0f32, 0.0f32);
+        let (workspace, _used) = cudarc::driver::DevicePtr::device_ptr(&self.workspace, &self.stream);
+        // SAFETY: what is described is alive, and the caller vouches for the addresses.
+        unsafe {
+            lt::matmul(
+                self.handle,
+                described.operation,
+                (&raw const one).cast(),
+                (&raw const zero).cast(),
+                product.weight as *const _,
+                described.weight,
+                product.from as *const _,
+                described.from,
+                product.to as *const _,
+                described.to,
+                product.to as *mut _,
+                described.to,
+                &raw const algorithm,
+                workspace as *mut _,
+                WORKSPACE_BYTES,
+                self.stream.cu_stream().cast(),
+            )
+        }?;
+        Ok(())
+    }
+
+    /// The algorithm for a shape, from cublasLt's heuristic the first time.
+    fn algorithm(&mut self, product: &Product, described: &Described) -> Result<cublasLtMatmulAlgo_t, Fault> {
+        let Product { format, rows, inputs, outputs, .. } = *product;
+        let shape = Shape { format, rows, inputs, outputs, has_bias: product.bias.is_some() };
+        if let Some(known) = self.algorithms.get(&shape) {
+            return Ok(*known);
+        }
+        let preference = Preference::new()?;
+        // SAFETY: everything named here is alive.
+        let found = unsafe {
+            lt::get_matmul_algo_heuristic(
+                self.handle,
+                described.operation,
+                described.weight,
+                described.from,
+                described.to,
+                described.to,
+                preference.0,
+            )
+        }?;
+        if self.algorithms.len() >= ALGORITHMS_MAX {
+            self.algorithms.clear();
+        }
+        self.algorithms.insert(shape, found.algo);
+        Ok(found.algo)
+    }
+}
+
+impl Drop for Products {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses it any more. There is nothing to be done about an error.
+        let _ = unsafe { lt::destroy_handle(self.handle) };
+    }
+}
+
+impl Described {
+    /// cublasLt's matrices are column-major: row-major `[r, c]` is its `[c, r]`. So `to^T [outputs, rows]` is the weight,
+    /// transposed back, times `from^T [inputs, rows]`.
+    fn new(product: &Product) -> Result<Self, Fault> {
+        let kind = product.format.data_type();
+        let (rows, inputs, outputs) = (product.rows as u64, product.inputs as u64, product.outputs as u64);
+        let described = Self {
+            operation: lt::create_matmul_desc(
+                cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                cudaDataType::CUDA_R_32F,
+            )?,
+            weight: lt::create_matrix_layout(kind, inputs, outputs, inputs as i64)?,
+            from: lt::create_matrix_layout(kind, inputs, rows, inputs as i64)?,
+            to: lt::create_matrix_layout(kind, outputs, rows, outputs as i64)?,
+        };
+        described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
+        if let Some(bias) = product.bias {
+            described.set(
+                cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE,
+                &cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+            )?;
+            described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
+        }
+        Ok(described)
+    }
+
+    fn set<V>(&self, attribute: cublasLtMatmulDescAttributes_t, value: &V) -> Result<(), Fault> {
+        let address = std::ptr::from_ref(value).cast();
+        // SAFETY: cublasLt copies that many bytes of the value.
+        unsafe { lt::set_matmul_desc_attribute(self.operation, attribute, address, size_of::<V>()) }?;
+        Ok(())
+    }
+}
+
+impl Drop for Described {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses them any more: cublasLt has read them when a call returns.
+        unsafe {
+            let _ = lt::destroy_matmul_desc(self.operation);
+            for layout in [self.weight, self.from, self.to] {
+                let _ = lt::destroy_matrix_layout(layout);
+            }
+        }
+    }
+}
+
+/// How much memory an algorithm may use.
+struct Preference(cublasLtMatmulPreference_t);
+
+impl Preference {
+    fn new() -> Result<Self, Fault> {
+        let preference = Self(lt::create_matmul_pref()?);
+        let attribute = cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+        let address = (&raw const WORKSPACE_BYTES_VALUE).cast();
+        // SAFETY: cublasLt copies that many bytes of the value.
+        unsafe { lt::set_matmul_pref_attribute(preference.0, attribute, address, size_of::<usize>()) }?;
+        Ok(preference)
+    }
+}
+
+static WORKSPACE_BYTES_VALUE: usize = WORKSPACE_BYTES;
+
+impl Drop for Preference {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        let _ = unsafe { lt::destroy_matmul_pref(self.0) };
+    }
+}
