@@ -12,7 +12,7 @@ use half::{bf16, f16};
 use crate::runtimes::RuntimeError;
 
 /// The kernels, compiled ahead by nvcc from `models/kernels`.
-const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
 
 /// Sizes of a head for which there is a kernel of attention.
 pub(super) const HEAD_SIZES: [usize; 4] = [32, 64, 96, 128];
@@ -152,7 +152,7 @@ impl Gpu {
         // SAFETY: everything runs on one stream, so that nothing has to wait for events.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream()?;
-        let module = context.load_module(Ptx::from_src(PTX))?;
+        let module = context.load_module(Ptx::from_binary(KERNELS.to_vec()))?;
         let name = context.name()?;
         Ok(Arc::new(Self { stream, module, name }))
     }

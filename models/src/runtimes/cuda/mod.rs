@@ -2,8 +2,9 @@
 //!
 //! # How it is built
 //!
-//! Kernels (`models/kernels`) are CUDA C++, compiled ahead to PTX by nvcc when the feature `cuda` is on. The driver and cublasLt
-//! are found at run time, so one binary starts everywhere: without a GPU it computes on the CPU.
+//! Kernels (`models/kernels`) are CUDA C++, compiled ahead by nvcc when the feature `cuda` is on, for the architectures in
+//! `CUDA_ARCHITECTURES` (`80,90`: A100, H100 and H200). The driver and cublasLt are found at run time, so one binary starts
+//! everywhere: without a GPU it computes on the CPU.
 //!
 //! # What computes
 //!
