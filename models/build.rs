@@ -15,7 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return Ok(());
     }
-    let toolkit = toolkit().ok_or("the feature `cuda` needs nvcc: run `make cuda-toolkit`, or set CUDA_HOME")?;
+    let toolkit =
+        toolkit().ok_or("the feature `cuda` needs nvcc: run `make cuda-toolkit`, or set CUDA_HOME")?;
     let architectures = std::env::var("CUDA_ARCHITECTURES").unwrap_or_else(|_| ARCHITECTURES.to_owned());
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("kernels.fatbin");
     let status = Command::new(toolkit.join("bin/nvcc"))
@@ -31,9 +32,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// What nvcc is told of the architectures in a list such as `80,90`.
 fn targets(list: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let numbers: Result<Vec<u32>, _> = list.split(',').map(|number| number.trim().parse()).collect();
-    let numbers = numbers.map_err(|_| format!("CUDA_ARCHITECTURES: expected numbers with commas, got {list:?}"))?;
+    let numbers =
+        numbers.map_err(|_| format!("CUDA_ARCHITECTURES: expected numbers with commas, got {list:?}"))?;
     let newest = numbers.iter().max().ok_or("CUDA_ARCHITECTURES: expected at least one")?;
-    let machine_code = numbers.iter().map(|number| format!("-gencode=arch=compute_{number},code=sm_{number}"));
+    let machine_code =
+        numbers.iter().map(|number| format!("-gencode=arch=compute_{number},code=sm_{number}"));
     let ptx = format!("-gencode=arch=compute_{newest},code=compute_{newest}");
     Ok(machine_code.chain([ptx]).collect())
 }
