@@ -10,7 +10,7 @@ ENGINES_VENV := $(TRAIN_VENV)
 PLOTS_VENV := $(DATA)/venv-plots
 CARGO := cargo
 # Features that are off by default and tested.
-TESTED := --features serving/kafka
+TESTED := --features serving/kafka,serving/cuda
 
 .PHONY: help run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python lint bench bench-engines simulate autoscale simulate-long sanitize neon references train clean
 
@@ -44,7 +44,7 @@ onnx: fetch ## write the graphs for the runtime `onnx`, where they are missing o
 test: test-rust test-python ## run every test
 
 # Building the tests builds the server too, with the same features of every crate, so that nothing is compiled twice.
-test-rust: setup ## unit, property, integration and end-to-end tests in Rust
+test-rust: cuda-toolkit ## unit, property, integration and end-to-end tests in Rust
 	@echo "==> building the tests (the first time takes some minutes)"
 	@$(CARGO) test --release --locked --workspace $(TESTED) --no-run
 	@./target/release/ml-inference fetch --data-dir $(DATA)

@@ -151,18 +151,15 @@ impl HeadLinear {
 }
 
 impl DeviceHead {
-    /// A head's weights on the device; none for a head that no kernel computes.
-    pub(super) fn new(stream: &Arc<CudaStream>, weights: &HeadWeights) -> Result<Option<Self>, Fault> {
+    /// A head's weights on the device. Token classifiers have no hidden layer here: `assemble` refuses them.
+    pub(super) fn new(stream: &Arc<CudaStream>, weights: &HeadWeights) -> Result<Self, Fault> {
         let linear = |weights: &LinearWeights| HeadLinear::new(stream, weights);
         Ok(match weights {
-            HeadWeights::MeanPooling => Some(Self::MeanPooling),
+            HeadWeights::MeanPooling => Self::MeanPooling,
             HeadWeights::Sequence(ClassifierWeights { dense, classifier }) => {
-                Some(Self::Sequence(dense.as_ref().map(linear).transpose()?, linear(classifier)?))
+                Self::Sequence(dense.as_ref().map(linear).transpose()?, linear(classifier)?)
             }
-            HeadWeights::Token(ClassifierWeights { dense: None, classifier }) => {
-                Some(Self::Token(linear(classifier)?))
-            }
-            HeadWeights::Token(ClassifierWeights { dense: Some(_), .. }) => None,
+            HeadWeights::Token(ClassifierWeights { classifier, .. }) => Self::Token(linear(classifier)?),
         })
     }
 

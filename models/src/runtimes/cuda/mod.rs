@@ -27,7 +27,9 @@ use crate::batch::{HostTensor, TokenBatch};
 use crate::card::Card;
 use crate::error::ModelError;
 use crate::runtimes::{Device, Runtime, RuntimeError, Weights, unsupported};
-use crate::weights::{BertWeights, EmbeddingWeights, HeadWeights, LayerWeights, LoraAdapter};
+use crate::weights::{
+    BertWeights, EmbeddingWeights, HeadWeights, HiddenActivation, LayerWeights, LoraAdapter,
+};
 use device::{Fault, Format, HEAD_SIZES, Kernels};
 use encoder::{Buffers, DeviceHead, DeviceLayer, DeviceLinear, DeviceNorm, DeviceWeights, Pass};
 use products::Products;
@@ -76,10 +78,29 @@ impl Workspace {
 /// Loads the model of a card over a base encoder.
 ///
 /// # Errors
-/// A number format, a hidden size, a head size or a head that there are no kernels for; files that do not fit together.
+/// See [`assemble`]; or files that do not fit together.
 pub(super) fn load(card: &Card, base: &Arc<BertWeights>) -> Result<Box<dyn Weights>, ModelError> {
-    let format = Format::of(&card.dtype).ok_or_else(|| unsupported("dtype", &card.dtype, DTYPES))?;
+    let adapter = LoraAdapter::load(card, base.layers())?;
+    let head = HeadWeights::load(card, base.config.hidden_size)?;
+    assemble(&card.dtype, Arc::clone(base), adapter, head)
+}
+
+/// Builds a model in a number format out of its parts.
+///
+/// # Errors
+/// A number format, an activation, a hidden size, a head size or a head that there are no kernels for.
+pub fn assemble(
+    dtype: &str,
+    base: Arc<BertWeights>,
+    adapter: Option<LoraAdapter>,
+    head: HeadWeights,
+) -> Result<Box<dyn Weights>, ModelError> {
+    let format = Format::of(dtype).ok_or_else(|| unsupported("dtype", dtype, DTYPES))?;
     let (hidden, heads) = (base.config.hidden_size, base.config.num_attention_heads);
+    if base.config.hidden_act != HiddenActivation::Gelu {
+        let activation = format!("{:?}", base.config.hidden_act);
+        return Err(unsupported("hidden_act", &activation, &["Gelu"]));
+    }
     if hidden > HIDDEN_MAX || !hidden.is_multiple_of(4) {
         return Err(ModelError::Capacity { what: "hidden_size", asked: hidden, available: HIDDEN_MAX });
     }
@@ -88,9 +109,10 @@ pub(super) fn load(card: &Card, base: &Arc<BertWeights>) -> Result<Box<dyn Weigh
         let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
         return Err(unsupported("attention head size", &(hidden / heads).to_string(), &supported));
     }
-    let adapter = LoraAdapter::load(card, base.layers())?;
-    let head = HeadWeights::load(card, hidden)?;
-    Ok(Box::new(CudaModel { base: Arc::clone(base), adapter, head, format }))
+    if head.is_per_token() && head.classifier().is_some_and(|classifier| classifier.dense.is_some()) {
+        return Err(unsupported("head", "a token classifier with a hidden layer", &["one without"]));
+    }
+    Ok(Box::new(CudaModel { base, adapter, head, format }))
 }
 
 impl CudaModel {
@@ -110,10 +132,7 @@ impl CudaModel {
                 output_norm: DeviceNorm::new(stream, format, &weights.output_norm)?,
             })
         };
-        let head = DeviceHead::new(stream, &self.head)?.ok_or_else(|| RuntimeError::Backend {
-            message: "there is no kernel for a token classifier with a hidden layer".to_owned(),
-            is_fatal: false,
-        })?;
+        let head = DeviceHead::new(stream, &self.head)?;
         Ok(DeviceWeights {
             config: self.base.config.clone(),
             format,
