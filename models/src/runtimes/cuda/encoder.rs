@@ -41,8 +41,8 @@ pub(super) struct DeviceNorm {
 pub(super) struct DeviceWeights {
     pub(super) config: BertConfig,
     pub(super) format: Format,
-    pub(super) words: Arc<CudaSlice<u16>>,
-    pub(super) positions: Arc<CudaSlice<u16>>,
+    pub(super) words: CudaSlice<u16>,
+    pub(super) positions: CudaSlice<u16>,
     pub(super) norm: DeviceNorm,
     pub(super) layers: Vec<DeviceLayer>,
     pub(super) head: DeviceHead,
@@ -302,7 +302,7 @@ impl Pass<'_> {
             (self.address(&buffers.input, 0), self.address(&buffers.input, input.tokens));
         let (tokens, hidden) = (input.tokens as i32, self.weights.config.hidden_size as i32);
         let mut launch = self.gpu.stream.launch_builder(&self.kernels.embed);
-        launch.arg(&ids).arg(&position_ids).arg(words.as_ref()).arg(positions.as_ref());
+        launch.arg(&ids).arg(&position_ids).arg(words).arg(positions);
         launch.arg(&norm.weight).arg(&norm.bias).arg(&buffers.state);
         launch.arg(&tokens).arg(&hidden).arg(&norm.epsilon);
         start(&mut launch, rows(input.tokens))

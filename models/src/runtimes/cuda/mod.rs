@@ -136,8 +136,8 @@ impl CudaModel {
         Ok(DeviceWeights {
             config: self.base.config.clone(),
             format,
-            words: Arc::new(stream.clone_htod(&format.bits(&words)).map_err(Fault::from)?),
-            positions: Arc::new(stream.clone_htod(&format.bits(&positions)).map_err(Fault::from)?),
+            words: stream.clone_htod(&format.bits(&words)).map_err(Fault::from)?,
+            positions: stream.clone_htod(&format.bits(&positions)).map_err(Fault::from)?,
             norm: DeviceNorm::new(stream, format, &norm)?,
             layers: (0..self.base.layers()).map(layer).collect::<Result<_, _>>()?,
             head,

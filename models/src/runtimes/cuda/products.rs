@@ -193,14 +193,13 @@ impl Preference {
     fn new() -> Result<Self, Fault> {
         let preference = Self(lt::create_matmul_pref()?);
         let attribute = cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-        let address = (&raw const WORKSPACE_BYTES_VALUE).cast();
+        let bytes = WORKSPACE_BYTES;
+        let address = (&raw const bytes).cast();
         // SAFETY: cublasLt copies that many bytes of the value.
         unsafe { lt::set_matmul_pref_attribute(preference.0, attribute, address, size_of::<usize>()) }?;
         Ok(preference)
     }
 }
-
-static WORKSPACE_BYTES_VALUE: usize = WORKSPACE_BYTES;
 
 impl Drop for Preference {
     fn drop(&mut self) {
