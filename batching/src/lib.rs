@@ -41,8 +41,8 @@ mod scheduler;
 mod units;
 
 pub use engine::{
-    Clock, Completion, Engine, EngineConfig, ExecuteError, Executor, Failure, MonotonicClock, StartError,
-    Submission, Ticket,
+    Clock, Completion, Engine, EngineConfig, ExecuteError, Executor, Failure, MonotonicClock, Overlap,
+    StartError, Submission, Ticket, UNDER_WAY_MAX,
 };
 pub use event::{Event, NoObserver, Observer};
 pub use scheduler::{

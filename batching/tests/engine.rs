@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use batching::{
     Clock, Completion, Config, DeadlinePolicy, DeviceId, Engine, EngineConfig, Event, ExecuteError, Executor,
-    Failure, ModelConfig, ModelId, MonotonicClock, NoObserver, Observer, Policy, Priority, RejectReason,
-    StartError, Submission, TenantId, Ticket, Timestamp, Tokens,
+    Failure, ModelConfig, ModelId, MonotonicClock, NoObserver, Observer, Overlap, Policy, Priority,
+    RejectReason, StartError, Submission, TenantId, Ticket, Timestamp, Tokens, UNDER_WAY_MAX,
 };
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -35,14 +36,33 @@ struct Gated {
     orders: Receiver<Order>,
 }
 
+/// The same, beside the thread that drives it: announces a batch when it begins.
+struct Overlapping {
+    gated: Gated,
+    under_way: VecDeque<Vec<u64>>,
+    /// What is to be done with the first of them, once that is known.
+    order: Option<Order>,
+}
+
 impl Executor for Gated {
     type Input = u64;
     type Output = u64;
 
     fn execute(&mut self, _: ModelId, inputs: &[u64]) -> Result<Vec<u64>, ExecuteError> {
         self.batches.send(inputs.to_vec()).unwrap();
+        let order = self.orders.recv().unwrap();
+        order.obey(inputs)
+    }
+
+    fn sample(&self, _: ModelId, _: Tokens) -> Option<u64> {
+        None
+    }
+}
+
+impl Order {
+    fn obey(self, inputs: &[u64]) -> Result<Vec<u64>, ExecuteError> {
         let mut outputs: Vec<u64> = inputs.iter().map(|n| n + 1).collect();
-        match self.orders.recv().unwrap() {
+        match self {
             Order::Compute => Ok(outputs),
             Order::Fail { is_fatal } => {
                 Err(ExecuteError { source: Arc::from(Box::from("as ordered")), is_fatal })
@@ -58,9 +78,42 @@ impl Executor for Gated {
             Order::FailFor(_) => Ok(outputs),
         }
     }
+}
+
+impl Executor for Overlapping {
+    type Input = u64;
+    type Output = u64;
+
+    fn execute(&mut self, model: ModelId, inputs: &[u64]) -> Result<Vec<u64>, ExecuteError> {
+        assert!(self.under_way.is_empty(), "{inputs:?} beside what is under way");
+        self.gated.execute(model, inputs)
+    }
 
     fn sample(&self, _: ModelId, _: Tokens) -> Option<u64> {
         None
+    }
+
+    fn overlap(&mut self) -> Option<&mut dyn Overlap<u64, u64>> {
+        Some(self)
+    }
+}
+
+impl Overlap<u64, u64> for Overlapping {
+    fn begin(&mut self, _: ModelId, inputs: &[u64]) -> Result<(), ExecuteError> {
+        self.under_way.push_back(inputs.to_vec());
+        assert!(self.under_way.len() <= UNDER_WAY_MAX);
+        self.gated.batches.send(inputs.to_vec()).unwrap();
+        Ok(())
+    }
+
+    fn is_finished(&mut self) -> bool {
+        self.order = self.order.take().or_else(|| self.gated.orders.try_recv().ok());
+        self.order.is_some()
+    }
+
+    fn finish(&mut self) -> Result<Vec<u64>, ExecuteError> {
+        let order = self.order.take().unwrap_or_else(|| self.gated.orders.recv().unwrap());
+        order.obey(&self.under_way.pop_front().unwrap())
     }
 }
 
@@ -129,6 +182,18 @@ fn gated_with(clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> GatedEngine
     let (orders, orders_in) = channel();
     let executor = Box::new(Gated { batches, orders: orders_in });
     let engine = Engine::start(config(1, 50), vec![executor], clock, observer).unwrap();
+    GatedEngine { engine, batches: announced, orders }
+}
+
+fn overlapping() -> GatedEngine {
+    let (batches, announced) = channel();
+    let (orders, orders_in) = channel();
+    let gated = Gated { batches, orders: orders_in };
+    let executor = Box::new(Overlapping { gated, under_way: VecDeque::new(), order: None });
+    let mut config = config(1, 50);
+    config.scheduler.batches_in_flight_max = UNDER_WAY_MAX;
+    let clock = Arc::new(MonotonicClock::new());
+    let engine = Engine::start(config, vec![executor], clock, Arc::new(NoObserver)).unwrap();
     GatedEngine { engine, batches: announced, orders }
 }
 
@@ -299,6 +364,73 @@ fn a_poisonous_input_fails_alone() {
         assert_eq!(sizes.iter().max(), Some(&8));
         assert!(sizes.len() <= 7, "halved, not tried one by one: {sizes:?}");
         assert!(engine.is_healthy());
+        engine.shutdown();
+    }
+}
+
+#[test]
+fn a_batch_begins_while_the_one_before_it_computes() {
+    let GatedEngine { engine, batches, orders } = overlapping();
+    let first = engine.submit(submission(1)).unwrap();
+    assert_eq!(batches.recv().unwrap(), [1]);
+    let second = engine.submit(submission(2)).unwrap();
+    assert_eq!(batches.recv().unwrap(), [2]);
+    // A third waits in the queue: two are under way.
+    let third = engine.submit(submission(3)).unwrap();
+    until_queued(&engine, 1);
+    orders.send(Order::Compute).unwrap();
+    assert_eq!(wait(first).unwrap().output, 2);
+    assert_eq!(batches.recv().unwrap(), [3]);
+    for _ in 0..2 {
+        orders.send(Order::Compute).unwrap();
+    }
+    assert_eq!((wait(second).unwrap().output, wait(third).unwrap().output), (3, 4));
+    engine.shutdown();
+    assert!(engine.is_healthy());
+}
+
+#[test]
+fn halves_of_a_failed_batch_come_after_what_has_begun() {
+    let GatedEngine { engine, batches, orders } = overlapping();
+    let first = engine.submit(submission(1)).unwrap();
+    assert_eq!(batches.recv().unwrap(), [1]);
+    let second = engine.submit(submission(2)).unwrap();
+    assert_eq!(batches.recv().unwrap(), [2]);
+    let (good, poison) = (engine.submit(submission(3)).unwrap(), engine.submit(submission(4)).unwrap());
+    until_queued(&engine, 2);
+    orders.send(Order::Compute).unwrap();
+    assert_eq!(batches.recv().unwrap(), [3, 4]);
+    let last = engine.submit(submission(5)).unwrap();
+    until_queued(&engine, 1);
+    orders.send(Order::Compute).unwrap();
+    assert_eq!(batches.recv().unwrap(), [5]);
+    for order in [Order::FailFor(4), Order::Compute, Order::FailFor(4), Order::FailFor(4)] {
+        orders.send(order).unwrap();
+    }
+    assert_eq!(batches.recv().unwrap(), [3]);
+    assert_eq!(batches.recv().unwrap(), [4]);
+    assert!(matches!(wait(poison), Err(Failure::Execution(error)) if !error.is_fatal));
+    let outputs = [first, second, good, last].map(|ticket| wait(ticket).unwrap().output);
+    assert_eq!(outputs, [2, 3, 4, 6]);
+    engine.shutdown();
+    assert!(engine.is_healthy());
+}
+
+#[test]
+fn a_lost_device_loses_all_that_it_had_begun() {
+    for order in [Order::Fail { is_fatal: true }, Order::Panic, Order::LoseAnOutput] {
+        let GatedEngine { engine, batches, orders } = overlapping();
+        let first = engine.submit(submission(1)).unwrap();
+        assert_eq!(batches.recv().unwrap(), [1]);
+        let second = engine.submit(submission(2)).unwrap();
+        assert_eq!(batches.recv().unwrap(), [2]);
+        let third = engine.submit(submission(3)).unwrap();
+        until_queued(&engine, 1);
+        orders.send(order).unwrap();
+        for ticket in [first, second, third] {
+            assert!(matches!(wait(ticket), Err(Failure::Execution(error)) if error.is_fatal));
+        }
+        assert!(!engine.is_healthy());
         engine.shutdown();
     }
 }

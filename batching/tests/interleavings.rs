@@ -5,13 +5,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use batching::{
     Clock, Completion, Config, DeadlinePolicy, Engine, EngineConfig, Event, ExecuteError, Executor, Failure,
-    ModelConfig, ModelId, Observer, Policy, Priority, RejectReason, Submission, TenantId, Ticket, Timestamp,
-    Tokens,
+    ModelConfig, ModelId, Observer, Overlap, Policy, Priority, RejectReason, Submission, TenantId, Ticket,
+    Timestamp, Tokens, UNDER_WAY_MAX,
 };
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
@@ -83,6 +84,8 @@ struct Mortal {
     lives: Option<u32>,
     is_lost: bool,
     recorder: Recorder,
+    /// Batches that it has, if it computes beside its thread.
+    under_way: Option<VecDeque<Vec<u64>>>,
 }
 
 impl Executor for Mortal {
@@ -106,6 +109,29 @@ impl Executor for Mortal {
     fn sample(&self, _: ModelId, _: Tokens) -> Option<u64> {
         None
     }
+
+    fn overlap(&mut self) -> Option<&mut dyn Overlap<u64, u64>> {
+        self.under_way.is_some().then_some(self)
+    }
+}
+
+impl Overlap<u64, u64> for Mortal {
+    fn begin(&mut self, _: ModelId, inputs: &[u64]) -> Result<(), ExecuteError> {
+        self.recorder.0.lock().unwrap().given_to_lost += u64::from(self.is_lost);
+        let under_way = self.under_way.as_mut().unwrap();
+        under_way.push_back(inputs.to_vec());
+        assert!(under_way.len() <= UNDER_WAY_MAX);
+        Ok(())
+    }
+
+    fn is_finished(&mut self) -> bool {
+        thread_rng().gen_bool(0.5)
+    }
+
+    fn finish(&mut self) -> Result<Vec<u64>, ExecuteError> {
+        let inputs = self.under_way.as_mut().and_then(VecDeque::pop_front).unwrap();
+        self.execute(MODEL, &inputs)
+    }
 }
 
 type Answer = Result<Completion<u64>, Failure>;
@@ -126,7 +152,8 @@ fn start(lives: &[Option<u32>], commands_max: usize) -> (Engine<u64, u64>, Recor
     let scheduler = Config { models: vec![model], devices, batches_in_flight_max: 2, policy };
     let recorder = Recorder::default();
     let executor = |&lives| {
-        let executor = Mortal { lives, is_lost: false, recorder: recorder.clone() };
+        let under_way = thread_rng().gen_bool(0.5).then(VecDeque::new);
+        let executor = Mortal { lives, is_lost: false, recorder: recorder.clone(), under_way };
         Box::new(executor) as Box<dyn Executor<Input = u64, Output = u64>>
     };
     let executors = lives.iter().map(executor).collect();

@@ -1,17 +1,18 @@
 //! The thread that drives one device.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::executor::{ExecuteError, Executor};
+use super::executor::{ExecuteError, Executor, UNDER_WAY_MAX};
 use super::scheduling::{DeviceBatch, DeviceReport, Payload};
-use super::sync::{Receiver, Sender};
+use super::sync::{Receiver, Sender, thread};
 use super::ticket::{Completion, Failure};
 use super::{Sentinel, State};
 use crate::event::{Event, Observer};
-use crate::scheduler::{Batch, Entry};
+use crate::scheduler::{Batch, BatchId, Entry};
 use crate::units::{DeviceId, ModelId, Timestamp};
 
 pub(super) struct DeviceThread<I, O> {
@@ -22,6 +23,10 @@ pub(super) struct DeviceThread<I, O> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) state: Arc<State>,
+    /// When the batch before this one ended.
+    pub(super) free_since: Timestamp,
+    /// How the device was lost.
+    pub(super) lost: Option<ExecuteError>,
 }
 
 /// A member of a batch without its input.
@@ -36,87 +41,162 @@ enum DeviceFault {
     Outputs { outputs: usize, inputs: usize },
 }
 
+/// A batch on its way through the executor.
+struct UnderWay<I, O> {
+    id: BatchId,
+    model: ModelId,
+    inputs: Vec<I>,
+    members: Vec<Member<O>>,
+    /// Nobody had left before it began.
+    is_whole: bool,
+    began: Timestamp,
+    /// Whether the executor computes it already, or why it refused it.
+    begun: Result<bool, ExecuteError>,
+}
+
 impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
     /// Runs batches until there are no more, or until the device is lost; what comes after that is given back.
     pub(super) fn run(mut self) {
         let _sentinel = Sentinel(Arc::clone(&self.state));
-        let mut lost: Option<ExecuteError> = None;
-        while let Ok(batch) = self.batches.recv() {
-            let id = batch.id;
-            let report = match &lost {
-                Some(error) => DeviceReport::Lost { batch: id, members: batch.members, error: error.clone() },
-                None => match self.run_batch(batch) {
-                    Ok(compute) => DeviceReport::Done { batch: id, compute },
-                    Err((members, error)) => {
-                        lost = Some(error.clone());
-                        DeviceReport::Lost { batch: id, members, error }
-                    }
-                },
-            };
-            if self.reports.send(report).is_err() {
-                return;
-            }
+        let mut under_way = VecDeque::with_capacity(UNDER_WAY_MAX);
+        while let Some(batch) = self.next(&mut under_way) {
+            self.settle(batch, &mut under_way);
         }
     }
 
-    /// Answers every member. Returns the time that the batch took, if it was computed as it was.
-    ///
-    /// # Errors
-    /// The device is lost; with it come the members that have no answer.
-    fn run_batch(&mut self, batch: DeviceBatch<I, O>) -> Result<Option<Duration>, Lost<I, O>> {
-        let Batch { model, members, .. } = batch;
+    /// The batch that began first, to be ended. While it computes, those that come are begun.
+    fn next(&mut self, under_way: &mut VecDeque<UnderWay<I, O>>) -> Option<UnderWay<I, O>> {
+        if under_way.is_empty() {
+            let batch = self.batches.recv().ok()?;
+            under_way.push_back(self.begin(batch));
+        }
+        while under_way.len() < UNDER_WAY_MAX && under_way.front().is_some_and(|first| self.computes(first)) {
+            match self.batches.try_recv() {
+                Ok(batch) => under_way.push_back(self.begin(batch)),
+                // Whoever waits for a GPU by its driver turns in the same way: sleeping would cost what a small batch takes.
+                Err(_) => thread::yield_now(),
+            }
+        }
+        under_way.pop_front()
+    }
+
+    fn begin(&mut self, batch: DeviceBatch<I, O>) -> UnderWay<I, O> {
+        let Batch { id, model, members, .. } = batch;
         let asked = members.len();
         // Whoever left after the batch was made is not computed.
         let members = members.into_iter().filter(|entry| !entry.request.payload.answer.is_canceled());
         let (inputs, members): (Vec<I>, Vec<Member<O>>) = members.map(split).unzip();
+        let (is_whole, began) = (inputs.len() == asked, self.clock.now());
+        let begun = match &self.lost {
+            Some(error) => Err(error.clone()),
+            None if inputs.is_empty() => Ok(false),
+            None => self.guarded(|executor| match executor.overlap() {
+                Some(overlap) => overlap.begin(model, &inputs).map(|()| true),
+                None => Ok(false),
+            }),
+        };
+        UnderWay { id, model, inputs, members, is_whole, began, begun }
+    }
+
+    /// Whether the device is not done with a batch, the first of those that the executor has.
+    fn computes(&mut self, first: &UnderWay<I, O>) -> bool {
+        let has_it = matches!(first.begun, Ok(true)) && self.lost.is_none();
+        has_it
+            && self
+                .guarded(|executor| Ok(executor.overlap().is_some_and(|overlap| !overlap.is_finished())))
+                .unwrap_or(false)
+    }
+
+    /// Answers every member of a batch and reports it. What is lost is reported with the members that have no answer.
+    fn settle(&mut self, batch: UnderWay<I, O>, others: &mut VecDeque<UnderWay<I, O>>) {
+        let UnderWay { id, model, inputs, members, is_whole, began, begun } = batch;
         if inputs.is_empty() {
-            return Ok(None);
+            return self.report(DeviceReport::Done { batch: id, compute: None });
         }
-        let is_whole = inputs.len() == asked;
-        let compute = self.run_part(model, inputs, members)?;
-        Ok(compute.filter(|_| is_whole))
+        let result = match (&self.lost, begun) {
+            (Some(error), _) => Err(error.clone()),
+            (None, Ok(true)) => {
+                self.guarded(|executor| executor.overlap().map_or(Ok(Vec::new()), |o| o.finish()))
+            }
+            (None, Ok(false)) => self.guarded(|executor| executor.execute(model, &inputs)),
+            (None, Err(error)) => Err(error),
+        };
+        let ended = match self.counted(result, inputs.len()) {
+            Ok(outputs) => {
+                // A batch that was begun early did not compute before its predecessor ended.
+                let compute = self.answer((model, began.max(self.free_since)), members, outputs);
+                Ok(Some(compute).filter(|_| is_whole))
+            }
+            Err(error) if error.is_fatal => Err((join(inputs, members), error)),
+            Err(error) => {
+                // Its halves come after what the executor has begun already.
+                while let Some(next) = others.pop_front() {
+                    self.settle(next, others);
+                }
+                self.run_halves(model, inputs, members, error).map(|()| None)
+            }
+        };
+        match ended {
+            Ok(compute) => self.report(DeviceReport::Done { batch: id, compute }),
+            Err((members, error)) => {
+                if self.lost.is_none() {
+                    self.observer.on_event(&Event::Failed { model, device: self.id, is_fatal: true });
+                    self.lost = Some(error.clone());
+                }
+                self.report(DeviceReport::Lost { batch: id, members, error });
+            }
+        }
+    }
+
+    fn report(&self, report: DeviceReport<I, O>) {
+        // A scheduler thread that is gone hears nothing, and sends no more batches.
+        let _ = self.reports.send(report);
     }
 
     /// Runs some members together, and if that fails, each half alone: so that of a batch with an input that cannot be
-    /// computed only that one fails.
+    /// computed, or for which there is no memory, only that one fails.
     fn run_part(
+        &mut self,
+        model: ModelId,
+        inputs: Vec<I>,
+        members: Vec<Member<O>>,
+    ) -> Result<(), Lost<I, O>> {
+        let began = self.clock.now();
+        let result = self.guarded(|executor| executor.execute(model, &inputs));
+        match self.counted(result, inputs.len()) {
+            Ok(outputs) => {
+                self.answer((model, began), members, outputs);
+                Ok(())
+            }
+            Err(error) if error.is_fatal => Err((join(inputs, members), error)),
+            Err(error) => self.run_halves(model, inputs, members, error),
+        }
+    }
+
+    /// What is left to do for members who cannot be computed together.
+    fn run_halves(
         &mut self,
         model: ModelId,
         mut inputs: Vec<I>,
         mut members: Vec<Member<O>>,
-    ) -> Result<Option<Duration>, Lost<I, O>> {
-        let began = self.clock.now();
-        let result = self.execute(model, &inputs);
-        let compute = self.clock.now().saturating_duration_since(began);
-        let error = match result {
-            Ok(outputs) => {
-                self.observer.on_event(&Event::Completed { model, device: self.id, compute });
-                answer(members, outputs, began, compute);
-                return Ok(Some(compute));
-            }
-            Err(error) => error,
-        };
-        self.observer.on_event(&Event::Failed { model, device: self.id, is_fatal: error.is_fatal });
-        if error.is_fatal {
-            return Err((join(inputs, members), error));
-        }
+        error: ExecuteError,
+    ) -> Result<(), Lost<I, O>> {
+        self.observer.on_event(&Event::Failed { model, device: self.id, is_fatal: false });
         if inputs.len() == 1 {
             for member in members {
                 let _ = member.request.payload.answer.send(Err(Failure::Execution(error.clone())));
             }
-            return Ok(None);
+            return Ok(());
         }
         let middle = inputs.len() / 2;
         let (last_inputs, last_members) = (inputs.split_off(middle), members.split_off(middle));
-        let first = self.run_in_time(model, inputs, members);
-        let last = match first {
+        match self.run_in_time(model, inputs, members) {
             Ok(()) => self.run_in_time(model, last_inputs, last_members),
             Err((mut left, error)) => {
                 left.extend(join(last_inputs, last_members));
                 Err((left, error))
             }
-        };
-        last.map(|()| None)
+        }
     }
 
     /// Runs those members whose deadline has not passed meanwhile.
@@ -136,17 +216,45 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
             return Ok(());
         }
         let (inputs, members) = in_time.into_iter().unzip();
-        self.run_part(model, inputs, members).map(|_| ())
+        self.run_part(model, inputs, members)
     }
 
-    fn execute(&mut self, model: ModelId, inputs: &[I]) -> Result<Vec<O>, ExecuteError> {
-        // After a panic nothing more is run on this executor, so nobody sees what it left half done.
-        let result = catch_unwind(AssertUnwindSafe(|| self.executor.execute(model, inputs)));
-        let outputs = result.unwrap_or_else(|_| Err(fatal(DeviceFault::Panicked)))?;
-        if outputs.len() == inputs.len() {
+    /// Asks the executor. A panic is the device's loss: nothing more is run on it, so nobody sees what it left half done.
+    fn guarded<T>(
+        &mut self,
+        ask: impl FnOnce(&mut dyn Executor<Input = I, Output = O>) -> Result<T, ExecuteError>,
+    ) -> Result<T, ExecuteError> {
+        let result = catch_unwind(AssertUnwindSafe(|| ask(self.executor.as_mut())));
+        result.unwrap_or_else(|_| Err(fatal(DeviceFault::Panicked)))
+    }
+
+    /// Refuses outputs that are not one for each input.
+    fn counted(&self, outputs: Result<Vec<O>, ExecuteError>, inputs: usize) -> Result<Vec<O>, ExecuteError> {
+        let outputs = outputs?;
+        if outputs.len() == inputs {
             return Ok(outputs);
         }
-        Err(fatal(DeviceFault::Outputs { outputs: outputs.len(), inputs: inputs.len() }))
+        Err(fatal(DeviceFault::Outputs { outputs: outputs.len(), inputs }))
+    }
+
+    /// Gives every member its output. Returns how long the device computed.
+    fn answer(
+        &mut self,
+        (model, began): (ModelId, Timestamp),
+        members: Vec<Member<O>>,
+        outputs: Vec<O>,
+    ) -> Duration {
+        self.free_since = self.clock.now();
+        let compute = self.free_since.saturating_duration_since(began);
+        self.observer.on_event(&Event::Completed { model, device: self.id, compute });
+        let batch_sequences = members.len();
+        for (member, output) in members.into_iter().zip(outputs) {
+            let queue = began.saturating_duration_since(member.enqueued_at);
+            // A caller who has just left does not want it.
+            let completion = Completion { output, queue, compute, batch_sequences };
+            let _ = member.request.payload.answer.send(Ok(completion));
+        }
+        compute
     }
 }
 
@@ -166,16 +274,6 @@ fn join<I, O>(inputs: Vec<I>, members: Vec<Member<O>>) -> Vec<Entry<Payload<I, O
         member.map(|Payload { job, answer, losses, .. }| (Payload { job, input, answer, losses }, ())).0
     };
     inputs.into_iter().zip(members).map(whole).collect()
-}
-
-fn answer<O>(members: Vec<Member<O>>, outputs: Vec<O>, began: Timestamp, compute: Duration) {
-    let batch_sequences = members.len();
-    for (member, output) in members.into_iter().zip(outputs) {
-        let queue = began.saturating_duration_since(member.enqueued_at);
-        // A caller who has just left does not want it.
-        let _ =
-            member.request.payload.answer.send(Ok(Completion { output, queue, compute, batch_sequences }));
-    }
 }
 
 fn fatal(fault: DeviceFault) -> ExecuteError {

@@ -21,6 +21,32 @@ pub trait Executor: Send + 'static {
     /// Some sequence of this length, by which the engine learns what batches of `model` cost before the first request
     /// comes. `None` if there is nothing to learn: the model is not on this device.
     fn sample(&self, model: ModelId, tokens: Tokens) -> Option<Self::Input>;
+
+    /// The same, if the device computes beside the thread that drives it. `None`: `execute` is all there is.
+    fn overlap(&mut self) -> Option<&mut dyn Overlap<Self::Input, Self::Output>> {
+        None
+    }
+}
+
+/// Batches that an [`Overlap`] has at a time: one computes, and the input of the next is there when it ends.
+pub const UNDER_WAY_MAX: usize = 2;
+
+/// A device that computes while the next batch is given to it. Batches end in the order in which they began.
+pub trait Overlap<I, O> {
+    /// Gives the device a batch, of which it has fewer than [`UNDER_WAY_MAX`].
+    ///
+    /// # Errors
+    /// The device does not take it, and has what it had before.
+    fn begin(&mut self, model: ModelId, inputs: &[I]) -> Result<(), ExecuteError>;
+
+    /// Whether the device is done with the first batch that it has.
+    fn is_finished(&mut self) -> bool;
+
+    /// Waits until it is, and takes the outputs: one for each input, in order.
+    ///
+    /// # Errors
+    /// As [`Executor::execute`]; the batch is ended all the same.
+    fn finish(&mut self) -> Result<Vec<O>, ExecuteError>;
 }
 
 /// Why a batch failed. Cheap to clone, since every member is told.

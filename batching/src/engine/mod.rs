@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 pub use clock::{Clock, MonotonicClock};
-pub use executor::{ExecuteError, Executor};
+pub use executor::{ExecuteError, Executor, Overlap, UNDER_WAY_MAX};
 pub use ticket::{Completion, Failure, Ticket};
 
 use crate::event::{Event, Observer};
@@ -147,6 +147,8 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
                 clock: Arc::clone(&clock),
                 observer: Arc::clone(&observer),
                 state: Arc::clone(&state),
+                free_since: Timestamp::ZERO,
+                lost: None,
             };
             threads.push(thread::Builder::new().name(format!("device-{index}")).spawn(|| device.run())?);
             devices.push(batches);

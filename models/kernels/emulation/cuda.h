@@ -3,6 +3,7 @@
 // memory happens when it is waited for and not before, and until then there is nonsense in its place.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -11,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -96,8 +98,9 @@ struct Copy {
 };
 
 struct Thread {
-  ucontext_t context;
-  std::vector<char> stack;
+  // Where it goes on. Contexts start threads, but ask the system at every switch; jumps do not.
+  jmp_buf place;
+  bool is_started = false;
   Index index;
   bool is_done = false;
   // Groups of copies, the last one open.
@@ -118,17 +121,23 @@ struct Block {
   Barrier barrier;
   std::vector<Barrier> warps;
   int now = 0;
-  ucontext_t scheduler;
+  jmp_buf scheduler;
 };
+
+constexpr int STACK = 64 * 1024;
 
 inline Block* block;
 inline std::mt19937 order;
 inline std::function<void()> body;
 inline Index blockIdx_now;
+// Of the threads of a block, used again by the next one.
+inline std::vector<std::unique_ptr<char[]>> stacks;
 
 inline Thread& self() { return block->threads[block->now]; }
 
-inline void yield() { swapcontext(&self().context, &block->scheduler); }
+inline void yield() {
+  if (_setjmp(self().place) == 0) _longjmp(block->scheduler, 1);
+}
 
 inline void wait(Barrier& barrier, int members) {
   const int generation = barrier.generation;
@@ -149,6 +158,20 @@ inline void enter() {
   yield();
 }
 
+// Lets a thread go on until it yields.
+inline void resume(Thread& thread, char* stack) {
+  if (_setjmp(block->scheduler) != 0) return;
+  if (thread.is_started) _longjmp(thread.place, 1);
+  thread.is_started = true;
+  ucontext_t context;
+  getcontext(&context);
+  context.uc_stack.ss_sp = stack;
+  context.uc_stack.ss_size = STACK;
+  context.uc_link = nullptr;
+  makecontext(&context, enter, 0);
+  setcontext(&context);
+}
+
 // Runs a grid of blocks one after the other.
 template <typename F>
 void launch(int columns, int rows, int threads, int shared_bytes, F kernel) {
@@ -163,21 +186,15 @@ void launch(int columns, int rows, int threads, int shared_bytes, F kernel) {
       one.warps.resize(threads / 32);
       one.threads.resize(threads);
       for (int index = 0; index < threads; ++index) {
-        Thread& thread = one.threads[index];
-        thread.index = {index, 0};
-        thread.stack.resize(64 * 1024);
-        getcontext(&thread.context);
-        thread.context.uc_stack.ss_sp = thread.stack.data();
-        thread.context.uc_stack.ss_size = thread.stack.size();
-        thread.context.uc_link = nullptr;
-        makecontext(&thread.context, enter, 0);
+        one.threads[index].index = {index, 0};
       }
+      while (int(stacks.size()) < threads) stacks.emplace_back(new char[STACK]);
       std::vector<int> running(threads);
       for (int index = 0; index < threads; ++index) running[index] = index;
       while (!running.empty()) {
         const size_t drawn = order() % running.size();
         one.now = running[drawn];
-        swapcontext(&one.scheduler, &self().context);
+        resume(self(), stacks[one.now].get());
         if (self().is_done) {
           running[drawn] = running.back();
           running.pop_back();
