@@ -17,7 +17,7 @@ constexpr int THREADS = 32 * WARPS;
 // 64 queries of one sequence.
 struct Tile {
   int start;   // first token of the sequence in the batch
-  int length;  // its tokens
+  int length;  // its tokens; none: there is nothing to do
   int query;   // first of the queries in it
   int unused;
 };
@@ -53,6 +53,7 @@ DEVICE void run(const T* __restrict__ qkv, const Tile* __restrict__ tiles, T* __
   constexpr int COLUMNS = D / 8;      // fragments of the output
   constexpr int SCORES = KEYS / 8;    // fragments of the scores
   const Tile tile = tiles[blockIdx.x];
+  if (tile.length == 0) return;
   const int head = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int64_t stride = int64_t(3) * heads * D;
   const T* queries_from = qkv + tile.start * stride + head * D;

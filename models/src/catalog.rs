@@ -195,8 +195,13 @@ impl Catalog {
     /// An executor with a runtime for each loaded model, for one device replica. Weights are shared between replicas.
     ///
     /// # Errors
-    /// When the device refuses a model.
+    /// When the models do not fit the device's memory together, or it refuses one of them.
     pub fn executor(&self, device: &Device) -> Result<DeviceExecutor, RuntimeError> {
+        let loaded = self.models.iter().filter_map(|entry| Some((entry, entry.loaded.as_ref()?)));
+        let plan: Vec<_> = loaded
+            .map(|(entry, loaded)| (entry.card.name.as_str(), loaded.weights.footprint(device)))
+            .collect();
+        device.plan(&plan)?;
         let on_device = |entry: &ModelEntry| {
             let Some(loaded) = &entry.loaded else { return Ok(None) };
             let runtime = loaded.weights.runtime(device)?;

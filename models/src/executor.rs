@@ -1,11 +1,12 @@
 //! What an engine thread of `batching` drives: one device with one runtime for each loaded model.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use batching::{ExecuteError, Executor, ModelId, Tokens};
+use batching::{ExecuteError, Executor, ModelId, Overlap, Tokens};
 
 use crate::batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};
-use crate::runtimes::{Runtime, RuntimeError};
+use crate::runtimes::{self, Runtime, RuntimeError};
 
 /// What sequences for measuring consist of: every vocabulary has a first token.
 const SAMPLE_TOKEN: u32 = 0;
@@ -14,9 +15,18 @@ const SAMPLE_TOKEN: u32 = 0;
 pub struct DeviceExecutor {
     /// By model id; nothing for a model that is unavailable.
     models: Vec<Option<DeviceModel>>,
-    /// The last batch and its result, kept for their memory.
-    batch: TokenBatch,
+    under_way: VecDeque<UnderWay>,
+    /// Batches that have ended and the last result, kept for their memory.
+    spare: Vec<TokenBatch>,
     result: HostTensor,
+}
+
+/// A batch that was begun.
+struct UnderWay {
+    model: ModelId,
+    batch: TokenBatch,
+    /// Its device has it; or it is run when its turn has come.
+    is_on_device: bool,
 }
 
 /// A model on this device.
@@ -47,18 +57,56 @@ pub enum DeviceError {
 
 impl DeviceExecutor {
     pub(crate) fn new(models: Vec<Option<DeviceModel>>) -> Self {
-        Self { models, batch: TokenBatch::default(), result: HostTensor::default() }
+        Self { models, under_way: VecDeque::new(), spare: Vec::new(), result: HostTensor::default() }
     }
 
-    fn run(&mut self, model: ModelId, sequences: &[Sequence]) -> Result<Vec<SequenceOutput>, DeviceError> {
-        if sequences.is_empty() {
+    fn begin(&mut self, model: ModelId, sequences: &[Sequence]) -> Result<(), DeviceError> {
+        let mut batch = self.spare.pop().unwrap_or_default();
+        batch.pack(sequences);
+        // Batches end in their order: behind one that waits, all do.
+        let is_behind = self.under_way.iter().any(|earlier| !earlier.is_on_device);
+        let is_on_device = match slot(&mut self.models, model)?.runtime.overlap() {
+            Some(overlap) if !is_behind && batch.sequences() > 0 => overlap.begin(&batch)?,
+            _ => false,
+        };
+        self.under_way.push_back(UnderWay { model, batch, is_on_device });
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<SequenceOutput>, DeviceError> {
+        let Some(UnderWay { model, batch, is_on_device }) = self.under_way.pop_front() else {
             return Ok(Vec::new());
+        };
+        let outputs = self.outputs(model, &batch, is_on_device);
+        self.spare.push(batch);
+        outputs
+    }
+
+    fn outputs(
+        &mut self,
+        model: ModelId,
+        batch: &TokenBatch,
+        is_on_device: bool,
+    ) -> Result<Vec<SequenceOutput>, DeviceError> {
+        let DeviceModel { runtime, is_per_token } = slot(&mut self.models, model)?;
+        match runtime.overlap().filter(|_| is_on_device) {
+            Some(overlap) => overlap.finish(&mut self.result)?,
+            None if batch.sequences() == 0 => return Ok(Vec::new()),
+            None => runtime.run(batch, &mut self.result)?,
         }
-        let slot = self.models.get_mut(usize::from(model.0)).and_then(Option::as_mut);
-        let DeviceModel { runtime, is_per_token } = slot.ok_or(DeviceError::NotLoaded(model.0))?;
-        self.batch.pack(sequences);
-        runtime.run(&self.batch, &mut self.result)?;
-        split(&self.result, &self.batch, *is_per_token)
+        split(&self.result, batch, *is_per_token)
+    }
+}
+
+fn slot(models: &mut [Option<DeviceModel>], model: ModelId) -> Result<&mut DeviceModel, DeviceError> {
+    let slot = models.get_mut(usize::from(model.0)).and_then(Option::as_mut);
+    slot.ok_or(DeviceError::NotLoaded(model.0))
+}
+
+impl From<DeviceError> for ExecuteError {
+    fn from(error: DeviceError) -> Self {
+        let is_fatal = matches!(&error, DeviceError::Runtime(error) if error.is_fatal());
+        Self { source: Arc::new(error), is_fatal }
     }
 }
 
@@ -67,15 +115,34 @@ impl Executor for DeviceExecutor {
     type Output = SequenceOutput;
 
     fn execute(&mut self, model: ModelId, inputs: &[Sequence]) -> Result<Vec<SequenceOutput>, ExecuteError> {
-        self.run(model, inputs).map_err(|error| {
-            let is_fatal = matches!(&error, DeviceError::Runtime(error) if error.is_fatal());
-            ExecuteError { source: Arc::new(error), is_fatal }
-        })
+        Overlap::begin(self, model, inputs)?;
+        Overlap::finish(self)
     }
 
     fn sample(&self, model: ModelId, tokens: Tokens) -> Option<Sequence> {
         self.models.get(usize::from(model.0))?.as_ref()?;
         Some(Sequence::new(vec![SAMPLE_TOKEN; tokens.0 as usize]))
+    }
+
+    fn overlap(&mut self) -> Option<&mut dyn Overlap<Sequence, SequenceOutput>> {
+        let mut models = self.models.iter_mut().flatten();
+        models.any(|model| model.runtime.overlap().is_some()).then_some(self)
+    }
+}
+
+impl Overlap<Sequence, SequenceOutput> for DeviceExecutor {
+    fn begin(&mut self, model: ModelId, inputs: &[Sequence]) -> Result<(), ExecuteError> {
+        Ok(DeviceExecutor::begin(self, model, inputs)?)
+    }
+
+    fn is_finished(&mut self) -> bool {
+        let Some(UnderWay { model, is_on_device: true, .. }) = self.under_way.front() else { return true };
+        let overlap = slot(&mut self.models, *model).ok().and_then(|model| model.runtime.overlap());
+        overlap.is_none_or(runtimes::Overlap::is_finished)
+    }
+
+    fn finish(&mut self) -> Result<Vec<SequenceOutput>, ExecuteError> {
+        Ok(DeviceExecutor::finish(self)?)
     }
 }
 
@@ -172,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn no_sequences_need_no_model() {
+    fn no_sequences_are_not_computed() {
         assert_eq!(executor(false, true).execute(ModelId(1), &[]).unwrap(), []);
     }
 }

@@ -29,6 +29,6 @@ pub use executor::DeviceExecutor;
 pub use pool::{PoolError, WorkPool};
 pub use progress::{NoProgress, Progress};
 pub use runtimes::onnx::{OnnxConfig, Provider};
-pub use runtimes::{Device, DeviceConfig, Runtime, RuntimeError};
+pub use runtimes::{BatchLimits, Device, DeviceConfig, GpuConfig, Runtime, RuntimeError};
 pub use source::SourceError;
 pub use tokenizer::{EncodedText, TextTokenizer, TokenizeError};

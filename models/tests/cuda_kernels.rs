@@ -3,32 +3,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+#[path = "common/emulation.rs"]
+mod emulation;
+
 use std::process::Command;
 
 #[test]
 fn kernels_agree_with_float64() {
-    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("emulation");
-    let built = Command::new("c++")
-        .args([
-            "-std=c++20",
-            "-O2",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-Wno-unknown-pragmas",
-            "-Wno-strict-aliasing",
-        ])
-        .arg("-I")
-        .arg(&kernels)
-        .arg(kernels.join("emulation/main.cpp"))
-        .arg("-o")
-        .arg(&program)
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    emulation::compile("main.cpp", &program, &[]);
     let run = Command::new(program).arg("1").output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
 }

@@ -10,16 +10,16 @@ use batching::{
     Tokens,
 };
 use models::{
-    CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, ModelState, OnnxConfig, Progress, Provider,
-    Sequence, SequenceOutput, WorkPool,
+    BatchLimits, CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, GpuConfig, ModelState,
+    OnnxConfig, Progress, Provider, Sequence, SequenceOutput, WorkPool,
 };
 use router::scaling::LoadBoard;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config};
+use crate::config::{self, Batching, Config};
 use crate::scaling::Scaling;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{GpuMonitor, Telemetry};
 use crate::tenancy::{Tenancy, TenancyError};
 use crate::tls::{Certificates, TlsError};
 
@@ -135,15 +135,21 @@ impl App {
         }
         let telemetry = Arc::new(Telemetry::new(&models));
         let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
-        let device = open_device(&config)?;
-        let engine = Engine::start(
-            engine_config(&config, &catalog),
-            vec![Box::new(catalog.executor(&device)?)],
-            clock,
-            telemetry.clone(),
-        )?;
+        let gpus = config.device.gpus(Device::gpus());
+        let opened = open_devices(&config, &gpus)?;
+        let executors: Result<Vec<_>, _> = opened
+            .iter()
+            .map(|device| Ok::<_, ServerError>(Box::new(catalog.executor(device)?) as Box<_>))
+            .collect();
+        let engine =
+            Engine::start(engine_config(&config, &catalog, &gpus), executors?, clock, telemetry.clone())?;
         let tenancy = runtime.block_on(Tenancy::open(&config, telemetry.clone()))?;
         let (devices, redis) = (engine.snapshot().devices.len() as u32, tenancy.redis.clone());
+        let stopping = CancellationToken::new();
+        let uuids = opened.iter().filter_map(|device| device.uuid().map(str::to_owned)).collect();
+        if let Some(monitor) = GpuMonitor::new(uuids) {
+            runtime.spawn(monitor.run(Arc::clone(&telemetry.gpus), stopping.clone()));
+        }
         let scaling = Scaling::new(
             &config.scaling,
             devices,
@@ -156,10 +162,10 @@ impl App {
             catalog,
             engine,
             // A request waits for the pool at most twice, and only while it holds a slot.
-            pool: WorkPool::new(threads(&config), config.limits.requests_in_flight_max)?,
+            pool: WorkPool::new(threads(config.threads.tokenizer), config.limits.requests_in_flight_max)?,
             telemetry,
             request_slots: Semaphore::new(config.limits.requests_in_flight_max),
-            stopping: CancellationToken::new(),
+            stopping,
             is_ready: AtomicBool::new(false),
             config,
         }))
@@ -175,19 +181,37 @@ impl App {
     }
 }
 
-fn open_device(config: &Config) -> Result<Device, models::RuntimeError> {
-    let gpu = config.device.gpu(Device::gpus());
-    if Device::HAS_CUDA && gpu.is_none() && config.device == config::Device::Auto {
-        tracing::warn!("there is no usable GPU: models are computed on the CPU");
+/// A device for each GPU, or the CPU.
+fn open_devices(config: &Config, gpus: &[usize]) -> Result<Vec<Device>, models::RuntimeError> {
+    let pin = config.threads.pin_compute;
+    let open = |threads: usize, gpu: Option<GpuConfig>| {
+        let device = Device::new(DeviceConfig { threads, pin, gpu })?;
+        tracing::info!(device = device.name(), "device ready");
+        Ok(device)
+    };
+    if gpus.is_empty() {
+        if Device::HAS_CUDA && config.device == config::Device::Auto {
+            tracing::warn!("there is no usable GPU: models are computed on the CPU");
+        }
+        return Ok(vec![open(config.threads.compute, None)?]);
     }
-    let device =
-        Device::new(DeviceConfig { threads: config.threads.compute, pin: config.threads.pin_compute, gpu })?;
-    tracing::info!(device = device.name(), "device ready");
-    Ok(device)
+    // What is left to the CPU by a model's configuration is computed by its device's share of the cores.
+    let threads = threads(config.threads.compute).div_ceil(gpus.len());
+    let (tokens_max, sequences_max) = batch_limits(config, gpus);
+    let limits = BatchLimits { tokens_max: tokens_max as usize, sequences_max };
+    gpus.iter().map(|number| open(threads, Some(GpuConfig { limits, ..GpuConfig::new(*number) }))).collect()
 }
 
-fn threads(config: &Config) -> usize {
-    match config.threads.tokenizer {
+/// Most tokens and sequences of a batch.
+fn batch_limits(config: &Config, gpus: &[usize]) -> (u32, usize) {
+    let (tokens, sequences) = if gpus.is_empty() { (1024, 64) } else { (16_384, 512) };
+    let Batching { batch_tokens_max, batch_sequences_max, .. } = config.batching;
+    (batch_tokens_max.unwrap_or(tokens), batch_sequences_max.unwrap_or(sequences))
+}
+
+/// As many as are asked for, or one a core.
+fn threads(asked: usize) -> usize {
+    match asked {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     }
@@ -200,7 +224,7 @@ pub fn catalog_config(config: &Config) -> CatalogConfig {
         data_dir: config.data_dir.clone(),
         offline: config.offline,
         onnx: onnx_config(config),
-        all: config.device.gpu(Device::gpus()).map(|_| on_gpu()).unwrap_or_default(),
+        all: if config.device.gpus(Device::gpus()).is_empty() { CardOverride::default() } else { on_gpu() },
         overrides: config.models.iter().map(|(name, model)| (name.clone(), card_override(model))).collect(),
     }
 }
@@ -237,11 +261,12 @@ fn policy(policy: &config::Policy) -> batching::Policy {
     }
 }
 
-fn engine_config(config: &Config, catalog: &Catalog) -> EngineConfig {
+fn engine_config(config: &Config, catalog: &Catalog, gpus: &[usize]) -> EngineConfig {
     let bounds = &config.batching;
+    let (batch_tokens_max, batch_sequences_max) = batch_limits(config, gpus);
     let model = |entry: &models::ModelEntry| ModelConfig {
-        batch_tokens_max: Tokens(bounds.batch_tokens_max.max(entry.card.limits.tokens_max as u32)),
-        batch_sequences_max: bounds.batch_sequences_max,
+        batch_tokens_max: Tokens(batch_tokens_max.max(entry.card.limits.tokens_max as u32)),
+        batch_sequences_max,
         queue_requests_max: bounds.queue_requests_max,
         queue_tokens_max: Tokens(bounds.queue_tokens_max),
         latency_target: entry.card.p99_target,
@@ -251,7 +276,7 @@ fn engine_config(config: &Config, catalog: &Catalog) -> EngineConfig {
     EngineConfig {
         scheduler: batching::Config {
             models: catalog.models().iter().map(model).collect(),
-            devices: 1,
+            devices: gpus.len().max(1) as u16,
             batches_in_flight_max: bounds.batches_in_flight_max,
             policy: policy(&bounds.policy),
         },

@@ -92,7 +92,7 @@ async fn answers_do_not_depend_on_company() {
 #[tokio::test(flavor = "multi_thread")]
 async fn overload_is_refused_with_a_hint() {
     let mut running = start(|config| {
-        config.batching.batch_tokens_max = 512;
+        config.batching.batch_tokens_max = Some(512);
         config.batching.queue_tokens_max = 2048;
     })
     .await;

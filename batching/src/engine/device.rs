@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::executor::{ExecuteError, Executor, UNDER_WAY_MAX};
+use super::executor::{ExecuteError, Executor, Overlap, UNDER_WAY_MAX};
 use super::scheduling::{DeviceBatch, DeviceReport, Payload};
 use super::sync::{Receiver, Sender, thread};
 use super::ticket::{Completion, Failure};
@@ -116,7 +116,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
         let result = match (&self.lost, begun) {
             (Some(error), _) => Err(error.clone()),
             (None, Ok(true)) => {
-                self.guarded(|executor| executor.overlap().map_or(Ok(Vec::new()), |o| o.finish()))
+                self.guarded(|executor| executor.overlap().map_or_else(|| Ok(Vec::new()), Overlap::finish))
             }
             (None, Ok(false)) => self.guarded(|executor| executor.execute(model, &inputs)),
             (None, Err(error)) => Err(error),
@@ -133,7 +133,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
                 while let Some(next) = others.pop_front() {
                     self.settle(next, others);
                 }
-                self.run_halves(model, inputs, members, error).map(|()| None)
+                self.run_halves(model, inputs, members, &error).map(|()| None)
             }
         };
         match ended {
@@ -169,7 +169,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
                 Ok(())
             }
             Err(error) if error.is_fatal => Err((join(inputs, members), error)),
-            Err(error) => self.run_halves(model, inputs, members, error),
+            Err(error) => self.run_halves(model, inputs, members, &error),
         }
     }
 
@@ -179,7 +179,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
         model: ModelId,
         mut inputs: Vec<I>,
         mut members: Vec<Member<O>>,
-        error: ExecuteError,
+        error: &ExecuteError,
     ) -> Result<(), Lost<I, O>> {
         self.observer.on_event(&Event::Failed { model, device: self.id, is_fatal: false });
         if inputs.len() == 1 {

@@ -54,9 +54,17 @@ inline float to_float(__nv_bfloat16 value) {
   return result;
 }
 inline float to_float(__half value) {
-  _Float16 half;
-  std::memcpy(&half, &value.bits, 2);
-  return float(half);
+  static const std::vector<float> all = [] {
+    std::vector<float> numbers(1 << 16);
+    for (uint32_t bits = 0; bits < numbers.size(); ++bits) {
+      const uint16_t half_bits = uint16_t(bits);
+      _Float16 half;
+      std::memcpy(&half, &half_bits, 2);
+      numbers[bits] = float(half);
+    }
+    return numbers;
+  }();
+  return all[value.bits];
 }
 inline float to_float(float value) { return value; }
 
@@ -98,21 +106,19 @@ struct Copy {
 };
 
 struct Thread {
-  // Where it goes on. Contexts start threads, but ask the system at every switch; jumps do not.
-  jmp_buf place;
-  bool is_started = false;
   Index index;
   bool is_done = false;
   // Groups of copies, the last one open.
   std::vector<std::vector<Copy>> copies{1};
   // What it shows the other lanes of its warp.
-  uint32_t shown[4];
+  uint32_t shown[6];
+  float* sums;
   const void* row;
 };
 
 // Where some wait until all have come.
 struct Barrier {
-  int count = 0, generation = 0;
+  std::vector<int> waiting;
 };
 
 struct Block {
@@ -120,52 +126,63 @@ struct Block {
   std::vector<unsigned char> shared;
   Barrier barrier;
   std::vector<Barrier> warps;
+  // Threads that can go on, and the one that does.
+  std::vector<int> ready;
   int now = 0;
   jmp_buf scheduler;
 };
 
 constexpr int STACK = 64 * 1024;
 
+// What runs the threads of the same number of one block after the other. A context starts it, but asks the system at every
+// switch; jumps do not.
+struct Fiber {
+  jmp_buf place;
+  bool is_started = false;
+  char stack[STACK];
+};
+
 inline Block* block;
-inline std::mt19937 order;
+inline std::minstd_rand order;
 inline std::function<void()> body;
 inline Index blockIdx_now;
-// Of the threads of a block, used again by the next one.
-inline std::vector<std::unique_ptr<char[]>> stacks;
+inline std::vector<std::unique_ptr<Fiber>> fibers;
 
 inline Thread& self() { return block->threads[block->now]; }
 
 inline void yield() {
-  if (_setjmp(self().place) == 0) _longjmp(block->scheduler, 1);
+  if (_setjmp(fibers[block->now]->place) == 0) _longjmp(block->scheduler, 1);
 }
 
-inline void wait(Barrier& barrier, int members) {
-  const int generation = barrier.generation;
-  if (++barrier.count == members) {
-    barrier.count = 0;
-    ++barrier.generation;
+inline void wait(Barrier& barrier, size_t members) {
+  barrier.waiting.push_back(block->now);
+  if (barrier.waiting.size() == members) {
+    block->ready.insert(block->ready.end(), barrier.waiting.begin(), barrier.waiting.end());
+    barrier.waiting.clear();
   }
-  while (barrier.generation == generation) yield();
+  yield();
 }
 
 inline void wait_for_warp() { wait(block->warps[block->now / 32], 32); }
 
 inline Thread& lane(int number) { return block->threads[block->now / 32 * 32 + number]; }
 
-inline void enter() {
-  body();
-  self().is_done = true;
-  yield();
+[[noreturn]] inline void enter() {
+  for (;;) {
+    body();
+    self().is_done = true;
+    yield();
+  }
 }
 
 // Lets a thread go on until it yields.
-inline void resume(Thread& thread, char* stack) {
+inline void resume(Fiber& fiber) {
   if (_setjmp(block->scheduler) != 0) return;
-  if (thread.is_started) _longjmp(thread.place, 1);
-  thread.is_started = true;
+  if (fiber.is_started) _longjmp(fiber.place, 1);
+  fiber.is_started = true;
   ucontext_t context;
   getcontext(&context);
-  context.uc_stack.ss_sp = stack;
+  context.uc_stack.ss_sp = fiber.stack;
   context.uc_stack.ss_size = STACK;
   context.uc_link = nullptr;
   makecontext(&context, enter, 0);
@@ -188,18 +205,20 @@ void launch(int columns, int rows, int threads, int shared_bytes, F kernel) {
       for (int index = 0; index < threads; ++index) {
         one.threads[index].index = {index, 0};
       }
-      while (int(stacks.size()) < threads) stacks.emplace_back(new char[STACK]);
-      std::vector<int> running(threads);
-      for (int index = 0; index < threads; ++index) running[index] = index;
-      while (!running.empty()) {
-        const size_t drawn = order() % running.size();
-        one.now = running[drawn];
-        resume(self(), stacks[one.now].get());
-        if (self().is_done) {
-          running[drawn] = running.back();
-          running.pop_back();
-        }
+      while (int(fibers.size()) < threads) fibers.emplace_back(new Fiber);
+      one.ready.resize(threads);
+      for (int index = 0; index < threads; ++index) one.ready[index] = index;
+      while (!one.ready.empty()) {
+        std::swap(one.ready[order() % one.ready.size()], one.ready.back());
+        one.now = one.ready.back();
+        one.ready.pop_back();
+        resume(*fibers[one.now]);
       }
+      for (const Thread& thread : one.threads)
+        if (!thread.is_done) {
+          std::fprintf(stderr, "some threads wait for others that never come\n");
+          std::exit(1);
+        }
       for (const Thread& thread : one.threads)
         for (const auto& group : thread.copies)
           if (!group.empty()) {
@@ -215,7 +234,7 @@ void launch(int columns, int rows, int threads, int shared_bytes, F kernel) {
 #define threadIdx (emulation::self().index)
 #define blockIdx (emulation::blockIdx_now)
 
-inline void synchronise() { emulation::wait(emulation::block->barrier, int(emulation::block->threads.size())); }
+inline void synchronise() { emulation::wait(emulation::block->barrier, emulation::block->threads.size()); }
 
 inline float exchange_xor(float value, int mask) {
   using namespace emulation;
@@ -259,33 +278,32 @@ inline void load_fragment(uint32_t (&fragment)[4], const void* row, bool is_tran
 inline void load_matrices(uint32_t (&fragment)[4], const void* row) { load_fragment(fragment, row, false); }
 inline void load_matrices_transposed(uint32_t (&fragment)[4], const void* row) { load_fragment(fragment, row, true); }
 
+// One lane adds up for all of its warp, with the matrices put together from what each lane shows.
 template <typename T>
 inline void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, T) {
   using namespace emulation;
-  const auto number = [](uint32_t pair, int which) {
-    T value;
-    value.bits = uint16_t(pair >> 16 * which);
-    return to_float(value);
-  };
   std::memcpy(self().shown, a, 16);
+  self().shown[4] = b0;
+  self().shown[5] = b1;
+  self().sums = sums;
   wait_for_warp();
-  float left[2][16];
-  const int lane_now = block->now % 32;
-  for (int half = 0; half < 2; ++half)
+  if (block->now % 32 == 0) {
+    const auto number = [](uint32_t pair, int which) {
+      T value;
+      value.bits = uint16_t(pair >> 16 * which);
+      return to_float(value);
+    };
+    float left[16][16], right[8][16];
     for (int k = 0; k < 16; ++k) {
-      const Thread& owner = lane(lane_now / 4 * 4 + k % 8 / 2);
-      left[half][k] = number(owner.shown[half + 2 * (k / 8)], k % 2);
+      for (int row = 0; row < 16; ++row)
+        left[row][k] = number(lane(row % 8 * 4 + k % 8 / 2).shown[row / 8 + 2 * (k / 8)], k % 2);
+      for (int column = 0; column < 8; ++column)
+        right[column][k] = number(lane(column * 4 + k % 8 / 2).shown[4 + k / 8], k % 2);
     }
-  wait_for_warp();
-  self().shown[0] = b0;
-  self().shown[1] = b1;
-  wait_for_warp();
-  for (int index = 0; index < 4; ++index) {
-    const int column = lane_now % 4 * 2 + index % 2;
-    for (int k = 0; k < 16; ++k) {
-      const Thread& owner = lane(column * 4 + k % 8 / 2);
-      sums[index] += left[index / 2][k] * number(owner.shown[k / 8], k % 2);
-    }
+    for (int owner = 0; owner < 32; ++owner)
+      for (int index = 0; index < 4; ++index)
+        for (int k = 0; k < 16; ++k)
+          lane(owner).sums[index] += left[owner / 4 + index / 2 * 8][k] * right[owner % 4 * 2 + index % 2][k];
   }
   wait_for_warp();
 }

@@ -28,6 +28,33 @@ pub trait Runtime: Send {
     /// # Errors
     /// When the batch is not one this model can read, or the device fails; see [`RuntimeError::is_fatal`].
     fn run(&mut self, batch: &TokenBatch, result: &mut HostTensor) -> Result<(), RuntimeError>;
+
+    /// The same, if a device computes beside the thread that drives it. `None`: `run` is all there is.
+    fn overlap(&mut self) -> Option<&mut dyn Overlap> {
+        None
+    }
+}
+
+/// Batches that all models of a device have under way together.
+pub const OVERLAP_MAX: usize = batching::UNDER_WAY_MAX;
+
+/// A model whose device computes one batch while it is given the next. Batches of all models of a device end in the order in
+/// which they began, and each must be finished.
+pub trait Overlap {
+    /// Gives the device a batch. False: not while others are under way.
+    ///
+    /// # Errors
+    /// As [`Runtime::run`]; the batch is not under way.
+    fn begin(&mut self, batch: &TokenBatch) -> Result<bool, RuntimeError>;
+
+    /// Whether the device is done with the first batch that it has, of whichever model.
+    fn is_finished(&mut self) -> bool;
+
+    /// Waits for the first batch under way, which is this model's, and takes its result.
+    ///
+    /// # Errors
+    /// As [`Runtime::run`]; the batch is ended all the same.
+    fn finish(&mut self, result: &mut HostTensor) -> Result<(), RuntimeError>;
 }
 
 /// The loaded weights of one model, from which each device replica gets its own [`Runtime`].
@@ -37,6 +64,11 @@ pub trait Weights: Send + Sync {
     /// # Errors
     /// When the device refuses.
     fn runtime(&self, device: &Device) -> Result<Box<dyn Runtime>, RuntimeError>;
+
+    /// What [`runtime`](Self::runtime) takes of a GPU's memory.
+    fn footprint(&self, _device: &Device) -> Footprint {
+        Footprint::default()
+    }
 
     /// Rows of the embedding table: token ids are below it.
     fn vocabulary_size(&self) -> usize;
@@ -48,9 +80,36 @@ pub trait Weights: Send + Sync {
     fn columns(&self) -> usize;
 }
 
+/// Bytes of a GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Footprint {
+    /// A model's own, for its weights.
+    pub own: usize,
+    /// For a batch, shared by all models: the largest of theirs.
+    pub shared: usize,
+}
+
 /// Why a batch was not computed.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
+    /// The models need more memory than the device has free.
+    #[error("the models do not fit {device}: {needed} MiB are needed ({models}), {free} MiB are free")]
+    DoesNotFit {
+        /// The device.
+        device: String,
+        /// MiB.
+        needed: usize,
+        /// What needs how much.
+        models: String,
+        /// MiB.
+        free: usize,
+    },
+    /// The device has no memory left for this batch: a smaller one may do.
+    #[error("{message}")]
+    OutOfMemory {
+        /// What the device said.
+        message: String,
+    },
     /// A sequence without tokens.
     #[error("sequence {index} is empty")]
     EmptySequence {
@@ -105,8 +164,38 @@ pub struct DeviceConfig {
     pub threads: usize,
     /// Whether threads other than the engine's own stay on one core each.
     pub pin: bool,
-    /// The GPU by its number, for models whose runtime is `cuda`. None: the CPU alone.
-    pub gpu: Option<usize>,
+    /// The GPU, for models whose runtime is `cuda`. None: the CPU alone.
+    pub gpu: Option<GpuConfig>,
+}
+
+/// How a GPU is to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuConfig {
+    /// Its number.
+    pub number: usize,
+    /// Batches for which there is memory from the start.
+    pub limits: BatchLimits,
+    /// Batches of at most so many tokens are rounded up to few shapes and computed as CUDA graphs. 0: none.
+    pub graph_tokens_max: usize,
+}
+
+/// How large batches are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BatchLimits {
+    /// Tokens.
+    pub tokens_max: usize,
+    /// Sequences.
+    pub sequences_max: usize,
+}
+
+impl GpuConfig {
+    /// Tokens up to which kernels take less time than their launches, by a rough count: to be measured.
+    pub const GRAPH_TOKENS_MAX: usize = 2048;
+
+    /// A GPU by its number, with memory for no batch yet.
+    pub fn new(number: usize) -> Self {
+        Self { number, limits: BatchLimits::default(), graph_tokens_max: Self::GRAPH_TOKENS_MAX }
+    }
 }
 
 /// One device, and what the runtimes on it share.
@@ -114,7 +203,11 @@ pub struct Device {
     workspace: Arc<Mutex<fused::Workspace>>,
     #[cfg(feature = "cuda")]
     gpu: Option<(Arc<cuda::Gpu>, Arc<Mutex<cuda::Workspace>>)>,
+    limits: BatchLimits,
 }
+
+/// What is kept free of a GPU's memory: for cublasLt, graphs and what the driver needs itself.
+const HEADROOM_BYTES: usize = 256 << 20;
 
 impl Device {
     /// Makes a device ready.
@@ -131,7 +224,7 @@ impl Device {
         #[cfg(feature = "cuda")]
         let gpu = config.gpu.map(open_gpu).transpose()?;
         #[cfg(not(feature = "cuda"))]
-        if let Some(number) = config.gpu {
+        if let Some(GpuConfig { number, .. }) = config.gpu {
             let message = format!("CUDA device {number}: this build has no CUDA; build with --features cuda");
             return Err(RuntimeError::Backend { message, is_fatal: true });
         }
@@ -139,7 +232,53 @@ impl Device {
             workspace,
             #[cfg(feature = "cuda")]
             gpu,
+            limits: config.gpu.map(|gpu| gpu.limits).unwrap_or_default(),
         })
+    }
+
+    /// Batches for which there is memory from the start, on a GPU.
+    pub fn limits(&self) -> BatchLimits {
+        self.limits
+    }
+
+    /// By which tools of its vendor know it; none for the CPU.
+    pub fn uuid(&self) -> Option<&str> {
+        #[cfg(feature = "cuda")]
+        return self.gpu.as_ref().map(|(gpu, _)| gpu.uuid.as_str());
+        #[cfg(not(feature = "cuda"))]
+        return None;
+    }
+
+    /// Bytes of its memory that are free, and all of them; none for the CPU.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub fn memory(&self) -> Result<Option<(usize, usize)>, RuntimeError> {
+        #[cfg(feature = "cuda")]
+        return self.gpu.as_ref().map(|(gpu, _)| gpu.memory()).transpose();
+        #[cfg(not(feature = "cuda"))]
+        return Ok(None);
+    }
+
+    /// Checks that models of these names fit into its memory together, before any of them is put there.
+    ///
+    /// # Errors
+    /// They do not; or the device does not say.
+    pub(crate) fn plan(&self, models: &[(&str, Footprint)]) -> Result<(), RuntimeError> {
+        let Some((free, _)) = self.memory()? else { return Ok(()) };
+        let own: usize = models.iter().map(|(_, footprint)| footprint.own).sum();
+        let shared = models.iter().map(|(_, footprint)| footprint.shared).max().unwrap_or(0);
+        let needed = own + shared + HEADROOM_BYTES;
+        if needed <= free {
+            return Ok(());
+        }
+        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+        let mut parts: Vec<String> =
+            models.iter().map(|(name, footprint)| format!("{name} {}", mib(footprint.own))).collect();
+        parts.push(format!("batches {}", mib(shared)));
+        parts.push(format!("headroom {}", mib(HEADROOM_BYTES)));
+        let models = parts.join(", ");
+        Err(RuntimeError::DoesNotFit { device: self.name(), needed: mib(needed), models, free: mib(free) })
     }
 
     /// What computes, for a person.
@@ -173,9 +312,9 @@ impl Device {
 }
 
 #[cfg(feature = "cuda")]
-fn open_gpu(number: usize) -> Result<(Arc<cuda::Gpu>, Arc<Mutex<cuda::Workspace>>), RuntimeError> {
-    let gpu = cuda::Gpu::open(number)?;
-    let workspace = Arc::new(Mutex::new(cuda::Workspace::new(&gpu)?));
+fn open_gpu(config: GpuConfig) -> Result<(Arc<cuda::Gpu>, Arc<Mutex<cuda::Workspace>>), RuntimeError> {
+    let gpu = cuda::Gpu::open(config.number)?;
+    let workspace = Arc::new(Mutex::new(cuda::Workspace::new(Arc::clone(&gpu), &config)?));
     Ok((gpu, workspace))
 }
 

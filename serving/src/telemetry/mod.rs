@@ -3,12 +3,12 @@
 //! Names follow the Prometheus conventions: base units, `_total` for counters (appended by the
 //! encoder). Labels have few values: model, protocol, code, and the tenant where billing needs it.
 
+mod gpus;
 mod scaling;
 mod tenancy;
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use batching::{Event, ModelId, Observer, Snapshot};
@@ -25,6 +25,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
+use gpus::GpuMetrics;
+pub(crate) use gpus::GpuMonitor;
 use scaling::ScalingMetrics;
 pub(crate) use tenancy::TenancyMetrics;
 
@@ -44,6 +46,8 @@ pub struct Telemetry {
     pub(crate) scaling: ScalingMetrics,
     /// Limits, keys, and where usage records are.
     pub(crate) tenancy: TenancyMetrics,
+    /// What the GPUs do.
+    pub(crate) gpus: Arc<GpuMetrics>,
     tokenization: Family<ModelLabels, Histogram, Buckets>,
     decoding: Family<ModelLabels, Histogram, Buckets>,
     queue_delay: Family<ModelLabels, Histogram, Buckets>,
@@ -180,6 +184,7 @@ impl Telemetry {
             ends: Mutex::default(),
             scaling: ScalingMetrics::default(),
             tenancy: TenancyMetrics::default(),
+            gpus: Arc::default(),
             tokenization: Family::new_with_constructor(SECONDS),
             decoding: Family::new_with_constructor(SECONDS),
             queue_delay: Family::new_with_constructor(SECONDS),
@@ -303,6 +308,7 @@ impl Telemetry {
     fn register(&mut self) {
         self.scaling.register(&mut self.registry);
         self.tenancy.register(&mut self.registry);
+        self.gpus.register(&mut self.registry);
         let r = &mut self.registry;
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         r.register("build", "The running build", build);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cudarc::cublaslt::result::CublasError;
-use cudarc::cublaslt::sys::cudaDataType;
+use cudarc::cublaslt::sys::{cublasStatus_t, cudaDataType};
 use cudarc::driver::sys::{CUfunction_attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
 use cudarc::nvrtc::Ptx;
@@ -67,6 +67,9 @@ pub(super) enum Fault {
     /// cublasLt.
     #[error("cublasLt: {0}")]
     Products(#[from] CublasError),
+    /// The driver says that kernels were captured, and gives no graph.
+    #[error("CUDA: nothing was captured")]
+    NoGraph,
 }
 
 impl Fault {
@@ -93,23 +96,40 @@ impl Fault {
                     | R::CUDA_ERROR_UNKNOWN
             ),
             // cublasLt does not say why; what the driver says next does.
-            Self::Products(_) => false,
+            Self::Products(_) | Self::NoGraph => false,
+        }
+    }
+
+    /// Whether less would have been computed.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Driver(DriverError(code)) => *code == CUresult::CUDA_ERROR_OUT_OF_MEMORY,
+            Self::Products(CublasError(status)) => *status == cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED,
+            Self::NoGraph => false,
         }
     }
 }
 
 impl From<Fault> for RuntimeError {
     fn from(fault: Fault) -> Self {
+        if fault.is_out_of_memory() {
+            return Self::OutOfMemory { message: fault.to_string() };
+        }
         Self::Backend { is_fatal: fault.is_fatal(), message: fault.to_string() }
     }
 }
 
 /// A GPU that is ready to compute.
 pub(crate) struct Gpu {
-    pub(super) stream: Arc<CudaStream>,
+    pub(super) context: Arc<CudaContext>,
+    pub(super) upload: Arc<CudaStream>,
+    pub(super) compute: Arc<CudaStream>,
+    pub(super) download: Arc<CudaStream>,
     module: Arc<CudaModule>,
     /// For a person.
     pub(crate) name: String,
+    /// By which other tools of the vendor know it, as `nvidia-smi -L` prints it.
+    pub(crate) uuid: String,
 }
 
 /// The kernels of one number format.
@@ -149,12 +169,23 @@ impl Gpu {
 
     fn start(number: usize) -> Result<Arc<Self>, Fault> {
         let context = CudaContext::new(number)?;
-        // SAFETY: everything runs on one stream, so that nothing has to wait for events.
+        // SAFETY: what one stream leaves to another is ordered by events in `workspace`.
         unsafe { context.disable_event_tracking() };
-        let stream = context.new_stream()?;
-        let module = context.load_module(Ptx::from_binary(KERNELS.to_vec()))?;
-        let name = context.name()?;
-        Ok(Arc::new(Self { stream, module, name }))
+        let stream = || context.new_stream();
+        Ok(Arc::new(Self {
+            upload: stream()?,
+            compute: stream()?,
+            download: stream()?,
+            module: context.load_module(Ptx::from_binary(KERNELS.to_vec()))?,
+            name: context.name()?,
+            uuid: uuid(context.uuid()?.bytes.map(|byte| byte as u8)),
+            context,
+        }))
+    }
+
+    /// Bytes of its memory that are free, and all of them.
+    pub(crate) fn memory(&self) -> Result<(usize, usize), RuntimeError> {
+        Ok(self.context.mem_get_info().map_err(Fault::from)?)
     }
 
     /// The kernels of a format, for heads of this size.
@@ -178,5 +209,22 @@ impl Gpu {
             classify: load("classify")?,
             classify_pooled: self.module.load_function("classify_f32")?,
         })
+    }
+}
+
+fn uuid(bytes: [u8; 16]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    format!("GPU-{}", parts.join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_are_as_the_vendors_tools_print_them() {
+        let bytes = std::array::from_fn(|index| 0x10 * index as u8 + 0x0f);
+        assert_eq!(uuid(bytes), "GPU-0f1f2f3f-4f5f-6f7f-8f9f-afbfcfdfefff");
     }
 }

@@ -19,22 +19,25 @@
 
 mod device;
 mod encoder;
+mod layout;
 mod products;
+mod weights;
+mod workspace;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::{HostTensor, TokenBatch};
 use crate::card::Card;
 use crate::error::ModelError;
-use crate::runtimes::{Device, Runtime, RuntimeError, Weights, unsupported};
-use crate::weights::{
-    BertWeights, EmbeddingWeights, HeadWeights, HiddenActivation, LayerWeights, LoraAdapter,
-};
-use device::{Fault, Format, HEAD_SIZES, Kernels};
-use encoder::{Buffers, DeviceHead, DeviceLayer, DeviceLinear, DeviceNorm, DeviceWeights, Pass};
-use products::Products;
+use crate::runtimes::{Device, Footprint, Overlap, Runtime, RuntimeError, Weights, unsupported};
+use crate::weights::{BertWeights, HeadWeights, HiddenActivation, LoraAdapter};
+use device::{Format, HEAD_SIZES, Kernels};
+use layout::Widths;
+use weights::DeviceWeights;
+use workspace::Model;
 
 pub(crate) use device::Gpu;
+pub(crate) use workspace::Workspace;
 
 /// The name by which cards choose this runtime.
 pub const NAME: &str = "cuda";
@@ -52,27 +55,11 @@ struct CudaModel {
 
 /// A model on one GPU.
 struct CudaRuntime {
-    gpu: Arc<Gpu>,
+    number: u64,
     weights: DeviceWeights,
     kernels: Kernels,
+    widths: Widths,
     workspace: Arc<Mutex<Workspace>>,
-}
-
-/// What the models of one GPU share: its one stream, on which one of them computes at a time.
-pub(crate) struct Workspace {
-    products: Products,
-    buffers: Option<Buffers>,
-}
-
-impl Workspace {
-    /// An empty one.
-    ///
-    /// # Errors
-    /// The device refuses.
-    pub(crate) fn new(gpu: &Gpu) -> Result<Self, RuntimeError> {
-        let products = Products::new(Arc::clone(&gpu.stream))?;
-        Ok(Self { products, buffers: None })
-    }
 }
 
 /// Loads the model of a card over a base encoder.
@@ -116,45 +103,39 @@ pub fn assemble(
 }
 
 impl CudaModel {
-    fn to_device(&self, gpu: &Gpu) -> Result<DeviceWeights, RuntimeError> {
-        let (stream, format) = (&gpu.stream, self.format);
-        let read = |error: ModelError| RuntimeError::Backend { message: error.to_string(), is_fatal: false };
-        let EmbeddingWeights { words, positions, norm } = self.base.embeddings().map_err(read)?;
-        let layer = |index| {
-            let weights: LayerWeights = self.base.layer(index, self.adapter.as_ref()).map_err(read)?;
-            let linear = |weights| DeviceLinear::new(stream, format, weights);
-            Ok::<_, RuntimeError>(DeviceLayer {
-                query_key_value: linear(&weights.query_key_value)?,
-                attention_output: linear(&weights.attention_output)?,
-                attention_norm: DeviceNorm::new(stream, format, &weights.attention_norm)?,
-                intermediate: linear(&weights.intermediate)?,
-                output: linear(&weights.output)?,
-                output_norm: DeviceNorm::new(stream, format, &weights.output_norm)?,
-            })
-        };
-        let head = DeviceHead::new(stream, &self.head)?;
-        Ok(DeviceWeights {
-            config: self.base.config.clone(),
-            format,
-            words: stream.clone_htod(&format.bits(&words)).map_err(Fault::from)?,
-            positions: stream.clone_htod(&format.bits(&positions)).map_err(Fault::from)?,
-            norm: DeviceNorm::new(stream, format, &norm)?,
-            layers: (0..self.base.layers()).map(layer).collect::<Result<_, _>>()?,
-            head,
-        })
+    fn widths(&self) -> Widths {
+        let config = &self.base.config;
+        Widths::new(config, self.head.columns(config.hidden_size), self.head.is_per_token())
+    }
+
+    /// Tokens and sequences of the largest batch; there is room for the longest sequence in any case.
+    fn largest(&self, device: &Device) -> (usize, usize) {
+        let limits = device.limits();
+        (limits.tokens_max.max(self.base.config.max_position_embeddings), limits.sequences_max.max(1))
     }
 }
 
 impl Weights for CudaModel {
     fn runtime(&self, device: &Device) -> Result<Box<dyn Runtime>, RuntimeError> {
-        let Some((gpu, workspace)) = device.gpu() else {
+        let Some((gpu, shared)) = device.gpu() else {
             let message = "the model's runtime is cuda, and the device is the CPU".to_owned();
             return Err(RuntimeError::Backend { message, is_fatal: false });
         };
         let config = &self.base.config;
         let kernels = gpu.kernels(self.format, config.hidden_size / config.num_attention_heads)?;
-        let weights = self.to_device(gpu)?;
-        Ok(Box::new(CudaRuntime { gpu: Arc::clone(gpu), weights, kernels, workspace: Arc::clone(workspace) }))
+        let weights =
+            weights::upload(&gpu.compute, self.format, &self.base, self.adapter.as_ref(), &self.head)?;
+        let mut workspace = lock(shared);
+        workspace.reserve(self.widths(), self.largest(device))?;
+        let number = workspace.number();
+        let (widths, workspace) = (self.widths(), Arc::clone(shared));
+        Ok(Box::new(CudaRuntime { number, weights, kernels, widths, workspace }))
+    }
+
+    fn footprint(&self, device: &Device) -> Footprint {
+        let Some((_, workspace)) = device.gpu() else { return Footprint::default() };
+        let shared = lock(workspace).bytes(self.widths(), self.largest(device));
+        Footprint { own: weights::bytes(&self.base.config, &self.head), shared }
     }
 
     fn vocabulary_size(&self) -> usize {
@@ -172,14 +153,41 @@ impl Weights for CudaModel {
 
 impl Runtime for CudaRuntime {
     fn run(&mut self, batch: &TokenBatch, result: &mut HostTensor) -> Result<(), RuntimeError> {
-        self.weights.config.check(batch)?;
-        let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        let Workspace { products, buffers } = &mut *workspace;
-        let mut pass =
-            Pass { gpu: &self.gpu, weights: &self.weights, kernels: &self.kernels, products, buffers };
-        let shape = pass.run(batch, &mut result.data)?;
-        result.shape.clear();
-        result.shape.extend_from_slice(&shape);
+        if !self.begin(batch)? {
+            return Err(RuntimeError::MalformedBatch("it was run while others were under way"));
+        }
+        self.finish(result)
+    }
+
+    fn overlap(&mut self) -> Option<&mut dyn Overlap> {
+        Some(self)
+    }
+}
+
+impl Overlap for CudaRuntime {
+    fn begin(&mut self, batch: &TokenBatch) -> Result<bool, RuntimeError> {
+        let Self { number, weights, kernels, widths, workspace } = self;
+        weights.config.check(batch)?;
+        let model = Model { number: *number, weights, kernels, widths: *widths };
+        Ok(lock(workspace).begin(&model, batch)?)
+    }
+
+    fn is_finished(&mut self) -> bool {
+        lock(&self.workspace).is_finished()
+    }
+
+    fn finish(&mut self, result: &mut HostTensor) -> Result<(), RuntimeError> {
+        lock(&self.workspace).finish(result)?;
         result.check_finite()
     }
+}
+
+impl Drop for CudaRuntime {
+    fn drop(&mut self) {
+        lock(&self.workspace).leave(self.number);
+    }
+}
+
+fn lock(workspace: &Mutex<Workspace>) -> MutexGuard<'_, Workspace> {
+    workspace.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -57,13 +57,19 @@ pub(super) struct Product {
     pub(super) outputs: usize,
 }
 
-/// What describes a product to cublasLt; freed when dropped.
+/// What describes a product to cublasLt.
 struct Described {
-    operation: cublasLtMatmulDesc_t,
-    weight: cublasLtMatrixLayout_t,
-    from: cublasLtMatrixLayout_t,
-    to: cublasLtMatrixLayout_t,
+    operation: Operation,
+    weight: Layout,
+    from: Layout,
+    to: Layout,
 }
+
+/// What is multiplied how.
+struct Operation(cublasLtMatmulDesc_t);
+
+/// A matrix in memory.
+struct Layout(cublasLtMatrixLayout_t);
 
 impl Products {
     pub(super) fn new(stream: Arc<CudaStream>) -> Result<Self, Fault> {
@@ -85,17 +91,17 @@ impl Products {
         unsafe {
             lt::matmul(
                 self.handle,
-                described.operation,
+                described.operation.0,
                 (&raw const one).cast(),
                 (&raw const zero).cast(),
                 product.weight as *const _,
-                described.weight,
+                described.weight.0,
                 product.from as *const _,
-                described.from,
+                described.from.0,
                 product.to as *const _,
-                described.to,
+                described.to.0,
                 product.to as *mut _,
-                described.to,
+                described.to.0,
                 &raw const algorithm,
                 workspace as *mut _,
                 WORKSPACE_BYTES,
@@ -117,11 +123,11 @@ impl Products {
         let found = unsafe {
             lt::get_matmul_algo_heuristic(
                 self.handle,
-                described.operation,
-                described.weight,
-                described.from,
-                described.to,
-                described.to,
+                described.operation.0,
+                described.weight.0,
+                described.from.0,
+                described.to.0,
+                described.to.0,
                 preference.0,
             )
         }?;
@@ -146,14 +152,15 @@ impl Described {
     fn new(product: &Product) -> Result<Self, Fault> {
         let kind = product.format.data_type();
         let (rows, inputs, outputs) = (product.rows as u64, product.inputs as u64, product.outputs as u64);
+        let layout = |rows, columns| -> Result<_, Fault> {
+            Ok(Layout(lt::create_matrix_layout(kind, rows, columns, rows as i64)?))
+        };
+        let compute = cublasComputeType_t::CUBLAS_COMPUTE_32F;
         let described = Self {
-            operation: lt::create_matmul_desc(
-                cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                cudaDataType::CUDA_R_32F,
-            )?,
-            weight: lt::create_matrix_layout(kind, inputs, outputs, inputs as i64)?,
-            from: lt::create_matrix_layout(kind, inputs, rows, inputs as i64)?,
-            to: lt::create_matrix_layout(kind, outputs, rows, outputs as i64)?,
+            operation: Operation(lt::create_matmul_desc(compute, cudaDataType::CUDA_R_32F)?),
+            weight: layout(inputs, outputs)?,
+            from: layout(inputs, rows)?,
+            to: layout(outputs, rows)?,
         };
         described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
         if let Some(bias) = product.bias {
@@ -169,20 +176,22 @@ impl Described {
     fn set<V>(&self, attribute: cublasLtMatmulDescAttributes_t, value: &V) -> Result<(), Fault> {
         let address = std::ptr::from_ref(value).cast();
         // SAFETY: cublasLt copies that many bytes of the value.
-        unsafe { lt::set_matmul_desc_attribute(self.operation, attribute, address, size_of::<V>()) }?;
+        unsafe { lt::set_matmul_desc_attribute(self.operation.0, attribute, address, size_of::<V>()) }?;
         Ok(())
     }
 }
 
-impl Drop for Described {
+impl Drop for Operation {
     fn drop(&mut self) {
-        // SAFETY: nobody uses them any more: cublasLt has read them when a call returns.
-        unsafe {
-            let _ = lt::destroy_matmul_desc(self.operation);
-            for layout in [self.weight, self.from, self.to] {
-                let _ = lt::destroy_matrix_layout(layout);
-            }
-        }
+        // SAFETY: nobody uses it any more: cublasLt has read it when a call returns.
+        let _ = unsafe { lt::destroy_matmul_desc(self.0) };
+    }
+}
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        let _ = unsafe { lt::destroy_matrix_layout(self.0) };
     }
 }
 

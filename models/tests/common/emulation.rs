@@ -1,0 +1,31 @@
+//! Builds what runs CUDA kernels on a CPU.
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+
+use std::path::Path;
+use std::process::Command;
+
+/// Compiles a file of `models/kernels/emulation`.
+pub fn compile(source: &str, to: &Path, flags: &[&str]) {
+    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-strict-aliasing"];
+    let built = Command::new("c++")
+        .args(["-std=c++20", "-O2", "-fopenmp-simd"])
+        .args(warnings)
+        .args(flags)
+        .arg("-I")
+        .arg(&kernels)
+        .arg(kernels.join("emulation").join(source))
+        .arg("-o")
+        .arg(to)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+}
+
+/// Puts an emulated driver, cublasLt and NVML into a folder, for a process whose `LD_LIBRARY_PATH` it is.
+pub fn libraries(folder: &Path) {
+    compile("driver.cpp", &folder.join("libcuda.so"), &["-shared", "-fPIC", "-fvisibility=hidden"]);
+    for name in ["libcublasLt.so", "libnvidia-ml.so.1"] {
+        std::os::unix::fs::symlink("libcuda.so", folder.join(name)).unwrap();
+    }
+}

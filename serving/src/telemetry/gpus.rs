@@ -1,0 +1,143 @@
+//! Metrics of the GPUs, from NVIDIA's management library (NVML), where there are GPUs and it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nvml_wrapper::Nvml;
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
+use nvml_wrapper::enum_wrappers::device::Clock;
+use nvml_wrapper::error::NvmlError;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use tokio_util::sync::CancellationToken;
+
+use super::FloatGauge;
+
+/// The library's name where a driver is installed and nothing to develop with.
+const LIBRARY: &str = "libnvidia-ml.so.1";
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why clocks may be lower than they could, by name.
+const THROTTLE_REASONS: [(&str, ThrottleReasons); 6] = [
+    ("software_power_cap", ThrottleReasons::SW_POWER_CAP),
+    ("hardware_slowdown", ThrottleReasons::HW_SLOWDOWN),
+    ("hardware_thermal", ThrottleReasons::HW_THERMAL_SLOWDOWN),
+    ("hardware_power_brake", ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN),
+    ("software_thermal", ThrottleReasons::SW_THERMAL_SLOWDOWN),
+    ("sync_boost", ThrottleReasons::SYNC_BOOST),
+];
+
+/// What the GPUs do, as gauges.
+#[derive(Debug, Default)]
+pub(crate) struct GpuMetrics {
+    utilization: Family<GpuLabels, FloatGauge>,
+    memory_used: Family<GpuLabels, Gauge>,
+    memory_total: Family<GpuLabels, Gauge>,
+    power: Family<GpuLabels, FloatGauge>,
+    clock: Family<ClockLabels, Gauge>,
+    throttled: Family<ThrottleLabels, Gauge>,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct GpuLabels {
+    device: u64,
+    uuid: String,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ClockLabels {
+    device: u64,
+    clock: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ThrottleLabels {
+    device: u64,
+    reason: &'static str,
+}
+
+/// Asks the library how the GPUs are.
+pub(crate) struct GpuMonitor {
+    nvml: Arc<Nvml>,
+    /// By the engine's numbers.
+    uuids: Vec<String>,
+}
+
+impl GpuMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let r = registry.sub_registry_with_prefix("gpu");
+        r.register_with_unit(
+            "utilization",
+            "Share of the last second or less in which some kernel ran",
+            Unit::Ratios,
+            self.utilization.clone(),
+        );
+        r.register_with_unit("memory_used", "Memory taken", Unit::Bytes, self.memory_used.clone());
+        r.register_with_unit("memory", "Memory in all", Unit::Bytes, self.memory_total.clone());
+        r.register("power_watts", "Power drawn", self.power.clone());
+        r.register("clock_hertz", "Clock of the multiprocessors and of the memory", self.clock.clone());
+        r.register("throttled", "Whether clocks are held down, by reason", self.throttled.clone());
+    }
+
+    fn show(&self, device: u64, uuid: &str, gpu: &nvml_wrapper::Device<'_>) -> Result<(), NvmlError> {
+        let labels = GpuLabels { device, uuid: uuid.to_owned() };
+        let utilization = f64::from(gpu.utilization_rates()?.gpu) / 100.0;
+        self.utilization.get_or_create(&labels).set(utilization);
+        let memory = gpu.memory_info()?;
+        self.memory_used.get_or_create(&labels).set(memory.used.cast_signed());
+        self.memory_total.get_or_create(&labels).set(memory.total.cast_signed());
+        self.power.get_or_create(&labels).set(f64::from(gpu.power_usage()?) / 1000.0);
+        for (name, clock) in [("sm", Clock::SM), ("memory", Clock::Memory)] {
+            let hertz = i64::from(gpu.clock_info(clock)?) * 1_000_000;
+            self.clock.get_or_create(&ClockLabels { device, clock: name }).set(hertz);
+        }
+        let reasons = gpu.current_throttle_reasons()?;
+        for (reason, bits) in THROTTLE_REASONS {
+            let labels = ThrottleLabels { device, reason };
+            self.throttled.get_or_create(&labels).set(i64::from(reasons.contains(bits)));
+        }
+        Ok(())
+    }
+}
+
+impl GpuMonitor {
+    /// A monitor of the GPUs with these UUIDs, if there are any and the library can be used.
+    pub(crate) fn new(uuids: Vec<String>) -> Option<Self> {
+        if uuids.is_empty() {
+            return None;
+        }
+        match Nvml::builder().lib_path(LIBRARY.as_ref()).init() {
+            Ok(nvml) => Some(Self { nvml: Arc::new(nvml), uuids }),
+            Err(error) => {
+                tracing::warn!(%error, "no metrics of the GPUs: NVML cannot be used");
+                None
+            }
+        }
+    }
+
+    /// Keeps the gauges up to date until it is told to stop.
+    pub(crate) async fn run(self, metrics: Arc<GpuMetrics>, stop: CancellationToken) {
+        let monitor = Arc::new(self);
+        let mut ticks = tokio::time::interval(INTERVAL);
+        let mut was_good = true;
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            let (monitor, metrics) = (Arc::clone(&monitor), Arc::clone(&metrics));
+            // The library may take its time, above all where something is wrong.
+            let sampled = tokio::task::spawn_blocking(move || monitor.sample(&metrics)).await;
+            let is_good = matches!(sampled, Ok(Ok(())));
+            if let (true, Ok(Err(error))) = (was_good, &sampled) {
+                tracing::warn!(%error, "a GPU does not say how it is");
+            }
+            was_good = is_good;
+        }
+    }
+
+    fn sample(&self, metrics: &GpuMetrics) -> Result<(), NvmlError> {
+        for (device, uuid) in (0..).zip(&self.uuids) {
+            metrics.show(device, uuid, &self.nvml.device_by_uuid(uuid.as_str())?)?;
+        }
+        Ok(())
+    }
+}
