@@ -82,6 +82,8 @@ pub enum Event {
         device: DeviceId,
         /// Whether the device is lost.
         is_fatal: bool,
+        /// What went wrong.
+        reason: String,
     },
     /// A model's queue changed.
     Queue {

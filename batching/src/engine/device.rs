@@ -140,12 +140,18 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
             Ok(compute) => self.report(DeviceReport::Done { batch: id, compute }),
             Err((members, error)) => {
                 if self.lost.is_none() {
-                    self.observer.on_event(&Event::Failed { model, device: self.id, is_fatal: true });
+                    self.failed(model, &error);
                     self.lost = Some(error.clone());
                 }
                 self.report(DeviceReport::Lost { batch: id, members, error });
             }
         }
+    }
+
+    fn failed(&self, model: ModelId, error: &ExecuteError) {
+        let ExecuteError { source, is_fatal } = error;
+        let reason = source.to_string();
+        self.observer.on_event(&Event::Failed { model, device: self.id, is_fatal: *is_fatal, reason });
     }
 
     fn report(&self, report: DeviceReport<I, O>) {
@@ -181,7 +187,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
         mut members: Vec<Member<O>>,
         error: &ExecuteError,
     ) -> Result<(), Lost<I, O>> {
-        self.observer.on_event(&Event::Failed { model, device: self.id, is_fatal: false });
+        self.failed(model, error);
         if inputs.len() == 1 {
             for member in members {
                 let _ = member.request.payload.answer.send(Err(Failure::Execution(error.clone())));

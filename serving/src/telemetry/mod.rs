@@ -428,9 +428,9 @@ impl Observer for Telemetry {
             Event::Completed { model, compute, .. } => {
                 self.batch_duration.get_or_create(&self.model(model)).observe(compute.as_secs_f64());
             }
-            Event::Failed { model, device, is_fatal } => {
+            Event::Failed { model, device, is_fatal, ref reason } => {
                 let labels = self.model(model);
-                tracing::error!(model = labels.model, device = device.0, is_fatal, "batch failed");
+                tracing::error!(model = labels.model, device = device.0, is_fatal, reason, "batch failed");
                 self.batch_failures.get_or_create(&labels).inc();
             }
             Event::Queue { model, requests, tokens } => {
