@@ -21,8 +21,6 @@ use crate::tokenizer::TextTokenizer;
 
 /// Name of a card's file in its folder.
 const CARD_FILE: &str = "README.md";
-/// The number format that every runtime computes in.
-const DTYPE_OF_ALL: &str = "float32";
 
 /// Where a catalog comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,7 +44,7 @@ pub struct CatalogConfig {
 pub struct CardOverride {
     /// The runtime.
     pub runtime: Option<String>,
-    /// The number format. With a runtime and without this it is `float32`, which every runtime computes in.
+    /// The number format. With a runtime and without this it is [the runtime's](crate::runtimes::Loader::dtype).
     pub dtype: Option<String>,
     /// Whether the p99 target is a deadline.
     pub p99_target_is_deadline: Option<bool>,
@@ -329,12 +327,13 @@ fn apply(
     for card in cards {
         let of_card = overrides.get(&card.name);
         let card = Arc::make_mut(card);
+        let of_its_own = card.dtype.clone();
         for CardOverride { runtime, dtype, p99_target_is_deadline } in
             [Some(all), of_card].into_iter().flatten()
         {
             if let Some(runtime) = runtime {
                 card.runtime.clone_from(runtime);
-                card.dtype = DTYPE_OF_ALL.to_owned();
+                card.dtype = Loader::dtype(runtime, &of_its_own).to_owned();
             }
             if let Some(dtype) = dtype {
                 card.dtype.clone_from(dtype);

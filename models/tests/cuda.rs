@@ -11,7 +11,6 @@ mod emulation;
 #[path = "common/random.rs"]
 mod random;
 
-use std::process::Command;
 use std::sync::Arc;
 
 use models::runtimes::cuda;
@@ -70,34 +69,19 @@ fn sequences(lengths: &[usize]) -> Vec<Sequence> {
     lengths.iter().map(|length| random.sequence(*length, 300)).collect()
 }
 
-/// Runs the tests of a module of this file on an emulated GPU.
-fn emulated(module: &str, gpu: &[(&str, &str)]) {
-    let folder = tempfile::tempdir().unwrap();
-    emulation::libraries(folder.path());
-    let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--test-threads=1", "--nocapture", module])
-        .env("LD_LIBRARY_PATH", folder.path())
-        .envs(gpu.iter().copied())
-        .output()
-        .unwrap();
-    let (out, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success(), "{out}\n{errors}");
-    assert!(!out.contains("running 0 tests"), "{out}");
-}
-
 #[test]
 fn on_emulated_gpus() {
-    emulated("gpu::", &[("EMULATED_GPUS", "2")]);
+    emulation::run("gpu::", &[("EMULATED_GPUS", "2")]);
 }
 
 #[test]
 fn on_an_emulated_gpu_with_little_memory() {
-    emulated("small::", &[("EMULATED_GPUS", "1"), ("EMULATED_GPU_MEMORY", "45000000")]);
+    emulation::run("small::", &[("EMULATED_GPUS", "1"), ("EMULATED_GPU_MEMORY", "45000000")]);
 }
 
 #[test]
 fn on_an_emulated_gpu_that_dies() {
-    emulated("dying::", &[("EMULATED_GPUS", "1"), ("EMULATED_GPU_DIES", "100")]);
+    emulation::run("dying::", &[("EMULATED_GPUS", "1"), ("EMULATED_GPU_DIES", "100")]);
 }
 
 #[test]

@@ -1,11 +1,15 @@
-//! What bfloat16 products cost: embeddings and labels beside those of float32, over the cards' own texts.
+//! What formats of 16 bits cost: embeddings and labels beside those of float32 on the CPU, over the cards' own texts. On a GPU with
+//! `--ignored gpu::`; else on an emulated one, with fewer texts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[cfg(feature = "cuda")]
+#[path = "common/emulation.rs"]
+mod emulation;
 
 use batching::Executor;
 use models::tasks::{Output, Parameters};
-use models::{Catalog, DeviceExecutor, ModelEntry};
+use models::{Catalog, CatalogConfig, Device, DeviceExecutor, ModelEntry};
 use serde::Deserialize;
 
 /// Smallest cosine between an embedding and the same in float32, over at least this many texts.
@@ -28,10 +32,14 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(dtype: &str) -> Self {
-        let catalog = Catalog::load(&common::config_with("fused", dtype), &common::Shown).unwrap();
-        let executor = catalog.executor(&common::device()).unwrap();
+    fn new(config: &CatalogConfig, device: &Device) -> Self {
+        let catalog = Catalog::load(config, &common::Shown).unwrap();
+        let executor = catalog.executor(device).unwrap();
         Self { catalog, executor }
+    }
+
+    fn fused(dtype: &str) -> Self {
+        Self::new(&common::config_with("fused", dtype), &common::device())
     }
 
     fn model(&self, name: &str) -> &ModelEntry {
@@ -93,26 +101,26 @@ fn labels(output: &Output) -> String {
     }
 }
 
-#[test]
-fn bfloat16_keeps_embeddings_and_labels() {
-    let (mut exact, mut rounded) = (Engine::new("float32"), Engine::new("bfloat16"));
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/embeddings.json");
-    let mut all: Vec<String> =
-        serde_json::from_slice::<References>(&std::fs::read(path).unwrap()).unwrap().texts;
+/// Holds an engine to the answers of float32 over every `step`th text.
+fn compare(mut rounded: Engine, step: usize, may_flip: impl Fn(&str) -> bool) {
+    let mut exact = Engine::fused("float32");
+    let some = |texts: Vec<String>| texts.into_iter().step_by(step).collect::<Vec<_>>();
+    let path = common::crate_dir().join("tests/data/embeddings.json");
+    let mut all = some(serde_json::from_slice::<References>(&std::fs::read(path).unwrap()).unwrap().texts);
     for (model, file) in
         [("sentiment-v3", "test.jsonl"), ("text-classifier-v2", "test.jsonl"), ("ner-v2", "test.txt")]
     {
         let texts = test_set(model, file);
         assert!(texts.len() >= 100, "{} test texts of {model}", texts.len());
+        let texts = some(texts);
         let (expected, found) = (exact.outputs(model, &texts), rounded.outputs(model, &texts));
         let flipped = expected.iter().zip(&found).filter(|(exact, rounded)| labels(exact) != labels(rounded));
         let flipped = flipped.count();
         eprintln!("{model}: the answers to {flipped} of {} texts differ", texts.len());
-        // A card may choose bfloat16 only where it changes no answer.
-        assert!(flipped == 0 || common::card(model).dtype == "float32", "{model}");
+        assert!(flipped == 0 || may_flip(model), "{model}");
         all.extend(texts);
     }
-    assert!(all.len() >= TEXTS_MIN, "{} texts", all.len());
+    assert!(all.len() >= TEXTS_MIN / step, "{} texts", all.len());
     let (expected, found) = (exact.outputs("embeddings-v2", &all), rounded.outputs("embeddings-v2", &all));
     let mut worst = 1.0_f64;
     for (index, pair) in expected.iter().zip(&found).enumerate() {
@@ -123,5 +131,36 @@ fn bfloat16_keeps_embeddings_and_labels() {
         worst = worst.min(cosine);
     }
     eprintln!("{} texts, smallest cosine {worst:.6}", all.len());
-    assert!(expected != found, "bfloat16 must have been used");
+    assert!(expected != found, "a format of 16 bits must have been used");
+}
+
+#[test]
+fn bfloat16_keeps_embeddings_and_labels() {
+    // A card may choose bfloat16 only where it changes no answer.
+    compare(Engine::fused("bfloat16"), 1, |model| common::card(model).dtype == "float32");
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn on_an_emulated_gpu() {
+    emulation::run("gpu::", &[("EMULATED_GPUS", "1"), ("STEP", "25")]);
+}
+
+/// What a server computes in on a GPU: bfloat16 or float16, as the cards have it. `STEP` texts are one apart.
+#[cfg(feature = "cuda")]
+mod gpu {
+    use models::{CardOverride, DeviceConfig, GpuConfig};
+
+    use super::*;
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn keeps_embeddings_and_labels() {
+        let all = CardOverride { runtime: Some("cuda".to_owned()), ..CardOverride::default() };
+        let config = CatalogConfig { all, ..common::config() };
+        let gpu = Some(GpuConfig::new(0));
+        let device = Device::new(DeviceConfig { threads: 1, gpu, ..DeviceConfig::default() }).unwrap();
+        let step = std::env::var("STEP").map_or(1, |step| step.parse().unwrap());
+        compare(Engine::new(&config, &device), step, |_| false);
+    }
 }

@@ -242,10 +242,9 @@ fn card_override(model: &config::Model) -> CardOverride {
     }
 }
 
-/// On a GPU models are computed by it, in bfloat16, unless the configuration names another runtime.
+/// On a GPU models are computed by it, unless the configuration names another runtime.
 fn on_gpu() -> CardOverride {
-    let named = |name: &str| Some(name.to_owned());
-    CardOverride { runtime: named("cuda"), dtype: named("bfloat16"), ..CardOverride::default() }
+    CardOverride { runtime: Some("cuda".to_owned()), ..CardOverride::default() }
 }
 
 fn policy(policy: &config::Policy) -> batching::Policy {

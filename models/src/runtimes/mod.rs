@@ -337,6 +337,16 @@ impl Loader {
     ];
     const ARCHITECTURES: &[&str] = &["bert"];
 
+    /// The number format of a runtime for a model whose card chose this one: float32, which every other runtime computes in, and on a
+    /// GPU bfloat16 if that is the card's choice, else float16, whose products are as fast and round eight times less.
+    pub fn dtype(runtime: &str, of_card: &str) -> &'static str {
+        match (runtime, of_card) {
+            ("cuda", "bfloat16") => "bfloat16",
+            ("cuda", _) => "float16",
+            _ => "float32",
+        }
+    }
+
     /// Loads nothing yet.
     pub fn new(onnx: onnx::Loader) -> Self {
         Self {

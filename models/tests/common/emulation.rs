@@ -29,3 +29,18 @@ pub fn libraries(folder: &Path) {
         std::os::unix::fs::symlink("libcuda.so", folder.join(name)).unwrap();
     }
 }
+
+/// Runs the ignored tests of a module of this test on an emulated GPU, in a process of their own.
+pub fn run(module: &str, gpu: &[(&str, &str)]) {
+    let folder = tempfile::tempdir().unwrap();
+    libraries(folder.path());
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--test-threads=1", "--nocapture", module])
+        .env("LD_LIBRARY_PATH", folder.path())
+        .envs(gpu.iter().copied())
+        .output()
+        .unwrap();
+    let (out, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{out}\n{errors}");
+    assert!(!out.contains("running 0 tests"), "{out}");
+}

@@ -1,7 +1,7 @@
 //! What the tests that need real weights share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use models::card::Card;
 use models::source::{self, Store};
@@ -18,14 +18,20 @@ impl Progress for Shown {
     fn bytes(&self, _file: &str, _completed: u64, _total: u64) {}
 }
 
+/// The folder of this crate: as cargo says while it runs the test, so that a test can run elsewhere than it was built.
+pub fn crate_dir() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+}
+
 /// The data folder: `ML_INFERENCE_DATA_DIR`, else `data` in the workspace.
 pub fn data_dir() -> PathBuf {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
+    let default = || crate_dir().join("../data");
     std::env::var_os("ML_INFERENCE_DATA_DIR").map_or_else(default, PathBuf::from)
 }
 
 pub fn cards_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../model-cards")
+    crate_dir().join("../model-cards")
 }
 
 pub fn config() -> CatalogConfig {

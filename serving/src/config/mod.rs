@@ -185,9 +185,9 @@ pub struct Onnx {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Model {
-    /// The runtime: `fused`, `candle` or `onnx`.
+    /// The runtime: `fused`, `candle`, `onnx` or `cuda`.
     pub runtime: Option<String>,
-    /// The number format. With a runtime and without this it is `float32`, which every runtime computes in.
+    /// The number format. With a runtime and without this it is `float32`, and on a GPU the card's or `float16`.
     pub dtype: Option<String>,
     /// Whether its p99 target is a deadline: what cannot be answered within it is refused.
     pub p99_target_is_deadline: Option<bool>,
