@@ -3,6 +3,8 @@
 // memory happens when it is waited for and not before, and until then there is nonsense in its place.
 #pragma once
 
+#include "formats.h"
+
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -38,45 +40,6 @@ struct uint2 {
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-
-// The two formats of 16 bits, rounded to the nearest, ties to even.
-struct __nv_bfloat16 {
-  uint16_t bits = 0;
-};
-struct __half {
-  uint16_t bits = 0;
-};
-
-inline float to_float(__nv_bfloat16 value) {
-  const uint32_t bits = uint32_t(value.bits) << 16;
-  float result;
-  std::memcpy(&result, &bits, 4);
-  return result;
-}
-inline float to_float(__half value) {
-  static const std::vector<float> all = [] {
-    std::vector<float> numbers(1 << 16);
-    for (uint32_t bits = 0; bits < numbers.size(); ++bits) {
-      const uint16_t half_bits = uint16_t(bits);
-      _Float16 half;
-      std::memcpy(&half, &half_bits, 2);
-      numbers[bits] = float(half);
-    }
-    return numbers;
-  }();
-  return all[value.bits];
-}
-inline float to_float(float value) { return value; }
-
-inline void from_float(float value, __nv_bfloat16& to) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  to.bits = std::isnan(value) ? 0x7fff : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-inline void from_float(float value, __half& to) {
-  const _Float16 half = _Float16(value);
-  std::memcpy(&to.bits, &half, 2);
-}
 
 struct __nv_bfloat162 {
   __nv_bfloat16 x, y;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Compiles a file of `models/kernels/emulation`.
+/// Compiles a file of `models/kernels`.
 pub fn compile(source: &str, to: &Path, flags: &[&str]) {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-strict-aliasing"];
@@ -14,9 +14,10 @@ pub fn compile(source: &str, to: &Path, flags: &[&str]) {
         .args(flags)
         .arg("-I")
         .arg(&kernels)
-        .arg(kernels.join("emulation").join(source))
+        .arg(kernels.join(source))
         .arg("-o")
         .arg(to)
+        .arg("-ldl")
         .output()
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
@@ -24,7 +25,7 @@ pub fn compile(source: &str, to: &Path, flags: &[&str]) {
 
 /// Puts an emulated driver, cublasLt and NVML into a folder, for a process whose `LD_LIBRARY_PATH` it is.
 pub fn libraries(folder: &Path) {
-    compile("driver.cpp", &folder.join("libcuda.so"), &["-shared", "-fPIC", "-fvisibility=hidden"]);
+    compile("emulation/driver.cpp", &folder.join("libcuda.so"), &["-shared", "-fPIC", "-fvisibility=hidden"]);
     for name in ["libcublasLt.so", "libnvidia-ml.so.1"] {
         std::os::unix::fs::symlink("libcuda.so", folder.join(name)).unwrap();
     }

@@ -1,11 +1,101 @@
-// Holds every kernel against float64 on a CPU: random ragged batches, edge lengths, outputs full of nonsense beforehand, and
-// nothing written beyond them. Built and run by models/tests/cuda_kernels.rs; an argument says how many random batches.
-#define EMULATED
-#include "../kernels.cu"
+// Holds every kernel against float64: random ragged batches, edge lengths, outputs full of nonsense beforehand, and nothing written
+// beyond them.
+//
+//   checks FATBIN [ROUNDS]    ROUNDS random batches for each kernel of attention
+//
+// Talks to the driver alone, found at run time: with the emulated one in its place (emulation/driver.cpp) it runs on a CPU, built and
+// started by models/tests/cuda_kernels.rs; on a GPU benches/gpu/run.sh starts it. Declarations are written from the documentation
+// of the CUDA driver API.
+#include <dlfcn.h>
 
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <random>
 #include <string>
 
+#include "emulation/formats.h"
+
 namespace {
+
+// ---- The driver ----
+
+// As attention.cuh and rows.cuh have them.
+constexpr int TILE_ROWS = 64, TILE_KEYS = 64, THREADS = 128, WARPS = 4;
+
+struct Tile {
+  int start, length, query, unused;
+};
+
+void* library() {
+  static void* const opened = [] {
+    void* found = dlopen("libcuda.so.1", RTLD_NOW);
+    if (found == nullptr) found = dlopen("libcuda.so", RTLD_NOW);
+    if (found == nullptr) {
+      std::fprintf(stderr, "there is no CUDA driver: %s\n", dlerror());
+      std::exit(2);
+    }
+    return found;
+  }();
+  return opened;
+}
+
+// Calls a function of the driver, and ends the program if it fails.
+template <typename... A>
+void call(const char* name, A... arguments) {
+  const auto function = reinterpret_cast<int (*)(A...)>(dlsym(library(), name));
+  const int error = function == nullptr ? -1 : function(arguments...);
+  if (error == 0) return;
+  std::fprintf(stderr, "%s: error %d\n", name, error);
+  std::exit(2);
+}
+
+void* stream;
+void* module;
+
+// Numbers in device memory.
+template <typename T>
+struct Memory {
+  uint64_t address = 0;
+  size_t count;
+
+  explicit Memory(const std::vector<T>& values) : count(values.size()) {
+    call("cuMemAllocAsync", &address, count * sizeof(T), stream);
+    call("cuMemcpyHtoDAsync_v2", address, static_cast<const void*>(values.data()), count * sizeof(T), stream);
+  }
+  Memory(const Memory&) = delete;
+  ~Memory() { call("cuMemFreeAsync", address, stream); }
+
+  std::vector<T> values() const {
+    std::vector<T> result(count);
+    call("cuMemcpyDtoHAsync_v2", static_cast<void*>(result.data()), address, count * sizeof(T), stream);
+    call("cuStreamSynchronize", stream);
+    return result;
+  }
+};
+
+template <typename T>
+const uint64_t& argument(const Memory<T>& memory) {
+  return memory.address;
+}
+template <typename T>
+const T& argument(const T& value) {
+  return value;
+}
+
+template <typename... A>
+void launch(const std::string& name, int columns, int rows, int shared_bytes, const A&... arguments) {
+  constexpr int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
+  void* function;
+  call("cuModuleGetFunction", &function, module, name.c_str());
+  call("cuFuncSetAttribute", function, MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes);
+  void* addresses[] = {const_cast<void*>(static_cast<const void*>(&argument(arguments)))...};
+  call("cuLaunchKernel", function, unsigned(columns), unsigned(rows), 1u, unsigned(THREADS), 1u, 1u, unsigned(shared_bytes), stream,
+       static_cast<void**>(addresses), static_cast<void**>(nullptr));
+}
+
+// ---- Numbers ----
 
 std::mt19937 numbers(1);
 
@@ -41,7 +131,8 @@ std::vector<T> nonsense(size_t count) {
 int failures = 0;
 
 template <typename T>
-void compare(const std::string& name, const std::vector<T>& found, const std::vector<double>& expected, double tolerance) {
+void compare(const std::string& name, const Memory<T>& memory, const std::vector<double>& expected, double tolerance) {
+  const std::vector<T> found = memory.values();
   double worst = 0.0;
   for (size_t index = 0; index < expected.size(); ++index) {
     const double difference = std::abs(to_float(found[index]) - expected[index]) / (1.0 + std::abs(expected[index]));
@@ -68,18 +159,20 @@ constexpr double ROUNDING<__half> = 1.0 / 2048;
 
 template <typename T, int D>
 void check_attention(const std::vector<int>& lengths, int heads, float deviation) {
-  std::vector<attention::Tile> tiles;
+  std::vector<Tile> tiles;
   int tokens = 0;
   for (const int length : lengths) {
-    for (int query = 0; query < length; query += attention::ROWS) tiles.push_back({tokens, length, query, 0});
+    for (int query = 0; query < length; query += TILE_ROWS) tiles.push_back({tokens, length, query, 0});
     tokens += length;
   }
+  // As a batch that is rounded up has them: of no sequence.
+  tiles.push_back({0, 0, 0, 0});
   const auto qkv = random_numbers<T>(size_t(tokens) * 3 * heads * D, deviation);
-  auto out = nonsense<T>(size_t(tokens) * heads * D);
+  const Memory out(nonsense<T>(size_t(tokens) * heads * D));
   const double scale = 1.0 / std::sqrt(double(D));
-  emulation::launch(int(tiles.size()), heads, attention::THREADS, attention::shared_bytes<D>(), [&] {
-    attention::run<T, D>(qkv.data(), tiles.data(), out.data(), heads, float(scale * 1.4426950408889634));
-  });
+  const std::string kernel = std::string("attention_") + NAME<T> + "_" + std::to_string(D);
+  launch(kernel, int(tiles.size()), heads, (TILE_ROWS + 4 * TILE_KEYS) * D * 2, Memory(qkv), Memory(tiles), out, heads,
+         float(scale * 1.4426950408889634));
   std::vector<double> expected(size_t(tokens) * heads * D);
   const auto at = [&](int token, int which, int head, int column) {
     return double(to_float(qkv[((size_t(token) * 3 + which) * heads + head) * D + column]));
@@ -128,12 +221,13 @@ std::vector<double> normalised(const std::vector<double>& rows, const std::vecto
   return result;
 }
 
-int blocks(int rows) { return (rows + rows::WARPS - 1) / rows::WARPS; }
+int blocks(int rows) { return (rows + WARPS - 1) / WARPS; }
 
 template <typename T>
 void check_rows(int tokens, int hidden) {
   const float epsilon = 1e-12f;
   const std::string of = std::string(NAME<T>) + ", " + std::to_string(tokens) + " x " + std::to_string(hidden);
+  const std::string suffix = std::string("_") + NAME<T>;
   const auto weight = random_numbers<T>(hidden, 0.2f, 1.0f), bias = random_numbers<T>(hidden, 0.1f);
   const int vocabulary = 50;
   const auto word = random_numbers<T>(size_t(vocabulary) * hidden, 1.0f, 3.0f), position = random_numbers<T>(512 * size_t(hidden));
@@ -146,19 +240,18 @@ void check_rows(int tokens, int hidden) {
       sums[size_t(token) * hidden + column] = double(to_float(word[size_t(ids[token]) * hidden + column])) +
                                               to_float(position[size_t(positions[token]) * hidden + column]);
   }
-  auto state = nonsense<T>(size_t(tokens) * hidden);
-  emulation::launch(blocks(tokens), 1, rows::THREADS, 0, [&] {
-    rows::embed(ids.data(), positions.data(), word.data(), position.data(), weight.data(), bias.data(), state.data(), tokens,
-                hidden, epsilon);
-  });
+  const Memory state(nonsense<T>(size_t(tokens) * hidden));
+  const Memory weights(weight), biases(bias);
+  launch("embed" + suffix, blocks(tokens), 1, 0, Memory(ids), Memory(positions), Memory(word), Memory(position), weights, biases,
+         state, tokens, hidden, epsilon);
   compare("embed " + of, state, normalised(sums, weight, bias, hidden, epsilon), 1.5 * ROUNDING<T>);
 
   const auto product = random_numbers<T>(size_t(tokens) * hidden, 2.0f), offset = random_numbers<T>(hidden);
+  const auto before = state.values();
   for (size_t index = 0; index < sums.size(); ++index)
-    sums[index] = double(to_float(product[index])) + to_float(offset[index % hidden]) + to_float(state[index]);
-  emulation::launch(blocks(tokens), 1, rows::THREADS, 0, [&] {
-    rows::add_normalise(product.data(), offset.data(), weight.data(), bias.data(), state.data(), tokens, hidden, epsilon);
-  });
+    sums[index] = double(to_float(product[index])) + to_float(offset[index % hidden]) + to_float(before[index]);
+  const Memory offsets(offset);
+  launch("add_normalise" + suffix, blocks(tokens), 1, 0, Memory(product), offsets, weights, biases, state, tokens, hidden, epsilon);
   compare("add_normalise " + of, state, normalised(sums, weight, bias, hidden, epsilon), 1.5 * ROUNDING<T>);
 
   auto values = nonsense<T>(size_t(tokens) * hidden);
@@ -169,36 +262,36 @@ void check_rows(int tokens, int hidden) {
     expected[index] = 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
   }
   const int64_t pairs = int64_t(tokens) * hidden / 2;
-  emulation::launch(int((pairs + rows::THREADS - 1) / rows::THREADS), 1, rows::THREADS, 0,
-                    [&] { rows::add_gelu(offset.data(), values.data(), pairs, hidden); });
-  compare("add_gelu " + of, values, expected, 1.0 * ROUNDING<T>);
+  const Memory activated(values);
+  launch("add_gelu" + suffix, int((pairs + THREADS - 1) / THREADS), 1, 0, offsets, activated, pairs, hidden);
+  compare("add_gelu " + of, activated, expected, 1.0 * ROUNDING<T>);
 
   const std::vector<uint32_t> cu_seqlens = {0, 1, uint32_t(tokens / 3) + 1, uint32_t(tokens)};
-  auto pooled = nonsense<float>(3 * size_t(hidden));
+  const auto after = state.values();
+  const Memory pooled(nonsense<float>(3 * size_t(hidden)));
   std::vector<double> means(3 * size_t(hidden));
   for (int sequence = 0; sequence < 3; ++sequence)
     for (uint32_t token = cu_seqlens[sequence]; token < cu_seqlens[sequence + 1]; ++token)
       for (int column = 0; column < hidden; ++column)
         means[size_t(sequence) * hidden + column] +=
-            double(to_float(state[size_t(token) * hidden + column])) / (cu_seqlens[sequence + 1] - cu_seqlens[sequence]);
-  emulation::launch(3, 1, rows::THREADS, 0, [&] { rows::mean(state.data(), cu_seqlens.data(), pooled.data(), hidden); });
+            double(to_float(after[size_t(token) * hidden + column])) / (cu_seqlens[sequence + 1] - cu_seqlens[sequence]);
+  launch("mean" + suffix, 3, 1, 0, state, Memory(cu_seqlens), pooled, hidden);
   compare("mean " + of, pooled, means, 1e-5);
 
   const int classes = 7;
   const auto head = random_numbers<float>(size_t(classes) * hidden, 0.05f), head_bias = random_numbers<float>(classes);
-  auto logits = nonsense<float>(size_t(tokens) * classes);
   std::vector<double> exact(size_t(tokens) * classes);
   for (int token = 0; token < tokens; ++token)
     for (int label = 0; label < classes; ++label) {
       double sum = head_bias[label];
       for (int column = 0; column < hidden; ++column)
-        sum += double(to_float(state[size_t(token) * hidden + column])) * head[size_t(label) * hidden + column];
+        sum += double(to_float(after[size_t(token) * hidden + column])) * head[size_t(label) * hidden + column];
       exact[size_t(token) * classes + label] = sum;
     }
+  const Memory heads(head), head_biases(head_bias);
   for (const bool has_tanh : {false, true}) {
-    emulation::launch(blocks(tokens), 1, rows::THREADS, 0, [&] {
-      rows::classify(state.data(), head.data(), head_bias.data(), logits.data(), tokens, hidden, classes, has_tanh);
-    });
+    const Memory logits(nonsense<float>(size_t(tokens) * classes));
+    launch("classify" + suffix, blocks(tokens), 1, 0, state, heads, head_biases, logits, tokens, hidden, classes, has_tanh);
     if (has_tanh)
       for (auto& value : exact) value = std::tanh(value);
     compare((has_tanh ? "classify with tanh " : "classify ") + of, logits, exact, 1e-4);
@@ -226,9 +319,27 @@ void check_all(int rounds) {
 
 }  // namespace
 
+std::vector<char> read(const char* path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
 int main(int count, char** arguments) {
-  const int rounds = count > 1 ? std::atoi(arguments[1]) : 3;
-  emulation::order.seed(7);
+  if (count < 2) {
+    std::fprintf(stderr, "usage: checks FATBIN [ROUNDS]\n");
+    return 2;
+  }
+  int device;
+  void* context;
+  call("cuInit", 0u);
+  call("cuDeviceGet", &device, 0);
+  call("cuDevicePrimaryCtxRetain", &context, device);
+  call("cuCtxSetCurrent", context);
+  constexpr unsigned NON_BLOCKING = 1;
+  call("cuStreamCreate", &stream, NON_BLOCKING);
+  const std::vector<char> kernels = read(arguments[1]);
+  call("cuModuleLoadData", &module, static_cast<const void*>(kernels.data()));
+  const int rounds = count > 2 ? std::atoi(arguments[2]) : 3;
   check_all<__nv_bfloat16>(rounds);
   check_all<__half>(rounds);
   std::printf("%d failed\n", failures);
