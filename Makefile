@@ -12,7 +12,7 @@ CARGO := cargo
 # Features that are off by default and tested.
 TESTED := --features serving/kafka,serving/cuda
 
-.PHONY: help run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python lint bench bench-engines simulate autoscale simulate-long sanitize neon references train clean
+.PHONY: help run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python lint bench bench-engines gpu-kit simulate autoscale simulate-long sanitize neon references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,10 @@ bench: build fetch ## criterion benches and the served-latency bench; writes ben
 
 bench-engines: build fetch $(ENGINES_VENV)/.engines ## CPU engines side by side: a table and a plot in benches/results/
 	@$(ENGINES_VENV)/bin/python benches/engines/run.py
+
+gpu-kit: cuda-toolkit ## what benches/gpu/run.sh needs on a machine with a GPU and nothing else, in parts, in data/gpu-kit
+	@scripts/load_generators.sh
+	@python3 benches/gpu/pack.py --data-dir $(DATA) --out $(DATA)/gpu-kit
 
 simulate: build $(PLOTS_VENV)/.done ## scheduling policies side by side on a virtual clock: tables and plots in benches/results/
 	@./target/release/simulate

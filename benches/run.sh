@@ -3,13 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if ! command -v wrk >/dev/null 2>&1; then
-  echo "==> installing wrk"
-  sudo=""
-  [[ $(id -u) -eq 0 ]] || sudo=sudo
-  $sudo apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends wrk
-fi
+scripts/load_generators.sh
 echo "==> criterion benches"
 rm -rf target/criterion
 cargo bench --locked --workspace --bench tokenizer --bench scheduler --bench router --bench kernels --bench encoder

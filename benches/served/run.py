@@ -57,15 +57,15 @@ def wait_until_ready(ops):
 
 
 @contextlib.contextmanager
-def served(port, data_dir, settings):
+def served(port, data_dir, settings, binary=ROOT / "target/release/ml-inference", cards=ROOT / "model-cards"):
     """A server with these lines of configuration and a state of its own, until the block ends: its address and its process."""
     api, ops = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1010}"
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "served.toml"
         config.write_text("".join(f"{setting}\n" for setting in settings))
         process = subprocess.Popen(
-            [ROOT / "target/release/ml-inference", "serve", "--offline", "--listen", api, "--ops-listen", ops,
-             "--data-dir", data_dir, "--state-dir", f"{folder}/state", "--cards-dir", ROOT / "model-cards", "--log", "warn",
+            [binary, "serve", "--offline", "--listen", api, "--ops-listen", ops,
+             "--data-dir", data_dir, "--state-dir", f"{folder}/state", "--cards-dir", cards, "--log", "warn",
              "--config", config], stdout=subprocess.DEVNULL)
         try:
             wait_until_ready(ops)
@@ -84,12 +84,23 @@ def corpus():
         yield file.name
 
 
-def measure(api, route, concurrency, seconds, corpus):
-    threads = "2" if concurrency > 1 else "1"
-    command = ["wrk", f"-t{threads}", f"-c{concurrency}", f"-d{seconds}s", "--timeout", "30s",
-               "-s", str(ROOT / "benches/served/post.lua"), f"http://{api}/v1/ml/{route}", "--", corpus]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def wrk(api, route, concurrency, seconds, corpus, inputs=1, threads=2):
+    """A running wrk with this many connections, whose requests have this many texts each."""
+    command = ["wrk", f"-t{min(threads, concurrency)}", f"-c{concurrency}", f"-d{seconds}s", "--timeout", "30s",
+               "-s", str(ROOT / "benches/served/post.lua"), f"http://{api}/v1/ml/{route}", "--", corpus, str(inputs)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def result(process):
+    """What a wrk found, once it has ended."""
+    output, _ = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"wrk ended with {process.returncode}")
     return json.loads(output.strip().splitlines()[-1])
+
+
+def measure(api, route, concurrency, seconds, corpus):
+    return result(wrk(api, route, concurrency, seconds, corpus))
 
 
 def peak_memory(pid):
@@ -148,10 +159,10 @@ def main():
         results = {cell: [] for cell in cells}
         for round_number in range(options.rounds):
             for route, concurrency in cells:
-                result = measure(api, route, concurrency, options.seconds, texts_file)
-                results[route, concurrency].append(result)
-                rate = result["requests"] / result["seconds"]
-                print(f"round {round_number + 1}: {route} at {concurrency}: {rate:.0f}/s, p99 {result['p99']:.1f} ms",
+                found = measure(api, route, concurrency, options.seconds, texts_file)
+                results[route, concurrency].append(found)
+                rate = found["requests"] / found["seconds"]
+                print(f"round {round_number + 1}: {route} at {concurrency}: {rate:.0f}/s, p99 {found['p99']:.1f} ms",
                       flush=True)
         report = table(results, options, peak_memory(process.pid))
     Path(options.out).write_text(report)

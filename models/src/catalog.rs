@@ -327,13 +327,12 @@ fn apply(
     for card in cards {
         let of_card = overrides.get(&card.name);
         let card = Arc::make_mut(card);
-        let of_its_own = card.dtype.clone();
         for CardOverride { runtime, dtype, p99_target_is_deadline } in
             [Some(all), of_card].into_iter().flatten()
         {
             if let Some(runtime) = runtime {
                 card.runtime.clone_from(runtime);
-                card.dtype = Loader::dtype(runtime, &of_its_own).to_owned();
+                card.dtype = Loader::dtype(runtime).to_owned();
             }
             if let Some(dtype) = dtype {
                 card.dtype.clone_from(dtype);

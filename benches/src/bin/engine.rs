@@ -1,9 +1,14 @@
 //! One runtime in one process, driven line by line, so that a script can measure several side by side in turns.
 //!
+//! `engine RUNTIME DTYPE THREADS [CARD [GRAPH_TOKENS_MAX [fuses-gelu]]]`: the card's folder, the embedding model's if none is given; and,
+//! for the runtime `cuda`, which computes on the first GPU, up to which size batches are computed as CUDA graphs, and whether GELU is
+//! computed within a product.
+//!
 //! A line of input is the lengths of the sequences of some batches, in tokens, and how often to run them all:
-//! `{"batches": [[16, 16], [9]], "runs": 5}`. A line of output is the seconds of each run. `{"batches": [], "runs": 1}`
-//! measures what the multipliers could do instead, in multiplications and additions a second. The model is the embedding
-//! model of this repository.
+//! `{"batches": [[16, 16], [9]], "runs": 5}`. A line of output is the seconds of each run; where the device computes beside the
+//! thread that drives it, the next batch is given to it while one computes, as the server does. `{"batches": [], "runs": 1}`
+//! measures what a CPU's multipliers could do instead, in multiplications and additions a second. With `"show": true` the line of
+//! output is the result's rows instead, of the last batch.
 #![allow(clippy::disallowed_methods, reason = "measuring time is what it is for")]
 
 use std::error::Error;
@@ -12,13 +17,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use mimalloc::MiMalloc;
-use models::runtimes::{Loader, fused, onnx};
+use models::runtimes::{Loader, OVERLAP_MAX, fused, onnx};
 use models::source::{self, Store};
-use models::{Card, Device, DeviceConfig, HostTensor, NoProgress, OnnxConfig, Sequence, TokenBatch};
+use models::{
+    BatchLimits, Card, Device, DeviceConfig, GpuConfig, HostTensor, NoProgress, OnnxConfig, Runtime,
+    RuntimeError, Sequence, TokenBatch,
+};
+use serde::Deserialize;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
-use serde::Deserialize;
 
 /// Some tenths of a second.
 const PEAK_ROUNDS: usize = 40_000_000;
@@ -27,24 +35,36 @@ const PEAK_ROUNDS: usize = 40_000_000;
 struct Order {
     batches: Vec<Vec<usize>>,
     runs: usize,
+    #[serde(default)]
+    show: bool,
 }
+
+/// Room for the batches of the benches from the start.
+const LIMITS: BatchLimits = BatchLimits { tokens_max: 16_384, sequences_max: 1024 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(runtime), Some(dtype), Some(threads)) = (arguments.next(), arguments.next(), arguments.next())
     else {
-        return Err("usage: engine RUNTIME DTYPE THREADS".into());
+        return Err("usage: engine RUNTIME DTYPE THREADS [CARD [GRAPH_TOKENS_MAX [fuses-gelu]]]".into());
     };
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = std::env::var_os("ML_INFERENCE_ROOT")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".."), PathBuf::from);
     let data_dir = std::env::var_os("ML_INFERENCE_DATA_DIR").map_or_else(|| root.join("data"), PathBuf::from);
-    let mut card = Card::from_file(&root.join("model-cards/embeddings-v2/README.md"))?;
+    let card = arguments.next().map_or_else(|| root.join("model-cards/embeddings-v2"), PathBuf::from);
+    let mut card = Card::from_file(&card.join("README.md"))?;
+    let graph_tokens_max =
+        arguments.next().map_or(Ok(GpuConfig::GRAPH_TOKENS_MAX), |tokens| tokens.parse())?;
     (card.runtime, card.dtype) = (runtime, dtype.clone());
     let threads: usize = threads.parse()?;
     let store = Store { data_dir: data_dir.clone(), offline: false };
     let folder = source::ensure(&card.source, &card.folder, &store, &NoProgress)?;
     let onnx_config = OnnxConfig { threads, ..OnnxConfig::default() };
     let weights = Loader::new(onnx::Loader::new(onnx_config, &data_dir)).load(&card, &folder)?;
-    let device = Device::new(DeviceConfig { threads, ..DeviceConfig::default() })?;
+    let fuses_gelu = arguments.next().is_some_and(|option| option == "fuses-gelu");
+    let gpu = GpuConfig { limits: LIMITS, graph_tokens_max, fuses_gelu, ..GpuConfig::new(0) };
+    let gpu = (card.runtime == "cuda").then_some(gpu);
+    let device = Device::new(DeviceConfig { threads, gpu, ..DeviceConfig::default() })?;
     let mut model = weights.runtime(&device)?;
     let mut result = HostTensor::default();
     let mut output = std::io::stdout().lock();
@@ -60,15 +80,36 @@ fn main() -> Result<(), Box<dyn Error>> {
                 numbers.push(operations as f64 / start.elapsed().as_secs_f64());
                 continue;
             }
-            for batch in &batches {
-                model.run(batch, &mut result)?;
-            }
+            run(&mut *model, &batches, &mut result)?;
             numbers.push(start.elapsed().as_secs_f64());
         }
-        writeln!(output, "{}", serde_json::to_string(&numbers)?)?;
+        if order.show {
+            let columns = result.shape.last().copied().unwrap_or(1);
+            let rows: Vec<&[f32]> = result.data.chunks(columns).collect();
+            writeln!(output, "{}", serde_json::to_string(&rows)?)?;
+        } else {
+            writeln!(output, "{}", serde_json::to_string(&numbers)?)?;
+        }
         output.flush()?;
     }
     Ok(())
+}
+
+/// Computes batches one after the other.
+fn run(model: &mut dyn Runtime, batches: &[TokenBatch], result: &mut HostTensor) -> Result<(), RuntimeError> {
+    let Some(overlap) = model.overlap() else {
+        return batches.iter().try_for_each(|batch| model.run(batch, result));
+    };
+    let mut under_way = 0;
+    for batch in batches {
+        if under_way == OVERLAP_MAX {
+            overlap.finish(result)?;
+            under_way -= 1;
+        }
+        overlap.begin(batch)?;
+        under_way += 1;
+    }
+    (0..under_way).try_for_each(|_| overlap.finish(result))
 }
 
 /// Ids spread over the vocabulary, the same every time.

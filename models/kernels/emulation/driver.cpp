@@ -522,7 +522,9 @@ std::vector<float> unpacked(const Layout& layout, const void* from) {
   return result;
 }
 
-// to [m x n] = left^T [m x k] right [k x n], column-major, and a bias along the columns.
+constexpr int BIAS = 4, GELU_BIAS = 36;
+
+// to [m x n] = left^T [m x k] right [k x n], column-major, and a bias along the columns, and GELU if asked for.
 void multiply(const Product& product, const Layout& left, const void* a, const Layout& right, const void* b, const Layout& to,
               void* d) {
   const std::vector<float> weights = unpacked(left, a), values = unpacked(right, b);
@@ -533,6 +535,7 @@ void multiply(const Product& product, const Layout& left, const void* a, const L
       const float *x = &weights[row * left.rows], *y = &values[column * right.rows];
 #pragma omp simd reduction(+ : sum)
       for (uint64_t k = 0; k < left.rows; ++k) sum += x[k] * y[k];
+      if (product.epilogue == GELU_BIAS) sum = 0.5f * sum * (1.0f + std::tanh(0.7978845608f * (sum + 0.044715f * sum * sum * sum)));
       put(to.type, sum, static_cast<uint16_t*>(d) + int64_t(column) * to.stride + int64_t(row));
     }
   }
@@ -556,10 +559,10 @@ API int cublasLtMatmulDescDestroy(Product* product) {
   return 0;
 }
 API int cublasLtMatmulDescSetAttribute(Product* product, int attribute, const void* value, size_t) {
-  constexpr int TRANSPOSED_LEFT = 3, EPILOGUE = 7, BIAS = 8;
+  constexpr int TRANSPOSED_LEFT = 3, EPILOGUE = 7, BIAS_POINTER = 8;
   if (attribute == TRANSPOSED_LEFT) std::memcpy(&product->transposed_left, value, 4);
   if (attribute == EPILOGUE) std::memcpy(&product->epilogue, value, 4);
-  if (attribute == BIAS) std::memcpy(&product->bias, value, 8);
+  if (attribute == BIAS_POINTER) std::memcpy(&product->bias, value, 8);
   return 0;
 }
 API int cublasLtMatrixLayoutCreate(Layout** layout, int type, uint64_t rows, uint64_t columns, int64_t stride) {
@@ -599,13 +602,13 @@ API int cublasLtMatmul(void*, Product* product, const void* alpha, const void* a
                        const void* beta, const void*, Layout*, void* d, Layout* to, const uint64_t* algorithm, void* workspace,
                        size_t workspace_bytes, Stream* stream) {
   LOCKED;
-  constexpr int INVALID = 7, EPILOGUE_BIAS = 4;
+  constexpr int INVALID = 7;
   float one, zero;
   std::memcpy(&one, alpha, 4);
   std::memcpy(&zero, beta, 4);
   const bool is_known = one == 1.0f && zero == 0.0f && product->transposed_left == 1 && left->rows == right->rows &&
                         to->rows == left->columns && to->columns == right->columns &&
-                        (product->bias != 0) == (product->epilogue == EPILOGUE_BIAS);
+                        (product->bias != 0) == (product->epilogue == BIAS || product->epilogue == GELU_BIAS);
   const bool is_chosen = algorithm[0] == left->rows && algorithm[1] == to->rows && algorithm[2] == to->columns;
   if (!is_known || !is_chosen) return INVALID;
   Device& device = of(stream);

@@ -177,6 +177,9 @@ pub struct GpuConfig {
     pub limits: BatchLimits,
     /// Batches of at most so many tokens are rounded up to few shapes and computed as CUDA graphs. 0: none.
     pub graph_tokens_max: usize,
+    /// Whether GELU is computed by cublasLt with the product before it, by its approximation with tanh, instead of exactly in a pass of
+    /// its own over memory. To be measured before it is anybody's default.
+    pub fuses_gelu: bool,
 }
 
 /// How large batches are.
@@ -194,7 +197,12 @@ impl GpuConfig {
 
     /// A GPU by its number, with memory for no batch yet.
     pub fn new(number: usize) -> Self {
-        Self { number, limits: BatchLimits::default(), graph_tokens_max: Self::GRAPH_TOKENS_MAX }
+        Self {
+            number,
+            limits: BatchLimits::default(),
+            graph_tokens_max: Self::GRAPH_TOKENS_MAX,
+            fuses_gelu: false,
+        }
     }
 }
 
@@ -337,12 +345,12 @@ impl Loader {
     ];
     const ARCHITECTURES: &[&str] = &["bert"];
 
-    /// The number format of a runtime for a model whose card chose this one: float32, which every other runtime computes in, and on a
-    /// GPU bfloat16 if that is the card's choice, else float16, whose products are as fast and round eight times less.
-    pub fn dtype(runtime: &str, of_card: &str) -> &'static str {
-        match (runtime, of_card) {
-            ("cuda", "bfloat16") => "bfloat16",
-            ("cuda", _) => "float16",
+    /// The number format of a runtime that is named without one: float32, which every runtime computes in but `cuda`; there float16,
+    /// whose products are as fast as bfloat16's and round eight times less. What is too large for it is refused
+    /// ([`RuntimeError::NotFinite`]), and such a model wants bfloat16.
+    pub fn dtype(runtime: &str) -> &'static str {
+        match runtime {
+            "cuda" => "float16",
             _ => "float32",
         }
     }

@@ -187,7 +187,7 @@ pub struct Onnx {
 pub struct Model {
     /// The runtime: `fused`, `candle`, `onnx` or `cuda`.
     pub runtime: Option<String>,
-    /// The number format. With a runtime and without this it is `float32`, and on a GPU the card's or `float16`.
+    /// The number format. With a runtime and without this it is `float32`, and `float16` for `cuda`.
     pub dtype: Option<String>,
     /// Whether its p99 target is a deadline: what cannot be answered within it is refused.
     pub p99_target_is_deadline: Option<bool>,

@@ -10,7 +10,7 @@ use cudarc::driver::{
 
 use super::device::{Fault, Kernels};
 use super::layout::Shape;
-use super::products::{Product, Products};
+use super::products::{Product, Products, Then};
 use super::weights::{DeviceHead, DeviceLayer, DeviceLinear, DeviceNorm, DeviceWeights, HeadLinear};
 use super::workspace::{Buffers, SlotMemory};
 use crate::weights::BertConfig;
@@ -29,6 +29,8 @@ pub(super) struct Pass<'a> {
     /// The input, and where the result goes.
     pub(super) memory: &'a SlotMemory,
     pub(super) shape: Shape,
+    /// See [`GpuConfig::fuses_gelu`](crate::runtimes::GpuConfig::fuses_gelu).
+    pub(super) fuses_gelu: bool,
 }
 
 impl Pass<'_> {
@@ -65,22 +67,26 @@ impl Pass<'_> {
 
     fn layer(&mut self, layer: &DeviceLayer) -> Result<(), Fault> {
         let Buffers { state, wide, narrow, .. } = self.buffers;
-        self.multiply(&layer.query_key_value, true, state, wide)?;
+        self.multiply(&layer.query_key_value, Then::AddBias, state, wide)?;
         self.attend()?;
         // Attention's result is where the products' results were, and these go where it was.
-        self.multiply(&layer.attention_output, false, narrow, wide)?;
+        self.multiply(&layer.attention_output, Then::Write, narrow, wide)?;
         self.add_normalise(&layer.attention_output, &layer.attention_norm, wide)?;
-        self.multiply(&layer.intermediate, false, state, wide)?;
-        self.add_gelu(&layer.intermediate)?;
-        self.multiply(&layer.output, false, wide, narrow)?;
+        if self.fuses_gelu {
+            self.multiply(&layer.intermediate, Then::AddBiasAndGelu, state, wide)?;
+        } else {
+            self.multiply(&layer.intermediate, Then::Write, state, wide)?;
+            self.add_gelu(&layer.intermediate)?;
+        }
+        self.multiply(&layer.output, Then::Write, wide, narrow)?;
         self.add_normalise(&layer.output, &layer.output_norm, narrow)
     }
 
-    /// `to = from weight^T`, and the bias if it is not added by what follows.
+    /// `to = from weight^T`, and what is done with it at once.
     fn multiply(
         &mut self,
         linear: &DeviceLinear,
-        has_bias: bool,
+        then: Then,
         from: &CudaSlice<u16>,
         to: &CudaSlice<u16>,
     ) -> Result<(), Fault> {
@@ -88,7 +94,8 @@ impl Pass<'_> {
             format: self.weights.format,
             from: self.address(from, 0),
             weight: self.address(&linear.weight, 0),
-            bias: has_bias.then(|| self.address(&linear.bias, 0)),
+            bias: self.address(&linear.bias, 0),
+            then,
             to: self.address(to, 0),
             rows: self.shape.tokens,
             inputs: linear.inputs,

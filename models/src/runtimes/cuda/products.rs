@@ -38,7 +38,18 @@ struct Shape {
     rows: usize,
     inputs: usize,
     outputs: usize,
-    has_bias: bool,
+    then: Then,
+}
+
+/// What a product does with its sums before it writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Then {
+    /// Nothing.
+    Write,
+    /// Adds the bias.
+    AddBias,
+    /// Adds the bias and applies GELU, by its approximation with tanh (Hendrycks and Gimpel, 2016, section 2).
+    AddBiasAndGelu,
 }
 
 /// One product.
@@ -48,8 +59,9 @@ pub(super) struct Product {
     pub(super) from: CUdeviceptr,
     /// `[outputs, inputs]`, row-major.
     pub(super) weight: CUdeviceptr,
-    /// `[outputs]`, added to each row.
-    pub(super) bias: Option<CUdeviceptr>,
+    /// `[outputs]`
+    pub(super) bias: CUdeviceptr,
+    pub(super) then: Then,
     /// `[rows, outputs]`, row-major.
     pub(super) to: CUdeviceptr,
     pub(super) rows: usize,
@@ -113,8 +125,8 @@ impl Products {
 
     /// The algorithm for a shape, from cublasLt's heuristic the first time.
     fn algorithm(&mut self, product: &Product, described: &Described) -> Result<cublasLtMatmulAlgo_t, Fault> {
-        let Product { format, rows, inputs, outputs, .. } = *product;
-        let shape = Shape { format, rows, inputs, outputs, has_bias: product.bias.is_some() };
+        let Product { format, rows, inputs, outputs, then, .. } = *product;
+        let shape = Shape { format, rows, inputs, outputs, then };
         if let Some(known) = self.algorithms.get(&shape) {
             return Ok(*known);
         }
@@ -163,13 +175,13 @@ impl Described {
             to: layout(outputs, rows)?,
         };
         described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
-        if let Some(bias) = product.bias {
-            described.set(
-                cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE,
-                &cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
-            )?;
-            described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
-        }
+        let epilogue = match product.then {
+            Then::Write => return Ok(described),
+            Then::AddBias => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+            Then::AddBiasAndGelu => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS,
+        };
+        described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+        described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &product.bias)?;
         Ok(described)
     }
 

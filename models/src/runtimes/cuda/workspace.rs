@@ -33,6 +33,7 @@ pub(crate) struct Workspace {
     graphs: HashMap<GraphKey, Option<Graph>>,
     /// Batches of at most so many tokens are rounded up and computed as graphs.
     graph_tokens_max: usize,
+    fuses_gelu: bool,
     room: Room,
     buffers: Option<Buffers>,
     slots: [Slot; OVERLAP_MAX],
@@ -109,6 +110,7 @@ impl Workspace {
             products: Products::new(Arc::clone(&gpu.compute))?,
             graphs: HashMap::new(),
             graph_tokens_max: config.graph_tokens_max,
+            fuses_gelu: config.fuses_gelu,
             room: Room::default(),
             buffers: None,
             slots: [slot()?, slot()?],
@@ -127,7 +129,8 @@ impl Workspace {
 
     /// Forgets a model.
     pub(super) fn leave(&mut self, number: u64) {
-        self.wait();
+        // What went wrong is asked where it matters.
+        let _ = self.wait();
         self.graphs.retain(|key, _| key.model != number);
     }
 
@@ -160,11 +163,11 @@ impl Workspace {
         self.grow(room)?;
         let result = model.widths.result(exact);
         let started = self.start(model, (batch, shape, is_small), result[0] * result[1]);
-        if started.is_err() {
-            // Nothing may read or write pinned memory that is given to another batch.
-            self.wait();
+        if let Err(fault) = started {
+            // Nothing may read or write pinned memory that is given to another batch. And cublasLt does not say that a device
+            // is lost; its driver does.
+            return Err(self.wait().err().unwrap_or(fault));
         }
-        started?;
         self.under_way.push_back((self.next_slot, result));
         self.next_slot = (self.next_slot + 1) % OVERLAP_MAX;
         Ok(true)
@@ -183,8 +186,7 @@ impl Workspace {
         let Some((slot, shape)) = self.under_way.pop_front() else { return Ok(()) };
         let slot = &self.slots[slot];
         if let Err(error) = slot.downloaded.synchronize() {
-            self.wait();
-            return Err(error.into());
+            return Err(self.wait().err().unwrap_or(error.into()));
         }
         if let Some(memory) = &slot.memory {
             result.data.extend_from_slice(&memory.pinned_result.as_slice()?[..shape[0] * shape[1]]);
@@ -193,11 +195,11 @@ impl Workspace {
         Ok(())
     }
 
-    /// Waits for all that was started; whether it went well is asked where it matters.
-    fn wait(&self) {
-        for stream in [&self.gpu.upload, &self.gpu.compute, &self.gpu.download] {
-            let _ = stream.synchronize();
-        }
+    /// Waits for all that was started, also where some of it failed.
+    fn wait(&self) -> Result<(), Fault> {
+        let streams = [&self.gpu.upload, &self.gpu.compute, &self.gpu.download];
+        streams.map(|stream| stream.synchronize()).into_iter().collect::<Result<(), _>>()?;
+        Ok(())
     }
 
     /// Gets at least so much memory. Nothing is under way.
@@ -207,7 +209,7 @@ impl Workspace {
             return Ok(());
         }
         // Freed before more is asked for; and graphs know addresses.
-        self.wait();
+        self.wait()?;
         self.graphs.clear();
         (self.buffers, self.room) = (None, Room::default());
         self.slots.iter_mut().for_each(|slot| slot.memory = None);
@@ -236,8 +238,9 @@ impl Workspace {
         slot.uploaded.record(upload)?;
         compute.wait(&slot.uploaded)?;
         let Model { number, weights, kernels, .. } = *model;
-        let mut pass =
-            Pass { compute, weights, kernels, products: &mut self.products, buffers, memory, shape };
+        let fuses_gelu = self.fuses_gelu;
+        let products = &mut self.products;
+        let mut pass = Pass { compute, weights, kernels, products, buffers, memory, shape, fuses_gelu };
         let key = GraphKey { model: number, slot: self.next_slot, shape };
         if is_small { run_small(&mut pass, &mut self.graphs, key) } else { pass.run() }?;
         slot.computed.record(compute)?;
@@ -252,7 +255,7 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        self.wait();
+        let _ = self.wait();
     }
 }
 
