@@ -81,24 +81,32 @@ impl GpuMetrics {
         r.register("throttled", "Whether clocks are held down, by reason", self.throttled.clone());
     }
 
+    /// Takes over what a GPU says of itself. What it does not say (a part of a GPU knows less than a whole one) holds nothing up.
     fn show(&self, device: u64, uuid: &str, gpu: &nvml_wrapper::Device<'_>) -> Result<(), NvmlError> {
         let labels = GpuLabels { device, uuid: uuid.to_owned() };
-        let utilization = f64::from(gpu.utilization_rates()?.gpu) / 100.0;
-        self.utilization.get_or_create(&labels).set(utilization);
-        let memory = gpu.memory_info()?;
-        self.memory_used.get_or_create(&labels).set(memory.used.cast_signed());
-        self.memory_total.get_or_create(&labels).set(memory.total.cast_signed());
-        self.power.get_or_create(&labels).set(f64::from(gpu.power_usage()?) / 1000.0);
-        for (name, clock) in [("sm", Clock::SM), ("memory", Clock::Memory)] {
-            let hertz = i64::from(gpu.clock_info(clock)?) * 1_000_000;
-            self.clock.get_or_create(&ClockLabels { device, clock: name }).set(hertz);
-        }
-        let reasons = gpu.current_throttle_reasons()?;
-        for (reason, bits) in THROTTLE_REASONS {
-            let labels = ThrottleLabels { device, reason };
-            self.throttled.get_or_create(&labels).set(i64::from(reasons.contains(bits)));
-        }
-        Ok(())
+        let utilization = gpu.utilization_rates().map(|rates| {
+            self.utilization.get_or_create(&labels).set(f64::from(rates.gpu) / 100.0);
+        });
+        let memory = gpu.memory_info().map(|memory| {
+            self.memory_used.get_or_create(&labels).set(memory.used.cast_signed());
+            self.memory_total.get_or_create(&labels).set(memory.total.cast_signed());
+        });
+        let power = gpu.power_usage().map(|milliwatts| {
+            self.power.get_or_create(&labels).set(f64::from(milliwatts) / 1000.0);
+        });
+        let clocks = [("sm", Clock::SM), ("memory", Clock::Memory)].map(|(clock, of)| {
+            gpu.clock_info(of).map(|megahertz| {
+                let hertz = i64::from(megahertz) * 1_000_000;
+                self.clock.get_or_create(&ClockLabels { device, clock }).set(hertz);
+            })
+        });
+        let throttled = gpu.current_throttle_reasons().map(|reasons| {
+            for (reason, bits) in THROTTLE_REASONS {
+                let labels = ThrottleLabels { device, reason };
+                self.throttled.get_or_create(&labels).set(i64::from(reasons.contains(bits)));
+            }
+        });
+        [utilization, memory, power, throttled].into_iter().chain(clocks).collect()
     }
 }
 
@@ -134,10 +142,15 @@ impl GpuMonitor {
         }
     }
 
+    /// Every GPU is asked, whatever another one answers.
     fn sample(&self, metrics: &GpuMetrics) -> Result<(), NvmlError> {
-        for (device, uuid) in (0..).zip(&self.uuids) {
-            metrics.show(device, uuid, &self.nvml.device_by_uuid(uuid.as_str())?)?;
-        }
-        Ok(())
+        let asked: Vec<_> = (0..)
+            .zip(&self.uuids)
+            .map(|(device, uuid)| {
+                let gpu = self.nvml.device_by_uuid(uuid.as_str())?;
+                metrics.show(device, uuid, &gpu)
+            })
+            .collect();
+        asked.into_iter().collect()
     }
 }
