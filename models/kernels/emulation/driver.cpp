@@ -62,6 +62,8 @@ struct Device;
 
 struct Graph {
   std::vector<Work> works;
+  // Launches that have not run.
+  int pending = 0;
 };
 
 struct Stream {
@@ -72,9 +74,15 @@ struct Stream {
 
 constexpr size_t GUARD = 512;
 
+struct Allocation {
+  size_t bytes;
+  // Its stream has come to it: before that no other stream may use it.
+  bool is_there;
+};
+
 struct Device {
   int number;
-  std::map<uintptr_t, size_t> memory;
+  std::map<uintptr_t, Allocation> memory;
   size_t used = 0;
   std::vector<Stream*> streams;
   // Once something went wrong, everything does.
@@ -168,7 +176,8 @@ bool is_capturing(Device& device) {
 
 size_t capacity() { return size_t(setting("EMULATED_GPU_MEMORY", 16L << 30)); }
 
-int allocate(Device& device, uint64_t* address, size_t bytes) {
+int allocate(Stream& stream, uint64_t* address, size_t bytes) {
+  Device& device = *stream.device;
   if (device.error != SUCCESS) return device.error;
   if (is_capturing(device)) return CAPTURE_UNSUPPORTED;
   if (bytes == 0) return INVALID_VALUE;
@@ -177,28 +186,31 @@ int allocate(Device& device, uint64_t* address, size_t bytes) {
   if (memory == nullptr) return OUT_OF_MEMORY;
   std::memset(memory, 0xff, bytes + GUARD);
   *address = reinterpret_cast<uintptr_t>(memory);
-  device.memory[*address] = bytes;
+  device.memory[*address] = {bytes, false};
   device.used += bytes;
+  push(stream, [&device, address = *address] { device.memory.at(address).is_there = true; });
   return SUCCESS;
 }
 
 int release(Device& device, uint64_t address) {
   const auto found = device.memory.find(address);
   if (found == device.memory.end()) return INVALID_VALUE;
-  check_guard(found->first, found->second);
-  std::memset(reinterpret_cast<void*>(address), 0xff, found->second);
-  device.used -= found->second;
+  const size_t bytes = found->second.bytes;
+  check_guard(address, bytes);
+  std::memset(reinterpret_cast<void*>(address), 0xff, bytes);
+  device.used -= bytes;
   std::free(reinterpret_cast<void*>(address));
   device.memory.erase(found);
   return SUCCESS;
 }
 
-// Whether that many bytes from there on are of one allocation.
+// Whether that many bytes from there on are of one allocation, and it is there by now.
 void check_memory(Device& device, uint64_t address, size_t bytes) {
   auto next = device.memory.upper_bound(address);
   if (next == device.memory.begin()) die("an address of no allocation");
   --next;
-  if (address + bytes > next->first + next->second) die("a copy beyond the end of an allocation");
+  if (address + bytes > next->first + next->second.bytes) die("a copy beyond the end of an allocation");
+  if (!next->second.is_there) die("memory is used before its stream has come to its allocation");
 }
 
 bool is_pinned(const void* address) {
@@ -364,7 +376,7 @@ API int cuEventSynchronize(Event* event) {
 
 API int cuMemAllocAsync(uint64_t* address, size_t bytes, Stream* stream) {
   LOCKED;
-  return allocate(of(stream), address, bytes);
+  return allocate(*stream, address, bytes);
 }
 
 API int cuMemFreeAsync(uint64_t address, Stream* stream) {
@@ -396,22 +408,23 @@ API int cuMemFreeHost(void* memory) {
 API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream* stream) {
   LOCKED;
   Device& device = of(stream);
-  check_memory(device, to, bytes);
-  if (is_pinned(from)) {
-    push(*stream, [=] { std::memcpy(reinterpret_cast<void*>(to), from, bytes); });
-  } else {
-    const auto* start = static_cast<const char*>(from);
-    const std::vector<char> copy(start, start + bytes);
-    push(*stream, [=] { std::memcpy(reinterpret_cast<void*>(to), copy.data(), bytes); });
-  }
+  const auto* start = static_cast<const char*>(from);
+  const std::vector<char> copied = is_pinned(from) ? std::vector<char>() : std::vector<char>(start, start + bytes);
+  push(*stream, [=, &device] {
+    check_memory(device, to, bytes);
+    std::memcpy(reinterpret_cast<void*>(to), copied.empty() ? from : copied.data(), bytes);
+  });
   return device.error;
 }
 
 API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream* stream) {
   LOCKED;
-  check_memory(of(stream), from, bytes);
-  push(*stream, [=] { std::memcpy(to, reinterpret_cast<const void*>(from), bytes); });
-  return is_pinned(to) ? of(stream).error : cuStreamSynchronize(stream);
+  Device& device = of(stream);
+  push(*stream, [=, &device] {
+    check_memory(device, from, bytes);
+    std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+  });
+  return is_pinned(to) ? device.error : cuStreamSynchronize(stream);
 }
 
 // ---- Kernels and graphs ----
@@ -467,8 +480,10 @@ API int cuGraphInstantiateWithFlags(Graph** executable, Graph* graph, unsigned l
 
 API int cuGraphLaunch(Graph* executable, Stream* stream) {
   LOCKED;
-  push(*stream, [works = executable->works] {
-    for (const Work& work : works) work();
+  ++executable->pending;
+  push(*stream, [executable] {
+    for (const Work& work : executable->works) work();
+    --executable->pending;
   });
   return of(stream).error;
 }
@@ -478,6 +493,8 @@ API int cuGraphDestroy(Graph* graph) {
   return SUCCESS;
 }
 API int cuGraphExecDestroy(Graph* executable) {
+  LOCKED;
+  if (executable->pending != 0) die("a graph is destroyed before it has run");
   delete executable;
   return SUCCESS;
 }
@@ -612,10 +629,10 @@ API int cublasLtMatmul(void*, Product* product, const void* alpha, const void* a
   const bool is_chosen = algorithm[0] == left->rows && algorithm[1] == to->rows && algorithm[2] == to->columns;
   if (!is_known || !is_chosen) return INVALID;
   Device& device = of(stream);
-  check_memory(device, reinterpret_cast<uint64_t>(workspace), workspace_bytes);
-  check_memory(device, reinterpret_cast<uint64_t>(d), size_t(to->stride) * to->columns * 2);
-  check_memory(device, reinterpret_cast<uint64_t>(b), size_t(right->stride) * right->columns * 2);
-  const auto work = [product = *product, left = *left, a, right = *right, b, to = *to, d] {
+  const auto work = [=, &device, product = *product, left = *left, right = *right, to = *to] {
+    check_memory(device, reinterpret_cast<uint64_t>(workspace), workspace_bytes);
+    check_memory(device, reinterpret_cast<uint64_t>(d), size_t(to.stride) * to.columns * 2);
+    check_memory(device, reinterpret_cast<uint64_t>(b), size_t(right.stride) * right.columns * 2);
     multiply(product, left, a, right, b, to, d);
   };
   push(*stream, mortal(device, work));

@@ -23,7 +23,7 @@ use super::weights::DeviceWeights;
 use crate::batch::{HostTensor, TokenBatch};
 use crate::runtimes::{GpuConfig, OVERLAP_MAX, RuntimeError};
 
-/// Graphs that are kept; beyond that all are made anew. Five models of some thirty shapes in use, twice.
+/// Shapes that are known; beyond that all are forgotten. Five models of some thirty shapes in use, twice.
 const GRAPHS_MAX: usize = 512;
 
 /// What the models of one GPU share. One of them computes at a time.
@@ -217,6 +217,8 @@ impl Workspace {
             slot.memory = Some(SlotMemory::new(&self.gpu, room)?);
         }
         self.buffers = Some(Buffers::new(&self.gpu.compute, room)?);
+        // Memory is there when its stream has come to it; the other streams use it too.
+        self.gpu.compute.synchronize()?;
         self.room = room;
         Ok(())
     }
@@ -270,7 +272,7 @@ fn run_small(
         Some(None) => {}
         None => {
             if graphs.len() >= GRAPHS_MAX {
-                graphs.clear();
+                forget(pass, graphs)?;
             }
             graphs.insert(key, None);
             return pass.run();
@@ -284,11 +286,18 @@ fn run_small(
         }
         // Graphs take memory too.
         Err(fault) if fault.is_out_of_memory() => {
-            graphs.clear();
+            forget(pass, graphs)?;
             pass.run()
         }
         Err(fault) => Err(fault),
     }
+}
+
+/// Gives up all graphs, once the last of them has run.
+fn forget(pass: &Pass<'_>, graphs: &mut HashMap<GraphKey, Option<Graph>>) -> Result<(), Fault> {
+    pass.compute.synchronize()?;
+    graphs.clear();
+    Ok(())
 }
 
 fn capture(pass: &mut Pass<'_>) -> Result<Graph, Fault> {
