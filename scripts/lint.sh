@@ -7,6 +7,8 @@ echo "==> formatting"
 cargo fmt --all -- --check
 echo "==> clippy"
 cargo clippy --release --locked --workspace --features serving/kafka,serving/cuda --all-targets -- -D warnings
+# As `make run` builds it.
+cargo clippy --release --locked --workspace -- -D warnings
 cargo clippy --release --locked --package batching --features shuttle --all-targets -- -D warnings
 echo "==> rustdoc"
 RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --features serving/kafka,serving/cuda --no-deps --document-private-items

@@ -101,7 +101,8 @@ def main():
              "Kernels against float64, random ragged batches:", "", "```", *last_lines(folder, "checks.log", 1), "```", "",
              "Random encoders against the reference, graphs, overlap, memory:", "", "```", *last_lines(folder, "cuda.log", 2), "```", "",
              "Five models against float32 on the CPU:", "", "```",
-             *[line for line in last_lines(folder, "formats.log", 40) if "texts" in line or "test result" in line], "```", "", "## Fast", ""]
+             *[line for log in ("formats.log", "onnx.log") for line in last_lines(folder, log, 60)
+               if " texts" in line or "test result" in line], "```", "", "## Fast", ""]
     lines += engines(load(folder, "engines.json"))
     lines += ["## Served", "", *served(load(folder, "served.json"))]
     to.write_text("\n".join(lines).rstrip() + "\n")

@@ -52,7 +52,7 @@ checks() {
   tail -n 1 "$out/checks.log"
   tests cuda cuda.log gpu::
   tests number_formats formats.log "${FORMATS:-gpu::}"
-  if [[ -n ${ORT_DYLIB_PATH:-} ]]; then tests number_formats onnx.log onnx_gpu::; fi
+  if [[ -n ${ORT_DYLIB_PATH:-} ]]; then tests number_formats onnx.log onnx_provider::; fi
 }
 
 shapes() {

@@ -27,19 +27,21 @@ struct Example {
 }
 
 struct Engine {
+    name: String,
     catalog: Catalog,
     executor: DeviceExecutor,
 }
 
 impl Engine {
-    fn new(config: &CatalogConfig, device: &Device) -> Self {
+    fn new(name: &str, config: &CatalogConfig, device: &Device) -> Self {
+        let name = name.to_owned();
         let catalog = Catalog::load(config, &common::Shown).unwrap();
         let executor = catalog.executor(device).unwrap();
-        Self { catalog, executor }
+        Self { name, catalog, executor }
     }
 
     fn fused(dtype: &str) -> Self {
-        Self::new(&common::config_with("fused", dtype), &common::device())
+        Self::new(dtype, &common::config_with("fused", dtype), &common::device())
     }
 
     fn model(&self, name: &str) -> &ModelEntry {
@@ -116,7 +118,7 @@ fn compare(mut rounded: Engine, step: usize, cosine_min: f64, may_flip: impl Fn(
         let (expected, found) = (exact.outputs(model, &texts), rounded.outputs(model, &texts));
         let flipped = expected.iter().zip(&found).filter(|(exact, rounded)| labels(exact) != labels(rounded));
         let flipped = flipped.count();
-        eprintln!("{model}: the answers to {flipped} of {} texts differ", texts.len());
+        eprintln!("{}: {model}: the answers to {flipped} of {} texts differ", rounded.name, texts.len());
         assert!(flipped == 0 || may_flip(model), "{model}");
         all.extend(texts);
     }
@@ -133,7 +135,8 @@ fn compare(mut rounded: Engine, step: usize, cosine_min: f64, may_flip: impl Fn(
     let (worst, index) = cosines[0];
     let median = cosines[cosines.len() / 2].0;
     eprintln!(
-        "{} texts: cosines from {worst:.6} (text {index}), median {median:.6}, {below} below {COSINE_MIN}",
+        "{}: {} texts: cosines from {worst:.6} (text {index}), median {median:.6}, {below} below {COSINE_MIN}",
+        rounded.name,
         all.len()
     );
     assert!(worst >= cosine_min, "text {index}: cosine {worst}");
@@ -166,12 +169,14 @@ mod gpu {
     }
 
     fn compare_on_gpu(dtype: Option<&str>, cosine_min: f64) {
+        let name = dtype.unwrap_or("the default");
         let dtype = dtype.map(str::to_owned);
         let all = CardOverride { runtime: Some("cuda".to_owned()), dtype, ..CardOverride::default() };
         let config = CatalogConfig { all, ..common::config() };
         let gpu = Some(GpuConfig::new(0));
         let device = Device::new(DeviceConfig { threads: 1, gpu, ..DeviceConfig::default() }).unwrap();
-        let differs = compare(Engine::new(&config, &device), step(), cosine_min, |_| false);
+        let engine = Engine::new(&format!("cuda, {name}"), &config, &device);
+        let differs = compare(engine, step(), cosine_min, |_| false);
         assert!(differs, "a format of 16 bits must have been used");
     }
 
@@ -191,7 +196,7 @@ mod gpu {
 }
 
 /// ONNX Runtime's own way onto a GPU; `ORT_DYLIB_PATH` names a library that has it, with its providers beside it.
-mod onnx_gpu {
+mod onnx_provider {
     use models::{OnnxConfig, Provider};
 
     use super::*;
@@ -201,6 +206,6 @@ mod onnx_gpu {
     fn keeps_embeddings_and_labels() {
         let onnx = OnnxConfig { provider: Provider::Cuda { device: 0 }, ..OnnxConfig::default() };
         let config = CatalogConfig { onnx, ..common::config_with("onnx", "float32") };
-        compare(Engine::new(&config, &common::device()), 1, COSINE_MIN, |_| false);
+        compare(Engine::new("onnx, cuda", &config, &common::device()), 1, COSINE_MIN, |_| false);
     }
 }
