@@ -3,7 +3,7 @@ embedding model's weights. Parts are small enough to be carried one by one.
 
     python3 benches/gpu/pack.py [--data-dir data] [--out data/gpu-kit] [--part-mib 40]
 
-Builds what is tested (`make test` shares it), so that nothing is compiled twice. Needs wrk and h2load installed.
+Builds with the features that are tested, so that little is compiled that `make test` has not. Needs wrk and h2load installed.
 """
 
 import argparse
@@ -28,6 +28,7 @@ def run(*command):
 def built():
     """Programs by name: the server, the engine's bench and the tests of GPUs."""
     messages = run("cargo", "test", "--release", "--locked", "--workspace", "--features", FEATURES, "--no-run", "--message-format=json")
+    run("cargo", "build", "--release", "--locked", "--workspace", "--features", FEATURES, "--bin", "engine", "--bin", "ml-inference")
     targets = [json.loads(line) for line in messages.splitlines() if '"compiler-artifact"' in line]
     tests = {one["target"]["name"]: one["executable"] for one in targets if one.get("executable") and one["profile"]["test"]}
     release = ROOT / "target/release"
