@@ -17,7 +17,7 @@ use models::runtimes::cuda;
 use models::weights::{
     BertConfig, BertWeights, ClassifierWeights, HeadWeights, HiddenActivation, LinearWeights,
 };
-use models::{DeviceConfig, GpuConfig, Runtime, Sequence};
+use models::{BatchLimits, DeviceConfig, GpuConfig, Runtime, Sequence};
 use random::{Random, encoder_tensors, weights};
 
 fn base(hidden_size: usize, heads: usize, hidden_act: HiddenActivation) -> Arc<BertWeights> {
@@ -264,6 +264,36 @@ mod gpu {
                 assert_eq!(result, expected[first], "batch {first}");
             }
         }
+    }
+
+    /// What is planned is what is taken, the driver's rounding aside.
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn memory_is_as_planned() {
+        let limits = BatchLimits { tokens_max: 700, sequences_max: 20 };
+        let device = device_with(GpuConfig { limits, ..GpuConfig::new(0) });
+        let free = || device.memory().unwrap().unwrap().0;
+        let mut largest = 0;
+        let mut kept = Vec::new();
+        for (hidden, head) in [(64, 0), (96, 1), (128, 2), (64, 3)] {
+            let head = heads(hidden)[head].clone();
+            let base = base(hidden, hidden / 32, HiddenActivation::Gelu);
+            let model = cuda::assemble("bfloat16", base, None, head).unwrap();
+            let footprint = model.footprint(&device);
+            let before = free();
+            kept.push(model.runtime(&device).unwrap());
+            if std::env::var_os("EMULATED_GPUS").is_some() {
+                // Each buffer is as large as the largest model wants it.
+                let grown = before - free() - footprint.own;
+                assert!(
+                    grown == 0 || largest + grown >= footprint.shared,
+                    "{grown} bytes more, {footprint:?}"
+                );
+                largest += grown;
+                assert!(largest >= footprint.shared, "{largest} bytes, {footprint:?}");
+            }
+        }
+        run(kept[2].as_mut(), &sequences(&[350, 350]));
     }
 
     /// Memory is taken when a model is loaded, and not for shapes.
