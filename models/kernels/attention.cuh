@@ -38,9 +38,11 @@ DEVICE int place(int row, int chunk) {
 
 // Copies 64 rows of D numbers, `stride` numbers apart, of which `rows` are there.
 template <typename T, int D>
-DEVICE void load(T* to, const T* from, int64_t stride, int rows) {
+DEVICE void load(T* to, const T* from, int stride, int rows) {
   constexpr int CHUNKS = D / 8;
-  for (int index = threadIdx.x; index < ROWS * CHUNKS; index += THREADS) {
+#pragma unroll
+  for (int round = 0; round < ROWS * CHUNKS / THREADS; ++round) {
+    const int index = threadIdx.x + round * THREADS;
     const int row = index / CHUNKS, chunk = index % CHUNKS;
     const bool is_there = row < rows;
     copy_16(to + place<D>(row, chunk), from + (is_there ? row * stride + chunk * 8 : 0), is_there);
@@ -55,8 +57,9 @@ DEVICE void run(const T* __restrict__ qkv, const Tile* __restrict__ tiles, T* __
   const Tile tile = tiles[blockIdx.x];
   if (tile.length == 0) return;
   const int head = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int64_t stride = int64_t(3) * heads * D;
-  const T* queries_from = qkv + tile.start * stride + head * D;
+  // A sequence's numbers are counted in 32 bits; where it begins is not.
+  const int stride = 3 * heads * D;
+  const T* queries_from = qkv + int64_t(tile.start) * stride + head * D;
   const T* keys_from = queries_from + heads * D;
   const T* values_from = keys_from + heads * D;
 
@@ -109,24 +112,27 @@ DEVICE void run(const T* __restrict__ qkv, const Tile* __restrict__ tiles, T* __
     }
 
     const int left = tile.length - first;
+    if (left < KEYS) {
+#pragma unroll
+      for (int index = 0; index < SCORES; ++index)
+#pragma unroll
+        for (int element = 0; element < 4; ++element)
+          if (index * 8 + lane % 4 * 2 + element % 2 >= left) scores[index][element] = -INFINITY;
+    }
     float highest[2] = {maxima[0], maxima[1]};
 #pragma unroll
-    for (int index = 0; index < SCORES; ++index) {
+    for (int index = 0; index < SCORES; ++index)
 #pragma unroll
-      for (int element = 0; element < 4; ++element) {
-        const int column = index * 8 + lane % 4 * 2 + element % 2;
-        float& score = scores[index][element];
-        score = column < left ? score * scale_log2 : -INFINITY;
-        highest[element / 2] = fmaxf(highest[element / 2], score);
-      }
-    }
+      for (int element = 0; element < 4; ++element) highest[element / 2] = fmaxf(highest[element / 2], scores[index][element]);
+    float scaled[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       highest[half] = fmaxf(highest[half], exchange_xor(highest[half], 1));
       highest[half] = fmaxf(highest[half], exchange_xor(highest[half], 2));
       // There is a key in every block, so the maximum is a number.
-      const float shrink = exp2f(maxima[half] - highest[half]);
+      const float shrink = exponential((maxima[half] - highest[half]) * scale_log2);
       maxima[half] = highest[half];
+      scaled[half] = highest[half] * scale_log2;
       totals[half] *= shrink;
 #pragma unroll
       for (int index = 0; index < COLUMNS; ++index) {
@@ -139,7 +145,8 @@ DEVICE void run(const T* __restrict__ qkv, const Tile* __restrict__ tiles, T* __
 #pragma unroll
       for (int element = 0; element < 4; ++element) {
         float& score = scores[index][element];
-        score = exp2f(score - maxima[element / 2]);
+        // The scale and the maximum in one operation.
+        score = exponential(fmaf(score, scale_log2, -scaled[element / 2]));
         totals[element / 2] += score;
       }
     }

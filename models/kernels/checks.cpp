@@ -261,9 +261,8 @@ void check_rows(int tokens, int hidden) {
     const double x = double(to_float(values[index])) + to_float(offset[index % hidden]);
     expected[index] = 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
   }
-  const int64_t pairs = int64_t(tokens) * hidden / 2;
   const Memory activated(values);
-  launch("add_gelu" + suffix, int((pairs + THREADS - 1) / THREADS), 1, 0, offsets, activated, pairs, hidden);
+  launch("add_gelu" + suffix, tokens, 1, 0, offsets, activated, hidden);
   compare("add_gelu " + of, activated, expected, 1.0 * ROUNDING<T>);
 
   const std::vector<uint32_t> cu_seqlens = {0, 1, uint32_t(tokens / 3) + 1, uint32_t(tokens)};

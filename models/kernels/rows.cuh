@@ -112,16 +112,41 @@ DEVICE void add_normalise(const T* product, const T* offset, const T* weight, co
   row.normalise(weight, bias, epsilon, of_state);
 }
 
-// GELU with the error function, as BERT has it (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016).
-DEVICE float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }
+// GELU with the error function, as BERT has it (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016): x - x erfc(z) / 2 above
+// zero and x erfc(z) / 2 below, z = |x| / sqrt 2, so that nothing cancels. erfc is Abramowitz and Stegun's 7.1.26 ("Handbook of
+// Mathematical Functions", 1964), off by 1.5e-7 at most, in a third of the instructions of the library's.
+DEVICE float gelu(float x) {
+  const float z = fabsf(x) * 0.70710678f;
+  const float t = reciprocal(fmaf(0.3275911f, z, 1.0f));
+  float sum = fmaf(1.061405429f, t, -1.453152027f);
+  sum = fmaf(sum, t, 1.421413741f);
+  sum = fmaf(sum, t, -0.284496736f);
+  sum = fmaf(sum, t, 0.254829592f);
+  // e^(-z z), to base 2.
+  const float tail = 0.5f * x * sum * t * exponential(-1.44269504f * z * z);
+  return x < 0.0f ? tail : x - tail;
+}
 
-// values [T, width] = GELU(values + offset), in place.
 template <typename T>
-DEVICE void add_gelu(const T* offset, T* values, int64_t pairs, int width) {
-  const int64_t pair = int64_t(blockIdx.x) * THREADS + threadIdx.x;
-  if (pair >= pairs) return;
-  const float2 value = pair_at(values, pair), add = pair_at(offset, pair % (width / 2));
-  reinterpret_cast<uint32_t*>(values)[pair] = pack(gelu(value.x + add.x), gelu(value.y + add.y), T());
+DEVICE uint32_t gelu_of_pair(uint32_t value, uint32_t offset) {
+  const float2 x = unpack(value, T()), add = unpack(offset, T());
+  return pack(gelu(x.x + add.x), gelu(x.y + add.y), T());
+}
+
+// values [T, width] = GELU(values + offset), in place. One block a row, eight numbers a thread at a time.
+template <typename T>
+DEVICE void add_gelu(const T* offset, T* values, int width) {
+  T* row = values + int64_t(blockIdx.x) * width;
+  for (int index = threadIdx.x; index < width / 8; index += THREADS) {
+    uint4* at = reinterpret_cast<uint4*>(row) + index;
+    const uint4 add = reinterpret_cast<const uint4*>(offset)[index];
+    uint4 value = *at;
+    value.x = gelu_of_pair<T>(value.x, add.x);
+    value.y = gelu_of_pair<T>(value.y, add.y);
+    value.z = gelu_of_pair<T>(value.z, add.z);
+    value.w = gelu_of_pair<T>(value.w, add.w);
+    *at = value;
+  }
 }
 
 // pooled [B, hidden] = the mean of each sequence's rows. One block a sequence.
@@ -131,6 +156,8 @@ DEVICE void mean(const T* state, const uint32_t* cu_seqlens, float* pooled, int 
   const float share = 1.0f / (end - start);
   for (int pair = threadIdx.x; pair < hidden / 2; pair += THREADS) {
     float x = 0.0f, y = 0.0f;
+    // Loads of several rows are under way at a time.
+#pragma unroll 8
     for (uint32_t token = start; token < end; ++token) {
       const float2 value = pair_at(state + int64_t(token) * hidden, pair);
       x += value.x;

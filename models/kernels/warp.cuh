@@ -17,6 +17,19 @@ DEVICE void synchronise() { __syncthreads(); }
 
 DEVICE float exchange_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 
+// 2^x and 1 / x as the special function units have them: off by some 2^-22 of the result, denormal numbers are zero.
+DEVICE float exponential(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
+DEVICE float reciprocal(float x) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 // The block's shared memory, as much as the launch asked for.
 DEVICE unsigned char* shared_memory() {
   extern __shared__ __align__(128) unsigned char memory[];

@@ -21,12 +21,21 @@ use models::{BatchLimits, DeviceConfig, GpuConfig, Runtime, Sequence};
 use random::{Random, encoder_tensors, weights};
 
 fn base(hidden_size: usize, heads: usize, hidden_act: HiddenActivation) -> Arc<BertWeights> {
+    base_of(hidden_size, heads, hidden_act, 4 * hidden_size)
+}
+
+fn base_of(
+    hidden_size: usize,
+    heads: usize,
+    hidden_act: HiddenActivation,
+    intermediate_size: usize,
+) -> Arc<BertWeights> {
     let config = BertConfig {
         vocab_size: 300,
         hidden_size,
         num_hidden_layers: 3,
         num_attention_heads: heads,
-        intermediate_size: 4 * hidden_size,
+        intermediate_size,
         max_position_embeddings: 512,
         ..random::config(hidden_act)
     };
@@ -89,11 +98,14 @@ fn on_an_emulated_gpu_that_dies() {
 
 #[test]
 fn what_there_are_no_kernels_for_is_refused() {
-    let check = |dtype: &str, hidden: usize, count: usize, act: HiddenActivation, expected: &str| {
-        let built = cuda::assemble(dtype, base(hidden, count, act), None, HeadWeights::MeanPooling);
-        let error = built.err().unwrap().to_string();
+    let refused = |dtype: &str, base: Arc<BertWeights>, expected: &str| {
+        let error = cuda::assemble(dtype, base, None, HeadWeights::MeanPooling).err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
     };
+    let check = |dtype: &str, hidden: usize, count: usize, act: HiddenActivation, expected: &str| {
+        refused(dtype, base(hidden, count, act), expected);
+    };
+    refused("float16", base_of(64, 2, HiddenActivation::Gelu, 100), "multiples of 8");
     check("float32", 384, 12, HiddenActivation::Gelu, "bfloat16, float16");
     check("bfloat16", 384, 12, HiddenActivation::Relu, "Gelu");
     check("bfloat16", 384, 8, HiddenActivation::Gelu, "32, 64, 96, 128");

@@ -21,7 +21,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __restrict__
 #define DEVICE inline
 
@@ -36,6 +36,9 @@ struct float4 {
 };
 struct uint2 {
   uint32_t x, y;
+};
+struct uint4 {
+  uint32_t x, y, z, w;
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
@@ -208,6 +211,9 @@ inline float exchange_xor(float value, int mask) {
   wait_for_warp();
   return result;
 }
+
+inline float exponential(float x) { return std::exp2(x); }
+inline float reciprocal(float x) { return 1.0f / x; }
 
 inline unsigned char* shared_memory() {
   const auto address = reinterpret_cast<uintptr_t>(emulation::block->shared.data());

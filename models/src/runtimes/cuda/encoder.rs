@@ -138,11 +138,9 @@ impl Pass<'_> {
 
     fn add_gelu(&self, linear: &DeviceLinear) -> Result<(), Fault> {
         let width = linear.outputs as i32;
-        let pairs = (self.shape.tokens * linear.outputs / 2) as i64;
         let mut launch = self.compute.launch_builder(&self.kernels.add_gelu);
-        launch.arg(&linear.bias).arg(&self.buffers.wide).arg(&pairs).arg(&width);
-        let blocks = (pairs as u64).div_ceil(u64::from(THREADS)) as u32;
-        start(&mut launch, blocks_of(blocks))
+        launch.arg(&linear.bias).arg(&self.buffers.wide).arg(&width);
+        start(&mut launch, blocks_of(self.shape.tokens as u32))
     }
 
     fn head(&self) -> Result<(), Fault> {

@@ -91,6 +91,10 @@ pub fn assemble(
     if hidden > HIDDEN_MAX || !hidden.is_multiple_of(4) {
         return Err(ModelError::Capacity { what: "hidden_size", asked: hidden, available: HIDDEN_MAX });
     }
+    if !base.config.intermediate_size.is_multiple_of(8) {
+        let size = base.config.intermediate_size.to_string();
+        return Err(unsupported("intermediate_size", &size, &["multiples of 8"]));
+    }
     if !HEAD_SIZES.contains(&(hidden / heads)) {
         let supported = HEAD_SIZES.map(|size| size.to_string());
         let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
