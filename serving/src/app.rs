@@ -10,14 +10,15 @@ use batching::{
     Tokens,
 };
 use models::{
-    BatchLimits, CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, GpuConfig, ModelState,
-    OnnxConfig, Progress, Provider, Sequence, SequenceOutput, WorkPool,
+    CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, Progress, Provider, Sequence,
+    SequenceOutput, WorkPool,
 };
 use router::scaling::LoadBoard;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Batching, Config};
+use crate::config::{self, Config};
+use crate::devices::{Devices, threads};
 use crate::scaling::Scaling;
 use crate::telemetry::{GpuMonitor, Telemetry};
 use crate::tenancy::{Tenancy, TenancyError};
@@ -120,7 +121,9 @@ impl App {
         progress: &dyn Progress,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Arc<Self>, ServerError> {
-        let catalog = Arc::new(Catalog::load(&catalog_config(&config), progress)?);
+        let devices = Devices::open(&config)?;
+        let catalog = catalog_config(&config, devices.card_override());
+        let catalog = Arc::new(Catalog::load(&catalog, progress)?);
         for model in catalog.models() {
             if let ModelState::Unavailable { reason } = &model.state {
                 tracing::error!(model = %model.card.name, reason, "model unavailable");
@@ -135,24 +138,18 @@ impl App {
         }
         let telemetry = Arc::new(Telemetry::new(&models));
         let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
-        let gpus = config.device.gpus(Device::gpus());
-        let opened = open_devices(&config, &gpus)?;
-        let executors: Result<Vec<_>, _> = opened
-            .iter()
-            .map(|device| Ok::<_, ServerError>(Box::new(catalog.executor(device)?) as Box<_>))
-            .collect();
-        let engine =
-            Engine::start(engine_config(&config, &catalog, &gpus), executors?, clock, telemetry.clone())?;
+        let executors = devices.executors(&catalog)?;
+        let engine = engine_config(&config, &catalog, &devices);
+        let engine = Engine::start(engine, executors, clock, telemetry.clone())?;
         let tenancy = runtime.block_on(Tenancy::open(&config, telemetry.clone()))?;
-        let (devices, redis) = (engine.snapshot().devices.len() as u32, tenancy.redis.clone());
+        let redis = tenancy.redis.clone();
         let stopping = CancellationToken::new();
-        let uuids = opened.iter().filter_map(|device| device.uuid().map(str::to_owned)).collect();
-        if let Some(monitor) = GpuMonitor::new(uuids) {
+        if let Some(monitor) = GpuMonitor::new(devices.uuids()) {
             runtime.spawn(monitor.run(Arc::clone(&telemetry.gpus), stopping.clone()));
         }
         let scaling = Scaling::new(
             &config.scaling,
-            devices,
+            devices.count() as u32,
             redis.map(|store| store as Arc<dyn LoadBoard>),
             tenancy.server.clone(),
         );
@@ -181,50 +178,14 @@ impl App {
     }
 }
 
-/// A device for each GPU, or the CPU.
-fn open_devices(config: &Config, gpus: &[usize]) -> Result<Vec<Device>, models::RuntimeError> {
-    let pin = config.threads.pin_compute;
-    let open = |threads: usize, gpu: Option<GpuConfig>| {
-        let device = Device::new(DeviceConfig { threads, pin, gpu })?;
-        tracing::info!(device = device.name(), "device ready");
-        Ok(device)
-    };
-    if gpus.is_empty() {
-        if Device::HAS_CUDA && config.device == config::Device::Auto {
-            tracing::warn!("there is no usable GPU: models are computed on the CPU");
-        }
-        return Ok(vec![open(config.threads.compute, None)?]);
-    }
-    // What is left to the CPU by a model's configuration is computed by its device's share of the cores.
-    let threads = threads(config.threads.compute).div_ceil(gpus.len());
-    let (tokens_max, sequences_max) = batch_limits(config, gpus);
-    let limits = BatchLimits { tokens_max: tokens_max as usize, sequences_max };
-    gpus.iter().map(|number| open(threads, Some(GpuConfig { limits, ..GpuConfig::new(*number) }))).collect()
-}
-
-/// Most tokens and sequences of a batch.
-fn batch_limits(config: &Config, gpus: &[usize]) -> (u32, usize) {
-    let (tokens, sequences) = if gpus.is_empty() { (1024, 64) } else { (16_384, 512) };
-    let Batching { batch_tokens_max, batch_sequences_max, .. } = config.batching;
-    (batch_tokens_max.unwrap_or(tokens), batch_sequences_max.unwrap_or(sequences))
-}
-
-/// As many as are asked for, or one a core.
-fn threads(asked: usize) -> usize {
-    match asked {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    }
-}
-
-/// What the catalog needs of the configuration.
-pub fn catalog_config(config: &Config) -> CatalogConfig {
+/// What the catalog needs of the configuration; and what differs from every card, unless the configuration says otherwise.
+pub fn catalog_config(config: &Config, all: CardOverride) -> CatalogConfig {
     CatalogConfig {
         cards_dir: config.cards_dir.clone(),
         data_dir: config.data_dir.clone(),
         offline: config.offline,
         onnx: onnx_config(config),
-        all: if config.device.gpus(Device::gpus()).is_empty() { CardOverride::default() } else { on_gpu() },
+        all,
         overrides: config.models.iter().map(|(name, model)| (name.clone(), card_override(model))).collect(),
     }
 }
@@ -242,11 +203,6 @@ fn card_override(model: &config::Model) -> CardOverride {
     }
 }
 
-/// On a GPU models are computed by it, unless the configuration names another runtime.
-fn on_gpu() -> CardOverride {
-    CardOverride { runtime: Some("cuda".to_owned()), ..CardOverride::default() }
-}
-
 fn policy(policy: &config::Policy) -> batching::Policy {
     match *policy {
         config::Policy::Deadline => batching::Policy::Deadline(DeadlinePolicy::default()),
@@ -260,9 +216,9 @@ fn policy(policy: &config::Policy) -> batching::Policy {
     }
 }
 
-fn engine_config(config: &Config, catalog: &Catalog, gpus: &[usize]) -> EngineConfig {
+fn engine_config(config: &Config, catalog: &Catalog, devices: &Devices) -> EngineConfig {
     let bounds = &config.batching;
-    let (batch_tokens_max, batch_sequences_max) = batch_limits(config, gpus);
+    let (batch_tokens_max, batch_sequences_max) = devices.batch_limits(bounds);
     let model = |entry: &models::ModelEntry| ModelConfig {
         batch_tokens_max: Tokens(batch_tokens_max.max(entry.card.limits.tokens_max as u32)),
         batch_sequences_max,
@@ -275,7 +231,7 @@ fn engine_config(config: &Config, catalog: &Catalog, gpus: &[usize]) -> EngineCo
     EngineConfig {
         scheduler: batching::Config {
             models: catalog.models().iter().map(model).collect(),
-            devices: gpus.len().max(1) as u16,
+            devices: devices.count() as u16,
             batches_in_flight_max: bounds.batches_in_flight_max,
             policy: policy(&bounds.policy),
         },

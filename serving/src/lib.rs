@@ -11,6 +11,7 @@ mod caller;
 pub mod cli;
 pub mod config;
 mod declared_tenants;
+mod devices;
 pub mod error;
 pub mod grpc;
 mod issuer;

@@ -72,7 +72,7 @@ fn generate_key(is_test: bool) -> Result<(), AnyError> {
 
 fn fetch(options: &Options) -> Result<(), AnyError> {
     let config = configure(options)?;
-    models::Catalog::fetch(&catalog_config(&config), &Bars::new())?;
+    models::Catalog::fetch(&catalog_config(&config, models::CardOverride::default()), &Bars::new())?;
     writeln!(std::io::stdout(), "all weights are in {}", config.data_dir.display())?;
     Ok(())
 }

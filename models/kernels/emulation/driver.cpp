@@ -7,6 +7,7 @@
 //   EMULATED_GPUS=n            how many there are (1)
 //   EMULATED_GPU_MEMORY=bytes  of each (16 GiB)
 //   EMULATED_GPU_DIES=n        the nth kernel that is launched reads an address that is not there
+//   EMULATED_GPU_OLD=1         there is no machine code for it
 #define EMULATED
 #include "../kernels.cu"
 
@@ -27,6 +28,7 @@ enum Result {
   INVALID_VALUE = 1,
   OUT_OF_MEMORY = 2,
   INVALID_DEVICE = 101,
+  NO_BINARY_FOR_GPU = 209,
   NOT_FOUND = 500,
   NOT_READY = 600,
   ILLEGAL_ADDRESS = 700,
@@ -298,9 +300,10 @@ API int cuMemGetInfo_v2(size_t* free, size_t* total) {
 }
 
 API int cuGetErrorName(int error, const char** name) {
-  *name = error == OUT_OF_MEMORY     ? "CUDA_ERROR_OUT_OF_MEMORY"
-          : error == ILLEGAL_ADDRESS ? "CUDA_ERROR_ILLEGAL_ADDRESS"
-                                     : "CUDA_ERROR";
+  *name = error == OUT_OF_MEMORY       ? "CUDA_ERROR_OUT_OF_MEMORY"
+          : error == NO_BINARY_FOR_GPU ? "CUDA_ERROR_NO_BINARY_FOR_GPU"
+          : error == ILLEGAL_ADDRESS   ? "CUDA_ERROR_ILLEGAL_ADDRESS"
+                                       : "CUDA_ERROR";
   return SUCCESS;
 }
 API int cuGetErrorString(int error, const char** text) { return cuGetErrorName(error, text); }
@@ -430,6 +433,7 @@ API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream* stre
 // ---- Kernels and graphs ----
 
 API int cuModuleLoadData(Module** module, const void*) {
+  if (setting("EMULATED_GPU_OLD", 0) != 0) return NO_BINARY_FOR_GPU;
   *module = new Module;
   return SUCCESS;
 }

@@ -107,6 +107,7 @@ def test_a_gpu_that_dies_takes_the_server_with_it_and_no_request(request, tmp_pa
     ({"GPUS": 1, "GPU_MEMORY": 300_000_000}, '"auto"', ["do not fit emulated GPU 0", "ner-v2 44", "MiB are free"]),
     ({"GPUS": 1}, '["cuda:0", "cuda:1"]', ["there is no CUDA device 1"]),
     ({"GPUS": 1}, '["cuda:0", "cpu"]', ["line 1", "cuda:<number>"]),
+    ({"GPUS": 1, "GPU_OLD": 1}, '"cuda:0"', ["CUDA_ERROR_NO_BINARY_FOR_GPU"]),
 ])
 def test_what_cannot_be_is_said(request, tmp_path, gpus, settings, device, expected):
     config = tmp_path / "gpu.toml"
@@ -117,10 +118,16 @@ def test_what_cannot_be_is_said(request, tmp_path, gpus, settings, device, expec
         assert part in str(error.value)
 
 
-def test_a_server_told_to_use_the_cpu_uses_no_gpu(request, tmp_path, gpus):
+@pytest.mark.parametrize("settings, device, warnings", [
+    ({"GPUS": 1}, "cpu", []),
+    ({"GPUS": 0}, "auto", ["there is no usable GPU: models are computed on the CPU"]),
+    ({"GPUS": 1, "GPU_OLD": 1}, "auto", ["a GPU cannot be used", "there is no usable GPU: models are computed on the CPU"]),
+])
+def test_where_no_gpu_is_to_be_used_the_cpu_computes(request, tmp_path, gpus, settings, device, warnings):
     config = tmp_path / "gpu.toml"
-    config.write_text('device = "cpu"\n')
-    server = start(request, tmp_path, "--config", str(config), environment=gpus(GPUS=1))
+    config.write_text(f'device = "{device}"\n')
+    server = start(request, tmp_path, "--config", str(config), environment=gpus(**settings))
+    assert [line["message"] for line in server.log_lines() if line["level"] == "WARN" and "GPU" in line["message"]] == warnings
     assert [line["device"] for line in server.log_lines() if line["message"] == "device ready"] == ["CPU"]
     time.sleep(0.1)
     assert "gpu_memory_used_bytes{" not in httpx.get(f"http://{server.ops}/metrics").text

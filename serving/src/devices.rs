@@ -1,0 +1,95 @@
+//! The devices that compute: what the configuration asks for, opened.
+
+use batching::Executor;
+use models::{
+    BatchLimits, CardOverride, Catalog, Device, DeviceConfig, GpuConfig, RuntimeError, Sequence,
+    SequenceOutput,
+};
+
+use crate::config::{self, Batching, Config};
+
+/// What drives one device, for the engine.
+type DeviceExecutor = Box<dyn Executor<Input = Sequence, Output = SequenceOutput>>;
+
+/// One or more GPUs, or the CPU.
+pub(crate) struct Devices {
+    opened: Vec<Device>,
+    are_gpus: bool,
+}
+
+impl Devices {
+    /// Opens what the configuration asks for. Where it leaves the choice, a GPU that cannot be used is passed over with a warning.
+    ///
+    /// # Errors
+    /// A GPU that the configuration names cannot be used; or the system refuses threads.
+    pub(crate) fn open(config: &Config) -> Result<Self, RuntimeError> {
+        let (pin, is_free) = (config.threads.pin_compute, config.device == config::Device::Auto);
+        let open = |threads: usize, gpu: Option<GpuConfig>| {
+            let device = Device::new(DeviceConfig { threads, pin, gpu })?;
+            tracing::info!(device = device.name(), "device ready");
+            Ok(device)
+        };
+        let gpus = config.device.gpus(Device::gpus());
+        // What is left to the CPU by a model's configuration is computed by its device's share of the cores.
+        let threads = threads(config.threads.compute).div_ceil(gpus.len().max(1));
+        let (tokens_max, sequences_max) = batch_limits(&config.batching, true);
+        let limits = BatchLimits { tokens_max: tokens_max as usize, sequences_max };
+        let mut opened = Vec::new();
+        for number in gpus {
+            match open(threads, Some(GpuConfig { limits, ..GpuConfig::new(number) })) {
+                Ok(device) => opened.push(device),
+                Err(error) if is_free => tracing::warn!(number, %error, "a GPU cannot be used"),
+                Err(error) => return Err(error),
+            }
+        }
+        if !opened.is_empty() {
+            return Ok(Self { opened, are_gpus: true });
+        }
+        if Device::HAS_CUDA && is_free {
+            tracing::warn!("there is no usable GPU: models are computed on the CPU");
+        }
+        Ok(Self { opened: vec![open(config.threads.compute, None)?], are_gpus: false })
+    }
+
+    /// Puts all models on each device.
+    ///
+    /// # Errors
+    /// A device has no room for them, or refuses one.
+    pub(crate) fn executors(&self, catalog: &Catalog) -> Result<Vec<DeviceExecutor>, RuntimeError> {
+        let executor = |device| Ok(Box::new(catalog.executor(device)?) as DeviceExecutor);
+        self.opened.iter().map(executor).collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.opened.len()
+    }
+
+    /// By which tools of their vendor know the GPUs.
+    pub(crate) fn uuids(&self) -> Vec<String> {
+        self.opened.iter().filter_map(|device| device.uuid().map(str::to_owned)).collect()
+    }
+
+    /// On a GPU models are computed by it, unless the configuration names another runtime.
+    pub(crate) fn card_override(&self) -> CardOverride {
+        let runtime = self.are_gpus.then(|| "cuda".to_owned());
+        CardOverride { runtime, ..CardOverride::default() }
+    }
+
+    /// Most tokens and sequences of a batch.
+    pub(crate) fn batch_limits(&self, bounds: &Batching) -> (u32, usize) {
+        batch_limits(bounds, self.are_gpus)
+    }
+}
+
+fn batch_limits(bounds: &Batching, is_gpu: bool) -> (u32, usize) {
+    let (tokens, sequences) = if is_gpu { (16_384, 512) } else { (1024, 64) };
+    (bounds.batch_tokens_max.unwrap_or(tokens), bounds.batch_sequences_max.unwrap_or(sequences))
+}
+
+/// As many as are asked for, or one a core.
+pub(crate) fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
