@@ -184,7 +184,7 @@ def main():
     worker = Engine(sys.executable, HERE / "worker.py", "sdpa", options.shapes / "minilm/files")
     attempt(results, "ceilings", lambda: worker.ask(ceilings=True))
     worker.close()
-    for name in options.only or SHAPES:
+    for name in options.only or (["minilm"] if options.smoke else SHAPES):
         results[name] = {"operations of a token": {length: operations(SHAPES[name], [length]) / length for length in LENGTHS}}
         measure(name, options, results[name])
         options.out.write_text(json.dumps(results, indent=1))
