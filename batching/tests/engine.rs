@@ -177,24 +177,29 @@ struct GatedEngine {
     orders: Sender<Order>,
 }
 
-fn gated_with(clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> GatedEngine {
+/// An engine of one device, whose executor is made of a gated one.
+fn gated_as<E: Executor<Input = u64, Output = u64>>(
+    executor: impl FnOnce(Gated) -> E,
+    config: EngineConfig,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+) -> GatedEngine {
     let (batches, announced) = channel();
     let (orders, orders_in) = channel();
-    let executor = Box::new(Gated { batches, orders: orders_in });
-    let engine = Engine::start(config(1, 50), vec![executor], clock, observer).unwrap();
+    let executor = Box::new(executor(Gated { batches, orders: orders_in }));
+    let engine = Engine::start(config, vec![executor], clock, observer).unwrap();
     GatedEngine { engine, batches: announced, orders }
 }
 
+fn gated_with(clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> GatedEngine {
+    gated_as(|gated| gated, config(1, 50), clock, observer)
+}
+
 fn overlapping() -> GatedEngine {
-    let (batches, announced) = channel();
-    let (orders, orders_in) = channel();
-    let gated = Gated { batches, orders: orders_in };
-    let executor = Box::new(Overlapping { gated, under_way: VecDeque::new(), order: None });
+    let executor = |gated| Overlapping { gated, under_way: VecDeque::new(), order: None };
     let mut config = config(1, 50);
     config.scheduler.batches_in_flight_max = UNDER_WAY_MAX;
-    let clock = Arc::new(MonotonicClock::new());
-    let engine = Engine::start(config, vec![executor], clock, Arc::new(NoObserver)).unwrap();
-    GatedEngine { engine, batches: announced, orders }
+    gated_as(executor, config, Arc::new(MonotonicClock::new()), Arc::new(NoObserver))
 }
 
 fn gated() -> GatedEngine {
@@ -414,6 +419,34 @@ fn halves_of_a_failed_batch_come_after_what_has_begun() {
     assert_eq!(outputs, [2, 3, 4, 6]);
     engine.shutdown();
     assert!(engine.is_healthy());
+}
+
+#[test]
+fn halves_are_not_run_on_a_device_that_is_lost_meanwhile() {
+    let GatedEngine { engine, batches, orders } = overlapping();
+    let first = engine.submit(submission(1)).unwrap();
+    assert_eq!(batches.recv().unwrap(), [1]);
+    let second = engine.submit(submission(2)).unwrap();
+    assert_eq!(batches.recv().unwrap(), [2]);
+    let together = [3, 4].map(|input| engine.submit(submission(input)).unwrap());
+    until_queued(&engine, 2);
+    orders.send(Order::Compute).unwrap();
+    assert_eq!(batches.recv().unwrap(), [3, 4]);
+    let last = engine.submit(submission(5)).unwrap();
+    until_queued(&engine, 1);
+    orders.send(Order::Compute).unwrap();
+    assert_eq!(batches.recv().unwrap(), [5]);
+    for order in [Order::Fail { is_fatal: false }, Order::Fail { is_fatal: true }] {
+        orders.send(order).unwrap();
+    }
+    // Whoever asked for another order would panic.
+    drop(orders);
+    for ticket in together.into_iter().chain([last]) {
+        assert!(matches!(wait(ticket), Err(Failure::Execution(error)) if error.is_fatal));
+    }
+    assert_eq!([first, second].map(|ticket| wait(ticket).unwrap().output), [2, 3]);
+    engine.shutdown();
+    assert!(batches.try_recv().is_err(), "something was run on the lost device");
 }
 
 #[test]

@@ -133,7 +133,11 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
                 while let Some(next) = others.pop_front() {
                     self.settle(next, others);
                 }
-                self.run_halves(model, inputs, members, &error).map(|()| None)
+                // With which the device may have been lost.
+                match &self.lost {
+                    Some(lost) => Err((join(inputs, members), lost.clone())),
+                    None => self.run_halves(model, inputs, members, &error).map(|()| None),
+                }
             }
         };
         match ended {
