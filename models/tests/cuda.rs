@@ -124,8 +124,8 @@ fn a_gpu_that_is_not_there_is_an_error() {
 mod gpu {
     use std::collections::VecDeque;
 
+    use batching::UNDER_WAY_MAX;
     use candle_core::Device;
-    use models::runtimes::OVERLAP_MAX;
     use models::runtimes::candle::CandleModel;
     use models::runtimes::candle::encoder::{Embeddings, Encoder};
     use models::{HostTensor, TokenBatch};
@@ -259,7 +259,7 @@ mod gpu {
             let mut under_way: VecDeque<usize> = VecDeque::new();
             let mut next = 0;
             while next < jobs.len() || !under_way.is_empty() {
-                if next < jobs.len() && under_way.len() < OVERLAP_MAX {
+                if next < jobs.len() && under_way.len() < UNDER_WAY_MAX {
                     let (model, batch) = &jobs[next];
                     assert!(runtimes[*model].overlap().unwrap().begin(batch).unwrap());
                     under_way.push_back(next);

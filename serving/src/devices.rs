@@ -29,7 +29,7 @@ impl Devices {
             tracing::info!(device = device.name(), "device ready");
             Ok(device)
         };
-        let gpus = config.device.gpus(Device::gpus());
+        let gpus = config.device.gpus(Device::gpus);
         // What is left to the CPU by a model's configuration is computed by its device's share of the cores.
         let threads = threads(config.threads.compute).div_ceil(gpus.len().max(1));
         let (tokens_max, sequences_max) = batch_limits(&config.batching, true);

@@ -16,8 +16,9 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use batching::UNDER_WAY_MAX;
 use mimalloc::MiMalloc;
-use models::runtimes::{Loader, OVERLAP_MAX, fused, onnx};
+use models::runtimes::{Loader, fused, onnx};
 use models::source::{self, Store};
 use models::{
     BatchLimits, Card, Device, DeviceConfig, GpuConfig, HostTensor, NoProgress, OnnxConfig, Runtime,
@@ -102,11 +103,10 @@ fn run(model: &mut dyn Runtime, batches: &[TokenBatch], result: &mut HostTensor)
     };
     let mut under_way = 0;
     for batch in batches {
-        if under_way == OVERLAP_MAX {
+        while under_way == UNDER_WAY_MAX || !overlap.begin(batch)? {
             overlap.finish(result)?;
             under_way -= 1;
         }
-        overlap.begin(batch)?;
         under_way += 1;
     }
     (0..under_way).try_for_each(|_| overlap.finish(result))

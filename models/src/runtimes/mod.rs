@@ -35,11 +35,8 @@ pub trait Runtime: Send {
     }
 }
 
-/// Batches that all models of a device have under way together.
-pub const OVERLAP_MAX: usize = batching::UNDER_WAY_MAX;
-
-/// A model whose device computes one batch while it is given the next. Batches of all models of a device end in the order in
-/// which they began, and each must be finished.
+/// A model whose device computes one batch while it is given the next. All models of a device together have at most
+/// [`batching::UNDER_WAY_MAX`] under way, which end in the order in which they began, and each must be finished.
 pub trait Overlap {
     /// Gives the device a batch. False: not while others are under way.
     ///

@@ -1,47 +1,45 @@
-//! Builds what runs CUDA kernels on a CPU.
+//! An emulated GPU, and what runs on it.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
 
-/// Compiles a file of `models/kernels`.
-pub fn compile(source: &str, to: &Path, flags: &[&str]) {
-    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    let warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-strict-aliasing"];
-    let built = Command::new("c++")
-        .args(["-std=c++20", "-O2", "-fopenmp-simd"])
-        .args(warnings)
-        .args(flags)
-        .arg("-I")
-        .arg(&kernels)
-        .arg(kernels.join(source))
-        .arg("-o")
-        .arg(to)
-        .arg("-ldl")
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+/// The folder of the emulated driver, cublasLt and NVML, and of the kernels' checks; built once.
+fn folder() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulation");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulation/build.sh");
+        output(Command::new(script).arg(&folder));
+        folder
+    })
 }
 
-/// Puts an emulated driver, cublasLt and NVML into a folder, for a process whose `LD_LIBRARY_PATH` it is.
-pub fn libraries(folder: &Path) {
-    compile("emulation/driver.cpp", &folder.join("libcuda.so"), &["-shared", "-fPIC", "-fvisibility=hidden"]);
-    for name in ["libcublasLt.so", "libnvidia-ml.so.1"] {
-        std::os::unix::fs::symlink("libcuda.so", folder.join(name)).unwrap();
-    }
+/// Runs the kernels' checks with random batches in so many rounds; what they print.
+pub fn checks(rounds: usize) -> String {
+    // The emulated driver has the kernels already.
+    let arguments = ["/dev/null", &rounds.to_string()];
+    let run = output(Command::new(folder().join("checks")).args(arguments).env("LD_LIBRARY_PATH", folder()));
+    String::from_utf8_lossy(&run.stdout).into_owned()
 }
 
 /// Runs the ignored tests of a module of this test on an emulated GPU, in a process of their own.
 pub fn run(module: &str, gpu: &[(&str, &str)]) {
-    let folder = tempfile::tempdir().unwrap();
-    libraries(folder.path());
-    let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--test-threads=1", "--nocapture", module])
-        .env("LD_LIBRARY_PATH", folder.path())
-        .envs(gpu.iter().copied())
-        .output()
-        .unwrap();
+    let run = output(
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--test-threads=1", "--nocapture", module])
+            .env("LD_LIBRARY_PATH", folder())
+            .envs(gpu.iter().copied()),
+    );
+    let out = String::from_utf8_lossy(&run.stdout);
+    assert!(!out.contains("running 0 tests"), "{out}");
+}
+
+/// What a command that must succeed gave.
+fn output(command: &mut Command) -> Output {
+    let run = command.output().unwrap();
     let (out, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success(), "{out}\n{errors}");
-    assert!(!out.contains("running 0 tests"), "{out}");
+    run
 }

@@ -49,10 +49,10 @@ impl TryFrom<Names> for Device {
 }
 
 impl Device {
-    /// The GPUs that compute, where there are so many; none: the CPU does.
-    pub fn gpus(&self, available: usize) -> Vec<usize> {
+    /// The GPUs that compute; none: the CPU does. How many there are is asked only if that decides.
+    pub fn gpus(&self, available: impl FnOnce() -> usize) -> Vec<usize> {
         match self {
-            Self::Auto => (0..available).collect(),
+            Self::Auto => (0..available()).collect(),
             Self::Cpu => Vec::new(),
             Self::Cuda(numbers) => numbers.clone(),
         }
@@ -89,8 +89,9 @@ mod tests {
         check("[\"cuda:1\", \"cpu\"]", Err("\"cpu\": expected `cuda:<number>`"));
         check("[\"cuda:1\", \"cuda:1\"]", Err("cuda:1 is named twice"));
         check("[]", Err("without any"));
-        assert_eq!(Device::Auto.gpus(2), [0, 1]);
-        assert_eq!((Device::Auto.gpus(0), Device::Cpu.gpus(2)), (vec![], vec![]));
-        assert_eq!(Device::Cuda(vec![1]).gpus(0), [1]);
+        let unasked = || panic!("asked");
+        assert_eq!(Device::Auto.gpus(|| 2), [0, 1]);
+        assert_eq!((Device::Auto.gpus(|| 0), Device::Cpu.gpus(unasked)), (vec![], vec![]));
+        assert_eq!(Device::Cuda(vec![1]).gpus(unasked), [1]);
     }
 }

@@ -21,14 +21,10 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def gpus(tmp_path_factory):
-    """Builds the emulated driver; gives the environment of a process that is to find it."""
-    folder = tmp_path_factory.mktemp("gpu")
-    kernels = ROOT / "models/kernels"
-    subprocess.run(["c++", "-std=c++20", "-O2", "-fopenmp-simd", "-shared", "-fPIC", "-fvisibility=hidden", "-I", kernels,
-                    kernels / "emulation/driver.cpp", "-o", folder / "libcuda.so"], check=True)
-    for name in "libcublasLt.so", "libnvidia-ml.so.1":
-        (folder / name).symlink_to("libcuda.so")
+def gpus():
+    """Builds the emulated driver, if the Rust tests have not; gives the environment of a process that is to find it."""
+    folder = ROOT / "target/tmp/emulation"
+    subprocess.run([ROOT / "models/kernels/emulation/build.sh", folder], check=True)
 
     def environment(**settings):
         return {"LD_LIBRARY_PATH": str(folder)} | {f"EMULATED_{name}": str(value) for name, value in settings.items()}

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use batching::UNDER_WAY_MAX;
 use cudarc::driver::result::{memcpy_dtoh_async, memcpy_htod_async};
 use cudarc::driver::sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice};
@@ -21,7 +22,7 @@ use super::layout::{Room, Shape, Widths};
 use super::products::Products;
 use super::weights::DeviceWeights;
 use crate::batch::{HostTensor, TokenBatch};
-use crate::runtimes::{GpuConfig, OVERLAP_MAX, RuntimeError};
+use crate::runtimes::{GpuConfig, RuntimeError};
 
 /// Shapes that are known; beyond that all are forgotten. Five models of some thirty shapes in use, twice.
 const GRAPHS_MAX: usize = 512;
@@ -36,7 +37,7 @@ pub(crate) struct Workspace {
     fuses_gelu: bool,
     room: Room,
     buffers: Option<Buffers>,
-    slots: [Slot; OVERLAP_MAX],
+    slots: [Slot; UNDER_WAY_MAX],
     /// Of the next batch.
     next_slot: usize,
     /// Batches that have begun and whose result was not taken: their slots and the shapes of their results.
@@ -141,7 +142,7 @@ impl Workspace {
 
     /// Bytes that [`reserve`](Self::reserve) takes if nothing is there yet.
     pub(super) fn bytes(&self, widths: Widths, largest: (usize, usize)) -> usize {
-        self.room_of(widths, largest).bytes(OVERLAP_MAX)
+        self.room_of(widths, largest).bytes(UNDER_WAY_MAX)
     }
 
     fn room_of(&self, widths: Widths, (tokens, sequences): (usize, usize)) -> Room {
@@ -156,7 +157,7 @@ impl Workspace {
         let is_small = batch.tokens() <= self.graph_tokens_max;
         let shape = if is_small { exact.rounded() } else { exact };
         let room = Room::of(model.widths, shape).max(self.room);
-        let must_wait = room != self.room || self.under_way.len() >= OVERLAP_MAX;
+        let must_wait = room != self.room || self.under_way.len() >= UNDER_WAY_MAX;
         if must_wait && !self.under_way.is_empty() {
             return Ok(false);
         }
@@ -169,7 +170,7 @@ impl Workspace {
             return Err(self.wait().err().unwrap_or(fault));
         }
         self.under_way.push_back((self.next_slot, result));
-        self.next_slot = (self.next_slot + 1) % OVERLAP_MAX;
+        self.next_slot = (self.next_slot + 1) % UNDER_WAY_MAX;
         Ok(true)
     }
 
