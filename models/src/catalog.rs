@@ -12,6 +12,7 @@ use crate::card::{Card, CardError, Origin, Sha256Digest, Source, TOKENIZER_FILE,
 use crate::error::{LoadError, ModelError};
 use crate::executor::{DeviceExecutor, DeviceModel};
 use crate::files;
+use crate::pool::{self, Pace};
 use crate::progress::Progress;
 use crate::runtimes::onnx::{self, OnnxConfig};
 use crate::runtimes::{Device, Loader, RuntimeError, Weights};
@@ -156,15 +157,29 @@ impl Catalog {
         candidates.find(|entry| entry.is_loaded()).or(first)
     }
 
-    /// Checks inputs and cuts them into jobs for the scheduler. Tokenises, so it belongs on a [`crate::WorkPool`].
+    /// [`Self::prepare_paced`] at once, for callers of their own thread.
     ///
     /// # Errors
-    /// Names the input and the limit. A model that is not loaded is an error of the parameter `model`.
+    /// The same.
     pub fn prepare(
         &self,
         model: ModelId,
         inputs: &[String],
         parameters: &Parameters,
+    ) -> Result<Prepared, InputError> {
+        pool::complete(self.prepare_paced(model, inputs, parameters, &Pace::at_once()))
+    }
+
+    /// Checks inputs and cuts them into jobs for the scheduler. Tokenises, so it belongs on a [`crate::WorkPool`].
+    ///
+    /// # Errors
+    /// Names the input and the limit. A model that is not loaded is an error of the parameter `model`.
+    pub async fn prepare_paced(
+        &self,
+        model: ModelId,
+        inputs: &[String],
+        parameters: &Parameters,
+        pace: &Pace,
     ) -> Result<Prepared, InputError> {
         let entry = self.models.get(usize::from(model.0));
         let Some((entry, loaded)) = entry.and_then(|entry| Some((entry, entry.loaded.as_ref()?))) else {
@@ -182,7 +197,7 @@ impl Catalog {
             columns: loaded.weights.columns(),
             zero_shot,
         };
-        tasks::prepare(context, inputs, parameters)
+        tasks::prepare(context, inputs, parameters, pace).await
     }
 
     /// The tokenizer of a loaded model.

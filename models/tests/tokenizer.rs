@@ -3,8 +3,11 @@
 
 mod common;
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use models::card::TOKENIZER_FILE;
-use models::{TextTokenizer, TokenizeError};
+use models::{EncodedText, Keep, Pace, TextTokenizer, TokenizeError};
 use proptest::prelude::*;
 
 fn tokenizer() -> TextTokenizer {
@@ -78,4 +81,116 @@ fn any_text_has_offsets_inside_itself_and_in_order() {
             Ok(())
         })
         .unwrap();
+}
+
+/// Runs a future that waits for nothing but its turn.
+fn complete<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return result;
+        }
+    }
+}
+
+/// What a text gives in pieces must be what it gives as a whole, whatever is kept of it.
+fn check_pieces(tokenizer: &TextTokenizer, text: &str) -> Result<(), TestCaseError> {
+    let whole = tokenizer.encode(text).unwrap();
+    let count = whole.ids.len();
+    let pace = Pace::at_once();
+    let within = |keep, limit| complete(tokenizer.encode_within(text, keep, limit, &pace)).unwrap();
+    let part = |from: usize, to: usize| EncodedText {
+        ids: whole.ids[from..to].to_vec(),
+        offsets: whole.offsets[from..to].to_vec(),
+        words: whole.words[from..to].to_vec(),
+    };
+    let all = within(Keep::All, usize::MAX);
+    prop_assert_eq!(&all.text, &whole);
+    prop_assert!(all.is_whole && all.tokens == count);
+    for kept in [0, 1, count / 2, count + 1] {
+        let kept_now = kept.min(count);
+        prop_assert_eq!(within(Keep::First(kept), usize::MAX).text, part(0, kept_now));
+        prop_assert_eq!(within(Keep::Last(kept), usize::MAX).text, part(count - kept_now, count));
+    }
+    let within_limit = within(Keep::All, count);
+    prop_assert!(within_limit.is_whole && within_limit.tokens == count);
+    let least = complete(tokenizer.tokens_at_least(text, usize::MAX, &pace));
+    prop_assert!(least <= count, "{} tokens at least, {} found", least, count);
+    if count > 0 {
+        let over = within(Keep::All, count - 1);
+        prop_assert!(over.tokens > count - 1);
+        prop_assert!(complete(tokenizer.tokens_at_least(text, count - 1, &pace)) <= count);
+    }
+    Ok(())
+}
+
+/// Texts of many pieces: of units that are hard to cut, in any order, each repeated.
+fn hostile() -> impl Strategy<Value = String> {
+    let unit = prop_oneof![
+        "[a-z]{1,12} ",
+        "\\PC{1,4}",
+        Just("[SEP]".to_owned()),
+        Just("[UNK".to_owned()),
+        Just("[".to_owned()),
+        Just("#".to_owned()),
+        Just("... # ".to_owned()),
+        Just("a".to_owned()),
+        Just("é".to_owned()),
+        Just("e\u{301}".to_owned()),
+        Just("\u{301}".to_owned()),
+        Just("\u{200b}".to_owned()),
+        Just("\u{c}".to_owned()),
+        Just("\u{85}".to_owned()),
+        Just("你好".to_owned()),
+        Just("你\u{301}".to_owned()),
+        Just("ไทย".to_owned()),
+        Just("かな。".to_owned()),
+        Just("😡".to_owned()),
+        Just("≠≮\u{1fef}\u{37e}".to_owned()),
+        Just("İ".to_owned()),
+        Just("\u{2028}\u{a0}\u{3000}".to_owned()),
+        Just("ﬁ®™".to_owned()),
+    ];
+    let run = (unit, prop_oneof![4 => 1usize..4, 1 => 1usize..9000]);
+    proptest::collection::vec(run, 0..8)
+        .prop_map(|runs| runs.into_iter().map(|(unit, count)| unit.repeat(count)).collect())
+}
+
+#[test]
+fn pieces_give_what_the_whole_gives() {
+    let tokenizer = tokenizer();
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 150,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..ProptestConfig::default()
+    });
+    runner.run(&hostile(), |text| check_pieces(&tokenizer, &text)).unwrap();
+    // Words of which nothing, little or all is kept, beyond what is looked at at once.
+    for text in [
+        "\u{200b}".repeat(20_000),
+        format!("{}end", "\u{200b}".repeat(20_000)),
+        format!("start{}end", "\u{301}".repeat(20_000)),
+        format!("{}x{}", "\u{200b}".repeat(9_000), "\u{200b}".repeat(9_000)),
+        format!("\u{200b}{}\u{200b}", "ab".repeat(20_000)),
+        format!("before [MASK{} after", "k".repeat(30_000)),
+        "ไทย".repeat(9_000),
+    ] {
+        check_pieces(&tokenizer, &text).unwrap();
+    }
+}
+
+#[test]
+fn work_ends_where_the_limit_is_passed() {
+    let tokenizer = tokenizer();
+    for unit in ["#", "a b ", "... # ", "é ü ", "你", "。", "x"] {
+        let text = unit.repeat((1 << 20) / unit.len());
+        let pace = Pace::at_once();
+        let encoded = complete(tokenizer.encode_within(&text, Keep::All, 1000, &pace)).unwrap();
+        assert!(unit == "x" || (!encoded.is_whole && encoded.tokens > 1000), "{unit:?}");
+        assert!(unit == "x" || pace.spent() < 16_384, "{unit:?}: {} bytes", pace.spent());
+        let pace = Pace::at_once();
+        let least = complete(tokenizer.tokens_at_least(&text, 1000, &pace));
+        assert!((least == 1001 || unit == "x") && pace.spent() <= (1 << 20) / 64, "{unit:?}: {least}");
+    }
 }

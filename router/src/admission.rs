@@ -38,11 +38,16 @@ pub(crate) struct Desk {
     pub(crate) running: RwLock<HashMap<TenantId, Arc<AtomicU32>>>,
 }
 
-/// Leave to run one request. Whatever happens to it, exactly one [`UsageRecord`] follows: by [`finish`](Self::finish), or as
-/// cancelled when the reservation is dropped, which is what happens when the caller goes away and its future with it.
+/// Leave to run one request. It ends by [`finish`](Self::finish), or as cancelled when the reservation is dropped, which is what
+/// happens when the caller goes away and its future with it. Once it was worked on, exactly one [`UsageRecord`] follows.
 ///
-/// What is completed is charged and counts against the limits; what is cancelled counts and is not charged; what is refused
-/// or fails does neither.
+/// | how it ends                   | counts against the limits | charged | recorded |
+/// |-------------------------------|---------------------------|---------|----------|
+/// | completed                     | yes                       | yes     | yes      |
+/// | refused before any work       | no                        | no      | no       |
+/// | refused after work            | yes                       | no      | yes      |
+/// | cancelled: the caller left, or its deadline passed | yes  | no      | yes      |
+/// | failed: a fault of ours       | no                        | no      | yes      |
 pub struct Reservation {
     desk: Arc<Desk>,
     principal: Principal,
@@ -51,7 +56,8 @@ pub struct Reservation {
     device_us: u64,
     taken: Vec<Taken>,
     _running: Running,
-    is_recorded: bool,
+    has_worked: bool,
+    is_ended: bool,
 }
 
 /// One of a tenant's places for running requests.
@@ -81,7 +87,8 @@ impl Desk {
             device_us: 0,
             taken: taken.into_iter().collect(),
             _running: running,
-            is_recorded: false,
+            has_worked: false,
+            is_ended: false,
         })
     }
 
@@ -111,10 +118,16 @@ impl Reservation {
     /// # Errors
     /// The plan limits tokens, and there are not so many left.
     pub async fn settle(&mut self, now: WallTime, tokens: u64) -> Result<(), LimitError> {
-        self.tokens = tokens;
         let taken = self.desk.limiter.take(now, self.principal.tenant(), Unit::Tokens, tokens).await?;
+        self.tokens = tokens;
         self.taken.extend(taken);
         Ok(())
+    }
+
+    /// The request is worked on: from here on it counts against the limits also where it ends in a refusal, or refusals that take
+    /// work could be had without end.
+    pub fn work_began(&mut self) {
+        self.has_worked = true;
     }
 
     /// Adds time that devices spent on the request.
@@ -132,17 +145,23 @@ impl Reservation {
     /// # Errors
     /// The record cannot be kept: then nothing is charged, and the answer must not go out.
     pub async fn finish(mut self, outcome: Outcome) -> Result<(), JournalError> {
-        let record = self.end(outcome);
-        self.desk.journal.append(record).await
+        match self.end(outcome) {
+            Some(record) => self.desk.journal.append(record).await,
+            None => Ok(()),
+        }
     }
 
-    /// Its record, told to the observer; made once.
-    fn end(&mut self, outcome: Outcome) -> UsageRecord {
-        self.is_recorded = true;
-        if matches!(outcome, Outcome::Refused | Outcome::Failed) {
+    /// Its record, told to the observer; made once. None for what cost nothing.
+    fn end(&mut self, outcome: Outcome) -> Option<UsageRecord> {
+        self.is_ended = true;
+        let is_free = outcome == Outcome::Refused && !self.has_worked;
+        if is_free || outcome == Outcome::Failed {
             for taken in self.taken.drain(..) {
                 self.desk.limiter.give_back(self.principal.tenant(), taken);
             }
+        }
+        if is_free {
+            return None;
         }
         let price = match outcome {
             Outcome::Completed => self.demand.price_per_1000.of_thousand(self.demand.inputs),
@@ -163,14 +182,15 @@ impl Reservation {
             price,
         };
         self.desk.observer.on_usage(&record);
-        record
+        Some(record)
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if !self.is_recorded {
-            let record = self.end(Outcome::Cancelled);
+        if !self.is_ended
+            && let Some(record) = self.end(Outcome::Cancelled)
+        {
             self.desk.journal.append_detached(record);
         }
     }
@@ -239,9 +259,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
 
-        /// Every reservation, however it ends, is recorded once, and only completed ones cost.
+        /// Every reservation, however it ends, is recorded once, but for what was refused before any work; only completed ones cost.
         #[test]
-        fn one_record_each(ends in proptest::collection::vec((0u8..6, 1u64..200, 0u64..1000), 1..40)) {
+        fn one_record_each(ends in proptest::collection::vec((0u8..7, 1u64..200, 0u64..1000), 1..40)) {
             let folder = tempfile::tempdir().unwrap();
             let ledger = Arc::new(Ledger::default());
             let desk = desk(folder.path(), &ledger);
@@ -254,8 +274,13 @@ mod tests {
                         0 => drop(reservation),
                         1 => { reservation.settle(WallTime(0), 7).await.unwrap(); drop(reservation) }
                         2 => reservation.finish(Outcome::Failed).await.unwrap(),
-                        3 => reservation.finish(Outcome::Refused).await.unwrap(),
+                        3 => {
+                            reservation.work_began();
+                            reservation.finish(Outcome::Refused).await.unwrap();
+                        }
+                        6 => reservation.finish(Outcome::Refused).await.unwrap(),
                         _ => {
+                            reservation.work_began();
                             reservation.settle(WallTime(0), *inputs * 3).await.unwrap();
                             reservation.computed(Duration::from_micros(11));
                             reservation.finish(Outcome::Completed).await.unwrap();
@@ -265,9 +290,10 @@ mod tests {
             });
             desk.journal.close();
             let records = ledger.0.lock().unwrap();
-            prop_assert_eq!(records.len(), ends.len());
-            prop_assert_eq!(desk.journal.written(), ends.len() as u64);
-            for (i, ((end, inputs, price), record)) in ends.iter().zip(records.iter()).enumerate() {
+            let recorded: Vec<_> = ends.iter().enumerate().filter(|(_, (end, ..))| *end != 6).collect();
+            prop_assert_eq!(records.len(), recorded.len());
+            prop_assert_eq!(desk.journal.written(), recorded.len() as u64);
+            for ((i, (end, inputs, price)), record) in recorded.into_iter().zip(records.iter()) {
                 prop_assert_eq!(&*record.request_id, format!("req_{i}"));
                 let is_completed = *end >= 4;
                 prop_assert_eq!(record.outcome == Outcome::Completed, is_completed);
@@ -286,15 +312,21 @@ mod tests {
         runtime().block_on(async {
             let admit = |id| desk.admit(WallTime(0), &acme, demand(id, 1, 1));
             for id in 0..10 {
-                // Neither refused nor failed requests count.
+                // Neither what is refused before any work counts, nor what fails.
                 admit(id).await.unwrap().finish(Outcome::Refused).await.unwrap();
-                admit(id).await.unwrap().finish(Outcome::Failed).await.unwrap();
+                let mut failed = admit(id).await.unwrap();
+                failed.work_began();
+                failed.finish(Outcome::Failed).await.unwrap();
             }
+            assert_eq!(desk.journal.written(), 10);
             let (first, second) = (admit(20).await.unwrap(), admit(21).await.unwrap());
             assert_eq!(admit(22).await.err(), Some(LimitError::Concurrency { limit: 2 }));
             first.finish(Outcome::Completed).await.unwrap();
             drop(second);
-            admit(23).await.unwrap().finish(Outcome::Completed).await.unwrap();
+            // What was refused after work counts.
+            let mut refused = admit(23).await.unwrap();
+            refused.work_began();
+            refused.finish(Outcome::Refused).await.unwrap();
             assert!(matches!(admit(24).await.err(), Some(LimitError::Exceeded { limit: 3, .. })));
         });
     }

@@ -10,7 +10,7 @@ use batching::{
     Tokens,
 };
 use models::{
-    CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, Progress, Provider, Sequence,
+    CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, Progress, Provider, Sequence,
     SequenceOutput, WorkPool,
 };
 use router::scaling::LoadBoard;
@@ -19,10 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::devices::{Devices, threads};
+use crate::load::Load;
 use crate::scaling::Scaling;
 use crate::telemetry::{GpuMonitor, Telemetry};
 use crate::tenancy::{Tenancy, TenancyError};
 use crate::tls::{Certificates, TlsError};
+use crate::work::InFlightMax;
 
 /// Every part of the running server; shared by all requests.
 pub struct App {
@@ -36,6 +38,10 @@ pub struct App {
     pub engine: Engine<Sequence, SequenceOutput>,
     /// Threads that tokenise and decode.
     pub pool: WorkPool,
+    /// What the calls in flight are predicted to take.
+    pub load: Arc<Load>,
+    /// Windows of one call that the scheduler has at a time.
+    pub call_in_flight_max: InFlightMax,
     /// The metrics.
     pub telemetry: Arc<Telemetry>,
     /// How many servers there should be.
@@ -140,7 +146,8 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
         let executors = devices.executors(&catalog)?;
         let engine = engine_config(&config, &catalog, &devices);
-        let engine = Engine::start(engine, executors, clock, telemetry.clone())?;
+        let call_in_flight_max = call_in_flight_max(&config, &devices);
+        let engine = Engine::start(engine, executors, Arc::clone(&clock), telemetry.clone())?;
         let tenancy = runtime.block_on(Tenancy::open(&config, telemetry.clone()))?;
         let redis = tenancy.redis.clone();
         let stopping = CancellationToken::new();
@@ -153,13 +160,16 @@ impl App {
             redis.map(|store| store as Arc<dyn LoadBoard>),
             tenancy.server.clone(),
         );
+        let share_max = config.limits.predicted_wait_share_max;
+        let load = Load::new(catalog.models().len(), devices.count() as u32, share_max);
         Ok(Arc::new(Self {
             tenancy,
             scaling,
             catalog,
             engine,
-            // A request waits for the pool at most twice, and only while it holds a slot.
-            pool: WorkPool::new(threads(config.threads.tokenizer), config.limits.requests_in_flight_max)?,
+            pool: WorkPool::new(pool_config(&config), clock)?,
+            load,
+            call_in_flight_max,
             telemetry,
             request_slots: Semaphore::new(config.limits.requests_in_flight_max),
             stopping,
@@ -187,6 +197,30 @@ pub fn catalog_config(config: &Config, all: CardOverride) -> CatalogConfig {
         onnx: onnx_config(config),
         all,
         overrides: config.models.iter().map(|(name, model)| (name.clone(), card_override(model))).collect(),
+    }
+}
+
+fn pool_config(config: &Config) -> PoolConfig {
+    let limits = &config.limits;
+    PoolConfig {
+        threads: threads(config.threads.tokenizer),
+        // A request waits for the pool at most twice, and only while it holds a slot.
+        waiting_max: limits.requests_in_flight_max,
+        waiting_bytes_max: limits.text_bytes_in_flight_max as u64,
+        tenant_bytes_max: limits.tenant_text_bytes_in_flight_max as u64,
+        slice_bytes: limits.text_slice_bytes as u64,
+    }
+}
+
+/// Enough windows to fill batches while others are computed; and little enough of the queue for others to find places.
+fn call_in_flight_max(config: &Config, devices: &Devices) -> InFlightMax {
+    let bounds = &config.batching;
+    let (_, batch_sequences_max) = devices.batch_limits(bounds);
+    let batches = bounds.batches_in_flight_max * devices.count() + 2;
+    let default = batch_sequences_max.saturating_mul(batches).min(bounds.commands_max / 4).max(1);
+    InFlightMax {
+        sequences: bounds.call_sequences_in_flight_max.unwrap_or(default),
+        tokens: u64::from(bounds.queue_tokens_max) / 4,
     }
 }
 

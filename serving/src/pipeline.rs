@@ -7,15 +7,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batching::{Failure, ModelId, Priority, RejectReason, Rejection, Submission, Ticket, Timestamp, Tokens};
-use models::tasks::{Answer, Parameters, Prepared};
-use models::{ModelEntry, ModelState, PoolError, Sequence, SequenceOutput, Task};
+use batching::{ModelId, Priority, Timestamp};
+use models::tasks::{Answer, Parameters};
+use models::{ModelEntry, ModelState, Task};
 use router::limit::Quota;
 use router::{Demand, MicroDollars, Outcome, Peer, Principal, Reservation, Role, WallTime};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::load::{Excess, Part};
 use crate::telemetry::{RequestEnd, Timeliness};
+use crate::work::Work;
 
 /// Who is calling and how, before anything is checked.
 #[derive(Debug, Clone)]
@@ -114,10 +116,12 @@ pub async fn infer<E: Exchange>(
         };
         let entry = find_model(app, task, request.model.as_deref())?;
         end.model = Some(entry.id);
+        let deadline = started + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
+        let mut part = enter(app, &principal, entry, &request, deadline)?;
         let demand = demand(caller, entry, request.inputs.len());
         let mut reservation = app.tenancy.router.admit(WallTime::now(), &principal, demand).await?;
-        let deadline = started + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
-        let result = run(app, &principal, entry, request, deadline, &mut reservation, &mut end).await;
+        let result =
+            run(app, &principal, entry, request, deadline, &mut reservation, &mut part, &mut end).await;
         let result = match result {
             Ok(response) => exchange.answer(response).await,
             Err(error) => Err(error),
@@ -157,21 +161,26 @@ async fn run(
     request: InferRequest,
     deadline: Timestamp,
     reservation: &mut Reservation,
+    part: &mut Part,
     end: &mut Ended<'_>,
 ) -> Result<InferResponse, ApiError> {
     if let ModelState::Unavailable { reason } = &entry.state {
         return Err(ApiError::ModelUnavailable { model: entry.card.name.clone(), reason: reason.clone() });
     }
     let InferRequest { inputs, parameters, priority, timeout, .. } = request;
-    let mut prepared = tokenize(app, entry.id, inputs, parameters).await?;
+    let tenant = principal.tenant();
+    let (tenant, weight) = (tenant.id, tenant.plan.terms().weight);
+    let work = Work { app, entry, tenant, weight, priority, deadline };
+    let bytes = inputs.iter().map(|text| text.len() as u64).sum();
+    let mut prepared = work.tokenize(inputs, parameters, reservation).await?;
     // A target is for one text that is read at once, and for a caller who waits as long.
     let has_patience = timeout.is_none_or(|timeout| timeout >= entry.card.p99_target);
     end.has_target = Some(prepared.sequences() == 1 && has_patience);
     let (inputs, tokens) = (prepared.inputs(), prepared.tokens());
     reservation.settle(WallTime::now(), tokens as u64).await?;
-    let tickets = submit(app, principal, priority, deadline, &mut prepared)?;
-    let outputs = gather(app, deadline, tickets, reservation).await?;
-    let answer = decode(app, entry.id, prepared, outputs).await?;
+    let outputs = work.compute(&mut prepared, reservation, part).await?;
+    let answer = work.decode(prepared, outputs).await?;
+    part.done(app.pool.preparing(bytes).as_secs_f64());
     Ok(InferResponse {
         model: Arc::from(entry.card.name.as_str()),
         version: Arc::from(entry.card.version.as_str()),
@@ -182,72 +191,22 @@ async fn run(
     })
 }
 
-async fn tokenize(
-    app: &App,
-    model: ModelId,
-    inputs: Vec<String>,
-    parameters: Parameters,
-) -> Result<Prepared, ApiError> {
-    let started = app.engine.now();
-    let catalog = Arc::clone(&app.catalog);
-    let prepared = app.pool.run(move || catalog.prepare(model, &inputs, &parameters)).await;
-    app.telemetry.tokenized(model, app.engine.now().saturating_duration_since(started));
-    Ok(prepared.map_err(no_worker)??)
-}
-
-/// Hands every window of every input to the scheduler: all or none, since a dropped ticket cancels.
-fn submit(
+/// Refuses a call that is predicted to be late, before anything is done for it.
+fn enter(
     app: &App,
     principal: &Principal,
-    priority: Priority,
+    entry: &ModelEntry,
+    request: &InferRequest,
     deadline: Timestamp,
-    prepared: &mut Prepared,
-) -> Result<Vec<Ticket<SequenceOutput>>, ApiError> {
+) -> Result<Part, ApiError> {
     let tenant = principal.tenant();
-    let (tenant, weight) = (tenant.id, tenant.plan.terms().weight);
-    let submission = |job: models::tasks::Job| Submission::<Sequence> {
-        model: job.model,
-        tenant,
-        weight,
-        priority,
-        tokens: Tokens(job.sequence.len() as u32),
-        deadline,
-        input: job.sequence,
-    };
-    let jobs = prepared.take_jobs().into_iter();
-    jobs.map(|job| app.engine.submit(submission(job)).map_err(|r| rejected(&r))).collect()
-}
-
-async fn gather(
-    app: &App,
-    deadline: Timestamp,
-    tickets: Vec<Ticket<SequenceOutput>>,
-    reservation: &mut Reservation,
-) -> Result<Vec<SequenceOutput>, ApiError> {
-    let answers = async {
-        let mut outputs = Vec::with_capacity(tickets.len());
-        for ticket in tickets {
-            let done = ticket.await.map_err(|f| failed(&f))?;
-            reservation.computed(done.compute / u32::try_from(done.batch_sequences).unwrap_or(1).max(1));
-            outputs.push(done.output);
-        }
-        Ok(outputs)
-    };
-    // The scheduler ends what is queued at its deadline; this ends what a device holds longer than that.
+    let bytes = request.inputs.iter().map(|text| text.len() as u64).sum();
     let left = deadline.saturating_duration_since(app.engine.now());
-    tokio::time::timeout(left, answers).await.unwrap_or(Err(ApiError::DeadlineExceeded))
-}
-
-async fn decode(
-    app: &App,
-    model: ModelId,
-    prepared: Prepared,
-    outputs: Vec<SequenceOutput>,
-) -> Result<Answer, ApiError> {
-    let started = app.engine.now();
-    let answer = app.pool.run(move || prepared.decode(outputs)).await;
-    app.telemetry.decoded(model, app.engine.now().saturating_duration_since(started));
-    answer.map_err(no_worker)?.map_err(ApiError::internal)
+    let part = app.load.enter((tenant.id, tenant.plan.terms().weight), entry.id, bytes, left);
+    part.map_err(|Excess { retry_after }| match request.timeout {
+        Some(_) => ApiError::DeadlineInfeasible { retry_after },
+        None => ApiError::Overloaded { retry_after },
+    })
 }
 
 /// The model a request is for.
@@ -285,32 +244,6 @@ fn outcome<A>(result: &Result<A, ApiError>) -> Outcome {
             ApiError::Internal { .. } | ApiError::ModelUnavailable { .. } | ApiError::StoreUnavailable { .. },
         ) => Outcome::Failed,
         Err(_) => Outcome::Refused,
-    }
-}
-
-fn no_worker(error: PoolError) -> ApiError {
-    match error {
-        PoolError::Full { .. } => ApiError::Overloaded { retry_after: Duration::from_secs(1) },
-        PoolError::Start(_) | PoolError::Panicked => ApiError::internal(error),
-    }
-}
-
-fn rejected(rejection: &Rejection) -> ApiError {
-    match rejection.reason {
-        RejectReason::Infeasible => ApiError::DeadlineInfeasible { retry_after: rejection.retry_after },
-        RejectReason::QueueFull => ApiError::Overloaded { retry_after: rejection.retry_after },
-        RejectReason::DeadlinePassed => ApiError::DeadlineExceeded,
-        RejectReason::Draining => ApiError::ShuttingDown,
-        RejectReason::TooLarge | RejectReason::UnknownModel => ApiError::internal(rejection),
-    }
-}
-
-fn failed(failure: &Failure) -> ApiError {
-    match failure {
-        Failure::Rejected(rejection) => rejected(rejection),
-        Failure::DeadlineExceeded => ApiError::DeadlineExceeded,
-        Failure::ShutDown => ApiError::ShuttingDown,
-        Failure::Execution(error) => ApiError::internal(error),
     }
 }
 
@@ -359,7 +292,9 @@ impl<'a> Ended<'a> {
     fn timeliness<A>(&self, result: Option<&Result<A, ApiError>>) -> Timeliness {
         let target = self.entry().map_or(Duration::MAX, |entry| entry.card.p99_target);
         let is_late = match (result, self.has_target) {
-            (Some(Err(ApiError::Overloaded { .. })), None) => return Timeliness::TurnedAway,
+            (Some(Err(ApiError::Overloaded { .. } | ApiError::DeadlineInfeasible { .. })), None) => {
+                return Timeliness::TurnedAway;
+            }
             (_, None | Some(false)) => return Timeliness::Irrelevant,
             (None, _) if self.duration() <= target => return Timeliness::Irrelevant,
             (Some(Ok(_)) | None, _) => self.duration() > target,

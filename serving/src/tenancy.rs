@@ -303,7 +303,8 @@ fn restored(journal: &Journal) -> Result<MemoryLimits, JournalError> {
     let now = WallTime::now();
     for record in journal.newest(RESTORE_RECORDS_MAX)? {
         let is_today = record.at.day() == now.day();
-        let counts = matches!(record.outcome, Outcome::Completed | Outcome::Cancelled);
+        // What was refused is recorded only if it was worked on.
+        let counts = record.outcome != Outcome::Failed;
         if counts && (is_today || now.since(record.at) < RESTORE) {
             limits.restore(record.at, &record.tenant, Unit::Requests, record.inputs);
             limits.restore(record.at, &record.tenant, Unit::Tokens, record.tokens);

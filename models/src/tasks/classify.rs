@@ -13,6 +13,7 @@ use super::reading::{Jobs, Outputs, Reading};
 use super::sentiment::labelled;
 use super::types::{ClassifyParameters, DecodeError, InputError, LabelScore, Output, TaskResult};
 use super::{Context, Decode};
+use crate::tokenizer::Keep;
 use crate::windows::Truncation;
 
 /// Cosine of a text and a label that fits it about as likely as not, for sentence encoders such as MiniLM.
@@ -41,7 +42,7 @@ struct ZeroShot {
     multi_label: bool,
 }
 
-pub(super) fn prepare(
+pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
     inputs: &[String],
@@ -51,7 +52,7 @@ pub(super) fn prepare(
         let labels: Vec<Arc<str>> =
             context.card.labels.iter().map(|label| Arc::from(label.as_str())).collect();
         let top_k = top_k(parameters.top_k, labels.len())?;
-        let readings = read(context, jobs, inputs, parameters.truncation)?;
+        let readings = read(context, jobs, inputs, parameters.truncation).await?;
         return Ok(Box::new(Trained { readings, labels, top_k, multi_label: parameters.multi_label }));
     };
     let (Some((model, card, columns)), Some(zero_shot)) = (context.zero_shot, &context.card.zero_shot) else {
@@ -60,13 +61,15 @@ pub(super) fn prepare(
     check_labels(labels, parameters.multi_label)?;
     let top_k = top_k(parameters.top_k, labels.len())?;
     let context = Context { card, model, ..context };
-    let readings = read(context, jobs, inputs, parameters.truncation)?;
+    let readings = read(context, jobs, inputs, parameters.truncation).await?;
     let mut label_readings = Vec::with_capacity(labels.len());
     for label in labels {
         let text = zero_shot.template.replace("{label}", label);
-        let encoded = jobs.encode(0, &text)?;
-        // Tokens of labels are work too, but not of any input: they are not counted.
-        label_readings.push(jobs.add(model, &card.limits, &encoded, Truncation::End));
+        let encoded = jobs.encode(0, &text, Keep::First(card.limits.tokens_max), usize::MAX).await?;
+        let reading = jobs.add(model, &card.limits, &encoded, Truncation::End);
+        // Each label is computed once for all inputs, and counted as often.
+        jobs.count(reading.tokens);
+        label_readings.push(reading);
     }
     Ok(Box::new(ZeroShot {
         readings,
@@ -114,14 +117,17 @@ impl Decode for ZeroShot {
     }
 }
 
-fn read(
+async fn read(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
     inputs: &[String],
     truncation: Truncation,
 ) -> Result<Vec<Reading>, InputError> {
-    let read = |(index, text): (usize, &String)| Ok(jobs.read(&context, index, text, truncation)?.1);
-    inputs.iter().enumerate().map(read).collect()
+    let mut readings = Vec::with_capacity(inputs.len());
+    for (index, text) in inputs.iter().enumerate() {
+        readings.push(jobs.read(&context, index, text, truncation).await?.1);
+    }
+    Ok(readings)
 }
 
 /// The best `top_k` labels, best first; equals in the order of the labels.

@@ -13,7 +13,7 @@ pub(super) struct Embed {
     normalize: bool,
 }
 
-pub(super) fn prepare(
+pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
     inputs: &[String],
@@ -27,7 +27,7 @@ pub(super) fn prepare(
     }
     let mut readings = Vec::with_capacity(inputs.len());
     for (index, text) in inputs.iter().enumerate() {
-        readings.push(jobs.read(&context, index, text, parameters.truncation)?.1);
+        readings.push(jobs.read(&context, index, text, parameters.truncation).await?.1);
     }
     Ok(Embed { readings, columns, dimensions, normalize: parameters.normalize })
 }

@@ -52,7 +52,7 @@ struct Piece<'a> {
     score: f32,
 }
 
-pub(super) fn prepare(
+pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
     inputs: &[String],
@@ -60,7 +60,7 @@ pub(super) fn prepare(
 ) -> Result<Decoder, InputError> {
     let mut texts = Vec::with_capacity(inputs.len());
     for (index, text) in inputs.iter().enumerate() {
-        let (encoded, reading) = jobs.read(&context, index, text, parameters.truncation)?;
+        let (encoded, reading) = jobs.read(&context, index, text, parameters.truncation).await?;
         texts.push(Text { text: text.clone(), encoded, reading });
     }
     let special = context.tokenizer.special_tokens_count();

@@ -25,6 +25,7 @@ use batching::ModelId;
 
 use crate::batch::{Sequence, SequenceOutput};
 use crate::card::Card;
+use crate::pool::Pace;
 use crate::tokenizer::TextTokenizer;
 use reading::{Jobs, Outputs};
 
@@ -67,23 +68,24 @@ trait Decode: Send {
     fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError>;
 }
 
-/// Checks the inputs of a request and cuts them into jobs.
+/// Checks the inputs of a request and cuts them into jobs, in turns as `pace` says.
 ///
 /// # Errors
 /// See [`InputError`]; the message names the input by index and never quotes it.
-pub fn prepare(
+pub async fn prepare(
     context: Context<'_>,
     inputs: &[String],
     parameters: &Parameters,
+    pace: &Pace,
 ) -> Result<Prepared, InputError> {
     check(inputs, context.card.limits.inputs_max)?;
-    let mut jobs = Jobs::new(context.tokenizer);
+    let mut jobs = Jobs::new(context.tokenizer, pace);
     let task: Box<dyn Decode> = match parameters {
-        Parameters::Classify(p) => classify::prepare(context, &mut jobs, inputs, p)?,
-        Parameters::Sentiment(p) => Box::new(sentiment::prepare(context, &mut jobs, inputs, p)?),
-        Parameters::Entities(p) => Box::new(entities::prepare(context, &mut jobs, inputs, p)?),
-        Parameters::Summarize(p) => Box::new(summarize::prepare(context, &mut jobs, inputs, p)?),
-        Parameters::Embed(p) => Box::new(embed::prepare(context, &mut jobs, inputs, p)?),
+        Parameters::Classify(p) => classify::prepare(context, &mut jobs, inputs, p).await?,
+        Parameters::Sentiment(p) => Box::new(sentiment::prepare(context, &mut jobs, inputs, p).await?),
+        Parameters::Entities(p) => Box::new(entities::prepare(context, &mut jobs, inputs, p).await?),
+        Parameters::Summarize(p) => Box::new(summarize::prepare(context, &mut jobs, inputs, p).await?),
+        Parameters::Embed(p) => Box::new(embed::prepare(context, &mut jobs, inputs, p).await?),
     };
     let (jobs, tokens) = jobs.finish();
     Ok(Prepared { expected: jobs.len(), jobs, inputs: inputs.len(), tokens, task })

@@ -8,13 +8,14 @@ use super::types::{DecodeError, InputError, LengthUnit, Output, TaskResult};
 use super::{Context, Job};
 use crate::batch::{Sequence, SequenceOutput};
 use crate::card::Limits;
-use crate::tokenizer::{EncodedText, TextTokenizer};
+use crate::pool::Pace;
+use crate::tokenizer::{Encoded, EncodedText, Keep, TextTokenizer};
 use crate::windows::{self, Truncation};
 
 /// How one input is read.
 #[derive(Debug, Clone)]
 pub(super) struct Reading {
-    /// Token ranges of the windows, without special tokens.
+    /// Token ranges of the windows among the tokens kept, without special tokens.
     pub(super) windows: Vec<Range<usize>>,
     /// The jobs that compute them, one each.
     pub(super) jobs: Range<usize>,
@@ -27,6 +28,7 @@ pub(super) struct Reading {
 /// Collects the jobs of a request.
 pub(super) struct Jobs<'a> {
     tokenizer: &'a TextTokenizer,
+    pace: &'a Pace,
     list: Vec<Job>,
     tokens: usize,
 }
@@ -35,8 +37,13 @@ pub(super) struct Jobs<'a> {
 pub(super) struct Outputs(Vec<SequenceOutput>);
 
 impl<'a> Jobs<'a> {
-    pub(super) fn new(tokenizer: &'a TextTokenizer) -> Self {
-        Self { tokenizer, list: Vec::new(), tokens: 0 }
+    pub(super) fn new(tokenizer: &'a TextTokenizer, pace: &'a Pace) -> Self {
+        Self { tokenizer, pace, list: Vec::new(), tokens: 0 }
+    }
+
+    /// To be told of work on texts.
+    pub(super) fn pace(&self) -> &'a Pace {
+        self.pace
     }
 
     /// The jobs, and the tokens of all inputs.
@@ -44,37 +51,62 @@ impl<'a> Jobs<'a> {
         (self.list, self.tokens)
     }
 
-    /// Tokens without special tokens.
-    pub(super) fn encode(&self, index: usize, text: &str) -> Result<EncodedText, InputError> {
-        self.tokenizer.encode(text).map_err(|_| InputError::Tokenize { index })
+    /// Tokens without special tokens, until there are more than `limit`.
+    pub(super) async fn encode(
+        &self,
+        index: usize,
+        text: &str,
+        keep: Keep,
+        limit: usize,
+    ) -> Result<Encoded, InputError> {
+        let encoded = self.tokenizer.encode_within(text, keep, limit, self.pace).await;
+        encoded.map_err(|_| InputError::Tokenize { index })
+    }
+
+    /// Refuses a text that has more tokens than `limit`, special tokens included, by a look at its characters.
+    pub(super) async fn look(&self, index: usize, text: &str, limit: usize) -> Result<(), InputError> {
+        let special = self.tokenizer.special_tokens_count();
+        let tokens = self.tokenizer.tokens_at_least(text, limit.saturating_sub(special), self.pace).await;
+        if tokens + special <= limit {
+            return Ok(());
+        }
+        let (length, unit) = (tokens + special, LengthUnit::Tokens);
+        Err(InputError::TooLong { index, length, is_counted: false, limit, unit })
     }
 
     /// Tokenises one input for the context's model and adds its windows, as `truncation` says.
-    pub(super) fn read(
+    pub(super) async fn read(
         &mut self,
         context: &Context<'_>,
         index: usize,
         text: &str,
         truncation: Truncation,
     ) -> Result<(EncodedText, Reading), InputError> {
-        let encoded = self.encode(index, text)?;
-        if encoded.ids.is_empty() {
+        let limits = &context.card.limits;
+        let special = self.tokenizer.special_tokens_count();
+        let capacity = limits.tokens_max.saturating_sub(special).max(1);
+        let (limit, counted, keep) = match truncation {
+            // Counted further than it may be, so that the caller is told how long it is, but not for ever.
+            Truncation::Error => (limits.tokens_max, limits.document_tokens_max, Keep::All),
+            Truncation::Stride => (limits.document_tokens_max, limits.document_tokens_max, Keep::All),
+            // What is cut off is counted, and not kept.
+            Truncation::End => (usize::MAX, usize::MAX, Keep::First(capacity)),
+            Truncation::Start => (usize::MAX, usize::MAX, Keep::Last(capacity)),
+        };
+        if counted < usize::MAX {
+            self.look(index, text, counted).await.map_err(|error| error.with_limit(limit))?;
+        }
+        let encoded = self.encode(index, text, keep, counted.saturating_sub(special)).await?;
+        if encoded.tokens == 0 {
             return Err(InputError::Empty { index });
         }
-        let tokens = encoded.ids.len() + self.tokenizer.special_tokens_count();
-        let limits = &context.card.limits;
-        let limit = match truncation {
-            Truncation::Error => limits.tokens_max,
-            Truncation::Stride => limits.document_tokens_max,
-            // What is cut off need not be read, but tokenising it is work all the same.
-            Truncation::End | Truncation::Start => usize::MAX,
-        };
-        if tokens > limit {
-            return Err(InputError::TooLong { index, length: tokens, limit, unit: LengthUnit::Tokens });
+        let (length, is_counted) = (encoded.tokens + special, encoded.is_whole);
+        if length > limit {
+            return Err(InputError::TooLong { index, length, is_counted, limit, unit: LengthUnit::Tokens });
         }
         let reading = self.add(context.model, limits, &encoded, truncation);
         self.tokens += reading.tokens;
-        Ok((encoded, reading))
+        Ok((encoded.text, reading))
     }
 
     /// Adds the windows of an encoded text, and counts no tokens for it.
@@ -82,21 +114,23 @@ impl<'a> Jobs<'a> {
         &mut self,
         model: ModelId,
         limits: &Limits,
-        encoded: &EncodedText,
+        encoded: &Encoded,
         truncation: Truncation,
     ) -> Reading {
         let special = self.tokenizer.special_tokens_count();
         let capacity = limits.tokens_max.saturating_sub(special).max(1);
-        let tokens = encoded.ids.len();
+        let ids = &encoded.text.ids;
         // `read` has refused what is to be refused.
-        let windows = windows::plan(tokens, capacity, limits.window_overlap, truncation).unwrap_or_default();
+        let windows =
+            windows::plan(ids.len(), capacity, limits.window_overlap, truncation).unwrap_or_default();
         let first = self.list.len();
         for window in &windows {
-            let input_ids = self.tokenizer.with_special_tokens(&encoded.ids[window.clone()]);
+            let input_ids = self.tokenizer.with_special_tokens(&ids[window.clone()]);
             self.list.push(Job { model, sequence: Sequence::new(input_ids) });
         }
         let read = windows.last().map_or(0, |last| last.end) - windows.first().map_or(0, |first| first.start);
-        Reading { jobs: first..self.list.len(), windows, tokens: tokens + special, truncated: read < tokens }
+        let truncated = read < encoded.tokens;
+        Reading { jobs: first..self.list.len(), windows, tokens: encoded.tokens + special, truncated }
     }
 
     /// Counts tokens that [`add`](Self::add) left uncounted.

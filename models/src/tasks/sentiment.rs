@@ -13,7 +13,7 @@ pub(super) struct Decoder {
     labels: Vec<Arc<str>>,
 }
 
-pub(super) fn prepare(
+pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
     inputs: &[String],
@@ -21,7 +21,7 @@ pub(super) fn prepare(
 ) -> Result<Decoder, InputError> {
     let mut readings = Vec::with_capacity(inputs.len());
     for (index, text) in inputs.iter().enumerate() {
-        readings.push(jobs.read(&context, index, text, parameters.truncation)?.1);
+        readings.push(jobs.read(&context, index, text, parameters.truncation).await?.1);
     }
     let labels = context.card.labels.iter().map(|label| Arc::from(label.as_str())).collect();
     Ok(Decoder { readings, labels })

@@ -18,13 +18,18 @@ use super::types::{
     SummarySentence, TaskResult,
 };
 use super::{Context, Decode};
+use crate::pool::Pace;
 use crate::segment::sentences;
+use crate::tokenizer::Keep;
 use crate::windows::Truncation;
 
 /// Most sentences a caller may ask for.
 const SENTENCES_MAX: usize = 50;
 /// Most units a document is cut into; in one with more sentences, neighbours go together.
 const UNITS_MAX: usize = 4096;
+/// Bytes after which counting words gives others a chance, and how many of them take as long as one that is tokenised.
+const WORDS_TOLD: usize = 32 << 10;
+const WORDS_PER_TOKENISED: usize = 16;
 /// Share of worth, against likeness to what was taken, in each choice.
 const RELEVANCE: f32 = 0.6;
 /// What standing first is worth, in units of centrality; it fades over the document.
@@ -78,7 +83,7 @@ struct Unit {
     reading: Reading,
 }
 
-pub(super) fn prepare(
+pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
     inputs: &[String],
@@ -94,7 +99,7 @@ pub(super) fn prepare(
     }
     let mut documents = Vec::with_capacity(inputs.len());
     for (index, text) in inputs.iter().enumerate() {
-        let document = read(context, jobs, index, text)?;
+        let document = read(context, jobs, index, text).await?;
         let shortest = document.candidates().map(|unit| document.units[unit].tokens).min().unwrap_or(0);
         if parameters.max_tokens.is_some_and(|max| max < shortest) {
             let message = format!("the shortest sentence of inputs[{index}] has {shortest} tokens");
@@ -110,36 +115,62 @@ pub(super) fn prepare(
     })
 }
 
-fn read(context: Context<'_>, jobs: &mut Jobs<'_>, index: usize, text: &str) -> Result<Document, InputError> {
+async fn read(
+    context: Context<'_>,
+    jobs: &mut Jobs<'_>,
+    index: usize,
+    text: &str,
+) -> Result<Document, InputError> {
     let limits = &context.card.limits;
-    let too_long = |length, limit, unit| Err(InputError::TooLong { index, length, limit, unit });
+    let limit = limits.document_tokens_max;
+    jobs.look(index, text, limit).await?;
     if let Some(limit) = limits.document_words_max {
-        let words = text.unicode_words().count();
+        let words = words_up_to(text, limit + 1, jobs.pace()).await;
         if words > limit {
-            return too_long(words, limit, LengthUnit::Words);
+            let unit = LengthUnit::Words;
+            return Err(InputError::TooLong { index, length: words, is_counted: false, limit, unit });
         }
     }
+    let special = context.tokenizer.special_tokens_count();
     let mut units = Vec::new();
-    let mut tokens = context.tokenizer.special_tokens_count();
-    for bytes in together(&sentences(text)) {
-        let encoded = jobs.encode(index, &text[bytes.clone()])?;
-        if encoded.ids.is_empty() {
+    let mut tokens = special;
+    for bytes in together(&sentences(text, jobs.pace()).await) {
+        let left = limit.saturating_sub(tokens);
+        let encoded = jobs.encode(index, &text[bytes.clone()], Keep::All, left).await?;
+        if encoded.tokens == 0 {
             continue;
         }
-        tokens += encoded.ids.len();
+        tokens += encoded.tokens;
+        if tokens > limit {
+            let (is_counted, unit) = (false, LengthUnit::Tokens);
+            return Err(InputError::TooLong { index, length: tokens, is_counted, limit, unit });
+        }
         // A sentence longer than a window is read in several, never cut.
         let reading = jobs.add(context.model, limits, &encoded, Truncation::Stride);
         let words = text[bytes.clone()].unicode_words().count();
-        units.push(Unit { bytes, tokens: encoded.ids.len(), words, reading });
+        units.push(Unit { bytes, tokens: encoded.tokens, words, reading });
     }
     if units.is_empty() {
         return Err(InputError::Empty { index });
     }
-    if tokens > limits.document_tokens_max {
-        return too_long(tokens, limits.document_tokens_max, LengthUnit::Tokens);
-    }
     jobs.count(tokens);
     Ok(Document { text: text.to_owned(), units, tokens })
+}
+
+/// Words of a text; counting ends at `limit`.
+async fn words_up_to(text: &str, limit: usize, pace: &Pace) -> usize {
+    let (mut words, mut told) = (0, 0);
+    for (at, _) in text.unicode_word_indices() {
+        words += 1;
+        if words >= limit {
+            break;
+        }
+        if at - told > WORDS_TOLD {
+            told = at;
+            pace.spend(WORDS_TOLD / WORDS_PER_TOKENISED).await;
+        }
+    }
+    words
 }
 
 /// Neighbouring sentences put together until there are at most [`UNITS_MAX`].

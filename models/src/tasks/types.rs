@@ -278,12 +278,17 @@ pub enum InputError {
         offset: usize,
     },
     /// An input is too long.
-    #[error("inputs[{index}] has {length} {}, the limit is {limit}{}", .unit.name(), .unit.hint())]
+    #[error(
+        "inputs[{index}] has {}{length} {}, the limit is {limit}{}",
+        if *.is_counted { "" } else { "at least " }, .unit.name(), .unit.hint()
+    )]
     TooLong {
         /// Which.
         index: usize,
         /// Its length.
         length: usize,
+        /// Whether it was counted to the end; otherwise it is at least so long.
+        is_counted: bool,
         /// The longest allowed.
         limit: usize,
         /// What is counted.
@@ -322,6 +327,14 @@ impl LengthUnit {
 }
 
 impl InputError {
+    /// The same of another limit, if it is one of length.
+    pub(super) fn with_limit(mut self, other: usize) -> Self {
+        if let Self::TooLong { limit, .. } = &mut self {
+            *limit = other;
+        }
+        self
+    }
+
     /// The field of the request that is wrong, such as `inputs[3]`.
     pub fn field(&self) -> String {
         match self {

@@ -97,6 +97,19 @@ pub struct Limits {
     /// Requests being worked on at once for one gRPC stream; reading stops until one is done.
     #[garde(range(min = 1, max = 65_536))]
     pub stream_requests_in_flight_max: usize,
+    /// Bytes of texts that wait to be tokenised or are, of all calls; a call that is over it is refused.
+    #[garde(range(min = 1024, max = 1 << 40))]
+    pub text_bytes_in_flight_max: usize,
+    /// The same of one tenant. Its only call is always taken.
+    #[garde(range(min = 1024, max = 1 << 40))]
+    pub tenant_text_bytes_in_flight_max: usize,
+    /// Bytes of a text that are tokenised before it is another tenant's turn.
+    #[garde(range(min = 256, max = 1 << 20))]
+    pub text_slice_bytes: usize,
+    /// A call is refused before any work is done for it if what is in flight is predicted to take more than this share of the time to
+    /// its deadline.
+    #[garde(range(min = 0.05, max = 100.0))]
+    pub predicted_wait_share_max: f64,
     /// Largest answer that is kept under an idempotency key, in bytes.
     #[garde(range(min = 1024, max = 1 << 30))]
     pub idempotent_answer_bytes_max: usize,
@@ -127,6 +140,10 @@ pub struct Batching {
     /// Batches a device holds: one computing, the others prepared.
     #[garde(range(min = 1, max = 8))]
     pub batches_in_flight_max: usize,
+    /// Sequences of one call that the scheduler has at a time; the others wait outside. If not set, enough to keep all devices in
+    /// full batches.
+    #[garde(range(min = 1, max = 1 << 20))]
+    pub call_sequences_in_flight_max: Option<usize>,
     /// Commands on their way to the scheduler; a full channel refuses.
     #[garde(range(min = 16, max = 1 << 20))]
     pub commands_max: usize,
@@ -387,6 +404,10 @@ impl Default for Limits {
         Self {
             body_bytes_max: 8 << 20,
             idempotent_answer_bytes_max: 4 << 20,
+            text_bytes_in_flight_max: 128 << 20,
+            tenant_text_bytes_in_flight_max: 32 << 20,
+            text_slice_bytes: 8 << 10,
+            predicted_wait_share_max: 0.8,
             requests_in_flight_max: 1024,
             stream_requests_in_flight_max: 64,
             request_timeout_ms: 30_000,
@@ -403,6 +424,7 @@ impl Default for Batching {
             queue_requests_max: 16_384,
             queue_tokens_max: 262_144,
             batches_in_flight_max: 2,
+            call_sequences_in_flight_max: None,
             commands_max: 4096,
         }
     }

@@ -2,11 +2,25 @@
 //!
 //! The tokenizer files of sentence-transformers models carry a truncation and a fixed padding of 128 tokens; both are
 //! switched off here, because windows are planned by [`crate::tasks`] and batches are ragged.
+//!
+//! Texts are tokenised in pieces ([`Cuts`]), so that memory is bounded by what is kept of them, and work ends where the limit is
+//! passed or nobody waits for it any more.
+
+mod cuts;
+mod long_word;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use tokenizers::Tokenizer;
+
+use crate::pool::Pace;
+use cuts::Cuts;
+
+/// Bytes of a piece: large enough that a call costs little beside it.
+const PIECE_BYTES: usize = 2048;
+/// Bytes that are looked through, and no more, in the time that one is tokenised in: by a rough measurement.
+const SCANNED_PER_TOKENISED: usize = 64;
 
 /// A model's tokenizer. Cheap to clone; encoding takes `&self` and may run on many threads.
 #[derive(Clone)]
@@ -23,6 +37,28 @@ pub struct EncodedText {
     pub offsets: Vec<(usize, usize)>,
     /// The pre-tokenised word each token belongs to.
     pub words: Vec<Option<u32>>,
+}
+
+/// What is kept of a text's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All.
+    All,
+    /// So many at the start.
+    First(usize),
+    /// So many at the end.
+    Last(usize),
+}
+
+/// A text tokenised up to a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Encoded {
+    /// The tokens kept.
+    pub text: EncodedText,
+    /// Tokens found.
+    pub tokens: usize,
+    /// Whether the text was read to its end; otherwise it has more tokens than were found.
+    pub is_whole: bool,
 }
 
 /// Why a text, or a tokenizer file, could not be used. No variant carries input text.
@@ -52,6 +88,7 @@ struct Inner {
     prefix: Vec<u32>,
     suffix: Vec<u32>,
     vocabulary_size: usize,
+    cuts: Cuts,
 }
 
 impl TextTokenizer {
@@ -70,7 +107,8 @@ impl TextTokenizer {
             special_tokens(&tokenizer).ok_or_else(|| TokenizeError::SpecialTokens { file: file() })?;
         // Ids may have gaps, so it is the largest that counts.
         let vocabulary_size = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
-        Ok(Self { inner: Arc::new(Inner { tokenizer, prefix, suffix, vocabulary_size }) })
+        let cuts = Cuts::of(&tokenizer);
+        Ok(Self { inner: Arc::new(Inner { tokenizer, prefix, suffix, vocabulary_size, cuts }) })
     }
 
     /// Encodes a text of any length, without special tokens.
@@ -84,6 +122,45 @@ impl TextTokenizer {
             offsets: encoding.get_offsets().to_vec(),
             words: encoding.get_word_ids().to_vec(),
         })
+    }
+
+    /// Encodes a text until it has more than `limit` tokens, without special tokens. Gives what [`Self::encode`] gives, in memory
+    /// for what is kept and one piece.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses the text.
+    pub async fn encode_within(
+        &self,
+        text: &str,
+        keep: Keep,
+        limit: usize,
+        pace: &Pace,
+    ) -> Result<Encoded, TokenizeError> {
+        let mut found = Encoded::default();
+        let (mut start, mut words) = (0, 0);
+        while start < text.len() {
+            let piece = self.inner.cuts.piece(text, start, PIECE_BYTES);
+            let encoded = match self.long_word(&text[piece.clone()], pace).await? {
+                Some(encoded) => encoded,
+                None => self.encode(&text[piece.clone()])?,
+            };
+            found.tokens += encoded.ids.len();
+            words = found.text.append(&encoded, start, words, keep);
+            pace.spend(piece.len()).await;
+            if found.tokens > limit {
+                return Ok(found);
+            }
+            start = piece.end;
+        }
+        found.is_whole = true;
+        Ok(found)
+    }
+
+    /// A number of tokens that a text has at least, by a look at its characters; counting ends where it is above `limit`.
+    pub async fn tokens_at_least(&self, text: &str, limit: usize, pace: &Pace) -> usize {
+        let (tokens, bytes) = self.inner.cuts.at_least(text, limit);
+        pace.spend(bytes / SCANNED_PER_TOKENISED).await;
+        tokens
     }
 
     /// The ids of one window, wrapped in the model's special tokens: `[CLS] ids [SEP]` for BERT.
@@ -104,6 +181,26 @@ impl TextTokenizer {
     /// All ids are below this; a model's embedding table must have as many rows.
     pub fn vocabulary_size(&self) -> usize {
         self.inner.vocabulary_size
+    }
+}
+
+impl EncodedText {
+    /// Appends a piece that begins at this byte of the text and at this word; returns the word after it.
+    fn append(&mut self, piece: &Self, start: usize, word: u32, keep: Keep) -> u32 {
+        let room = match keep {
+            Keep::All | Keep::Last(_) => piece.ids.len(),
+            Keep::First(count) => count.saturating_sub(self.ids.len()).min(piece.ids.len()),
+        };
+        self.ids.extend(&piece.ids[..room]);
+        self.offsets.extend(piece.offsets[..room].iter().map(|(from, to)| (from + start, to + start)));
+        self.words.extend(piece.words[..room].iter().map(|number| number.map(|number| number + word)));
+        if let Keep::Last(count) = keep {
+            let surplus = self.ids.len().saturating_sub(count);
+            self.ids.drain(..surplus);
+            self.offsets.drain(..surplus);
+            self.words.drain(..surplus);
+        }
+        piece.words.iter().flatten().max().map_or(word, |last| word + last + 1)
     }
 }
 

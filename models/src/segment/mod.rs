@@ -5,9 +5,14 @@
 //! sentence, while the line break of a hard-wrapped paragraph does not. Dot rules: the dot of an abbreviation or an initial
 //! does not end a sentence.
 
+mod flat;
+
 use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
+
+use crate::pool::Pace;
+use flat::Flat;
 
 /// Abbreviations after which a sentence never ends: something must follow them.
 const LEADING: &[&str] = &[
@@ -33,18 +38,18 @@ const UNFINISHED: &[&str] = &[
 /// Longest line that may be a heading, in bytes.
 const HEADING_MAX: usize = 60;
 
-/// The sentences of a text: trimmed, not empty, in order, not overlapping; together they hold everything but white space.
-pub(crate) fn sentences(text: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    for block in blocks(text) {
-        in_block(text, block, &mut found);
-    }
-    found
-}
+/// Bytes that are looked through in the time that one is tokenised in: by a rough measurement.
+const SEGMENTED_PER_TOKENISED: usize = 4;
+/// How far is looked behind an ellipsis for what begins there, in characters.
+const LOOK_AHEAD: usize = 64;
 
-/// Cuts a text into blocks of lines that read on.
-fn blocks(text: &str) -> Vec<Range<usize>> {
-    let mut blocks: Vec<Range<usize>> = Vec::new();
+/// The sentences of a text: trimmed, not empty, in order, not overlapping; together they hold everything but white space.
+///
+/// Linear: lines and windows of blocks are looked at once, and what is looked at from each place is bounded, by [`Flat`] and
+/// [`LOOK_AHEAD`].
+pub(crate) async fn sentences(text: &str, pace: &Pace) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut block: Option<Range<usize>> = None;
     let mut previous: Option<&str> = None;
     let mut start = 0;
     for line in text.split_inclusive(['\n', '\r', '\u{2028}', '\u{2029}', '\u{c}']) {
@@ -58,13 +63,20 @@ fn blocks(text: &str) -> Vec<Range<usize>> {
             }
             continue;
         }
-        match (previous, blocks.last_mut()) {
+        match (previous, &mut block) {
             (Some(before), Some(block)) if reads_on(before, line) => block.end = range.end,
-            _ => blocks.push(range),
+            _ => {
+                if let Some(block) = block.replace(range) {
+                    in_block(text, block, &mut found, pace).await;
+                }
+            }
         }
         previous = Some(line);
     }
-    blocks
+    if let Some(block) = block {
+        in_block(text, block, &mut found, pace).await;
+    }
+    found
 }
 
 /// Whether a line goes on with the sentence of the line before it.
@@ -116,28 +128,44 @@ fn is_header(line: &str) -> bool {
     line.split_once(':').is_some_and(|(name, _)| NAMES.iter().any(|known| known.eq_ignore_ascii_case(name)))
 }
 
-fn in_block(text: &str, block: Range<usize>, found: &mut Vec<Range<usize>>) {
-    // UAX #29 ends a sentence at every line break; within a block none does. Byte for byte, so that offsets hold.
-    let flat: String = text[block.clone()].chars().map(flatten).collect();
-    let mut start = 0;
-    let mut boundaries = flat.split_sentence_bound_indices().map(|(at, piece)| at + piece.len()).peekable();
-    while let Some(end) = boundaries.next() {
-        let is_last = boundaries.peek().is_none();
-        if is_last || is_end(&flat[start..end], &flat[end..]) {
-            let sentence = &text[block.start + start..block.start + end];
-            let from = block.start + start + (sentence.len() - sentence.trim_start().len());
-            let to = from + sentence.trim().len();
-            if from < to {
-                found.push(from..to);
-            }
-            start = end;
-        }
+async fn in_block(text: &str, block: Range<usize>, found: &mut Vec<Range<usize>>, pace: &Pace) {
+    let (mut sentence, mut window) = (block.start, block.start);
+    while window < block.end {
+        let flat = Flat::of(&text[window..block.end]);
+        let next = window + flat.read;
+        in_window(text, window, &flat, next == block.end, &mut sentence, found);
+        window = next;
+        pace.spend(flat.read / SEGMENTED_PER_TOKENISED).await;
     }
 }
 
-/// A space for a line break that is as long; longer ones do not end a sentence for UAX #29 if they are kept.
-fn flatten(c: char) -> char {
-    if matches!(c, '\n' | '\r' | '\u{c}') { ' ' } else { c }
+/// Finds the ends of sentences in one window of a block, of which the first begins at `sentence`, maybe in a window before.
+fn in_window(
+    text: &str,
+    window: usize,
+    flat: &Flat,
+    is_last_window: bool,
+    sentence: &mut usize,
+    found: &mut Vec<Range<usize>>,
+) {
+    let whole = flat.text.as_str();
+    let mut start = 0;
+    let mut boundaries = whole.split_sentence_bound_indices().map(|(at, piece)| at + piece.len()).peekable();
+    while let Some(end) = boundaries.next() {
+        let is_last = boundaries.peek().is_none();
+        // A sentence goes on beyond its window.
+        let is_open = is_last && !is_last_window;
+        if !is_open && (is_last || is_end(&whole[start..end], &whole[end..])) {
+            let to = window + flat.original(end);
+            let piece = &text[*sentence..to];
+            let from = *sentence + (piece.len() - piece.trim_start().len());
+            let trimmed = piece.trim().len();
+            if trimmed > 0 {
+                found.push(from..from + trimmed);
+            }
+            (start, *sentence) = (end, to);
+        }
+    }
 }
 
 /// Whether a boundary that UAX #29 found between two pieces ends a sentence.
@@ -155,9 +183,8 @@ fn is_end(before: &str, after: &str) -> bool {
     let Some(stem) = bare.strip_suffix('.') else { return true };
     if stem.ends_with('.') {
         // An ellipsis ends a sentence if the next begins like one.
-        return after
-            .trim_start_matches(|c: char| !c.is_alphanumeric())
-            .starts_with(|c: char| !c.is_lowercase());
+        let next = after.chars().take(LOOK_AHEAD).find(|c| c.is_alphanumeric());
+        return next.is_some_and(|c| !c.is_lowercase());
     }
     let word = stem
         .rsplit(|c: char| c.is_whitespace() || matches!(c, '(' | '[' | '"' | '“' | '/'))
@@ -181,6 +208,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pool;
+
+    fn sentences(text: &str) -> Vec<Range<usize>> {
+        pool::complete(super::sentences(text, &Pace::at_once()))
+    }
 
     #[test]
     fn tables() {

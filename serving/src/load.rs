@@ -1,0 +1,228 @@
+//! What the calls in flight are predicted to take, and whether one more can be answered in time: asked before any work is done for
+//! it, so that in overload a refusal costs nothing and the devices' time goes to calls that are answered.
+//!
+//! A call's work is predicted by the bytes of its texts, at the rate at which calls of its model were worked off of late. The devices
+//! are shared by weight between the tenants that have work, and no time is left unused: so a call is done at the latest when all
+//! that is in flight is, and at the latest when its own tenant's work is, at the tenant's share. The lesser of the two decides. A
+//! tenant with nothing in flight is never refused, so predictions that were too high are found out.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use batching::{ModelId, TenantId};
+
+/// Weight of a call in the mean of rates, by its bytes: so many bytes make half of it.
+const LEARN_BYTES: f64 = 16_384.0;
+
+/// The calls in flight.
+#[derive(Debug)]
+pub struct Load {
+    state: Mutex<State>,
+    /// The share of the time to its deadline that a call may be predicted to take.
+    share_max: f64,
+    devices: u32,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Seconds that a byte takes all devices and threads, by model; none before the first call.
+    rates: Vec<Option<f64>>,
+    tenants: HashMap<TenantId, Share>,
+    /// Seconds of all tenants.
+    total: f64,
+}
+
+#[derive(Debug)]
+struct Share {
+    weight: u32,
+    seconds: f64,
+    calls: usize,
+}
+
+/// A call's part in the load, until it is dropped.
+#[derive(Debug)]
+pub struct Part {
+    load: Arc<Load>,
+    model: ModelId,
+    tenant: TenantId,
+    bytes: u64,
+    seconds: f64,
+    computed: Duration,
+}
+
+/// There is more in flight than can be done in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excess {
+    /// When there should be less.
+    pub retry_after: Duration,
+}
+
+impl Load {
+    /// No calls of so many models on so many devices. A call may be predicted to take `share_max` of the time to its deadline.
+    pub fn new(models: usize, devices: u32, share_max: f64) -> Arc<Self> {
+        let state = State { rates: vec![None; models], tenants: HashMap::new(), total: 0.0 };
+        Arc::new(Self { state: Mutex::new(state), share_max, devices: devices.max(1) })
+    }
+
+    /// Takes a call in, if it can be predicted to be done within `left`.
+    ///
+    /// # Errors
+    /// It can not.
+    pub fn enter(
+        self: &Arc<Self>,
+        (tenant, weight): (TenantId, u32),
+        model: ModelId,
+        bytes: u64,
+        left: Duration,
+    ) -> Result<Part, Excess> {
+        let mut state = self.state();
+        let rate = state.rates.get(usize::from(model.0)).copied().flatten().unwrap_or(0.0);
+        let seconds = rate * bytes as f64;
+        let own = state.tenants.get(&tenant).map_or(0.0, |share| share.seconds);
+        if own > 0.0 {
+            let others: f64 = state
+                .tenants
+                .iter()
+                .filter(|(other, _)| **other != tenant)
+                .map(|(_, share)| f64::from(share.weight))
+                .sum();
+            let weight = f64::from(weight.max(1));
+            let at_share = (own + seconds) * (weight + others) / weight;
+            let predicted = (state.total + seconds).min(at_share);
+            let allowed = left.as_secs_f64() * self.share_max;
+            if predicted > allowed {
+                let retry_after = Duration::try_from_secs_f64(predicted - allowed).unwrap_or(Duration::MAX);
+                return Err(Excess { retry_after: retry_after.clamp(RETRY_MIN, RETRY_MAX) });
+            }
+        }
+        state.total += seconds;
+        let share = state.tenants.entry(tenant).or_insert(Share { weight, seconds: 0.0, calls: 0 });
+        share.weight = weight.max(1);
+        share.seconds += seconds;
+        share.calls += 1;
+        Ok(Part { load: Arc::clone(self), model, tenant, bytes, seconds, computed: Duration::ZERO })
+    }
+
+    /// Predicted seconds of all calls in flight.
+    pub fn seconds(&self) -> f64 {
+        self.state().total
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shortest and longest hint to a refused caller.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+impl Part {
+    /// A device worked on it for so long, and this much of it is left to do, from 1 to 0.
+    pub fn computed(&mut self, time: Duration, share: f64) {
+        self.computed += time;
+        let whole = self.load.state().rates.get(usize::from(self.model.0)).copied().flatten();
+        let seconds = whole.map_or(self.seconds, |rate| rate * self.bytes as f64 * share.clamp(0.0, 1.0));
+        let done = (self.seconds - seconds).max(0.0);
+        self.take_off(done);
+    }
+
+    /// The call is worked off; to prepare it, all threads took so many seconds.
+    pub fn done(&self, prepared: f64) {
+        let seconds = self.computed.as_secs_f64() / f64::from(self.load.devices) + prepared;
+        if self.bytes == 0 || !seconds.is_finite() {
+            return;
+        }
+        let (bytes, mut state) = (self.bytes as f64, self.load.state());
+        if let Some(rate) = state.rates.get_mut(usize::from(self.model.0)) {
+            let sample = seconds / bytes;
+            let mean = rate.get_or_insert(sample);
+            *mean += (sample - *mean) * (bytes / (bytes + LEARN_BYTES)).min(0.2);
+        }
+    }
+
+    fn take_off(&mut self, seconds: f64) {
+        self.seconds -= seconds;
+        let mut state = self.load.state();
+        // Sums of differences drift; what is below nothing is nothing.
+        state.total = (state.total - seconds).max(0.0);
+        if let Some(share) = state.tenants.get_mut(&self.tenant) {
+            share.seconds = (share.seconds - seconds).max(0.0);
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.take_off(self.seconds);
+        let mut state = self.load.state();
+        if let Some(share) = state.tenants.get_mut(&self.tenant) {
+            share.calls -= 1;
+            if share.calls == 0 {
+                state.tenants.remove(&self.tenant);
+            }
+        }
+        if state.tenants.is_empty() {
+            state.total = 0.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const MODEL: ModelId = ModelId(0);
+    const ONE: (TenantId, u32) = (TenantId(1), 1);
+    const EIGHT: (TenantId, u32) = (TenantId(2), 8);
+
+    /// A load of a model that takes a millisecond a byte.
+    fn load() -> Arc<Load> {
+        let load = Load::new(1, 2, 0.5);
+        let mut part = load.enter(ONE, MODEL, 1000, Duration::from_secs(1)).unwrap();
+        part.computed(Duration::from_millis(1800), 0.0);
+        part.done(0.1);
+        drop(part);
+        load
+    }
+
+    #[test]
+    fn what_cannot_be_done_in_time_is_refused() {
+        let load = load();
+        let enter = |tenant, bytes, seconds| load.enter(tenant, MODEL, bytes, Duration::from_secs(seconds));
+        // Whoever has nothing in flight is taken, whatever is predicted.
+        let first = enter(ONE, 9000, 1).unwrap();
+        assert_eq!(enter(ONE, 1000, 19).unwrap_err(), Excess { retry_after: Duration::from_millis(500) });
+        let second = enter(ONE, 1000, 20).unwrap();
+        assert!((load.seconds() - 10.0).abs() < 1e-9);
+        drop((first, second));
+        assert_eq!(load.seconds(), 0.0);
+        enter(ONE, 1000, 3).unwrap();
+    }
+
+    #[test]
+    fn a_tenant_is_held_to_its_share_and_others_are_not_held_up_by_it() {
+        let load = load();
+        let enter = |tenant, bytes, seconds| load.enter(tenant, MODEL, bytes, Duration::from_secs(seconds));
+        let _hog = enter(ONE, 60_000, 30).unwrap();
+        // 60 s are in flight, but eight ninths of the devices are this one's: two seconds take 2.25.
+        let _first = enter(EIGHT, 1000, 5).unwrap();
+        assert!(enter(EIGHT, 1000, 5).is_ok());
+        assert!(enter(EIGHT, 1000, 5).is_err());
+        assert!(enter(ONE, 1000, 100).is_err());
+    }
+
+    #[test]
+    fn what_is_done_is_taken_off() {
+        let load = load();
+        let mut part = load.enter(ONE, MODEL, 10_000, Duration::from_secs(1)).unwrap();
+        part.computed(Duration::from_secs(1), 0.25);
+        assert!((load.seconds() - 2.5).abs() < 1e-9);
+        part.computed(Duration::from_secs(1), 0.0);
+        assert!(load.seconds().abs() < 1e-9);
+        drop(part);
+        assert!(load.state().tenants.is_empty());
+    }
+}
