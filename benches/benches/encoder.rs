@@ -10,7 +10,7 @@ use models::{Device, DeviceConfig, Sequence, Task};
 
 fn encoder(c: &mut Criterion) {
     let catalog = catalog().expect("the models load");
-    let model = catalog.for_task(Task::Embed).expect("an embedding model").id;
+    let model = catalog.default_for(Task::Embed).expect("an embedding model").id;
     let tokenizer = catalog.tokenizer(model).expect("it is loaded");
     let mut executor =
         catalog.executor(&Device::new(DeviceConfig::default()).unwrap()).expect("a CPU executor");

@@ -11,7 +11,7 @@ use models::Task;
 
 fn tokenizer(c: &mut Criterion) {
     let catalog = catalog().expect("the models load");
-    let model = catalog.for_task(Task::Embed).expect("an embedding model").id;
+    let model = catalog.default_for(Task::Embed).expect("an embedding model").id;
     let tokenizer = catalog.tokenizer(model).expect("it is loaded");
     let mut group = c.benchmark_group("tokenize");
     for tokens in LENGTHS {

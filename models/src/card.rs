@@ -60,6 +60,12 @@ pub struct Card {
     pub base_model: Option<String>,
     /// How a classifier scores label names that the caller brings.
     pub zero_shot: Option<ZeroShot>,
+    /// Whether it answers where the caller names no model for the task.
+    pub is_default: bool,
+    /// Whether the server is not ready without it.
+    pub is_required: bool,
+    /// Names, or what names begin with, of tensors in the weights file that the answers are made without.
+    pub ignore_tensors: Vec<String>,
     /// The card's folder: where adapter and head files are.
     pub folder: PathBuf,
 }
@@ -246,6 +252,15 @@ impl std::fmt::Display for Task {
 }
 
 impl Head {
+    /// The name used in cards.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Head::MeanPooling => "mean_pooling",
+            Head::SequenceClassification(_) => "sequence_classification",
+            Head::TokenClassification(_) => "token_classification",
+        }
+    }
+
     /// The weights of the head, if it has any.
     pub fn weights(&self) -> Option<&HeadFile> {
         match self {

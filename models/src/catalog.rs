@@ -38,6 +38,8 @@ pub struct CatalogConfig {
     pub all: CardOverride,
     /// What differs from the cards, by model.
     pub overrides: BTreeMap<String, CardOverride>,
+    /// Which model answers where the caller names none, by task, whatever the cards say.
+    pub defaults: BTreeMap<Task, String>,
 }
 
 /// What differs from a model's card.
@@ -49,12 +51,52 @@ pub struct CardOverride {
     pub dtype: Option<String>,
     /// Whether the p99 target is a deadline.
     pub p99_target_is_deadline: Option<bool>,
+    /// Whether the server is not ready without it.
+    pub is_required: Option<bool>,
 }
 
 /// The models of one process.
 pub struct Catalog {
     models: Vec<ModelEntry>,
     rejected: Vec<RejectedCard>,
+    defaults: BTreeMap<Task, TaskDefault>,
+}
+
+/// The model that answers for a task where the caller names none. It is never replaced by another.
+enum TaskDefault {
+    Model(ModelId),
+    /// Its card could not be read: an index into the rejected.
+    Rejected(usize),
+}
+
+/// Why a call that names no model has none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoDefault {
+    /// No model is stated to be the task's default.
+    #[error("no default model is configured for {task}")]
+    Unstated {
+        /// The task.
+        task: Task,
+        /// Models that do it.
+        candidates: Vec<String>,
+    },
+    /// The default's card could not be read.
+    #[error("model {name} is not available: {reason}")]
+    Rejected {
+        /// The model.
+        name: String,
+        /// What is wrong with its card.
+        reason: String,
+    },
+}
+
+/// A required model that does not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unready {
+    /// The model, or the folder of a card that could not be read.
+    pub name: String,
+    /// Why not, for people.
+    pub reason: String,
 }
 
 /// A model whose card could be read.
@@ -90,6 +132,8 @@ pub struct RejectedCard {
     pub name: String,
     /// What is wrong with the card, naming the file and the field.
     pub reason: String,
+    /// Whether the server is not ready without it, as far as the configuration says: what the card says is not known.
+    pub is_required: bool,
 }
 
 struct Loaded {
@@ -104,8 +148,9 @@ impl Catalog {
     /// # Errors
     /// When the folder of cards cannot be read or holds none. What is wrong with one model is in its entry.
     pub fn load(config: &CatalogConfig, progress: &dyn Progress) -> Result<Self, LoadError> {
-        let (mut cards, rejected) = read_cards(&config.cards_dir)?;
-        apply(&config.all, &config.overrides, &mut cards)?;
+        let (mut cards, mut rejected) = read_cards(&config.cards_dir)?;
+        apply(&config.all, &config.overrides, &mut cards, &mut rejected)?;
+        let defaults = defaults(&config.defaults, &cards, &rejected)?;
         let mut loading = Loading::new(config, progress);
         let results: Vec<_> = cards
             .iter()
@@ -117,7 +162,7 @@ impl Catalog {
         let models = cards.into_iter().zip(results).enumerate();
         let models =
             models.map(|(index, (card, result))| ModelEntry::new(ModelId(index as u16), card, result));
-        Ok(Self { models: models.collect(), rejected })
+        Ok(Self { models: models.collect(), rejected, defaults })
     }
 
     /// Fetches what is missing of all models, and loads nothing, so that a later start needs no network.
@@ -150,11 +195,40 @@ impl Catalog {
         self.models.iter().find(|entry| entry.card.name == name)
     }
 
-    /// The model for a task when the caller names none: the first that is loaded, else the first.
-    pub fn for_task(&self, task: Task) -> Option<&ModelEntry> {
-        let mut candidates = self.models.iter().filter(|entry| entry.card.task == task).peekable();
-        let first = candidates.peek().copied();
-        candidates.find(|entry| entry.is_loaded()).or(first)
+    /// The model for a task when the caller names none, whether it is loaded or not.
+    ///
+    /// # Errors
+    /// None is stated to be it, or its card could not be read.
+    pub fn default_for(&self, task: Task) -> Result<&ModelEntry, NoDefault> {
+        let default = match self.defaults.get(&task) {
+            Some(TaskDefault::Model(id)) => self.models.get(usize::from(id.0)),
+            Some(TaskDefault::Rejected(index)) => {
+                let RejectedCard { name, reason, .. } = &self.rejected[*index];
+                return Err(NoDefault::Rejected { name: name.clone(), reason: reason.clone() });
+            }
+            None => None,
+        };
+        default.ok_or_else(|| {
+            let candidates = self.models.iter().filter(|entry| entry.card.task == task);
+            NoDefault::Unstated {
+                task,
+                candidates: candidates.map(|entry| entry.card.name.clone()).collect(),
+            }
+        })
+    }
+
+    /// Required models that do not serve: while there is one, the server is not ready.
+    pub fn unready(&self) -> Vec<Unready> {
+        let models = self.models.iter().filter_map(|entry| match &entry.state {
+            ModelState::Unavailable { reason } if entry.card.is_required => {
+                Some(Unready { name: entry.card.name.clone(), reason: reason.clone() })
+            }
+            _ => None,
+        });
+        let rejected = self.rejected.iter().filter(|card| card.is_required);
+        models
+            .chain(rejected.map(|card| Unready { name: card.name.clone(), reason: card.reason.clone() }))
+            .collect()
     }
 
     /// [`Self::prepare_paced`] at once, for callers of their own thread.
@@ -334,15 +408,22 @@ fn apply(
     all: &CardOverride,
     overrides: &BTreeMap<String, CardOverride>,
     cards: &mut [Arc<Card>],
+    rejected: &mut [RejectedCard],
 ) -> Result<(), LoadError> {
-    if let Some(model) = overrides.keys().find(|name| !cards.iter().any(|card| card.name == **name)) {
-        let known = cards.iter().map(|card| card.name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(LoadError::UnknownModel { model: model.clone(), known });
+    let is_known = |name: &String| {
+        cards.iter().any(|card| card.name == *name) || rejected.iter().any(|card| card.name == *name)
+    };
+    if let Some(model) = overrides.keys().find(|name| !is_known(name)) {
+        return Err(LoadError::UnknownModel { model: model.clone(), known: names(cards) });
+    }
+    for card in rejected {
+        let stated = overrides.get(&card.name).and_then(|card| card.is_required).or(all.is_required);
+        card.is_required = stated.unwrap_or(true);
     }
     for card in cards {
         let of_card = overrides.get(&card.name);
         let card = Arc::make_mut(card);
-        for CardOverride { runtime, dtype, p99_target_is_deadline } in
+        for CardOverride { runtime, dtype, p99_target_is_deadline, is_required } in
             [Some(all), of_card].into_iter().flatten()
         {
             if let Some(runtime) = runtime {
@@ -353,15 +434,58 @@ fn apply(
                 card.dtype.clone_from(dtype);
             }
             card.p99_target_is_deadline = p99_target_is_deadline.unwrap_or(card.p99_target_is_deadline);
+            card.is_required = is_required.unwrap_or(card.is_required);
         }
     }
     Ok(())
 }
 
+/// Which model answers for which task where the caller names none: as configured, else as the cards say.
+fn defaults(
+    configured: &BTreeMap<Task, String>,
+    cards: &[Arc<Card>],
+    rejected: &[RejectedCard],
+) -> Result<BTreeMap<Task, TaskDefault>, LoadError> {
+    let mut defaults = BTreeMap::new();
+    for task in Task::ALL {
+        if let Some(name) = configured.get(&task) {
+            let default = match cards.iter().position(|card| card.name == *name) {
+                Some(index) if cards[index].task != task => {
+                    let (model, offers) = (name.clone(), cards[index].task);
+                    return Err(LoadError::DefaultTask { task, model, offers });
+                }
+                Some(index) => TaskDefault::Model(ModelId(index as u16)),
+                None => match rejected.iter().position(|card| card.name == *name) {
+                    Some(index) => TaskDefault::Rejected(index),
+                    None => {
+                        let (model, known) = (name.clone(), names(cards));
+                        return Err(LoadError::UnknownDefault { task, model, known });
+                    }
+                },
+            };
+            defaults.insert(task, default);
+            continue;
+        }
+        let mut stated = cards.iter().enumerate().filter(|(_, card)| card.task == task && card.is_default);
+        if let Some((index, first)) = stated.next() {
+            if let Some((_, second)) = stated.next() {
+                let (first, second) = (first.name.clone(), second.name.clone());
+                return Err(LoadError::TwoDefaults { task, first, second });
+            }
+            defaults.insert(task, TaskDefault::Model(ModelId(index as u16)));
+        }
+    }
+    Ok(defaults)
+}
+
+fn names(cards: &[Arc<Card>]) -> String {
+    cards.iter().map(|card| card.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 impl RejectedCard {
     fn new(folder: &Path, error: &CardError) -> Self {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { name, reason: error.to_string() }
+        Self { name, reason: error.to_string(), is_required: true }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::card::CardError;
+use crate::card::{CardError, Task};
 use crate::runtimes::onnx::OnnxError;
 use crate::source::SourceError;
 use crate::tokenizer::TokenizeError;
@@ -31,6 +31,39 @@ pub enum LoadError {
         model: String,
         /// Names of the cards.
         known: String,
+    },
+    /// The configured default of a task has no card.
+    #[error("defaults.{task}: no model {model:?}; there are cards for {known}")]
+    UnknownDefault {
+        /// The task.
+        task: Task,
+        /// The name.
+        model: String,
+        /// Names of the cards.
+        known: String,
+    },
+    /// The configured default of a task does something else.
+    #[error("defaults.{task}: model {model:?} does {offers}")]
+    DefaultTask {
+        /// The task.
+        task: Task,
+        /// The name.
+        model: String,
+        /// What it does.
+        offers: Task,
+    },
+    /// Two cards say that they are a task's default.
+    #[error(
+        "the cards {first} and {second} both say `default: true` for {task}: take one back, or name the default in the \
+         configuration (defaults.{task})"
+    )]
+    TwoDefaults {
+        /// The task.
+        task: Task,
+        /// One card.
+        first: String,
+        /// The other.
+        second: String,
     },
     /// More cards than a process can number.
     #[error("{models} model cards; at most {limit} can be served by one process")]

@@ -10,6 +10,7 @@ pub mod card;
 pub mod catalog;
 pub mod error;
 pub mod executor;
+mod faithful;
 mod files;
 pub mod pool;
 pub mod progress;
@@ -23,7 +24,9 @@ mod windows;
 
 pub use batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};
 pub use card::{Card, Head, Limits, MicroDollars, Sha256Digest, Task};
-pub use catalog::{CardOverride, Catalog, CatalogConfig, ModelEntry, ModelState, RejectedCard};
+pub use catalog::{
+    CardOverride, Catalog, CatalogConfig, ModelEntry, ModelState, NoDefault, RejectedCard, Unready,
+};
 pub use error::{LoadError, ModelError};
 pub use executor::DeviceExecutor;
 pub use pool::{Errand, Pace, PoolConfig, PoolError, Stage, WorkPool};

@@ -11,8 +11,8 @@ use batching::{Executor, ModelId};
 use candle_core::Tensor;
 use models::weights::HiddenActivation;
 use models::{
-    CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, LoadError, ModelState, NoProgress, Sequence,
-    Task,
+    CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, LoadError, ModelState, NoDefault, NoProgress,
+    Sequence, Task,
 };
 use random::{Random, Tensors, difference, fused, hidden_states, identity};
 use sha2::{Digest, Sha256};
@@ -60,6 +60,8 @@ struct Spec {
     head_tensors: Option<Tensors>,
     config: String,
     tokenizer: String,
+    /// Other files in the folder of the source, which the card does not name.
+    beside: Vec<(&'static str, String)>,
 }
 
 impl Spec {
@@ -73,6 +75,7 @@ impl Spec {
             head_tensors: None,
             config: CONFIG.to_owned(),
             tokenizer: TOKENIZER.to_owned(),
+            beside: Vec::new(),
         }
     }
 
@@ -119,6 +122,11 @@ impl Cards {
         candle_core::safetensors::save(&spec.encoder, files.join("model.safetensors")).unwrap();
         fs::write(files.join("config.json"), &spec.config).unwrap();
         fs::write(files.join("tokenizer.json"), &spec.tokenizer).unwrap();
+        for (file, text) in &spec.beside {
+            let path = files.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
         let mut head = format!("kind: {}", spec.head);
         if let Some(tensors) = &spec.head_tensors {
             candle_core::safetensors::save(tensors, card.join("head.safetensors")).unwrap();
@@ -180,8 +188,7 @@ fn models_are_numbered_by_name_and_found() {
     assert_eq!(names, [(0, "a-mood"), (1, "m-tagger"), (2, "z-embedder")]);
     assert!(catalog.models().iter().all(models::ModelEntry::is_loaded));
     assert_eq!(catalog.rejected(), []);
-    assert_eq!(catalog.for_task(Task::Entities).unwrap().id, ModelId(1));
-    assert!(catalog.for_task(Task::Summarize).is_none() && catalog.find("other").is_none());
+    assert!(catalog.find("other").is_none());
 }
 
 #[test]
@@ -270,6 +277,14 @@ fn files_that_do_not_fit_are_named() {
     let wide = |spec: &mut Spec| spec.config = CONFIG.replace("\"hidden_size\": 12", "\"hidden_size\": 15");
     check(wide, "has shape [2, 12], expected [2, 15]");
     check(|spec| spec.config = CONFIG.replace("bert", "roberta"), "model_type is \"roberta\"");
+    check(|spec| spec.config = CONFIG.replace("model_type", "kind"), "model_type is missing");
+    check(
+        |spec| {
+            spec.config =
+                CONFIG.replace("\"pad_token_id\": 0", "\"position_embedding_type\": \"relative_key\"")
+        },
+        "position_embedding_type \"relative_key\" is not supported",
+    );
     check(
         |spec| spec.config = CONFIG.replace("\"gelu\"", "\"swish\""),
         "config.json: unknown variant `swish`",
@@ -289,6 +304,201 @@ fn files_that_do_not_fit_are_named() {
         },
         "limits.tokens_max 33 is more than the encoder's 32",
     );
+}
+
+/// What the files of a checkpoint say beyond the card is refused, however well the weights would load.
+#[test]
+fn what_a_card_does_not_say_is_refused() {
+    let config = |addition: &str| CONFIG.replace("\"pad_token_id\": 0", addition);
+    let with =
+        |file: &'static str, text: String| move |spec: &mut Spec| spec.beside.push((file, text.clone()));
+    // A pooling module as sentence-transformers writes it.
+    let pooling = |way: &str| {
+        let ways = ["cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens"];
+        let switches = ways.map(|name| format!("\"pooling_mode_{name}\": {}", name == way));
+        format!("{{ \"word_embedding_dimension\": 12, {} }}", switches.join(", "))
+    };
+    let modules = |kinds: &[&str]| {
+        let module = |(index, kind): (usize, &&str)| {
+            let path = if index == 0 { String::new() } else { format!("{index}_{kind}") };
+            format!(
+                "{{ \"idx\": {index}, \"name\": \"{index}\", \"path\": \"{path}\", \
+                 \"type\": \"sentence_transformers.models.{kind}\" }}"
+            )
+        };
+        format!("[{}]", kinds.iter().enumerate().map(module).collect::<Vec<_>>().join(", "))
+    };
+    let check = |change: &dyn Fn(&mut Spec), message: Option<&str>| {
+        let mut spec = Spec::embedder("spoilt");
+        change(&mut spec);
+        let catalog = Cards::new(&[spec, Spec::embedder("good")]).load().unwrap();
+        match message {
+            Some(message) => {
+                let found = reason(&catalog, "spoilt");
+                assert!(found.contains(message), "{message:?} is not in {found:?}");
+            }
+            None => assert!(
+                catalog.find("spoilt").unwrap().is_loaded(),
+                "{:?}",
+                catalog.find("spoilt").unwrap().state
+            ),
+        }
+        assert!(catalog.find("good").unwrap().is_loaded());
+    };
+    let extra =
+        |name: &'static str| move |spec: &mut Spec| drop(spec.encoder.insert(name.to_owned(), zeros(12)));
+    let ignoring = |name: &'static str, ignored: &'static str| {
+        move |spec: &mut Spec| {
+            extra(name)(spec);
+            spec.fields += &format!("  ignore_tensors: [{ignored}]\n");
+        }
+    };
+
+    for architecture in ["BertModel", "BertForMaskedLM"] {
+        let text = config(&format!("\"architectures\": [\"{architecture}\"]"));
+        check(&|spec| spec.config.clone_from(&text), None);
+    }
+    for architecture in
+        ["BertForSequenceClassification", "BertForTokenClassification", "BertForQuestionAnswering"]
+    {
+        let text = config(&format!("\"architectures\": [\"{architecture}\"]"));
+        check(&|spec| spec.config.clone_from(&text), Some(architecture));
+    }
+    for (field, value) in [
+        ("is_decoder", "true"),
+        ("add_cross_attention", "true"),
+        ("pruned_heads", "{ \"0\": [1] }"),
+        ("quantization_config", "{ \"bits\": 8 }"),
+    ] {
+        let text = config(&format!("\"{field}\": {value}"));
+        check(&|spec| spec.config.clone_from(&text), Some(&format!("config.json: {field}")));
+    }
+
+    for name in [
+        "pooler.dense.weight",
+        "classifier.weight",
+        "cls.predictions.bias",
+        "encoder.layer.2.output.dense.weight",
+        "encoder.layer.0.attention.self.distance_embedding.weight",
+        "encoder.layer.0.attention.output.adapter.weight",
+    ] {
+        check(
+            &extra(name),
+            Some(&format!("model.safetensors: tensor {name} is used by no part of the card")),
+        );
+    }
+    check(&extra("embeddings.position_ids"), None);
+    check(&ignoring("pooler.dense.weight", "pooler."), None);
+    check(&ignoring("pooler.dense.weight", "pooler.dense.bias"), Some("tensor pooler.dense.weight"));
+    check(
+        &ignoring("pooler.dense.weight", "pooler., classifier."),
+        Some("no unused tensor begins with \"classifier.\""),
+    );
+
+    check(&with("1_Pooling/config.json", pooling("mean_tokens")), None);
+    check(&with("1_Pooling/config.json", "{ \"pooling_mode\": \"mean\" }".to_owned()), None);
+    for (way, message) in
+        [("cls_token", "cls_token"), ("max_tokens", "max_tokens"), ("none", "nothing that is named")]
+    {
+        check(&with("1_Pooling/config.json", pooling(way)), Some(message));
+    }
+    check(
+        &with("1_Pooling/config.json", "{ \"pooling_mode\": \"cls\" }".to_owned()),
+        Some("pooling_mode \"cls\""),
+    );
+    check(&with("2_Dense/config.json", "{}".to_owned()), Some("module Dense (2_Dense)"));
+    let folder = |kinds: &'static [&'static str]| {
+        move |spec: &mut Spec| {
+            spec.beside.push(("modules.json", modules(kinds)));
+            spec.beside.push(("1_Pooling/config.json", pooling("mean_tokens")));
+        }
+    };
+    check(&folder(&["Transformer", "Pooling", "Normalize"]), None);
+    check(&folder(&["Transformer", "Pooling", "Dense"]), Some("module Dense (2_Dense)"));
+    check(&folder(&["Transformer", "WeightedLayerPooling"]), Some("module WeightedLayerPooling"));
+    check(&with("modules.json", modules(&["Transformer", "Pooling"])), Some("1_Pooling/config.json"));
+    check(
+        &with("modules.json", "[{ \"path\": \"../x\", \"type\": \"a.Pooling\" }]".to_owned()),
+        Some("out of the folder"),
+    );
+    let prompts = "{ \"prompts\": { \"query\": \"query: \" }, \"default_prompt_name\": \"query\" }";
+    check(&with("config_sentence_transformers.json", prompts.to_owned()), Some("default_prompt_name"));
+    let prompts = prompts.replace("\"default_prompt_name\": \"query\"", "\"default_prompt_name\": null");
+    check(&with("config_sentence_transformers.json", prompts), None);
+
+    // A head of the card's own stands in the place of the checkpoint's pooling.
+    let mut own = Spec::classifier("own", "sentiment", "sequence_classification");
+    own.beside.push(("1_Pooling/config.json", pooling("cls_token")));
+    assert!(Cards::new(&[own]).load().unwrap().find("own").unwrap().is_loaded());
+}
+
+/// Which model answers where none is named is stated, never found by order, and never replaced.
+#[test]
+fn defaults_are_stated() {
+    let default = |mut spec: Spec| {
+        spec.fields += "  default: true\n";
+        spec
+    };
+    let load = |specs: &[Spec], configured: Option<&str>| {
+        let cards = Cards::new(specs);
+        let config = CatalogConfig {
+            cards_dir: cards.folder.path().to_path_buf(),
+            data_dir: cards.path("data"),
+            offline: true,
+            defaults: configured.map(|name| (Task::Embed, name.to_owned())).into_iter().collect(),
+            ..CatalogConfig::default()
+        };
+        Catalog::load(&config, &NoProgress)
+    };
+    let (a, b) = (Spec::embedder("a"), Spec::embedder("b"));
+    let named = |catalog: &Catalog| catalog.default_for(Task::Embed).map(|entry| entry.card.name.clone());
+    let unstated =
+        NoDefault::Unstated { task: Task::Embed, candidates: vec!["a".to_owned(), "b".to_owned()] };
+    assert_eq!(named(&load(&[a.clone(), b.clone()], None).unwrap()), Err(unstated));
+    assert_eq!(named(&load(&[a.clone(), default(b.clone())], None).unwrap()), Ok("b".to_owned()));
+    assert_eq!(named(&load(&[a.clone(), default(b.clone())], Some("a")).unwrap()), Ok("a".to_owned()));
+    let two = [default(a.clone()), default(b.clone())];
+    let error = load(&two, None).err().unwrap().to_string();
+    assert!(error.contains("a and b") && error.contains("defaults.embeddings"), "{error}");
+    assert_eq!(named(&load(&two, Some("b")).unwrap()), Ok("b".to_owned()));
+    let error = load(&two, Some("c")).err().unwrap().to_string();
+    assert!(error.contains("no model \"c\"; there are cards for a, b"), "{error}");
+    let mood = Spec::classifier("mood", "sentiment", "sequence_classification");
+    let error = load(&[a.clone(), mood], Some("mood")).err().unwrap().to_string();
+    assert!(error.contains("model \"mood\" does sentiment"), "{error}");
+    // One that does not load stays the default.
+    let mut spoilt = default(b);
+    spoilt.config = "{}".to_owned();
+    let catalog = load(&[a, spoilt], None).unwrap();
+    assert!(!catalog.default_for(Task::Embed).unwrap().is_loaded());
+    assert_eq!(named(&catalog), Ok("b".to_owned()));
+}
+
+#[test]
+fn required_models_that_do_not_serve_are_told() {
+    let mut spoilt = Spec::embedder("spoilt");
+    spoilt.config = "{}".to_owned();
+    let mut dispensable = Spec { name: "dispensable", ..spoilt.clone() };
+    dispensable.fields += "  required: false\n";
+    let cards = Cards::new(&[Spec::embedder("good"), spoilt, dispensable]);
+    fs::create_dir(cards.path("unreadable")).unwrap();
+    fs::write(cards.path("unreadable/README.md"), "# No front matter\n").unwrap();
+    let unready = |required: &[(&str, bool)]| {
+        let change = |required| CardOverride { is_required: Some(required), ..CardOverride::default() };
+        let config = CatalogConfig {
+            cards_dir: cards.folder.path().to_path_buf(),
+            data_dir: cards.path("data"),
+            offline: true,
+            overrides: required.iter().map(|(name, is)| ((*name).to_owned(), change(*is))).collect(),
+            ..CatalogConfig::default()
+        };
+        let unready = Catalog::load(&config, &NoProgress).unwrap().unready();
+        assert!(unready.iter().all(|model| !model.reason.is_empty()));
+        unready.into_iter().map(|model| model.name).collect::<Vec<_>>()
+    };
+    assert_eq!(unready(&[]), ["spoilt", "unreadable"]);
+    assert_eq!(unready(&[("spoilt", false), ("dispensable", true)]), ["dispensable", "unreadable"]);
+    assert!(unready(&[("spoilt", false), ("unreadable", false)]).is_empty());
 }
 
 #[test]

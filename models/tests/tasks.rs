@@ -23,7 +23,7 @@ mod tests {
 
     fn prepare(task: Task, inputs: &[&str], parameters: &Parameters) -> Result<Prepared, InputError> {
         let inputs: Vec<String> = inputs.iter().map(|text| (*text).to_owned()).collect();
-        CATALOG.prepare(CATALOG.for_task(task).unwrap().id, &inputs, parameters)
+        CATALOG.prepare(CATALOG.default_for(task).unwrap().id, &inputs, parameters)
     }
 
     fn row(values: &[f32]) -> SequenceOutput {
@@ -126,7 +126,7 @@ mod tests {
             assert_eq!(sequences.len(), jobs);
             assert!(sequences.iter().all(|job| job.sequence.len() <= 512));
             if let Some(word) = first {
-                let tokenizer = CATALOG.tokenizer(CATALOG.for_task(Task::Embed).unwrap().id).unwrap();
+                let tokenizer = CATALOG.tokenizer(CATALOG.default_for(Task::Embed).unwrap().id).unwrap();
                 let id = tokenizer.encode(word).unwrap().ids[0];
                 let found = sequences[0].sequence.input_ids.iter().filter(|other| **other == id).count();
                 assert_eq!(found, 300, "all of {word} was kept");
@@ -184,7 +184,7 @@ mod tests {
         let labels = Some(vec!["cats".to_owned(), "tax law".to_owned()]);
         let parameters = Parameters::Classify(ClassifyParameters { labels, ..ClassifyParameters::default() });
         let mut prepared = prepare(Task::Classify, &["a text", "another"], &parameters).unwrap();
-        let embeddings = CATALOG.for_task(Task::Embed).unwrap().id;
+        let embeddings = CATALOG.default_for(Task::Embed).unwrap().id;
         let jobs = prepared.take_jobs();
         assert_eq!(jobs.len(), 4, "two texts and two labels");
         assert!(jobs.iter().all(|job| job.model == embeddings));
@@ -209,7 +209,7 @@ mod tests {
         parameters: EntitiesParameters,
         tag: impl Fn(usize, &str) -> &'static str,
     ) -> Vec<Entity> {
-        let model = CATALOG.for_task(Task::Entities).unwrap();
+        let model = CATALOG.default_for(Task::Entities).unwrap();
         let encoded = CATALOG.tokenizer(model.id).unwrap().encode(text).unwrap();
         let logits = |name: &str| TAGS.map(|other| if other == name { 10.0 } else { 0.0 });
         let mut prepared = prepare(Task::Entities, &[text], &Parameters::Entities(parameters)).unwrap();
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn entities_of_long_texts_keep_their_places() {
         let text = format!("{}Oslo {}", "word ".repeat(700), "word ".repeat(300));
-        let model = CATALOG.for_task(Task::Entities).unwrap();
+        let model = CATALOG.default_for(Task::Entities).unwrap();
         let oslo = CATALOG.tokenizer(model.id).unwrap().encode("oslo").unwrap().ids[0];
         let mut prepared =
             prepare(Task::Entities, &[&text], &Parameters::Entities(EntitiesParameters::default())).unwrap();

@@ -11,7 +11,7 @@ use batching::{
 };
 use models::{
     CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, Progress, Provider, Sequence,
-    SequenceOutput, WorkPool,
+    SequenceOutput, Unready, WorkPool,
 };
 use router::scaling::LoadBoard;
 use tokio::sync::Semaphore;
@@ -50,6 +50,8 @@ pub struct App {
     pub request_slots: Semaphore,
     /// Cancelled when the server starts to shut down.
     pub stopping: CancellationToken,
+    /// Required models that do not serve.
+    pub unready: Vec<Unready>,
     is_ready: AtomicBool,
 }
 
@@ -138,6 +140,14 @@ impl App {
         for card in catalog.rejected() {
             tracing::error!(folder = card.name, reason = card.reason, "model card unreadable");
         }
+        let unready = catalog.unready();
+        for model in &unready {
+            tracing::error!(
+                model = model.name,
+                reason = model.reason,
+                "not ready: this model is required (models.<name>.required = false where it is not)"
+            );
+        }
         let models: Vec<_> = catalog.models().iter().map(|m| (m.card.name.clone(), m.is_loaded())).collect();
         if !models.iter().any(|(_, is_loaded)| *is_loaded) {
             return Err(ServerError::NoModels);
@@ -173,13 +183,19 @@ impl App {
             telemetry,
             request_slots: Semaphore::new(config.limits.requests_in_flight_max),
             stopping,
+            unready,
             is_ready: AtomicBool::new(false),
             config,
         }))
     }
 
-    /// Whether requests should be sent here: the server listens, is not stopping, and its devices work.
+    /// Whether requests should be sent here: the server serves, and every required model with it.
     pub fn is_ready(&self) -> bool {
+        self.is_serving() && self.unready.is_empty()
+    }
+
+    /// Whether what is loaded is served: the server listens, is not stopping, and its devices work.
+    pub fn is_serving(&self) -> bool {
         self.is_ready.load(Ordering::Acquire) && self.engine.is_healthy()
     }
 
@@ -196,6 +212,7 @@ pub fn catalog_config(config: &Config, all: CardOverride) -> CatalogConfig {
         offline: config.offline,
         onnx: onnx_config(config),
         all,
+        defaults: config.defaults.clone(),
         overrides: config.models.iter().map(|(name, model)| (name.clone(), card_override(model))).collect(),
     }
 }
@@ -234,6 +251,7 @@ fn card_override(model: &config::Model) -> CardOverride {
         runtime: model.runtime.clone(),
         dtype: model.dtype.clone(),
         p99_target_is_deadline: model.p99_target_is_deadline,
+        is_required: model.required,
     }
 }
 

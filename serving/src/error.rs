@@ -93,6 +93,14 @@ pub enum ApiError {
     /// No model of that name.
     #[error("no such model; GET /v1/ml/models lists them")]
     ModelNotFound,
+    /// The call names no model, and none is stated to be the task's default.
+    #[error("name a model: {task} has no default here; there are {candidates}")]
+    ModelRequired {
+        /// The task.
+        task: &'static str,
+        /// Models that do it.
+        candidates: String,
+    },
     /// The model exists and does something else.
     #[error("model {model} does {offers}, not {asked}")]
     WrongTask {
@@ -219,6 +227,7 @@ impl ApiError {
             Self::InvalidRequest { .. } => row("invalid_request", S::BAD_REQUEST, Code::InvalidArgument),
             Self::Input(e) => row(input_code(e), S::BAD_REQUEST, Code::InvalidArgument),
             Self::ModelNotFound => row("model_not_found", S::NOT_FOUND, Code::NotFound),
+            Self::ModelRequired { .. } => row("model_required", S::BAD_REQUEST, Code::InvalidArgument),
             Self::WrongTask { .. } => row("wrong_task", S::BAD_REQUEST, Code::InvalidArgument),
             Self::ModelUnavailable { .. } => {
                 row("model_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)

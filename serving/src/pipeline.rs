@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use batching::{ModelId, Priority, Timestamp};
 use models::tasks::{Answer, Parameters};
-use models::{ModelEntry, ModelState, Task};
+use models::{ModelEntry, ModelState, NoDefault, Task};
 use router::limit::Quota;
 use router::{Demand, MicroDollars, Outcome, Peer, Principal, Reservation, Role, WallTime};
 
@@ -212,13 +212,18 @@ fn enter(
 /// The model a request is for.
 ///
 /// # Errors
-/// There is none of that name, or it does something else.
+/// There is none of that name, none is the task's default, or it does something else.
 fn find_model<'a>(app: &'a App, task: Task, name: Option<&str>) -> Result<&'a ModelEntry, ApiError> {
     let entry = match name {
-        Some(name) => app.catalog.find(name),
-        None => app.catalog.for_task(task),
+        Some(name) => app.catalog.find(name).ok_or(ApiError::ModelNotFound)?,
+        None => app.catalog.default_for(task).map_err(|error| match error {
+            NoDefault::Unstated { task, candidates } if !candidates.is_empty() => {
+                ApiError::ModelRequired { task: task.as_str(), candidates: candidates.join(", ") }
+            }
+            NoDefault::Unstated { .. } => ApiError::ModelNotFound,
+            NoDefault::Rejected { name: model, reason } => ApiError::ModelUnavailable { model, reason },
+        })?,
     };
-    let entry = entry.ok_or(ApiError::ModelNotFound)?;
     if entry.card.task == task {
         return Ok(entry);
     }

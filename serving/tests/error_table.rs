@@ -95,6 +95,7 @@ fn every_error() -> Vec<ApiError> {
             message: "must be between 1 and 11".to_owned(),
         }),
         ApiError::ModelNotFound,
+        ApiError::ModelRequired { task: "embeddings", candidates: "one, two".to_owned() },
         ApiError::WrongTask { model: "ner-v2".to_owned(), offers: "entities", asked: "sentiment" },
         ApiError::ModelUnavailable { model: "ner-v2".to_owned(), reason: "for the log".to_owned() },
         ApiError::Overloaded { retry_after: Duration::from_millis(1500) },

@@ -50,6 +50,16 @@ struct Manifest {
     p99_target_is_deadline: bool,
     price_per_1000_requests_usd: MicroDollars,
     zero_shot: Option<ZeroShot>,
+    #[serde(default)]
+    default: bool,
+    #[serde(default = "yes")]
+    required: bool,
+    #[serde(default)]
+    ignore_tensors: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -160,6 +170,8 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
     check_labels(&manifest.labels, &head)?;
     check_limits(&manifest.limits)?;
     require(manifest.p99_target_ms > 0, &ours("p99_target_ms"), "must be at least 1")?;
+    let names_nothing = manifest.ignore_tensors.iter().any(|name| name.trim().is_empty());
+    require(!names_nothing, &ours("ignore_tensors"), "must not hold an empty name, which is all tensors")?;
     if let Some(zero_shot) = &manifest.zero_shot {
         check_zero_shot(zero_shot, manifest.task)?;
     }
@@ -181,6 +193,9 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
         license,
         base_model,
         zero_shot: manifest.zero_shot,
+        is_default: manifest.default,
+        is_required: manifest.required,
+        ignore_tensors: manifest.ignore_tensors,
         folder,
     })
 }

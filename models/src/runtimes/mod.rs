@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use crate::batch::{HostTensor, TokenBatch};
 use crate::card::{CONFIG_FILE, Card, WEIGHTS_FILE};
 use crate::error::ModelError;
+use crate::faithful;
 use crate::weights::{BertConfig, BertWeights, TensorFile};
 
 /// One model on one device.
@@ -370,6 +371,7 @@ impl Loader {
         check_supported("runtime", &card.runtime, Self::RUNTIMES)?;
         check_supported("architecture", &card.architecture, Self::ARCHITECTURES)?;
         let base = self.base(card, folder)?;
+        faithful::check(card, folder, &base)?;
         if card.limits.tokens_max > base.config.max_position_embeddings {
             let (asked, available) = (card.limits.tokens_max, base.config.max_position_embeddings);
             return Err(ModelError::Capacity { what: "limits.tokens_max", asked, available });

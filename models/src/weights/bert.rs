@@ -100,6 +100,7 @@ impl BertConfig {
         let config: Self =
             serde_json::from_slice(&files::read(path)?).map_err(|error| fault(error.to_string()))?;
         match (config.model_type.as_deref(), config.position_embedding_type.as_deref()) {
+            (None, _) => Err(fault(format!("model_type is missing, the card says {architecture:?}"))),
             (Some(model_type), _) if model_type != architecture => {
                 Err(fault(format!("model_type is {model_type:?}, the card says {architecture:?}")))
             }
@@ -162,6 +163,46 @@ impl BertWeights {
         }
         let prefix = if tensors.has("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };
         Ok(Self { config, tensors, prefix })
+    }
+
+    /// Tensors of the file that no layer is made of. Tables of numbers that old versions of transformers kept are none of them.
+    pub(crate) fn unused(&self) -> Vec<String> {
+        const PARTS: [&str; 8] = [
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+            "attention.output.dense",
+            "attention.output.LayerNorm",
+            "intermediate.dense",
+            "output.dense",
+            "output.LayerNorm",
+        ];
+        const EMBEDDINGS: [&str; 7] = [
+            "embeddings.word_embeddings.weight",
+            "embeddings.position_embeddings.weight",
+            "embeddings.token_type_embeddings.weight",
+            "embeddings.LayerNorm.weight",
+            "embeddings.LayerNorm.bias",
+            "embeddings.position_ids",
+            "embeddings.token_type_ids",
+        ];
+        let is_of_layer = |name: &str| {
+            let Some((layer, part)) = name.strip_prefix("encoder.layer.").and_then(|n| n.split_once('.'))
+            else {
+                return false;
+            };
+            let part = part.strip_suffix(".weight").or_else(|| part.strip_suffix(".bias"));
+            layer.parse().is_ok_and(|layer: usize| layer < self.layers())
+                && part.is_some_and(|part| PARTS.contains(&part))
+        };
+        let is_used = |name: &String| {
+            let name = name.strip_prefix(self.prefix);
+            name.is_some_and(|name| EMBEDDINGS.contains(&name) || is_of_layer(name))
+        };
+        let mut unused: Vec<String> =
+            self.tensors.names().into_iter().filter(|name| !is_used(name)).collect();
+        unused.sort();
+        unused
     }
 
     /// Transformer layers.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use garde::Validate;
+use models::Task;
 use serde::Deserialize;
 
 pub use device::Device;
@@ -76,6 +77,10 @@ pub struct Config {
     /// What differs from a model's card, by the model's name: `models.ner-v2 = { runtime = "onnx" }`.
     #[garde(skip)]
     pub models: BTreeMap<String, Model>,
+    /// Which model answers where the caller names none, by task: `defaults.embeddings = "embeddings-v2"`. Where a task is not named,
+    /// the card that says `default: true` does, and if none does, callers have to name one.
+    #[garde(skip)]
+    pub defaults: BTreeMap<Task, String>,
     /// The end.
     #[garde(skip)]
     pub shutdown: Shutdown,
@@ -208,6 +213,8 @@ pub struct Model {
     pub dtype: Option<String>,
     /// Whether its p99 target is a deadline: what cannot be answered within it is refused.
     pub p99_target_is_deadline: Option<bool>,
+    /// Whether the server is not ready while it cannot serve this model. If neither this nor the card says: it is not.
+    pub required: Option<bool>,
 }
 
 /// What happens between SIGTERM and the exit.
@@ -393,6 +400,7 @@ impl Default for Config {
             threads: Threads::default(),
             onnx: Onnx::default(),
             models: BTreeMap::new(),
+            defaults: BTreeMap::new(),
             shutdown: Shutdown::default(),
             log: Log::default(),
         }

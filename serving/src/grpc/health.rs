@@ -16,27 +16,27 @@ impl Health {
     /// A reporter that says `NOT_SERVING` for everything of `app`, whatever its state.
     pub async fn new(app: &App) -> Self {
         let health = Self(HealthReporter::new());
-        health.report(app, false).await;
+        health.report(app, false, false).await;
         health
     }
 
     /// Reports `app`'s present state.
     pub async fn update(&self, app: &App) {
-        self.report(app, app.is_ready()).await;
+        self.report(app, app.is_ready(), app.is_serving()).await;
     }
 
     pub(super) fn service(&self) -> HealthServer<HealthService> {
         HealthServer::new(HealthService::from_health_reporter(self.0.clone()))
     }
 
-    async fn report(&self, app: &App, is_ready: bool) {
+    async fn report(&self, app: &App, is_ready: bool, is_serving: bool) {
         let status = |is_serving| if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         let service = <InferenceServiceServer<Inference> as NamedService>::NAME;
         for name in ["", service] {
             self.0.set_service_status(name, status(is_ready)).await;
         }
         for model in app.catalog.models() {
-            self.0.set_service_status(&model.card.name, status(is_ready && model.is_loaded())).await;
+            self.0.set_service_status(&model.card.name, status(is_serving && model.is_loaded())).await;
         }
     }
 }

@@ -46,7 +46,7 @@ def free_ports(count):
     return ports
 
 
-def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=None):
+def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=None, patience=60):
     """Starts a server and waits until it is ready."""
     api, ops = free_ports(2)
     log = folder / "server.log"
@@ -59,7 +59,7 @@ def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=N
     with log.open("w") as out:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("ML_INFERENCE_")}
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=out, env=clean | (environment or {}))
-    while time.monotonic() - begun < 60:
+    while time.monotonic() - begun < patience:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with {process.returncode}:\n{log.read_text()}")
         try:

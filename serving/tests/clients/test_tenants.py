@@ -56,7 +56,9 @@ def test_from_a_tenant_to_its_bill(request, server):
             answer = client.post("/v1/ml/sentiment", json={"inputs": inputs})
             assert answer.status_code == 200, answer.text
         assert client.post("/v1/ml/embeddings", json={"inputs": "four"}).status_code == 200
+        # Refused before any work, which leaves no record, and after it.
         assert client.post("/v1/ml/embeddings", json={"inputs": ""}).status_code == 400
+        assert client.post("/v1/ml/embeddings", json={"inputs": "word " * 600}).status_code == 400
 
         def bill():
             report = billing.get("/v1/ml/usage", params={"by": "model"}).json()
