@@ -7,11 +7,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A moment in milliseconds since 1970 in UTC, leap seconds not counted. Written as RFC 3339, to the millisecond.
+/// A moment in milliseconds since 1970 in UTC, leap seconds not counted. Written as RFC 3339, to the millisecond, which has four
+/// digits for the year: what is later than [`LATEST`](Self::LATEST) is written as that, and not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct WallTime(pub u64);
 
-/// A day in UTC, as days since 1970-01-01. Written as `YYYY-MM-DD`.
+/// A day in UTC, as days since 1970-01-01. Written as `YYYY-MM-DD`; what is later than 9999-12-31 is written as that, and not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Day(pub u32);
 
@@ -24,6 +25,9 @@ const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 const MS_PER_HOUR: u64 = 60 * 60 * 1000;
 
 impl WallTime {
+    /// The last moment that can be written: 9999-12-31T23:59:59.999Z.
+    pub const LATEST: Self = Self(253_402_300_799_999);
+
     /// The system's clock: the edge at which calendar time comes in.
     #[expect(clippy::disallowed_methods, reason = "the edge at which calendar time comes in")]
     pub fn now() -> Self {
@@ -68,11 +72,12 @@ impl Day {
 
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = i64::try_from(self.0 / 1000).unwrap_or(i64::MAX);
-        let moment = OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| fmt::Error)?;
+        // Never an error: whoever makes a text of it would panic.
+        let ms = self.0.min(Self::LATEST.0);
+        let moment = OffsetDateTime::from_unix_timestamp((ms / 1000) as i64).map_err(|_| fmt::Error)?;
         let (date, clock) = (moment.date(), moment.time());
         let (hour, minute, second) = clock.as_hms();
-        write!(f, "{date}T{hour:02}:{minute:02}:{second:02}.{:03}Z", self.0 % 1000)
+        write!(f, "{date}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
     }
 }
 
@@ -80,16 +85,18 @@ impl std::str::FromStr for WallTime {
     type Err = TimeFormatError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let problem = TimeFormatError("a time as in RFC 3339, such as 2026-11-20T08:00:00Z, from 1970 on");
+        let problem =
+            TimeFormatError("a time as in RFC 3339, such as 2026-11-20T08:00:00Z, in UTC from 1970 to 9999");
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| problem)?;
-        u64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map(Self).map_err(|_| problem)
+        let ms = u64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map(Self).map_err(|_| problem)?;
+        if ms <= Self::LATEST { Ok(ms) } else { Err(problem) }
     }
 }
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment =
-            OffsetDateTime::from_unix_timestamp(i64::from(self.0) * 86_400).map_err(|_| fmt::Error)?;
+        let days = i64::from(self.0.min(WallTime::LATEST.day().0));
+        let moment = OffsetDateTime::from_unix_timestamp(days * 86_400).map_err(|_| fmt::Error)?;
         write!(f, "{}", moment.date())
     }
 }
@@ -139,9 +146,17 @@ mod tests {
         check(951_782_399_999, "2000-02-28T23:59:59.999Z", "2000-02-28", 23);
         check(1_795_219_200_000, "2026-11-21T00:00:00.000Z", "2026-11-21", 0);
         assert_eq!("2026-11-21T01:00:00+01:00".parse::<WallTime>().unwrap(), WallTime(1_795_219_200_000));
-        for malformed in ["", "yesterday", "2026-11-21", "1969-12-31T23:59:59Z"] {
+        check(WallTime::LATEST.0, "9999-12-31T23:59:59.999Z", "9999-12-31", 23);
+        let late = ["9999-12-31T23:59:59-01:00", "10000-01-01T00:00:00Z", "+10000-01-01T00:00:00Z"];
+        for malformed in ["", "yesterday", "2026-11-21", "1969-12-31T23:59:59Z"].iter().chain(&late) {
             assert!(malformed.parse::<WallTime>().is_err(), "{malformed}");
         }
+        // Whatever the number, it can be written.
+        for ms in [WallTime::LATEST.0 + 1, u64::MAX / 2, u64::MAX] {
+            assert_eq!(WallTime(ms).to_string(), WallTime::LATEST.to_string());
+            assert_eq!(serde_json::to_string(&WallTime(ms).day()).unwrap(), "\"9999-12-31\"");
+        }
+        assert_eq!(Day(u32::MAX).to_string(), "9999-12-31");
         for malformed in ["", "2026-13-01", "2026-11-21T00:00:00Z", "26-11-21"] {
             assert!(malformed.parse::<Day>().is_err(), "{malformed}");
         }
