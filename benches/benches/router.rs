@@ -19,7 +19,7 @@ use router::{
     Router, Terms, UsageObserver, UsageRecord, WallTime,
 };
 
-const PEER: Peer = Peer { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), service: None };
+const PEER: Peer = Peer { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), service: None, host: None };
 /// Requests that run at once, as on a busy server.
 const CONCURRENT: u64 = 64;
 

@@ -1,7 +1,6 @@
 //! From a credential to a principal: the tenants and keys that this process knows.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -11,8 +10,8 @@ use subtle::ConstantTimeEq;
 use crate::accounts::{Accounts, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName};
 use crate::credential::{Credential, CredentialError};
 use crate::jwt::{Bearer, JwtError, JwtVerifier};
-use crate::key::{ApiKey, KeyHash, KeySecret};
-use crate::peer::Service;
+use crate::key::{ApiKey, KeyHash, KeySecret, Mode};
+use crate::peer::{NotLocal, Peer, Service};
 use crate::plan::{Plan, Terms};
 use crate::principal::{KeyId, Principal, Role, Tenant};
 use crate::wall_time::WallTime;
@@ -27,6 +26,8 @@ pub struct Directory {
     /// By SPIFFE id.
     services: HashMap<Arc<str>, Service>,
     has_development: bool,
+    /// Whether `tc_test_` keys are accepted.
+    has_sandbox: bool,
     known: ArcSwap<Known>,
     /// Numbers of tenants, which stay the same while the process lives.
     numbers: Mutex<HashMap<TenantName, TenantId>>,
@@ -63,9 +64,17 @@ pub enum AuthenticationError {
     /// The tenant is suspended.
     #[error("this account is suspended")]
     Suspended,
+    /// A key of the sandbox, and this is not one.
+    #[error("test keys (`tc_test_…`) are not accepted here; use a `tc_live_…` key")]
+    TestKey,
     /// The development key came from another machine.
     #[error("the development key is accepted from loopback addresses only")]
     NotLoopback,
+    /// The development key came from this machine, but for another host.
+    #[error(
+        "the development key is accepted for localhost and loopback addresses only, by the Host header too"
+    )]
+    NotLocalHost,
     /// The JWT is not accepted.
     #[error(transparent)]
     Jwt(#[from] JwtError),
@@ -82,10 +91,16 @@ pub enum AuthenticationError {
 
 impl Directory {
     /// A directory that knows nobody but, if asked for, the development tenant, whose key is [`DEVELOPMENT_KEY`], accepted
-    /// from loopback peers only.
+    /// from loopback peers only. Test keys are refused.
     pub fn new(secret: KeySecret, has_development: bool) -> Self {
         let (known, numbers, services) = (ArcSwap::default(), Mutex::default(), HashMap::new());
-        Self { secret, jwt: None, services, has_development, known, numbers }
+        Self { secret, jwt: None, services, has_development, has_sandbox: false, known, numbers }
+    }
+
+    /// The same, which accepts test keys, for a sandbox; what they use has no price.
+    #[must_use]
+    pub fn with_sandbox(self, has_sandbox: bool) -> Self {
+        Self { has_sandbox, ..self }
     }
 
     /// The same, which accepts the JWTs of an issuer too.
@@ -103,6 +118,11 @@ impl Directory {
     /// Whether the public development key would be accepted.
     pub fn has_development_tenant(&self) -> bool {
         self.has_development
+    }
+
+    /// Whether test keys are accepted.
+    pub(crate) fn has_sandbox(&self) -> bool {
+        self.has_sandbox
     }
 
     /// What keys are hashed under.
@@ -141,7 +161,7 @@ impl Directory {
     pub async fn authenticate(
         &self,
         credential: &Credential,
-        peer: IpAddr,
+        peer: &Peer,
         now: WallTime,
     ) -> Result<Principal, AuthenticationError> {
         match credential {
@@ -155,18 +175,22 @@ impl Directory {
         self.has_development && bool::from(text.as_bytes().ct_eq(DEVELOPMENT_KEY.as_bytes()))
     }
 
-    fn development(&self, peer: IpAddr) -> Result<Principal, AuthenticationError> {
-        // An IPv4 peer of a dual-stack socket shows as ::ffff:127.0.0.1.
-        if !peer.to_canonical().is_loopback() {
-            return Err(AuthenticationError::NotLoopback);
-        }
+    fn development(&self, peer: &Peer) -> Result<Principal, AuthenticationError> {
+        peer.is_local().map_err(|why| match why {
+            NotLocal::Address => AuthenticationError::NotLoopback,
+            NotLocal::Host => AuthenticationError::NotLocalHost,
+        })?;
         let name = Arc::from(DEVELOPMENT_TENANT);
         let tenant = Tenant { id: TenantId(0), name, plan: Plan::Custom(DEVELOPMENT_TERMS) };
-        Ok(Principal { tenant, key: KeyId(Arc::from("dev")), role: Role::Owner })
+        Ok(Principal { tenant, key: KeyId(Arc::from("dev")), role: Role::Owner, is_sandboxed: false })
     }
 
     fn find_key(&self, text: &str, now: WallTime) -> Result<Principal, AuthenticationError> {
         let key = ApiKey::parse(text).ok_or(AuthenticationError::UnknownKey)?;
+        let is_sandboxed = key.mode() == Mode::Test;
+        if is_sandboxed && !self.has_sandbox {
+            return Err(AuthenticationError::TestKey);
+        }
         let hash = key.hash(&self.secret);
         let known = self.known.load();
         // What is looked up is the hash under a secret, so how long that takes says nothing of any key.
@@ -182,7 +206,7 @@ impl Directory {
         if known.tenants.get(&record.tenant).is_none_or(|entry| entry.is_suspended) {
             return Err(AuthenticationError::Suspended);
         }
-        Ok(Principal { tenant: tenant.clone(), key: id.clone(), role: record.role })
+        Ok(Principal { tenant: tenant.clone(), key: id.clone(), role: record.role, is_sandboxed })
     }
 
     async fn find_bearer(&self, token: &str, now: WallTime) -> Result<Principal, AuthenticationError> {
@@ -198,7 +222,7 @@ impl Directory {
         }
         let plan = plan.or(entry.map(|entry| entry.tenant.plan)).ok_or(AuthenticationError::UnknownTenant)?;
         let tenant = Tenant { id: self.number(&name), name: Arc::from(name.as_str()), plan };
-        Ok(Principal { tenant, key: KeyId(Arc::from(subject)), role })
+        Ok(Principal { tenant, key: KeyId(Arc::from(subject)), role, is_sandboxed: false })
     }
 
     /// The principal of a service, by its SPIFFE id.
@@ -212,7 +236,8 @@ impl Directory {
         if entry.is_suspended {
             return Err(AuthenticationError::Suspended);
         }
-        Ok(Principal { tenant: entry.tenant.clone(), key: KeyId(Arc::clone(id)), role: service.role })
+        let (tenant, key) = (entry.tenant.clone(), KeyId(Arc::clone(id)));
+        Ok(Principal { tenant, key, role: service.role, is_sandboxed: false })
     }
 
     /// The number of a tenant: 0 is the development tenant's.
@@ -248,9 +273,20 @@ mod tests {
         peer: &str,
         now: u64,
     ) -> Result<Principal, AuthenticationError> {
+        find_at(directory, token, peer, None, now)
+    }
+
+    fn find_at(
+        directory: &Directory,
+        token: &str,
+        peer: &str,
+        host: Option<&str>,
+        now: u64,
+    ) -> Result<Principal, AuthenticationError> {
         let credential = Credential::parse(Some(&format!("Bearer {token}"))).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(directory.authenticate(&credential, peer.parse().unwrap(), WallTime(now)))
+        let peer = Peer { address: peer.parse().unwrap(), service: None, host: host.map(Arc::from) };
+        runtime.block_on(directory.authenticate(&credential, &peer, WallTime(now)))
     }
 
     #[test]
@@ -273,6 +309,55 @@ mod tests {
         let principal = find(&Directory::new(secret.clone(), true), "tc_test_dev", LOOPBACK, 0).unwrap();
         assert_eq!(&*principal.tenant().name, "development");
         assert!(principal.has(Role::Viewer) && principal.has(Role::Editor) && principal.has(Role::Owner));
+    }
+
+    #[test]
+    fn the_development_key_for_another_host() {
+        let directory = Directory::new(KeySecret::generate().unwrap().0, true);
+        let check = |peer: &str, host: &str, expected: Option<AuthenticationError>| {
+            let found = find_at(&directory, "tc_test_dev", peer, Some(host), 0);
+            assert_eq!(found.err(), expected, "{host} from {peer}");
+        };
+        check(LOOPBACK, "localhost:8080", None);
+        check(LOOPBACK, "127.0.0.1:8080", None);
+        check(LOOPBACK, "evil.example:8080", Some(AuthenticationError::NotLocalHost));
+        check("192.0.2.7", "localhost:8080", Some(AuthenticationError::NotLoopback));
+    }
+
+    #[test]
+    fn test_keys_are_for_the_sandbox() {
+        let secret = KeySecret::generate().unwrap().0;
+        let key = ApiKey::generate(Mode::Test).unwrap();
+        let name: TenantName = "acme".parse().unwrap();
+        let tenant = TenantRecord {
+            name: name.clone(),
+            plan: Plan::Free,
+            is_suspended: false,
+            created_at: WallTime(0),
+        };
+        let record = KeyRecord {
+            id: "key_1".to_owned(),
+            tenant: name.clone(),
+            label: String::new(),
+            mode: Mode::Test,
+            role: Role::Editor,
+            hash: key.hash(&secret),
+            ending: key.ending(),
+            created_at: WallTime(0),
+            expires_at: None,
+            revoked_at: None,
+            replaced_by: None,
+        };
+        let mut accounts = Accounts { version: 1, ..Accounts::default() };
+        accounts.tenants.insert(name, tenant);
+        accounts.keys.insert("key_1".to_owned(), record);
+        for (has_sandbox, expected) in [(true, None), (false, Some(AuthenticationError::TestKey))] {
+            let directory = Directory::new(secret.clone(), false).with_sandbox(has_sandbox);
+            directory.update(&accounts);
+            let found = find(&directory, key.expose(), "192.0.2.7", 0);
+            assert!(found.as_ref().map_or(true, Principal::is_sandboxed));
+            assert_eq!(found.err(), expected);
+        }
     }
 
     #[test]

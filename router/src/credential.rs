@@ -29,20 +29,12 @@ impl Credential {
     /// Longest token looked at, in bytes; a JWT with many claims stays well below it.
     const LENGTH_MAX: usize = 8 * 1024;
 
-    /// Reads the value of an `Authorization` header (RFC 6750, section 2.1; the scheme's case is free).
+    /// Reads the value of an `Authorization` header.
     ///
     /// # Errors
     /// See [`CredentialError`].
     pub fn parse(authorization: Option<&str>) -> Result<Self, CredentialError> {
-        let header = authorization.ok_or(CredentialError::Missing)?.trim();
-        let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(CredentialError::Scheme);
-        }
-        let token = token.trim();
-        if token.is_empty() || token.len() > Self::LENGTH_MAX {
-            return Err(CredentialError::Malformed);
-        }
+        let token = bearer_token(authorization)?;
         if is_api_key(token) {
             Ok(Self::ApiKey(token.to_owned()))
         } else if is_compact_jwt(token) {
@@ -51,6 +43,22 @@ impl Credential {
             Err(CredentialError::Malformed)
         }
     }
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1; the scheme's case is free, RFC 9110, section 11.1). Never
+/// empty.
+///
+/// # Errors
+/// There is no header, it has another scheme, or no token of a sensible length.
+pub fn bearer_token(authorization: Option<&str>) -> Result<&str, CredentialError> {
+    let header = authorization.ok_or(CredentialError::Missing)?.trim();
+    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(CredentialError::Scheme);
+    }
+    let token = token.trim();
+    let is_usable = (1..=Credential::LENGTH_MAX).contains(&token.len());
+    if is_usable { Ok(token) } else { Err(CredentialError::Malformed) }
 }
 
 /// Says the kind and never the secret, so that a credential can be logged by mistake without harm.

@@ -35,11 +35,11 @@ mod wall_time;
 use std::sync::{Arc, RwLock};
 
 pub use administration::{
-    Administration, AdministrationError, DeclaredKey, DeclaredTenant, MadeKey, NewKey, Scope,
+    Actor, Administration, AdministrationError, DeclaredKey, DeclaredTenant, MadeKey, NewKey, Scope,
 };
 pub use admission::{Demand, Reservation};
 pub use authentication::{AuthenticationError, DEVELOPMENT_KEY, Directory};
-pub use credential::{Credential, CredentialError};
+pub use credential::{Credential, CredentialError, bearer_token};
 pub use jwt::{JwtConfig, JwtError, JwtVerifier, KeySource};
 pub use key::{ApiKey, KeyHash, KeySecret, Mode, RandomError, ShortSecret};
 pub use ledger::{MicroDollars, Outcome, UsageObserver, UsageRecord};
@@ -84,7 +84,7 @@ impl Router {
             return self.directory.find_service(service);
         }
         let credential = Credential::parse(authorization)?;
-        self.directory.authenticate(&credential, peer.address, now).await
+        self.directory.authenticate(&credential, peer, now).await
     }
 
     /// Reserves room for a request within its tenant's limits.
@@ -98,6 +98,14 @@ impl Router {
         demand: Demand,
     ) -> Result<Reservation, LimitError> {
         self.desk.admit(now, principal, demand).await
+    }
+
+    /// Counts a call whose answer was given before against its tenant's limit: it takes one and is not charged.
+    ///
+    /// # Errors
+    /// See [`LimitError`].
+    pub async fn admit_replay(&self, now: WallTime, principal: &Principal) -> Result<(), LimitError> {
+        self.desk.admit_replay(now, principal).await
     }
 
     /// Whether the public development key would be accepted.

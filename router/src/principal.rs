@@ -50,6 +50,7 @@ pub struct Principal {
     pub(crate) tenant: Tenant,
     pub(crate) key: KeyId,
     pub(crate) role: Role,
+    pub(crate) is_sandboxed: bool,
 }
 
 impl Principal {
@@ -66,6 +67,11 @@ impl Principal {
     /// The highest role it holds.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// Whether it showed a test key: what it uses is recorded and has no price.
+    pub fn is_sandboxed(&self) -> bool {
+        self.is_sandboxed
     }
 
     /// Whether the principal holds `role` or one that includes it.

@@ -18,7 +18,7 @@ use router::limit::{
 use router::store::{AccountStore, BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
 use router::{
     Administration, AdministrationError, ApiKey, Credential, Day, DeclaredKey, DeclaredTenant, Directory,
-    KeySecret, MicroDollars, Mode, NewKey, Plan, Role, Scope, WallTime,
+    KeySecret, MicroDollars, Mode, NewKey, Peer, Plan, Role, Scope, WallTime,
 };
 
 /// Every promise, of one home.
@@ -37,6 +37,11 @@ fn redis_config(urls: Vec<String>, is_cluster: bool) -> RedisConfig {
 async fn redis_home(urls: Vec<String>, is_cluster: bool) -> Home {
     let store = Arc::new(RedisStore::connect(redis_config(urls, is_cluster)).await.unwrap());
     Home { accounts: store.clone(), usage: store.clone(), limits: store.clone(), answers: store }
+}
+
+/// A peer on another machine.
+fn elsewhere() -> Peer {
+    Peer { address: "192.0.2.1".parse().unwrap(), service: None, host: None }
 }
 
 async fn check(home: &Home) {
@@ -225,7 +230,7 @@ async fn keys_are_managed(home: &Home) {
     let made = administration.create_key(now, "operator", None, &new).await.unwrap();
     let is_known = async |directory: &Directory, key: &router::ApiKey, now: WallTime| {
         let credential = Credential::parse(Some(&format!("Bearer {}", key.expose()))).unwrap();
-        directory.authenticate(&credential, "192.0.2.1".parse().unwrap(), now).await.is_ok()
+        directory.authenticate(&credential, &elsewhere(), now).await.is_ok()
     };
     assert!(is_known(&here, &made.key, now).await && !is_known(&there, &made.key, now).await);
     follower.follow().await.unwrap();
@@ -284,7 +289,7 @@ async fn answers_are_kept(home: &Home) {
     let answers = kept(&secret);
     let now = WallTime::now();
     fn request(key: &'static str, body: &'static str) -> Keyed<'static> {
-        Keyed { tenant: "acme", key, route: "/v1/ml/sentiment", body: body.as_bytes() }
+        Keyed { tenant: "acme", principal: "key_1", key, route: "/v1/ml/sentiment", body: body.as_bytes() }
     }
     let begin = async |keyed: Keyed<'_>| answers.begin(now, &keyed).await.unwrap();
     let first = async |keyed: Keyed<'_>| match begin(keyed).await {
@@ -304,6 +309,8 @@ async fn answers_are_kept(home: &Home) {
     assert!(matches!(begin(request("a", "two")).await, Begun::Different));
     let elsewhere = Keyed { route: "/v1/ml/classify", ..request("a", "one") };
     assert!(matches!(begin(elsewhere).await, Begun::Different));
+    let by_another = Keyed { principal: "key_2", ..request("a", "one") };
+    assert!(matches!(begin(by_another).await, Begun::Different));
     // What is kept can be read under the same secret alone.
     assert!(matches!(
         kept(&KeySecret::generate().unwrap().0).begin(now, &request("a", "one")).await,
@@ -355,7 +362,7 @@ async fn tenants_are_declared(home: &Home) {
     };
     let is_known = async |key: &ApiKey| {
         let credential = Credential::parse(Some(&format!("Bearer {}", key.expose()))).unwrap();
-        directory.authenticate(&credential, "192.0.2.1".parse().unwrap(), WallTime(9)).await.is_ok()
+        directory.authenticate(&credential, &elsewhere(), WallTime(9)).await.is_ok()
     };
     let declare = async |tenant: DeclaredTenant| {
         administration.declare(WallTime(5), "tenants_file", &[tenant]).await.unwrap()

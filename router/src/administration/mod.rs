@@ -25,6 +25,12 @@ const ATTEMPTS_MAX: usize = 8;
 /// Longest label of a key, in characters.
 const LABEL_LENGTH_MAX: usize = 100;
 
+/// How long a key that is no longer good counts against the bound of its tenant's keys. So a tenant that makes and revokes keys all
+/// day does not fill the store.
+const COUNTED_AFTER_END: Duration = Duration::from_secs(30 * 86_400);
+/// How many more keys there may be if it is for a rotation: a tenant at its bound can still change a key that leaked.
+const ROTATION_ROOM: usize = 2;
+
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdministrationError {
@@ -34,6 +40,24 @@ pub enum AdministrationError {
     /// There is no key of that id.
     #[error("no such key")]
     NoKey,
+    /// The tenant is known by its JWTs or is the development tenant: no keys can be made for it.
+    #[error("this tenant has no keys of its own here; the operator makes tenants that have")]
+    NoAccount,
+    /// The tenant has as many keys as it may.
+    #[error(
+        "a tenant may have {limit} keys; those that were revoked or expired in the last {days} days count",
+        days = COUNTED_AFTER_END.as_secs() / 86_400
+    )]
+    TooManyKeys {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// Test keys are refused here, so none are made.
+    #[error("mode: test keys are not accepted here")]
+    TestKey,
+    /// The same request made this key before; the key itself was shown then.
+    #[error("this request has made its key already")]
+    AlreadyMade(Box<KeyView>),
     /// The key may do more than whoever would make, rotate or revoke it.
     #[error("a key above one's own role cannot be managed")]
     AboveRole,
@@ -73,6 +97,16 @@ pub struct Scope {
     pub tenant: TenantName,
     /// The administrator's own role.
     pub role: Role,
+}
+
+/// Who changes something, and by which request.
+#[derive(Debug, Clone, Copy)]
+pub struct Actor<'a> {
+    /// How the audit log names it.
+    pub name: &'a str,
+    /// Tells a request from others, if it may be sent again. The key that it makes is named by this, so there is one however often
+    /// it is sent, and whatever is killed in between.
+    pub request: Option<u128>,
 }
 
 /// What a new key is to be.
@@ -115,13 +149,26 @@ pub struct Administration {
     store: Arc<dyn AccountStore>,
     directory: Arc<Directory>,
     rotate_after: Duration,
+    keys_max: usize,
+}
+
+impl<'a> From<&'a str> for Actor<'a> {
+    fn from(name: &'a str) -> Self {
+        Self { name, request: None }
+    }
 }
 
 impl Administration {
     /// Administration of what is in `store`, which keeps `directory` up to date. Keys older than `rotate_after` are shown
     /// as due to be rotated.
     pub fn new(store: Arc<dyn AccountStore>, directory: Arc<Directory>, rotate_after: Duration) -> Self {
-        Self { store, directory, rotate_after }
+        Self { store, directory, rotate_after, keys_max: usize::MAX }
+    }
+
+    /// The same, for which a tenant may have `keys_max` keys.
+    #[must_use]
+    pub fn with_keys_max(self, keys_max: usize) -> Self {
+        Self { keys_max, ..self }
     }
 
     /// Makes a tenant.
@@ -175,11 +222,12 @@ impl Administration {
     /// Makes a key.
     ///
     /// # Errors
-    /// There is no such tenant, the label or the expiry makes no sense, or the store does not answer.
+    /// There is no such tenant, it has too many keys, the label or the expiry makes no sense, the same request made it before, or
+    /// the store does not answer.
     pub async fn create_key(
         &self,
         now: WallTime,
-        actor: &str,
+        actor: impl Into<Actor<'_>>,
         scope: Option<&Scope>,
         new: &NewKey,
     ) -> Result<MadeKey> {
@@ -188,11 +236,19 @@ impl Administration {
         if new.expires_at.is_some_and(|at| at <= now) {
             return Err(AdministrationError::Past);
         }
-        let (key, record) = self.make_key(now, new)?;
+        if new.mode == Mode::Test && !self.directory.has_sandbox() {
+            return Err(AdministrationError::TestKey);
+        }
+        let Actor { name: actor, request } = actor.into();
+        let (key, record) = self.make_key(now, new, request)?;
         self.edit(now, actor, |accounts| {
             if !accounts.tenants.contains_key(&record.tenant) {
-                return Err(AdministrationError::NoTenant);
+                let by_itself = scope.is_some();
+                let problem =
+                    if by_itself { AdministrationError::NoAccount } else { AdministrationError::NoTenant };
+                return Err(problem);
             }
+            self.check_new(accounts, &record, now, 1)?;
             let view = self.view(&record, now);
             Ok(Edit {
                 changes: vec![Change::Key(record.clone())],
@@ -209,19 +265,22 @@ impl Administration {
     /// Makes a key in place of another, which stays good for `overlap`.
     ///
     /// # Errors
-    /// There is no such key, or it is not accepted or was rotated already, or the store does not answer.
+    /// There is no such key, or it is not accepted or was rotated already, the same request made the new one before, or the store
+    /// does not answer.
     pub async fn rotate_key(
         &self,
         now: WallTime,
-        actor: &str,
+        actor: impl Into<Actor<'_>>,
         scope: Option<&Scope>,
         id: &str,
         overlap: Duration,
     ) -> Result<MadeKey> {
+        let Actor { name: actor, request } = actor.into();
         let old = self.key(scope, id).await?;
-        let (key, record) = self.make_key(now, &NewKey::from(&old))?;
+        let (key, record) = self.make_key(now, &NewKey::from(&old), request)?;
         self.edit(now, actor, |accounts| {
             let before = find_key(accounts, scope, id)?;
+            self.check_new(accounts, &record, now, ROTATION_ROOM)?;
             if before.state(now) != KeyState::Active || before.replaced_by.is_some() {
                 return Err(AdministrationError::NotActive);
             }
@@ -315,9 +374,28 @@ impl Administration {
         find_key(&self.store.load().await?, scope, id).cloned()
     }
 
-    fn make_key(&self, now: WallTime, new: &NewKey) -> Result<(ApiKey, KeyRecord)> {
+    /// Whether the record of a new key can be entered: its request did not make it already, and the tenant has room.
+    fn check_new(&self, accounts: &Accounts, new: &KeyRecord, now: WallTime, room: usize) -> Result<()> {
+        if let Some(made) = accounts.keys.get(&new.id) {
+            return Err(AdministrationError::AlreadyMade(Box::new(self.view(made, now))));
+        }
+        let counts = |key: &&KeyRecord| {
+            let end = key.revoked_at.into_iter().chain(key.expires_at).min();
+            key.tenant == new.tenant && end.is_none_or(|end| end.plus(COUNTED_AFTER_END) > now)
+        };
+        let limit = self.keys_max;
+        if accounts.keys.values().filter(counts).count() >= limit.saturating_mul(room) {
+            return Err(AdministrationError::TooManyKeys { limit });
+        }
+        Ok(())
+    }
+
+    fn make_key(&self, now: WallTime, new: &NewKey, request: Option<u128>) -> Result<(ApiKey, KeyRecord)> {
         let key = ApiKey::generate(new.mode)?;
-        let id = Ulid::from_parts(now.0, u128::from_le_bytes(random()?));
+        let id = match request {
+            Some(request) => Ulid(request),
+            None => Ulid::from_parts(now.0, u128::from_le_bytes(random()?)),
+        };
         let record = KeyRecord {
             id: format!("key_{id}"),
             tenant: new.tenant.clone(),

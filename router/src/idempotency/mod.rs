@@ -2,13 +2,20 @@
 //! request with the same key gets it again, without anything being computed or charged again (IETF draft "The Idempotency-Key HTTP
 //! Header Field", draft-ietf-httpapi-idempotency-key-header).
 //!
+//! The same request is one of the same principal to the same route with the same body: for anybody else the key is used already.
+//! A server still makes every check of a repetition that it made of the first request. Of an answer that shows a secret only the
+//! rest is kept. A tenant's kept answers are bounded, in number and in bytes, and who is at the bound is refused before anything
+//! is computed: an answer that was promised to be kept is not dropped for another.
+//!
 //! What is kept may be a customer's text, so it is sealed with AES-256-GCM under a key of the tenant's own, which is derived from
 //! the deployment's secret; of the request only a keyed hash is kept.
 
 mod embedded;
 mod redis;
+mod room;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,8 +25,14 @@ use crate::key::{KeySecret, RandomError, random};
 use crate::store::StoreError;
 use crate::wall_time::WallTime;
 
+pub use room::{AnswerRoom, Room};
+
 /// How long answers are kept.
 pub const KEPT: Duration = Duration::from_secs(86_400);
+/// How long what is known of a tenant's kept answers is good enough.
+const ROOM_FRESH: Duration = Duration::from_secs(5);
+/// Tenants whose kept answers are remembered; beyond that they are asked for again.
+const ROOMS_MAX: usize = 10_000;
 /// Length of a nonce before what it seals (NIST SP 800-38D, section 8.2).
 const NONCE_LENGTH: usize = 12;
 
@@ -37,6 +50,8 @@ pub struct Answer {
 pub struct Keyed<'a> {
     /// Whose it is. Keys of different tenants have nothing to do with each other.
     pub tenant: &'a str,
+    /// Who of the tenant sends it: the id of its API key, or the subject of its token. Nobody else may have the answer.
+    pub principal: &'a str,
     /// The caller's key.
     pub key: &'a str,
     /// Where it goes to.
@@ -65,6 +80,15 @@ pub enum Begun {
 pub struct Attempt {
     name: Name,
     owner: [u8; 16],
+    print: [u8; 32],
+}
+
+impl Attempt {
+    /// A number of the request's own: the same whenever it is sent again, another for any other request.
+    pub fn request(&self) -> u128 {
+        let (low, _) = self.print.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        u128::from_le_bytes(*low)
+    }
 }
 
 /// Under which an answer is kept.
@@ -126,6 +150,14 @@ pub enum IdempotencyError {
     /// Answering took longer than the key was held for, and another request has it.
     #[error("the idempotency key was lost to another request")]
     Lost,
+    /// The tenant's kept answers are at their bound.
+    #[error(
+        "no more answers can be kept under Idempotency-Keys: {answers_max} or {bytes_max} bytes are kept for a day; send the request \
+         without one, or retry later",
+        answers_max = .0.answers,
+        bytes_max = .0.bytes
+    )]
+    Full(Room),
     /// An answer cannot be sealed or opened.
     #[error("the answer kept under an idempotency key cannot be used")]
     Seal,
@@ -139,6 +171,14 @@ pub struct Idempotency {
     lease: Duration,
     /// Largest answer that is kept, in bytes.
     answer_bytes_max: usize,
+    room: Option<BoundedRoom>,
+}
+
+/// What a tenant may keep, and what is known of what each does.
+struct BoundedRoom {
+    store: Arc<dyn AnswerRoom>,
+    max: Room,
+    known: Mutex<HashMap<String, (WallTime, Room)>>,
 }
 
 impl Idempotency {
@@ -149,22 +189,37 @@ impl Idempotency {
         lease: Duration,
         answer_bytes_max: usize,
     ) -> Self {
-        Self { store, secret, lease, answer_bytes_max }
+        Self { store, secret, lease, answer_bytes_max, room: None }
+    }
+
+    /// The same, which keeps no more for a tenant than `max`.
+    #[must_use]
+    pub fn with_room(self, store: Arc<dyn AnswerRoom>, max: Room) -> Self {
+        Self { room: Some(BoundedRoom { store, max, known: Mutex::default() }), ..self }
     }
 
     /// Finds out what becomes of a request with a key.
     ///
     /// # Errors
-    /// The store does not answer: the request must not be, or it could be charged twice.
+    /// The store does not answer: the request must not be, or it could be charged twice. Or the tenant's kept answers are at their
+    /// bound.
     pub async fn begin(&self, now: WallTime, keyed: &Keyed<'_>) -> Result<Begun, IdempotencyError> {
-        let Keyed { tenant, key, route, body } = *keyed;
+        let Keyed { tenant, principal, key, route, body } = *keyed;
         let digest = self.secret.derive(&[b"idempotency key", tenant.as_bytes(), key.as_bytes()]);
         let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let name = Name { tenant: tenant.to_owned(), digest };
-        let print = self.secret.derive(&[b"idempotent request", tenant.as_bytes(), route.as_bytes(), body]);
+        let (whose, route) = ([tenant.as_bytes(), principal.as_bytes()], route.as_bytes());
+        let print = self.secret.derive(&[b"idempotent request", whose[0], whose[1], route, body]);
         let owner = random()?;
         let found = self.store.begin(now, &name, print, owner, now.plus(self.lease)).await?;
-        let Some(kept) = found else { return Ok(Begun::First(Attempt { name, owner })) };
+        let Some(kept) = found else {
+            let attempt = Attempt { name, owner, print };
+            if let Err(error) = self.check_room(now, tenant).await {
+                self.release(&attempt).await;
+                return Err(error);
+            }
+            return Ok(Begun::First(attempt));
+        };
         if kept.print != print {
             return Ok(Begun::Different);
         }
@@ -182,10 +237,16 @@ impl Idempotency {
         attempt: &Attempt,
         answer: &Answer,
     ) -> Result<(), IdempotencyError> {
-        let Attempt { name, owner } = attempt;
+        let Attempt { name, owner, .. } = attempt;
         let is_small = answer.body.len() <= self.answer_bytes_max;
         let sealed = self.seal(name, is_small.then_some(answer))?;
         let is_kept = self.store.keep(now, name, *owner, &sealed, now.plus(KEPT)).await?;
+        if let Some(room) = self.room.as_ref().filter(|_| is_kept) {
+            match room.store.add(now, &name.tenant, now.plus(KEPT), sealed.len() as u64).await {
+                Ok(used) => room.learn(now, &name.tenant, used),
+                Err(error) => tracing::debug!(%error, "an answer that is kept is not counted"),
+            }
+        }
         if is_kept { Ok(()) } else { Err(IdempotencyError::Lost) }
     }
 
@@ -194,6 +255,21 @@ impl Idempotency {
         if let Err(error) = self.store.release(&attempt.name, attempt.owner).await {
             tracing::debug!(%error, "an idempotency key stays until its time is over");
         }
+    }
+
+    /// Whether one more of the tenant's answers may be kept.
+    async fn check_room(&self, now: WallTime, tenant: &str) -> Result<(), IdempotencyError> {
+        let Some(room) = &self.room else { return Ok(()) };
+        let used = match room.known(now, tenant) {
+            Some(used) => used,
+            None => {
+                let used = room.store.used(now, tenant).await?;
+                room.learn(now, tenant, used);
+                used
+            }
+        };
+        let has_room = used.answers < room.max.answers && used.bytes < room.max.bytes;
+        if has_room { Ok(()) } else { Err(IdempotencyError::Full(room.max)) }
     }
 
     fn cipher(&self, name: &Name) -> Result<RandomizedNonceKey, IdempotencyError> {
@@ -227,5 +303,21 @@ impl Idempotency {
         Ok(text
             .split_first_chunk()
             .map(|(status, body)| Answer { status: u16::from_be_bytes(*status), body: body.to_vec() }))
+    }
+}
+
+impl BoundedRoom {
+    fn known(&self, now: WallTime, tenant: &str) -> Option<Room> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back makes it old, too.
+        known.get(tenant).filter(|(at, _)| *at <= now && now.since(*at) < ROOM_FRESH).map(|(_, used)| *used)
+    }
+
+    fn learn(&self, now: WallTime, tenant: &str, used: Room) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= ROOMS_MAX {
+            known.clear();
+        }
+        known.insert(tenant.to_owned(), (now, used));
     }
 }
