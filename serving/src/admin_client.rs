@@ -1,30 +1,47 @@
 //! `ml-inference tenants|keys|usage|audit`: a client of the administration on the operations port. Prints what the server says.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use reqwest::blocking::Client;
+use reqwest::redirect::Policy;
 use serde_json::{Map, Value, json};
+
+use crate::config::{self, Config, Overrides};
+use crate::secrets::{self, OperatorToken};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Which server, and the right to manage it.
+/// Which server, and the right to manage it. What is not said is looked up where the server finds it: in its configuration file, its
+/// state folder and the environment.
 #[derive(Debug, Args)]
 pub struct Server {
-    /// Address of the server's operations.
-    #[arg(long, env = "ML_INFERENCE_OPS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
-    ops: SocketAddr,
-    /// File with the operator's token; the server makes it in its state folder.
-    #[arg(
-        long,
-        env = "ML_INFERENCE_OPERATOR_TOKEN",
-        value_name = "FILE",
-        default_value = "data/state/operator.token"
-    )]
-    token: PathBuf,
+    /// Address of the server's operations, a host name or IP address with a port [default: the configuration's, or
+    /// 127.0.0.1:9090].
+    #[arg(long, env = "ML_INFERENCE_OPS_LISTEN", value_name = "HOST:PORT", global = true)]
+    ops: Option<String>,
+    /// File with the operator's token. ML_INFERENCE_OPERATOR_TOKEN can hold the token itself [default: the configuration's, or
+    /// operator.token in the state folder].
+    #[arg(long, value_name = "FILE", global = true)]
+    token: Option<PathBuf>,
+    /// The server's configuration file (TOML).
+    #[arg(long, env = "ML_INFERENCE_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// The server's folder for weights and state [default: the configuration's, or data].
+    #[arg(long, env = "ML_INFERENCE_DATA_DIR", value_name = "FOLDER", global = true)]
+    data_dir: Option<PathBuf>,
+    /// The server's folder of tenants, keys and what was used [default: state in the data folder].
+    #[arg(long, env = "ML_INFERENCE_STATE_DIR", value_name = "FOLDER", global = true)]
+    state_dir: Option<PathBuf>,
+}
+
+/// A server that was found.
+struct Found {
+    /// Its operations' address.
+    ops: String,
+    token: OperatorToken,
 }
 
 /// Manage tenants.
@@ -119,6 +136,29 @@ pub struct Usage {
 }
 
 impl Server {
+    fn find(&self) -> Result<Found, AnyError> {
+        let overrides = Overrides {
+            data_dir: self.data_dir.clone(),
+            state_dir: self.state_dir.clone(),
+            operator_token: secrets::given_token(),
+            operator_token_file: secrets::given_token_file(),
+            ..Overrides::default()
+        };
+        let config = Config::read(self.config.as_deref(), overrides)?;
+        let config::Tenancy { operator_token, operator_token_file, .. } = &config.tenancy;
+        let token = match &self.token {
+            Some(path) => OperatorToken::find(None, Some(path), path),
+            None => OperatorToken::find(
+                operator_token.as_ref(),
+                operator_token_file.as_deref(),
+                &config.state_dir(),
+            ),
+        };
+        let token = token.map_err(|error| format!("the operator's token: {error}"))?;
+        let ops = self.ops.clone().unwrap_or_else(|| config.ops_listen.to_string());
+        Ok(Found { ops: reachable(&ops), token })
+    }
+
     /// Runs a command on tenants.
     ///
     /// # Errors
@@ -221,21 +261,21 @@ impl Server {
         query: &[(&str, &str)],
         body: Option<Value>,
     ) -> Result<String, AnyError> {
-        let token = std::fs::read_to_string(&self.token)
-            .map_err(|error| format!("cannot read the operator's token {}: {error}", self.token.display()))?;
-        let mut url = reqwest::Url::parse(&format!("http://{}/admin/v1", self.ops))?;
+        let Found { ops, token } = self.find()?;
+        let mut url = reqwest::Url::parse(&format!("http://{ops}/admin/v1"))
+            .map_err(|error| format!("--ops {ops}: expected a host and a port: {error}"))?;
         url.path_segments_mut().map_err(|()| "no path can follow the address")?.extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request =
-            Client::builder().no_proxy().build()?.request(method, url).bearer_auth(token.trim());
+        // The token goes to this server alone.
+        let client = Client::builder().no_proxy().redirect(Policy::none()).build()?;
+        let mut request = client.request(method, url).bearer_auth(token.expose());
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let answer = request
-            .send()
-            .map_err(|error| format!("no server answers at {}: {}", self.ops, error.without_url()))?;
+        let answer =
+            request.send().map_err(|error| format!("no server answers at {ops}: {}", error.without_url()))?;
         let (is_success, text) = (answer.status().is_success(), answer.text()?);
         if is_success {
             return Ok(text);
@@ -244,6 +284,14 @@ impl Server {
         let message = value.as_ref().and_then(|value| value["error"]["message"].as_str());
         Err(message.unwrap_or(&text).to_owned().into())
     }
+}
+
+/// Where a server can be reached that listens on an address: on any of this machine's it is reached by loopback.
+fn reachable(listen: &str) -> String {
+    let any = [("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")];
+    let local =
+        any.iter().find_map(|(any, loopback)| Some(format!("{loopback}{}", listen.strip_prefix(any)?)));
+    local.unwrap_or_else(|| listen.to_owned())
 }
 
 /// Prints an answer: JSON for a person, anything else as it is.
@@ -263,4 +311,18 @@ fn plan_value(text: &str) -> Result<Value, AnyError> {
         return Ok(json!({ "custom": terms }));
     }
     Ok(Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let check = |listen: &str, expected: &str| assert_eq!(reachable(listen), expected);
+        check("0.0.0.0:9090", "127.0.0.1:9090");
+        check("[::]:9090", "[::1]:9090");
+        check("ops.example:9090", "ops.example:9090");
+        check("10.0.0.0:9090", "10.0.0.0:9090");
+    }
 }

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admin_client::{Keys, Server, Tenants, Usage};
 use crate::config::Overrides;
+use crate::secrets;
 
 /// Text-inference server: five models over REST and gRPC.
 #[derive(Debug, Parser)]
@@ -108,6 +109,8 @@ impl Options {
             cards_dir: self.cards_dir.clone(),
             offline: self.offline,
             log_filter: self.log.clone(),
+            operator_token: secrets::given_token(),
+            operator_token_file: secrets::given_token_file(),
         }
     }
 }

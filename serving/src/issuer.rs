@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use reqwest::StatusCode;
 use router::{JwtConfig, JwtVerifier, KeySource, WallTime};
+use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Jwt;
@@ -27,9 +29,11 @@ enum Source {
 }
 
 impl Issuer {
-    pub(crate) fn of(config: &Jwt) -> Self {
+    /// # Errors
+    /// Keys cannot be fetched over HTTP, for the system's certificates cannot be read.
+    pub(crate) fn of(config: &Jwt) -> Result<Self, reqwest::Error> {
         let source = if config.keys.contains("://") {
-            Source::Url { client: reqwest::Client::new(), url: config.keys.clone() }
+            Source::Url { client: client()?, url: config.keys.clone() }
         } else {
             Source::File(PathBuf::from(&config.keys))
         };
@@ -37,37 +41,64 @@ impl Issuer {
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
             leeway: Duration::from_secs(config.leeway_seconds),
+            lifetime_max: Duration::from_secs(config.lifetime_max_seconds),
             tenant_claim: config.tenant_claim.clone(),
             plan_claim: config.plan_claim.clone(),
             roles_claim: config.roles_claim.clone(),
             fetch_pause: Duration::from_secs(config.keys_pause_seconds),
         };
         let verifier = Arc::new(JwtVerifier::new(jwt, Arc::new(source)));
-        Self { verifier, refresh: Duration::from_secs(config.keys_refresh_seconds) }
+        Ok(Self { verifier, refresh: Duration::from_secs(config.keys_refresh_seconds) })
     }
 
     /// Fetches the keys now and again, until told to stop.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
         loop {
-            if let Err(error) = self.verifier.refresh(WallTime::now()).await {
-                tracing::warn!(error, "the issuer's keys cannot be fetched; the known ones are kept");
-            }
+            self.verifier.refresh(WallTime::now()).await;
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(self.refresh) => {} }
         }
     }
+}
+
+/// Follows no redirect: whose keys are trusted is told by the configuration, not by whoever answers.
+fn client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT).build()
 }
 
 #[async_trait]
 impl KeySource for Source {
     async fn fetch(&self) -> Result<String, String> {
         match self {
-            Self::File(path) => tokio::fs::read_to_string(path).await.map_err(|error| error.to_string()),
+            Self::File(path) => {
+                let file = tokio::fs::File::open(path).await.map_err(|error| error.to_string())?;
+                let mut text = String::new();
+                let read = file.take(BYTES_MAX as u64 + 1).read_to_string(&mut text).await;
+                read.map_err(|error| error.to_string())?;
+                if text.len() > BYTES_MAX { Err(too_large()) } else { Ok(text) }
+            }
             Self::Url { client, url } => {
-                let answer = client.get(url).timeout(TIMEOUT).send().await;
-                let answer = answer.and_then(reqwest::Response::error_for_status);
-                let text = async { answer?.text().await }.await.map_err(|error| error.to_string())?;
-                if text.len() > BYTES_MAX { Err("the key set is too large".to_owned()) } else { Ok(text) }
+                let answer = client.get(url).send().await.map_err(|error| error.to_string())?;
+                if answer.status() != StatusCode::OK {
+                    return Err(format!("{url} answered {}; redirects are not followed", answer.status()));
+                }
+                read_bounded(answer).await
             }
         }
     }
+}
+
+/// The text of an answer, of which no more is read than is allowed.
+async fn read_bounded(mut answer: reqwest::Response) -> Result<String, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| error.to_string())? {
+        if body.len() + chunk.len() > BYTES_MAX {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    String::from_utf8(body).map_err(|_| "the key set is not UTF-8".to_owned())
+}
+
+fn too_large() -> String {
+    format!("the key set has more than {BYTES_MAX} bytes")
 }

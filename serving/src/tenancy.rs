@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use router::idempotency::{AnswerStore, Idempotency};
+use router::idempotency::{AnswerRoom, AnswerStore, Idempotency, Room};
 use router::ledger::{Followers, Journal, JournalConfig, JournalError, Shipper, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
 use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
@@ -17,9 +17,10 @@ use router::{
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use crate::config::{Config, Identity, Store};
+use crate::config::{self, Config, Identity, Store};
 use crate::declared_tenants::{self, TenantsFileError};
 use crate::issuer::Issuer;
+use crate::secrets::{self, OnEmpty, OperatorToken, SecretError};
 use crate::sinks::{self, Fed, SinkConfigError};
 use crate::telemetry::TenancyMetrics;
 
@@ -36,6 +37,12 @@ const RESTORE_RECORDS_MAX: u64 = 1_000_000;
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// How much longer an idempotency key is held than a request may take.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// What to do when the secret of keys is gone and there are keys.
+const NO_KEY_SECRET: &str = "it is empty, and the stored keys can be recognised with it alone: restore it from a backup; or remove \
+                             it, and every key is invalid and has to be made again";
+/// What to do when the journal's name is gone.
+const NO_NAME: &str = "it is empty, and the sums know the journal beside it by this name: restore it from a backup; or remove it, \
+                       and every record of the journal is counted again";
 /// How the audit log names the file of declared tenants.
 const DECLARED: &str = "tenants_file";
 
@@ -50,7 +57,7 @@ pub struct Tenancy {
     /// Sums of what was used.
     pub usage: Arc<dyn UsageStore>,
     /// Opens the administration of all tenants.
-    pub operator_token: String,
+    pub operator_token: OperatorToken,
     /// The store, if servers share one.
     pub redis: Option<Arc<RedisStore>>,
     /// Name of this server, which stays.
@@ -88,12 +95,20 @@ pub enum TenancyError {
     /// A sink of usage events.
     #[error(transparent)]
     Sink(#[from] SinkConfigError),
-    /// The secret of keys.
-    #[error("tenancy.key_secret_file: {0}")]
-    Secret(#[from] ShortSecret),
-    /// No random numbers.
+    /// A secret.
     #[error(transparent)]
-    Random(#[from] router::RandomError),
+    Secret(#[from] SecretError),
+    /// The secret of keys.
+    #[error("{path}: {problem}")]
+    KeySecret {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        problem: ShortSecret,
+    },
+    /// The issuer of JWTs.
+    #[error("tenancy.jwt: {0}")]
+    Issuer(#[from] reqwest::Error),
     /// Servers that share Redis must share the secret of keys too.
     #[error("tenancy.key_secret_file must be set with Redis: all servers hash keys under the same secret")]
     NoSecret,
@@ -102,6 +117,7 @@ pub enum TenancyError {
 /// Every part that has two homes.
 struct Homes {
     answers: Arc<dyn AnswerStore>,
+    room: Arc<dyn AnswerRoom>,
     accounts: Arc<dyn AccountStore>,
     usage: Arc<dyn UsageStore>,
     /// None: in memory.
@@ -117,21 +133,28 @@ impl Tenancy {
     /// See [`TenancyError`].
     pub async fn open(config: &Config, observer: Arc<dyn UsageObserver>) -> Result<Self, TenancyError> {
         let folder = config.state_dir();
-        std::fs::create_dir_all(&folder).map_err(|source| file_error(&folder, source))?;
+        secrets::private_folder(&folder).map_err(|source| file_error(&folder, source))?;
         let homes = homes(&config.tenancy.store, &folder).await?;
-        let issuer = config.tenancy.jwt.as_ref().map(Issuer::of);
-        let secret = secret(config, &folder)?;
+        let issuer = config.tenancy.jwt.as_ref().map(Issuer::of).transpose()?;
+        let secret = secret(config, &folder, homes.accounts.as_ref()).await?;
         // Whoever answers a request has given up by then.
         let lease = config.request_timeout() + LEASE_MARGIN;
         let answer_bytes_max = config.limits.idempotent_answer_bytes_max;
-        let idempotency = Idempotency::new(homes.answers, secret.clone(), lease, answer_bytes_max);
-        let mut directory = Directory::new(secret, config.development_tenant);
+        let room_max = Room {
+            answers: config.limits.idempotent_answers_per_tenant_max,
+            bytes: config.limits.idempotent_bytes_per_tenant_max,
+        };
+        let idempotency = Idempotency::new(homes.answers, secret.clone(), lease, answer_bytes_max)
+            .with_room(homes.room, room_max);
+        let mut directory =
+            Directory::new(secret, config.development_tenant).with_sandbox(config.has_sandbox());
         if let Some(issuer) = &issuer {
             directory = directory.with_jwt(Arc::clone(&issuer.verifier));
         }
         let directory = Arc::new(directory.with_services(services(config)));
         let rotate_after = Duration::from_secs(u64::from(config.tenancy.key_rotation_days) * 86_400);
-        let administration = Administration::new(homes.accounts, Arc::clone(&directory), rotate_after);
+        let administration = Administration::new(homes.accounts, Arc::clone(&directory), rotate_after)
+            .with_keys_max(config.tenancy.keys_per_tenant_max);
         if let Some(path) = &config.tenancy.tenants_file {
             let declared = declared_tenants::read(path)?;
             let changes = administration.declare(WallTime::now(), DECLARED, &declared).await?;
@@ -147,7 +170,8 @@ impl Tenancy {
             pending_max: usage.pending_records_max,
             is_on: usage.is_recorded,
         })?;
-        let server = keep(&folder.join("usage/name"), || Ok(Ulid::new().to_string()))?;
+        let on_empty = if journal.written() > 0 { OnEmpty::Refuse(NO_NAME) } else { OnEmpty::Replace };
+        let server = secrets::keep(&folder.join("usage/name"), &on_empty, || Ok(Ulid::new().to_string()))?;
         let followers = Followers::new(journal.folder(), usage.shipped_segments_kept);
         let shipper = Shipper::new(Arc::clone(&homes.usage), server.clone(), Arc::clone(&followers));
         let sinks = sinks::open(config, &server, &followers)?;
@@ -157,9 +181,9 @@ impl Tenancy {
         };
         let limiter =
             LimiterConfig { outage: config.tenancy.outage, servers_max: config.tenancy.servers_max };
-        let operator_token = keep(&folder.join("operator.token"), || {
-            router::ApiKey::generate(router::Mode::Live).map(|key| key.expose().replace("tc_live_", "op_"))
-        })?;
+        let config::Tenancy { operator_token, operator_token_file, .. } = &config.tenancy;
+        let operator_token =
+            OperatorToken::open(operator_token.as_ref(), operator_token_file.as_deref(), &folder)?;
         Ok(Self {
             router: Router::new(directory, Limiter::new(limits, limiter), journal, observer),
             administration,
@@ -269,7 +293,7 @@ fn services(config: &Config) -> HashMap<Arc<str>, Service> {
     identities.map(|identity| (Arc::from(identity.uri.as_str()), service(identity))).collect()
 }
 
-async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {
+async fn homes(store: &Store, folder: &Path) -> Result<Homes, TenancyError> {
     match store {
         Store::Embedded => {
             let path = folder.join("store.redb");
@@ -279,17 +303,19 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, StoreError> {
             Ok(Homes {
                 accounts: store.clone(),
                 usage: store.clone(),
-                answers: store,
+                answers: store.clone(),
+                room: store,
                 limits: None,
                 redis: None,
             })
         }
         Store::Redis(redis) => {
-            let store = Arc::new(RedisStore::connect(redis.to_connect()).await?);
+            let store = Arc::new(RedisStore::connect(redis.to_connect()?).await?);
             Ok(Homes {
                 accounts: store.clone(),
                 usage: store.clone(),
                 answers: store.clone(),
+                room: store.clone(),
                 limits: Some(store.clone()),
                 redis: Some(store),
             })
@@ -313,45 +339,27 @@ fn restored(journal: &Journal) -> Result<MemoryLimits, JournalError> {
     Ok(limits)
 }
 
-fn secret(config: &Config, folder: &Path) -> Result<KeySecret, TenancyError> {
-    match (&config.tenancy.key_secret_file, &config.tenancy.store) {
-        (Some(path), _) => {
-            let text = std::fs::read_to_string(path).map_err(|source| file_error(path, source))?;
-            Ok(KeySecret::new(text.trim().as_bytes().to_vec())?)
-        }
-        (None, Store::Redis(_)) => Err(TenancyError::NoSecret),
+/// What keys are hashed under: of the configured file, else of the state folder, where one is made if there is none.
+async fn secret(
+    config: &Config,
+    folder: &Path,
+    accounts: &dyn AccountStore,
+) -> Result<KeySecret, TenancyError> {
+    let (path, bytes) = match (&config.tenancy.key_secret_file, &config.tenancy.store) {
+        (Some(path), _) => (path.clone(), secrets::read(path)?),
+        (None, Store::Redis(_)) => return Err(TenancyError::NoSecret),
         (None, Store::Embedded) => {
-            let text = keep(&folder.join("key.secret"), || {
+            let path = folder.join("key.secret");
+            let has_keys = !accounts.load().await?.keys.is_empty();
+            let on_empty = if has_keys { OnEmpty::Refuse(NO_KEY_SECRET) } else { OnEmpty::Replace };
+            let text = secrets::keep(&path, &on_empty, || {
                 let (_, bytes) = KeySecret::generate()?;
                 Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
             })?;
-            Ok(KeySecret::new(text.into_bytes())?)
+            (path, text.into_bytes())
         }
-    }
-}
-
-/// The text of a file that only this user may read, made if there is none.
-fn keep(
-    path: &Path,
-    make: impl FnOnce() -> Result<String, router::RandomError>,
-) -> Result<String, TenancyError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text.trim().to_owned()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let text = make()?;
-            let write = || {
-                let mut file =
-                    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-                file.write_all(text.as_bytes())?;
-                file.sync_all()
-            };
-            write().map_err(|source| file_error(path, source))?;
-            Ok(text)
-        }
-        Err(source) => Err(file_error(path, source)),
-    }
+    };
+    KeySecret::new(bytes).map_err(|problem| TenancyError::KeySecret { path, problem })
 }
 
 fn file_error(path: &Path, source: std::io::Error) -> TenancyError {

@@ -17,9 +17,11 @@ use garde::Validate;
 use models::Task;
 use serde::Deserialize;
 
+use crate::secrets::SecretText;
+
 pub use device::Device;
 pub use scaling::Scaling;
-pub use tenancy::{Jwt, Redis, Sink, Store, Tenancy, Usage};
+pub use tenancy::{Jwt, Redis, Sink, Store, Tenancy, TestKeys, Usage};
 pub use tls::{ClientCertificates, Identity, Tls, TlsVersion};
 
 /// Everything the server can be told.
@@ -118,6 +120,12 @@ pub struct Limits {
     /// Largest answer that is kept under an idempotency key, in bytes.
     #[garde(range(min = 1024, max = 1 << 30))]
     pub idempotent_answer_bytes_max: usize,
+    /// Answers that are kept for a tenant under idempotency keys for a day; a request with a key is refused beyond that.
+    #[garde(range(min = 1, max = 1 << 40))]
+    pub idempotent_answers_per_tenant_max: u64,
+    /// The same in bytes.
+    #[garde(range(min = 1024, max = 1 << 50))]
+    pub idempotent_bytes_per_tenant_max: u64,
     /// Deadline of a request whose caller sets none, and the longest a caller may set.
     #[garde(range(min = 1, max = 3_600_000))]
     pub request_timeout_ms: u64,
@@ -264,6 +272,10 @@ pub struct Overrides {
     pub offline: bool,
     /// See [`Log::filter`].
     pub log_filter: Option<String>,
+    /// See [`Tenancy::operator_token`].
+    pub operator_token: Option<SecretText>,
+    /// See [`Tenancy::operator_token_file`].
+    pub operator_token_file: Option<PathBuf>,
 }
 
 /// Why there is no configuration.
@@ -307,13 +319,30 @@ impl Config {
     /// The file cannot be read or parsed (with line and column), a value is out of range, or the
     /// public development key would be reachable from other machines.
     pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
+        let config = Self::read(file, overrides)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The same without validating, for whoever only looks something up, such as a client of the server.
+    ///
+    /// # Errors
+    /// The file cannot be read or parsed.
+    pub fn read(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
         let mut config = match file {
             Some(path) => Self::parse(path)?,
             None => Self::default(),
         };
         config.apply(overrides);
-        config.check()?;
         Ok(config)
+    }
+
+    /// Whether test keys are accepted.
+    pub fn has_sandbox(&self) -> bool {
+        match self.tenancy.test_keys {
+            Some(test_keys) => test_keys == TestKeys::Accept,
+            None => self.development_tenant,
+        }
     }
 
     /// Folder of what must outlast a restart.
@@ -334,7 +363,11 @@ impl Config {
     }
 
     fn apply(&mut self, overrides: Overrides) {
-        let Overrides { listen, ops_listen, data_dir, state_dir, cards_dir, offline, log_filter } = overrides;
+        let Overrides { listen, ops_listen, data_dir, state_dir, cards_dir, offline, log_filter, .. } =
+            overrides;
+        self.tenancy.operator_token = overrides.operator_token;
+        let token_file = overrides.operator_token_file.or(self.tenancy.operator_token_file.take());
+        self.tenancy.operator_token_file = token_file;
         self.state_dir = state_dir.or(self.state_dir.take());
         self.listen = listen.unwrap_or(self.listen);
         self.ops_listen = ops_listen.unwrap_or(self.ops_listen);
@@ -416,6 +449,8 @@ impl Default for Limits {
             tenant_text_bytes_in_flight_max: 32 << 20,
             text_slice_bytes: 8 << 10,
             predicted_wait_share_max: 0.8,
+            idempotent_answers_per_tenant_max: 1_000_000,
+            idempotent_bytes_per_tenant_max: 128 << 20,
             requests_in_flight_max: 1024,
             stream_requests_in_flight_max: 64,
             request_timeout_ms: 30_000,

@@ -10,6 +10,8 @@ use router::limit::Outage;
 use router::store::{BreakerConfig, RedisConfig};
 use serde::Deserialize;
 
+use crate::secrets::{self, SecretError, SecretText};
+
 /// Tenants, their keys and limits.
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
@@ -21,9 +23,26 @@ pub struct Tenancy {
     /// administration alone.
     #[garde(skip)]
     pub tenants_file: Option<PathBuf>,
-    /// File with the secret under which keys are hashed, at least 32 random bytes. None: one is made in the state folder.
+    /// File with the secret under which keys are hashed, at least 32 random bytes: as they are, or after `hex:` or `base64:`.
+    /// None: one is made in the state folder.
     #[garde(skip)]
     pub key_secret_file: Option<PathBuf>,
+    /// File with the operator's token, at least 16 visible ASCII characters; the same on every server that shares a store. None:
+    /// one is made in the state folder. The environment's `ML_INFERENCE_OPERATOR_TOKEN` (the token) and
+    /// `ML_INFERENCE_OPERATOR_TOKEN_FILE` come before it.
+    #[garde(skip)]
+    pub operator_token_file: Option<PathBuf>,
+    /// The operator's token, of the environment alone.
+    #[serde(skip)]
+    #[garde(skip)]
+    pub operator_token: Option<SecretText>,
+    /// Whether test keys (`tc_test_…`) are accepted, as in a sandbox: what they use is recorded at a price of 0. None: as
+    /// `accept` with the development tenant, and as `refuse` without.
+    #[garde(skip)]
+    pub test_keys: Option<TestKeys>,
+    /// Keys that a tenant may have, counting those that were revoked or expired in the last 30 days.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub keys_per_tenant_max: usize,
     /// Accepts the JWTs of an issuer.
     #[garde(dive)]
     pub jwt: Option<Jwt>,
@@ -36,6 +55,16 @@ pub struct Tenancy {
     /// Servers that may share the store: by this the limits are divided while it does not answer.
     #[garde(range(min = 1, max = 10_000))]
     pub servers_max: u64,
+}
+
+/// What becomes of test keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TestKeys {
+    /// They are accepted.
+    Accept,
+    /// They are refused.
+    Refuse,
 }
 
 /// Which JWTs are accepted.
@@ -63,6 +92,10 @@ pub struct Jwt {
     #[serde(default = "default_leeway_seconds")]
     #[garde(range(max = 600))]
     pub leeway_seconds: u64,
+    /// Longest time from a token's `iat` (or `nbf`, or now) to its `exp`, in seconds.
+    #[serde(default = "default_lifetime_max_seconds")]
+    #[garde(range(min = 1, max = 31_536_000))]
+    pub lifetime_max_seconds: u64,
     /// Claim that names the tenant.
     #[serde(default = "default_tenant_claim")]
     #[garde(length(min = 1))]
@@ -95,6 +128,10 @@ pub struct Redis {
     /// Addresses, `redis://…` or `rediss://…`.
     #[garde(length(min = 1))]
     pub urls: Vec<String>,
+    /// File with the password, which then need not be in the addresses: as it is, or after `hex:` or `base64:`.
+    #[serde(default)]
+    #[garde(skip)]
+    pub password_file: Option<PathBuf>,
     /// Whether they are a cluster's.
     #[serde(default)]
     #[garde(skip)]
@@ -111,14 +148,34 @@ pub struct Redis {
 
 impl Redis {
     /// How to connect to it.
-    pub fn to_connect(&self) -> RedisConfig {
-        RedisConfig {
-            urls: self.urls.clone(),
+    ///
+    /// # Errors
+    /// The password cannot be read.
+    pub fn to_connect(&self) -> Result<RedisConfig, SecretError> {
+        Ok(RedisConfig {
+            urls: self.urls_with_password()?,
             is_cluster: self.is_cluster,
             prefix: self.prefix.clone(),
             timeout: Duration::from_millis(self.timeout_ms),
             breaker: BreakerConfig::default(),
-        }
+        })
+    }
+
+    fn urls_with_password(&self) -> Result<Vec<String>, SecretError> {
+        let Some(path) = &self.password_file else { return Ok(self.urls.clone()) };
+        let unusable = |problem: &str| SecretError::Unusable {
+            place: format!("password_file {}", path.display()),
+            problem: problem.to_owned(),
+        };
+        let password = String::from_utf8(secrets::read(path)?).map_err(|_| unusable("it is not UTF-8"))?;
+        let with_password = |url: &String| {
+            let mut url =
+                reqwest::Url::parse(url).map_err(|_| unusable("`urls` holds what is no address"))?;
+            url.set_password(Some(&password))
+                .map_err(|()| unusable("an address of `urls` cannot have one"))?;
+            Ok(url.into())
+        };
+        self.urls.iter().map(with_password).collect()
     }
 }
 
@@ -137,7 +194,8 @@ pub enum Sink {
         /// Where to.
         #[garde(custom(is_web_address))]
         url: String,
-        /// File with the secret that signs: `whsec_` and at least 24 bytes in base64, as Standard Webhooks has it.
+        /// File with the secret that signs, at least 24 bytes: `whsec_` and base64, as Standard Webhooks has it, or after `hex:`
+        /// or `base64:`.
         #[garde(skip)]
         secret_file: PathBuf,
         /// How long an answer may take, in milliseconds.
@@ -205,6 +263,10 @@ impl Default for Tenancy {
             store: Store::Embedded,
             tenants_file: None,
             key_secret_file: None,
+            operator_token_file: None,
+            operator_token: None,
+            test_keys: None,
+            keys_per_tenant_max: 1000,
             jwt: None,
             key_rotation_days: 90,
             outage: Outage::Open,
@@ -223,6 +285,10 @@ fn default_keys_pause_seconds() -> u64 {
 
 fn default_leeway_seconds() -> u64 {
     30
+}
+
+fn default_lifetime_max_seconds() -> u64 {
+    86_400
 }
 
 fn default_tenant_claim() -> String {

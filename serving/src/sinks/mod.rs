@@ -67,7 +67,8 @@ fn make(sink: &Sink) -> Result<Box<dyn EventSink>, String> {
             Box::new(Webhook::new(url.clone(), secret_file, Duration::from_millis(*timeout_ms))?)
         }
         Sink::RedisStream { redis, stream, length_max } => {
-            Box::new(RedisStream::new(redis.to_connect(), stream.clone(), *length_max))
+            let redis = redis.to_connect().map_err(|error| error.to_string())?;
+            Box::new(RedisStream::new(redis, stream.clone(), *length_max))
         }
         #[cfg(feature = "kafka")]
         Sink::Kafka { brokers, topic, timeout_ms } => {

@@ -14,10 +14,12 @@ use router::WallTime;
 use router::ledger::{EventSink, SinkError, UsageEvent};
 use sha2::Sha256;
 
+use crate::secrets;
+
 /// Media type of a batch of events.
 const BATCH: &str = "application/cloudevents-batch+json; charset=UTF-8";
 /// What a secret begins with; the rest is base64.
-const SECRET_PREFIX: &str = "whsec_";
+const SECRET_PREFIX: &[u8] = b"whsec_";
 
 pub(super) struct Webhook {
     client: reqwest::Client,
@@ -27,12 +29,16 @@ pub(super) struct Webhook {
 
 impl Webhook {
     pub(super) fn new(url: String, secret_file: &Path, timeout: Duration) -> Result<Self, String> {
-        let text = std::fs::read_to_string(secret_file)
-            .map_err(|error| format!("secret_file: {}: {error}", secret_file.display()))?;
-        let secret = text.trim().strip_prefix(SECRET_PREFIX).and_then(|text| STANDARD.decode(text).ok());
+        let secret = secrets::read(secret_file).map_err(|error| format!("secret_file: {error}"))?;
+        let secret = match secret.strip_prefix(SECRET_PREFIX) {
+            Some(text) => STANDARD.decode(text).ok(),
+            None => Some(secret),
+        };
         let key =
             secret.filter(|secret| secret.len() >= 24).and_then(|secret| Hmac::new_from_slice(&secret).ok());
-        let key = key.ok_or("secret_file: expected whsec_ and at least 24 bytes in base64")?;
+        let key = key.ok_or(
+            "secret_file: expected at least 24 bytes, in base64 after whsec_ or base64:, or after hex:",
+        )?;
         let client = reqwest::Client::builder()
             .timeout(timeout)
             // A receiver that has moved is to be told by whoever configures it: signatures go nowhere else.
