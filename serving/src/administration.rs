@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use router::accounts::{KeyView, TenantName};
-use router::{MadeKey, Mode, NewKey, Plan, Role, WallTime};
+use router::idempotency::Answer;
+use router::{AdministrationError, MadeKey, Mode, NewKey, Plan, Role, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
+use crate::idempotency::Once;
+use crate::rest::failed;
+use crate::rest::idempotency::{answer_once, replay};
 
 /// Longest time for which two keys are good after a rotation.
 const OVERLAP_MAX: Duration = Duration::from_secs(90 * 86_400);
@@ -51,11 +56,45 @@ pub(crate) struct RotateKey {
 
 /// A key that was just made.
 #[derive(Debug, Serialize)]
-pub(crate) struct CreatedKey {
+struct CreatedKey<'a> {
     /// The key itself, shown this once.
-    key: String,
+    key: &'a str,
     #[serde(flatten)]
-    view: KeyView,
+    view: &'a KeyView,
+}
+
+/// A key that the same request made before: all but the key itself.
+#[derive(Debug, Serialize)]
+struct KnownKey<'a> {
+    /// Tells that the key is missing, and why.
+    code: &'static str,
+    #[serde(flatten)]
+    view: &'a KeyView,
+}
+
+impl<'a> KnownKey<'a> {
+    fn of(view: &'a KeyView) -> Self {
+        Self { code: "secret_shown_once", view }
+    }
+}
+
+/// Answers a request for a new key. The key itself is in the first answer alone, and never kept.
+///
+/// # Errors
+/// None was made.
+pub(crate) async fn show_made(once: Once, made: Result<MadeKey, AdministrationError>) -> failed::Answer {
+    match made {
+        Ok(MadeKey { key, view }) => {
+            let shown = CreatedKey { key: key.expose(), view: &view };
+            Ok(answer_once(once, (StatusCode::CREATED, &shown), (StatusCode::OK, &KnownKey::of(&view)))
+                .await?)
+        }
+        Err(AdministrationError::AlreadyMade(view)) => {
+            let body = serde_json::to_vec(&KnownKey::of(&view)).map_err(ApiError::internal)?;
+            Ok(replay(Answer { status: StatusCode::OK.as_u16(), body }))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn live() -> Mode {
@@ -90,11 +129,5 @@ impl RotateKey {
         }
         let problem = format!("must be at most {}", OVERLAP_MAX.as_secs());
         Err(ApiError::InvalidRequest { field: "overlap_seconds".to_owned(), problem })
-    }
-}
-
-impl From<MadeKey> for CreatedKey {
-    fn from(made: MadeKey) -> Self {
-        Self { key: made.key.expose().to_owned(), view: made.view }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -29,6 +29,10 @@ const REQUEST_ID_LENGTH_MAX: usize = 128;
 #[derive(Debug, Clone)]
 struct RequestId(Arc<str>);
 
+/// The host that a request asked for, in its extensions.
+#[derive(Debug, Clone)]
+struct AskedHost(Option<Arc<str>>);
+
 /// Gives every request an id and every response the same, whatever the protocol.
 pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
     let id = request
@@ -37,12 +41,22 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
         .and_then(|value| value.to_str().ok())
         .filter(|id| is_usable(id))
         .map_or_else(new_id, Arc::from);
+    let host = asked_host(&request);
+    request.extensions_mut().insert(AskedHost(host));
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
     let mut response = next.run(request).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// `:authority` of HTTP/2 and of absolute targets, or else the `Host` header.
+fn asked_host(request: &Request) -> Option<Arc<str>> {
+    if let Some(authority) = request.uri().authority() {
+        return Some(Arc::from(authority.as_str()));
+    }
+    request.headers().get(HOST).map(|host| Arc::from(String::from_utf8_lossy(host.as_bytes())))
 }
 
 /// The id given by [`identify`].
@@ -68,7 +82,8 @@ pub(crate) fn caller(
         .get::<ConnectInfo<SocketAddr>>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     let service = extensions.get::<Option<ServiceId>>().cloned().flatten().map(|id| id.0);
-    let peer = Peer { address, service };
+    let host = extensions.get::<AskedHost>().and_then(|host| host.0.clone());
+    let peer = Peer { address, service, host };
     Ok(Caller { authorization, peer, request_id: request_id(extensions), protocol })
 }
 

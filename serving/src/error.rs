@@ -48,6 +48,11 @@ pub enum ApiError {
     /// No such route.
     #[error("no such route; the API is under /v1/ml")]
     RouteNotFound,
+    /// No such route on the operations port.
+    #[error(
+        "no such route: here are /metrics, /livez, /readyz, /scaling and /admin/v1; the API is on the public port"
+    )]
+    OperationsRouteNotFound,
     /// The route exists, the method does not.
     #[error("method not allowed on this route")]
     MethodNotAllowed,
@@ -142,6 +147,9 @@ pub enum ApiError {
         "the request with this Idempotency-Key was answered and charged, and its answer was too large to be kept"
     )]
     IdempotencyAnswerTooLarge,
+    /// The tenant's answers kept under idempotency keys are at their bound.
+    #[error("{0}")]
+    IdempotencyFull(Arc<IdempotencyError>),
     /// The deadline passed.
     #[error("the request's deadline passed before it was answered")]
     DeadlineExceeded,
@@ -195,8 +203,12 @@ impl ApiError {
                 | AuthenticationError::ExpiredKey
                 | AuthenticationError::UnknownService
                 | AuthenticationError::NotLoopback
+                | AuthenticationError::NotLocalHost
                 | AuthenticationError::JwtNotConfigured,
             ) => row("invalid_credentials", S::UNAUTHORIZED, Code::Unauthenticated),
+            Self::Authentication(AuthenticationError::TestKey) => {
+                row("test_key_refused", S::UNAUTHORIZED, Code::Unauthenticated)
+            }
             Self::Authentication(AuthenticationError::Jwt(JwtError::NoKeys)) => {
                 row("issuer_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
             }
@@ -215,7 +227,9 @@ impl ApiError {
                 row("store_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
             }
             Self::Forbidden { .. } => row("forbidden", S::FORBIDDEN, Code::PermissionDenied),
-            Self::RouteNotFound => row("not_found", S::NOT_FOUND, Code::Unimplemented),
+            Self::RouteNotFound | Self::OperationsRouteNotFound => {
+                row("not_found", S::NOT_FOUND, Code::Unimplemented)
+            }
             Self::MethodNotAllowed => row("method_not_allowed", S::METHOD_NOT_ALLOWED, Code::Unimplemented),
             Self::UnsupportedMediaType => {
                 row("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument)
@@ -243,6 +257,9 @@ impl ApiError {
             Self::IdempotencyAnswerTooLarge => {
                 row("idempotency_answer_too_large", S::UNPROCESSABLE_ENTITY, Code::FailedPrecondition)
             }
+            Self::IdempotencyFull(_) => {
+                row("idempotency_full", S::TOO_MANY_REQUESTS, Code::ResourceExhausted)
+            }
             Self::DeadlineExceeded => row("deadline_exceeded", S::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
             Self::ShuttingDown => row("shutting_down", S::SERVICE_UNAVAILABLE, Code::Unavailable),
             Self::Internal { .. } => row("internal", S::INTERNAL_SERVER_ERROR, Code::Internal),
@@ -254,6 +271,8 @@ impl ApiError {
         match self {
             Self::Overloaded { retry_after } | Self::DeadlineInfeasible { retry_after } => Some(*retry_after),
             Self::IdempotencyInProgress => Some(Duration::from_secs(1)),
+            // Answers are forgotten by the hour.
+            Self::IdempotencyFull(_) => Some(Duration::from_secs(3600)),
             Self::Limit(LimitError::Exceeded { retry_after, .. }) => Some(*retry_after),
             Self::Limit(LimitError::Concurrency { .. } | LimitError::Unavailable)
             | Self::StoreUnavailable { .. }
@@ -265,8 +284,8 @@ impl ApiError {
     /// What the log may know and the client may not.
     pub fn log_detail(&self) -> Option<&str> {
         match self {
+            // Why a model does not answer is logged once, at the start.
             Self::Internal { detail } | Self::StoreUnavailable { detail } => Some(detail),
-            Self::ModelUnavailable { reason, .. } => Some(reason),
             _ => None,
         }
     }
@@ -334,6 +353,9 @@ fn administration_row(error: &AdministrationError) -> Row {
     use StatusCode as S;
     match error {
         AdministrationError::NoTenant => row("tenant_not_found", S::NOT_FOUND, Code::NotFound),
+        AdministrationError::NoAccount => row("tenant_not_managed", S::CONFLICT, Code::FailedPrecondition),
+        AdministrationError::TooManyKeys { .. } => row("too_many_keys", S::CONFLICT, Code::ResourceExhausted),
+        AdministrationError::AlreadyMade(_) => row("secret_shown_once", S::CONFLICT, Code::AlreadyExists),
         AdministrationError::NoKey => row("key_not_found", S::NOT_FOUND, Code::NotFound),
         AdministrationError::AboveRole => row("forbidden", S::FORBIDDEN, Code::PermissionDenied),
         AdministrationError::TenantExists => row("tenant_exists", S::CONFLICT, Code::AlreadyExists),
@@ -341,6 +363,7 @@ fn administration_row(error: &AdministrationError) -> Row {
         AdministrationError::Reserved
         | AdministrationError::Plan(_)
         | AdministrationError::Label
+        | AdministrationError::TestKey
         | AdministrationError::Past => row("invalid_request", S::BAD_REQUEST, Code::InvalidArgument),
         AdministrationError::Store(StoreError::Conflict) => row("conflict", S::CONFLICT, Code::Aborted),
         AdministrationError::Random(_)
@@ -366,6 +389,7 @@ impl From<IdempotencyError> for ApiError {
     fn from(error: IdempotencyError) -> Self {
         match error {
             IdempotencyError::Store(StoreError::Unavailable(detail)) => Self::StoreUnavailable { detail },
+            IdempotencyError::Full(_) => Self::IdempotencyFull(Arc::new(error)),
             IdempotencyError::Store(_)
             | IdempotencyError::Random(_)
             | IdempotencyError::Lost

@@ -87,8 +87,13 @@ pub trait Exchange: Send {
 pub enum Asked<A> {
     /// A request.
     Request(InferRequest),
-    /// One that was answered before, and its answer.
-    Again(A),
+    /// One that was answered before. It passes every check of the first one and counts against the limit; it is not charged.
+    Again {
+        /// Name of the model that was asked for.
+        model: Option<String>,
+        /// The answer.
+        answer: A,
+    },
 }
 
 /// Answers one request for `task`.
@@ -112,7 +117,11 @@ pub async fn infer<E: Exchange>(
             .map_err(|_| ApiError::Overloaded { retry_after: Duration::from_secs(1) })?;
         let request = match exchange.read(&principal).await? {
             Asked::Request(request) => request,
-            Asked::Again(answer) => return Ok(answer),
+            Asked::Again { model, answer } => {
+                end.model = Some(find_model(app, task, model.as_deref())?.id);
+                app.tenancy.router.admit_replay(WallTime::now(), &principal).await?;
+                return Ok(answer);
+            }
         };
         let entry = find_model(app, task, request.model.as_deref())?;
         end.model = Some(entry.id);
@@ -315,7 +324,8 @@ impl<'a> Ended<'a> {
             Ok(_) => "ok",
             Err(error) => {
                 if let (ApiError::Limit(error), Some(tenant)) = (error, &self.tenant) {
-                    self.app.telemetry.tenancy.refused(tenant, error);
+                    self.app.telemetry.tenancy.refused(error);
+                    self.app.telemetry.tenants.refused(tenant, error);
                 }
                 let code = error.row().code;
                 match error.log_detail() {

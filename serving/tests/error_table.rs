@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use models::tasks::{InputError, LengthUnit};
+use router::idempotency::{IdempotencyError, Room};
 use router::limit::{LimitError, Unit, Window};
 use router::store::StoreError;
 use router::{AdministrationError, AuthenticationError, CredentialError, JwtError};
@@ -19,6 +20,8 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Authentication(AuthenticationError::UnknownKey),
         ApiError::Authentication(AuthenticationError::UnknownService),
         ApiError::Authentication(AuthenticationError::NotLoopback),
+        ApiError::Authentication(AuthenticationError::NotLocalHost),
+        ApiError::Authentication(AuthenticationError::TestKey),
         ApiError::Authentication(AuthenticationError::JwtNotConfigured),
         ApiError::Authentication(AuthenticationError::RevokedKey),
         ApiError::Authentication(AuthenticationError::ExpiredKey),
@@ -26,9 +29,11 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Authentication(AuthenticationError::UnknownTenant),
         ApiError::Authentication(JwtError::Malformed.into()),
         ApiError::Authentication(JwtError::Algorithm.into()),
+        ApiError::Authentication(JwtError::Header("crit").into()),
         ApiError::Authentication(JwtError::UnknownKey.into()),
         ApiError::Authentication(JwtError::Signature.into()),
         ApiError::Authentication(JwtError::Claim("aud").into()),
+        ApiError::Authentication(JwtError::Lifetime.into()),
         ApiError::Authentication(JwtError::Expired.into()),
         ApiError::Authentication(JwtError::NotYetValid.into()),
         ApiError::Authentication(JwtError::NoKeys.into()),
@@ -54,6 +59,9 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Limit(LimitError::Unavailable),
         AdministrationError::NoTenant.into(),
         AdministrationError::NoKey.into(),
+        AdministrationError::NoAccount.into(),
+        AdministrationError::TooManyKeys { limit: 1000 }.into(),
+        AdministrationError::TestKey.into(),
         AdministrationError::AboveRole.into(),
         AdministrationError::TenantExists.into(),
         AdministrationError::Reserved.into(),
@@ -65,6 +73,7 @@ fn every_error() -> Vec<ApiError> {
         AdministrationError::Store(StoreError::Corrupt("for the log".to_owned())).into(),
         ApiError::Forbidden { needed: "editor" },
         ApiError::RouteNotFound,
+        ApiError::OperationsRouteNotFound,
         ApiError::MethodNotAllowed,
         ApiError::UnsupportedMediaType,
         ApiError::BodyTooLarge { limit: 8_388_608 },
@@ -103,6 +112,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::IdempotencyKeyReused,
         ApiError::IdempotencyInProgress,
         ApiError::IdempotencyAnswerTooLarge,
+        IdempotencyError::Full(Room { answers: 1000, bytes: 1 << 20 }).into(),
         ApiError::DeadlineExceeded,
         ApiError::ShuttingDown,
         ApiError::internal("for the log"),

@@ -9,12 +9,13 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{FromResponse, IntoInferRequest};
-use super::exchange::Message;
+use super::exchange::{Call, Message};
 use super::proto::inference_service_server::InferenceService;
 use super::{convert, proto, stream};
 use crate::app::App;
 use crate::caller::{caller, grpc_timeout, request_id};
 use crate::error::ApiError;
+use crate::idempotency::refuse_key;
 use crate::pipeline;
 
 /// The service.
@@ -30,8 +31,8 @@ impl Inference {
 
     async fn unary<Q, A>(&self, task: Task, request: Request<Q>) -> Result<Response<A>, Status>
     where
-        Q: IntoInferRequest + Send,
-        A: FromResponse + Send,
+        Q: IntoInferRequest + prost::Message,
+        A: FromResponse + prost::Message + Default,
     {
         let (metadata, extensions, message) = request.into_parts();
         let request_id = request_id(&extensions);
@@ -39,9 +40,16 @@ impl Inference {
             let headers = metadata.into_headers();
             let caller = caller(&headers, &extensions, "grpc")?;
             let mut message = Message::<Q, A>::new(message, grpc_timeout(&headers));
-            pipeline::infer(&self.app, &caller, task, &mut message).await
+            // There is one method a task.
+            let (app, route) = (Arc::clone(&self.app), format!("grpc:{}", task.as_str()));
+            message = message.of(Call { app, route, headers });
+            let result = pipeline::infer(&self.app, &caller, task, &mut message).await;
+            if result.is_err() {
+                message.failed();
+            }
+            result
         };
-        result.await.map(Response::new).map_err(|error| error.to_status(&request_id))
+        result.await.map_err(|error| error.to_status(&request_id))
     }
 
     async fn read<T, A>(
@@ -106,11 +114,13 @@ impl InferenceService for Inference {
     ) -> Result<Response<Self::InferStreamStream>, Status> {
         let (metadata, extensions, messages) = request.into_parts();
         let stream_id = request_id(&extensions);
-        let caller = caller(&metadata.into_headers(), &extensions, "grpc");
+        let headers = metadata.into_headers();
+        let caller = caller(&headers, &extensions, "grpc");
         // Refuse at once rather than with every message.
         let authorised = async {
             let caller = caller?;
             pipeline::authorise(&self.app, &caller, Role::Editor).await?;
+            refuse_key(&headers)?;
             Ok::<_, ApiError>(caller)
         }
         .await;

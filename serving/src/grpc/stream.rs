@@ -84,10 +84,11 @@ async fn one<Q, A>(
     timeout: Option<Duration>,
 ) -> Result<A, ApiError>
 where
-    Q: IntoInferRequest + Send,
-    A: FromResponse + Send,
+    Q: IntoInferRequest + prost::Message,
+    A: FromResponse + prost::Message + Default,
 {
-    pipeline::infer(app, caller, task, &mut Message::<Q, A>::new(message, Ok(timeout))).await
+    let mut message = Message::<Q, A>::new(message, Ok(timeout));
+    pipeline::infer(app, caller, task, &mut message).await.map(tonic::Response::into_inner)
 }
 
 fn stream_error(error: &ApiError, request_id: &str) -> StreamError {

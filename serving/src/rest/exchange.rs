@@ -8,12 +8,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use router::Principal;
 
-use super::idempotency::{self, Once, Start};
+use super::idempotency;
 use super::wire::{self, WireTask};
 use super::{body, limits};
 use crate::app::App;
 use crate::caller;
 use crate::error::ApiError;
+use crate::idempotency::{Once, Sender, Start};
 use crate::pipeline::{Asked, Exchange, InferResponse};
 
 /// A request for the task `W`.
@@ -49,13 +50,14 @@ impl<W: WireTask> Exchange for Post<W> {
         let (mut request, rendering) = wire::parse::<W>(&body)?;
         request.timeout = request.timeout.or(timeout);
         self.rendering = rendering;
-        let tenant = &principal.tenant().name;
-        match Once::start(&self.app, tenant, &route, &headers, &body).await? {
+        match Once::start(&self.app, Sender::from(principal), &route, &headers, &body).await? {
             Start::First(once) => {
                 self.once = Some(once);
                 Ok(Asked::Request(request))
             }
-            Start::Again(answer) => Ok(Asked::Again(answer)),
+            Start::Again(answer) => {
+                Ok(Asked::Again { model: request.model, answer: idempotency::replay(answer) })
+            }
         }
     }
 
@@ -64,7 +66,7 @@ impl<W: WireTask> Exchange for Post<W> {
         let text = serde_json::to_vec(&wire::Response::new::<W>(response, &self.rendering));
         let body = Bytes::from(text.map_err(ApiError::internal)?);
         if let Some(once) = &mut self.once {
-            once.keep(StatusCode::OK, &body).await?;
+            once.keep(StatusCode::OK.as_u16(), &body).await?;
         }
         let mut response = idempotency::json(StatusCode::OK, body);
         if let Some(quota) = quota {

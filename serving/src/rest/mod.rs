@@ -27,6 +27,8 @@ use crate::caller;
 use crate::error::ApiError;
 use crate::pipeline;
 
+pub(crate) use models::NOT_LOADED;
+
 use failed::{Answer, Failed};
 use wire::WireTask;
 
@@ -45,7 +47,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/ml/keys/{id}", delete(administration::revoke_own_key))
         .route("/v1/ml/keys/{id}/rotate", post(administration::rotate_own_key))
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
+        .fallback(unknown)
         .layer(from_fn(failed::explain))
         .with_state(app)
 }
@@ -61,9 +63,13 @@ async fn infer<W: WireTask>(State(app): State<Arc<App>>, request: Request) -> An
     result.map_err(Failed::logged)
 }
 
-async fn not_found(request: Request) -> Response {
+async fn unknown(request: Request) -> Response {
+    not_found(&ApiError::RouteNotFound, &request)
+}
+
+/// Answers an unknown route in the caller's protocol.
+pub(crate) fn not_found(error: &ApiError, request: &Request) -> Response {
     let request_id = caller::request_id(request.extensions());
-    let error = ApiError::RouteNotFound;
     let is_grpc = request
         .headers()
         .get(axum::http::header::CONTENT_TYPE)
@@ -71,7 +77,7 @@ async fn not_found(request: Request) -> Response {
     if is_grpc {
         error.to_status(&request_id).into_http::<axum::body::Body>()
     } else {
-        refuse(&error, &request_id)
+        refuse(error, &request_id)
     }
 }
 

@@ -16,6 +16,11 @@ use crate::caller::rest_caller;
 use crate::error::ApiError;
 use crate::pipeline;
 
+/// Why a model does not answer, for whoever may look at models: files and folders are the operator's business, who finds the
+/// reason in the log and under `/admin/v1/models`.
+pub(crate) const NOT_LOADED: &str =
+    "it could not be loaded; the operator finds the reason in the server's log";
+
 #[derive(Debug, Serialize)]
 struct ModelList<'a> {
     models: Vec<ModelView<'a>>,
@@ -59,7 +64,7 @@ impl<'a> From<&'a ModelEntry> for ModelView<'a> {
         };
         let (status, reason) = match &entry.state {
             ModelState::Loaded { .. } => ("loaded", None),
-            ModelState::Unavailable { reason } => ("unavailable", Some(reason.as_str())),
+            ModelState::Unavailable { .. } => ("unavailable", Some(NOT_LOADED)),
         };
         Self {
             name: &card.name,
