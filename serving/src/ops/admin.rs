@@ -1,27 +1,31 @@
-//! `/admin/v1/…`: the operator manages all tenants. Opened by the token in `operator.token` of the state folder.
+//! `/admin/v1/…`: the operator manages all tenants, and sees what each of them uses. Opened by the operator's token
+//! ([`crate::secrets`]).
 
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router};
+use models::ModelState;
 use router::accounts::TenantName;
-use router::{AuthenticationError, CredentialError, WallTime};
+use router::{Actor, AuthenticationError, CredentialError, WallTime, bearer_token};
 use serde::Deserialize;
 use serde_json::json;
-use subtle::ConstantTimeEq;
 
-use crate::administration::{ChangeTenant, CreateKey, CreateTenant, CreatedKey, RotateKey};
+use super::OPENMETRICS;
+use crate::administration::{ChangeTenant, CreateKey, CreateTenant, RotateKey, show_made};
 use crate::app::App;
 use crate::caller;
 use crate::error::ApiError;
+use crate::idempotency::Sender;
 use crate::page::Page;
 use crate::rest::body;
 use crate::rest::failed::{self, Answer, Failed};
-use crate::rest::idempotency::{self, Start, posted};
+use crate::rest::idempotency::{Posted, answer, posted};
+use crate::rest::not_found;
 use crate::usage_report::ReportQuery;
 
 /// How the audit log names whoever shows the operator's token.
@@ -42,22 +46,34 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/admin/v1/keys/{id}", delete(revoke_key))
         .route("/admin/v1/keys/{id}/rotate", post(rotate_key))
         .route("/admin/v1/audit", get(audit))
-        .layer(from_fn_with_state(Arc::clone(&app), operator_only))
+        .route("/admin/v1/metrics", get(metrics))
+        .route("/admin/v1/models", get(models))
+        // On these routes alone: what is not here is not found, whoever asks.
+        .method_not_allowed_fallback(method_not_allowed)
+        .route_layer(from_fn_with_state(Arc::clone(&app), operator_only))
+        .fallback(unknown)
         .layer(from_fn(failed::explain))
         .layer(from_fn(caller::identify))
         .with_state(app)
 }
 
 async fn operator_only(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let error = match header.and_then(|value| value.strip_prefix("Bearer ")) {
-        Some(token) if bool::from(token.trim().as_bytes().ct_eq(app.tenancy.operator_token.as_bytes())) => {
-            return next.run(request).await;
-        }
-        Some(_) => AuthenticationError::UnknownKey,
-        None => AuthenticationError::Credential(CredentialError::Missing),
-    };
-    Failed::from(error).into_response()
+    let header = request.headers().get(header::AUTHORIZATION).map(HeaderValue::to_str).transpose();
+    let token = header.map_err(|_| CredentialError::Malformed).and_then(bearer_token);
+    match token {
+        Ok(token) if app.tenancy.operator_token.is(token) => next.run(request).await,
+        Ok(_) => Failed::from(AuthenticationError::UnknownKey).into_response(),
+        Err(error) => Failed::from(AuthenticationError::Credential(error)).into_response(),
+    }
+}
+
+async fn method_not_allowed() -> Failed {
+    Failed::from(ApiError::MethodNotAllowed)
+}
+
+/// Answers routes that the operations port does not have, and gRPC services likewise.
+async fn unknown(request: Request) -> Response {
+    not_found(&ApiError::OperationsRouteNotFound, &request)
 }
 
 /// The name of a tenant in a path.
@@ -72,13 +88,13 @@ async fn tenants(State(app): State<Arc<App>>, request: Request) -> Answer {
 }
 
 async fn create_tenant(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let (once, CreateTenant { name, plan }) = match posted(&app, idempotency::OPERATOR, request).await? {
-        Start::First(first) => first,
-        Start::Again(answer) => return Ok(answer),
+    let (once, CreateTenant { name, plan }) = match posted(&app, Sender::OPERATOR, request).await? {
+        Posted::First(once, new) => (once, new),
+        Posted::Again(answer) => return Ok(answer),
     };
     let administration = &app.tenancy.administration;
     let tenant = administration.create_tenant(WallTime::now(), OPERATOR, &name, plan).await?;
-    Ok(once.answer(StatusCode::CREATED, &tenant).await?)
+    Ok(answer(once, StatusCode::CREATED, &tenant).await?)
 }
 
 async fn change_tenant(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
@@ -101,23 +117,25 @@ async fn all_keys(State(app): State<Arc<App>>, request: Request) -> Answer {
 }
 
 async fn create_key(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
-    let (once, new) = match posted::<CreateKey>(&app, idempotency::OPERATOR, request).await? {
-        Start::First(first) => first,
-        Start::Again(answer) => return Ok(answer),
+    let (once, new) = match posted::<CreateKey>(&app, Sender::OPERATOR, request).await? {
+        Posted::First(once, new) => (once, new),
+        Posted::Again(answer) => return Ok(answer),
     };
-    let new = new.of(tenant_name(&name)?);
-    let made = app.tenancy.administration.create_key(WallTime::now(), OPERATOR, None, &new).await?;
-    Ok(once.answer(StatusCode::CREATED, &CreatedKey::from(made)).await?)
+    let (administration, new) = (&app.tenancy.administration, new.of(tenant_name(&name)?));
+    let actor = Actor { name: OPERATOR, request: once.request() };
+    let made = administration.create_key(WallTime::now(), actor, None, &new).await;
+    show_made(once, made).await
 }
 
 async fn rotate_key(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Answer {
-    let (once, rotate) = match posted::<RotateKey>(&app, idempotency::OPERATOR, request).await? {
-        Start::First(first) => first,
-        Start::Again(answer) => return Ok(answer),
+    let (once, rotate) = match posted::<RotateKey>(&app, Sender::OPERATOR, request).await? {
+        Posted::First(once, rotate) => (once, rotate),
+        Posted::Again(answer) => return Ok(answer),
     };
     let (administration, overlap) = (&app.tenancy.administration, rotate.overlap()?);
-    let made = administration.rotate_key(WallTime::now(), OPERATOR, None, &id, overlap).await?;
-    Ok(once.answer(StatusCode::CREATED, &CreatedKey::from(made)).await?)
+    let actor = Actor { name: OPERATOR, request: once.request() };
+    let made = administration.rotate_key(WallTime::now(), actor, None, &id, overlap).await;
+    show_made(once, made).await
 }
 
 async fn revoke_key(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
@@ -147,4 +165,24 @@ async fn audit(State(app): State<Arc<App>>, request: Request) -> Answer {
     })?;
     let entries = query.limit.unwrap_or(AUDIT_DEFAULT).min(AUDIT_MAX);
     Ok(Json(json!({ "entries": app.tenancy.administration.audit(entries).await? })).into_response())
+}
+
+/// What each tenant uses and costs, which is not for everybody who may look at `/metrics`.
+async fn metrics(State(app): State<Arc<App>>) -> Answer {
+    let text = app.telemetry.tenants.encode().map_err(ApiError::internal)?;
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
+}
+
+/// Which models answer, and why the others do not, in full.
+async fn models(State(app): State<Arc<App>>) -> Answer {
+    let models = app.catalog.models().iter().map(|entry| match &entry.state {
+        ModelState::Loaded { .. } => json!({ "name": entry.card.name, "status": "loaded" }),
+        ModelState::Unavailable { reason } => {
+            json!({ "name": entry.card.name, "status": "unavailable", "reason": reason })
+        }
+    });
+    let rejected =
+        app.catalog.rejected().iter().map(|card| json!({ "folder": card.name, "reason": card.reason }));
+    Ok(Json(json!({ "models": models.collect::<Vec<_>>(), "rejected": rejected.collect::<Vec<_>>() }))
+        .into_response())
 }

@@ -1,5 +1,5 @@
-//! The operations port: metrics, health and signals to scale on, without credentials, and the administration of tenants, with
-//! the operator's. Not for the public.
+//! The operations port: metrics, health and signals to scale on, without credentials, and the administration of tenants and what
+//! each of them uses, with the operator's. Not for the public.
 
 mod admin;
 

@@ -1,11 +1,13 @@
 //! Metrics and logs, in one place: everything else emits events and knows no counter.
 //!
 //! Names follow the Prometheus conventions: base units, `_total` for counters (appended by the
-//! encoder). Labels have few values: model, protocol, code, and the tenant where billing needs it.
+//! encoder). Labels have few values: model, protocol, code. What tells of a tenant is in `tenants`, for the operator alone.
 
+mod foreign;
 mod gpus;
 mod scaling;
 mod tenancy;
+mod tenants;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +24,7 @@ use prometheus_client::registry::{Registry, Unit};
 use router::scaling::Ends;
 use router::{UsageObserver, UsageRecord};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
@@ -29,6 +32,7 @@ use gpus::GpuMetrics;
 pub(crate) use gpus::GpuMonitor;
 use scaling::ScalingMetrics;
 pub(crate) use tenancy::TenancyMetrics;
+use tenants::TenantMetrics;
 
 /// Every metric of the process. Reads events of the engine and of the router; the pipeline tells it
 /// how requests ended.
@@ -48,6 +52,8 @@ pub struct Telemetry {
     pub(crate) tenancy: TenancyMetrics,
     /// What the GPUs do.
     pub(crate) gpus: Arc<GpuMetrics>,
+    /// Lines of other crates that were left out of the log.
+    foreign_lines: Counter,
     tokenization: Family<ModelLabels, Histogram, Buckets>,
     decoding: Family<ModelLabels, Histogram, Buckets>,
     queue_delay: Family<ModelLabels, Histogram, Buckets>,
@@ -67,7 +73,8 @@ pub struct Telemetry {
     model_loaded: Family<ModelLabels, Gauge>,
     usage_inputs: Family<UsageLabels, Counter>,
     usage_tokens: Family<UsageLabels, Counter>,
-    usage_cost: Family<UsageLabels, Counter<f64, AtomicU64>>,
+    /// What each tenant uses, for the operator alone.
+    pub(crate) tenants: TenantMetrics,
 }
 
 /// How one request ended, as the pipeline saw it.
@@ -147,7 +154,6 @@ struct EndLabels {
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UsageLabels {
-    tenant: String,
     model: String,
     outcome: &'static str,
 }
@@ -204,7 +210,8 @@ impl Telemetry {
             model_loaded: Family::default(),
             usage_inputs: Family::default(),
             usage_tokens: Family::default(),
-            usage_cost: Family::default(),
+            tenants: TenantMetrics::new(),
+            foreign_lines: Counter::default(),
         };
         telemetry.register();
         for (model, is_loaded) in models {
@@ -283,6 +290,8 @@ impl Telemetry {
             }
         }
         self.drain.set(snapshot.drain.as_secs_f64());
+        let left_out = foreign::left_out();
+        self.foreign_lines.inc_by(left_out.saturating_sub(self.foreign_lines.get()));
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -390,10 +399,14 @@ impl Telemetry {
             self.batch_duration.clone(),
         );
         r.register("batch_failures", "Batches that failed", self.batch_failures.clone());
+        r.register(
+            "log_foreign_lines_left_out",
+            "Warnings and errors of libraries that were not logged, since the same line was logged within the minute",
+            self.foreign_lines.clone(),
+        );
         r.register("model_loaded", "Whether a model answers", self.model_loaded.clone());
         r.register("usage_inputs", "Inputs of admitted requests, by outcome", self.usage_inputs.clone());
         r.register("usage_tokens", "Tokens of admitted requests, by outcome", self.usage_tokens.clone());
-        r.register("usage_cost_usd", "Price of admitted requests, in US dollars", self.usage_cost.clone());
     }
 }
 
@@ -444,15 +457,10 @@ impl Observer for Telemetry {
 
 impl UsageObserver for Telemetry {
     fn on_usage(&self, record: &UsageRecord) {
-        let labels = UsageLabels {
-            tenant: record.tenant.to_string(),
-            model: record.model.to_string(),
-            outcome: record.outcome.name(),
-        };
+        let labels = UsageLabels { model: record.model.to_string(), outcome: record.outcome.name() };
+        self.tenants.used(record);
         self.usage_inputs.get_or_create(&labels).inc_by(record.inputs);
         self.usage_tokens.get_or_create(&labels).inc_by(record.tokens);
-        // Exact sums live in the records; the metric is a display of them, so a float will do.
-        self.usage_cost.get_or_create(&labels).inc_by(record.price.0 as f64 / 1e6);
         tracing::info!(
             request_id = %record.request_id,
             tenant = %record.tenant,
@@ -475,9 +483,12 @@ impl UsageObserver for Telemetry {
 pub fn init_logs(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let filter = EnvFilter::try_new(&log.filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let cap = foreign::ForeignCap::new();
     match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).finish().try_init()?,
-        LogFormat::Text => builder.finish().try_init()?,
+        LogFormat::Json => {
+            builder.json().flatten_event(true).with_current_span(true).finish().with(cap).try_init()?;
+        }
+        LogFormat::Text => builder.finish().with(cap).try_init()?,
     }
     Ok(())
 }

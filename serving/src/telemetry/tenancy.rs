@@ -16,7 +16,6 @@ struct FollowerLabels {
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LimitLabels {
-    tenant: String,
     limit: &'static str,
 }
 
@@ -35,7 +34,7 @@ pub(crate) struct TenancyMetrics {
 impl TenancyMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         let r = registry.sub_registry_with_prefix("limits");
-        r.register("refusals", "Requests refused by their tenant's limits, by limit", self.refusals.clone());
+        r.register("refusals", "Requests refused by their tenants' limits, by limit", self.refusals.clone());
         r.register(
             "decided_alone",
             "Takes from a limit that this server decided alone, since the store did not answer",
@@ -62,8 +61,8 @@ impl TenancyMetrics {
     }
 
     /// Counts a refusal.
-    pub(crate) fn refused(&self, tenant: &str, error: &LimitError) {
-        self.refusals.get_or_create(&LimitLabels { tenant: tenant.to_owned(), limit: error.limit() }).inc();
+    pub(crate) fn refused(&self, error: &LimitError) {
+        self.refusals.get_or_create(&LimitLabels { limit: error.limit() }).inc();
     }
 
     /// Shows how the store does.

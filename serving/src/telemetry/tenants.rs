@@ -1,0 +1,91 @@
+//! Metrics of each tenant: what it uses, what that costs, and which limits refuse it. They have a registry of their own, since they
+//! are the operator's business and not that of everybody who may look at `/metrics`.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use router::UsageRecord;
+use router::limit::LimitError;
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct UsageLabels {
+    tenant: String,
+    model: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LimitLabels {
+    tenant: String,
+    limit: &'static str,
+}
+
+/// See the module.
+pub(crate) struct TenantMetrics {
+    registry: Registry,
+    inputs: Family<UsageLabels, Counter>,
+    tokens: Family<UsageLabels, Counter>,
+    cost: Family<UsageLabels, Counter<f64, AtomicU64>>,
+    refusals: Family<LimitLabels, Counter>,
+}
+
+impl TenantMetrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("ml_inference_tenant");
+        let (inputs, tokens, cost) = (Family::default(), Family::default(), Family::default());
+        let refusals = Family::default();
+        registry.register(
+            "usage_inputs",
+            "Inputs of a tenant's admitted requests, by outcome",
+            Family::clone(&inputs),
+        );
+        registry.register(
+            "usage_tokens",
+            "Tokens of a tenant's admitted requests, by outcome",
+            Family::clone(&tokens),
+        );
+        registry.register(
+            "usage_cost_usd",
+            "Price of a tenant's requests, in US dollars",
+            Family::clone(&cost),
+        );
+        registry.register(
+            "limits_refusals",
+            "Requests refused by a tenant's limits, by limit",
+            Family::clone(&refusals),
+        );
+        Self { registry, inputs, tokens, cost, refusals }
+    }
+
+    /// Counts a record.
+    pub(super) fn used(&self, record: &UsageRecord) {
+        let labels = UsageLabels {
+            tenant: record.tenant.to_string(),
+            model: record.model.to_string(),
+            outcome: record.outcome.name(),
+        };
+        self.inputs.get_or_create(&labels).inc_by(record.inputs);
+        self.tokens.get_or_create(&labels).inc_by(record.tokens);
+        // Exact sums live in the records; the metric is a display of them, so a float will do.
+        self.cost.get_or_create(&labels).inc_by(record.price.0 as f64 / 1e6);
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn refused(&self, tenant: &str, error: &LimitError) {
+        self.refusals.get_or_create(&LimitLabels { tenant: tenant.to_owned(), limit: error.limit() }).inc();
+    }
+
+    /// All of them in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// Only if writing to a string fails.
+    pub(crate) fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
