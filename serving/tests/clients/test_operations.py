@@ -59,8 +59,7 @@ def test_metrics_count_what_happened(server, rest):
     assert grew("requests_total", model="sentiment-v3", code="ok", protocol="rest") == 1
     assert grew("requests_total", code="no_inputs") == 1
     assert grew("request_duration_seconds_count", task="sentiment") == 2
-    assert grew("usage_inputs_total", model="sentiment-v3", tenant="development", outcome="completed") == 3
-    assert round(grew("usage_cost_usd_total", outcome="completed") * 1e6) == 3 * 50
+    assert grew("usage_inputs_total", model="sentiment-v3", outcome="completed") == 3
     assert grew("usage_tokens_total", outcome="completed") == 9
     assert grew("batch_sequences_sum", model="sentiment-v3") == 3
     assert grew("batch_tokens_sum", model="sentiment-v3") == 9
