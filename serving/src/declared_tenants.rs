@@ -10,6 +10,8 @@ use router::{ApiKey, DeclaredKey, DeclaredTenant, Plan, Role, TermsError};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::secrets;
+
 /// Why no tenants were read.
 #[derive(Debug, thiserror::Error)]
 pub enum TenantsFileError {
@@ -116,9 +118,9 @@ fn check(file: File) -> Result<Vec<DeclaredTenant>, Problem> {
         for key in declared {
             check_label(&key.label, &mut labels)?;
             let span = key.key_file.span();
-            let text = std::fs::read_to_string(key.key_file.get_ref())
+            let text = secrets::read(key.key_file.get_ref())
                 .map_err(|error| Problem(span.clone(), format!("the key cannot be read: {error}")))?;
-            let api_key = ApiKey::parse(text.trim()).ok_or_else(|| {
+            let api_key = std::str::from_utf8(&text).ok().and_then(ApiKey::parse).ok_or_else(|| {
                 let problem = "no key is in this file; `ml-inference generate-key` makes one";
                 Problem(span.clone(), problem.to_owned())
             })?;

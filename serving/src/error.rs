@@ -136,8 +136,10 @@ pub enum ApiError {
         /// When to try again.
         retry_after: Duration,
     },
-    /// An idempotency key came again with another request.
-    #[error("this Idempotency-Key was used for another request; use a new key for each request")]
+    /// An idempotency key came again with another request, or from somebody else of the tenant.
+    #[error(
+        "this Idempotency-Key was used for another request or by another API key; use a new key for each request"
+    )]
     IdempotencyKeyReused,
     /// The first request of an idempotency key is not answered yet.
     #[error("a request with this Idempotency-Key is being answered; retry later")]

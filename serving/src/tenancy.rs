@@ -11,8 +11,8 @@ use router::ledger::{Followers, Journal, JournalConfig, JournalError, Shipper, U
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
 use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
 use router::{
-    Administration, AdministrationError, Day, Directory, KeySecret, Outcome, Router, Service, ShortSecret,
-    UsageObserver, WallTime,
+    Administration, AdministrationError, Day, Directory, KeySecret, Mode, Outcome, Router, Service,
+    ShortSecret, UsageObserver, WallTime,
 };
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -157,6 +157,12 @@ impl Tenancy {
             .with_keys_max(config.tenancy.keys_per_tenant_max);
         if let Some(path) = &config.tenancy.tenants_file {
             let declared = declared_tenants::read(path)?;
+            let mut keys = declared.iter().flat_map(|tenant| &tenant.keys);
+            if !config.has_sandbox() && keys.any(|key| key.key.mode() == Mode::Test) {
+                tracing::warn!(
+                    "tenancy.tenants_file declares test keys, which are refused here (tenancy.test_keys)"
+                );
+            }
             let changes = administration.declare(WallTime::now(), DECLARED, &declared).await?;
             tracing::info!(tenants = declared.len(), changes, "tenants of the file are in force");
         }
