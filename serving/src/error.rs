@@ -59,6 +59,15 @@ pub enum ApiError {
     /// The body is not declared as JSON.
     #[error("unsupported content type: send `Content-Type: application/json`")]
     UnsupportedMediaType,
+    /// The body is in a coding that is not taken.
+    #[error("unsupported Content-Encoding: send the body as it is, or with one of `gzip` and `deflate`")]
+    UnsupportedContentEncoding,
+    /// The body is not what its coding says.
+    #[error("the request body is not valid {coding}, which its Content-Encoding says it is")]
+    InvalidContentEncoding {
+        /// The coding.
+        coding: &'static str,
+    },
     /// The body is over the limit.
     #[error("the request body is over the limit of {limit} bytes")]
     BodyTooLarge {
@@ -177,6 +186,10 @@ pub struct Row {
     pub grpc: Code,
 }
 
+/// Code of the error that a response tells, in the response's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ErrorCode(pub(crate) &'static str);
+
 const fn row(code: &'static str, http: StatusCode, grpc: Code) -> Row {
     Row { code, http, grpc }
 }
@@ -235,6 +248,12 @@ impl ApiError {
             Self::MethodNotAllowed => row("method_not_allowed", S::METHOD_NOT_ALLOWED, Code::Unimplemented),
             Self::UnsupportedMediaType => {
                 row("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument)
+            }
+            Self::UnsupportedContentEncoding => {
+                row("unsupported_content_encoding", S::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented)
+            }
+            Self::InvalidContentEncoding { .. } => {
+                row("invalid_content_encoding", S::BAD_REQUEST, Code::InvalidArgument)
             }
             Self::BodyTooLarge { .. } => row("body_too_large", S::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
             Self::BodyIncomplete => row("body_incomplete", S::REQUEST_TIMEOUT, Code::Cancelled),

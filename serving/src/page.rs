@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
+use crate::rest::explain;
 
 /// Entries of a page, if not told otherwise and at most.
 const LIMIT: usize = 100;
@@ -27,7 +28,7 @@ impl Page {
     /// A field that is unknown or not what it should be.
     pub(crate) fn parse(uri: &Uri) -> Result<Self, ApiError> {
         let invalid = |problem| ApiError::InvalidRequest { field: "query".to_owned(), problem };
-        let Query(page) = Query::<Self>::try_from_uri(uri).map_err(|error| invalid(error.body_text()))?;
+        let Query(page) = Query::<Self>::try_from_uri(uri).map_err(|error| explain::query(&error))?;
         if page.limit.is_some_and(|limit| !(1..=LIMIT).contains(&limit)) {
             return Err(invalid(format!("limit: must be 1 to {LIMIT}")));
         }

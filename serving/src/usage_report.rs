@@ -12,6 +12,7 @@ use router::{Day, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
+use crate::rest::explain;
 
 /// Days of a report, at most.
 const DAYS_MAX: u32 = 366;
@@ -111,8 +112,7 @@ impl ReportQuery {
     pub(crate) fn parse(uri: &Uri, now: WallTime) -> Result<Self, ApiError> {
         let invalid =
             |field: &str, problem: String| ApiError::InvalidRequest { field: field.to_owned(), problem };
-        let Query(wire) =
-            Query::<WireQuery>::try_from_uri(uri).map_err(|error| invalid("query", error.body_text()))?;
+        let Query(wire) = Query::<WireQuery>::try_from_uri(uri).map_err(|error| explain::query(&error))?;
         let to = wire.to.unwrap_or(now.day());
         let from = wire.from.unwrap_or(Day(to.0.saturating_sub(29)));
         if from > to || to.0 - from.0 >= DAYS_MAX {

@@ -76,6 +76,8 @@ fn every_error() -> Vec<ApiError> {
         ApiError::OperationsRouteNotFound,
         ApiError::MethodNotAllowed,
         ApiError::UnsupportedMediaType,
+        ApiError::UnsupportedContentEncoding,
+        ApiError::InvalidContentEncoding { coding: "gzip" },
         ApiError::BodyTooLarge { limit: 8_388_608 },
         ApiError::BodyIncomplete,
         ApiError::InvalidUtf8 { offset: 12 },

@@ -22,10 +22,9 @@ use crate::caller;
 use crate::error::ApiError;
 use crate::idempotency::Sender;
 use crate::page::Page;
-use crate::rest::body;
 use crate::rest::failed::{self, Answer, Failed};
 use crate::rest::idempotency::{Posted, answer, posted};
-use crate::rest::not_found;
+use crate::rest::{explain, not_found};
 use crate::usage_report::ReportQuery;
 
 /// How the audit log names whoever shows the operator's token.
@@ -160,9 +159,8 @@ struct AuditQuery {
 }
 
 async fn audit(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let Query(query) = Query::<AuditQuery>::try_from_uri(request.uri()).map_err(|error| {
-        ApiError::InvalidRequest { field: "query".to_owned(), problem: error.body_text() }
-    })?;
+    let Query(query) =
+        Query::<AuditQuery>::try_from_uri(request.uri()).map_err(|error| explain::query(&error))?;
     let entries = query.limit.unwrap_or(AUDIT_DEFAULT).min(AUDIT_MAX);
     Ok(Json(json!({ "entries": app.tenancy.administration.audit(entries).await? })).into_response())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::IntoResponse;
 use router::{Actor, AdministrationError, Principal, Role, Scope, WallTime};
@@ -58,10 +59,11 @@ pub(super) async fn create_own_key(State(app): State<Arc<App>>, request: Request
 
 pub(super) async fn rotate_own_key(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Answer {
     let Administrator { principal, scope, actor } = Administrator::of(&app, rest_caller(&request)?).await?;
+    let Path(id) = id?;
     let (once, rotate) = match posted::<RotateKey>(&app, Sender::from(&principal), request).await? {
         Posted::First(once, rotate) => (once, rotate),
         Posted::Again(answer) => return Ok(answer),
@@ -74,10 +76,11 @@ pub(super) async fn rotate_own_key(
 
 pub(super) async fn revoke_own_key(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Answer {
     let Administrator { scope, actor, .. } = Administrator::of(&app, rest_caller(&request)?).await?;
+    let Path(id) = id?;
     let key = app.tenancy.administration.revoke_key(WallTime::now(), &actor, Some(&scope), &id).await?;
     Ok(Json(key).into_response())
 }

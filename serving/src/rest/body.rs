@@ -3,31 +3,72 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::error::Category;
 
+use super::coding::{Coding, Decoder};
+use super::explain;
 use crate::config::Config;
 use crate::error::ApiError;
 
-/// Reads a JSON body within the bounds of size and time.
+/// Reads a JSON body within the bounds of size, which are those of what it is once it is decoded, and of time.
 pub(crate) async fn read(request: Request, config: &Config) -> Result<Bytes, ApiError> {
     if !is_json(&request) {
         return Err(ApiError::UnsupportedMediaType);
     }
-    let limit = config.limits.body_bytes_max;
-    let body = Limited::new(request.into_body(), limit).collect();
-    let body =
-        tokio::time::timeout(config.request_timeout(), body).await.map_err(|_| ApiError::BodyIncomplete)?;
-    match body {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge { limit }),
-        Err(_) => Err(ApiError::BodyIncomplete),
+    let coding = Coding::of(request.headers())?;
+    let reading = decode(request.into_body(), coding, config.limits.body_bytes_max);
+    tokio::time::timeout(config.request_timeout(), reading).await.unwrap_or(Err(ApiError::BodyIncomplete))
+}
+
+/// Reads a body to its end; neither what comes nor what it decodes to may have more bytes than `limit`.
+async fn decode(body: Body, coding: Coding, limit: usize) -> Result<Bytes, ApiError> {
+    let mut body = Limited::new(body, limit);
+    let mut decoder = Decoder::new(coding, limit);
+    while let Some(frame) = body.frame().await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) if error.is::<LengthLimitError>() => return Err(ApiError::BodyTooLarge { limit }),
+            Err(_) => return Err(ApiError::BodyIncomplete),
+        };
+        if let Some(piece) = frame.data_ref() {
+            decoder.push(piece)?;
+        }
+    }
+    decoder.finish().map(Bytes::from)
+}
+
+/// A value of a closed set, written as its name. (A derived enum also takes an object, `{"name": null}`.)
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Name<T>(pub(super) T);
+
+impl<T> Name<T> {
+    /// The value.
+    pub(super) fn get(self) -> T {
+        self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Name<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NameVisitor<T> {
+            type Value = Name<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Name<T>, E> {
+                T::deserialize(name.into_deserializer()).map(Name)
+            }
+        }
+        deserializer.deserialize_str(NameVisitor(PhantomData))
     }
 }
 
@@ -53,15 +94,18 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Parses a JSON body, which must be an object.
+/// Parses a JSON body, which must be an object. A byte order mark before it is not minded (RFC 8259, section 8.1).
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|e| ApiError::InvalidUtf8 { offset: e.valid_up_to() })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut json = serde_json::Deserializer::from_str(text);
-    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        explain(&path, error.inner())
+    let Object(value) = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| explain::json(text, error.path(), error.inner()))?;
+    json.end().map_err(|error| ApiError::InvalidJson {
+        problem: "trailing characters".to_owned(),
+        line: error.line(),
+        column: error.column(),
     })?;
-    json.end().map_err(|error| explain("", &error))?;
     Ok(value)
 }
 
@@ -69,37 +113,6 @@ fn is_json(request: &Request) -> bool {
     let value = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = value.split(';').next().unwrap_or("").trim();
     essence.eq_ignore_ascii_case("application/json")
-}
-
-/// Puts a parser's error in our words. The parser quotes the value it met, which is the caller's text; we name its
-/// type instead.
-fn explain(path: &str, error: &serde_json::Error) -> ApiError {
-    let message = error.to_string();
-    let (line, column) = (error.line(), error.column());
-    let message = message.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&message);
-    if error.classify() != Category::Data {
-        return ApiError::InvalidJson { problem: message.to_owned(), line, column };
-    }
-    let field = if path.is_empty() || path == "." { "body".to_owned() } else { path.to_owned() };
-    ApiError::InvalidRequest { field, problem: without_values(message) }
-}
-
-/// `invalid type: string "secret", expected u32` becomes `expected u32, got string`.
-fn without_values(message: &str) -> String {
-    let quoting = ["invalid type: ", "invalid value: "];
-    let Some(rest) = quoting.iter().find_map(|prefix| message.strip_prefix(prefix)) else {
-        return message.to_owned();
-    };
-    // What is expected is ours and comes last; what was met is the caller's and may contain anything.
-    let Some((met, expected)) = rest.rsplit_once(", expected ") else { return "unexpected value".to_owned() };
-    let kind: String = met.chars().take_while(|c| c.is_ascii_lowercase() || *c == ' ').collect();
-    let kind = match kind.trim() {
-        "map" => "object",
-        "sequence" => "array",
-        "" => "another value",
-        other => other,
-    };
-    format!("expected {expected}, got {kind}")
 }
 
 #[cfg(test)]
@@ -149,6 +162,94 @@ mod tests {
             r#"{"name":"a","inner":{"k":1}}"#,
             "invalid request: inner.k: unknown field `k`, expected `top_k`",
         );
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only parsed")]
+    struct Choice {
+        name: Option<Name<Colour>>,
+        plain: Option<Colour>,
+        list: Option<Vec<Colour>>,
+        number: Option<f64>,
+    }
+
+    #[derive(Debug, Clone, Copy, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    #[expect(dead_code, reason = "only parsed")]
+    enum Colour {
+        Red,
+        Blue,
+        Mixed { share: u8 },
+    }
+
+    /// A value of the wrong type is not invalid JSON, wherever it is and whatever it is.
+    #[test]
+    fn values_of_the_wrong_type() {
+        let check = |body: &str, expected: &str| {
+            let found = parse::<Choice>(body.as_bytes()).map(|_| "fine".to_owned());
+            let found = found.unwrap_or_else(|error| error.to_string());
+            let expected = expected.replace("OURS", "expected one of `red`, `blue`, `mixed`");
+            assert_eq!(found, expected, "{body}");
+        };
+        let invalid = |rest: &str| format!("invalid request: {rest}");
+        check(r#"{"name":"red"}"#, "fine");
+        check(r#"{"plain":"red","list":["blue",{"mixed":{"share":1}}]}"#, "fine");
+        for (value, kind) in
+            [("5", "integer"), ("-1.5", "floating point"), ("true", "boolean"), ("[]", "array")]
+        {
+            check(
+                &format!("{{\"name\":{value}}}"),
+                &invalid(&format!("name: expected a string, got {kind}")),
+            );
+        }
+        check(r#"{"name":{"red":null}}"#, &invalid("name: expected a string, got object"));
+        check(r#"{"name":"my secret"}"#, &invalid("name: unknown value, OURS"));
+        check(r#"{"name":"`, expected secret"}"#, &invalid("name: unknown value, OURS"));
+        // Derived enums, where types are not ours.
+        check(r#"{"plain":5}"#, &invalid("plain: expected another type, got number"));
+        check("{\n \"plain\":\n  true}", &invalid("plain: expected another type, got boolean"));
+        check(r#"{"plain":[1]}"#, &invalid("plain: expected another type, got array"));
+        check(r#"{"plain":{}}"#, &invalid("plain: expected another type, got object"));
+        check(
+            r#"{"plain":{"red":null,"blue":null}}"#,
+            &invalid("plain: expected another type, got another value"),
+        );
+        check(r#"{"list":["red",null]}"#, &invalid("list[1]: expected another type, got null"));
+        check(r#"{"plain":{"my secret":1}}"#, &invalid("plain: unknown value, OURS"));
+        check(r#"{"plain":{"mixed":{"share":"s"}}}"#, &invalid("plain.mixed.share: expected u8, got string"));
+        check(r#"{"number":1e999}"#, &invalid("number: number out of range"));
+        // And what is not JSON is that, and where.
+        let syntax = |rest: &str| format!("the request body is not valid JSON: {rest}");
+        check(r#"{"plain":5,}"#, &syntax("trailing comma at line 1 column 12"));
+        check(r#"{"plain":x}"#, &syntax("expected value at line 1 column 10"));
+    }
+
+    /// What a caller wrote comes back only as the name of a field, and then not all of it.
+    #[test]
+    fn callers_are_not_quoted() {
+        let check = |body: &str| {
+            let message = parse::<Choice>(body.as_bytes()).map(|_| ()).expect_err(body).to_string();
+            assert!(message.len() < 500 && !message.contains("secret"), "{message}");
+        };
+        let long = "x".repeat(2_000_000);
+        check(&format!("{{\"{long}\":1}}"));
+        check(&format!("{{\"{long}secret\":1}}"));
+        check(&format!("{{\"name\":\"{long}\"}}"));
+        check(&format!("{{\"plain\":\"{long}\"}}"));
+        check(&format!("{{\"plain\":{{\"{long}\":1}}}}"));
+        check(&format!("{{\"number\":\"{long}\"}}"));
+        check("{\"name\":\"a secret\"}");
+        check("{\"plain\":\"a secret\"}");
+        check("{\"plain\":{\"a secret\":1}}");
+        check("{\"list\":[\"a secret\"]}");
+        let quoted = parse::<Choice>(b"{\"a\\nb\":1}").map(|_| ()).expect_err("unknown").to_string();
+        assert!(quoted.contains("unknown field `a\\nb`, expected one of `name`"), "{quoted}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_not_minded() {
+        assert!(parse::<Choice>("\u{feff}{\"name\":\"red\"}".as_bytes()).is_ok());
     }
 
     #[test]

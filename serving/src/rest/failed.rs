@@ -1,13 +1,14 @@
 //! Errors of handlers: a handler says what failed, and one layer makes the answer of it.
 
 use axum::extract::Request;
+use axum::extract::rejection::PathRejection;
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::refuse;
 use crate::caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorCode};
 
 /// What a handler answers with.
 pub(crate) type Answer = Result<Response, Failed>;
@@ -44,9 +45,36 @@ impl IntoResponse for Failed {
 pub(crate) async fn explain(request: Request, next: Next) -> Response {
     let request_id = caller::request_id(request.extensions());
     let response = next.run(request).await;
-    let Some(Failed { error, is_logged }) = response.extensions().get::<Failed>() else { return response };
+    let Some(Failed { error, is_logged }) = response.extensions().get::<Failed>() else {
+        return in_our_form(response, &request_id);
+    };
     if let Some(detail) = error.log_detail().filter(|_| !is_logged) {
         tracing::error!(%request_id, code = error.row().code, detail, "request failed");
     }
     refuse(error, &request_id)
+}
+
+/// Whatever else refuses, such as an extractor whose text nobody here wrote, does it in our form too.
+fn in_our_form(response: Response, request_id: &str) -> Response {
+    let extensions = response.extensions();
+    let is_ours = extensions.get::<ErrorCode>().is_some() || extensions.get::<tonic::Status>().is_some();
+    let (field, problem) = ("request".to_owned(), "it cannot be read".to_owned());
+    let error = match response.status() {
+        _ if is_ours => return response,
+        StatusCode::NOT_FOUND => ApiError::RouteNotFound,
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::MethodNotAllowed,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::UnsupportedMediaType,
+        status if status.is_client_error() => ApiError::InvalidRequest { field, problem },
+        status if status.is_server_error() => ApiError::internal(status),
+        _ => return response,
+    };
+    refuse(&error, request_id)
+}
+
+impl From<PathRejection> for ApiError {
+    /// A part of a path that is no text once it is decoded.
+    fn from(_: PathRejection) -> Self {
+        let problem = "not valid UTF-8 once its percent-encoding is decoded".to_owned();
+        Self::InvalidRequest { field: "path".to_owned(), problem }
+    }
 }

@@ -2,7 +2,9 @@
 
 mod administration;
 pub(crate) mod body;
+mod coding;
 mod exchange;
+pub(crate) mod explain;
 pub(crate) mod failed;
 pub(crate) mod idempotency;
 mod limits;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
@@ -24,7 +26,7 @@ use router::limit::LimitError;
 
 use crate::app::App;
 use crate::caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorCode};
 use crate::pipeline;
 
 pub(crate) use models::NOT_LOADED;
@@ -81,18 +83,20 @@ pub(crate) fn not_found(error: &ApiError, request: &Request) -> Response {
     }
 }
 
+/// Which methods the route has, its router says in `Allow`.
 async fn method_not_allowed(request: Request) -> Response {
-    let allowed = if request.uri().path().starts_with("/v1/ml/models") { "GET, HEAD" } else { "POST" };
-    let mut response = refuse(&ApiError::MethodNotAllowed, &caller::request_id(request.extensions()));
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    response
+    refuse(&ApiError::MethodNotAllowed, &caller::request_id(request.extensions()))
 }
 
 /// An error as a REST response.
 pub(crate) fn refuse(error: &ApiError, request_id: &str) -> Response {
     let status = error.row().http;
     let mut response = (status, Json(error.envelope(request_id))).into_response();
+    response.extensions_mut().insert(ErrorCode(error.row().code));
     let headers = response.headers_mut();
+    if matches!(error, ApiError::UnsupportedContentEncoding) {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED));
+    }
     if let Some(retry_after) = error.retry_after() {
         // Whole seconds, rounded up: a client that obeys never comes too early (RFC 9110, section 10.2.3).
         let seconds = retry_after.as_millis().div_ceil(1000).max(1) as u64;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ::models::card::{Origin, WEIGHTS_FILE};
 use ::models::{Limits, ModelEntry, ModelState};
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::IntoResponse;
 use router::Role;
@@ -94,8 +95,13 @@ pub(super) async fn list(State(app): State<Arc<App>>, request: Request) -> Answe
 }
 
 /// One model.
-pub(super) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Answer {
     pipeline::authorise(&app, &rest_caller(&request)?, Role::Viewer).await?;
+    let Path(name) = name?;
     let entry = app.catalog.find(&name).ok_or(ApiError::ModelNotFound)?;
     Ok(Json(ModelView::from(entry)).into_response())
 }

@@ -15,7 +15,7 @@ use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::body::Object;
+use super::body::{Name, Object};
 use crate::error::ApiError;
 use crate::pipeline::{InferRequest, InferResponse};
 
@@ -133,27 +133,27 @@ macro_rules! wire_parameters {
         #[serde(deny_unknown_fields, default)]
         pub(super) struct $name {
             $($field: Option<$type>,)*
-            priority: Option<WirePriority>,
+            priority: Option<Name<WirePriority>>,
             timeout_ms: Option<u64>,
         }
 
         impl $name {
             fn common(&self) -> Common {
-                Common { priority: self.priority.map(Priority::from), timeout_ms: self.timeout_ms }
+                Common { priority: self.priority.map(|Name(priority)| priority.into()), timeout_ms: self.timeout_ms }
             }
         }
     };
 }
 
-wire_parameters!(ClassifyWire { top_k: usize, labels: Vec<String>, multi_label: bool, truncation: Truncation });
-wire_parameters!(SentimentWire { truncation: Truncation });
-wire_parameters!(EntitiesWire { aggregation: Aggregation, offset_unit: OffsetUnit, truncation: Truncation });
-wire_parameters!(SummarizeWire { max_sentences: usize, max_tokens: usize, method: SummaryMethod });
+wire_parameters!(ClassifyWire { top_k: usize, labels: Vec<String>, multi_label: bool, truncation: Name<Truncation> });
+wire_parameters!(SentimentWire { truncation: Name<Truncation> });
+wire_parameters!(EntitiesWire { aggregation: Name<Aggregation>, offset_unit: Name<OffsetUnit>, truncation: Name<Truncation> });
+wire_parameters!(SummarizeWire { max_sentences: usize, max_tokens: usize, method: Name<SummaryMethod> });
 wire_parameters!(EmbeddingsWire {
     dimensions: usize,
     normalize: bool,
-    encoding_format: EncodingFormat,
-    truncation: Truncation,
+    encoding_format: Name<EncodingFormat>,
+    truncation: Name<Truncation>,
 });
 
 /// `POST /v1/ml/classify`
@@ -179,7 +179,7 @@ impl WireTask for Classify {
             top_k: wire.top_k,
             labels: wire.labels,
             multi_label: wire.multi_label.unwrap_or(default.multi_label),
-            truncation: wire.truncation.unwrap_or(default.truncation),
+            truncation: wire.truncation.map_or(default.truncation, Name::get),
         };
         (Parameters::Classify(parameters), common, ())
     }
@@ -193,7 +193,8 @@ impl WireTask for Sentiment {
     fn parameters(wire: SentimentWire) -> (Parameters, Common, ()) {
         let default = SentimentParameters::default();
         let common = wire.common();
-        let parameters = SentimentParameters { truncation: wire.truncation.unwrap_or(default.truncation) };
+        let parameters =
+            SentimentParameters { truncation: wire.truncation.map_or(default.truncation, Name::get) };
         (Parameters::Sentiment(parameters), common, ())
     }
 }
@@ -207,9 +208,9 @@ impl WireTask for Entities {
         let default = EntitiesParameters::default();
         let common = wire.common();
         let parameters = EntitiesParameters {
-            aggregation: wire.aggregation.unwrap_or(default.aggregation),
-            offset_unit: wire.offset_unit.unwrap_or(default.offset_unit),
-            truncation: wire.truncation.unwrap_or(default.truncation),
+            aggregation: wire.aggregation.map_or(default.aggregation, Name::get),
+            offset_unit: wire.offset_unit.map_or(default.offset_unit, Name::get),
+            truncation: wire.truncation.map_or(default.truncation, Name::get),
         };
         (Parameters::Entities(parameters), common, ())
     }
@@ -226,7 +227,7 @@ impl WireTask for Summarize {
         let parameters = SummarizeParameters {
             max_sentences: wire.max_sentences.unwrap_or(default.max_sentences),
             max_tokens: wire.max_tokens.or(default.max_tokens),
-            method: wire.method.unwrap_or(default.method),
+            method: wire.method.map_or(default.method, Name::get),
         };
         (Parameters::Summarize(parameters), common, ())
     }
@@ -243,9 +244,9 @@ impl WireTask for Embeddings {
         let parameters = EmbedParameters {
             dimensions: wire.dimensions,
             normalize: wire.normalize.unwrap_or(default.normalize),
-            truncation: wire.truncation.unwrap_or(default.truncation),
+            truncation: wire.truncation.map_or(default.truncation, Name::get),
         };
-        (Parameters::Embed(parameters), common, wire.encoding_format.unwrap_or_default())
+        (Parameters::Embed(parameters), common, wire.encoding_format.map(Name::get).unwrap_or_default())
     }
 
     fn embedding(values: Vec<f32>, format: &EncodingFormat) -> Embedding {
