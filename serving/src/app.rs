@@ -55,6 +55,9 @@ pub struct App {
     is_ready: AtomicBool,
 }
 
+/// A part of the server by name, and why it is not ready if it is not.
+pub type Part = (&'static str, Result<(), String>);
+
 /// Addresses the server listens on, bound already, so that a caller knows the ports.
 pub struct Listeners {
     /// The API.
@@ -189,14 +192,27 @@ impl App {
         }))
     }
 
-    /// Whether requests should be sent here: the server serves, and every required model with it.
+    /// Whether requests should be sent here: every part is ready.
     pub fn is_ready(&self) -> bool {
-        self.is_serving() && self.unready.is_empty()
+        self.parts().iter().all(|(_, state)| state.is_ok())
     }
 
     /// Whether what is loaded is served: the server listens, is not stopping, and its devices work.
     pub fn is_serving(&self) -> bool {
         self.is_ready.load(Ordering::Acquire) && self.engine.is_healthy()
+    }
+
+    /// What has to be ready for requests to be sent here.
+    pub fn parts(&self) -> Vec<Part> {
+        let needs = |is_met: bool, reason: &str| if is_met { Ok(()) } else { Err(reason.to_owned()) };
+        let state = if self.stopping.is_cancelled() { "shutting down" } else { "does not take requests" };
+        let unready: Vec<_> =
+            self.unready.iter().map(|model| format!("{}: {}", model.name, model.reason)).collect();
+        vec![
+            ("server", needs(self.is_ready.load(Ordering::Acquire), state)),
+            ("devices", needs(self.engine.is_healthy(), "a device was lost")),
+            ("models", needs(unready.is_empty(), &unready.join("; "))),
+        ]
     }
 
     pub(crate) fn set_ready(&self, is_ready: bool) {
@@ -248,8 +264,8 @@ fn onnx_config(config: &Config) -> OnnxConfig {
 
 fn card_override(model: &config::Model) -> CardOverride {
     CardOverride {
-        runtime: model.runtime.clone(),
-        dtype: model.dtype.clone(),
+        runtime: model.runtime.map(|runtime| runtime.as_str().to_owned()),
+        dtype: model.dtype.map(|dtype| dtype.as_str().to_owned()),
         p99_target_is_deadline: model.p99_target_is_deadline,
         is_required: model.required,
     }

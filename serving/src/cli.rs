@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin_client::{Keys, Server, Tenants, Usage};
-use crate::config::Overrides;
+use crate::config::{Overrides, resolve};
 use crate::secrets;
 
-/// Text-inference server: five models over REST and gRPC.
+/// Text-inference server: classification, sentiment, entities, summaries and embeddings over REST and gRPC, for many tenants.
 #[derive(Debug, Parser)]
-#[command(name = "ml-inference", version, about)]
+#[command(name = "ml-inference", version)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -75,11 +75,11 @@ pub struct Options {
     /// Configuration file (TOML).
     #[arg(long, env = "ML_INFERENCE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address of the API, REST and gRPC [default: 127.0.0.1:8080].
-    #[arg(long, env = "ML_INFERENCE_LISTEN", value_name = "ADDRESS")]
+    /// Address of the API, REST and gRPC, such as 127.0.0.1:8080 or localhost:8080 [default: 127.0.0.1:8080].
+    #[arg(long, env = "ML_INFERENCE_LISTEN", value_name = "ADDRESS", value_parser = resolve)]
     pub listen: Option<SocketAddr>,
     /// Address of metrics and health [default: 127.0.0.1:9090].
-    #[arg(long, env = "ML_INFERENCE_OPS_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "ML_INFERENCE_OPS_LISTEN", value_name = "ADDRESS", value_parser = resolve)]
     pub ops_listen: Option<SocketAddr>,
     /// Folder for weights and state [default: data].
     #[arg(long, env = "ML_INFERENCE_DATA_DIR", value_name = "FOLDER")]
@@ -91,7 +91,7 @@ pub struct Options {
     #[arg(long, env = "ML_INFERENCE_CARDS_DIR", value_name = "FOLDER")]
     pub cards_dir: Option<PathBuf>,
     /// Use only weights already in the data folder.
-    #[arg(long, env = "ML_INFERENCE_OFFLINE")]
+    #[arg(long, env = "ML_INFERENCE_OFFLINE", value_parser = switch)]
     pub offline: bool,
     /// Log filter, such as `info` or `serving=debug` [default: info].
     #[arg(long, env = "ML_INFERENCE_LOG", value_name = "FILTER")]
@@ -112,5 +112,53 @@ impl Options {
             operator_token: secrets::given_token(),
             operator_token_file: secrets::given_token_file(),
         }
+    }
+}
+
+/// A switch as environments write it; one that is set to nothing is off.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("expected 1, true, yes, on, 0, false, no or off".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn switches() {
+        let check = |text: &str, expected: Option<bool>| assert_eq!(switch(text).ok(), expected, "{text:?}");
+        check("1", Some(true));
+        check("True", Some(true));
+        check("on", Some(true));
+        check("", Some(false));
+        check("0", Some(false));
+        check("maybe", None);
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let help = Cli::command().render_help().to_string();
+        assert!(help.starts_with("Text-inference server: classification, "), "{help}");
+    }
+
+    #[test]
+    fn flags() {
+        let check = |arguments: &[&str], offline: bool, port: Option<u16>| {
+            let arguments = ["ml-inference", "serve"].iter().chain(arguments);
+            let Command::Serve(options) = Cli::try_parse_from(arguments).expect("parses").command else {
+                return;
+            };
+            assert_eq!((options.offline, options.listen.map(|address| address.port())), (offline, port));
+        };
+        check(&[], false, None);
+        check(&["--offline", "--listen", "localhost:7"], true, Some(7));
     }
 }

@@ -4,6 +4,9 @@
 //! field here. Units are in the names.
 
 mod device;
+mod listen;
+mod log;
+mod model;
 mod scaling;
 mod tenancy;
 mod tls;
@@ -20,6 +23,9 @@ use serde::Deserialize;
 use crate::secrets::SecretText;
 
 pub use device::Device;
+pub use listen::resolve;
+pub use log::{Log, LogFormat};
+pub use model::{Dtype, Model, Runtime};
 pub use scaling::Scaling;
 pub use tenancy::{Jwt, Redis, Sink, Store, Tenancy, TestKeys, Usage};
 pub use tls::{ClientCertificates, Identity, Tls, TlsVersion};
@@ -28,11 +34,13 @@ pub use tls::{ClientCertificates, Identity, Tls, TlsVersion};
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Address of the API, REST and gRPC on one port.
+    /// Address of the API, REST and gRPC on one port. Of a host name its first IPv4 address, or its first.
     #[garde(skip)]
+    #[serde(deserialize_with = "listen::address")]
     pub listen: SocketAddr,
-    /// Address of operations: metrics and health. Not for the public.
+    /// Address of operations: metrics and health. Not for the public. Host names as for `listen`.
     #[garde(skip)]
+    #[serde(deserialize_with = "listen::address")]
     pub ops_listen: SocketAddr,
     /// Folder for weights and state.
     #[garde(skip)]
@@ -87,7 +95,7 @@ pub struct Config {
     #[garde(skip)]
     pub shutdown: Shutdown,
     /// Logs.
-    #[garde(skip)]
+    #[garde(dive)]
     pub log: Log,
 }
 
@@ -211,20 +219,6 @@ pub struct Onnx {
     pub cuda_device: Option<i32>,
 }
 
-/// What differs from a model's card.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Model {
-    /// The runtime: `fused`, `candle`, `onnx` or `cuda`.
-    pub runtime: Option<String>,
-    /// The number format. With a runtime and without this it is `float32`, and `float16` for `cuda`.
-    pub dtype: Option<String>,
-    /// Whether its p99 target is a deadline: what cannot be answered within it is refused.
-    pub p99_target_is_deadline: Option<bool>,
-    /// Whether the server is not ready while it cannot serve this model. If neither this nor the card says: it is not.
-    pub required: Option<bool>,
-}
-
 /// What happens between SIGTERM and the exit.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -233,26 +227,6 @@ pub struct Shutdown {
     pub not_ready_wait_ms: u64,
     /// How long requests in flight may take to finish.
     pub drain_timeout_ms: u64,
-}
-
-/// Logs.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Log {
-    /// Filter in `tracing`'s syntax, such as `info` or `serving=debug`.
-    pub filter: String,
-    /// Form of a line.
-    pub format: LogFormat,
-}
-
-/// Form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For a person.
-    Text,
 }
 
 /// Values set by flags or the environment; each replaces the file's.
@@ -479,12 +453,6 @@ impl Default for Shutdown {
     }
 }
 
-impl Default for Log {
-    fn default() -> Self {
-        Self { filter: "info,hf_hub=off".to_owned(), format: LogFormat::Json }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -525,6 +493,11 @@ mod tests {
         check("device = \"gpu\"", &["line 1, column 10", "cuda:<number>"]);
         check("[scaling]\nreplicas_min = 9", &["scaling.replicas_max (8)"]);
         check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
+        check("\nlisten = \"8080\"", &["line 2, column 10", "127.0.0.1:8080", "localhost:8080"]);
+        check("ops_listen = \"nobody.invalid:1\"", &["line 1", "nobody.invalid"]);
+        check("models.x = { runtime = \"onxx\" }", &["line 1, column 24", "`fused`", "`onnx`"]);
+        check("\nmodels.x.dtype = \"float8\"", &["line 2, column 18", "`bfloat16`"]);
+        check("[log]\nqueue_lines_max = 0", &["log.queue_lines_max"]);
         check("listen = \"[::]:8080\"", &["development_tenant = false"]);
     }
 
@@ -532,12 +505,10 @@ mod tests {
     fn models_are_changed_by_one_line_each() {
         let text = "models.ner-v2 = { runtime = \"onnx\" }\nmodels.embeddings-v2.dtype = \"float32\"\n";
         let config = load(text, Overrides::default()).unwrap();
-        let changes: Vec<_> = config
-            .models
-            .iter()
-            .map(|(name, model)| (name.as_str(), model.runtime.as_deref(), model.dtype.as_deref()))
-            .collect();
-        assert_eq!(changes, [("embeddings-v2", None, Some("float32")), ("ner-v2", Some("onnx"), None)]);
+        let changes: Vec<_> =
+            config.models.iter().map(|(name, model)| (name.as_str(), model.runtime, model.dtype)).collect();
+        let (dtype, runtime) = (Some(Dtype::Float32), Some(Runtime::Onnx));
+        assert_eq!(changes, [("embeddings-v2", None, dtype), ("ner-v2", runtime, None)]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::idempotency::Sender;
 use crate::page::Page;
 use crate::rest::failed::{self, Answer, Failed};
 use crate::rest::idempotency::{Posted, answer, posted};
-use crate::rest::{explain, not_found};
+use crate::rest::{body, explain, not_found};
 use crate::usage_report::ReportQuery;
 
 /// How the audit log names whoever shows the operator's token.
