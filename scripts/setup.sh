@@ -30,6 +30,18 @@ if ((${#missing[@]})); then
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 
+# The metrics are checked with it. Debian has it only in the package of a server that starts at once: the one file is enough.
+if ! command -v promtool >/dev/null 2>&1; then
+  echo "==> installing promtool"
+  sudo=""
+  [[ $(id -u) -eq 0 ]] || sudo=sudo
+  folder=$(mktemp -d)
+  $sudo apt-get update -qq
+  (cd "$folder" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb package)
+  $sudo install -m 755 "$folder/package/usr/bin/promtool" /usr/local/bin/promtool
+  rm -rf "$folder"
+fi
+
 if ! cargo --version >/dev/null 2>&1; then
   echo "No Rust toolchain found: install it from https://rustup.rs (or Debian's rustup package), then run this again." >&2
   exit 1

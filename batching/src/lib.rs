@@ -35,6 +35,9 @@
 //! *Ends.* Every accepted request ends exactly once: dispatched, cancelled, expired at its deadline or shed. A batch that
 //! fails is halved until the input that spoils it is alone; the batch of a lost device is computed by another.
 
+// Standard error may be full or gone: what is to be said is logged.
+#![deny(clippy::print_stderr)]
+
 mod engine;
 mod event;
 mod scheduler;

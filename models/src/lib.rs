@@ -5,6 +5,9 @@
 //! [`tasks`] cut a text into jobs before the scheduler and turn tensors into answers behind it. [`Catalog`] holds the
 //! models of one process and [`DeviceExecutor`] is what an engine thread of `batching` drives.
 
+// Standard error may be full or gone: what is to be said is logged.
+#![deny(clippy::print_stderr)]
+
 pub mod batch;
 pub mod card;
 pub mod catalog;

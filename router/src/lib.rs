@@ -15,6 +15,9 @@
 //! used live in a [`store`], which is a file of this process or Redis. The crate knows nothing of HTTP, gRPC or models: a
 //! price and a model name are told to it.
 
+// Standard error may be full or gone: what is to be said is logged.
+#![deny(clippy::print_stderr)]
+
 pub mod accounts;
 mod administration;
 mod admission;

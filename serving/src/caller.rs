@@ -14,6 +14,7 @@ use ulid::Ulid;
 
 use crate::error::ApiError;
 use crate::pipeline::Caller;
+use crate::telemetry::Access;
 use crate::tls::ServiceId;
 
 /// Echoed on every response; taken from the request if it brings a usable one.
@@ -33,8 +34,11 @@ struct RequestId(Arc<str>);
 #[derive(Debug, Clone)]
 struct AskedHost(Option<Arc<str>>);
 
-/// Gives every request an id and every response the same, whatever the protocol.
+/// Gives every request an id and every response the same, whatever the protocol. Once, however many layers ask for it.
 pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
+    if request.extensions().get::<RequestId>().is_some() {
+        return next.run(request).await;
+    }
     let id = request
         .headers()
         .get(REQUEST_ID)
@@ -84,7 +88,8 @@ pub(crate) fn caller(
     let service = extensions.get::<Option<ServiceId>>().cloned().flatten().map(|id| id.0);
     let host = extensions.get::<AskedHost>().and_then(|host| host.0.clone());
     let peer = Peer { address, service, host };
-    Ok(Caller { authorization, peer, request_id: request_id(extensions), protocol })
+    let access = extensions.get::<Access>().cloned().unwrap_or_default();
+    Ok(Caller { authorization, peer, request_id: request_id(extensions), protocol, access })
 }
 
 /// The caller of a REST request.

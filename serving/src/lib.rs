@@ -4,6 +4,9 @@
 //! A request of either protocol becomes a call of [`pipeline::infer`]; [`error`] is the one table of
 //! what can go wrong; [`app`] is the one place where parts are put together.
 
+// Standard error may be full or gone: what is to be said is logged.
+#![deny(clippy::print_stderr)]
+
 pub mod admin_client;
 mod administration;
 pub mod app;

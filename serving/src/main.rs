@@ -1,5 +1,8 @@
 //! Parses arguments and calls [`serving::server::run`].
 
+// Standard error may be full or gone: what is to be said is logged.
+#![deny(clippy::print_stderr)]
+
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -27,11 +30,12 @@ fn main() -> ExitCode {
         Command::Usage { server, usage } => server.usage(&usage),
         Command::Audit { server, limit } => server.audit(limit),
     };
+    telemetry::flush_logs();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Standard error is all there is to say it on; if that is closed, the exit code says it.
-            let _ = writeln!(std::io::stderr(), "ml-inference: {error}");
+            telemetry::tell(std::io::stderr(), format!("ml-inference: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -57,7 +61,7 @@ fn serve(options: &Options) -> Result<(), AnyError> {
         };
         let on_ready = move || {
             tracing::info!("ready");
-            let _ = writeln!(std::io::stdout(), "{ready}");
+            telemetry::tell(std::io::stdout(), ready);
         };
         server::run(app, listeners, on_ready, shutdown).await?;
         Ok(())

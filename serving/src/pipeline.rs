@@ -16,7 +16,8 @@ use router::{Demand, MicroDollars, Outcome, Peer, Principal, Reservation, Role, 
 use crate::app::App;
 use crate::error::ApiError;
 use crate::load::{Excess, Part};
-use crate::telemetry::{RequestEnd, Timeliness};
+use crate::telemetry::access::CANCELLED;
+use crate::telemetry::{Access, RequestEnd, Timeliness};
 use crate::work::Work;
 
 /// Who is calling and how, before anything is checked.
@@ -30,6 +31,8 @@ pub struct Caller {
     pub request_id: Arc<str>,
     /// `rest` or `grpc`.
     pub protocol: &'static str,
+    /// Where to tell what the access log should know.
+    pub access: Access,
 }
 
 /// What is asked, in no protocol's terms.
@@ -125,6 +128,7 @@ pub async fn infer<E: Exchange>(
         };
         let entry = find_model(app, task, request.model.as_deref())?;
         end.model = Some(entry.id);
+        caller.access.asked(&entry.card.name, request.inputs.len());
         let deadline = started + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
         let mut part = enter(app, &principal, entry, &request, deadline)?;
         let demand = demand(caller, entry, request.inputs.len());
@@ -151,6 +155,7 @@ pub async fn infer<E: Exchange>(
 pub async fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Principal, ApiError> {
     let authorization = caller.authorization.as_deref();
     let principal = app.tenancy.router.authenticate(WallTime::now(), authorization, &caller.peer).await?;
+    caller.access.identified(&principal);
     if principal.has(needed) {
         return Ok(principal);
     }
@@ -186,6 +191,7 @@ async fn run(
     let has_patience = timeout.is_none_or(|timeout| timeout >= entry.card.p99_target);
     end.has_target = Some(prepared.sequences() == 1 && has_patience);
     let (inputs, tokens) = (prepared.inputs(), prepared.tokens());
+    end.caller.access.sized(tokens);
     reservation.settle(WallTime::now(), tokens as u64).await?;
     let outputs = work.compute(&mut prepared, reservation, part).await?;
     let answer = work.decode(prepared, outputs).await?;
@@ -287,7 +293,7 @@ impl<'a> Ended<'a> {
             tenant: None,
             model: None,
             started,
-            code: "cancelled",
+            code: CANCELLED,
             has_target: None,
             timeliness: None,
             _in_flight,
@@ -328,15 +334,13 @@ impl<'a> Ended<'a> {
                     self.app.telemetry.tenants.refused(tenant, error);
                 }
                 let code = error.row().code;
-                match error.log_detail() {
-                    Some(detail) => {
-                        tracing::error!(request_id = %self.caller.request_id, code, detail, "request failed");
-                    }
-                    None => tracing::debug!(request_id = %self.caller.request_id, code, "request refused"),
+                if let Some(detail) = error.log_detail() {
+                    tracing::error!(request_id = %self.caller.request_id, code, detail, "request failed");
                 }
                 code
             }
         };
+        self.caller.access.ended(self.code, result.as_ref().err());
     }
 }
 
@@ -350,6 +354,9 @@ fn is_want_of_capacity(error: &ApiError) -> bool {
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
+        if self.timeliness.is_none() {
+            self.caller.access.abandoned();
+        }
         let entry = self.entry();
         self.app.telemetry.request_ended(RequestEnd {
             protocol: self.caller.protocol,

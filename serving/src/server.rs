@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::map_response;
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum_server::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Listeners, ServerError};
+use crate::telemetry::access::{self, AccessLog};
 use crate::tls::{Certificates, TlsAcceptor};
 use crate::{caller, grpc, ops, rest, tls};
 
@@ -27,7 +28,9 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let health = grpc::Health::new(&app).await;
     let api = rest::router(Arc::clone(&app)).merge(grpc::router(&app, &health));
-    let api = api.layer(axum::middleware::from_fn(caller::identify));
+    let access = AccessLog::new(Arc::clone(&app.telemetry), true);
+    let api = api.layer(from_fn_with_state(access, access::record));
+    let api = api.layer(from_fn(caller::identify));
     let (api_handle, ops_handle) = (Handle::new(), Handle::new());
     let Listeners { api: api_listener, ops: ops_listener, certificates } = listeners;
     let acceptor = certificates.as_ref().map(Certificates::acceptor);

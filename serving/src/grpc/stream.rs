@@ -39,9 +39,12 @@ pub(super) fn answer(
         .enumerate()
         .map(move |(index, message)| {
             let app = Arc::clone(&app);
-            let caller =
-                Caller { request_id: Arc::from(format!("{}.{index}", caller.request_id)), ..caller.clone() };
+            let request_id = Arc::from(format!("{}.{index}", caller.request_id));
+            // A message is a call: it has a line of its own in the access log, written when this is dropped.
+            let line = caller.access.message(&request_id);
+            let caller = Caller { request_id, access: line.access(), ..caller.clone() };
             async move {
+                let _line = line;
                 // An undecodable message leaves the stream without a frame boundary to go on from.
                 let InferStreamRequest { correlation_id, request, timeout_ms } = message?;
                 let response = respond(&app, &caller, request, timeout_ms).await;
@@ -68,10 +71,12 @@ async fn respond(app: &App, caller: &Caller, request: Option<Request>, timeout_m
             one(app, caller, Task::Summarize, m, timeout).await.map(Response::Summarize)
         }
         Some(Request::Embed(m)) => one(app, caller, Task::Embed, m, timeout).await.map(Response::Embed),
-        None => Err(ApiError::InvalidRequest {
-            field: "request".to_owned(),
-            problem: "expected one of classify, sentiment, entities, summarize, embed".to_owned(),
-        }),
+        None => {
+            let problem = "expected one of classify, sentiment, entities, summarize, embed".to_owned();
+            let error = ApiError::InvalidRequest { field: "request".to_owned(), problem };
+            caller.access.refused(&error);
+            Err(error)
+        }
     };
     result.unwrap_or_else(|error| Response::Error(stream_error(&error, &caller.request_id)))
 }

@@ -6,17 +6,18 @@ mod admin;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header::{CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 
-use crate::app::App;
-use crate::grpc;
+use crate::app::{App, Part};
 use crate::scaling::ExternalScaler;
-
-/// Content type of OpenMetrics text, version 1.0.0.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::telemetry::Format;
+use crate::telemetry::access::{self, AccessLog};
+use crate::{caller, grpc};
 
 /// `/metrics`, `/livez`, `/readyz`, `/healthz`, `/scaling`, KEDA's external scaler over gRPC, and `/admin/v1/…`.
 pub fn router(app: Arc<App>) -> Router {
@@ -28,14 +29,19 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/scaling", get(scaling))
         .with_state(Arc::clone(&app))
         .merge(admin::router(Arc::clone(&app)));
+    let access = AccessLog::new(Arc::clone(&app.telemetry), false);
     grpc::route(router, ExternalScaler::service(app))
+        .layer(from_fn_with_state(access, access::record))
+        .layer(from_fn(caller::identify))
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
+/// In the form that the scraper asks for.
+async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     app.telemetry.observe(&app.engine.snapshot());
     app.tenancy.show(&app.telemetry.tenancy);
-    match app.telemetry.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+    let format = Format::negotiate(&headers);
+    match app.telemetry.encode(format) {
+        Ok(text) => ([(CONTENT_TYPE, format.content_type()), (VARY, "Accept")], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics could not be encoded");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -50,6 +56,55 @@ async fn scaling(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-async fn readiness(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
-    if app.is_ready() { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+/// Whether requests should be sent here, in a word; with `?verbose` a line for each part, with the reason of those that are
+/// not ready.
+async fn readiness(State(app): State<Arc<App>>, uri: Uri) -> (StatusCode, String) {
+    let parts = app.parts();
+    let is_ready = parts.iter().all(|(_, state)| state.is_ok());
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let is_verbose = uri.query().is_some_and(|query| query.split('&').any(is_verbose));
+    let text = if is_verbose {
+        parts.iter().map(line).collect()
+    } else if is_ready {
+        "ok\n".to_owned()
+    } else {
+        "not ready\n".to_owned()
+    };
+    (status, text)
+}
+
+/// `verbose`, with a value or without, as Kubernetes' own components take it.
+fn is_verbose(parameter: &str) -> bool {
+    matches!(parameter.split_once('=').unwrap_or((parameter, "")), ("verbose", "" | "1" | "true"))
+}
+
+fn line((name, state): &Part) -> String {
+    match state {
+        Ok(()) => format!("{name} ok\n"),
+        // One line a part, whatever the reason says.
+        Err(reason) => format!("{name} not ready: {}\n", reason.replace(['\n', '\r'], " ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_asks_for_the_parts() {
+        let check =
+            |parameter: &str, expected: bool| assert_eq!(is_verbose(parameter), expected, "{parameter}");
+        check("verbose", true);
+        check("verbose=1", true);
+        check("verbose=true", true);
+        check("verbose=0", false);
+        check("verbosely", false);
+        check("", false);
+    }
+
+    #[test]
+    fn one_line_a_part() {
+        assert_eq!(line(&("store", Ok(()))), "store ok\n");
+        assert_eq!(line(&("store", Err("gone\nfor good".to_owned()))), "store not ready: gone for good\n");
+    }
 }

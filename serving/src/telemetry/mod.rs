@@ -3,8 +3,14 @@
 //! Names follow the Prometheus conventions: base units, `_total` for counters (appended by the
 //! encoder). Labels have few values: model, protocol, code. What tells of a tenant is in `tenants`, for the operator alone.
 
+pub(crate) mod access;
+mod exposition;
 mod foreign;
 mod gpus;
+mod log_queue;
+mod logs;
+mod process;
+mod repeats;
 mod scaling;
 mod tenancy;
 mod tenants;
@@ -15,6 +21,7 @@ use std::time::Duration;
 
 use batching::{Event, ModelId, Observer, Snapshot};
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
@@ -23,13 +30,13 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use router::scaling::Ends;
 use router::{UsageObserver, UsageRecord};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Log, LogFormat};
+pub use access::Access;
+pub(crate) use exposition::Format;
 use gpus::GpuMetrics;
 pub(crate) use gpus::GpuMonitor;
+pub use log_queue::{flush_logs, tell};
+pub use logs::init_logs;
 use scaling::ScalingMetrics;
 pub(crate) use tenancy::TenancyMetrics;
 use tenants::TenantMetrics;
@@ -38,6 +45,8 @@ use tenants::TenantMetrics;
 /// how requests ended.
 pub struct Telemetry {
     registry: Registry,
+    /// What every process has, under names without ours.
+    process: Registry,
     /// Names of the models, indexed by [`ModelId`].
     models: Vec<String>,
     requests: Family<RequestLabels, Counter>,
@@ -52,8 +61,6 @@ pub struct Telemetry {
     pub(crate) tenancy: TenancyMetrics,
     /// What the GPUs do.
     pub(crate) gpus: Arc<GpuMetrics>,
-    /// Lines of other crates that were left out of the log.
-    foreign_lines: Counter,
     tokenization: Family<ModelLabels, Histogram, Buckets>,
     decoding: Family<ModelLabels, Histogram, Buckets>,
     queue_delay: Family<ModelLabels, Histogram, Buckets>,
@@ -87,7 +94,7 @@ pub struct RequestEnd<'a> {
     /// The model, once it was found.
     pub model: &'a str,
     /// `ok`, or the error code.
-    pub code: &'static str,
+    pub code: &'a str,
     /// Whether it met its model's target.
     pub timeliness: Timeliness,
     /// From the first byte read to the answer made.
@@ -118,13 +125,14 @@ struct RequestLabels {
     protocol: &'static str,
     task: &'static str,
     model: String,
-    code: &'static str,
+    code: String,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct TaskLabels {
     protocol: &'static str,
     task: &'static str,
+    model: String,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -182,6 +190,7 @@ impl Telemetry {
     pub fn new(models: &[(String, bool)]) -> Self {
         let mut telemetry = Self {
             registry: Registry::with_prefix("ml_inference"),
+            process: Registry::with_prefix("process"),
             models: models.iter().map(|(name, _)| name.clone()).collect(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(SECONDS),
@@ -211,7 +220,6 @@ impl Telemetry {
             usage_inputs: Family::default(),
             usage_tokens: Family::default(),
             tenants: TenantMetrics::new(),
-            foreign_lines: Counter::default(),
         };
         telemetry.register();
         for (model, is_loaded) in models {
@@ -227,8 +235,10 @@ impl Telemetry {
     pub fn request_ended(&self, end: RequestEnd<'_>) {
         let RequestEnd { protocol, task, model, code, timeliness, duration } = end;
         self.ended_in_time(model, timeliness);
-        self.requests.get_or_create(&RequestLabels { protocol, task, model: model.to_owned(), code }).inc();
-        self.request_duration.get_or_create(&TaskLabels { protocol, task }).observe(duration.as_secs_f64());
+        let (model, code) = (model.to_owned(), code.to_owned());
+        let labels = TaskLabels { protocol, task, model: model.clone() };
+        self.requests.get_or_create(&RequestLabels { protocol, task, model, code }).inc();
+        self.request_duration.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 
     fn ended_in_time(&self, model: &str, timeliness: Timeliness) {
@@ -290,18 +300,21 @@ impl Telemetry {
             }
         }
         self.drain.set(snapshot.drain.as_secs_f64());
-        let left_out = foreign::left_out();
-        self.foreign_lines.inc_by(left_out.saturating_sub(self.foreign_lines.get()));
     }
 
-    /// All metrics in the OpenMetrics text format.
+    /// All metrics as text.
     ///
     /// # Errors
     /// Only if writing to a string fails.
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+    pub(crate) fn encode(&self, format: Format) -> Result<String, std::fmt::Error> {
         let mut text = String::with_capacity(16 * 1024);
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        encode_registry(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.process)?;
+        encode_eof(&mut text)?;
+        Ok(match format {
+            Format::OpenMetrics => text,
+            Format::Plain => exposition::plain(&text),
+        })
     }
 
     fn model(&self, model: ModelId) -> ModelLabels {
@@ -318,10 +331,18 @@ impl Telemetry {
         self.scaling.register(&mut self.registry);
         self.tenancy.register(&mut self.registry);
         self.gpus.register(&mut self.registry);
+        self.process.register_collector(Box::new(process::ProcessCollector));
         let r = &mut self.registry;
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        let build =
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION")), ("commit", env!("ML_INFERENCE_COMMIT"))]);
         r.register("build", "The running build", build);
-        r.register("requests", "Requests by how they ended", self.requests.clone());
+        r.register("log_lines_dropped", "Log lines that could not be written in time", log_queue::dropped());
+        r.register(
+            "log_lines_left_out",
+            "Warnings and errors that were counted instead of logged, since they repeated",
+            logs::LEFT_OUT.clone(),
+        );
+        r.register("requests", "Calls by how they ended", self.requests.clone());
         r.register_with_unit(
             "request_duration",
             "From the request's arrival to its answer",
@@ -399,11 +420,6 @@ impl Telemetry {
             self.batch_duration.clone(),
         );
         r.register("batch_failures", "Batches that failed", self.batch_failures.clone());
-        r.register(
-            "log_foreign_lines_left_out",
-            "Warnings and errors of libraries that were not logged, since the same line was logged within the minute",
-            self.foreign_lines.clone(),
-        );
         r.register("model_loaded", "Whether a model answers", self.model_loaded.clone());
         r.register("usage_inputs", "Inputs of admitted requests, by outcome", self.usage_inputs.clone());
         r.register("usage_tokens", "Tokens of admitted requests, by outcome", self.usage_tokens.clone());
@@ -461,7 +477,7 @@ impl UsageObserver for Telemetry {
         self.tenants.used(record);
         self.usage_inputs.get_or_create(&labels).inc_by(record.inputs);
         self.usage_tokens.get_or_create(&labels).inc_by(record.tokens);
-        tracing::info!(
+        tracing::debug!(
             request_id = %record.request_id,
             tenant = %record.tenant,
             key = %record.key,
@@ -474,21 +490,4 @@ impl UsageObserver for Telemetry {
             "usage"
         );
     }
-}
-
-/// Installs the process's log subscriber: JSON lines (or text for a person) on standard error.
-///
-/// # Errors
-/// The filter does not parse, or a subscriber is installed already.
-pub fn init_logs(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = EnvFilter::try_new(&log.filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let cap = foreign::ForeignCap::new();
-    match log.format {
-        LogFormat::Json => {
-            builder.json().flatten_event(true).with_current_span(true).finish().with(cap).try_init()?;
-        }
-        LogFormat::Text => builder.finish().with(cap).try_init()?,
-    }
-    Ok(())
 }

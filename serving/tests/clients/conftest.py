@@ -46,8 +46,8 @@ def free_ports(count):
     return ports
 
 
-def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=None, patience=60):
-    """Starts a server and waits until it is ready."""
+def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=None, patience=60, **popen):
+    """Starts a server and waits until it is ready. Its log is a file, unless `popen` has another `stderr`."""
     api, ops = free_ports(2)
     log = folder / "server.log"
     command = [
@@ -58,7 +58,8 @@ def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=N
     begun = time.monotonic()
     with log.open("w") as out:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("ML_INFERENCE_")}
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=out, env=clean | (environment or {}))
+        options = {"stdout": subprocess.DEVNULL, "stderr": out, "env": clean | (environment or {})} | popen
+        process = subprocess.Popen(command, **options)
     while time.monotonic() - begun < patience:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with {process.returncode}:\n{log.read_text()}")

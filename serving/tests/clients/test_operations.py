@@ -16,7 +16,7 @@ from conftest import KEY, start, stop
 
 
 def samples(server):
-    response = httpx.get(f"http://{server.ops}/metrics")
+    response = httpx.get(f"http://{server.ops}/metrics", headers={"Accept": "application/openmetrics-text"})
     assert response.status_code == 200 and "openmetrics-text" in response.headers["content-type"]
     found = {}
     for family in text_string_to_metric_families(response.text):

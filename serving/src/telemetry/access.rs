@@ -1,0 +1,474 @@
+//! The access log: one line a call, over every protocol, answered or not; and none of its text.
+//!
+//! A layer around all routes begins the line and writes it when the answer's last byte is out or the call is given up,
+//! so streams and callers who leave are seen. What only the handlers know, they tell through [`Access`]. A message of a
+//! stream is a call, and has a line of its own.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use batching::{Clock, MonotonicClock, Timestamp};
+use http_body::{Frame, SizeHint};
+use models::Task;
+use router::Principal;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use tracing::Level;
+
+use super::{RequestEnd, Telemetry, Timeliness};
+use crate::caller;
+use crate::error::{ApiError, ErrorCode};
+
+/// Code of a call whose caller left.
+pub(crate) const CANCELLED: &str = "cancelled";
+/// HTTP status of a call whose caller left before there was one; nobody gets it.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+/// Longest detail of a failure in a line, in characters.
+const DETAIL_LENGTH_MAX: usize = 300;
+/// The metadata entry that ends a gRPC call.
+const GRPC_STATUS: &str = "grpc-status";
+/// The route of a call that has none.
+const UNKNOWN: &str = "unknown";
+/// Routes that are asked every few seconds by machines: their lines are for `debug`, unless something is wrong.
+const PROBES: [&str; 7] = [
+    "/metrics",
+    "/livez",
+    "/readyz",
+    "/healthz",
+    "/scaling",
+    "/grpc.health.v1.Health/{*method}",
+    "/externalscaler.ExternalScaler/{*method}",
+];
+
+/// The methods of the service, whose names are no caller's text.
+const METHODS: [&str; 8] = [
+    "Classify",
+    "AnalyzeSentiment",
+    "ExtractEntities",
+    "Summarize",
+    "Embed",
+    "InferStream",
+    "ListModels",
+    "GetModel",
+];
+
+/// Where lines come from.
+pub(crate) struct AccessLog {
+    telemetry: Arc<Telemetry>,
+    clock: MonotonicClock,
+    /// Whether calls are the service's requests, and are counted as such.
+    is_api: bool,
+}
+
+impl AccessLog {
+    /// The log of the API, or else of operations.
+    pub(crate) fn new(telemetry: Arc<Telemetry>, is_api: bool) -> Arc<Self> {
+        Arc::new(Self { telemetry, clock: MonotonicClock::new(), is_api })
+    }
+}
+
+/// Through which a handler tells what it learns of its call.
+#[derive(Clone, Default)]
+pub struct Access(Option<Arc<Call>>);
+
+struct Call {
+    log: Arc<AccessLog>,
+    request_id: Arc<str>,
+    method: &'static str,
+    route: Arc<str>,
+    is_grpc: bool,
+    started: Timestamp,
+    bytes_in: Option<u64>,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Default)]
+struct Facts {
+    tenant: Option<Arc<str>>,
+    key: Option<Arc<str>>,
+    model: Option<Arc<str>>,
+    inputs: Option<u64>,
+    tokens: Option<u64>,
+    code: Option<Cow<'static, str>>,
+    grpc: Option<Code>,
+    detail: Option<String>,
+    /// Whether it is in the metrics already.
+    is_counted: bool,
+}
+
+impl Facts {
+    fn end(&mut self, code: &'static str, grpc: Code, error: Option<&ApiError>) {
+        self.code = Some(Cow::Borrowed(code));
+        self.grpc = Some(grpc);
+        let detail = error.and_then(ApiError::log_detail);
+        self.detail = detail.map(|detail| detail.chars().take(DETAIL_LENGTH_MAX).collect());
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Access").field(&self.0.as_ref().map(|call| &call.request_id)).finish()
+    }
+}
+
+impl Access {
+    fn tell(&self, tell: impl FnOnce(&mut Facts)) {
+        if let Some(call) = &self.0 {
+            tell(&mut call.facts.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Who calls.
+    pub(crate) fn identified(&self, principal: &Principal) {
+        self.tell(|facts| {
+            facts.tenant = Some(Arc::clone(&principal.tenant().name));
+            facts.key = Some(Arc::from(principal.key().to_string()));
+        });
+    }
+
+    /// How much is asked, and of which model.
+    pub(crate) fn asked(&self, model: &str, inputs: usize) {
+        self.tell(|facts| {
+            facts.model = Some(Arc::from(model));
+            facts.inputs = Some(inputs as u64);
+        });
+    }
+
+    /// How many tokens the inputs are.
+    pub(crate) fn sized(&self, tokens: usize) {
+        self.tell(|facts| facts.tokens = Some(tokens as u64));
+    }
+
+    /// How the call ended, which the metrics know too.
+    pub(crate) fn ended(&self, code: &'static str, error: Option<&ApiError>) {
+        self.tell(|facts| {
+            facts.end(code, error.map_or(Code::Ok, |error| error.row().grpc), error);
+            facts.is_counted = true;
+        });
+    }
+
+    /// The caller left before there was an answer; the metrics know.
+    pub(crate) fn abandoned(&self) {
+        self.tell(|facts| {
+            facts.end(CANCELLED, Code::Cancelled, None);
+            facts.is_counted = true;
+        });
+    }
+
+    /// The call was refused before anything counted it.
+    pub(crate) fn refused(&self, error: &ApiError) {
+        self.tell(|facts| facts.end(error.row().code, error.row().grpc, Some(error)));
+    }
+
+    /// The line of a message of this call, which is a call too.
+    pub(crate) fn message(&self, request_id: &Arc<str>) -> Line {
+        Line::new(self.0.as_ref().map(|stream| {
+            Arc::new(Call {
+                log: Arc::clone(&stream.log),
+                request_id: Arc::clone(request_id),
+                method: stream.method,
+                route: Arc::clone(&stream.route),
+                is_grpc: stream.is_grpc,
+                started: stream.log.clock.now(),
+                bytes_in: None,
+                facts: Mutex::default(),
+            })
+        }))
+    }
+}
+
+/// One line, written when it is dropped.
+pub(crate) struct Line {
+    call: Option<Arc<Call>>,
+    status: Option<StatusCode>,
+    bytes_out: u64,
+    /// Whether the answer went out whole; none: there is no answer of its own to go out.
+    is_sent: Option<bool>,
+}
+
+impl Line {
+    fn new(call: Option<Arc<Call>>) -> Self {
+        Self { call, status: None, bytes_out: 0, is_sent: None }
+    }
+
+    fn begin(log: &Arc<AccessLog>, request: &Request) -> Self {
+        let headers = request.headers();
+        let is_grpc =
+            headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let call = Call {
+            log: Arc::clone(log),
+            request_id: caller::request_id(request.extensions()),
+            method: method(request.method()),
+            route: route(request),
+            is_grpc,
+            started: log.clock.now(),
+            bytes_in: length.and_then(|length| length.parse().ok()),
+            facts: Mutex::default(),
+        };
+        Self::new(Some(Arc::new(call)))
+    }
+
+    /// For whoever answers.
+    pub(crate) fn access(&self) -> Access {
+        Access(self.call.clone())
+    }
+
+    /// Follows an answer to its end.
+    fn follow(mut self, response: Response, is_head: bool) -> Response {
+        self.status = Some(response.status());
+        let access = self.access();
+        if let Some(&ErrorCode(code)) = response.extensions().get() {
+            access.tell(|facts| facts.code = facts.code.take().or(Some(Cow::Borrowed(code))));
+        }
+        if let Some(status) = response.extensions().get::<Status>() {
+            let reason = status.get_details_error_info().map(|info| Cow::Owned(info.reason));
+            access.tell(|facts| {
+                facts.grpc = Some(status.code());
+                facts.code = facts.code.take().or(reason);
+            });
+        } else {
+            read_status(response.headers(), &access);
+        }
+        // The answer to HEAD has no body to send.
+        self.is_sent = Some(is_head);
+        response.map(|inner| Body::new(Watched { inner, line: self }))
+    }
+}
+
+/// Takes over the status that ends a gRPC call.
+fn read_status(headers: &HeaderMap, access: &Access) {
+    if let Some(status) = headers.get(GRPC_STATUS) {
+        access.tell(|facts| facts.grpc = Some(Code::from_bytes(status.as_bytes())));
+    }
+}
+
+/// The methods of HTTP by name; whatever else a caller made up is not repeated.
+fn method(method: &Method) -> &'static str {
+    let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    known.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")
+}
+
+/// The route as it is declared, so that no caller's text is in it; of gRPC with the name of the method, if it is one of ours.
+fn route(request: &Request) -> Arc<str> {
+    let Some(route) = request.extensions().get::<MatchedPath>() else { return Arc::from(UNKNOWN) };
+    let path = request.uri().path();
+    let is_ours = route.as_str().strip_suffix("/{*method}").and_then(|service| path.strip_prefix(service));
+    let is_ours = is_ours.and_then(|method| method.strip_prefix('/')).is_some_and(|m| METHODS.contains(&m));
+    Arc::from(if is_ours { path } else { route.as_str() })
+}
+
+/// The task that a route is for: `other` of routes without, `unknown` of what is no route.
+fn task(route: &str) -> &'static str {
+    let name = route.rsplit('/').next().unwrap_or_default();
+    match name {
+        UNKNOWN => UNKNOWN,
+        "classify" | "Classify" => Task::Classify.as_str(),
+        "sentiment" | "AnalyzeSentiment" => Task::Sentiment.as_str(),
+        "entities" | "ExtractEntities" => Task::Entities.as_str(),
+        "summarize" | "Summarize" => Task::Summarize.as_str(),
+        "embeddings" | "Embed" => Task::Embed.as_str(),
+        _ => "other",
+    }
+}
+
+/// Begins the line of a request, and follows its answer.
+pub(crate) async fn record(State(log): State<Arc<AccessLog>>, mut request: Request, next: Next) -> Response {
+    let line = Line::begin(&log, &request);
+    let is_head = request.method() == Method::HEAD;
+    request.extensions_mut().insert(line.access());
+    let response = next.run(request).await;
+    line.follow(response, is_head)
+}
+
+/// An answer's body, which knows whether it went out whole.
+struct Watched {
+    inner: Body,
+    line: Line,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(context);
+        match &frame {
+            Poll::Ready(None) => self.line.is_sent = Some(true),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.line.bytes_out += data.len() as u64;
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    read_status(trailers, &self.line.access());
+                    self.line.is_sent = Some(true);
+                }
+            }
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // A body whose length is known is not asked for its end.
+        if self.inner.is_end_stream() {
+            self.line.is_sent = Some(true);
+        }
+    }
+}
+
+/// How a call ended, as its line tells it.
+struct Outcome {
+    code: Cow<'static, str>,
+    status: Option<u16>,
+    grpc: Option<Code>,
+    /// Whether the caller left while the answer was on its way.
+    is_aborted: bool,
+}
+
+impl Outcome {
+    fn of(call: &Call, line: &Line, facts: &mut Facts) -> Self {
+        let silent = if line.is_sent == Some(true) { Code::Ok } else { Code::Cancelled };
+        let grpc = call.is_grpc.then(|| facts.grpc.unwrap_or(silent));
+        let code = facts.code.take().unwrap_or(Cow::Borrowed(match (grpc, line.status) {
+            (Some(grpc), _) => grpc_name(grpc).1,
+            (None, None) => CANCELLED,
+            (None, Some(status)) if status.is_client_error() || status.is_server_error() => UNKNOWN,
+            (None, Some(_)) => "ok",
+        }));
+        let status = line.status.map(|status| status.as_u16());
+        let status = if call.is_grpc { status } else { status.or(Some(CLIENT_CLOSED_REQUEST)) };
+        Self { code, status, grpc, is_aborted: line.is_sent == Some(false) }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        let mut facts = call.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = std::mem::take(&mut *facts);
+        let outcome = Outcome::of(&call, self, &mut facts);
+        let duration = call.log.clock.now().saturating_duration_since(call.started);
+        let protocol = if call.is_grpc { "grpc" } else { "rest" };
+        let is_probe = PROBES.contains(&&*call.route);
+        if call.log.is_api && !facts.is_counted && !is_probe {
+            call.log.telemetry.request_ended(RequestEnd {
+                protocol,
+                task: task(&call.route),
+                model: facts.model.as_deref().unwrap_or_default(),
+                code: &outcome.code,
+                timeliness: Timeliness::Irrelevant,
+                duration,
+            });
+        }
+        macro_rules! write_line {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "access",
+                    $level,
+                    method = call.method,
+                    route = &*call.route,
+                    protocol,
+                    status = outcome.status,
+                    grpc_status = outcome.grpc.map(|code| grpc_name(code).0),
+                    code = &*outcome.code,
+                    aborted = outcome.is_aborted.then_some(true),
+                    duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3,
+                    request_id = &*call.request_id,
+                    tenant = facts.tenant.as_deref(),
+                    key = facts.key.as_deref(),
+                    model = facts.model.as_deref(),
+                    inputs = facts.inputs,
+                    tokens = facts.tokens,
+                    bytes_in = call.bytes_in,
+                    bytes_out = self.is_sent.map(|_| self.bytes_out),
+                    detail = facts.detail.as_deref(),
+                    "call"
+                )
+            };
+        }
+        if is_probe && outcome.code == "ok" {
+            write_line!(Level::DEBUG);
+        } else {
+            write_line!(Level::INFO);
+        }
+    }
+}
+
+/// A gRPC status as the protocol names it, and as a code of ours where the error table has none for it.
+const fn grpc_name(code: Code) -> (&'static str, &'static str) {
+    match code {
+        Code::Ok => ("OK", "ok"),
+        Code::Cancelled => ("CANCELLED", CANCELLED),
+        Code::Unknown => ("UNKNOWN", "unknown"),
+        Code::InvalidArgument => ("INVALID_ARGUMENT", "invalid_argument"),
+        Code::DeadlineExceeded => ("DEADLINE_EXCEEDED", "deadline_exceeded"),
+        Code::NotFound => ("NOT_FOUND", "not_found"),
+        Code::AlreadyExists => ("ALREADY_EXISTS", "already_exists"),
+        Code::PermissionDenied => ("PERMISSION_DENIED", "permission_denied"),
+        Code::ResourceExhausted => ("RESOURCE_EXHAUSTED", "resource_exhausted"),
+        Code::FailedPrecondition => ("FAILED_PRECONDITION", "failed_precondition"),
+        Code::Aborted => ("ABORTED", "aborted"),
+        Code::OutOfRange => ("OUT_OF_RANGE", "out_of_range"),
+        Code::Unimplemented => ("UNIMPLEMENTED", "unimplemented"),
+        Code::Internal => ("INTERNAL", "internal"),
+        Code::Unavailable => ("UNAVAILABLE", "unavailable"),
+        Code::DataLoss => ("DATA_LOSS", "data_loss"),
+        Code::Unauthenticated => ("UNAUTHENTICATED", "unauthenticated"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_those_of_the_definition() {
+        let definition = include_str!("../../proto/ml/inference/v1/inference.proto");
+        let rpc = |line: &'static str| line.trim().strip_prefix("rpc ")?.split('(').next();
+        let defined: Vec<_> = definition.lines().filter_map(rpc).collect();
+        assert_eq!(defined, METHODS);
+    }
+
+    #[test]
+    fn tasks_of_routes() {
+        let check = |route: &str, expected: &str| assert_eq!(task(route), expected, "{route}");
+        check("/v1/ml/sentiment", "sentiment");
+        check("/v1/ml/embeddings", "embeddings");
+        check("/ml.inference.v1.InferenceService/Summarize", "summarization");
+        check("/ml.inference.v1.InferenceService/{*method}", "other");
+        check("/v1/ml/keys/{id}", "other");
+        check("unknown", "unknown");
+    }
+
+    #[test]
+    fn methods_nobody_knows_are_not_repeated() {
+        let check = |name: &[u8], expected: &str| {
+            let found = Method::from_bytes(name).map(|name| method(&name)).ok();
+            assert_eq!(found, Some(expected));
+        };
+        check(b"PATCH", "PATCH");
+        check(b"MYSECRET", "other");
+    }
+}
