@@ -92,7 +92,7 @@ fn work_is_bounded_in_pieces_and_bytes_and_what_is_abandoned_is_dropped_at_once(
     let (pool, _) = pool(1, 4);
     let (release, gate) = gate(&pool);
     let text = Arc::new(());
-    let mut waits = |tenant: u32, bytes: u64| {
+    let waits = |tenant: u32, bytes: u64| {
         let text = Arc::clone(&text);
         let mut work = Box::pin(pool.run(errand(tenant, bytes), move |_| async move { drop(text) }));
         let result = pin!(&mut work).poll(&mut Context::from_waker(Waker::noop()));

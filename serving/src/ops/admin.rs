@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
@@ -15,7 +15,6 @@ use router::{Actor, AuthenticationError, CredentialError, WallTime, bearer_token
 use serde::Deserialize;
 use serde_json::json;
 
-use super::OPENMETRICS;
 use crate::administration::{ChangeTenant, CreateKey, CreateTenant, RotateKey, show_made};
 use crate::app::App;
 use crate::caller;
@@ -25,6 +24,7 @@ use crate::page::Page;
 use crate::rest::failed::{self, Answer, Failed};
 use crate::rest::idempotency::{Posted, answer, posted};
 use crate::rest::{body, explain, not_found};
+use crate::telemetry::{self, Format};
 use crate::usage_report::ReportQuery;
 
 /// How the audit log names whoever shows the operator's token.
@@ -166,9 +166,10 @@ async fn audit(State(app): State<Arc<App>>, request: Request) -> Answer {
 }
 
 /// What each tenant uses and costs, which is not for everybody who may look at `/metrics`.
-async fn metrics(State(app): State<Arc<App>>) -> Answer {
-    let text = app.telemetry.tenants.encode().map_err(ApiError::internal)?;
-    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
+async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
+    let format = Format::negotiate(&headers);
+    let text = app.telemetry.tenants.encode(format).map_err(ApiError::internal)?;
+    Ok(telemetry::answer(format, text))
 }
 
 /// Which models answer, and why the others do not, in full.

@@ -6,7 +6,6 @@ mod admin;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -15,8 +14,8 @@ use axum::{Json, Router};
 
 use crate::app::{App, Part};
 use crate::scaling::ExternalScaler;
-use crate::telemetry::Format;
 use crate::telemetry::access::{self, AccessLog};
+use crate::telemetry::{self, Format};
 use crate::{caller, grpc};
 
 /// `/metrics`, `/livez`, `/readyz`, `/healthz`, `/scaling`, KEDA's external scaler over gRPC, and `/admin/v1/…`.
@@ -41,7 +40,7 @@ async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     app.tenancy.show(&app.telemetry.tenancy);
     let format = Format::negotiate(&headers);
     match app.telemetry.encode(format) {
-        Ok(text) => ([(CONTENT_TYPE, format.content_type()), (VARY, "Accept")], text).into_response(),
+        Ok(text) => telemetry::answer(format, text),
         Err(error) => {
             tracing::error!(%error, "metrics could not be encoded");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

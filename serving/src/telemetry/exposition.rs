@@ -3,10 +3,13 @@
 //! Sources: <https://prometheus.io/docs/specs/om/open_metrics_spec/>,
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>, and RFC 9110, section 12.5.1.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use axum::http::HeaderMap;
-use axum::http::header::ACCEPT;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::registry::Registry;
 
 /// A form of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +68,30 @@ fn range(text: &str) -> Option<(Format, f32)> {
     Some((format, quality))
 }
 
+/// The metrics of these registries.
+///
+/// # Errors
+/// Only if writing to a string fails.
+pub(super) fn encode(registries: &[&Registry], format: Format) -> Result<String, fmt::Error> {
+    let mut text = String::with_capacity(16 * 1024);
+    for registry in registries {
+        encode_registry(&mut text, registry)?;
+    }
+    encode_eof(&mut text)?;
+    Ok(match format {
+        Format::OpenMetrics => text,
+        Format::Plain => plain(&text),
+    })
+}
+
+/// Metrics as a scraper is answered with them.
+pub(crate) fn answer(format: Format, text: String) -> Response {
+    ([(CONTENT_TYPE, format.content_type()), (VARY, "Accept")], text).into_response()
+}
+
 /// Metrics in OpenMetrics text, in the plain format: a counter is named as its sample is, what it has no type for is a
 /// gauge or untyped, and it has no units, exemplars and end.
-pub(super) fn plain(metrics: &str) -> String {
+fn plain(metrics: &str) -> String {
     let mut text = String::with_capacity(metrics.len());
     let mut help = "";
     for line in metrics.lines() {

@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use batching::{Event, ModelId, Observer, Snapshot};
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
@@ -32,7 +31,7 @@ use router::scaling::Ends;
 use router::{UsageObserver, UsageRecord};
 
 pub use access::Access;
-pub(crate) use exposition::Format;
+pub(crate) use exposition::{Format, answer};
 use gpus::GpuMetrics;
 pub(crate) use gpus::GpuMonitor;
 pub use log_queue::{flush_logs, tell};
@@ -307,14 +306,7 @@ impl Telemetry {
     /// # Errors
     /// Only if writing to a string fails.
     pub(crate) fn encode(&self, format: Format) -> Result<String, std::fmt::Error> {
-        let mut text = String::with_capacity(16 * 1024);
-        encode_registry(&mut text, &self.registry)?;
-        encode_registry(&mut text, &self.process)?;
-        encode_eof(&mut text)?;
-        Ok(match format {
-            Format::OpenMetrics => text,
-            Format::Plain => exposition::plain(&text),
-        })
+        exposition::encode(&[&self.registry, &self.process], format)
     }
 
     fn model(&self, model: ModelId) -> ModelLabels {

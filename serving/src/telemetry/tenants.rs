@@ -11,6 +11,8 @@ use prometheus_client::registry::Registry;
 use router::UsageRecord;
 use router::limit::LimitError;
 
+use super::exposition::{self, Format};
+
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UsageLabels {
     tenant: String,
@@ -79,13 +81,11 @@ impl TenantMetrics {
         self.refusals.get_or_create(&LimitLabels { tenant: tenant.to_owned(), limit: error.limit() }).inc();
     }
 
-    /// All of them in the OpenMetrics text format.
+    /// All of them as text.
     ///
     /// # Errors
     /// Only if writing to a string fails.
-    pub(crate) fn encode(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+    pub(crate) fn encode(&self, format: Format) -> Result<String, fmt::Error> {
+        exposition::encode(&[&self.registry], format)
     }
 }
