@@ -223,7 +223,13 @@ pub(crate) fn keep(
 /// # Errors
 /// It cannot be made.
 pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
     let mode = std::fs::metadata(path)?.permissions().mode();
     if mode & OTHERS != 0
         && let Err(error) = std::fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS))
