@@ -1,11 +1,7 @@
 //! Admission: a reservation for each request that may run, and its one usage record.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
-
-use batching::TenantId;
 
 use crate::ledger::{Journal, JournalError, MicroDollars, Outcome, UsageObserver, UsageRecord};
 use crate::limit::{LimitError, Limiter, Quota, Taken, Unit};
@@ -34,8 +30,6 @@ pub(crate) struct Desk {
     pub(crate) observer: Arc<dyn UsageObserver>,
     /// The time, for what ends by being dropped.
     pub(crate) clock: fn() -> WallTime,
-    /// Requests of each tenant that run.
-    pub(crate) running: RwLock<HashMap<TenantId, Arc<AtomicU32>>>,
 }
 
 /// Leave to run one request. It ends by [`finish`](Self::finish), or as cancelled when the reservation is dropped, which is what
@@ -55,29 +49,18 @@ pub struct Reservation {
     tokens: u64,
     device_us: u64,
     taken: Vec<Taken>,
-    _running: Running,
     has_worked: bool,
     is_ended: bool,
 }
 
-/// One of a tenant's places for running requests.
-struct Running(Arc<AtomicU32>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Desk {
-    /// Takes a place and the inputs from the tenant's limits.
+    /// Takes the inputs from the tenant's limits.
     pub(crate) async fn admit(
         self: &Arc<Self>,
         now: WallTime,
         principal: &Principal,
         demand: Demand,
     ) -> Result<Reservation, LimitError> {
-        let running = self.run(principal)?;
         let taken = self.limiter.take(now, principal.tenant(), Unit::Requests, demand.inputs).await?;
         Ok(Reservation {
             desk: Arc::clone(self),
@@ -86,7 +69,6 @@ impl Desk {
             tokens: 0,
             device_us: 0,
             taken: taken.into_iter().collect(),
-            _running: running,
             has_worked: false,
             is_ended: false,
         })
@@ -94,27 +76,7 @@ impl Desk {
 
     /// Counts a call that gets an answer which was given before: one of the tenant's limit of requests, and no charge.
     pub(crate) async fn admit_replay(&self, now: WallTime, principal: &Principal) -> Result<(), LimitError> {
-        let _running = self.run(principal)?;
         self.limiter.take(now, principal.tenant(), Unit::Requests, 1).await.map(|_| ())
-    }
-
-    fn run(&self, principal: &Principal) -> Result<Running, LimitError> {
-        let tenant = principal.tenant();
-        let limit = tenant.plan.terms().concurrency_max;
-        let count = self.running(tenant.id);
-        let is_free = |running: u32| (running < limit).then_some(running + 1);
-        match count.fetch_update(Ordering::AcqRel, Ordering::Acquire, is_free) {
-            Ok(_) => Ok(Running(count)),
-            Err(_) => Err(LimitError::Concurrency { limit }),
-        }
-    }
-
-    fn running(&self, tenant: TenantId) -> Arc<AtomicU32> {
-        if let Some(count) = self.running.read().unwrap_or_else(PoisonError::into_inner).get(&tenant) {
-            return Arc::clone(count);
-        }
-        let mut counts = self.running.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(counts.entry(tenant).or_default())
     }
 }
 
@@ -255,7 +217,6 @@ mod tests {
             journal: Journal::open(config).unwrap(),
             observer: ledger.clone(),
             clock: || WallTime(5),
-            running: RwLock::default(),
         })
     }
 
@@ -315,7 +276,7 @@ mod tests {
     fn what_counts_against_the_limit() {
         let folder = tempfile::tempdir().unwrap();
         let desk = desk(folder.path(), &Arc::default());
-        let acme = principal(Terms { requests_per_minute: 3, concurrency_max: 2, ..Plan::Free.terms() });
+        let acme = principal(Terms { requests_per_minute: 3, ..Plan::Free.terms() });
         runtime().block_on(async {
             let admit = |id| desk.admit(WallTime(0), &acme, demand(id, 1, 1));
             for id in 0..10 {
@@ -326,10 +287,8 @@ mod tests {
                 failed.finish(Outcome::Failed).await.unwrap();
             }
             assert_eq!(desk.journal.written(), 10);
-            let (first, second) = (admit(20).await.unwrap(), admit(21).await.unwrap());
-            assert_eq!(admit(22).await.err(), Some(LimitError::Concurrency { limit: 2 }));
-            first.finish(Outcome::Completed).await.unwrap();
-            drop(second);
+            admit(20).await.unwrap().finish(Outcome::Completed).await.unwrap();
+            drop(admit(21).await.unwrap());
             // What was refused after work counts.
             let mut refused = admit(23).await.unwrap();
             refused.work_began();

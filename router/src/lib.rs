@@ -1,8 +1,8 @@
 //! Who may ask, how much, and at what price.
 //!
 //! Everything between a credential and the scheduler. The order is enforced by types rather than by convention:
-//! [`Router::authenticate`] turns a credential into a [`Principal`], [`Router::admit`] turns a principal and a [`Demand`] into
-//! a [`Reservation`], and a reservation becomes exactly one [`UsageRecord`] however the request ends, because recording hangs
+//! [`Router::authenticate`] turns a credential into a [`Principal`], [`Places::take`] gives it a place before its request is
+//! read, [`Router::admit`] turns a principal and a [`Demand`] into a [`Reservation`], and a reservation becomes exactly one [`UsageRecord`] however the request ends, because recording hangs
 //! on its drop.
 //!
 //! ```text
@@ -29,13 +29,14 @@ mod key;
 pub mod ledger;
 pub mod limit;
 mod peer;
+mod places;
 mod plan;
 mod principal;
 pub mod scaling;
 pub mod store;
 mod wall_time;
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 pub use administration::{
     Actor, Administration, AdministrationError, DeclaredKey, DeclaredTenant, MadeKey, NewKey, Scope,
@@ -47,6 +48,7 @@ pub use jwt::{JwtConfig, JwtError, JwtVerifier, KeySource};
 pub use key::{ApiKey, KeyHash, KeySecret, Mode, RandomError, ShortSecret};
 pub use ledger::{MicroDollars, Outcome, UsageObserver, UsageRecord};
 pub use peer::{Peer, Service};
+pub use places::{Place, PlaceError, PlaceMeter, Places, PlacesConfig};
 pub use plan::{Plan, Terms, TermsError};
 pub use principal::{KeyId, Principal, Role, Tenant};
 pub use wall_time::{Day, TimeFormatError, WallTime};
@@ -69,7 +71,7 @@ impl Router {
         journal: Journal,
         observer: Arc<dyn UsageObserver>,
     ) -> Self {
-        let desk = Desk { limiter, journal, observer, clock: WallTime::now, running: RwLock::default() };
+        let desk = Desk { limiter, journal, observer, clock: WallTime::now };
         Self { directory, desk: Arc::new(desk) }
     }
 

@@ -14,7 +14,7 @@ use models::{
     SequenceOutput, Unready, WorkPool,
 };
 use router::scaling::LoadBoard;
-use tokio::sync::Semaphore;
+use router::{Places, PlacesConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
@@ -46,8 +46,10 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// How many servers there should be.
     pub scaling: Scaling,
-    /// One permit for each request that may be worked on.
-    pub request_slots: Semaphore,
+    /// One for each call that may be worked on.
+    pub places: Arc<Places>,
+    /// One for each gRPC stream of messages that may be open; their messages take places of their own.
+    pub stream_places: Arc<Places>,
     /// Cancelled when the server starts to shut down.
     pub stopping: CancellationToken,
     /// Required models that do not serve.
@@ -184,7 +186,8 @@ impl App {
             load,
             call_in_flight_max,
             telemetry,
-            request_slots: Semaphore::new(config.limits.requests_in_flight_max),
+            places: Places::new(places_config(&config)),
+            stream_places: Places::new(places_config(&config)),
             stopping,
             unready,
             is_ready: AtomicBool::new(false),
@@ -217,6 +220,14 @@ impl App {
 
     pub(crate) fn set_ready(&self, is_ready: bool) {
         self.is_ready.store(is_ready, Ordering::Release);
+    }
+}
+
+fn places_config(config: &Config) -> PlacesConfig {
+    PlacesConfig {
+        calls_max: config.limits.requests_in_flight_max,
+        bytes_max: config.limits.body_bytes_in_flight_max,
+        tenant_share_max: config.limits.tenant_share_max,
     }
 }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request};
-use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use router::{AuthenticationError, CredentialError, Peer};
 use ulid::Ulid;
 
+use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
 use crate::pipeline::Caller;
 use crate::telemetry::Access;
@@ -68,6 +69,11 @@ pub(crate) fn request_id(extensions: &Extensions) -> Arc<str> {
     extensions.get::<RequestId>().map_or_else(new_id, |id| Arc::clone(&id.0))
 }
 
+/// Whether a request is a gRPC call.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// The caller of a request over `protocol`, from its head.
 ///
 /// # Errors
@@ -85,11 +91,12 @@ pub(crate) fn caller(
     let address = extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    let service = extensions.get::<Option<ServiceId>>().cloned().flatten().map(|id| id.0);
+    let service = extensions.get::<ServiceId>().map(|id| Arc::clone(&id.0));
     let host = extensions.get::<AskedHost>().and_then(|host| host.0.clone());
     let peer = Peer { address, service, host };
     let access = extensions.get::<Access>().cloned().unwrap_or_default();
-    Ok(Caller { authorization, peer, request_id: request_id(extensions), protocol, access })
+    let body = extensions.get::<BodyMeter>().cloned().unwrap_or_default();
+    Ok(Caller { authorization, peer, request_id: request_id(extensions), protocol, access, body })
 }
 
 /// The caller of a REST request.

@@ -74,6 +74,15 @@ pub enum ApiError {
         /// Bytes allowed.
         limit: usize,
     },
+    /// The head is over the limit.
+    #[error("the request's headers are over the limit of {limit} bytes")]
+    HeadersTooLarge {
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// A gRPC message is compressed in a way that is not understood.
+    #[error("the message's compression is not supported; identity, gzip and deflate are")]
+    UnsupportedCompression,
     /// The body did not arrive in time, or broke off.
     #[error("the request body did not arrive completely")]
     BodyIncomplete,
@@ -164,6 +173,9 @@ pub enum ApiError {
     /// The deadline passed.
     #[error("the request's deadline passed before it was answered")]
     DeadlineExceeded,
+    /// Models are being loaded.
+    #[error("the server is starting; retry later")]
+    Starting,
     /// The server is going away.
     #[error("the server is shutting down; retry elsewhere")]
     ShuttingDown,
@@ -256,6 +268,12 @@ impl ApiError {
                 row("invalid_content_encoding", S::BAD_REQUEST, Code::InvalidArgument)
             }
             Self::BodyTooLarge { .. } => row("body_too_large", S::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
+            Self::HeadersTooLarge { .. } => {
+                row("headers_too_large", S::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::ResourceExhausted)
+            }
+            Self::UnsupportedCompression => {
+                row("unsupported_compression", S::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented)
+            }
             Self::BodyIncomplete => row("body_incomplete", S::REQUEST_TIMEOUT, Code::Cancelled),
             Self::InvalidUtf8 { .. } => row("invalid_utf8", S::BAD_REQUEST, Code::InvalidArgument),
             Self::InvalidJson { .. } => row("invalid_json", S::BAD_REQUEST, Code::InvalidArgument),
@@ -282,6 +300,7 @@ impl ApiError {
                 row("idempotency_full", S::TOO_MANY_REQUESTS, Code::ResourceExhausted)
             }
             Self::DeadlineExceeded => row("deadline_exceeded", S::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
+            Self::Starting => row("starting", S::SERVICE_UNAVAILABLE, Code::Unavailable),
             Self::ShuttingDown => row("shutting_down", S::SERVICE_UNAVAILABLE, Code::Unavailable),
             Self::Internal { .. } => row("internal", S::INTERNAL_SERVER_ERROR, Code::Internal),
         }
@@ -297,6 +316,7 @@ impl ApiError {
             Self::Limit(LimitError::Exceeded { retry_after, .. }) => Some(*retry_after),
             Self::Limit(LimitError::Concurrency { .. } | LimitError::Unavailable)
             | Self::StoreUnavailable { .. }
+            | Self::Starting
             | Self::ShuttingDown => Some(Duration::from_secs(1)),
             _ => None,
         }

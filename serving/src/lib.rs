@@ -10,6 +10,7 @@
 pub mod admin_client;
 mod administration;
 pub mod app;
+mod body_meter;
 mod caller;
 pub mod cli;
 pub mod config;

@@ -1,4 +1,4 @@
-//! Parses arguments and calls [`serving::server::run`].
+//! Parses arguments and calls [`serving::server::Server`].
 
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]
@@ -11,8 +11,9 @@ use mimalloc::MiMalloc;
 use serving::app::{App, Listeners, catalog_config};
 use serving::cli::{Cli, Command, Options};
 use serving::config::Config;
-use serving::{progress::Bars, server, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
+use serving::progress::{Addresses, Bars};
+use serving::server::{Server, Shutdown, Signals};
+use serving::telemetry;
 
 /// Keeps freed pages for the next batch, where the system's allocator would return them and fault them in again.
 #[global_allocator]
@@ -22,7 +23,7 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Serve(options) => serve(&options),
+        Command::Serve(options) => return exit_code(serve(&options)),
         Command::Fetch(options) => fetch(&options),
         Command::Tenants { server, command } => server.tenants(command),
         Command::Keys { server, command } => server.keys(command),
@@ -30,9 +31,13 @@ fn main() -> ExitCode {
         Command::Usage { server, usage } => server.usage(&usage),
         Command::Audit { server, limit } => server.audit(limit),
     };
+    exit_code(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn exit_code(result: Result<ExitCode, AnyError>) -> ExitCode {
     telemetry::flush_logs();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Standard error is all there is to say it on; if that is closed, the exit code says it.
             telemetry::tell(std::io::stderr(), format!("ml-inference: {error}"));
@@ -47,25 +52,49 @@ fn configure(options: &Options) -> Result<Config, AnyError> {
     Ok(config)
 }
 
-fn serve(options: &Options) -> Result<(), AnyError> {
+fn serve(options: &Options) -> Result<ExitCode, AnyError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve_until_told(options));
+    // Whatever still runs ends with the process: models that are loading, or what a second signal cut off.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve_until_told(options: &Options) -> Result<ExitCode, AnyError> {
+    let mut signals = Signals::listen()?;
     let config = configure(options)?;
     let listeners = Listeners::bind(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let app = App::build(config, &Bars::new(), runtime.handle())?;
-    let ready = serving::progress::ready_message(&app, &listeners)?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let shutdown = async move {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        };
-        let on_ready = move || {
-            tracing::info!("ready");
-            telemetry::tell(std::io::stdout(), ready);
-        };
-        server::run(app, listeners, on_ready, shutdown).await?;
-        Ok(())
-    })
+    let addresses = Addresses::of(&listeners)?;
+    let server = Server::open(listeners, &config)?;
+    let runtime = tokio::runtime::Handle::current();
+    let building = tokio::task::spawn_blocking(move || App::build(config, &Bars::new(), &runtime));
+    let app = tokio::select! {
+        app = building => app??,
+        _ = signals.next() => {
+            tracing::info!("stopped before anything was served");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let ready = addresses.ready_message(&app);
+    let on_ready = move || {
+        tracing::info!("ready");
+        telemetry::tell(std::io::stdout(), ready);
+    };
+    let (told, shutdown) = tokio::sync::oneshot::channel();
+    let shutdown = async move { shutdown.await.unwrap_or(Shutdown::Orchestrated) };
+    let twice = async move {
+        // If the server has ended by itself nobody listens.
+        let _ = told.send(signals.next().await);
+        signals.next().await;
+    };
+    tokio::select! {
+        result = server.run(app, on_ready, shutdown) => result?,
+        () = twice => {
+            tracing::warn!("stopped at once: told twice");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn generate_key(is_test: bool) -> Result<(), AnyError> {

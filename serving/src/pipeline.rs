@@ -1,6 +1,6 @@
 //! The life of a request, the same for every protocol: protocols only translate.
 //!
-//! authenticate -> admit -> tokenise -> settle the reservation -> submit with a deadline -> batch ->
+//! authenticate -> take a place -> read -> admit -> tokenise -> settle the reservation -> submit with a deadline -> batch ->
 //! execute -> decode -> meter -> respond.
 
 use std::future::Future;
@@ -11,9 +11,12 @@ use batching::{ModelId, Priority, Timestamp};
 use models::tasks::{Answer, Parameters};
 use models::{ModelEntry, ModelState, NoDefault, Task};
 use router::limit::Quota;
-use router::{Demand, MicroDollars, Outcome, Peer, Principal, Reservation, Role, WallTime};
+use router::{
+    Demand, MicroDollars, Outcome, Peer, Place, PlaceError, Principal, Reservation, Role, WallTime,
+};
 
 use crate::app::App;
+use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
 use crate::load::{Excess, Part};
 use crate::telemetry::access::CANCELLED;
@@ -33,6 +36,8 @@ pub struct Caller {
     pub protocol: &'static str,
     /// Where to tell what the access log should know.
     pub access: Access,
+    /// What bounds the body of the request while it is read.
+    pub body: BodyMeter,
 }
 
 /// What is asked, in no protocol's terms.
@@ -72,7 +77,13 @@ pub trait Exchange: Send {
     /// What the protocol makes of the answer.
     type Answer: Send;
 
-    /// Reads the request; called only once the caller is known, so that nobody without credentials makes the server read a body.
+    /// The place of this request, if it has one already.
+    fn place(&mut self) -> Option<Place> {
+        None
+    }
+
+    /// Reads the request; called only once the caller is known and has a place, so that nobody without credentials makes the
+    /// server read a body, and nobody keeps others out with many. The body is charged to the place and has a deadline.
     /// An answer in place of a request is one that was given before: nothing is computed and nothing is charged.
     fn read(
         &mut self,
@@ -114,11 +125,13 @@ pub async fn infer<E: Exchange>(
     let result = async {
         let principal = authorise(app, caller, Role::Editor).await?;
         end.tenant = Some(Arc::clone(&principal.tenant().name));
-        let _slot = app
-            .request_slots
-            .try_acquire()
-            .map_err(|_| ApiError::Overloaded { retry_after: Duration::from_secs(1) })?;
-        let request = match exchange.read(&principal).await? {
+        let place = match exchange.place() {
+            Some(place) => place,
+            None => app.places.take(&principal).map_err(no_place)?,
+        };
+        caller.body.admit(&place, Some(app.config.connections.body_timeout()));
+        let asked = exchange.read(&principal).await;
+        let request = match asked.map_err(|error| caller.body.fault().unwrap_or(error))? {
             Asked::Request(request) => request,
             Asked::Again { model, answer } => {
                 end.model = Some(find_model(app, task, model.as_deref())?.id);
@@ -166,6 +179,11 @@ pub async fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Princ
         Role::Owner => "owner",
     };
     Err(ApiError::Forbidden { needed })
+}
+
+/// Why there is no place for a call.
+pub(crate) fn no_place(error: PlaceError) -> ApiError {
+    error.limit().map_or(ApiError::Overloaded { retry_after: Duration::from_secs(1) }, ApiError::Limit)
 }
 
 async fn run(

@@ -1,6 +1,7 @@
 //! What a person who starts the server sees: progress of long steps, and how to try it once it is up.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -60,27 +61,41 @@ impl Progress for Bars {
     }
 }
 
-/// What is printed when the server is ready: where it listens, what it serves, and a line to try.
-///
-/// # Errors
-/// A listener does not know its address.
-pub fn ready_message(app: &App, listeners: &Listeners) -> std::io::Result<String> {
-    let (api, ops) = (listeners.api.local_addr()?, listeners.ops.local_addr()?);
-    let loaded = app.catalog.models().iter().filter(|model| model.is_loaded());
-    let names: Vec<_> = loaded.map(|model| model.card.name.as_str()).collect();
-    let scheme = if listeners.certificates.is_some() { "https" } else { "http" };
-    let mut text = format!(
-        "ml-inference is ready\n  \
-         REST and gRPC  {scheme}://{api}\n  \
-         operations     http://{ops}/metrics\n  \
-         models         {}",
-        names.join(", ")
-    );
-    if app.config.development_tenant {
-        text.push_str(&format!(
-            "\n  try            curl -s {scheme}://{api}/v1/ml/sentiment -H 'Authorization: Bearer {DEVELOPMENT_KEY}' \
-             -H 'Content-Type: application/json' -d '{{\"inputs\": \"The new release is a joy to use.\"}}'"
-        ));
+/// Where a server listens.
+pub struct Addresses {
+    scheme: &'static str,
+    api: SocketAddr,
+    operations: SocketAddr,
+}
+
+impl Addresses {
+    /// Those of its listeners.
+    ///
+    /// # Errors
+    /// A listener does not know its address.
+    pub fn of(listeners: &Listeners) -> std::io::Result<Self> {
+        let scheme = if listeners.certificates.is_some() { "https" } else { "http" };
+        Ok(Self { scheme, api: listeners.api.local_addr()?, operations: listeners.ops.local_addr()? })
     }
-    Ok(text)
+
+    /// What is printed when the server is ready: where it listens, what it serves, and a line to try.
+    pub fn ready_message(&self, app: &App) -> String {
+        let Self { scheme, api, operations } = self;
+        let loaded = app.catalog.models().iter().filter(|model| model.is_loaded());
+        let names: Vec<_> = loaded.map(|model| model.card.name.as_str()).collect();
+        let mut text = format!(
+            "ml-inference is ready\n  \
+             REST and gRPC  {scheme}://{api}\n  \
+             operations     http://{operations}/metrics\n  \
+             models         {}",
+            names.join(", ")
+        );
+        if app.config.development_tenant {
+            text.push_str(&format!(
+                "\n  try            curl -s {scheme}://{api}/v1/ml/sentiment -H 'Authorization: Bearer {DEVELOPMENT_KEY}' \
+                 -H 'Content-Type: application/json' -d '{{\"inputs\": \"The new release is a joy to use.\"}}'"
+            ));
+        }
+        text
+    }
 }

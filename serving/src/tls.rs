@@ -2,25 +2,19 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::Extension;
 use axum::http::HeaderValue;
 use axum::http::header::STRICT_TRANSPORT_SECURITY;
-use axum::middleware::AddExtension;
 use axum::response::Response;
-use axum_server::accept::Accept;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tower::Layer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::config::{Tls, TlsVersion};
@@ -52,8 +46,11 @@ pub enum TlsError {
 pub struct Certificates {
     config: Tls,
     files: Files,
-    in_use: RustlsConfig,
+    in_use: InUse,
 }
+
+/// What handshakes are made with; changes while the server runs.
+type InUse = Arc<RwLock<Arc<ServerConfig>>>;
 
 /// What was in the files.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,7 +62,7 @@ struct Files {
 
 /// Accepts TLS connections and remembers who was at the other end.
 #[derive(Clone)]
-pub struct TlsAcceptor(RustlsAcceptor);
+pub struct TlsAcceptor(InUse);
 
 /// Tells browsers to come by TLS only, for a year (RFC 6797).
 pub(crate) async fn insist(mut response: Response) -> Response {
@@ -81,13 +78,13 @@ impl Certificates {
     /// One is missing or not what it should be.
     pub fn load(config: &Tls) -> Result<Self, TlsError> {
         let files = Files::read(config)?;
-        let in_use = RustlsConfig::from_config(Arc::new(server_config(config, &files)?));
+        let in_use = Arc::new(RwLock::new(Arc::new(server_config(config, &files)?)));
         Ok(Self { config: config.clone(), files, in_use })
     }
 
     /// What accepts connections with them; follows changes.
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor(RustlsAcceptor::new(self.in_use.clone()))
+        TlsAcceptor(Arc::clone(&self.in_use))
     }
 
     /// Takes over changed files until told to stop. What cannot be used is reported once, and the certificates in use stay.
@@ -122,7 +119,8 @@ impl Certificates {
         if files == self.files {
             return Ok(false);
         }
-        self.in_use.reload_from_config(Arc::new(server_config(&self.config, &files)?));
+        let config = Arc::new(server_config(&self.config, &files)?);
+        *self.in_use.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.files = files;
         Ok(true)
     }
@@ -188,19 +186,17 @@ fn not_pem(path: &Path, problem: &dyn std::fmt::Display) -> TlsError {
     TlsError::File { path: path.to_owned(), problem: problem.to_string() }
 }
 
-impl<S: Send + 'static> Accept<TcpStream, S> for TlsAcceptor {
-    type Stream = TlsStream<TcpStream>;
-    type Service = AddExtension<S, Option<ServiceId>>;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
-
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let handshake = self.0.accept(stream, service);
-        Box::pin(async move {
-            let (stream, service) = handshake.await?;
-            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let id = shown.and_then(|certificate| spiffe_id(certificate));
-            Ok((stream, Extension(id.map(ServiceId)).layer(service)))
-        })
+impl TlsAcceptor {
+    /// Shakes hands, and finds out what service is at the other end. How long that may take is the caller's to say.
+    pub(crate) async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, Option<ServiceId>)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        let stream = tokio_rustls::TlsAcceptor::from(config).accept(stream).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let service = shown.and_then(|certificate| spiffe_id(certificate)).map(ServiceId);
+        Ok((stream, service))
     }
 }
 

@@ -79,6 +79,8 @@ fn every_error() -> Vec<ApiError> {
         ApiError::UnsupportedContentEncoding,
         ApiError::InvalidContentEncoding { coding: "gzip" },
         ApiError::BodyTooLarge { limit: 8_388_608 },
+        ApiError::HeadersTooLarge { limit: 65_536 },
+        ApiError::UnsupportedCompression,
         ApiError::BodyIncomplete,
         ApiError::InvalidUtf8 { offset: 12 },
         ApiError::InvalidJson { problem: "expected value".to_owned(), line: 1, column: 2 },
@@ -116,6 +118,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::IdempotencyAnswerTooLarge,
         IdempotencyError::Full(Room { answers: 1000, bytes: 1 << 20 }).into(),
         ApiError::DeadlineExceeded,
+        ApiError::Starting,
         ApiError::ShuttingDown,
         ApiError::internal("for the log"),
     ]

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{Ready, join_all, ready};
+use futures_util::stream::{self, Once};
 use models::NoProgress;
 use serving::app::{App, Listeners};
 use serving::config::Config;
@@ -50,6 +51,7 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
     let (ready, is_ready) = oneshot::channel();
     let server = server::run(Arc::clone(&app), listeners, || ready.send(()).unwrap(), async move {
         let _ = stopped.await;
+        server::Shutdown::Interactive
     });
     let ended = tokio::spawn(server);
     is_ready.await.unwrap();
@@ -57,8 +59,9 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
     Running { app, client, stop, ended, _state: state }
 }
 
-fn with_key<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
+/// The client is generated as the server is, where every call is a stream of messages.
+fn with_key<T>(message: T) -> Request<Once<Ready<T>>> {
+    let mut request = Request::new(stream::once(ready(message)));
     request.metadata_mut().insert("authorization", "Bearer tc_test_dev".parse().unwrap());
     request
 }

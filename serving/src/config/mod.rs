@@ -3,6 +3,7 @@
 //! Precedence: flag, then environment, then file, then default. Every bound of the server is a named
 //! field here. Units are in the names.
 
+mod connections;
 mod device;
 mod listen;
 mod log;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 
 use crate::secrets::SecretText;
 
+pub use connections::Connections;
 pub use device::Device;
 pub use listen::resolve;
 pub use log::{Log, LogFormat};
@@ -72,6 +74,9 @@ pub struct Config {
     /// Bounds of a request.
     #[garde(dive)]
     pub limits: Limits,
+    /// Bounds of connections.
+    #[garde(dive)]
+    pub connections: Connections,
     /// The scheduler's bounds, the same for every model.
     #[garde(dive)]
     pub batching: Batching,
@@ -92,7 +97,7 @@ pub struct Config {
     #[garde(skip)]
     pub defaults: BTreeMap<Task, String>,
     /// The end.
-    #[garde(skip)]
+    #[garde(dive)]
     pub shutdown: Shutdown,
     /// Logs.
     #[garde(dive)]
@@ -109,6 +114,16 @@ pub struct Limits {
     /// Requests being worked on at once; one more is refused.
     #[garde(range(min = 1, max = 1 << 20))]
     pub requests_in_flight_max: usize,
+    /// What of `requests_in_flight_max` and `body_bytes_in_flight_max` one tenant may have while nobody else has anything; with
+    /// others a like share of what is free, so that nobody is shut out. 1: all.
+    #[garde(range(min = 0.01, max = 1.0))]
+    pub tenant_share_max: f64,
+    /// Bytes of bodies, of all calls being worked on, that are held at once.
+    #[garde(range(min = 65_536, max = 1 << 40))]
+    pub body_bytes_in_flight_max: usize,
+    /// Bytes of answers that wait on one gRPC stream for its peer; beyond that its messages are not read.
+    #[garde(range(min = 1024, max = 1 << 30))]
+    pub stream_answer_bytes_max: usize,
     /// Requests being worked on at once for one gRPC stream; reading stops until one is done.
     #[garde(range(min = 1, max = 65_536))]
     pub stream_requests_in_flight_max: usize,
@@ -219,14 +234,20 @@ pub struct Onnx {
     pub cuda_device: Option<i32>,
 }
 
-/// What happens between SIGTERM and the exit.
-#[derive(Debug, Clone, Deserialize)]
+/// What happens between SIGTERM and the exit. A second signal ends the process at once.
+#[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shutdown {
-    /// How long to go on accepting while already reporting not ready, so that load balancers look away.
-    pub not_ready_wait_ms: u64,
+    /// How long to go on accepting while already reporting not ready, so that load balancers look away. If not set it is 5 s
+    /// after SIGTERM if anybody but this machine has connected, and nothing otherwise, nor after SIGINT.
+    #[garde(inner(range(max = 3_600_000)))]
+    pub not_ready_wait_ms: Option<u64>,
     /// How long requests in flight may take to finish.
+    #[garde(range(max = 3_600_000))]
     pub drain_timeout_ms: u64,
+    /// How long the last usage records may take to reach their sums and sinks. What is left goes after the next start.
+    #[garde(range(max = 3_600_000))]
+    pub ship_timeout_ms: u64,
 }
 
 /// Values set by flags or the environment; each replaces the file's.
@@ -367,6 +388,7 @@ impl Config {
                 self.batching.queue_tokens_max, batch_tokens_max
             )));
         }
+        self.connections.check().map_err(ConfigError::Invalid)?;
         if self.scaling.replicas_max < self.scaling.replicas_min {
             return Err(ConfigError::Invalid(format!(
                 "scaling.replicas_max ({}) is below scaling.replicas_min ({})",
@@ -402,6 +424,7 @@ impl Default for Config {
             usage: Usage::default(),
             scaling: Scaling::default(),
             limits: Limits::default(),
+            connections: Connections::default(),
             batching: Batching::default(),
             device: Device::default(),
             threads: Threads::default(),
@@ -426,7 +449,10 @@ impl Default for Limits {
             idempotent_answers_per_tenant_max: 1_000_000,
             idempotent_bytes_per_tenant_max: 128 << 20,
             requests_in_flight_max: 1024,
-            stream_requests_in_flight_max: 64,
+            tenant_share_max: 0.5,
+            body_bytes_in_flight_max: 256 << 20,
+            stream_answer_bytes_max: 1 << 20,
+            stream_requests_in_flight_max: 256,
             request_timeout_ms: 30_000,
         }
     }
@@ -449,7 +475,7 @@ impl Default for Batching {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { not_ready_wait_ms: 0, drain_timeout_ms: 30_000 }
+        Self { not_ready_wait_ms: None, drain_timeout_ms: 30_000, ship_timeout_ms: 5_000 }
     }
 }
 
@@ -491,6 +517,7 @@ mod tests {
         check("usage.sinks.\"../x\".file.path = \"y\"", &["usage.sinks", "hyphens"]);
         check("usage.sinks.x.webhook = { url = \"ftp://y\", secret_file = \"z\" }", &["http://"]);
         check("device = \"gpu\"", &["line 1, column 10", "cuda:<number>"]);
+        check("[connections]\nstreams_max = 1024", &["streams_max times stream_window_bytes is 67108864"]);
         check("[scaling]\nreplicas_min = 9", &["scaling.replicas_max (8)"]);
         check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
         check("\nlisten = \"8080\"", &["line 2, column 10", "127.0.0.1:8080", "localhost:8080"]);

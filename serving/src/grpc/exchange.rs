@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use prost::Message as ProstMessage;
-use router::Principal;
+use router::{Place, Principal};
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Response};
+use tonic::{Code, Response, Status, Streaming};
 
 use super::convert::{FromResponse, IntoInferRequest};
 use crate::app::App;
+use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
 use crate::idempotency::{Once, REPLAYED, Sender, Start};
 use crate::pipeline::{Asked, Exchange, InferRequest, InferResponse};
 
 /// A message `Q` that is to be answered with an `A`.
 pub(super) struct Message<Q, A> {
-    message: Option<Q>,
+    source: Option<Source<Q>>,
     timeout: Result<Option<Duration>, ApiError>,
+    place: Option<Place>,
     call: Option<Call>,
     once: Option<Once>,
     answer: PhantomData<fn() -> A>,
@@ -34,14 +36,71 @@ pub(super) struct Call {
     pub(super) headers: HeaderMap,
 }
 
+/// Where the message is.
+enum Source<Q> {
+    /// Still to come.
+    Call(UnreadCall<Q>),
+    /// Read from a stream.
+    Stream(Q),
+}
+
+/// The one message of a call, of which nothing is read yet.
+pub(super) struct UnreadCall<Q> {
+    pub(super) messages: Streaming<Q>,
+    /// Charged with what a compressed message turns out to be.
+    pub(super) body: BodyMeter,
+    pub(super) is_compressed: bool,
+    /// Longest message, in bytes, when it is not compressed.
+    pub(super) limit: usize,
+}
+
+impl<Q: ProstMessage> UnreadCall<Q> {
+    /// Reads the message, and that there is no other one.
+    ///
+    /// # Errors
+    /// It is too large, not what it should be, or does not come.
+    pub(super) async fn read(mut self) -> Result<Q, ApiError> {
+        let invalid = |problem: &str| ApiError::InvalidRequest {
+            field: "message".to_owned(),
+            problem: problem.to_owned(),
+        };
+        let limit = self.limit;
+        let first = self.messages.message().await.map_err(|status| unreadable(&status, limit))?;
+        let message = first.ok_or_else(|| invalid("expected one, got none"))?;
+        if self.is_compressed {
+            self.body.hold(message.encoded_len())?;
+        }
+        match self.messages.message().await.map_err(|status| unreadable(&status, limit))? {
+            None => Ok(message),
+            Some(_) => Err(invalid("expected one, got several")),
+        }
+    }
+}
+
+/// Why a message cannot be read, in our table's terms: size and form are tonic's to find, and their codes ours.
+pub(super) fn unreadable(status: &Status, limit: usize) -> ApiError {
+    match status.code() {
+        Code::OutOfRange | Code::ResourceExhausted => ApiError::BodyTooLarge { limit },
+        Code::InvalidArgument | Code::Internal => {
+            ApiError::InvalidRequest { field: "message".to_owned(), problem: status.message().to_owned() }
+        }
+        _ => ApiError::BodyIncomplete,
+    }
+}
+
 impl<Q, A> Message<Q, A> {
-    pub(super) fn new(message: Q, timeout: Result<Option<Duration>, ApiError>) -> Self {
-        Self { message: Some(message), timeout, call: None, once: None, answer: PhantomData }
+    pub(super) fn of_call(
+        unread: UnreadCall<Q>,
+        timeout: Result<Option<Duration>, ApiError>,
+        call: Call,
+    ) -> Self {
+        let source = Some(Source::Call(unread));
+        Self { source, timeout, place: None, call: Some(call), once: None, answer: PhantomData }
     }
 
-    /// The same, of a call by itself.
-    pub(super) fn of(self, call: Call) -> Self {
-        Self { call: Some(call), ..self }
+    pub(super) fn of_stream(message: Q, timeout: Option<Duration>, place: Place) -> Self {
+        let (source, timeout) = (Some(Source::Stream(message)), Ok(timeout));
+        Self { source, timeout, place: Some(place), call: None, once: None, answer: PhantomData }
     }
 
     /// The answer does not go out: it is not kept either.
@@ -59,9 +118,17 @@ where
 {
     type Answer = Response<A>;
 
+    fn place(&mut self) -> Option<Place> {
+        self.place.take()
+    }
+
     async fn read(&mut self, principal: &Principal) -> Result<Asked<Response<A>>, ApiError> {
-        let message = self.message.take().ok_or_else(|| ApiError::internal("a message is read once"))?;
+        let source = self.source.take().ok_or_else(|| ApiError::internal("a message is read once"))?;
         let timeout = self.timeout.clone()?;
+        let message = match source {
+            Source::Call(call) => call.read().await?,
+            Source::Stream(message) => message,
+        };
         let start = match &self.call {
             Some(Call { app, route, headers }) => {
                 let (sender, body) = (Sender::from(principal), message.encode_to_vec());

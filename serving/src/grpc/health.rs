@@ -1,42 +1,129 @@
 //! `grpc.health.v1.Health`: one status for the server, one for the service and one for each model.
 
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
-use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{self, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::proto::inference_service_server::InferenceServiceServer;
 use super::service::Inference;
 use crate::app::App;
+use crate::error::ApiError;
 
-/// Reports the server's state to health clients. Not serving until told otherwise.
-pub struct Health(HealthReporter);
+/// Longest request, in bytes: a name.
+const REQUEST_BYTES_MAX: usize = 4096;
+
+type Statuses = BTreeMap<String, ServingStatus>;
+
+/// Reports the server's state to health clients. Not serving until told otherwise. Cheap to clone.
+#[derive(Clone)]
+pub struct Health(Arc<watch::Sender<Statuses>>);
 
 impl Health {
     /// A reporter that says `NOT_SERVING` for everything of `app`, whatever its state.
-    pub async fn new(app: &App) -> Self {
-        let health = Self(HealthReporter::new());
-        health.report(app, false, false).await;
-        health
+    pub fn new(app: &App) -> Self {
+        Self(Arc::new(watch::Sender::new(statuses(app, false, false))))
     }
 
     /// Reports `app`'s present state.
-    pub async fn update(&self, app: &App) {
-        self.report(app, app.is_ready(), app.is_serving()).await;
+    pub fn update(&self, app: &App) {
+        let statuses = statuses(app, app.is_ready(), app.is_serving());
+        self.0.send_if_modified(|before| {
+            let is_changed = *before != statuses;
+            *before = statuses;
+            is_changed
+        });
     }
 
-    pub(super) fn service(&self) -> HealthServer<HealthService> {
-        HealthServer::new(HealthService::from_health_reporter(self.0.clone()))
+    pub(super) fn service(&self, stopping: CancellationToken) -> HealthServer<HealthService> {
+        let service = HealthService { statuses: Arc::clone(&self.0), stopping };
+        HealthServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+}
+
+fn statuses(app: &App, is_ready: bool, is_serving: bool) -> Statuses {
+    let status = |is_serving| if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    let service = <InferenceServiceServer<Inference> as NamedService>::NAME;
+    let mut statuses: Statuses =
+        ["", service].into_iter().map(|name| (name.to_owned(), status(is_ready))).collect();
+    for model in app.catalog.models() {
+        statuses.insert(model.card.name.clone(), status(is_serving && model.is_loaded()));
+    }
+    statuses
+}
+
+/// The service.
+pub(super) struct HealthService {
+    statuses: Arc<watch::Sender<Statuses>>,
+    stopping: CancellationToken,
+}
+
+/// One watch: what it looks at, and what it said last.
+struct Watch {
+    name: String,
+    statuses: watch::Receiver<Statuses>,
+    said: Option<ServingStatus>,
+    stopping: CancellationToken,
+    is_over: bool,
+}
+
+impl Watch {
+    /// The next status. It is said before the watch ends with the server, which would wait for it otherwise.
+    async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Self)> {
+        if self.is_over {
+            return None;
+        }
+        loop {
+            // Unknown names may become known: the watch stays (health checking protocol, `Watch`).
+            let status = self.statuses.borrow_and_update().get(&self.name).copied();
+            let status = status.unwrap_or(ServingStatus::ServiceUnknown);
+            if self.said.replace(status) != Some(status) {
+                return Some((Ok(HealthCheckResponse { status: status.into() }), self));
+            }
+            tokio::select! {
+                biased;
+                Ok(()) = self.statuses.changed() => {}
+                () = self.stopping.cancelled() => {
+                    self.is_over = true;
+                    return Some((Err(ApiError::ShuttingDown.to_status("")), self));
+                }
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl health_server::Health for HealthService {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let status = self.statuses.borrow().get(&request.get_ref().service).copied();
+        let status = status.ok_or_else(|| Status::not_found("no such service"))?;
+        Ok(Response::new(HealthCheckResponse { status: status.into() }))
     }
 
-    async fn report(&self, app: &App, is_ready: bool, is_serving: bool) {
-        let status = |is_serving| if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        let service = <InferenceServiceServer<Inference> as NamedService>::NAME;
-        for name in ["", service] {
-            self.0.set_service_status(name, status(is_ready)).await;
-        }
-        for model in app.catalog.models() {
-            self.0.set_service_status(&model.card.name, status(is_serving && model.is_loaded())).await;
-        }
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let watch = Watch {
+            name: request.into_inner().service,
+            statuses: self.statuses.subscribe(),
+            said: None,
+            stopping: self.stopping.clone(),
+            is_over: false,
+        };
+        Ok(Response::new(Box::pin(futures_util::stream::unfold(watch, Watch::next))))
     }
 }

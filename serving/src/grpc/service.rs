@@ -1,22 +1,31 @@
-//! The unary calls: metadata to caller, message to request, answer to message.
+//! The calls: metadata to caller, message to request, answer to message.
+//!
+//! Calls come here when their heads do, with nothing of their messages read: the service is generated as if every call were a
+//! stream of messages, which looks the same on the wire (`build.rs`). So it is the pipeline that decides when a message is read, by
+//! whom and within which bounds, as it is for REST.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use models::Task;
 use router::Role;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{FromResponse, IntoInferRequest};
-use super::exchange::{Call, Message};
+use super::exchange::{Call, Message, UnreadCall};
 use super::proto::inference_service_server::InferenceService;
-use super::{convert, proto, stream};
+use super::stream::Bulk;
+use super::{convert, proto};
 use crate::app::App;
 use crate::caller::{caller, grpc_timeout, request_id};
 use crate::error::ApiError;
 use crate::idempotency::refuse_key;
-use crate::pipeline;
+use crate::pipeline::{self, Caller};
+
+/// Says how the messages of a call are compressed.
+pub(super) const GRPC_ENCODING: &str = "grpc-encoding";
 
 /// The service.
 pub(super) struct Inference {
@@ -29,20 +38,21 @@ impl Inference {
         Self { app }
     }
 
-    async fn unary<Q, A>(&self, task: Task, request: Request<Q>) -> Result<Response<A>, Status>
+    async fn unary<Q, A>(&self, task: Task, request: Request<Streaming<Q>>) -> Result<Response<A>, Status>
     where
         Q: IntoInferRequest + prost::Message,
         A: FromResponse + prost::Message + Default,
     {
-        let (metadata, extensions, message) = request.into_parts();
+        let (metadata, extensions, messages) = request.into_parts();
         let request_id = request_id(&extensions);
         let result = async {
             let headers = metadata.into_headers();
             let caller = caller(&headers, &extensions, "grpc")?;
-            let mut message = Message::<Q, A>::new(message, grpc_timeout(&headers));
+            let unread = self.unread(&caller, &headers, messages);
+            let timeout = grpc_timeout(&headers);
             // There is one method a task.
             let (app, route) = (Arc::clone(&self.app), format!("grpc:{}", task.as_str()));
-            message = message.of(Call { app, route, headers });
+            let mut message = Message::<Q, A>::of_call(unread, timeout, Call { app, route, headers });
             let result = pipeline::infer(&self.app, &caller, task, &mut message).await;
             if result.is_err() {
                 message.failed();
@@ -52,20 +62,42 @@ impl Inference {
         result.await.map_err(|error| error.to_status(&request_id))
     }
 
-    async fn read<T, A>(
+    async fn read<Q: prost::Message, A>(
         &self,
-        request: Request<T>,
-        answer: impl FnOnce(&App, T) -> Result<A, ApiError>,
+        request: Request<Streaming<Q>>,
+        answer: impl FnOnce(&App, Q) -> Result<A, ApiError>,
     ) -> Result<Response<A>, Status> {
-        let (metadata, extensions, message) = request.into_parts();
+        let (metadata, extensions, messages) = request.into_parts();
         let request_id = request_id(&extensions);
-        let caller = caller(&metadata.into_headers(), &extensions, "grpc");
         let result = async {
-            pipeline::authorise(&self.app, &caller?, Role::Viewer).await?;
-            answer(&self.app, message)
+            let headers = metadata.into_headers();
+            let caller = caller(&headers, &extensions, "grpc")?;
+            let principal = pipeline::authorise(&self.app, &caller, Role::Viewer).await?;
+            let place = self.app.places.take(&principal).map_err(pipeline::no_place)?;
+            caller.body.admit(&place, Some(self.app.config.connections.body_timeout()));
+            let message = self.unread(&caller, &headers, messages).read().await;
+            answer(&self.app, message.map_err(|error| caller.body.fault().unwrap_or(error))?)
         }
         .await;
         result.map(Response::new).map_err(|error| error.to_status(&request_id))
+    }
+
+    fn unread<Q>(&self, caller: &Caller, headers: &HeaderMap, messages: Streaming<Q>) -> UnreadCall<Q> {
+        let is_compressed = headers.get(GRPC_ENCODING).is_some_and(|encoding| encoding != "identity");
+        let limit = self.app.config.limits.body_bytes_max;
+        UnreadCall { messages, body: caller.body.clone(), is_compressed, limit }
+    }
+
+    /// A stream whose caller is known and has a place for it: refused at once rather than with every message.
+    async fn bulk(
+        &self,
+        caller: Caller,
+        messages: Streaming<proto::InferStreamRequest>,
+    ) -> Result<Bulk, ApiError> {
+        let principal = pipeline::authorise(&self.app, &caller, Role::Editor).await?;
+        let place = self.app.stream_places.take(&principal).map_err(pipeline::no_place)?;
+        caller.body.admit(&place, None);
+        Ok(Bulk { app: Arc::clone(&self.app), caller, principal, _place: place, messages })
     }
 }
 
@@ -73,35 +105,35 @@ impl Inference {
 impl InferenceService for Inference {
     async fn classify(
         &self,
-        request: Request<proto::ClassifyRequest>,
+        request: Request<Streaming<proto::ClassifyRequest>>,
     ) -> Result<Response<proto::ClassifyResponse>, Status> {
         self.unary(Task::Classify, request).await
     }
 
     async fn analyze_sentiment(
         &self,
-        request: Request<proto::AnalyzeSentimentRequest>,
+        request: Request<Streaming<proto::AnalyzeSentimentRequest>>,
     ) -> Result<Response<proto::AnalyzeSentimentResponse>, Status> {
         self.unary(Task::Sentiment, request).await
     }
 
     async fn extract_entities(
         &self,
-        request: Request<proto::ExtractEntitiesRequest>,
+        request: Request<Streaming<proto::ExtractEntitiesRequest>>,
     ) -> Result<Response<proto::ExtractEntitiesResponse>, Status> {
         self.unary(Task::Entities, request).await
     }
 
     async fn summarize(
         &self,
-        request: Request<proto::SummarizeRequest>,
+        request: Request<Streaming<proto::SummarizeRequest>>,
     ) -> Result<Response<proto::SummarizeResponse>, Status> {
         self.unary(Task::Summarize, request).await
     }
 
     async fn embed(
         &self,
-        request: Request<proto::EmbedRequest>,
+        request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<proto::EmbedResponse>, Status> {
         self.unary(Task::Embed, request).await
     }
@@ -114,23 +146,18 @@ impl InferenceService for Inference {
     ) -> Result<Response<Self::InferStreamStream>, Status> {
         let (metadata, extensions, messages) = request.into_parts();
         let stream_id = request_id(&extensions);
-        let headers = metadata.into_headers();
-        let caller = caller(&headers, &extensions, "grpc");
-        // Refuse at once rather than with every message.
-        let authorised = async {
-            let caller = caller?;
-            pipeline::authorise(&self.app, &caller, Role::Editor).await?;
+        let result = async {
+            let headers = metadata.into_headers();
             refuse_key(&headers)?;
-            Ok::<_, ApiError>(caller)
-        }
-        .await;
-        let caller = authorised.map_err(|error| error.to_status(&stream_id))?;
-        Ok(Response::new(Box::pin(stream::answer(Arc::clone(&self.app), caller, messages))))
+            self.bulk(caller(&headers, &extensions, "grpc")?, messages).await
+        };
+        let bulk = result.await.map_err(|error| error.to_status(&stream_id))?;
+        Ok(Response::new(Box::pin(bulk.answer())))
     }
 
     async fn list_models(
         &self,
-        request: Request<proto::ListModelsRequest>,
+        request: Request<Streaming<proto::ListModelsRequest>>,
     ) -> Result<Response<proto::ListModelsResponse>, Status> {
         self.read(request, |app, _| {
             let models = app.catalog.models().iter().map(convert::model).collect();
@@ -141,7 +168,7 @@ impl InferenceService for Inference {
 
     async fn get_model(
         &self,
-        request: Request<proto::GetModelRequest>,
+        request: Request<Streaming<proto::GetModelRequest>>,
     ) -> Result<Response<proto::Model>, Status> {
         self.read(request, |app, message| {
             app.catalog.find(&message.name).map(convert::model).ok_or(ApiError::ModelNotFound)

@@ -38,6 +38,7 @@ pub fn router(app: Arc<App>) -> Router {
 async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     app.telemetry.observe(&app.engine.snapshot());
     app.tenancy.show(&app.telemetry.tenancy);
+    app.telemetry.connections.show(&app);
     let format = Format::negotiate(&headers);
     match app.telemetry.encode(format) {
         Ok(text) => telemetry::answer(format, text),

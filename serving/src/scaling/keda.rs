@@ -40,8 +40,15 @@ impl ExternalScaler {
     }
 }
 
-/// A metric by its name.
+/// A metric by its name. KEDA 2.5 and 2.6 ask with the prefix that they gave it for the autoscaler, such as `s0-` or
+/// `s1-external-` (kedacore/keda#2640).
 fn find(name: &str) -> Result<Metric, Status> {
+    let unprefixed =
+        name.strip_prefix('s').and_then(|rest| rest.split_once('-')).and_then(|(index, rest)| {
+            let is_index = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
+            is_index.then(|| rest.strip_prefix("external-").unwrap_or(rest))
+        });
+    let name = unprefixed.unwrap_or(name);
     METRICS.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
         let known: Vec<_> = METRICS.iter().map(|(name, _)| *name).collect();
         Status::invalid_argument(format!("no such metric; there are {}", known.join(", ")))
@@ -116,5 +123,24 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
                 metric_value_float: value,
             }],
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_metrics() {
+        let check = |name: &str, expected: Option<&str>| {
+            assert_eq!(find(name).ok().map(|(name, _)| name), expected, "{name}");
+        };
+        check("desired_replicas", Some("desired_replicas"));
+        check("s0-desired_replicas", Some("desired_replicas"));
+        check("s12-external-queued_tokens", Some("queued_tokens"));
+        check("s-desired_replicas", None);
+        check("sx-desired_replicas", None);
+        check("s0-nothing", None);
+        check("desired", None);
     }
 }

@@ -4,6 +4,7 @@
 //! encoder). Labels have few values: model, protocol, code. What tells of a tenant is in `tenants`, for the operator alone.
 
 pub(crate) mod access;
+mod connections;
 mod exposition;
 mod foreign;
 mod gpus;
@@ -31,6 +32,8 @@ use router::scaling::Ends;
 use router::{UsageObserver, UsageRecord};
 
 pub use access::Access;
+pub(crate) use connections::ConnectionCounts;
+use connections::ConnectionMetrics;
 pub(crate) use exposition::{Format, answer};
 use gpus::GpuMetrics;
 pub(crate) use gpus::GpuMonitor;
@@ -58,6 +61,8 @@ pub struct Telemetry {
     pub(crate) scaling: ScalingMetrics,
     /// Limits, keys, and where usage records are.
     pub(crate) tenancy: TenancyMetrics,
+    /// Connections, and what calls hold.
+    pub(crate) connections: ConnectionMetrics,
     /// What the GPUs do.
     pub(crate) gpus: Arc<GpuMetrics>,
     tokenization: Family<ModelLabels, Histogram, Buckets>,
@@ -198,6 +203,7 @@ impl Telemetry {
             ends: Mutex::default(),
             scaling: ScalingMetrics::default(),
             tenancy: TenancyMetrics::default(),
+            connections: ConnectionMetrics::default(),
             gpus: Arc::default(),
             tokenization: Family::new_with_constructor(SECONDS),
             decoding: Family::new_with_constructor(SECONDS),
@@ -322,6 +328,7 @@ impl Telemetry {
     fn register(&mut self) {
         self.scaling.register(&mut self.registry);
         self.tenancy.register(&mut self.registry);
+        self.connections.register(&mut self.registry);
         self.gpus.register(&mut self.registry);
         self.process.register_collector(Box::new(process::ProcessCollector));
         let r = &mut self.registry;

@@ -1,0 +1,304 @@
+//! Places: the calls that a server works on at once and the bytes of their bodies, and how much of both one tenant may have.
+//!
+//! A place is taken when the caller is known, before anything of the body is read. It takes one of the tenant's own (the
+//! plan's concurrency) and one of the server's. What a tenant has of the server's never exceeds a multiple of what is free:
+//! `used <= share / (1 - share) * free`, the dynamic threshold of Choudhury and Hahne ("Dynamic queue length thresholds for
+//! shared-memory packet switches", 1998). With a share of one half a lone tenant has half of all places at most, two have a
+//! third each, and for one more who comes there is always something left.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use batching::TenantId;
+use tokio::sync::Notify;
+
+use crate::limit::LimitError;
+use crate::principal::Principal;
+
+/// Bounds of [`Places`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PlacesConfig {
+    /// Calls at once.
+    pub calls_max: usize,
+    /// Bytes of their bodies.
+    pub bytes_max: usize,
+    /// What a tenant may have of either while nobody else has anything, above 0; 1 is all.
+    pub tenant_share_max: f64,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// The tenant has as many as its plan allows.
+    #[error("the plan allows {limit} calls at once")]
+    Plan {
+        /// The limit.
+        limit: u32,
+    },
+    /// The server has none left for this tenant.
+    #[error("no place is free")]
+    Full,
+}
+
+impl PlaceError {
+    /// The plan's refusal as a limit's; none if the server is full.
+    pub fn limit(self) -> Option<LimitError> {
+        match self {
+            Self::Plan { limit } => Some(LimitError::Concurrency { limit }),
+            Self::Full => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Use {
+    calls: usize,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    all: Use,
+    /// Tenants that have something.
+    tenants: HashMap<TenantId, Use>,
+}
+
+/// The places of a server.
+#[derive(Debug)]
+pub struct Places {
+    config: PlacesConfig,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+/// A call's place; given back when dropped, with the bytes it holds.
+#[derive(Debug)]
+pub struct Place(Arc<Holding>);
+
+/// Charges bytes to a place for as long as that is held.
+#[derive(Debug, Clone)]
+pub struct PlaceMeter(Weak<Holding>);
+
+#[derive(Debug)]
+struct Holding {
+    places: Arc<Places>,
+    tenant: TenantId,
+    bytes: Mutex<usize>,
+}
+
+impl Places {
+    /// All of them free.
+    pub fn new(config: PlacesConfig) -> Arc<Self> {
+        Arc::new(Self { config, state: Mutex::default(), freed: Notify::new() })
+    }
+
+    /// Takes a place for a call.
+    ///
+    /// # Errors
+    /// The tenant has all that it may have.
+    pub fn take(self: &Arc<Self>, principal: &Principal) -> Result<Place, PlaceError> {
+        let tenant = principal.tenant();
+        let limit = tenant.plan.terms().concurrency_max;
+        let mut state = self.state();
+        let own = state.tenants.get(&tenant.id).copied().unwrap_or_default();
+        if own.calls >= limit as usize {
+            return Err(PlaceError::Plan { limit });
+        }
+        if !self.is_within(own.calls, 1, state.all.calls, self.config.calls_max) {
+            return Err(PlaceError::Full);
+        }
+        state.all.calls += 1;
+        state.tenants.entry(tenant.id).or_default().calls += 1;
+        drop(state);
+        let holding = Holding { places: Arc::clone(self), tenant: tenant.id, bytes: Mutex::default() };
+        Ok(Place(Arc::new(holding)))
+    }
+
+    /// Resolves when a place may have become free since the call of this function.
+    pub fn freed(&self) -> impl Future<Output = ()> + '_ {
+        self.freed.notified()
+    }
+
+    /// Calls and bytes held at present.
+    pub fn in_use(&self) -> (usize, usize) {
+        let all = self.state().all;
+        (all.calls, all.bytes)
+    }
+
+    /// Whether `more` may be added to what a tenant has. The first of anything is for whoever comes while there is room.
+    fn is_within(&self, own: usize, more: usize, all: usize, max: usize) -> bool {
+        let Some(free) = all.checked_add(more).and_then(|after| max.checked_sub(after)) else { return false };
+        let share = self.config.tenant_share_max;
+        let is_first = own == 0;
+        is_first || share >= 1.0 || (own + more) as f64 <= share / (1.0 - share) * free as f64
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// What charges bytes to this place.
+    pub fn meter(&self) -> PlaceMeter {
+        PlaceMeter(Arc::downgrade(&self.0))
+    }
+
+    /// Holds so many bytes more.
+    ///
+    /// # Errors
+    /// The tenant has all that it may have.
+    pub fn hold(&self, bytes: usize) -> Result<(), PlaceError> {
+        self.0.hold(bytes)
+    }
+}
+
+impl PlaceMeter {
+    /// Holds so many bytes more; nothing if the place was given back.
+    ///
+    /// # Errors
+    /// The tenant has all that it may have.
+    pub fn hold(&self, bytes: usize) -> Result<(), PlaceError> {
+        self.0.upgrade().map_or(Ok(()), |holding| holding.hold(bytes))
+    }
+
+    /// Gives back all bytes of the place.
+    pub fn release(&self) {
+        if let Some(holding) = self.0.upgrade() {
+            holding.release();
+        }
+    }
+}
+
+impl Holding {
+    fn hold(&self, bytes: usize) -> Result<(), PlaceError> {
+        let mut held = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.places.state();
+        let own = state.tenants.get(&self.tenant).map_or(0, |own| own.bytes);
+        if !self.places.is_within(own, bytes, state.all.bytes, self.places.config.bytes_max) {
+            return Err(PlaceError::Full);
+        }
+        *held += bytes;
+        state.all.bytes += bytes;
+        state.tenants.entry(self.tenant).or_default().bytes += bytes;
+        Ok(())
+    }
+
+    fn release(&self) {
+        let mut held = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.give_back(0, std::mem::take(&mut *held));
+    }
+
+    fn give_back(&self, calls: usize, bytes: usize) {
+        let mut state = self.places.state();
+        state.all.calls -= calls;
+        state.all.bytes -= bytes;
+        if let Some(own) = state.tenants.get_mut(&self.tenant) {
+            own.calls -= calls;
+            own.bytes -= bytes;
+            if own.calls == 0 && own.bytes == 0 {
+                state.tenants.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        let held = *self.bytes.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.give_back(1, held);
+        self.places.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::plan::{Plan, Terms};
+    use crate::principal::{KeyId, Role, Tenant};
+
+    fn principal(tenant: u32, concurrency_max: u32) -> Principal {
+        let terms = Terms { concurrency_max, ..Plan::Free.terms() };
+        let tenant = Tenant { id: TenantId(tenant), name: Arc::from("acme"), plan: Plan::Custom(terms) };
+        Principal { tenant, key: KeyId(Arc::from("key_1")), role: Role::Editor, is_sandboxed: false }
+    }
+
+    fn places(calls_max: usize, tenant_share_max: f64) -> Arc<Places> {
+        Places::new(PlacesConfig { calls_max, bytes_max: 100, tenant_share_max })
+    }
+
+    fn take_all(places: &Arc<Places>, principal: &Principal) -> Vec<Place> {
+        std::iter::from_fn(|| places.take(principal).ok()).collect()
+    }
+
+    /// Whoever takes all that it can leaves something for one more.
+    #[test]
+    fn a_tenant_leaves_places_for_others() {
+        let check = |calls_max: usize, share: f64, expected: &[usize]| {
+            let places = places(calls_max, share);
+            let held: Vec<_> =
+                (0..expected.len() as u32).map(|id| take_all(&places, &principal(id, 10_000))).collect();
+            let counts: Vec<_> = held.iter().map(Vec::len).collect();
+            assert_eq!(counts, expected, "{calls_max} places, share {share}");
+        };
+        // Half of what is free, then half of the rest.
+        check(1024, 0.5, &[512, 256, 128, 64]);
+        // Nine tenths: nine times what is free.
+        check(1000, 0.9, &[900, 90, 9, 1, 0]);
+        check(10, 1.0, &[10, 0]);
+        // The first place is for whoever comes.
+        check(1, 0.5, &[1, 0]);
+        check(3, 0.5, &[1, 1, 1, 0]);
+    }
+
+    #[test]
+    fn the_plan_comes_first_and_places_come_back() {
+        let places = places(100, 0.5);
+        let free = principal(1, 2);
+        let (first, _second) = (places.take(&free).unwrap(), places.take(&free).unwrap());
+        assert_eq!(places.take(&free).err(), Some(PlaceError::Plan { limit: 2 }));
+        assert!(places.take(&principal(2, 1)).is_ok());
+        drop(first);
+        assert_eq!(places.in_use(), (1, 0));
+        assert!(places.take(&free).is_ok());
+    }
+
+    #[test]
+    fn bytes_are_bounded_a_tenant_and_in_all() {
+        let places = places(100, 0.5);
+        let (one, other) = (principal(1, 10), principal(2, 10));
+        let (first, second) = (places.take(&one).unwrap(), places.take(&one).unwrap());
+        first.hold(30).unwrap();
+        second.hold(20).unwrap();
+        assert_eq!(second.hold(1), Err(PlaceError::Full));
+        let third = places.take(&other).unwrap();
+        third.hold(25).unwrap();
+        assert_eq!(third.hold(1), Err(PlaceError::Full));
+        let meter = first.meter();
+        drop(first);
+        assert_eq!(places.in_use(), (2, 45));
+        // What is gone is charged nothing.
+        meter.hold(1000).unwrap();
+        second.meter().release();
+        assert_eq!(places.in_use(), (2, 25));
+        drop((second, third));
+        assert_eq!(places.in_use(), (0, 0));
+        assert!(places.state().tenants.is_empty());
+    }
+
+    #[test]
+    fn whoever_waits_is_told() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let places = places(1, 1.0);
+            let place = places.take(&principal(1, 1)).unwrap();
+            let freed = places.freed();
+            tokio::pin!(freed);
+            assert!(futures_util::poll!(freed.as_mut()).is_pending());
+            drop(place);
+            freed.await;
+            assert!(places.take(&principal(1, 1)).is_ok());
+        });
+    }
+}

@@ -1,0 +1,235 @@
+//! One connection, from the first byte to the last: its version, its requests, and how long it may do nothing.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Response, Version as HttpVersion};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, sleep_until};
+use tower::Service;
+
+use super::accept::Port;
+use super::activity::{Activity, Patience, Verdict};
+use super::answer::{AnswerBody, InFlight};
+use super::head::Unread;
+use super::io::{self as wire, Socket, Version, Wire};
+use crate::body_meter::{BodyMeter, MeteredBody};
+use crate::config::Connections;
+use crate::tls::ServiceId;
+
+/// How long a connection that has asked nothing is kept once nothing more is accepted.
+const LAST_CALL: Duration = Duration::from_millis(500);
+
+/// What every connection of a port is served with.
+pub(super) struct Protocol {
+    http1: auto::Builder<TokioExecutor>,
+    http2: auto::Builder<TokioExecutor>,
+    patience: Patience,
+    unread_bytes_max: usize,
+    unread_bytes_total_max: usize,
+}
+
+/// The other end of a connection, as its requests know it.
+struct Peer {
+    port: Arc<Port>,
+    address: SocketAddr,
+    service: Option<ServiceId>,
+    activity: Arc<Activity>,
+}
+
+impl Protocol {
+    pub(super) fn new(config: &Connections) -> Self {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        // The supervisor has timers of its own, which know an idle connection from a slow head.
+        http.http1().timer(TokioTimer::new()).header_read_timeout(None);
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(config.streams_max)
+            .initial_stream_window_size(config.stream_window_bytes)
+            .initial_connection_window_size(Connections::window_bytes())
+            // What is somewhat over the limit gets an answer that says so; h2 says nothing but 431.
+            .max_header_list_size((config.header_bytes_max * 4).try_into().unwrap_or(u32::MAX))
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20));
+        Self {
+            http1: http.clone().http1_only(),
+            http2: http.http2_only(),
+            patience: Patience::from(config),
+            unread_bytes_max: config.unread_answer_bytes_max,
+            unread_bytes_total_max: config.unread_answer_bytes_total_max,
+        }
+    }
+}
+
+/// Serves a connection to its end, and returns why it ended.
+pub(super) async fn serve(port: Arc<Port>, stream: TcpStream, address: SocketAddr) -> &'static str {
+    let began = Instant::now();
+    let deadline = began + port.protocol.patience.header;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "the socket was closed at once");
+    }
+    let socket = Socket::new(stream);
+    let Some(tls) = &port.tls else {
+        let mut stream = socket.clone();
+        return match beginning(&port, deadline, wire::version(&mut stream)).await {
+            None => "header_timeout",
+            Some(Err(_)) => "broken",
+            Some(Ok(None)) => "closed",
+            Some(Ok(Some((version, head)))) => {
+                let activity = Activity::new(port.protocol.patience, version == Version::Http1, began);
+                let peer = Peer { port, address, service: None, activity: Arc::new(activity) };
+                peer.supervise(stream, head, version, Some(&socket)).await
+            }
+        };
+    };
+    let handshake = async {
+        let (mut stream, service) = tls.accept(socket).await?;
+        let version = wire::version(&mut stream).await?;
+        Ok::<_, io::Error>((stream, service, version))
+    };
+    match beginning(&port, deadline, handshake).await {
+        None => "header_timeout",
+        Some(Err(_)) => "broken",
+        Some(Ok((_, _, None))) => "closed",
+        Some(Ok((stream, service, Some((version, head))))) => {
+            let activity = Activity::new(port.protocol.patience, version == Version::Http1, began);
+            let peer = Peer { port: Arc::clone(&port), address, service, activity: Arc::new(activity) };
+            // The end of what is encrypted cannot be seen on the socket.
+            peer.supervise(stream, head, version, None).await
+        }
+    }
+}
+
+/// What a connection begins with; none if it does not come in time.
+async fn beginning<T>(port: &Port, deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+    let last_call = async {
+        port.drain.stopping.cancelled().await;
+        sleep(LAST_CALL).await;
+    };
+    tokio::select! {
+        begun = future => Some(begun),
+        () = sleep_until(deadline) => None,
+        () = last_call => None,
+    }
+}
+
+impl Peer {
+    /// Serves requests until the connection ends. With a socket, an HTTP/1 peer may close its sending side and still be answered.
+    async fn supervise<S>(
+        self,
+        stream: S,
+        head: axum::body::Bytes,
+        version: Version,
+        socket: Option<&Socket>,
+    ) -> &'static str
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (port, activity) = (Arc::clone(&self.port), Arc::clone(&self.activity));
+        let socket = socket.filter(|_| version == Version::Http1);
+        let mut builder = match version {
+            Version::Http1 => port.protocol.http1.clone(),
+            Version::Http2 => port.protocol.http2.clone(),
+        };
+        builder.http1().half_close(socket.is_some());
+        let peer = Arc::new(self);
+        let service = service_fn(move |request| answer(Arc::clone(&peer), request));
+        let wire = Wire::new(stream, head, Arc::clone(&activity), port.protocol.patience.write);
+        let connection = builder.serve_connection(TokioIo::new(wire), service);
+        tokio::pin!(connection);
+
+        let mut next = Instant::now();
+        let (mut is_draining, mut is_half_closed, mut idle_until) = (false, false, None::<Instant>);
+        loop {
+            let half_closed = async {
+                match socket {
+                    Some(socket) => socket.half_closed(|| activity.is_busy()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // The connection first: whether it is busy decides who looks at the socket.
+                biased;
+                result = connection.as_mut() => return if result.is_ok() { "closed" } else { "broken" },
+                () = port.drain.kill.cancelled() => return "drain_timeout",
+                () = port.drain.stopping.cancelled(), if !is_draining => {
+                    is_draining = true;
+                    // Whoever has come and not asked yet is answered, and told with the answer.
+                    if version == Version::Http2 || !activity.is_fresh() {
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    next = Instant::now() + LAST_CALL;
+                }
+                result = half_closed, if !is_half_closed => match result {
+                    Ok(()) => {
+                        is_half_closed = true;
+                        activity.half_closed(Instant::now());
+                        next = Instant::now();
+                    }
+                    Err(_) => return "broken",
+                },
+                () = sleep_until(next) => {
+                    let now = Instant::now();
+                    if is_draining && activity.is_fresh() {
+                        return "closed";
+                    }
+                    if idle_until.is_some_and(|until| until <= now) {
+                        return "idle";
+                    }
+                    match activity.verdict(now) {
+                        Verdict::Close(reason) => return reason,
+                        Verdict::Wait(until) => next = until,
+                        Verdict::Idle if idle_until.is_none() => {
+                            // HTTP/2 says goodbye first, which takes an answer of the peer's.
+                            connection.as_mut().graceful_shutdown();
+                            let until = now + port.protocol.patience.header;
+                            (idle_until, next) = (Some(until), until);
+                        }
+                        Verdict::Idle => next = idle_until.unwrap_or(now),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether too much waits for this peer, or for all, to begin anything that makes it more.
+    fn is_unread(&self) -> bool {
+        let protocol = &self.port.protocol;
+        self.activity.unread_bytes() > protocol.unread_bytes_max
+            || self.port.unread.load(Ordering::Relaxed) > protocol.unread_bytes_total_max
+    }
+}
+
+/// Answers one request.
+async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+    let is_unread = peer.is_unread();
+    let in_flight = InFlight::new(&peer.activity, &peer.port.unread);
+    let meter = BodyMeter::default();
+    let mut request = request.map(|body| axum::body::Body::new(MeteredBody::new(body, meter.clone())));
+    let extensions = request.extensions_mut();
+    extensions.insert(meter);
+    extensions.insert(ConnectInfo(peer.address));
+    if let Some(service) = &peer.service {
+        extensions.insert(service.clone());
+    }
+    if is_unread {
+        extensions.insert(Unread);
+    }
+    let is_http1 = request.version() < HttpVersion::HTTP_2;
+    let Ok(mut response) = peer.port.routes.current().call(request).await;
+    if is_http1 && peer.port.drain.leaving.is_cancelled() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| AnswerBody::new(body, in_flight)))
+}

@@ -1,0 +1,32 @@
+//! What is answered while models load: alive, not ready, and everything else later.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::from_fn;
+use axum::response::Response;
+use axum::routing::get;
+
+use super::head;
+use crate::caller;
+use crate::error::ApiError;
+
+/// Routes of the API.
+pub(super) fn api() -> Router {
+    Router::new().fallback(later).layer(from_fn(caller::identify))
+}
+
+/// Routes of operations.
+pub(super) fn operations() -> Router {
+    let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: models are being loaded\n") };
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(not_ready))
+        .route("/healthz", get(not_ready))
+        .fallback(later)
+        .layer(from_fn(caller::identify))
+}
+
+async fn later(request: Request) -> Response {
+    head::refuse(&ApiError::Starting, &request)
+}
