@@ -75,8 +75,13 @@ impl Desk {
     }
 
     /// Counts a call that gets an answer which was given before: one of the tenant's limit of requests, and no charge.
-    pub(crate) async fn admit_replay(&self, now: WallTime, principal: &Principal) -> Result<(), LimitError> {
-        self.limiter.take(now, principal.tenant(), Unit::Requests, 1).await.map(|_| ())
+    pub(crate) async fn admit_replay(
+        &self,
+        now: WallTime,
+        principal: &Principal,
+    ) -> Result<Option<Quota>, LimitError> {
+        let taken = self.limiter.take(now, principal.tenant(), Unit::Requests, 1).await?;
+        Ok(taken.map(|taken| taken.quota))
     }
 }
 

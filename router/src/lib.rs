@@ -55,7 +55,7 @@ pub use wall_time::{Day, TimeFormatError, WallTime};
 
 use admission::Desk;
 use ledger::Journal;
-use limit::{LimitError, Limiter};
+use limit::{LimitError, Limiter, Quota};
 
 /// Authenticates callers, admits their requests and records what they used.
 pub struct Router {
@@ -105,11 +105,16 @@ impl Router {
         self.desk.admit(now, principal, demand).await
     }
 
-    /// Counts a call whose answer was given before against its tenant's limit: it takes one and is not charged.
+    /// Counts a call whose answer was given before against its tenant's limit: it takes one and is not charged. Returns what is
+    /// left.
     ///
     /// # Errors
     /// See [`LimitError`].
-    pub async fn admit_replay(&self, now: WallTime, principal: &Principal) -> Result<(), LimitError> {
+    pub async fn admit_replay(
+        &self,
+        now: WallTime,
+        principal: &Principal,
+    ) -> Result<Option<Quota>, LimitError> {
         self.desk.admit_replay(now, principal).await
     }
 

@@ -95,6 +95,9 @@ pub trait Exchange: Send {
         &mut self,
         response: InferResponse,
     ) -> impl Future<Output = Result<Self::Answer, ApiError>> + Send;
+
+    /// Shows with an answer that was given before what is left of the tenant's limit, where the protocol can.
+    fn show_quota(&self, _: &mut Self::Answer, _: &Quota) {}
 }
 
 /// What a protocol read.
@@ -133,9 +136,11 @@ pub async fn infer<E: Exchange>(
         let asked = exchange.read(&principal).await;
         let request = match asked.map_err(|error| caller.body.fault().unwrap_or(error))? {
             Asked::Request(request) => request,
-            Asked::Again { model, answer } => {
+            Asked::Again { model, mut answer } => {
                 end.model = Some(find_model(app, task, model.as_deref())?.id);
-                app.tenancy.router.admit_replay(WallTime::now(), &principal).await?;
+                if let Some(quota) = app.tenancy.router.admit_replay(WallTime::now(), &principal).await? {
+                    exchange.show_quota(&mut answer, &quota);
+                }
                 return Ok(answer);
             }
         };

@@ -318,10 +318,12 @@ impl Administration {
             let before = find_key(accounts, scope, id)?;
             let after = KeyRecord { revoked_at: before.revoked_at.or(Some(now)), ..before.clone() };
             let view = self.view(&after, now);
+            // One that is revoked stays so: there is nothing to store, and nothing to log again.
+            let changes = if after == *before { Vec::new() } else { vec![Change::Key(after)] };
             Ok(Edit {
                 before: to_value(&self.view(before, now)),
                 after: to_value(&view),
-                changes: vec![Change::Key(after)],
+                changes,
                 action: "key.revoke",
                 subject: id.to_owned(),
                 result: view,

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
 use router::Principal;
+use router::limit::Quota;
 
 use super::idempotency;
 use super::wire::{self, WireTask};
@@ -73,5 +74,9 @@ impl<W: WireTask> Exchange for Post<W> {
             limits::show(&quota, response.headers_mut());
         }
         Ok(response)
+    }
+
+    fn show_quota(&self, answer: &mut Response, quota: &Quota) {
+        limits::show(quota, answer.headers_mut());
     }
 }

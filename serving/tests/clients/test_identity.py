@@ -441,7 +441,9 @@ def test_a_replay_is_a_call(request, guarded):
     key = make(request, guarded, "replayer", limited(4))["key"]
     with as_tenant(guarded, key) as client:
         # Two of the first, and one each of the replays.
-        assert [post(client, "r", {"inputs": ["a", "b"]}).status_code for _ in range(4)] == [200, 200, 200, 429]
+        answers = [post(client, "r", {"inputs": ["a", "b"]}) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert [answer.headers["ratelimit"].split(";")[1] for answer in answers[:3]] == ["r=2", "r=1", "r=0"]
     assert settled(lambda: cli(request, guarded, "usage", "replayer")["total"]["cost_micro_usd"], 40) == 40
 
 
@@ -505,7 +507,9 @@ def test_keys_a_tenant_are_bounded(request, guarded):
         assert [answer.status_code for answer in made] == [201, 201, 201, 409]
         assert made[3].json()["error"]["code"] == "too_many_keys" and "4 keys" in made[3].json()["error"]["message"]
         # One that was revoked just now still counts, and one that leaked can be rotated.
-        assert client.delete(f"/v1/ml/keys/{made[0].json()['id']}").status_code == 200
+        revoked = [client.delete(f"/v1/ml/keys/{made[0].json()['id']}") for _ in range(3)]
+        assert {answer.status_code for answer in revoked} == {200} and len({answer.text for answer in revoked}) == 1
+        assert [line["action"] for line in cli(request, guarded, "audit")["entries"][:2]] == ["key.revoke", "key.create"]
         assert code(client.post("/v1/ml/keys", json={})) == (409, "too_many_keys")
         assert client.post(f"/v1/ml/keys/{made[1].json()['id']}/rotate", json={}).status_code == 201
 
