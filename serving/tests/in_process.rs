@@ -96,20 +96,32 @@ async fn answers_do_not_depend_on_company() {
 async fn overload_is_refused_with_a_hint() {
     let mut running = start(|config| {
         config.batching.batch_tokens_max = Some(512);
+        config.batching.queue_requests_max = 4;
         config.batching.queue_tokens_max = 2048;
     })
     .await;
-    let inputs = vec!["word ".repeat(400); 60];
-    let request = AnalyzeSentimentRequest { inputs, ..Default::default() };
-    let refused = running.client.analyze_sentiment(with_key(request)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
-    let retry = tonic_types::StatusExt::get_details_retry_info(&refused).and_then(|info| info.retry_delay);
-    assert!(retry.is_some(), "a refusal says when to come back");
-    // What was queued of the refused request has left: there is room for another.
-    let inputs = vec!["a short text".to_owned()];
-    embed(&mut running.client, inputs.clone()).await.unwrap();
-    let request = AnalyzeSentimentRequest { inputs, ..Default::default() };
-    running.client.analyze_sentiment(with_key(request)).await.unwrap();
+    // One call is answered whatever its length; many at once are more than the queue has places for.
+    let request = |texts: usize| {
+        let inputs = vec!["word ".repeat(400); texts];
+        with_key(AnalyzeSentimentRequest { inputs, ..Default::default() })
+    };
+    running.client.analyze_sentiment(request(60)).await.unwrap();
+    let answers = join_all((0..40).map(|_| {
+        let mut client = running.client.clone();
+        async move { client.analyze_sentiment(request(1)).await }
+    }))
+    .await;
+    let refused: Vec<Status> = answers.into_iter().filter_map(Result::err).collect();
+    assert!(!refused.is_empty(), "forty calls found places in a queue of four");
+    for refused in refused {
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        let retry =
+            tonic_types::StatusExt::get_details_retry_info(&refused).and_then(|info| info.retry_delay);
+        assert!(retry.is_some(), "a refusal says when to come back");
+    }
+    // What was refused has left: there is room for another.
+    embed(&mut running.client, vec!["a short text".to_owned()]).await.unwrap();
+    running.client.analyze_sentiment(request(1)).await.unwrap();
     running.stop.send(()).unwrap();
     running.ended.await.unwrap().unwrap();
     assert!(!running.app.is_ready());
@@ -137,6 +149,12 @@ async fn a_model_that_cannot_load_does_not_take_the_others_down() {
     let shown = shown.into_inner();
     assert!(!shown.loaded && shown.unavailable_reason.contains("head.safetensors"), "{shown:?}");
     embed(&mut running.client, vec!["still here".to_owned()]).await.unwrap();
+    // It serves, and is not ready: the broken one is required.
+    assert!(running.app.is_serving() && !running.app.is_ready());
+    assert_eq!(
+        running.app.unready.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
+        ["sentiment-v3"]
+    );
     running.stop.send(()).unwrap();
     running.ended.await.unwrap().unwrap();
 }

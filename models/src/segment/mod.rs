@@ -132,6 +132,7 @@ async fn in_block(text: &str, block: Range<usize>, found: &mut Vec<Range<usize>>
     let (mut sentence, mut window) = (block.start, block.start);
     while window < block.end {
         let flat = Flat::of(&text[window..block.end]);
+        looked(flat.read);
         let next = window + flat.read;
         in_window(text, window, &flat, next == block.end, &mut sentence, found);
         window = next;
@@ -171,11 +172,13 @@ fn in_window(
 /// Whether a boundary that UAX #29 found between two pieces ends a sentence.
 fn is_end(before: &str, after: &str) -> bool {
     let trimmed = before.trim_end();
+    looked(before.len() - trimmed.len());
     let ends_wide = trimmed.ends_with(['。', '！', '？', '．', '｡']);
     if trimmed.len() == before.len() && !ends_wide {
         return false;
     }
     let bare = trimmed.trim_end_matches(['"', '\'', '”', '’', ')', ']', '»']);
+    looked(trimmed.len() - bare.len());
     if bare.len() < trimmed.len() && after.trim_start().starts_with(char::is_lowercase) {
         // "Stop!" she cried.
         return false;
@@ -183,6 +186,7 @@ fn is_end(before: &str, after: &str) -> bool {
     let Some(stem) = bare.strip_suffix('.') else { return true };
     if stem.ends_with('.') {
         // An ellipsis ends a sentence if the next begins like one.
+        looked(after.chars().take(LOOK_AHEAD).take_while(|c| !c.is_alphanumeric()).count());
         let next = after.chars().take(LOOK_AHEAD).find(|c| c.is_alphanumeric());
         return next.is_some_and(|c| !c.is_lowercase());
     }
@@ -190,6 +194,7 @@ fn is_end(before: &str, after: &str) -> bool {
         .rsplit(|c: char| c.is_whitespace() || matches!(c, '(' | '[' | '"' | '“' | '/'))
         .next()
         .unwrap_or("");
+    looked(word.len());
     let lower = word.to_lowercase();
     let next = after.trim_start().chars().next();
     let is_initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
@@ -203,12 +208,96 @@ fn is_end(before: &str, after: &str) -> bool {
         || (goes_on && TRAILING.contains(&lower.as_str())))
 }
 
+/// Counts characters that are looked at, for the test that they grow as the text does.
+fn looked(_characters: usize) {
+    #[cfg(test)]
+    tests::LOOKED.with(|looked| looked.set(looked.get() + _characters));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::pool;
+
+    thread_local! {
+        pub(super) static LOOKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    /// What the library looks at for its rule SB8, which it does from every mark and space behind a full stop up to the next letter or
+    /// end of a sentence.
+    fn looked_by_the_library(flat: &str) -> usize {
+        let characters: Vec<char> = flat.chars().collect();
+        let is_stop = |c: char| matches!(c, '.' | '!' | '?' | '…');
+        let (mut total, mut is_behind) = (0, false);
+        for (at, c) in characters.iter().enumerate() {
+            if is_behind {
+                let ahead = characters[at..].iter().take_while(|c| !c.is_alphabetic() && !is_stop(**c));
+                total += ahead.count();
+            }
+            is_behind = *c == '.' || (is_behind && !c.is_alphanumeric() && !is_stop(*c));
+        }
+        total
+    }
+
+    /// Twice the text is twice the work, for shapes of text that from every place make one look at all the others.
+    #[test]
+    fn work_is_linear() {
+        let shapes = [
+            "... # ",
+            ". # ",
+            ".# ",
+            "a. # ",
+            "... ",
+            ".",
+            ". ",
+            ".      ",
+            ".\"\"\"\" ",
+            ".)",
+            "A. ",
+            "1. ",
+            "1. 11111111 ",
+            "Dr. ",
+            "a.b ",
+            "a",
+            "a ",
+            "a, ",
+            "# ",
+            "- a\n",
+            "a\n",
+            "\r\n",
+            "\u{301}",
+            ".\u{301} ",
+            "。",
+            "?! ",
+            "x.\u{2028}",
+            "(\"a.\") ",
+        ];
+        for shape in shapes {
+            let work = |bytes: usize| {
+                let text = shape.repeat(bytes / shape.len());
+                LOOKED.with(|looked| looked.set(0));
+                sentences(&text);
+                let (mut rest, mut library) = (text.as_str(), 0);
+                while !rest.is_empty() {
+                    let flat = Flat::of(rest);
+                    library += looked_by_the_library(&flat.text);
+                    rest = &rest[flat.read..];
+                }
+                LOOKED.with(std::cell::Cell::get) + library
+            };
+            let (once, twice) = (work(60_000), work(120_000));
+            assert!(twice <= once * 21 / 10 + 4096, "{shape:?}: {once} became {twice}");
+            assert!(once <= 60_000 * 32, "{shape:?}: {once} for 60,000 bytes");
+        }
+        // One stop, and then nothing but what has to be looked through.
+        for filler in [" ", "#", "\"", "1", "\u{301}", "a", "–"] {
+            let work =
+                |bytes: usize| looked_by_the_library(&Flat::of(&format!("a.{}", filler.repeat(bytes))).text);
+            assert!(work(20_000) <= 4096 && work(40_000) <= 4096, "{filler:?}");
+        }
+    }
 
     fn sentences(text: &str) -> Vec<Range<usize>> {
         pool::complete(super::sentences(text, &Pace::at_once()))
