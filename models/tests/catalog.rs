@@ -281,7 +281,7 @@ fn files_that_do_not_fit_are_named() {
     check(
         |spec| {
             spec.config =
-                CONFIG.replace("\"pad_token_id\": 0", "\"position_embedding_type\": \"relative_key\"")
+                CONFIG.replace("\"pad_token_id\": 0", "\"position_embedding_type\": \"relative_key\"");
         },
         "position_embedding_type \"relative_key\" is not supported",
     );

@@ -175,8 +175,7 @@ impl App {
             redis.map(|store| store as Arc<dyn LoadBoard>),
             tenancy.server.clone(),
         );
-        let share_max = config.limits.predicted_wait_share_max;
-        let load = Load::new(catalog.models().len(), devices.count() as u32, share_max);
+        let load = Load::new(catalog.models().len(), devices.count() as u32, &config.limits);
         Ok(Arc::new(Self {
             tenancy,
             scaling,

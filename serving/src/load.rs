@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use batching::{ModelId, TenantId};
+use batching::{ModelId, TenantId, Timestamp};
+
+use crate::config;
 
 /// Weight of a call in the mean of rates, by its bytes: so many bytes make half of it.
 const LEARN_BYTES: f64 = 16_384.0;
@@ -22,6 +24,8 @@ pub struct Load {
     /// The share of the time to its deadline that a call may be predicted to take.
     share_max: f64,
     devices: u32,
+    /// Time between refusals that are answered.
+    refusal_every: Duration,
 }
 
 #[derive(Debug)]
@@ -31,6 +35,8 @@ struct State {
     tenants: HashMap<TenantId, Share>,
     /// Seconds of all tenants.
     total: f64,
+    /// When the next refusal may be answered.
+    next_refusal: Timestamp,
 }
 
 #[derive(Debug)]
@@ -59,10 +65,20 @@ pub struct Excess {
 }
 
 impl Load {
-    /// No calls of so many models on so many devices. A call may be predicted to take `share_max` of the time to its deadline.
-    pub fn new(models: usize, devices: u32, share_max: f64) -> Arc<Self> {
-        let state = State { rates: vec![None; models], tenants: HashMap::new(), total: 0.0 };
-        Arc::new(Self { state: Mutex::new(state), share_max, devices: devices.max(1) })
+    /// No calls of so many models on so many devices.
+    pub fn new(models: usize, devices: u32, limits: &config::Limits) -> Arc<Self> {
+        let state = State {
+            rates: vec![None; models],
+            tenants: HashMap::new(),
+            total: 0.0,
+            next_refusal: Timestamp::ZERO,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            share_max: limits.predicted_wait_share_max,
+            devices: devices.max(1),
+            refusal_every: Duration::from_secs(1) / limits.refusals_per_second_max.max(1),
+        })
     }
 
     /// Takes a call in, if it can be predicted to be done within `left`.
@@ -104,6 +120,20 @@ impl Load {
         Ok(Part { load: Arc::clone(self), model, tenant, bytes, seconds, computed: Duration::ZERO })
     }
 
+    /// How long the answer of a call that is refused for want of capacity waits: so many a second are answered at once, and a
+    /// burst of as many as a tenth of a second brings. A caller who comes again at once is slowed down by it, one who heeds
+    /// `Retry-After` is not.
+    pub fn refusal_wait(&self, now: Timestamp) -> Duration {
+        let mut state = self.state();
+        let at = state.next_refusal.max(now.back(REFUSALS_BURST));
+        let wait = at.saturating_duration_since(now);
+        if wait >= REFUSAL_WAIT_MAX {
+            return REFUSAL_WAIT_MAX;
+        }
+        state.next_refusal = at + self.refusal_every;
+        wait
+    }
+
     /// Predicted seconds of all calls in flight.
     pub fn seconds(&self) -> f64 {
         self.state().total
@@ -114,6 +144,9 @@ impl Load {
     }
 }
 
+/// What was not used of the time for refusals is kept for so long, and a refusal waits no longer than this.
+const REFUSALS_BURST: Duration = Duration::from_millis(100);
+const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Shortest and longest hint to a refused caller.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -180,7 +213,12 @@ mod tests {
 
     /// A load of a model that takes a millisecond a byte.
     fn load() -> Arc<Load> {
-        let load = Load::new(1, 2, 0.5);
+        let limits = config::Limits {
+            predicted_wait_share_max: 0.5,
+            refusals_per_second_max: 100,
+            ..config::Limits::default()
+        };
+        let load = Load::new(1, 2, &limits);
         let mut part = load.enter(ONE, MODEL, 1000, Duration::from_secs(1)).unwrap();
         part.computed(Duration::from_millis(1800), 0.0);
         part.done(0.1);
@@ -212,6 +250,16 @@ mod tests {
         assert!(enter(EIGHT, 1000, 5).is_ok());
         assert!(enter(EIGHT, 1000, 5).is_err());
         assert!(enter(ONE, 1000, 100).is_err());
+    }
+
+    #[test]
+    fn refusals_are_answered_at_a_rate() {
+        let (load, now) = (load(), Timestamp::ZERO + Duration::from_secs(9));
+        let waits: Vec<u128> = (0..200).map(|_| load.refusal_wait(now).as_millis()).collect();
+        // Ten at once and then one every 10 ms, none later than in a second.
+        let expected = (0..200u128).map(|i| (i * 10).saturating_sub(100).min(1000));
+        assert_eq!(waits, expected.collect::<Vec<_>>());
+        assert_eq!(load.refusal_wait(now + Duration::from_secs(2)), Duration::ZERO);
     }
 
     #[test]

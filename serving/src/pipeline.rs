@@ -148,11 +148,13 @@ pub async fn infer<E: Exchange>(
         end.model = Some(entry.id);
         caller.access.asked(&entry.card.name, request.inputs.len());
         let deadline = started + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
-        let mut part = enter(app, &principal, entry, &request, deadline)?;
+        let tenant = principal.tenant();
+        let (tenant, weight, priority) = (tenant.id, tenant.plan.terms().weight, request.priority);
+        let work = Work { app, entry, tenant, weight, priority, deadline };
+        let mut part = enter(work, &request)?;
         let demand = demand(caller, entry, request.inputs.len());
         let mut reservation = app.tenancy.router.admit(WallTime::now(), &principal, demand).await?;
-        let result =
-            run(app, &principal, entry, request, deadline, &mut reservation, &mut part, &mut end).await;
+        let result = run(work, request, &mut reservation, &mut part, &mut end).await;
         let result = match result {
             Ok(response) => exchange.answer(response).await,
             Err(error) => Err(error),
@@ -162,6 +164,10 @@ pub async fn infer<E: Exchange>(
         result
     }
     .await;
+    if result.as_ref().is_err_and(is_want_of_capacity) && end.has_target.is_none() {
+        // Without a place by now. Callers who come again at once would take the time of those who are answered.
+        tokio::time::sleep(app.load.refusal_wait(app.engine.now())).await;
+    }
     end.finish(&result);
     result
 }
@@ -192,22 +198,17 @@ pub(crate) fn no_place(error: PlaceError) -> ApiError {
 }
 
 async fn run(
-    app: &App,
-    principal: &Principal,
-    entry: &ModelEntry,
+    work: Work<'_>,
     request: InferRequest,
-    deadline: Timestamp,
     reservation: &mut Reservation,
     part: &mut Part,
     end: &mut Ended<'_>,
 ) -> Result<InferResponse, ApiError> {
+    let Work { app, entry, .. } = work;
     if let ModelState::Unavailable { reason } = &entry.state {
         return Err(ApiError::ModelUnavailable { model: entry.card.name.clone(), reason: reason.clone() });
     }
-    let InferRequest { inputs, parameters, priority, timeout, .. } = request;
-    let tenant = principal.tenant();
-    let (tenant, weight) = (tenant.id, tenant.plan.terms().weight);
-    let work = Work { app, entry, tenant, weight, priority, deadline };
+    let InferRequest { inputs, parameters, timeout, .. } = request;
     let bytes = inputs.iter().map(|text| text.len() as u64).sum();
     let mut prepared = work.tokenize(inputs, parameters, reservation).await?;
     // A target is for one text that is read at once, and for a caller who waits as long.
@@ -230,17 +231,11 @@ async fn run(
 }
 
 /// Refuses a call that is predicted to be late, before anything is done for it.
-fn enter(
-    app: &App,
-    principal: &Principal,
-    entry: &ModelEntry,
-    request: &InferRequest,
-    deadline: Timestamp,
-) -> Result<Part, ApiError> {
-    let tenant = principal.tenant();
+fn enter(work: Work<'_>, request: &InferRequest) -> Result<Part, ApiError> {
+    let Work { app, entry, tenant, weight, deadline, .. } = work;
     let bytes = request.inputs.iter().map(|text| text.len() as u64).sum();
     let left = deadline.saturating_duration_since(app.engine.now());
-    let part = app.load.enter((tenant.id, tenant.plan.terms().weight), entry.id, bytes, left);
+    let part = app.load.enter((tenant, weight), entry.id, bytes, left);
     part.map_err(|Excess { retry_after }| match request.timeout {
         Some(_) => ApiError::DeadlineInfeasible { retry_after },
         None => ApiError::Overloaded { retry_after },

@@ -55,8 +55,11 @@ fn errand(tenant: u32, bytes: u64) -> Errand {
     Errand { stage: Stage::Prepare, tenant: TenantId(tenant), weight: 1, bytes, deadline }
 }
 
+/// Work that has been handed in.
+type Running<'a> = Pin<Box<dyn Future<Output = Result<bool, PoolError>> + 'a>>;
+
 /// Work that runs until it is released, so that what comes meanwhile waits.
-fn gate(pool: &WorkPool) -> (mpsc::Sender<()>, Pin<Box<dyn Future<Output = Result<bool, PoolError>> + '_>>) {
+fn gate(pool: &WorkPool) -> (mpsc::Sender<()>, Running<'_>) {
     let (release, released) = mpsc::channel::<()>();
     let (begun, has_begun) = mpsc::channel::<()>();
     let mut work = Box::pin(pool.run(errand(99, 0), move |_| async move {

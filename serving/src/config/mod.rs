@@ -140,6 +140,10 @@ pub struct Limits {
     /// its deadline.
     #[garde(range(min = 0.05, max = 100.0))]
     pub predicted_wait_share_max: f64,
+    /// Refusals for want of capacity that are answered in a second; more of them wait, up to a second, so that callers who come again
+    /// at once do not take the time of those who are answered.
+    #[garde(range(min = 1, max = 1 << 20))]
+    pub refusals_per_second_max: u32,
     /// Largest answer that is kept under an idempotency key, in bytes.
     #[garde(range(min = 1024, max = 1 << 30))]
     pub idempotent_answer_bytes_max: usize,
@@ -448,6 +452,7 @@ impl Default for Limits {
             predicted_wait_share_max: 0.8,
             idempotent_answers_per_tenant_max: 1_000_000,
             idempotent_bytes_per_tenant_max: 128 << 20,
+            refusals_per_second_max: 200,
             requests_in_flight_max: 1024,
             tenant_share_max: 0.5,
             body_bytes_in_flight_max: 256 << 20,
