@@ -57,7 +57,8 @@ use admission::Desk;
 use ledger::Journal;
 use limit::{LimitError, Limiter, Quota};
 
-/// Authenticates callers, admits their requests and records what they used.
+/// Authenticates callers, admits their requests and records what they used. Cheap to clone.
+#[derive(Clone)]
 pub struct Router {
     directory: Arc<Directory>,
     desk: Arc<Desk>,

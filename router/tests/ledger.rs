@@ -2,17 +2,21 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "tests of stores use more of it")]
+mod redis_server;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use proptest::prelude::*;
+use redis_server::{Cluster, RedisServer};
 use router::ledger::{
-    Applied, Batch, Flush, Followers, Journal, JournalConfig, Outcome, Shipper, Sum, SumKey, UsageRecord,
-    UsageStore,
+    Applied, Batch, Flush, Followers, Journal, JournalConfig, JournalFinding, Outcome, Shipper, Sum, SumKey,
+    UsageRecord, UsageStore, inspect, repair,
 };
-use router::store::{EmbeddedStore, StoreError};
+use router::store::{BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
 use router::{Day, KeyId, MicroDollars, WallTime};
 
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
@@ -22,13 +26,34 @@ const SERVERS: usize = 2;
 #[derive(Debug, Clone)]
 enum Step {
     /// A server records a request of so many inputs.
-    Record { server: usize, tenant: usize, inputs: u64, outcome: Outcome, day: u64 },
+    Record {
+        server: usize,
+        tenant: usize,
+        inputs: u64,
+        outcome: Outcome,
+        day: u64,
+    },
     /// A server ships what it has.
-    Ship { server: usize },
+    Ship {
+        server: usize,
+    },
     /// The store fails the next call: before it did anything, or after it did all of it.
-    Fail { is_after: bool },
+    Fail {
+        is_after: bool,
+    },
+    /// A server asks the store whether it still has what it had.
+    Check {
+        server: usize,
+    },
+    /// The store is copied, set back to its copy if there is one, or emptied.
+    Copy,
+    SetBack,
+    Empty,
     /// A server's process ends, and another begins. It may have lost how far it had shipped.
-    Restart { server: usize, has_position: bool },
+    Restart {
+        server: usize,
+        has_position: bool,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -45,6 +70,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => record,
         3 => (0..SERVERS).prop_map(|server| Step::Ship { server }),
         1 => any::<bool>().prop_map(|is_after| Step::Fail { is_after }),
+        1 => (0..SERVERS).prop_map(|server| Step::Check { server }),
+        1 => Just(Step::Copy),
+        1 => Just(Step::SetBack),
+        1 => Just(Step::Empty),
         1 => (0..SERVERS, any::<bool>())
             .prop_map(|(server, has_position)| Step::Restart { server, has_position }),
     ];
@@ -53,9 +82,30 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// A store that fails when told to.
 struct Unsteady {
-    store: EmbeddedStore,
+    folder: std::path::PathBuf,
+    store: Mutex<Option<EmbeddedStore>>,
     /// 0: not. 1: before. 2: after.
     fails: AtomicU8,
+}
+
+impl Unsteady {
+    fn new(folder: &std::path::Path) -> Self {
+        let store = EmbeddedStore::open(&folder.join("store.redb")).unwrap();
+        Self { folder: folder.to_owned(), store: Mutex::new(Some(store)), fails: AtomicU8::new(0) }
+    }
+
+    fn now(&self) -> EmbeddedStore {
+        self.store.lock().unwrap().clone().unwrap()
+    }
+
+    /// As an operator does it, while nobody has it open.
+    fn exchange(&self, change: impl FnOnce(&std::path::Path, &std::path::Path)) {
+        let mut store = self.store.lock().unwrap();
+        drop(store.take());
+        let (path, copy) = (self.folder.join("store.redb"), self.folder.join("copy.redb"));
+        change(&path, &copy);
+        *store = Some(EmbeddedStore::open(&path).unwrap());
+    }
 }
 
 #[async_trait]
@@ -64,17 +114,29 @@ impl UsageStore for Unsteady {
         let failed = || StoreError::Unavailable("as told".to_owned());
         match self.fails.swap(0, Ordering::Relaxed) {
             1 => Err(failed()),
-            2 => self.store.apply(journal, batches).await.and(Err(failed())),
-            _ => self.store.apply(journal, batches).await,
+            2 => self.now().apply(journal, batches).await.and(Err(failed())),
+            _ => self.now().apply(journal, batches).await,
         }
     }
 
+    async fn life(&self) -> Result<String, StoreError> {
+        self.now().life().await
+    }
+
+    async fn positions(&self, journal: &str, tenants: &[Arc<str>]) -> Result<Vec<u64>, StoreError> {
+        self.now().positions(journal, tenants).await
+    }
+
+    async fn end(&self, journal: &str) -> Result<u64, StoreError> {
+        self.now().end(journal).await
+    }
+
     async fn tenants(&self) -> Result<std::collections::BTreeSet<String>, StoreError> {
-        self.store.tenants().await
+        self.now().tenants().await
     }
 
     async fn sums(&self, tenant: &str, from: Day, to: Day) -> Result<BTreeMap<SumKey, Sum>, StoreError> {
-        self.store.sums(tenant, from, to).await
+        self.now().sums(tenant, from, to).await
     }
 }
 
@@ -123,8 +185,7 @@ fn record(number: usize, tenant: usize, inputs: u64, outcome: Outcome, day: u64)
 
 async fn live(steps: &[Step]) {
     let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(&folder.path().join("store.redb")).unwrap();
-    let store = Arc::new(Unsteady { store, fails: AtomicU8::new(0) });
+    let store = Arc::new(Unsteady::new(folder.path()));
     let start = |index: usize| {
         Server::start(folder.path().join(format!("usage-{index}")), format!("server-{index}"), store.clone())
     };
@@ -143,6 +204,14 @@ async fn live(steps: &[Step]) {
                 let _ = shipper.ship(journal.written()).await;
             }
             Step::Fail { is_after } => store.fails.store(1 + u8::from(is_after), Ordering::Relaxed),
+            Step::Check { server } => servers[server].shipper.check().await.unwrap(),
+            Step::Copy => store.exchange(|path, copy| _ = std::fs::copy(path, copy).unwrap()),
+            Step::SetBack => store.exchange(|path, copy| {
+                if copy.exists() {
+                    std::fs::copy(copy, path).unwrap();
+                }
+            }),
+            Step::Empty => store.exchange(|path, _| std::fs::write(path, "").unwrap()),
             Step::Restart { server, has_position } => {
                 let Server { folder, name, journal, shipper } = servers.remove(server);
                 drop((journal, shipper));
@@ -156,6 +225,7 @@ async fn live(steps: &[Step]) {
     }
     store.fails.store(0, Ordering::Relaxed);
     for Server { journal, shipper, .. } in &mut servers {
+        shipper.check().await.unwrap();
         while shipper.ship(journal.written()).await.unwrap() > 0 {}
     }
     let mut found = BTreeMap::new();
@@ -169,10 +239,227 @@ async fn live(steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
     fn totals_are_the_sums_of_the_records(steps in steps()) {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(live(&steps));
     }
+}
+
+/// A store that answers, with what it had before.
+async fn total(store: &dyn UsageStore) -> u64 {
+    let sums = store.sums(TENANTS[0], Day(0), Day(u32::MAX - 1)).await.unwrap();
+    sums.values().map(|sum| sum.inputs).sum()
+}
+
+#[tokio::test]
+async fn a_store_that_goes_back_while_nothing_is_recorded_is_found_out_and_fed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Unsteady::new(folder.path()));
+    let mut server = Server::start(folder.path().join("usage"), "server".to_owned(), store.clone());
+    let more = async |server: &mut Server, count: usize| {
+        for number in 0..count {
+            server.journal.append(record(number, 0, 1, Outcome::Completed, 0)).await.unwrap();
+        }
+        while server.shipper.ship(server.journal.written()).await.unwrap() > 0 {}
+    };
+    more(&mut server, 5).await;
+    store.exchange(|path, copy| _ = std::fs::copy(path, copy).unwrap());
+    more(&mut server, 7).await;
+    server.shipper.check().await.unwrap();
+    for empty in [false, true] {
+        store.exchange(|path, copy| {
+            std::fs::write(path, if empty { Vec::new() } else { std::fs::read(copy).unwrap() }).unwrap();
+        });
+        assert_eq!(total(store.as_ref()).await, if empty { 0 } else { 5 });
+        server.shipper.check().await.unwrap();
+        more(&mut server, 0).await;
+        assert_eq!(total(store.as_ref()).await, 12, "emptied: {empty}");
+    }
+    let state = server.shipper.state();
+    assert_eq!((state.went_back(), state.incomplete()), (2, 0));
+    // The same with a start between.
+    let Server { folder: usage, name, journal, shipper } = server;
+    drop((journal, shipper));
+    store.exchange(|path, copy| _ = std::fs::copy(copy, path).unwrap());
+    let mut server = Server::start(usage, name, store.clone());
+    server.shipper.check().await.unwrap();
+    more(&mut server, 3).await;
+    assert_eq!(total(store.as_ref()).await, 15);
+}
+
+#[tokio::test]
+async fn what_neither_store_nor_journal_has_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Unsteady::new(folder.path()));
+    let journal = Journal::open(JournalConfig {
+        folder: folder.path().join("usage"),
+        flush: Flush::EveryMs(1000),
+        segment_bytes_max: 3000,
+        pending_max: 16,
+        is_on: true,
+    })
+    .unwrap();
+    let mut shipper = Shipper::new(store.clone(), "server".to_owned(), Followers::new(journal.folder(), 1));
+    for number in 0..50 {
+        journal.append(record(number, 0, 1, Outcome::Completed, 0)).await.unwrap();
+    }
+    while shipper.ship(journal.written()).await.unwrap() > 0 {}
+    shipper.check().await.unwrap();
+    store.exchange(|path, _| std::fs::remove_file(path).unwrap());
+    shipper.check().await.unwrap();
+    while shipper.ship(journal.written()).await.unwrap() > 0 {}
+    let kept = total(store.as_ref()).await;
+    assert!(kept > 0 && kept < 50, "{kept}");
+    assert_eq!(shipper.state().incomplete(), 1);
+}
+
+#[tokio::test]
+async fn a_repaired_journal_ships_what_is_good_and_is_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, usage) = (Arc::new(Unsteady::new(folder.path())), folder.path().join("usage"));
+    let mut server = Server::start(usage.clone(), "server".to_owned(), store.clone());
+    for number in 0..40 {
+        server.journal.append(record(number, number % 2, 1, Outcome::Completed, 0)).await.unwrap();
+    }
+    server.shipper.ship(10).await.unwrap();
+    drop(server);
+    let mut found = inspect(&usage).unwrap();
+    found.compare(&usage, "server", store.as_ref()).await.unwrap();
+    assert_eq!((found.missing(), found.is_sound()), (30, false));
+    // Three records are damaged: one is in the sums. Positions are nonsense.
+    for (record, position) in [(3, "shipped"), (15, "sink-a"), (30, "sink-b")] {
+        let mut files: Vec<_> =
+            std::fs::read_dir(&usage).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
+        let marker = format!("req_{record}\"");
+        let path =
+            files.into_iter().find(|path| std::fs::read_to_string(path).unwrap().contains(&marker)).unwrap();
+        std::fs::write(&path, std::fs::read_to_string(&path).unwrap().replace(&marker, "req_x\"")).unwrap();
+        std::fs::write(usage.join(position), if record == 3 { "99999999999" } else { "x" }).unwrap();
+    }
+    let found = inspect(&usage).unwrap();
+    let wrong = |findings: &[JournalFinding]| findings.iter().filter(|found| found.problem.is_some()).count();
+    assert_eq!((wrong(&found.segments), wrong(&found.followers)), (3, 3), "{found:?}");
+    assert_eq!(repair(&usage, 40).unwrap().len(), 6);
+    let mut server = Server::start(usage.clone(), "server".to_owned(), store.clone());
+    server.journal.check(&Followers::new(&usage, 0)).unwrap();
+    server.shipper.check().await.unwrap();
+    while server.shipper.ship(server.journal.written()).await.unwrap() > 0 {}
+    // All but those two that were neither whole nor summed.
+    let summed = async |tenant: &str| {
+        let sums = store.sums(tenant, Day(0), Day(u32::MAX - 1)).await.unwrap();
+        sums.values().map(|sum| sum.inputs).sum::<u64>()
+    };
+    assert_eq!((summed(TENANTS[0]).await, summed(TENANTS[1]).await), (19, 19));
+    let mut found = inspect(&usage).unwrap();
+    found.compare(&usage, "server", store.as_ref()).await.unwrap();
+    assert!(found.is_sound() && found.set_aside.len() == 3, "{found:?}");
+}
+
+async fn redis_store(urls: Vec<String>, is_cluster: bool) -> Arc<RedisStore> {
+    let timeout = std::time::Duration::from_secs(2);
+    let breaker = BreakerConfig::default();
+    let config = RedisConfig { urls, is_cluster, prefix: "test".to_owned(), timeout, breaker };
+    Arc::new(RedisStore::connect(config).await.unwrap())
+}
+
+fn redis(url: &str, command: &[&str]) {
+    let done = std::process::Command::new("redis-cli").args(["-u", url]).args(command).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
+/// A tenant's position is exact, whatever its size; and a store says that it is another one after it lost what it had.
+async fn positions_are_the_stores(store: &dyn UsageStore) {
+    let names: Vec<Arc<str>> = ["acme", "globex", "initech"].map(Arc::from).to_vec();
+    let apply = async |tenant: &str, from, to| {
+        let batch = Batch { tenant: tenant.to_owned(), from, to, sums: BTreeMap::new() };
+        store.apply("journal", &[batch]).await.unwrap()[0]
+    };
+    assert_eq!(store.positions("journal", &names).await.unwrap(), [0, 0, 0]);
+    assert_eq!(store.end("journal").await.unwrap(), 0);
+    // The first number that a double cannot tell from the one before.
+    let large = (1 << 53) + 1;
+    assert_eq!(apply("acme", 0, large).await, Applied::Yes);
+    assert_eq!(apply("acme", large - 1, large + 2).await, Applied::At(large));
+    assert_eq!(apply("acme", large, large + 2).await, Applied::Yes);
+    assert_eq!(apply("initech", 0, 99).await, Applied::Yes);
+    assert_eq!(store.positions("journal", &names).await.unwrap(), [large + 2, 0, 99]);
+    assert_eq!((store.end("journal").await.unwrap(), store.end("other").await.unwrap()), (large + 2, 0));
+    let life = store.life().await.unwrap();
+    assert_eq!(store.life().await.unwrap(), life);
+    assert_eq!(store.tenants().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn positions_in_a_file_are_the_stores() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Unsteady::new(folder.path());
+    positions_are_the_stores(&store).await;
+    let life = store.life().await.unwrap();
+    store.exchange(|_, _| {});
+    assert_eq!(store.life().await.unwrap(), life);
+    store.exchange(|path, _| std::fs::write(path, "").unwrap());
+    assert_ne!(store.life().await.unwrap(), life);
+}
+
+#[tokio::test]
+async fn positions_in_redis_are_the_stores() {
+    let server = RedisServer::start(&[]);
+    let store = redis_store(vec![server.url()], false).await;
+    positions_are_the_stores(store.as_ref()).await;
+    let life = store.life().await.unwrap();
+    redis(&server.url(), &["FLUSHALL"]);
+    assert_ne!(store.life().await.unwrap(), life);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_a_cluster_that_is_emptied_by_itself_is_fed_again() {
+    let cluster = Cluster::start();
+    let store = redis_store(cluster.urls(), true).await;
+    positions_are_the_stores(store.as_ref()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(JournalConfig {
+        folder: folder.path().to_owned(),
+        flush: Flush::EveryMs(1000),
+        segment_bytes_max: 1 << 20,
+        pending_max: 16,
+        is_on: true,
+    })
+    .unwrap();
+    let mut shipper = Shipper::new(store.clone(), "own".to_owned(), Followers::new(journal.folder(), 1));
+    // More tenants than are asked for at once, over all nodes.
+    let names: Vec<String> = (0..300).map(|number| format!("tenant-{number}")).collect();
+    for name in &names {
+        let record =
+            UsageRecord { tenant: Arc::from(name.as_str()), ..record(0, 0, 1, Outcome::Completed, 0) };
+        journal.append(record).await.unwrap();
+    }
+    let total = async || {
+        let mut total = 0;
+        for name in &names {
+            let day = record(0, 0, 1, Outcome::Completed, 0).at.day();
+            let sums = store.sums(name, day, day).await.unwrap();
+            total += sums.values().map(|sum| sum.inputs).sum::<u64>();
+        }
+        total
+    };
+    shipper.check().await.unwrap();
+    while shipper.ship(journal.written()).await.unwrap() > 0 {}
+    shipper.check().await.unwrap();
+    let full = total().await;
+    assert_eq!(full, 300);
+    for url in cluster.urls() {
+        redis(&url, &["FLUSHALL"]);
+        assert!(total().await < full);
+        // Those that are asked for in one round, and then all.
+        for _ in 0..2 {
+            shipper.check().await.unwrap();
+        }
+        while shipper.ship(journal.written()).await.unwrap() > 0 {}
+        assert_eq!(total().await, full);
+    }
+    let listed = store.tenants().await.unwrap();
+    assert!(names.iter().all(|name| listed.contains(name)));
 }

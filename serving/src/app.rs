@@ -210,11 +210,13 @@ impl App {
         let state = if self.stopping.is_cancelled() { "shutting down" } else { "does not take requests" };
         let unready: Vec<_> =
             self.unready.iter().map(|model| format!("{}: {}", model.name, model.reason)).collect();
-        vec![
+        let mut parts = vec![
             ("server", needs(self.is_ready.load(Ordering::Acquire), state)),
             ("devices", needs(self.engine.is_healthy(), "a device was lost")),
             ("models", needs(unready.is_empty(), &unready.join("; "))),
-        ]
+        ];
+        parts.extend(self.tenancy.parts());
+        parts
     }
 
     pub(crate) fn set_ready(&self, is_ready: bool) {

@@ -49,7 +49,7 @@ pub enum Command {
         #[arg(long)]
         test: bool,
     },
-    /// Show what tenants used, and what it costs.
+    /// Show what tenants used, and what it costs; or look after its journal.
     Usage {
         /// The server.
         #[command(flatten)]
@@ -57,6 +57,9 @@ pub enum Command {
         /// What to show.
         #[command(flatten)]
         usage: Usage,
+        /// What else to do.
+        #[command(subcommand)]
+        command: Option<JournalCommand>,
     },
     /// Show who changed tenants and keys, newest first.
     Audit {
@@ -67,6 +70,16 @@ pub enum Command {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+}
+
+/// What can be done with the journal in a state folder, without a server.
+#[derive(Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Compare the journal with itself and with the sums: damage, records that are not summed, positions that cannot be. Exits
+    /// with 1 if anything is wrong.
+    Verify(Options),
+    /// Set damage aside and keep what is good, put positions right, and sum what is not summed. Not while a server runs.
+    Repair(Options),
 }
 
 /// Options of every command; each can also be set by its environment variable.

@@ -9,11 +9,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use mimalloc::MiMalloc;
 use serving::app::{App, Listeners, catalog_config};
-use serving::cli::{Cli, Command, Options};
+use serving::cli::{Cli, Command, JournalCommand, Options};
 use serving::config::Config;
 use serving::progress::{Addresses, Bars};
 use serving::server::{Server, Shutdown, Signals};
-use serving::telemetry;
+use serving::{telemetry, usage_check};
 
 /// Keeps freed pages for the next batch, where the system's allocator would return them and fault them in again.
 #[global_allocator]
@@ -28,7 +28,13 @@ fn main() -> ExitCode {
         Command::Tenants { server, command } => server.tenants(command),
         Command::Keys { server, command } => server.keys(command),
         Command::GenerateKey { test } => generate_key(test),
-        Command::Usage { server, usage } => server.usage(&usage),
+        Command::Usage { command: Some(JournalCommand::Verify(options)), .. } => {
+            configure(&options).and_then(|config| usage_check::verify(&config))
+        }
+        Command::Usage { command: Some(JournalCommand::Repair(options)), .. } => {
+            configure(&options).and_then(|config| usage_check::repair(&config))
+        }
+        Command::Usage { server, usage, command: None } => server.usage(&usage),
         Command::Audit { server, limit } => server.audit(limit),
     };
     exit_code(result.map(|()| ExitCode::SUCCESS))

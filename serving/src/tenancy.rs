@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use router::idempotency::{AnswerRoom, AnswerStore, Idempotency, Room};
-use router::ledger::{Followers, Journal, JournalConfig, JournalError, Shipper, UsageStore};
+use router::ledger::{Followers, Journal, JournalError, Shipper, ShipperState, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
 use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
 use router::{
@@ -15,19 +15,23 @@ use router::{
     ShortSecret, UsageObserver, WallTime,
 };
 use tokio_util::sync::CancellationToken;
-use ulid::Ulid;
 
 use crate::config::{self, Config, Identity, Store};
 use crate::declared_tenants::{self, TenantsFileError};
 use crate::issuer::Issuer;
+use crate::ledger::{Ledger, Problem};
 use crate::secrets::{self, OnEmpty, OperatorToken, SecretError};
-use crate::sinks::{self, Fed, SinkConfigError};
+use crate::sinks::{Fed, SinkConfigError};
+use crate::state_folder::{StateFolder, StateFolderError};
 use crate::telemetry::TenancyMetrics;
 
 /// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere after that.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often records are shipped.
 const SHIP_EVERY: Duration = Duration::from_millis(200);
+/// How often the store is asked whether it still has what it had: all tenants at the start and where there is reason to, some
+/// hundred at a time otherwise.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// How far back the minute's limits look.
 const RESTORE: Duration = Duration::from_secs(62);
 /// Records of the journal that are looked through for that, at most.
@@ -40,9 +44,6 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// What to do when the secret of keys is gone and there are keys.
 const NO_KEY_SECRET: &str = "it is empty, and the stored keys can be recognised with it alone: restore it from a backup; or remove \
                              it, and every key is invalid and has to be made again";
-/// What to do when the journal's name is gone.
-const NO_NAME: &str = "it is empty, and the sums know the journal beside it by this name: restore it from a backup; or remove it, \
-                       and every record of the journal is counted again";
 /// How the audit log names the file of declared tenants.
 const DECLARED: &str = "tenants_file";
 
@@ -65,8 +66,11 @@ pub struct Tenancy {
     /// Who reads the journal, and how far they are.
     pub followers: Arc<Followers>,
     shipper: Mutex<Option<Shipper>>,
+    shipping: Arc<ShipperState>,
     sinks: Mutex<Vec<Fed>>,
     issuer: Option<Issuer>,
+    /// No other server uses the folder while this one lives.
+    _state: StateFolder,
 }
 
 /// Why tenants cannot be served.
@@ -80,9 +84,24 @@ pub enum TenancyError {
         /// Why.
         source: std::io::Error,
     },
+    /// The state folder.
+    #[error(transparent)]
+    StateFolder(#[from] StateFolderError),
     /// The store.
     #[error("cannot open the store of tenants: {0}")]
     Store(#[from] StoreError),
+    /// The embedded store's file.
+    #[error(
+        "the store of tenants, keys and sums {path} is damaged ({problem}). Put a copy from a backup in its place, or move it \
+         away: the server then begins with an empty one, without its tenants and keys, and sums what was used again as far back \
+         as the journal goes"
+    )]
+    StoreDamaged {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What was found.
+        problem: String,
+    },
     /// The file of tenants.
     #[error("tenancy.tenants_file: {0}")]
     TenantsFile(#[from] TenantsFileError),
@@ -134,6 +153,8 @@ impl Tenancy {
     pub async fn open(config: &Config, observer: Arc<dyn UsageObserver>) -> Result<Self, TenancyError> {
         let folder = config.state_dir();
         secrets::private_folder(&folder).map_err(|source| file_error(&folder, source))?;
+        // Before anything in it is read.
+        let state = StateFolder::take(&folder, WallTime::now())?;
         let homes = homes(&config.tenancy.store, &folder).await?;
         let issuer = config.tenancy.jwt.as_ref().map(Issuer::of).transpose()?;
         let secret = secret(config, &folder, homes.accounts.as_ref()).await?;
@@ -168,19 +189,8 @@ impl Tenancy {
         }
         administration.follow().await?;
 
-        let usage = &config.usage;
-        let journal = Journal::open(JournalConfig {
-            folder: folder.join("usage"),
-            flush: usage.flush,
-            segment_bytes_max: usage.segment_bytes_max,
-            pending_max: usage.pending_records_max,
-            is_on: usage.is_recorded,
-        })?;
-        let on_empty = if journal.written() > 0 { OnEmpty::Refuse(NO_NAME) } else { OnEmpty::Replace };
-        let server = secrets::keep(&folder.join("usage/name"), &on_empty, || Ok(Ulid::new().to_string()))?;
-        let followers = Followers::new(journal.folder(), usage.shipped_segments_kept);
-        let shipper = Shipper::new(Arc::clone(&homes.usage), server.clone(), Arc::clone(&followers));
-        let sinks = sinks::open(config, &server, &followers)?;
+        let Ledger { journal, server, followers, shipper, sinks } =
+            Ledger::open(config, &folder.join(crate::ledger::FOLDER), Arc::clone(&homes.usage)).await?;
         let limits = match homes.limits {
             Some(limits) => limits,
             None => Arc::new(restored(&journal)?),
@@ -199,17 +209,25 @@ impl Tenancy {
             redis: homes.redis,
             server,
             followers,
+            shipping: shipper.state(),
             shipper: Mutex::new(Some(shipper)),
             sinks: Mutex::new(sinks),
             issuer,
+            _state: state,
         })
+    }
+
+    /// Parts without which no request can be served, by name, and why one does not work.
+    pub fn parts(&self) -> Vec<(&'static str, Result<(), String>)> {
+        vec![("journal", self.router.journal().health())]
     }
 
     /// Shows how limits, store and journal do.
     pub(crate) fn show(&self, metrics: &TenancyMetrics) {
         let is_left_alone = self.redis.as_ref().is_some_and(|redis| redis.is_left_alone());
         metrics.set_store(is_left_alone, self.router.decided_alone());
-        metrics.set_journal(self.router.journal().written(), &self.followers.positions());
+        metrics.set_journal(self.router.journal(), &self.followers.positions());
+        metrics.set_shipping(&self.shipping);
     }
 
     /// What feeds the sinks of usage events; yielded once.
@@ -220,7 +238,7 @@ impl Tenancy {
     /// Follows changes and ships records until told to stop, and then until every record is shipped or `patience` is over.
     pub(crate) async fn run(&self, metrics: &TenancyMetrics, stop: CancellationToken, patience: Duration) {
         let warn = self.warn_of_old_keys(&stop, metrics);
-        tokio::join!(self.follow(&stop), self.ship(&stop, patience), warn, async {
+        tokio::join!(self.follow(&stop), self.ship(&stop, patience), self.scrub(&stop), warn, async {
             if let Some(issuer) = &self.issuer {
                 issuer.run(&stop).await;
             }
@@ -262,30 +280,51 @@ impl Tenancy {
         }
     }
 
+    /// Looks through what everybody is done with for damage, once. What it costs is time of the disk.
+    async fn scrub(&self, stop: &CancellationToken) {
+        let (router, followers, stop) = (self.router.clone(), Arc::clone(&self.followers), stop.clone());
+        let scrub = move || router.journal().scrub(&followers, || stop.is_cancelled());
+        match tokio::task::spawn_blocking(scrub).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the usage journal cannot be looked through for damage")
+            }
+            Err(error) => tracing::error!(%error, "looking through the usage journal ended badly"),
+        }
+    }
+
     async fn ship(&self, stop: &CancellationToken, patience: Duration) {
         let Some(mut shipper) = self.shipper.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return;
         };
+        let mut problem = Problem::default();
+        let mut ticks = 0;
         while !stop.is_cancelled() {
             tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(SHIP_EVERY) => {} }
-            self.ship_all(&mut shipper).await;
+            if ticks % (CHECK_EVERY.as_millis() / SHIP_EVERY.as_millis()) == 0 {
+                problem.tell(shipper.check().await.err());
+            }
+            ticks += 1;
+            self.ship_all(&mut shipper, &mut problem).await;
         }
         // No request is worked on any more: what is pending is all there will be.
-        let written = tokio::time::timeout(patience, async { self.ship_all(&mut shipper).await });
-        if written.await.is_err() {
+        let rest = async {
+            self.ship_all(&mut shipper, &mut problem).await;
+            problem.tell(shipper.keep().err());
+        };
+        if tokio::time::timeout(patience, rest).await.is_err() {
             tracing::warn!("not all usage records were shipped; they will be after the next start");
         }
     }
 
-    async fn ship_all(&self, shipper: &mut Shipper) {
+    async fn ship_all(&self, shipper: &mut Shipper, problem: &mut Problem) {
         loop {
-            match shipper.ship(self.router.journal().written()).await {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "usage records cannot be shipped; they are kept");
-                    return;
-                }
+            let shipped = shipper.ship(self.router.journal().written()).await;
+            match &shipped {
+                // Somebody is behind: it is asked who else is.
+                Ok(1..) if shipper.is_suspicious() => problem.tell(shipper.check().await.err()),
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return problem.tell(shipped.err()),
             }
         }
     }
@@ -302,10 +341,7 @@ fn services(config: &Config) -> HashMap<Arc<str>, Service> {
 async fn homes(store: &Store, folder: &Path) -> Result<Homes, TenancyError> {
     match store {
         Store::Embedded => {
-            let path = folder.join("store.redb");
-            let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path)).await;
-            let store = opened.map_err(|error| StoreError::Unavailable(error.to_string()))??;
-            let store = Arc::new(store);
+            let store = Arc::new(open_embedded(folder).await?);
             Ok(Homes {
                 accounts: store.clone(),
                 usage: store.clone(),
@@ -326,6 +362,30 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, TenancyError> {
                 redis: Some(store),
             })
         }
+    }
+}
+
+/// Name of the embedded store's file.
+pub(crate) const STORE_FILE: &str = "store.redb";
+
+/// Opens the embedded store; one that is empty is a new one, which is said if there was one before.
+pub(crate) async fn open_embedded(folder: &Path) -> Result<EmbeddedStore, TenancyError> {
+    let path = folder.join(STORE_FILE);
+    let is_empty = std::fs::metadata(&path).map_or(true, |metadata| metadata.len() == 0);
+    if is_empty && (path.exists() || folder.join(crate::ledger::FOLDER).exists()) {
+        tracing::error!(
+            path = %path.display(),
+            "the store of tenants, keys and sums is empty or gone: tenants and keys are lost with it unless a file declares \
+             them; what was used is summed again as far back as the journal goes"
+        );
+    }
+    let opening = path.clone();
+    match tokio::task::spawn_blocking(move || EmbeddedStore::open(&opening)).await {
+        Ok(Ok(store)) => Ok(store),
+        Ok(Err(StoreError::Corrupt(problem))) => Err(TenancyError::StoreDamaged { path, problem }),
+        Ok(Err(error)) => Err(error.into()),
+        // It met what it does not expect in its own file.
+        Err(error) => Err(TenancyError::StoreDamaged { path, problem: error.to_string() }),
     }
 }
 

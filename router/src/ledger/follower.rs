@@ -5,16 +5,26 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::UsageRecord;
-use super::journal::{self, JournalError, Reader};
+use super::journal::JournalError;
+use super::reader::Reader;
+use super::{UsageRecord, files, numbers, segments};
 
 /// Where the followers of one journal are.
 pub struct Followers {
     folder: PathBuf,
-    /// The newest segments stay though everybody is done with them.
+    /// The newest segments stay though everybody is done with them: so many, and of so many bytes.
     segments_kept: usize,
-    /// By name, the number of the next record.
-    next: Mutex<BTreeMap<String, u64>>,
+    bytes_kept: u64,
+    /// By name.
+    positions: Mutex<BTreeMap<String, Position>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    /// Number of the next record.
+    next: u64,
+    /// Records before this one are never needed again, whatever happens.
+    done: u64,
 }
 
 /// One reader of the journal.
@@ -25,45 +35,79 @@ pub(super) struct Follower {
 }
 
 impl Followers {
-    /// Nobody follows the journal in `folder` yet.
+    /// Nobody follows the journal in `folder` yet. So many segments stay though everybody is done with them.
     pub fn new(folder: &Path, segments_kept: usize) -> Arc<Self> {
-        Arc::new(Self { folder: folder.to_owned(), segments_kept, next: Mutex::default() })
+        Self::keeping(folder, segments_kept, 0)
+    }
+
+    /// The same, and what stays has at least so many bytes: since every start begins a segment, there may be small ones.
+    pub fn keeping(folder: &Path, segments_kept: usize, bytes_kept: u64) -> Arc<Self> {
+        Arc::new(Self { folder: folder.to_owned(), segments_kept, bytes_kept, positions: Mutex::default() })
     }
 
     /// Number of the first record that a follower is not done with, by its name.
     pub fn positions(&self) -> BTreeMap<String, u64> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.iter().map(|(name, position)| (name.clone(), position.next)).collect()
     }
 
-    /// One is done with all before `next`.
-    fn advance(&self, name: &str, next: u64) -> std::io::Result<()> {
-        let path = self.path(name);
+    /// All records before this one are with every follower.
+    pub fn done(&self) -> u64 {
+        self.positions().into_values().min().unwrap_or(0)
+    }
+
+    /// The journal's folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// One reads `next` next, and never needs again what is before `done`.
+    fn advance(&self, name: &str, next: u64, done: u64) -> std::io::Result<()> {
+        self.set(name, Position { next, done });
+        let path = self.folder.join(name);
         let new = path.with_extension("new");
-        std::fs::write(&new, next.to_string())?;
+        std::io::Write::write_all(
+            &mut files::private().create(true).write(true).truncate(true).open(&new)?,
+            next.to_string().as_bytes(),
+        )?;
         std::fs::rename(&new, &path)?;
-        let mut positions = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        positions.insert(name.to_owned(), next);
-        let done = positions.values().copied().min().unwrap_or(0);
-        journal::remove_read(&self.folder, done, self.segments_kept)
+        let positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = positions.values().map(|position| position.done).min().unwrap_or(0);
+        segments::remove_read(&self.folder, done, self.segments_kept, self.bytes_kept)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+    fn set(&self, name: &str, position: Position) {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), position);
     }
 }
 
 impl Follower {
     /// A follower that keeps its position in a file of this name, or begins with the oldest record. Blocks.
     pub(super) fn new(all: Arc<Followers>, name: &str) -> Self {
-        let position = std::fs::read_to_string(all.path(name)).ok();
-        let next = position.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        all.next.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), next);
+        // A file that cannot be read is one that is not there: what was read is read again.
+        let next = numbers::number_in(&all.folder.join(name)).ok().flatten().unwrap_or(0);
+        all.set(name, Position { next, done: next });
         Self { name: name.to_owned(), reader: Reader::new(&all.folder, next), all }
     }
 
     /// Number of the next record that it reads.
     pub(super) fn next(&self) -> u64 {
         self.reader.next()
+    }
+
+    /// It reads from this record on; damage in what it had read before, up to `read`, is no error.
+    pub(super) fn go_to(&mut self, next: u64, read: u64) {
+        self.reader = Reader::new(&self.all.folder, next).pass_damage_below(read);
+    }
+
+    /// Damaged lines that were passed over since this was asked.
+    pub(super) fn take_passed(&mut self) -> u64 {
+        self.reader.take_passed()
+    }
+
+    /// The journal's folder.
+    pub(super) fn folder(&self) -> &Path {
+        self.all.folder()
     }
 
     /// The next records with their numbers, up to `until`, at most so many.
@@ -93,11 +137,11 @@ impl Follower {
         }
     }
 
-    /// It is done with all that it has read.
+    /// It is done with all before `next`, and may need again what is from `needed` on.
     ///
     /// # Errors
     /// The disk refuses.
-    pub(super) fn keep(&self) -> std::io::Result<()> {
-        self.all.advance(&self.name, self.reader.next())
+    pub(super) fn keep(&self, next: u64, needed: u64) -> std::io::Result<()> {
+        self.all.advance(&self.name, next, needed.min(next))
     }
 }

@@ -1,12 +1,14 @@
 //! The write-ahead journal: what was used, on the local disk before the answer goes out.
 //!
-//! Segments `<number of the first record>.ndjson` in one folder. A line is the CRC-32 of the rest of it in eight hexadecimal
-//! digits, a space, and the record as JSON. A line that is cut off or does not fit its sum at the end of the last segment was
-//! being written when the process ended: nobody was answered for it, and it is cut away. Anywhere else it is damage, and an
-//! error. One thread writes; what has come meanwhile goes out in one write, and one flush if the policy asks for one.
+//! Segments of lines in one folder (`segments`, `line`). A line that is cut off at the end of the last segment was being written
+//! when the process or the machine ended: nobody was answered for it, and it is cut away. Anywhere else it is damage: an error
+//! where somebody still needs the record, and set aside where nobody does. One thread writes; what has come meanwhile goes out
+//! in one write, and one flush if the policy asks for one. The same thread tries the disk while nothing is to be written, so
+//! that it is known whether the next record will find room.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +17,21 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::UsageRecord;
+use super::follower::Followers;
+use super::numbers::Numbers;
+use super::reader::Reader;
+use super::segments::{self, Segment};
+use super::{UsageRecord, files, line};
+
+/// How often the disk is tried while there is nothing to write: while it works, and while it does not.
+const TRY_EVERY: Duration = Duration::from_secs(5);
+const TRY_AGAIN_EVERY: Duration = Duration::from_millis(500);
+/// What is written to try it, in bytes: room for some hundred records.
+const TRY_BYTES: usize = 64 << 10;
+/// The file that is written for that.
+const TRY_FILE: &str = "try";
 
 /// When a record is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,11 +65,23 @@ pub enum JournalError {
     #[error("the usage journal cannot be used: {0}")]
     Io(#[from] io::Error),
     /// A line in the midst of the journal is not what was written.
-    #[error("the usage journal is damaged: record {number} in {file}")]
+    #[error(
+        "the usage journal is damaged at record {number} in {file}, which was not delivered to everybody yet; \
+         `ml-inference usage repair` sets the damaged segment aside and keeps its good records"
+    )]
     Damaged {
         /// The record's number.
         number: u64,
         /// The segment.
+        file: PathBuf,
+    },
+    /// The name under which the store knows the journal is lost.
+    #[error(
+        "{file} is missing or empty, and the journal beside it has records: under another name they would be charged again. \
+         Restore the file, or move the folder away if its records need not be summed"
+    )]
+    Nameless {
+        /// Where the name was.
         file: PathBuf,
     },
     /// The writer has ended.
@@ -68,19 +95,39 @@ type Pending = (UsageRecord, Option<oneshot::Sender<Result<(), JournalError>>>);
 /// Appends records.
 pub struct Journal {
     pending: Mutex<Option<mpsc::Sender<Pending>>>,
-    written: Arc<AtomicU64>,
+    state: Arc<State>,
     writer: Mutex<Option<JoinHandle<()>>>,
     folder: PathBuf,
     is_on: bool,
 }
 
+/// What the writer tells everybody.
+struct State {
+    /// Numbers of the records that other processes wrote, by segments.
+    before: Vec<Range<u64>>,
+    /// Number of the first record of this process.
+    first: u64,
+    /// Number of the next one.
+    next: AtomicU64,
+    /// Damaged segments that were set aside.
+    set_aside: AtomicU64,
+    /// Why nothing can be written at present.
+    problem: Mutex<Option<String>>,
+}
+
 struct Writer {
     config: JournalConfig,
+    numbers: Numbers,
+    /// None: the next record begins a segment.
+    open: Option<OpenSegment>,
+    state: Arc<State>,
+    is_flushed: bool,
+}
+
+/// The segment that is written.
+struct OpenSegment {
     file: File,
     bytes: u64,
-    next: u64,
-    written: Arc<AtomicU64>,
-    is_flushed: bool,
     /// The file has more than `bytes`: a group that failed.
     is_torn: bool,
 }
@@ -89,34 +136,107 @@ impl Journal {
     /// Opens the journal in its folder, mends its end, and starts its writer. Blocks.
     ///
     /// # Errors
-    /// The folder cannot be used, or what is in it is damaged.
+    /// The folder cannot be used.
     pub fn open(config: JournalConfig) -> Result<Self, JournalError> {
-        std::fs::create_dir_all(&config.folder)?;
-        let (path, next) = match segments(&config.folder)?.pop() {
-            None => (segment(&config.folder, 0), 0),
-            Some((first, path)) => {
-                let next = mend(&path, first)?;
-                (path, next)
-            }
-        };
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        let bytes = file.metadata()?.len();
-        let written = Arc::new(AtomicU64::new(next));
+        Self::open_above(config, 0)
+    }
+
+    /// Opens it; its next record has no lower number than `floor`, if it ever had a record. Blocks.
+    ///
+    /// # Errors
+    /// The folder cannot be used.
+    pub fn open_above(config: JournalConfig, floor: u64) -> Result<Self, JournalError> {
+        files::make_folder(&config.folder)?;
+        let mut before = Vec::new();
+        let mut segments = segments::list(&config.folder)?;
+        if let Some(last) = segments.last() {
+            last.mend()?;
+        }
+        for segment in segments.drain(..) {
+            files::make_private(&segment.path)?;
+            before.push(segment.first..segment.end()?);
+        }
+        let end = before.last().map_or(0, |numbers| numbers.end);
+        // Every start begins a segment, so that numbers have no gaps in one.
+        let numbers = Numbers::open(&config.folder, end, floor)?;
+        let set_aside = segments::set_aside(&config.folder)?.len() as u64;
+        let state = Arc::new(State {
+            before,
+            first: numbers.next(),
+            next: AtomicU64::new(numbers.next()),
+            set_aside: AtomicU64::new(set_aside),
+            problem: Mutex::new(None),
+        });
         let (sender, receiver) = mpsc::channel(config.pending_max.max(1));
         let (folder, is_on) = (config.folder.clone(), config.is_on);
-        let writer = Writer {
-            config,
-            file,
-            bytes,
-            next,
-            written: Arc::clone(&written),
-            is_flushed: true,
-            is_torn: false,
-        };
+        let writer = Writer { config, numbers, open: None, state: Arc::clone(&state), is_flushed: true };
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let writer = thread.spawn(move || writer.run(receiver))?;
         let (pending, writer) = (Mutex::new(Some(sender)), Mutex::new(Some(writer)));
-        Ok(Self { pending, written, writer, folder, is_on })
+        Ok(Self { pending, state, writer, folder, is_on })
+    }
+
+    /// Looks for damage in what somebody still needs. Call it when all followers are known. Blocks.
+    ///
+    /// # Errors
+    /// Records are damaged that a follower has not read yet.
+    pub fn check(&self, followers: &Followers) -> Result<(), JournalError> {
+        let done = followers.done();
+        for (segment, numbers) in self.segments_before()? {
+            if numbers.end > done {
+                self.set_aside_if_damaged(&segment, done)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for damage in segments that all followers are done with, and sets damaged ones aside: nobody needs them unless the
+    /// store goes back, and their good records stay. Blocks; reads all of them, until told to stop.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn scrub(&self, followers: &Followers, is_stopped: impl Fn() -> bool) -> Result<(), JournalError> {
+        let done = followers.done();
+        for (segment, numbers) in self.segments_before()? {
+            if is_stopped() {
+                break;
+            }
+            if numbers.end <= done {
+                self.set_aside_if_damaged(&segment, done)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Segments that earlier processes wrote, with the numbers in them: they stay as they are.
+    fn segments_before(&self) -> Result<Vec<(Segment, Range<u64>)>, JournalError> {
+        let segments = segments::list(&self.folder)?.into_iter();
+        let numbers = |first| self.state.before.iter().find(|numbers| numbers.start == first).cloned();
+        Ok(segments.filter_map(|segment| numbers(segment.first).map(|numbers| (segment, numbers))).collect())
+    }
+
+    fn set_aside_if_damaged(&self, segment: &Segment, done: u64) -> Result<(), JournalError> {
+        let scan = match segment.scan() {
+            // Nobody needed it: it was removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            scan => scan?,
+        };
+        if !scan.is_damaged() {
+            return Ok(());
+        }
+        let file = segment.path.clone();
+        if scan.damaged_until > done {
+            return Err(JournalError::Damaged { number: scan.damaged_from, file });
+        }
+        segment.salvage()?;
+        self.state.set_aside.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            file = %file.display(),
+            records = scan.damaged,
+            "a segment of the usage journal is damaged and was set aside; its records were summed and delivered before, \
+             and the good ones are kept"
+        );
+        Ok(())
     }
 
     /// Writes a record; resolves when it is safe. If the future is dropped the record is written all the same, once it was
@@ -158,19 +278,55 @@ impl Journal {
         }
     }
 
-    /// Number of the next record: all before it are in the files.
+    /// Number of the next record: all before it are in the files. Numbers have gaps.
     pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Acquire)
+        self.state.next.load(Ordering::Acquire)
     }
 
-    /// The newest records, oldest first, at most so many. Blocks.
+    /// Records that this process has written.
+    pub fn records(&self) -> u64 {
+        self.written() - self.state.first
+    }
+
+    /// Records from a number on.
+    pub fn records_from(&self, number: u64) -> u64 {
+        let own = std::iter::once(self.state.first..self.written());
+        let ranges = self.state.before.iter().cloned().chain(own);
+        ranges.map(|numbers| numbers.end.saturating_sub(number.max(numbers.start))).sum()
+    }
+
+    /// Damaged segments that were set aside, and lie in the folder.
+    pub fn damaged_segments(&self) -> u64 {
+        self.state.set_aside.load(Ordering::Relaxed)
+    }
+
+    /// Whether records can be written.
     ///
     /// # Errors
-    /// The disk refuses, or the journal is damaged.
+    /// Why not, as of the last attempt; the journal tries again by itself.
+    pub fn health(&self) -> Result<(), String> {
+        match &*self.state.problem.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(problem) => Err(problem.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// The newest records, oldest first, at most so many; without those that are damaged. Blocks.
+    ///
+    /// # Errors
+    /// The disk refuses.
     pub fn newest(&self, records_max: u64) -> Result<Vec<UsageRecord>, JournalError> {
-        let until = self.written();
-        let mut reader = Reader::new(&self.folder, until.saturating_sub(records_max));
-        Ok(reader.read(until, usize::MAX)?.into_iter().map(|(_, record)| record).collect())
+        let (mut from, mut left) = (self.written(), records_max);
+        for numbers in self.state.before.iter().cloned().chain([self.state.first..from]).rev() {
+            if left == 0 {
+                break;
+            }
+            let taken = left.min(numbers.end - numbers.start);
+            from = numbers.end - taken;
+            left -= taken;
+        }
+        let mut reader = Reader::new(&self.folder, from).pass_damage_below(u64::MAX);
+        Ok(reader.read(self.written(), usize::MAX)?.into_iter().map(|(_, record)| record).collect())
     }
 
     /// The folder.
@@ -198,223 +354,156 @@ impl Drop for Journal {
     }
 }
 
+impl State {
+    /// Keeps how the last attempt went, and says so when that changes.
+    fn tell(&self, result: &io::Result<()>) {
+        let now = result.as_ref().err().map(ToString::to_string);
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*problem, &now) {
+            (None, Some(error)) => {
+                tracing::error!(%error, "usage records cannot be written; this server is not ready")
+            }
+            (Some(_), None) => tracing::info!("usage records can be written again"),
+            _ => {}
+        }
+        *problem = now;
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
+
 impl Writer {
     fn run(mut self, mut pending: mpsc::Receiver<Pending>) {
         let mut group = Vec::new();
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
         runtime.block_on(async move {
+            // When what was written must be on the disk.
+            let mut due: Option<Instant> = None;
             loop {
                 let limit = group.capacity().max(1024);
-                let received = match self.config.flush {
-                    Flush::EveryMs(ms) if !self.is_flushed => {
-                        let wait = pending.recv_many(&mut group, limit);
-                        tokio::time::timeout(Duration::from_millis(ms.max(1)), wait).await.ok()
-                    }
-                    Flush::EveryMs(_) | Flush::Always => Some(pending.recv_many(&mut group, limit).await),
-                };
+                let received =
+                    tokio::time::timeout(self.patience(), pending.recv_many(&mut group, limit)).await;
                 match received {
-                    Some(0) => break,
-                    Some(_) => self.write_group(&mut group),
-                    None => self.flush(),
+                    Ok(0) => break,
+                    Ok(_) => self.write_group(&mut group),
+                    Err(_) if self.is_flushed => self.try_disk(),
+                    Err(_) => {}
+                }
+                let now = Instant::now();
+                match (self.config.flush, due) {
+                    (Flush::EveryMs(ms), None) if !self.is_flushed => {
+                        due = Some(now + Duration::from_millis(ms))
+                    }
+                    // Also while records come without a pause.
+                    (_, Some(due_at)) if due_at <= now => {
+                        self.flush();
+                        due = None;
+                    }
+                    _ => {}
                 }
             }
             self.flush();
         });
     }
 
+    /// How long to wait for records before something else is to be done.
+    fn patience(&self) -> Duration {
+        match self.config.flush {
+            Flush::EveryMs(ms) if !self.is_flushed => Duration::from_millis(ms.max(1)),
+            _ if self.state.is_healthy() => TRY_EVERY,
+            _ => TRY_AGAIN_EVERY,
+        }
+    }
+
     fn write_group(&mut self, group: &mut Vec<Pending>) {
         let result = self.try_write(group);
-        if let Err(error) = &result {
-            tracing::error!(%error, "usage records cannot be written");
-        }
-        for (_, done) in group.drain(..) {
+        self.state.tell(&result);
+        for (record, done) in group.drain(..) {
             let told = match &result {
                 Ok(()) => Ok(()),
                 Err(error) => Err(JournalError::Io(io::Error::new(error.kind(), error.to_string()))),
             };
-            // Nobody waits any more: the caller left.
-            let _ = done.map(|done| done.send(told));
+            match done {
+                // It may be that nobody waits any more: the caller left.
+                Some(done) => drop(done.send(told)),
+                None if told.is_err() => {
+                    tracing::error!(request_id = %record.request_id, "a usage record is lost");
+                }
+                None => {}
+            }
         }
     }
 
     fn try_write(&mut self, group: &[Pending]) -> io::Result<()> {
-        if self.bytes >= self.config.segment_bytes_max {
-            self.file.sync_data()?;
-            self.file =
-                OpenOptions::new().create(true).append(true).open(segment(&self.config.folder, self.next))?;
-            self.bytes = 0;
-        }
+        let count = group.len() as u64;
+        self.numbers.reserve(count)?;
+        let first = self.numbers.next();
         let mut text = Vec::with_capacity(group.len() * 320);
-        for (record, _) in group {
-            write_line(&mut text, record)?;
+        for (number, (record, _)) in (first..).zip(group) {
+            line::write(&mut text, number, record)?;
         }
-        // What a failure left behind goes first, since nobody was told of it and records are numbered by their place.
-        if self.is_torn {
-            self.file.set_len(self.bytes)?;
+        let is_flushed = self.config.flush == Flush::Always;
+        if let Some(full) = self.open.take_if(|open| open.bytes >= self.config.segment_bytes_max) {
+            full.file.sync_data()?;
         }
-        self.is_torn = true;
-        self.file.write_all(&text)?;
-        if self.config.flush == Flush::Always {
-            self.file.sync_data()?;
-        }
-        self.is_torn = false;
-        self.is_flushed = self.config.flush == Flush::Always;
-        self.bytes += text.len() as u64;
-        self.next += group.len() as u64;
-        self.written.store(self.next, Ordering::Release);
+        let segment = match &mut self.open {
+            Some(segment) => segment,
+            none => none.insert(OpenSegment::new(&self.config.folder, first)?),
+        };
+        segment.write(&text, is_flushed)?;
+        self.is_flushed = is_flushed;
+        self.numbers.used(count);
+        self.state.next.store(self.numbers.next(), Ordering::Release);
         Ok(())
     }
 
     fn flush(&mut self) {
-        match self.file.sync_data() {
-            Ok(()) => self.is_flushed = true,
-            Err(error) => tracing::error!(%error, "usage records cannot be flushed"),
+        if self.is_flushed {
+            return;
         }
+        let result = self.open.as_ref().map_or(Ok(()), |segment| segment.file.sync_data());
+        self.is_flushed = result.is_ok();
+        self.state.tell(&result);
+    }
+
+    /// Whether the disk takes anything, while there is nothing to write.
+    fn try_disk(&self) {
+        let path = self.config.folder.join(TRY_FILE);
+        let write = || {
+            let mut file = files::private().create(true).write(true).truncate(true).open(&path)?;
+            file.write_all(&[0; TRY_BYTES])
+        };
+        let result = write();
+        // It makes room again also if not all of it could be written.
+        let removed = std::fs::remove_file(&path);
+        self.state.tell(&result.and(removed));
     }
 }
 
-/// Reads records from a number on.
-pub(super) struct Reader {
-    folder: PathBuf,
-    /// Number of the next record.
-    next: u64,
-    open: Option<BufReader<File>>,
-}
-
-impl Reader {
-    /// A reader that begins with record `next`, or the oldest there is.
-    pub(super) fn new(folder: &Path, next: u64) -> Self {
-        Self { folder: folder.to_owned(), next, open: None }
+impl OpenSegment {
+    fn new(folder: &Path, first: u64) -> io::Result<Self> {
+        let file = files::private().create(true).append(true).open(segments::path(folder, first))?;
+        files::sync_folder(folder)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { file, bytes, is_torn: false })
     }
 
-    /// Number of the next record.
-    pub(super) fn next(&self) -> u64 {
-        self.next
+    fn write(&mut self, text: &[u8], is_flushed: bool) -> io::Result<()> {
+        // What a failure left behind goes first, since nobody was told of it and its numbers are used again.
+        if self.is_torn {
+            self.file.set_len(self.bytes)?;
+        }
+        self.is_torn = true;
+        self.file.write_all(text)?;
+        if is_flushed {
+            self.file.sync_data()?;
+        }
+        self.is_torn = false;
+        self.bytes += text.len() as u64;
+        Ok(())
     }
-
-    /// The next records, with their numbers, up to `until`, and no more than `records_max`. Blocks.
-    ///
-    /// # Errors
-    /// The disk refuses, or the journal is damaged.
-    pub(super) fn read(
-        &mut self,
-        until: u64,
-        records_max: usize,
-    ) -> Result<Vec<(u64, UsageRecord)>, JournalError> {
-        let mut records = Vec::new();
-        while self.next < until && records.len() < records_max {
-            if self.open.is_none() && !self.seek()? {
-                break;
-            }
-            let Some(file) = &mut self.open else { break };
-            let mut line = String::new();
-            if file.read_line(&mut line)? == 0 {
-                // The end of a segment that is not the last one.
-                self.open = None;
-                if !segments(&self.folder)?.iter().any(|(first, _)| *first == self.next) {
-                    break;
-                }
-                continue;
-            }
-            let damaged = || JournalError::Damaged { number: self.next, file: self.folder.clone() };
-            records.push((self.next, parse_line(&line).ok_or_else(damaged)?));
-            self.next += 1;
-        }
-        Ok(records)
-    }
-
-    /// Opens the segment of the next record, at it.
-    fn seek(&mut self) -> Result<bool, JournalError> {
-        let segments = segments(&self.folder)?;
-        let Some((oldest, _)) = segments.first() else { return Ok(false) };
-        self.next = self.next.max(*oldest);
-        let found = segments.into_iter().rev().find(|(first, _)| *first <= self.next);
-        let Some((first, path)) = found else { return Ok(false) };
-        let mut file = BufReader::new(File::open(path)?);
-        for _ in first..self.next {
-            if file.skip_until(b'\n')? == 0 {
-                return Ok(false);
-            }
-        }
-        self.open = Some(file);
-        Ok(true)
-    }
-}
-
-/// Removes segments all of whose records are before `next`, but for the newest `keep` of them. Blocks.
-///
-/// # Errors
-/// The disk refuses.
-pub(super) fn remove_read(folder: &Path, next: u64, keep: usize) -> io::Result<()> {
-    let segments = segments(folder)?;
-    let ends = segments.iter().skip(1).map(|(first, _)| *first);
-    let shipped: Vec<&PathBuf> =
-        segments.iter().zip(ends).filter(|(_, end)| *end <= next).map(|((_, path), _)| path).collect();
-    let removed = shipped.len().saturating_sub(keep);
-    shipped.into_iter().take(removed).try_for_each(std::fs::remove_file)
-}
-
-fn segment(folder: &Path, first: u64) -> PathBuf {
-    folder.join(format!("{first:020}.ndjson"))
-}
-
-/// Segments by the number of their first record.
-fn segments(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut segments = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(first) = name.strip_suffix(".ndjson").and_then(|number| number.parse().ok()) {
-            segments.push((first, path));
-        }
-    }
-    segments.sort_unstable();
-    Ok(segments)
-}
-
-/// Cuts an unfinished end off the last segment. Returns the number of the record after it.
-fn mend(path: &Path, first: u64) -> Result<u64, JournalError> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let mut reader = BufReader::new(&file);
-    let (mut next, mut good) = (first, 0);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let bytes = reader.read_until(b'\n', &mut line)?;
-        if bytes == 0 {
-            return Ok(next);
-        }
-        if std::str::from_utf8(&line).ok().and_then(parse_line).is_some() {
-            next += 1;
-            good += bytes as u64;
-            continue;
-        }
-        // Only what nobody was answered for may be missing, and that is one group at the end.
-        if reader.lines().any(|line| line.is_ok_and(|line| parse_line(&(line + "\n")).is_some())) {
-            return Err(JournalError::Damaged { number: next, file: path.to_owned() });
-        }
-        tracing::warn!(record = next, "the usage journal ends in an unfinished record, which is cut off");
-        file.set_len(good)?;
-        (&file).seek(SeekFrom::End(0))?;
-        file.sync_all()?;
-        return Ok(next);
-    }
-}
-
-fn write_line(text: &mut Vec<u8>, record: &UsageRecord) -> io::Result<()> {
-    let start = text.len();
-    text.extend_from_slice(b"00000000 ");
-    serde_json::to_writer(&mut *text, record)?;
-    let sum = crc32fast::hash(&text[start + 9..]);
-    text[start..start + 8].copy_from_slice(format!("{sum:08x}").as_bytes());
-    text.push(b'\n');
-    Ok(())
-}
-
-fn parse_line(line: &str) -> Option<UsageRecord> {
-    let (sum, json) = line.strip_suffix('\n')?.split_at_checked(9)?;
-    let sum = u32::from_str_radix(sum.strip_suffix(' ')?, 16).ok()?;
-    (crc32fast::hash(json.as_bytes()) == sum).then(|| serde_json::from_str(json).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -433,9 +522,9 @@ mod tests {
         }
     }
 
-    fn append(journal: &Journal, numbers: std::ops::Range<u64>) {
+    fn append(journal: &Journal, inputs: Range<u64>) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        for number in numbers {
+        for number in inputs {
             runtime.block_on(journal.append(record("acme", number))).unwrap();
         }
     }
@@ -445,44 +534,194 @@ mod tests {
         reader.read(u64::MAX, usize::MAX).unwrap().iter().map(|(_, record)| record.inputs).collect()
     }
 
-    #[test]
-    fn what_is_written_is_read_over_segments_and_restarts() {
-        let folder = tempfile::tempdir().unwrap();
-        for start in [0, 20, 40] {
-            let journal = Journal::open(config(folder.path())).unwrap();
-            assert_eq!(journal.written(), start);
-            append(&journal, start..start + 20);
-        }
-        assert!(segments(folder.path()).unwrap().len() > 3);
-        assert_eq!(read(folder.path(), 0), (0..60).collect::<Vec<_>>());
-        assert_eq!(read(folder.path(), 33), (33..60).collect::<Vec<_>>());
-        remove_read(folder.path(), 45, 0).unwrap();
-        let left = read(folder.path(), 0);
-        assert!(left[0] > 0 && left[0] <= 45 && left.last() == Some(&59), "{left:?}");
-        assert_eq!(Journal::open(config(folder.path())).unwrap().written(), 60);
+    fn numbers(folder: &Path) -> Vec<u64> {
+        let mut reader = Reader::new(folder, 0);
+        reader.read(u64::MAX, usize::MAX).unwrap().iter().map(|(number, _)| *number).collect()
+    }
+
+    fn set_position(folder: &Path, number: u64) -> Arc<Followers> {
+        std::fs::write(folder.join("sink-x"), number.to_string()).unwrap();
+        let followers = Followers::new(folder, 100);
+        let _ = crate::ledger::follower::Follower::new(Arc::clone(&followers), "sink-x");
+        followers
+    }
+
+    fn flip(path: &Path, place: usize) {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[place] ^= 1;
+        std::fs::write(path, bytes).unwrap();
     }
 
     #[test]
-    fn a_cut_off_end_is_mended_and_damage_is_not() {
+    fn what_is_written_is_read_over_segments_and_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let mut starts = Vec::new();
+        for start in [0, 20, 40] {
+            let journal = Journal::open(config(folder)).unwrap();
+            starts.push(journal.written());
+            append(&journal, start..start + 20);
+            assert_eq!((journal.records(), journal.records_from(0)), (20, start + 20));
+            assert_eq!(journal.records_from(starts[0] + 5), start + 15);
+            assert_eq!(journal.newest(23).unwrap().len() as u64, 23.min(start + 20));
+        }
+        assert!(segments::list(folder).unwrap().len() > 3);
+        assert_eq!(read(folder, 0), (0..60).collect::<Vec<_>>());
+        assert_eq!(read(folder, 13), (13..60).collect::<Vec<_>>());
+        // From within a gap, and from the last start.
+        assert_eq!(read(folder, 25), (20..60).collect::<Vec<_>>());
+        assert_eq!(read(folder, starts[2] + 3), (43..60).collect::<Vec<_>>());
+        segments::remove_read(folder, starts[2] + 5, 0, 0).unwrap();
+        let left = read(folder, 0);
+        assert!(left[0] > 20 && left[0] <= 45 && left.last() == Some(&59), "{left:?}");
+        let modes = segments::list(folder).unwrap();
+        for path in modes.iter().map(|segment| &segment.path).chain([&folder.join("reserved")]) {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn no_number_is_given_out_twice_whatever_is_lost_of_the_end() {
+        for (lost, is_reserved) in [(1, true), (15, true), (20, true), (15, false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let folder = folder.path();
+            append(&Journal::open(config(folder)).unwrap(), 0..20);
+            let all = numbers(folder);
+            // Power fails: the last lines are lost, after a follower had read them.
+            for _ in 0..lost {
+                let last = segments::list(folder).unwrap().pop().unwrap().path;
+                let text = std::fs::read_to_string(&last).unwrap();
+                match text.trim_end().rfind('\n') {
+                    Some(end) => std::fs::write(&last, &text[..=end]).unwrap(),
+                    None => std::fs::remove_file(&last).unwrap(),
+                }
+            }
+            std::fs::write(folder.join("shipped"), "20").unwrap();
+            if !is_reserved {
+                std::fs::remove_file(folder.join("reserved")).unwrap();
+            }
+            let journal = Journal::open(config(folder)).unwrap();
+            assert!(journal.written() > all[19], "{lost}");
+            append(&journal, 20..22);
+            let expected: Vec<u64> = (0..20 - lost).chain(20..22).collect();
+            assert_eq!(read(folder, 0), expected, "{lost}");
+        }
+    }
+
+    #[test]
+    fn a_cut_off_end_is_mended() {
         for cut in 1..40 {
             let folder = tempfile::tempdir().unwrap();
             append(&Journal::open(config(folder.path())).unwrap(), 0..3);
-            let path = segment(folder.path(), 0);
+            let path = segments::path(folder.path(), 0);
             let bytes = std::fs::read(&path).unwrap();
             std::fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
             let journal = Journal::open(config(folder.path())).unwrap();
-            assert_eq!(journal.written(), 2, "cut by {cut}");
+            assert_eq!(journal.records_from(0), 2, "cut by {cut}");
             append(&journal, 2..4);
             drop(journal);
             assert_eq!(read(folder.path(), 0), [0, 1, 2, 3], "cut by {cut}");
         }
+    }
+
+    #[test]
+    fn damage_is_set_aside_where_nobody_needs_the_record_and_an_error_where_somebody_does() {
+        let damaged = |position: u64| {
+            let folder = tempfile::tempdir().unwrap();
+            append(&Journal::open(config(folder.path())).unwrap(), 0..4);
+            flip(&segments::path(folder.path(), 0), 30);
+            let followers = set_position(folder.path(), position);
+            (folder, followers)
+        };
+        // A follower has not read it.
+        let (folder, followers) = damaged(0);
+        let journal = Journal::open(config(folder.path())).unwrap();
+        let error = journal.check(&followers).unwrap_err();
+        assert!(matches!(error, JournalError::Damaged { number: 0, .. }), "{error}");
+        assert!(error.to_string().contains("ml-inference usage repair"));
+        // All have read it: found at the start if there is more in the segment, and else beside the work.
+        for (position, is_scrubbed) in [(2, false), (4, true)] {
+            let (folder, followers) = damaged(position);
+            let folder = folder.path();
+            let journal = Journal::open(config(folder)).unwrap();
+            journal.check(&followers).unwrap();
+            if is_scrubbed {
+                assert_eq!(journal.damaged_segments(), 0);
+                // It is no reason not to read the others.
+                assert_eq!(journal.newest(100).unwrap().len(), 3);
+                journal.scrub(&followers, || false).unwrap();
+            }
+            assert_eq!(journal.damaged_segments(), 1);
+            append(&journal, 4..6);
+            assert_eq!(read(folder, 0), [1, 2, 3, 4, 5]);
+            assert_eq!(segments::set_aside(folder).unwrap().len(), 1);
+            drop(journal);
+            assert_eq!(
+                Journal::open(config(folder)).unwrap().damaged_segments(),
+                1,
+                "until somebody takes it away"
+            );
+        }
+    }
+
+    #[test]
+    fn a_journal_of_an_older_version_is_read_on() {
         let folder = tempfile::tempdir().unwrap();
-        append(&Journal::open(config(folder.path())).unwrap(), 0..3);
-        let path = segment(folder.path(), 0);
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[30] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(Journal::open(config(folder.path())), Err(JournalError::Damaged { number: 0, .. })));
+        let folder = folder.path();
+        for numbers in [0..3, 3..5] {
+            let mut text = Vec::new();
+            let start = numbers.start;
+            for number in numbers {
+                let json = serde_json::to_string(&record("acme", number)).unwrap();
+                let sum = crc32fast::hash(json.as_bytes());
+                text.extend_from_slice(format!("{sum:08x} {json}\n").as_bytes());
+            }
+            std::fs::write(segments::path(folder, start), text).unwrap();
+        }
+        let journal = Journal::open(config(folder)).unwrap();
+        assert_eq!(journal.records_from(0), 5);
+        append(&journal, 5..7);
+        assert_eq!(read(folder, 0), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(read(folder, 4), [4, 5, 6]);
+        assert_eq!(numbers(folder)[..5], [0, 1, 2, 3, 4]);
+        assert!(journal.written() > 5);
+    }
+
+    #[test]
+    fn a_damaged_old_line_keeps_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        append(&Journal::open(config(folder)).unwrap(), 0..4);
+        // Not even the line's end is left.
+        let path = segments::path(folder, 0);
+        let bytes = std::fs::read(&path).unwrap();
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+        flip(&path, end);
+        let mut reader = Reader::new(folder, 0).pass_damage_below(2);
+        let found: Vec<u64> =
+            reader.read(u64::MAX, 10).unwrap().into_iter().map(|(number, _)| number).collect();
+        assert_eq!((found, reader.take_passed()), (vec![2, 3], 1));
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_says_so_and_recovers() {
+        let place = tempfile::tempdir().unwrap();
+        let (folder, elsewhere) = (place.path().join("usage"), place.path().join("elsewhere"));
+        append(&Journal::open(config(&folder)).unwrap(), 0..1);
+        let journal = Journal::open(config(&folder)).unwrap();
+        assert_eq!(journal.health(), Ok(()));
+        std::fs::rename(&folder, &elsewhere).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert!(runtime.block_on(journal.append(record("acme", 1))).is_err());
+        assert!(journal.health().is_err());
+        std::fs::rename(&elsewhere, &folder).unwrap();
+        // Without a record that would try it.
+        while journal.health().is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        append(&journal, 1..2);
+        assert_eq!(read(&folder, 0), [0, 1]);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Sums in Redis: a hash a tenant and day, and beside it, in the same slot of a cluster, how far each journal is contained.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use ulid::Ulid;
 
 use super::{Applied, Batch, Sum, SumKey, UsageStore};
 use crate::store::{RedisStore, StoreError};
@@ -12,25 +14,47 @@ use crate::wall_time::Day;
 const DAYS_MAX: u32 = 4_000;
 
 /// KEYS: how far each journal is, then the days' sums. ARGV: the journal, from, to; then for each number: which of the keys,
-/// field and amount. Returns -1, or how far the journal is if that is not `from`.
+/// field and amount. Returns nothing, or how far the journal is if that is not `from`. Positions are text throughout: a number
+/// in Lua is exact up to 2^53 alone.
 const APPLY: &str = r"
     local at = redis.call('HGET', KEYS[1], ARGV[1]) or '0'
-    if at ~= ARGV[2] then return tonumber(at) end
+    if at ~= ARGV[2] then return at end
     for i = 4, #ARGV, 3 do redis.call('HINCRBY', KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2]) end
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-    return -1
+    return false
 ";
 
 /// KEYS: one day's sums.
 const READ: &str = "return redis.call('HGETALL', KEYS[1])";
 
-/// KEYS: everybody who has sums. ARGV: tenants.
-const LIST: &str = "if #ARGV > 0 then redis.call('SADD', KEYS[1], unpack(ARGV)) end";
+/// KEYS: everybody who has sums, and the ends of journals. ARGV: the journal, an end of it, tenants. An end only grows.
+const LIST: &str = r"
+    local at, new = redis.call('HGET', KEYS[2], ARGV[1]) or '0', ARGV[2]
+    if #new > #at or (#new == #at and new > at) then redis.call('HSET', KEYS[2], ARGV[1], new) end
+    for i = 3, #ARGV do redis.call('SADD', KEYS[1], ARGV[i]) end
+";
+
+/// KEYS: the life. ARGV: one for a store that has none.
+const LIFE: &str = r"
+    redis.call('SET', KEYS[1], ARGV[1], 'NX')
+    return redis.call('GET', KEYS[1])
+";
+
+/// KEYS: how far each journal is. ARGV: the journal.
+const POSITION: &str = "return redis.call('HGET', KEYS[1], ARGV[1]) or '0'";
 
 impl RedisStore {
     fn tenants_key(&self) -> String {
         // No tenant has this name.
         self.key("usage", ":all", "tenants")
+    }
+
+    /// Lists tenants, and keeps that the journal has records up to `end`.
+    async fn list(&self, journal: &str, end: u64, tenants: &[&str]) -> Result<(), StoreError> {
+        let keys = [self.tenants_key(), self.key("usage", ":all", "ends")];
+        let end = end.to_string();
+        let arguments: Vec<&str> = [journal, &end].into_iter().chain(tenants.iter().copied()).collect();
+        self.run(LIST, &keys, &arguments).await
     }
 }
 
@@ -39,7 +63,8 @@ impl UsageStore for RedisStore {
     async fn apply(&self, journal: &str, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
         // Before the sums, so that nobody has some and is not listed.
         let tenants: Vec<&str> = batches.iter().map(|batch| batch.tenant.as_str()).collect();
-        self.run::<()>(LIST, &[self.tenants_key()], &tenants).await?;
+        let end = batches.iter().map(|batch| batch.to).max().unwrap_or(0);
+        self.list(journal, end, &tenants).await?;
         let mut results = Vec::with_capacity(batches.len());
         for Batch { tenant, from, to, sums } in batches {
             let mut keys = vec![self.key("usage", tenant, "applied")];
@@ -56,10 +81,34 @@ impl UsageStore for RedisStore {
                     arguments.extend([(position + 1).to_string(), field, number.to_string()]);
                 }
             }
-            let at: i64 = self.run(APPLY, &keys, &arguments).await?;
-            results.push(u64::try_from(at).map_or(Applied::Yes, Applied::At));
+            let at: Option<u64> = self.run(APPLY, &keys, &arguments).await?;
+            results.push(at.map_or(Applied::Yes, Applied::At));
         }
         Ok(results)
+    }
+
+    async fn life(&self) -> Result<String, StoreError> {
+        self.run(LIFE, &[self.key("usage", ":all", "life")], &[Ulid::new().to_string()]).await
+    }
+
+    async fn positions(&self, journal: &str, tenants: &[Arc<str>]) -> Result<Vec<u64>, StoreError> {
+        let mut positions = Vec::with_capacity(tenants.len());
+        for tenant in tenants {
+            positions.push(self.run(POSITION, &[self.key("usage", tenant, "applied")], &[journal]).await?);
+        }
+        // In a cluster the list may be lost by itself.
+        let listed: Vec<&str> = tenants
+            .iter()
+            .zip(&positions)
+            .filter(|(_, at)| **at > 0)
+            .map(|(tenant, _)| tenant.as_ref())
+            .collect();
+        self.list(journal, positions.iter().copied().max().unwrap_or(0), &listed).await?;
+        Ok(positions)
+    }
+
+    async fn end(&self, journal: &str) -> Result<u64, StoreError> {
+        self.run(POSITION, &[self.key("usage", ":all", "ends")], &[journal]).await
     }
 
     async fn tenants(&self) -> Result<BTreeSet<String>, StoreError> {

@@ -7,12 +7,13 @@ use super::sink::{EventSink, SinkError, UsageEvent};
 use crate::store::{RedisConfig, RedisStore, StoreError, to_text};
 
 /// KEYS: the stream, and how far each journal is in it. ARGV: the journal, the stream's length from which on old entries go, then
-/// number, tenant and event of each. What is in the stream already is passed over, so every event enters it once.
+/// number, tenant and event of each. What is in the stream already is passed over, so every event enters it once. Numbers are
+/// text: in Lua they are exact up to 2^53 alone.
 const ADD: &str = r"
-    local at = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '-1')
+    local at = redis.call('HGET', KEYS[2], ARGV[1]) or ''
     for i = 3, #ARGV, 3 do
-        local number = tonumber(ARGV[i])
-        if number > at then
+        local number = ARGV[i]
+        if #number > #at or (#number == #at and number > at) then
             redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'tenant', ARGV[i + 1], 'event', ARGV[i + 2])
             at = number
         end

@@ -16,6 +16,9 @@ use crate::wall_time::WallTime;
 /// Events delivered at once.
 const EVENTS_MAX: usize = 500;
 
+/// What the names of the files begin with that say how far sinks are.
+pub(super) const POSITION_PREFIX: &str = "sink-";
+
 /// A usage record as a CloudEvent (version 1.0, JSON event format, <https://github.com/cloudevents/spec>).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UsageEvent {
@@ -108,7 +111,7 @@ impl Pump {
     /// A pump of the records of the journal, known by the name `journal`, to the sink of this name. A sink that is new begins with
     /// the oldest record there is. Blocks.
     pub fn new(sink: Box<dyn EventSink>, name: &str, journal: String, followers: Arc<Followers>) -> Self {
-        let follower = Follower::new(followers, &format!("sink-{name}"));
+        let follower = Follower::new(followers, &format!("{POSITION_PREFIX}{name}"));
         Self { sink, follower, journal, held: Vec::new() }
     }
 
@@ -128,7 +131,7 @@ impl Pump {
         self.sink.deliver(&self.held).await?;
         let delivered = self.held.len();
         self.held.clear();
-        self.follower.keep().map_err(JournalError::Io)?;
+        self.follower.keep(self.follower.next(), self.follower.next()).map_err(JournalError::Io)?;
         Ok(delivered)
     }
 }
@@ -168,7 +171,7 @@ mod tests {
     use crate::ledger::tests::record;
     use crate::ledger::{Flush, Journal, JournalConfig};
 
-    /// Takes events, but fails every so often.
+    /// Takes events, whose inputs are counted through, but fails every so often.
     #[derive(Default)]
     struct Shaky {
         got: Arc<Mutex<Vec<u64>>>,
@@ -183,7 +186,7 @@ mod tests {
             if *calls % 3 == 1 {
                 return Err(SinkError::Refused { problem: "busy".to_owned(), retry_after: None });
             }
-            self.got.lock().unwrap().extend(events.iter().map(|event| event.number));
+            self.got.lock().unwrap().extend(events.iter().map(|event| event.data.inputs));
             Ok(())
         }
     }

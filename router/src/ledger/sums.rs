@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,15 @@ pub enum Applied {
 pub trait UsageStore: Send + Sync {
     /// Adds batches of one server's journal, each as a whole and only if its `from` is where the store is.
     async fn apply(&self, journal: &str, batches: &[Batch]) -> Result<Vec<Applied>, StoreError>;
+
+    /// The store's life: random, made with it, so that one that was emptied or made anew is known.
+    async fn life(&self) -> Result<String, StoreError>;
+
+    /// How far a journal is contained in the sums of tenants, each: number of the next record.
+    async fn positions(&self, journal: &str, tenants: &[Arc<str>]) -> Result<Vec<u64>, StoreError>;
+
+    /// No tenant's sums contain a record of the journal with this number or a higher one.
+    async fn end(&self, journal: &str) -> Result<u64, StoreError>;
 
     /// Everybody who has sums, also tenants that are known by their JWTs alone.
     async fn tenants(&self) -> Result<BTreeSet<String>, StoreError>;

@@ -1,10 +1,11 @@
 //! The store in a file of this process.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
 use super::{AccountStore, StoreError, parse, to_text};
 use crate::accounts::{Accounts, AuditEntry, Change};
@@ -41,7 +42,18 @@ impl EmbeddedStore {
     /// # Errors
     /// It cannot be read, or another process has it open.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(unavailable)?;
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::Storage(StorageError::Corrupted(problem)) => StoreError::Corrupt(problem),
+            DatabaseError::Storage(StorageError::Io(error))
+                if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+            {
+                StoreError::Corrupt(error.to_string())
+            }
+            DatabaseError::RepairAborted | DatabaseError::UpgradeRequired(_) => {
+                StoreError::Corrupt(error.to_string())
+            }
+            error => unavailable(error),
+        })?;
         let write = database.begin_write().map_err(unavailable)?;
         // So that reading never meets a missing table.
         write.open_table(COUNTERS).map_err(unavailable)?;

@@ -246,7 +246,9 @@ pub struct Usage {
     /// A segment of the journal that has so many bytes is followed by another.
     #[garde(range(min = 4096, max = 1 << 40))]
     pub segment_bytes_max: u64,
-    /// Segments that stay after all their records are in the sums.
+    /// Segments that stay after all their records are in the sums, or as many smaller ones as have their bytes. From these the
+    /// sums are made again when the store was set back, restored from a backup or emptied: by default 1 GiB, about 3 million
+    /// records of this server. A backup of the store that is older than that loses what is between.
     #[garde(range(max = 100_000))]
     pub shipped_segments_kept: usize,
     /// Other systems that get every record as an event, by names of one's own.

@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use router::ledger::{Journal, ShipperState};
 use router::limit::LimitError;
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -29,6 +30,11 @@ pub(crate) struct TenancyMetrics {
     written: Gauge,
     behind: Family<FollowerLabels, Gauge>,
     failures: Family<FollowerLabels, Counter>,
+    is_writable: Gauge,
+    damaged: Gauge,
+    went_back: Counter,
+    incomplete: Gauge,
+    lost: Counter,
 }
 
 impl TenancyMetrics {
@@ -51,7 +57,36 @@ impl TenancyMetrics {
             self.rotations_due.clone(),
         );
         let r = registry.sub_registry_with_prefix("usage");
-        r.register("journal_records", "Records written to the journal", self.written.clone());
+        r.register(
+            "journal_records",
+            "Records that this process has written to the journal",
+            self.written.clone(),
+        );
+        r.register(
+            "journal_writable",
+            "Whether records can be written to the journal; without, the server is not ready",
+            self.is_writable.clone(),
+        );
+        r.register(
+            "journal_damaged_segments",
+            "Damaged segments of the journal that were set aside in the state folder; remove them after having looked at them",
+            self.damaged.clone(),
+        );
+        r.register(
+            "sums_went_back",
+            "Times that the store turned out to be behind what it had, and records were summed again",
+            self.went_back.clone(),
+        );
+        r.register(
+            "sums_incomplete_tenants",
+            "Tenants whose sums may lack records that the store lost and the journal no longer has",
+            self.incomplete.clone(),
+        );
+        r.register(
+            "sums_lost_records",
+            "Records that could not be summed again since the journal is damaged there",
+            self.lost.clone(),
+        );
         r.register(
             "journal_records_behind",
             "Records that are in the journal and not yet in the sums or with a sink",
@@ -76,13 +111,22 @@ impl TenancyMetrics {
         self.rotations_due.set(keys as i64);
     }
 
-    /// Shows how far everybody is who follows the journal.
-    pub(crate) fn set_journal(&self, written: u64, positions: &BTreeMap<String, u64>) {
-        self.written.set(written as i64);
+    /// Shows how the journal does, and how far everybody is who follows it.
+    pub(crate) fn set_journal(&self, journal: &Journal, positions: &BTreeMap<String, u64>) {
+        self.written.set(journal.records() as i64);
+        self.is_writable.set(i64::from(journal.health().is_ok()));
+        self.damaged.set(journal.damaged_segments() as i64);
         for (follower, next) in positions {
             let labels = FollowerLabels { follower: follower.clone() };
-            self.behind.get_or_create(&labels).set(written.saturating_sub(*next) as i64);
+            self.behind.get_or_create(&labels).set(journal.records_from(*next) as i64);
         }
+    }
+
+    /// Shows whether the sums are what they were.
+    pub(crate) fn set_shipping(&self, state: &ShipperState) {
+        self.went_back.inc_by(state.went_back().saturating_sub(self.went_back.get()));
+        self.incomplete.set(state.incomplete() as i64);
+        self.lost.inc_by(state.lost().saturating_sub(self.lost.get()));
     }
 
     /// Counts a failure.

@@ -1,0 +1,49 @@
+//! What the shipper knows of the store, in a file beside the journal: by this it finds out, after a start, whether the store is
+//! behind what it once had.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::files;
+
+/// The file.
+const FILE: &str = "tenants.json";
+
+/// See the module. All records before `next` are in the store; those after are looked at again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Checkpoint {
+    /// Name of the journal.
+    pub(super) journal: String,
+    /// The store's life, if it was asked.
+    pub(super) life: Option<String>,
+    /// Number of the first record that may not be in the store.
+    pub(super) next: u64,
+    /// Number after the last record of each tenant that is in the store.
+    pub(super) tenants: BTreeMap<String, u64>,
+}
+
+impl Checkpoint {
+    /// The folder's. None: there is none, or none that can be read.
+    pub(super) fn read(folder: &Path) -> io::Result<Option<Self>> {
+        let path = folder.join(FILE);
+        let Some(text) = files::read(&path)? else { return Ok(None) };
+        let read = serde_json::from_str(&text).map_err(|error| {
+            tracing::error!(file = %path.display(), %error, "this file cannot be read; all records are looked at again");
+        });
+        Ok(read.ok())
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+        files::replace(&folder.join(FILE), &serde_json::to_vec(self)?)
+    }
+
+    pub(super) fn remove(folder: &Path) -> io::Result<()> {
+        match std::fs::remove_file(folder.join(FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Segments of the journal on the disk: `<number of the first record>.ndjson`, lines in the order of their numbers.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::{files, line};
+
+/// Bytes at the end of a segment among which its last line is.
+const TAIL_BYTES: u64 = 64 << 10;
+/// What the name of a damaged segment ends with, after it was set aside.
+const DAMAGED: &str = "damaged";
+
+/// One segment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Segment {
+    /// Number of its first record.
+    pub(super) first: u64,
+    pub(super) path: PathBuf,
+}
+
+/// What is in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Scan {
+    /// Number after its last record.
+    pub(super) end: u64,
+    /// Good lines.
+    pub(super) records: u64,
+    /// Lines that are not as they were written.
+    pub(super) damaged: u64,
+    /// All damage is before this record.
+    pub(super) damaged_until: u64,
+    /// Number of the first damaged line.
+    pub(super) damaged_from: u64,
+    /// Where an unfinished end begins, in bytes.
+    pub(super) torn_at: Option<u64>,
+}
+
+/// The segment that begins with a record.
+pub(super) fn path(folder: &Path, first: u64) -> PathBuf {
+    folder.join(format!("{first:020}.ndjson"))
+}
+
+/// All segments, oldest first.
+pub(super) fn list(folder: &Path) -> io::Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(first) = name.strip_suffix(".ndjson").and_then(|number| number.parse().ok()) {
+            segments.push(Segment { first, path });
+        }
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// Damaged segments that were set aside.
+pub(super) fn set_aside(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == DAMAGED) {
+            found.push(path);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+impl Segment {
+    /// Reads all of it, and shows each good line with its number.
+    pub(super) fn visit(&self, mut on_line: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<Scan> {
+        let mut reader = BufReader::new(File::open(&self.path)?);
+        let mut scan = Scan { end: self.first, ..Scan::default() };
+        // Number of the next line if nothing is missing, and bad lines since the last good one.
+        let (mut place, mut bad, mut offset) = (self.first, 0, 0);
+        let mut text = Vec::new();
+        loop {
+            let bytes = line::read(&mut reader, &mut text)? as u64;
+            if bytes == 0 {
+                break;
+            }
+            let number = line::number_in(&text).unwrap_or(place);
+            if line::is_good(&text) && number >= scan.end {
+                if bad > 0 {
+                    scan.damage(bad, number);
+                    bad = 0;
+                }
+                scan.torn_at = None;
+                scan.records += 1;
+                scan.end = number + 1;
+                place = scan.end;
+                on_line(number, &text)?;
+            } else {
+                bad += 1;
+                place += 1;
+                // Nobody was answered for what was being written at the end.
+                if !line::is_torn(&text) {
+                    scan.damage(bad, place);
+                    (scan.torn_at, bad) = (None, 0);
+                } else if scan.torn_at.is_none() {
+                    scan.torn_at = Some(offset);
+                }
+            }
+            offset += bytes;
+        }
+        Ok(scan)
+    }
+
+    /// Reads all of it.
+    pub(super) fn scan(&self) -> io::Result<Scan> {
+        self.visit(|_, _| Ok(()))
+    }
+
+    /// Number after its last record: from its last line, if that says it.
+    pub(super) fn end(&self) -> io::Result<u64> {
+        let mut file = File::open(&self.path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut tail = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+        let last = tail.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
+        match line::number_in(last) {
+            Some(number) if line::is_good(last) => Ok(number + 1),
+            _ => Ok(self.scan()?.end),
+        }
+    }
+
+    /// Cuts an unfinished end off.
+    pub(super) fn mend(&self) -> io::Result<Scan> {
+        let scan = self.scan()?;
+        if let Some(good) = scan.torn_at {
+            tracing::warn!(
+                record = scan.end,
+                "the usage journal ends in an unfinished record, which is cut off"
+            );
+            let file = File::options().write(true).open(&self.path)?;
+            file.set_len(good)?;
+            file.sync_all()?;
+        }
+        Ok(scan)
+    }
+
+    /// Sets a damaged segment aside, under a name that ends in `damaged`, and puts one with its good lines in its place.
+    pub(super) fn salvage(&self) -> io::Result<Scan> {
+        let new = self.path.with_extension("new");
+        let mut file =
+            io::BufWriter::new(files::private().create(true).write(true).truncate(true).open(&new)?);
+        let scan = self.visit(|number, text| file.write_all(&line::numbered(text, number)))?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        let aside = (0..)
+            .map(|count: u32| match count {
+                0 => PathBuf::from(format!("{}.{DAMAGED}", self.path.display())),
+                _ => PathBuf::from(format!("{}.{count}.{DAMAGED}", self.path.display())),
+            })
+            .find(|path| !path.exists())
+            .unwrap_or_else(|| self.path.with_extension(DAMAGED));
+        // Under both names at once, so that there is a segment at every moment.
+        if std::fs::hard_link(&self.path, &aside).is_err() {
+            std::fs::copy(&self.path, &aside)?;
+        }
+        std::fs::rename(&new, &self.path)?;
+        if let Some(folder) = self.path.parent() {
+            files::sync_folder(folder)?;
+        }
+        Ok(scan)
+    }
+}
+
+impl Scan {
+    fn damage(&mut self, lines: u64, until: u64) {
+        if self.damaged == 0 {
+            self.damaged_from = self.end;
+        }
+        self.damaged += lines;
+        self.damaged_until = until;
+    }
+
+    /// Lines that are lost to a reader of the segment as it is.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged > 0
+    }
+}
+
+/// Removes segments all of whose records are before `next`, but for the newest of them: so many, and of at least so many bytes,
+/// since a process that often starts anew makes many small ones. Blocks.
+///
+/// # Errors
+/// The disk refuses.
+pub(super) fn remove_read(folder: &Path, next: u64, keep: usize, keep_bytes: u64) -> io::Result<()> {
+    let segments = list(folder)?;
+    let ends = segments.iter().skip(1).map(|segment| segment.first);
+    let read: Vec<&Segment> =
+        segments.iter().zip(ends).filter(|(_, end)| *end <= next).map(|(segment, _)| segment).collect();
+    let mut bytes = 0;
+    for (index, segment) in read.into_iter().rev().enumerate() {
+        if index >= keep && bytes >= keep_bytes {
+            std::fs::remove_file(&segment.path)?;
+        } else {
+            bytes += std::fs::metadata(&segment.path)?.len();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Opens the journal of what is used, with those who read it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use router::WallTime;
+use router::ledger::{
+    Followers, Journal, JournalConfig, ShipError, Shipper, UsageStore, journal_name, number_by_clock,
+};
+
+use crate::config::Config;
+use crate::sinks::{self, Fed};
+use crate::tenancy::TenancyError;
+
+/// The journal's folder in the state folder.
+pub(crate) const FOLDER: &str = "usage";
+
+/// A problem that stays is said once.
+#[derive(Default)]
+pub(crate) struct Problem(Option<String>);
+
+impl Problem {
+    /// Takes how the last attempt ended.
+    pub(crate) fn tell(&mut self, problem: Option<ShipError>) {
+        let problem = problem.map(|error| error.to_string());
+        match &problem {
+            Some(error) if self.0 != problem => {
+                tracing::error!(%error, "usage records cannot be shipped; they are kept");
+            }
+            None if self.0.is_some() => tracing::info!("usage records are shipped again"),
+            _ => {}
+        }
+        self.0 = problem;
+    }
+}
+
+/// The journal of what is used, and who reads it.
+pub(crate) struct Ledger {
+    pub(crate) journal: Journal,
+    /// Name of the server and its journal.
+    pub(crate) server: String,
+    pub(crate) followers: Arc<Followers>,
+    pub(crate) shipper: Shipper,
+    pub(crate) sinks: Vec<Fed>,
+}
+
+impl Ledger {
+    /// Opens the journal under the lock of its state folder, looks for damage, and finds who reads it.
+    ///
+    /// # Errors
+    /// See [`TenancyError`].
+    pub(crate) async fn open(
+        config: &Config,
+        folder: &Path,
+        store: Arc<dyn UsageStore>,
+    ) -> Result<Self, TenancyError> {
+        let usage = &config.usage;
+        let server = journal_name(folder)?;
+        // A folder from a backup knows less of its numbers than the store; a store that does not answer is made up for by the
+        // clock.
+        let end = match store.end(&server).await {
+            Ok(end) => end,
+            Err(error) => {
+                tracing::warn!(%error, "the store does not say which usage records it has; numbers go by the clock");
+                0
+            }
+        };
+        let journal = JournalConfig {
+            folder: folder.to_owned(),
+            flush: usage.flush,
+            segment_bytes_max: usage.segment_bytes_max,
+            pending_max: usage.pending_records_max,
+            is_on: usage.is_recorded,
+        };
+        let journal = Journal::open_above(journal, end.max(number_by_clock(WallTime::now())))?;
+        let followers = followers(config, folder);
+        let shipper = Shipper::new(store, server.clone(), Arc::clone(&followers));
+        let sinks = sinks::open(config, &server, &followers)?;
+        journal.check(&followers)?;
+        Ok(Self { journal, server, followers, shipper, sinks })
+    }
+}
+
+/// Followers of the journal in a folder, who leave behind them what the configuration says.
+pub(crate) fn followers(config: &Config, folder: &Path) -> Arc<Followers> {
+    let usage = &config.usage;
+    let bytes_kept = usage.segment_bytes_max.saturating_mul(usage.shipped_segments_kept as u64);
+    Followers::keeping(folder, usage.shipped_segments_kept, bytes_kept)
+}
