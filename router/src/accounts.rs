@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::key::{KeyHash, Mode};
+use crate::key::{KeyHash, Mode, RandomError, random};
 use crate::plan::Plan;
 use crate::principal::Role;
+use crate::store::StoreError;
 use crate::wall_time::WallTime;
 
 /// Name of the development tenant.
@@ -39,6 +41,12 @@ pub struct TenantRecord {
     pub is_suspended: bool,
     /// Since when it exists.
     pub created_at: WallTime,
+    /// Since when it has its plan.
+    #[serde(default)]
+    pub plan_set_at: WallTime,
+    /// Since when it is suspended or is not.
+    #[serde(default)]
+    pub suspension_set_at: WallTime,
 }
 
 /// A key.
@@ -70,6 +78,9 @@ pub struct KeyRecord {
     /// The key that it was rotated to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced_by: Option<String>,
+    /// When it was changed last.
+    #[serde(default)]
+    pub changed_at: WallTime,
 }
 
 /// A key as it may be shown: without its hash.
@@ -113,11 +124,21 @@ pub enum KeyState {
     Revoked,
 }
 
+/// Names one state of the accounts, and no other. Servers compare versions for being the same, never for being newer: a store
+/// that was set back gives its next change a number that was there before, and an id that was not. Written as `number:id`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// Counts changes.
+    pub number: u64,
+    /// Random, of the change that made it. None of accounts that never were changed, or by a server that knew no ids.
+    pub id: Option<Arc<str>>,
+}
+
 /// All tenants and keys at one version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accounts {
-    /// Counts changes.
-    pub version: u64,
+    /// Which state it is.
+    pub version: Version,
     /// Tenants by name.
     pub tenants: BTreeMap<TenantName, TenantRecord>,
     /// Keys by id.
@@ -148,6 +169,53 @@ pub struct AuditEntry {
     pub before: Option<serde_json::Value>,
     /// The record after.
     pub after: Option<serde_json::Value>,
+}
+
+impl Version {
+    /// A version that never was before, for a change of this one.
+    ///
+    /// # Errors
+    /// No random numbers.
+    pub fn next(&self) -> Result<Self, RandomError> {
+        let id: [u8; 16] = random()?;
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { number: self.number.saturating_add(1), id: Some(Arc::from(id)) })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.id {
+            Some(id) => write!(f, "{}:{id}", self.number),
+            None => write!(f, "{}", self.number),
+        }
+    }
+}
+
+impl FromStr for Version {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (number, id) = text.split_once(':').map_or((text, None), |(number, id)| (number, Some(id)));
+        let number = number.parse().map_err(|_| StoreError::Corrupt("the accounts' version".to_owned()))?;
+        Ok(Self { number, id: id.map(Arc::from) })
+    }
+}
+
+impl Accounts {
+    /// Makes changes.
+    pub(crate) fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Tenant(tenant) => {
+                    self.tenants.insert(tenant.name.clone(), tenant.clone());
+                }
+                Change::Key(key) => {
+                    self.keys.insert(key.id.clone(), key.clone());
+                }
+            }
+        }
+    }
 }
 
 impl TenantName {

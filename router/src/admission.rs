@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use batching::{Clock, MonotonicClock};
+
 use crate::ledger::{Journal, JournalError, MicroDollars, Outcome, UsageObserver, UsageRecord};
 use crate::limit::{LimitError, Limiter, Quota, Taken, Unit};
+use crate::moment::Moment;
 use crate::principal::Principal;
 use crate::wall_time::WallTime;
 
@@ -30,6 +33,8 @@ pub(crate) struct Desk {
     pub(crate) observer: Arc<dyn UsageObserver>,
     /// The time, for what ends by being dropped.
     pub(crate) clock: fn() -> WallTime,
+    /// What limits are measured by.
+    pub(crate) uptime: MonotonicClock,
 }
 
 /// Leave to run one request. It ends by [`finish`](Self::finish), or as cancelled when the reservation is dropped, which is what
@@ -61,6 +66,7 @@ impl Desk {
         principal: &Principal,
         demand: Demand,
     ) -> Result<Reservation, LimitError> {
+        let now = self.moment(now);
         let taken = self.limiter.take(now, principal.tenant(), Unit::Requests, demand.inputs).await?;
         Ok(Reservation {
             desk: Arc::clone(self),
@@ -80,8 +86,12 @@ impl Desk {
         now: WallTime,
         principal: &Principal,
     ) -> Result<Option<Quota>, LimitError> {
-        let taken = self.limiter.take(now, principal.tenant(), Unit::Requests, 1).await?;
+        let taken = self.limiter.take(self.moment(now), principal.tenant(), Unit::Requests, 1).await?;
         Ok(taken.map(|taken| taken.quota))
+    }
+
+    fn moment(&self, wall: WallTime) -> Moment {
+        Moment { uptime: self.uptime.now(), wall }
     }
 }
 
@@ -91,6 +101,7 @@ impl Reservation {
     /// # Errors
     /// The plan limits tokens, and there are not so many left.
     pub async fn settle(&mut self, now: WallTime, tokens: u64) -> Result<(), LimitError> {
+        let now = self.desk.moment(now);
         let taken = self.desk.limiter.take(now, self.principal.tenant(), Unit::Tokens, tokens).await?;
         self.tokens = tokens;
         self.taken.extend(taken);
@@ -222,6 +233,7 @@ mod tests {
             journal: Journal::open(config).unwrap(),
             observer: ledger.clone(),
             clock: || WallTime(5),
+            uptime: MonotonicClock::new(),
         })
     }
 

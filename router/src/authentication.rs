@@ -36,7 +36,8 @@ pub struct Directory {
 /// One version of the accounts, by what is looked up.
 #[derive(Default)]
 struct Known {
-    version: u64,
+    /// Whether the accounts were read at all.
+    is_read: bool,
     tenants: HashMap<TenantName, Entry>,
     keys: HashMap<KeyHash, (KeyRecord, Tenant, KeyId)>,
 }
@@ -84,6 +85,9 @@ pub enum AuthenticationError {
     /// A certificate was shown that names no service known here, and nothing else.
     #[error("the service of this client certificate is not known here; use an API key")]
     UnknownService,
+    /// The store has not answered since the server started, so nobody is known.
+    #[error("tenants and keys cannot be read at present; retry later")]
+    AccountsUnread,
     /// A JWT was shown, but no issuer is configured to check it against.
     #[error("JWTs are not accepted here: no issuer is configured; use an API key")]
     JwtNotConfigured,
@@ -130,14 +134,14 @@ impl Directory {
         &self.secret
     }
 
-    /// Version of the accounts that it knows.
-    pub fn version(&self) -> u64 {
-        self.known.load().version
+    /// Whether it knows the accounts; before that nobody's key is known, and none is unknown.
+    pub fn has_accounts(&self) -> bool {
+        self.known.load().is_read
     }
 
-    /// Takes the accounts as they are now. An older version than the one known is ignored.
+    /// Takes the accounts as they are now.
     pub fn update(&self, accounts: &Accounts) {
-        let mut known = Known { version: accounts.version, ..Known::default() };
+        let mut known = Known { is_read: true, ..Known::default() };
         for record in accounts.tenants.values() {
             let name = Arc::from(record.name.as_str());
             let tenant = Tenant { id: self.number(&record.name), name, plan: record.plan };
@@ -148,10 +152,7 @@ impl Directory {
             let id = KeyId(Arc::from(key.id.as_str()));
             known.keys.insert(key.hash, (key.clone(), entry.tenant.clone(), id));
         }
-        let known = Arc::new(known);
-        self.known.rcu(|current| {
-            if current.version > known.version { Arc::clone(current) } else { Arc::clone(&known) }
-        });
+        self.known.store(Arc::new(known));
     }
 
     /// The principal of a credential.
@@ -192,7 +193,7 @@ impl Directory {
             return Err(AuthenticationError::TestKey);
         }
         let hash = key.hash(&self.secret);
-        let known = self.known.load();
+        let known = self.known()?;
         // What is looked up is the hash under a secret, so how long that takes says nothing of any key.
         let (record, tenant, id) = known.keys.get(&hash).ok_or(AuthenticationError::UnknownKey)?;
         if !bool::from(record.hash.ct_eq(&hash)) {
@@ -215,7 +216,7 @@ impl Directory {
         if name.is_reserved() {
             return Err(JwtError::Claim("tenant").into());
         }
-        let known = self.known.load();
+        let known = self.known()?;
         let entry = known.tenants.get(&name);
         if entry.is_some_and(|entry| entry.is_suspended) {
             return Err(AuthenticationError::Suspended);
@@ -231,13 +232,18 @@ impl Directory {
     /// It is not known, or its tenant is not or is suspended.
     pub(crate) fn find_service(&self, id: &Arc<str>) -> Result<Principal, AuthenticationError> {
         let service = self.services.get(id).ok_or(AuthenticationError::UnknownService)?;
-        let known = self.known.load();
+        let known = self.known()?;
         let entry = known.tenants.get(&service.tenant).ok_or(AuthenticationError::UnknownTenant)?;
         if entry.is_suspended {
             return Err(AuthenticationError::Suspended);
         }
         let (tenant, key) = (entry.tenant.clone(), KeyId(Arc::clone(id)));
         Ok(Principal { tenant, key, role: service.role, is_sandboxed: false })
+    }
+
+    fn known(&self) -> Result<arc_swap::Guard<Arc<Known>>, AuthenticationError> {
+        let known = self.known.load();
+        if known.is_read { Ok(known) } else { Err(AuthenticationError::AccountsUnread) }
     }
 
     /// The number of a tenant: 0 is the development tenant's.
@@ -334,6 +340,8 @@ mod tests {
             plan: Plan::Free,
             is_suspended: false,
             created_at: WallTime(0),
+            plan_set_at: WallTime(0),
+            suspension_set_at: WallTime(0),
         };
         let record = KeyRecord {
             id: "key_1".to_owned(),
@@ -347,8 +355,9 @@ mod tests {
             expires_at: None,
             revoked_at: None,
             replaced_by: None,
+            changed_at: WallTime(0),
         };
-        let mut accounts = Accounts { version: 1, ..Accounts::default() };
+        let mut accounts = Accounts::default();
         accounts.tenants.insert(name, tenant);
         accounts.keys.insert("key_1".to_owned(), record);
         for (has_sandbox, expected) in [(true, None), (false, Some(AuthenticationError::TestKey))] {
@@ -370,14 +379,18 @@ mod tests {
         let check = |id: &str, expected: Option<AuthenticationError>| {
             assert_eq!(directory.find_service(&Arc::from(id)).err(), expected, "{id}");
         };
+        check(&billing, Some(AuthenticationError::AccountsUnread));
+        directory.update(&Accounts::default());
         check(&billing, Some(AuthenticationError::UnknownTenant));
         let tenant = TenantRecord {
             name: name.clone(),
             plan: Plan::Free,
             is_suspended: false,
             created_at: WallTime(0),
+            plan_set_at: WallTime(0),
+            suspension_set_at: WallTime(0),
         };
-        let mut accounts = Accounts { version: 1, ..Accounts::default() };
+        let mut accounts = Accounts::default();
         accounts.tenants.insert(name.clone(), tenant.clone());
         directory.update(&accounts);
         check(&billing, None);
@@ -385,7 +398,6 @@ mod tests {
         let principal = directory.find_service(&billing).unwrap();
         assert_eq!(principal.key().to_string(), &*billing);
         assert!(principal.has(Role::Viewer) && !principal.has(Role::Editor));
-        accounts.version = 2;
         accounts.tenants.insert(name, TenantRecord { is_suspended: true, ..tenant });
         directory.update(&accounts);
         check(&billing, Some(AuthenticationError::Suspended));
@@ -409,14 +421,17 @@ mod tests {
             expires_at: Some(WallTime(100)),
             revoked_at: None,
             replaced_by: None,
+            changed_at: WallTime(0),
         };
         let tenant = TenantRecord {
             name: name.clone(),
             plan: Plan::Starter,
             is_suspended: false,
             created_at: WallTime(0),
+            plan_set_at: WallTime(0),
+            suspension_set_at: WallTime(0),
         };
-        let mut accounts = Accounts { version: 1, ..Accounts::default() };
+        let mut accounts = Accounts::default();
         let check = |accounts: &Accounts, now: u64, expected: Option<AuthenticationError>| {
             directory.update(accounts);
             // Another machine: these are not the development key.
@@ -429,26 +444,19 @@ mod tests {
         check(&accounts, 0, Some(AuthenticationError::UnknownKey));
         accounts.tenants.insert(name.clone(), tenant.clone());
         accounts.keys.insert("key_1".to_owned(), record.clone());
-        accounts.version = 2;
         check(&accounts, 99, None);
         check(&accounts, 100, Some(AuthenticationError::ExpiredKey));
         let principal = find(&directory, key.expose(), LOOPBACK, 0).unwrap();
         assert_eq!((&*principal.tenant().name, principal.tenant().plan), ("acme", Plan::Starter));
         assert!(principal.has(Role::Editor) && !principal.has(Role::Admin));
         assert_eq!(principal.key().to_string(), "key_1");
-        accounts.version = 3;
         accounts.tenants.insert(name.clone(), TenantRecord { is_suspended: true, ..tenant.clone() });
         check(&accounts, 1, Some(AuthenticationError::Suspended));
-        accounts.version = 4;
         accounts.tenants.insert(name, tenant);
         accounts.keys.insert("key_1".to_owned(), KeyRecord { revoked_at: Some(WallTime(1)), ..record });
         check(&accounts, 1, Some(AuthenticationError::RevokedKey));
-        // An old version that comes late changes nothing.
-        directory.update(&Accounts { version: 2, ..accounts.clone() });
-        assert_eq!(directory.version(), 4);
         // The number stays.
         let mut back = accounts.clone();
-        back.version = 5;
         back.keys.values_mut().for_each(|key| key.revoked_at = None);
         directory.update(&back);
         assert_eq!(find(&directory, key.expose(), LOOPBACK, 0).unwrap().tenant().id, principal.tenant().id);

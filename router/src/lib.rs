@@ -28,6 +28,7 @@ mod jwt;
 mod key;
 pub mod ledger;
 pub mod limit;
+mod moment;
 mod peer;
 mod places;
 mod plan;
@@ -47,6 +48,7 @@ pub use credential::{Credential, CredentialError, bearer_token};
 pub use jwt::{JwtConfig, JwtError, JwtVerifier, KeySource};
 pub use key::{ApiKey, KeyHash, KeySecret, Mode, RandomError, ShortSecret};
 pub use ledger::{MicroDollars, Outcome, UsageObserver, UsageRecord};
+pub use moment::Moment;
 pub use peer::{Peer, Service};
 pub use places::{Place, PlaceError, PlaceMeter, Places, PlacesConfig};
 pub use plan::{Plan, Terms, TermsError};
@@ -54,6 +56,7 @@ pub use principal::{KeyId, Principal, Role, Tenant};
 pub use wall_time::{Day, TimeFormatError, WallTime};
 
 use admission::Desk;
+use batching::MonotonicClock;
 use ledger::Journal;
 use limit::{LimitError, Limiter, Quota};
 
@@ -66,13 +69,15 @@ pub struct Router {
 
 impl Router {
     /// A router over a directory of tenants; every admitted request ends as one record in `journal`, which `observer` sees too.
+    /// Limits are measured by `uptime`.
     pub fn new(
         directory: Arc<Directory>,
         limiter: Limiter,
         journal: Journal,
         observer: Arc<dyn UsageObserver>,
+        uptime: MonotonicClock,
     ) -> Self {
-        let desk = Desk { limiter, journal, observer, clock: WallTime::now };
+        let desk = Desk { limiter, journal, observer, clock: WallTime::now, uptime };
         Self { directory, desk: Arc::new(desk) }
     }
 

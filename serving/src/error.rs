@@ -242,6 +242,9 @@ impl ApiError {
             Self::Authentication(AuthenticationError::Jwt(_)) => {
                 row("invalid_token", S::UNAUTHORIZED, Code::Unauthenticated)
             }
+            Self::Authentication(AuthenticationError::AccountsUnread) => {
+                row("store_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
+            }
             Self::Authentication(AuthenticationError::UnknownTenant) => {
                 row("unknown_tenant", S::FORBIDDEN, Code::PermissionDenied)
             }
@@ -315,6 +318,7 @@ impl ApiError {
             Self::IdempotencyFull(_) => Some(Duration::from_secs(3600)),
             Self::Limit(LimitError::Exceeded { retry_after, .. }) => Some(*retry_after),
             Self::Limit(LimitError::Concurrency { .. } | LimitError::Unavailable)
+            | Self::Authentication(AuthenticationError::AccountsUnread)
             | Self::StoreUnavailable { .. }
             | Self::Starting
             | Self::ShuttingDown => Some(Duration::from_secs(1)),

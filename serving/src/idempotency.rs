@@ -97,9 +97,9 @@ impl Once {
         Ok(())
     }
 
-    /// The answer must not go out after all: forgets it.
-    pub(crate) fn forget(&mut self) {
-        self.is_kept = false;
+    /// What is to be kept or released by somebody else from now on, if there is a key.
+    pub(crate) fn attempt(mut self) -> Option<Attempt> {
+        self.attempt.take()
     }
 }
 

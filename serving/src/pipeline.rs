@@ -10,6 +10,7 @@ use std::time::Duration;
 use batching::{ModelId, Priority, Timestamp};
 use models::tasks::{Answer, Parameters};
 use models::{ModelEntry, ModelState, NoDefault, Task};
+use router::idempotency::{self, Attempt};
 use router::limit::Quota;
 use router::{
     Demand, MicroDollars, Outcome, Peer, Place, PlaceError, Principal, Reservation, Role, WallTime,
@@ -90,7 +91,7 @@ pub trait Exchange: Send {
         principal: &Principal,
     ) -> impl Future<Output = Result<Asked<Self::Answer>, ApiError>> + Send;
 
-    /// Makes the answer, and keeps it if it was asked to: after this the request is recorded, and then answered.
+    /// Makes the answer: after this it is kept if it was asked to be, the request is recorded, and then answered.
     fn answer(
         &mut self,
         response: InferResponse,
@@ -98,6 +99,11 @@ pub trait Exchange: Send {
 
     /// Shows with an answer that was given before what is left of the tenant's limit, where the protocol can.
     fn show_quota(&self, _: &mut Self::Answer, _: &Quota) {}
+
+    /// The answer that was made, if it is to be kept under an idempotency key.
+    fn to_keep(&mut self) -> Option<(Attempt, idempotency::Answer)> {
+        None
+    }
 }
 
 /// What a protocol read.
@@ -160,7 +166,10 @@ pub async fn infer<E: Exchange>(
             Err(error) => Err(error),
         };
         // Only what is recorded is answered.
-        reservation.finish(outcome(&result)).await.map_err(ApiError::internal)?;
+        match exchange.to_keep().filter(|_| result.is_ok()) {
+            Some((attempt, answer)) => conclude(app, attempt, answer, reservation).await?,
+            None => reservation.finish(outcome(&result)).await.map_err(ApiError::internal)?,
+        }
         result
     }
     .await;
@@ -170,6 +179,30 @@ pub async fn infer<E: Exchange>(
     }
     end.finish(&result);
     result
+}
+
+/// Keeps an answer under its idempotency key and charges it: both or neither, whether the caller is still there or not.
+async fn conclude(
+    app: &App,
+    attempt: Attempt,
+    answer: idempotency::Answer,
+    reservation: Reservation,
+) -> Result<(), ApiError> {
+    let answers = Arc::clone(&app.tenancy.idempotency);
+    // Dropping what waits for a task does not end the task.
+    let concluded = tokio::spawn(async move {
+        if let Err(error) = answers.keep(WallTime::now(), &attempt, &answer).await {
+            answers.release(&attempt).await;
+            reservation.finish(Outcome::Failed).await.map_err(ApiError::internal)?;
+            return Err(error.into());
+        }
+        if let Err(error) = reservation.finish(Outcome::Completed).await {
+            answers.release(&attempt).await;
+            return Err(ApiError::internal(error));
+        }
+        Ok(())
+    });
+    concluded.await.map_err(ApiError::internal)?
 }
 
 /// Authenticates a caller and checks its role.

@@ -6,13 +6,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use batching::{Clock, MonotonicClock};
+use router::accounts::Version;
 use router::idempotency::{AnswerRoom, AnswerStore, Idempotency, Room};
 use router::ledger::{Followers, Journal, JournalError, Shipper, ShipperState, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
 use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
 use router::{
-    Administration, AdministrationError, Day, Directory, KeySecret, Mode, Outcome, Router, Service,
-    ShortSecret, UsageObserver, WallTime,
+    Administration, AdministrationError, Day, DeclaredTenant, Directory, KeySecret, Mode, Moment, Outcome,
+    Router, Service, ShortSecret, UsageObserver, WallTime,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -54,13 +56,18 @@ pub struct Tenancy {
     /// Changes tenants and keys.
     pub administration: Administration,
     /// Keeps answers of requests that may be sent again.
-    pub idempotency: Idempotency,
+    pub idempotency: Arc<Idempotency>,
     /// Sums of what was used.
     pub usage: Arc<dyn UsageStore>,
     /// Opens the administration of all tenants.
     pub operator_token: OperatorToken,
     /// The store, if servers share one.
     pub redis: Option<Arc<RedisStore>>,
+    /// The store, if it is a file of this server.
+    embedded: Option<Arc<EmbeddedStore>>,
+    directory: Arc<Directory>,
+    /// Tenants of the file that are not in force yet, since the store did not answer.
+    declared: tokio::sync::Mutex<Option<Vec<DeclaredTenant>>>,
     /// Name of this server, which stays.
     pub server: String,
     /// Who reads the journal, and how far they are.
@@ -143,6 +150,8 @@ struct Homes {
     limits: Option<Arc<dyn LimitStore>>,
     /// None: there is but one server.
     redis: Option<Arc<RedisStore>>,
+    /// None: it is in Redis.
+    embedded: Option<Arc<EmbeddedStore>>,
 }
 
 impl Tenancy {
@@ -176,24 +185,30 @@ impl Tenancy {
         let rotate_after = Duration::from_secs(u64::from(config.tenancy.key_rotation_days) * 86_400);
         let administration = Administration::new(homes.accounts, Arc::clone(&directory), rotate_after)
             .with_keys_max(config.tenancy.keys_per_tenant_max);
-        if let Some(path) = &config.tenancy.tenants_file {
-            let declared = declared_tenants::read(path)?;
-            let mut keys = declared.iter().flat_map(|tenant| &tenant.keys);
-            if !config.has_sandbox() && keys.any(|key| key.key.mode() == Mode::Test) {
-                tracing::warn!(
-                    "tenancy.tenants_file declares test keys, which are refused here (tenancy.test_keys)"
+        let mut declared = config.tenancy.tenants_file.as_deref().map(declared_tenants::read).transpose()?;
+        let mut keys = declared.iter().flatten().flat_map(|tenant| &tenant.keys);
+        if !config.has_sandbox() && keys.any(|key| key.key.mode() == Mode::Test) {
+            tracing::warn!(
+                "tenancy.tenants_file declares test keys, which are refused here (tenancy.test_keys)"
+            );
+        }
+        match read_accounts(&administration, &mut declared).await {
+            // Nobody is let in until it does.
+            Err(AdministrationError::Store(StoreError::Unavailable(problem))) if homes.redis.is_some() => {
+                tracing::error!(
+                    problem,
+                    "tenants and keys cannot be read yet: calls are refused until they are"
                 );
             }
-            let changes = administration.declare(WallTime::now(), DECLARED, &declared).await?;
-            tracing::info!(tenants = declared.len(), changes, "tenants of the file are in force");
+            read => read?,
         }
-        administration.follow().await?;
 
         let Ledger { journal, server, followers, shipper, sinks } =
             Ledger::open(config, &folder.join(crate::ledger::FOLDER), Arc::clone(&homes.usage)).await?;
+        let uptime = MonotonicClock::new();
         let limits = match homes.limits {
             Some(limits) => limits,
-            None => Arc::new(restored(&journal)?),
+            None => Arc::new(restored(&journal, uptime)?),
         };
         let limiter =
             LimiterConfig { outage: config.tenancy.outage, servers_max: config.tenancy.servers_max };
@@ -201,9 +216,18 @@ impl Tenancy {
         let operator_token =
             OperatorToken::open(operator_token.as_ref(), operator_token_file.as_deref(), &folder)?;
         Ok(Self {
-            router: Router::new(directory, Limiter::new(limits, limiter), journal, observer),
+            router: Router::new(
+                Arc::clone(&directory),
+                Limiter::new(limits, limiter),
+                journal,
+                observer,
+                uptime,
+            ),
             administration,
-            idempotency,
+            idempotency: Arc::new(idempotency),
+            directory,
+            declared: tokio::sync::Mutex::new(declared),
+            embedded: homes.embedded,
             usage: homes.usage,
             operator_token,
             redis: homes.redis,
@@ -219,7 +243,7 @@ impl Tenancy {
 
     /// Parts without which no request can be served, by name, and why one does not work.
     pub fn parts(&self) -> Vec<(&'static str, Result<(), String>)> {
-        vec![("journal", self.router.journal().health())]
+        vec![("journal", self.router.journal().health()), ("store", self.store_health())]
     }
 
     /// Shows how limits, store and journal do.
@@ -228,6 +252,19 @@ impl Tenancy {
         metrics.set_store(is_left_alone, self.router.decided_alone());
         metrics.set_journal(self.router.journal(), &self.followers.positions());
         metrics.set_shipping(&self.shipping);
+        metrics.set_losses(self.administration.restorations(), self.idempotency.unkept());
+    }
+
+    /// Whether the store lets this server do its work, or why not. A Redis that falls silent later does not count: this server
+    /// goes on with what it knows, as all do that share it.
+    fn store_health(&self) -> Result<(), String> {
+        if let Some(fault) = self.embedded.as_ref().and_then(|store| store.fault()) {
+            return Err(fault);
+        }
+        if self.directory.has_accounts() {
+            return Ok(());
+        }
+        Err("tenants and keys have not been read yet: Redis has not answered since the start".to_owned())
     }
 
     /// What feeds the sinks of usage events; yielded once.
@@ -249,7 +286,8 @@ impl Tenancy {
         let mut is_lost = false;
         loop {
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FOLLOW_EVERY) => {} }
-            match self.administration.follow().await {
+            let read = read_accounts(&self.administration, &mut *self.declared.lock().await).await;
+            match read {
                 Ok(()) => is_lost = false,
                 Err(error) if !is_lost => {
                     is_lost = true;
@@ -330,6 +368,20 @@ impl Tenancy {
     }
 }
 
+/// Reads the accounts, and makes them what is declared if that was not done yet.
+async fn read_accounts(
+    administration: &Administration,
+    declared: &mut Option<Vec<DeclaredTenant>>,
+) -> Result<(), AdministrationError> {
+    let now = WallTime::now();
+    if let Some(tenants) = declared.as_deref() {
+        let changes = administration.declare(now, DECLARED, tenants).await?;
+        tracing::info!(tenants = tenants.len(), changes, "tenants of the file are in force");
+        *declared = None;
+    }
+    administration.follow(now).await
+}
+
 /// The services that are known by their certificates.
 fn services(config: &Config) -> HashMap<Arc<str>, Service> {
     let clients = config.tls.iter().flat_map(|tls| &tls.clients);
@@ -346,9 +398,10 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, TenancyError> {
                 accounts: store.clone(),
                 usage: store.clone(),
                 answers: store.clone(),
-                room: store,
+                room: store.clone(),
                 limits: None,
                 redis: None,
+                embedded: Some(store),
             })
         }
         Store::Redis(redis) => {
@@ -360,6 +413,7 @@ async fn homes(store: &Store, folder: &Path) -> Result<Homes, TenancyError> {
                 room: store.clone(),
                 limits: Some(store.clone()),
                 redis: Some(store),
+                embedded: None,
             })
         }
     }
@@ -390,16 +444,18 @@ pub(crate) async fn open_embedded(folder: &Path) -> Result<EmbeddedStore, Tenanc
 }
 
 /// Counts of a process that was here before, from its journal, so that a restart is no way around a limit.
-fn restored(journal: &Journal) -> Result<MemoryLimits, JournalError> {
+fn restored(journal: &Journal, uptime: MonotonicClock) -> Result<MemoryLimits, JournalError> {
     let limits = MemoryLimits::default();
-    let now = WallTime::now();
+    let moment = Moment { uptime: uptime.now(), wall: WallTime::now() };
+    let now = moment.wall;
     for record in journal.newest(RESTORE_RECORDS_MAX)? {
         let is_today = record.at.day() == now.day();
         // What was refused is recorded only if it was worked on.
         let counts = record.outcome != Outcome::Failed;
         if counts && (is_today || now.since(record.at) < RESTORE) {
-            limits.restore(record.at, &record.tenant, Unit::Requests, record.inputs);
-            limits.restore(record.at, &record.tenant, Unit::Tokens, record.tokens);
+            let at = (now.since(record.at), record.at.day());
+            limits.restore(moment, at, &record.tenant, Unit::Requests, record.inputs);
+            limits.restore(moment, at, &record.tenant, Unit::Tokens, record.tokens);
         }
     }
     Ok(limits)
@@ -416,7 +472,7 @@ async fn secret(
         (None, Store::Redis(_)) => return Err(TenancyError::NoSecret),
         (None, Store::Embedded) => {
             let path = folder.join("key.secret");
-            let has_keys = !accounts.load().await?.keys.is_empty();
+            let has_keys = !accounts.load(&Version::default()).await?.accounts.keys.is_empty();
             let on_empty = if has_keys { OnEmpty::Refuse(NO_KEY_SECRET) } else { OnEmpty::Replace };
             let text = secrets::keep(&path, &on_empty, || {
                 let (_, bytes) = KeySecret::generate()?;

@@ -27,6 +27,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Authentication(AuthenticationError::ExpiredKey),
         ApiError::Authentication(AuthenticationError::Suspended),
         ApiError::Authentication(AuthenticationError::UnknownTenant),
+        ApiError::Authentication(AuthenticationError::AccountsUnread),
         ApiError::Authentication(JwtError::Malformed.into()),
         ApiError::Authentication(JwtError::Algorithm.into()),
         ApiError::Authentication(JwtError::Header("crit").into()),
@@ -41,12 +42,14 @@ fn every_error() -> Vec<ApiError> {
             unit: Unit::Requests,
             window: Window::Minute,
             limit: 100,
+            left: 16,
             retry_after: Duration::from_secs(7),
         }),
         ApiError::Limit(LimitError::Exceeded {
             unit: Unit::Tokens,
             window: Window::Day,
             limit: 5000,
+            left: 0,
             retry_after: Duration::from_secs(3600),
         }),
         ApiError::Limit(LimitError::TooMuch {

@@ -71,7 +71,7 @@ impl Administration {
         actor: &str,
         edit: impl Fn(&Accounts) -> Option<Edit<()>>,
     ) -> Result<usize> {
-        if edit(&self.store.load().await?).is_none() {
+        if edit(&*self.current(now).await?).is_none() {
             return Ok(0);
         }
         // Another server may make the same change meanwhile.
@@ -102,6 +102,7 @@ impl Administration {
             expires_at: None,
             revoked_at: None,
             replaced_by: None,
+            changed_at: before.map_or(now, |key| key.changed_at),
         };
         if before == Some(&after) {
             return None;
@@ -148,6 +149,8 @@ fn declared_tenant(accounts: &Accounts, now: WallTime, declared: &DeclaredTenant
         plan: declared.plan,
         is_suspended: declared.is_suspended,
         created_at: before.map_or(now, |tenant| tenant.created_at),
+        plan_set_at: before.map_or(now, |tenant| tenant.plan_set_at),
+        suspension_set_at: before.map_or(now, |tenant| tenant.suspension_set_at),
     };
     if before == Some(&after) {
         return None;
@@ -155,6 +158,11 @@ fn declared_tenant(accounts: &Accounts, now: WallTime, declared: &DeclaredTenant
     let action = if before.is_none() { "tenant.create" } else { "tenant.change" };
     let Edit { changes, action, subject, before, after, .. } = tenant_edit(action, before, after);
     Some(Edit { changes, action, subject, before, after, result: () })
+}
+
+/// Whether a key of this id is declared.
+pub(super) fn is_declared(id: &str) -> bool {
+    id.starts_with(ID_PREFIX)
 }
 
 /// Id of a declared key: the same on every server.

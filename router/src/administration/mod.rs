@@ -1,21 +1,28 @@
 //! Changing tenants and keys. Every change is checked, stored together with its line in the audit log, and in force on this
 //! server when it is confirmed; on the others as soon as they look (see [`follow`](Administration::follow)).
+//!
+//! What this server knows is kept in memory. A store that has lost some of it gets it back (see the `restoration` module), so
+//! that a revoked key stays revoked as long as one server knows of it.
 
 mod declared;
+mod restoration;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 use ulid::Ulid;
 
-use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, KeyState, KeyView, TenantName, TenantRecord};
+use crate::accounts::{
+    Accounts, AuditEntry, Change, KeyRecord, KeyState, KeyView, TenantName, TenantRecord, Version,
+};
 use crate::authentication::Directory;
 use crate::key::{ApiKey, Mode, RandomError, random};
 use crate::plan::{Plan, TermsError};
 use crate::principal::Role;
-use crate::store::{AccountStore, StoreError};
+use crate::store::{AccountStore, Commit, StoreError};
 use crate::wall_time::WallTime;
 
 pub use declared::{DeclaredKey, DeclaredTenant};
@@ -24,6 +31,8 @@ pub use declared::{DeclaredKey, DeclaredTenant};
 const ATTEMPTS_MAX: usize = 8;
 /// Longest label of a key, in characters.
 const LABEL_LENGTH_MAX: usize = 100;
+/// Names of restored records that the audit log tells of, of each kind.
+const RESTORED_NAMES_MAX: usize = 100;
 
 /// How long a key that is no longer good counts against the bound of its tenant's keys. So a tenant that makes and revokes keys all
 /// day does not fill the store.
@@ -150,6 +159,9 @@ pub struct Administration {
     directory: Arc<Directory>,
     rotate_after: Duration,
     keys_max: usize,
+    /// The accounts as they were last seen in the store; none before they were seen once.
+    known: tokio::sync::Mutex<Option<Arc<Accounts>>>,
+    restorations: AtomicU64,
 }
 
 impl<'a> From<&'a str> for Actor<'a> {
@@ -162,7 +174,8 @@ impl Administration {
     /// Administration of what is in `store`, which keeps `directory` up to date. Keys older than `rotate_after` are shown
     /// as due to be rotated.
     pub fn new(store: Arc<dyn AccountStore>, directory: Arc<Directory>, rotate_after: Duration) -> Self {
-        Self { store, directory, rotate_after, keys_max: usize::MAX }
+        let (known, restorations) = (tokio::sync::Mutex::default(), AtomicU64::new(0));
+        Self { store, directory, rotate_after, keys_max: usize::MAX, known, restorations }
     }
 
     /// The same, for which a tenant may have `keys_max` keys.
@@ -190,7 +203,14 @@ impl Administration {
             if accounts.tenants.contains_key(name) {
                 return Err(AdministrationError::TenantExists);
             }
-            let tenant = TenantRecord { name: name.clone(), plan, is_suspended: false, created_at: now };
+            let tenant = TenantRecord {
+                name: name.clone(),
+                plan,
+                is_suspended: false,
+                created_at: now,
+                plan_set_at: now,
+                suspension_set_at: now,
+            };
             Ok(tenant_edit("tenant.create", None, tenant))
         })
         .await
@@ -276,7 +296,7 @@ impl Administration {
         overlap: Duration,
     ) -> Result<MadeKey> {
         let Actor { name: actor, request } = actor.into();
-        let old = self.key(scope, id).await?;
+        let old = find_key(&*self.current(now).await?, scope, id)?.clone();
         let (key, record) = self.make_key(now, &NewKey::from(&old), request)?;
         self.edit(now, actor, |accounts| {
             let before = find_key(accounts, scope, id)?;
@@ -336,8 +356,8 @@ impl Administration {
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn tenants(&self) -> Result<Vec<TenantRecord>> {
-        Ok(self.store.load().await?.tenants.into_values().collect())
+    pub async fn tenants(&self, now: WallTime) -> Result<Vec<TenantRecord>> {
+        Ok(self.current(now).await?.tenants.values().cloned().collect())
     }
 
     /// The keys of one tenant or of all, by id.
@@ -345,7 +365,7 @@ impl Administration {
     /// # Errors
     /// There is no such tenant, or the store does not answer.
     pub async fn keys(&self, now: WallTime, tenant: Option<&TenantName>) -> Result<Vec<KeyView>> {
-        let accounts = self.store.load().await?;
+        let accounts = self.current(now).await?;
         if tenant.is_some_and(|name| !accounts.tenants.contains_key(name)) {
             return Err(AdministrationError::NoTenant);
         }
@@ -361,19 +381,76 @@ impl Administration {
         Ok(self.store.audit(entries_max).await?)
     }
 
-    /// Takes over what other servers changed, if anything.
+    /// Takes over what other servers changed, if anything, and gives back to the store what it lost.
     ///
     /// # Errors
     /// The store does not answer; what is known stays.
-    pub async fn follow(&self) -> Result<()> {
-        if self.store.version().await? != self.directory.version() {
-            self.directory.update(&self.store.load().await?);
-        }
-        Ok(())
+    pub async fn follow(&self, now: WallTime) -> Result<()> {
+        self.current(now).await.map(|_| ())
     }
 
-    async fn key(&self, scope: Option<&Scope>, id: &str) -> Result<KeyRecord> {
-        find_key(&self.store.load().await?, scope, id).cloned()
+    /// How often the store had lost changes that this server gave back.
+    pub fn restorations(&self) -> u64 {
+        self.restorations.load(Ordering::Relaxed)
+    }
+
+    /// The accounts as the store has them.
+    async fn current(&self, now: WallTime) -> Result<Arc<Accounts>> {
+        self.look(&mut *self.known.lock().await, now).await
+    }
+
+    /// Makes `known` what the store has: reads it if it changed, and restores it if it lost what is known.
+    async fn look(&self, known: &mut Option<Arc<Accounts>>, now: WallTime) -> Result<Arc<Accounts>> {
+        let version = self.store.version().await?;
+        if let Some(known) = known.as_ref().filter(|known| known.version == version) {
+            return Ok(Arc::clone(known));
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            let before = known.clone().unwrap_or_default();
+            let loaded = self.store.load(&before.version).await?;
+            let mut accounts = loaded.accounts;
+            if loaded.is_descendant {
+                return Ok(self.learn(known, accounts));
+            }
+            let changes = restoration::lost(&before, &accounts);
+            if changes.is_empty() {
+                return Ok(self.learn(known, accounts));
+            }
+            let at = accounts.version.clone();
+            accounts.apply(&changes);
+            // In force here, whether the store takes it or not.
+            self.directory.update(&accounts);
+            let newest = if before.version.number > at.number { &before.version } else { &at };
+            let next = newest.next()?;
+            let audit = restoration_entry(now, &before, &at, &changes);
+            let restored = Some(&before.version);
+            let commit = Commit { expected: &at, next: &next, restored, changes: &changes, audit: &audit };
+            match self.store.commit(commit).await {
+                Ok(()) => {
+                    self.restorations.fetch_add(1, Ordering::Relaxed);
+                    let (lost, found) = (before.version.number, at.number);
+                    let records = changes.len();
+                    tracing::error!(
+                        lost,
+                        found,
+                        records,
+                        "the store had lost changes of tenants and keys; they are restored"
+                    );
+                    accounts.version = next;
+                    return Ok(self.learn(known, accounts));
+                }
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    fn learn(&self, known: &mut Option<Arc<Accounts>>, accounts: Accounts) -> Arc<Accounts> {
+        let accounts = Arc::new(accounts);
+        self.directory.update(&accounts);
+        *known = Some(Arc::clone(&accounts));
+        accounts
     }
 
     /// Whether the record of a new key can be entered: its request did not make it already, and the tenant has room.
@@ -410,6 +487,7 @@ impl Administration {
             expires_at: new.expires_at,
             revoked_at: None,
             replaced_by: None,
+            changed_at: now,
         };
         Ok((key, record))
     }
@@ -425,25 +503,65 @@ impl Administration {
         actor: &str,
         edit: impl Fn(&Accounts) -> Result<Edit<T>>,
     ) -> Result<T> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let accounts = self.store.load().await?;
-            let Edit { changes, action, subject, before, after, result } = edit(&accounts)?;
+        let mut known = self.known.lock().await;
+        for _ in 0..ATTEMPTS_MAX {
+            let accounts = self.look(&mut known, now).await?;
+            let Edit { mut changes, action, subject, before, after, result } = edit(&accounts)?;
             if changes.is_empty() {
                 return Ok(result);
             }
+            restoration::stamp(&mut changes, &accounts, now);
             let (actor, action) = (actor.to_owned(), action.to_owned());
-            let entry = AuditEntry { at: now, actor, action, subject, before, after };
-            match self.store.commit(accounts.version, &changes, &entry).await {
-                Ok(_) => {
-                    self.directory.update(&self.store.load().await?);
+            let audit = AuditEntry { at: now, actor, action, subject, before, after };
+            let next = accounts.version.next()?;
+            let expected = &accounts.version;
+            let commit = Commit { expected, next: &next, restored: None, changes: &changes, audit: &audit };
+            match self.store.commit(commit).await {
+                Ok(()) => {
+                    let mut accounts = Arc::unwrap_or_clone(accounts);
+                    accounts.apply(&changes);
+                    accounts.version = next;
+                    self.learn(&mut known, accounts);
                     return Ok(result);
                 }
-                Err(StoreError::Conflict) if attempt < ATTEMPTS_MAX => {}
+                Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        Err(StoreError::Conflict.into())
+    }
+}
+
+/// The line of the audit log that tells of a restoration.
+fn restoration_entry(now: WallTime, known: &Accounts, store: &Version, changes: &[Change]) -> AuditEntry {
+    let tenants = changes.iter().filter_map(|change| match change {
+        Change::Tenant(tenant) => Some(tenant.name.as_str()),
+        Change::Key(_) => None,
+    });
+    let keys = changes.iter().filter_map(|change| match change {
+        Change::Key(key) => Some(key.id.as_str()),
+        Change::Tenant(_) => None,
+    });
+    let names = |names: &mut dyn Iterator<Item = &str>| -> Vec<Value> {
+        names.take(RESTORED_NAMES_MAX).map(Value::from).collect()
+    };
+    let (mut tenants, mut keys) = (tenants, keys);
+    let after = serde_json::json!({
+        "records": changes.len(),
+        "tenants": names(&mut tenants),
+        "keys": names(&mut keys),
+    });
+    let before = serde_json::json!({
+        "version_lost": known.version.to_string(),
+        "version_found": store.to_string(),
+    });
+    AuditEntry {
+        at: now,
+        actor: "server".to_owned(),
+        action: "accounts.restore".to_owned(),
+        subject: "accounts".to_owned(),
+        before: Some(before),
+        after: Some(after),
     }
 }
 

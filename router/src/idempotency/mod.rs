@@ -11,6 +11,7 @@
 //! the deployment's secret; of the request only a keyed hash is kept.
 
 mod embedded;
+mod later;
 mod redis;
 mod room;
 
@@ -21,10 +22,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, RandomizedNonceKey};
 
+pub(crate) use embedded::Writer;
+
 use crate::key::{KeySecret, RandomError, random};
 use crate::store::StoreError;
 use crate::wall_time::WallTime;
 
+use later::Later;
 pub use room::{AnswerRoom, Room};
 
 /// How long answers are kept.
@@ -171,6 +175,8 @@ pub struct Idempotency {
     lease: Duration,
     /// Largest answer that is kept, in bytes.
     answer_bytes_max: usize,
+    /// What the store did not confirm.
+    later: Later,
     room: Option<BoundedRoom>,
 }
 
@@ -189,7 +195,8 @@ impl Idempotency {
         lease: Duration,
         answer_bytes_max: usize,
     ) -> Self {
-        Self { store, secret, lease, answer_bytes_max, room: None }
+        let later = Later::new(Arc::clone(&store));
+        Self { store, secret, lease, answer_bytes_max, later, room: None }
     }
 
     /// The same, which keeps no more for a tenant than `max`.
@@ -211,7 +218,14 @@ impl Idempotency {
         let (whose, route) = ([tenant.as_bytes(), principal.as_bytes()], route.as_bytes());
         let print = self.secret.derive(&[b"idempotent request", whose[0], whose[1], route, body]);
         let owner = random()?;
-        let found = self.store.begin(now, &name, print, owner, now.plus(self.lease)).await?;
+        let found = match self.store.begin(now, &name, print, owner, now.plus(self.lease)).await {
+            Ok(found) => found,
+            Err(error) => {
+                // It may have been entered all the same.
+                self.later.release(name, owner, self.lease);
+                return Err(error.into());
+            }
+        };
         let Some(kept) = found else {
             let attempt = Attempt { name, owner, print };
             if let Err(error) = self.check_room(now, tenant).await {
@@ -227,10 +241,12 @@ impl Idempotency {
         Ok(self.open(&name, &sealed)?.map_or(Begun::TooLarge, Begun::Again))
     }
 
-    /// Keeps an answer, before it goes out.
+    /// Keeps an answer, before it is charged and goes out. If the store does not say that it has it, it may have it all the same:
+    /// then it is charged and goes out too, so that whoever finds it there finds what was charged; and it is told again until it
+    /// says so, or as long as the request is its owner's.
     ///
     /// # Errors
-    /// It is not kept, and must not go out.
+    /// It is not kept, and must be neither charged nor go out.
     pub async fn keep(
         &self,
         now: WallTime,
@@ -240,20 +256,40 @@ impl Idempotency {
         let Attempt { name, owner, .. } = attempt;
         let is_small = answer.body.len() <= self.answer_bytes_max;
         let sealed = self.seal(name, is_small.then_some(answer))?;
-        let is_kept = self.store.keep(now, name, *owner, &sealed, now.plus(KEPT)).await?;
-        if let Some(room) = self.room.as_ref().filter(|_| is_kept) {
-            match room.store.add(now, &name.tenant, now.plus(KEPT), sealed.len() as u64).await {
-                Ok(used) => room.learn(now, &name.tenant, used),
-                Err(error) => tracing::debug!(%error, "an answer that is kept is not counted"),
+        match self.store.keep(now, name, *owner, &sealed, now.plus(KEPT)).await {
+            Ok(true) => {
+                self.count(now, &name.tenant, sealed.len() as u64).await;
+                Ok(())
             }
+            Ok(false) => Err(IdempotencyError::Lost),
+            Err(StoreError::Unavailable(problem)) => {
+                tracing::debug!(problem, "an answer is not known to be kept");
+                self.later.keep(now, name.clone(), *owner, sealed, self.lease);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
-        if is_kept { Ok(()) } else { Err(IdempotencyError::Lost) }
     }
 
     /// Forgets a request that was not answered, so that it may be sent again.
     pub async fn release(&self, attempt: &Attempt) {
-        if let Err(error) = self.store.release(&attempt.name, attempt.owner).await {
-            tracing::debug!(%error, "an idempotency key stays until its time is over");
+        if self.store.release(&attempt.name, attempt.owner).await.is_err() {
+            // Its answer may be kept, and must not be given again.
+            self.later.release(attempt.name.clone(), attempt.owner, KEPT);
+        }
+    }
+
+    /// Answers that were charged and could not be kept, so that they are charged again if they are asked for again.
+    pub fn unkept(&self) -> u64 {
+        self.later.given_up()
+    }
+
+    /// Counts an answer that is kept.
+    async fn count(&self, now: WallTime, tenant: &str, bytes: u64) {
+        let Some(room) = &self.room else { return };
+        match room.store.add(now, tenant, now.plus(KEPT), bytes).await {
+            Ok(used) => room.learn(now, tenant, used),
+            Err(error) => tracing::debug!(%error, "an answer that is kept is not counted"),
         }
     }
 

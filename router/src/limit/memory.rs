@@ -1,38 +1,50 @@
 //! Counts of one process.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Grant, LimitStore, Limits, Take, Unit, WINDOW_SLOTS, Window};
+use super::{Grant, Left, LimitStore, Limits, Slot, Take, Unit, WINDOW_SLOTS, Window};
+use crate::moment::Moment;
 use crate::store::StoreError;
-use crate::wall_time::{Day, WallTime};
+use crate::wall_time::Day;
 
-/// Counts in memory.
+/// Days whose sums are remembered: today's, and those that the calendar showed before it was set to another day.
+const DAYS_MAX: usize = 4;
+/// Slots before the first of this process, for what was used before it began.
+const SLOTS_BEFORE: u64 = WINDOW_SLOTS;
+
+/// Counts in memory. The minute is measured by the uptime, so it lasts a minute whatever the calendar is set to; days are the
+/// calendar's.
 #[derive(Debug, Default)]
 pub struct MemoryLimits {
     counts: Mutex<HashMap<(String, Unit), Count>>,
 }
 
-/// What was taken of one limit: a strict sliding window of slots of a second, and the day's sum.
+/// What was taken of one limit: a strict sliding window of slots of a second, and the sums of days.
 #[derive(Debug, Default)]
 struct Count {
     /// Slot, and what was taken in it; oldest first.
     slots: VecDeque<(u64, u64)>,
     minute: u64,
-    day: Day,
-    today: u64,
+    days: BTreeMap<Day, u64>,
 }
 
 impl MemoryLimits {
-    /// Tells of what was used before this process began.
-    pub fn restore(&self, at: WallTime, tenant: &str, unit: Unit, amount: u64) {
+    /// Tells of what was used before this process began, `age` ago and on `day`; nothing if it was used in the future, by a
+    /// calendar that was set back since: then it counts as used now.
+    pub fn restore(&self, now: Moment, (age, day): (Duration, Day), tenant: &str, unit: Unit, amount: u64) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry((tenant.to_owned(), unit)).or_default();
-        count.advance(at);
-        count.add(at.0 / 1000, amount);
+        count.advance(now);
+        if let Some(number) = number(now).checked_sub(age.as_secs()) {
+            count.add(Slot { number, day }, amount);
+        } else {
+            *count.days.entry(day).or_default() += amount;
+        }
+        count.advance(now);
     }
 }
 
@@ -40,7 +52,7 @@ impl MemoryLimits {
 impl LimitStore for MemoryLimits {
     async fn take(
         &self,
-        now: WallTime,
+        now: Moment,
         tenant: &str,
         unit: Unit,
         limits: Limits,
@@ -51,73 +63,83 @@ impl LimitStore for MemoryLimits {
     }
 }
 
+fn number(now: Moment) -> u64 {
+    now.uptime.as_nanos() / 1_000_000_000 + SLOTS_BEFORE
+}
+
 impl Count {
     /// The same in Lua is `limit/redis.rs`.
-    fn take(&mut self, now: WallTime, limits: Limits, take: &Take) -> Grant {
+    fn take(&mut self, now: Moment, limits: Limits, take: &Take) -> Grant {
         let Take { need, wish, owed, ref unused } = *take;
         self.advance(now);
-        let slot = now.0 / 1000;
+        let slot = Slot { number: number(now), day: now.wall.day() };
         for (slot, amount) in unused {
             self.give_back(*slot, *amount);
         }
         self.add(slot, owed);
+        let today = self.days.get(&slot.day).copied().unwrap_or(0);
         let minute_left = limits.minute.saturating_sub(self.minute);
-        let day_left = limits.day.map(|day| day.saturating_sub(self.today));
+        let day_left = limits.day.map(|day| day.saturating_sub(today));
+        let left = Left { minute: minute_left, day: day_left };
         if day_left.is_some_and(|left| left < need) {
-            return Grant::Refused { by: Window::Day, retry_after: now.day().next().start().since(now) };
+            let retry_after = slot.day.next().start().since(now.wall);
+            return Grant::Refused { by: Window::Day, retry_after, left };
         }
         if minute_left < need {
             let retry_after = self.until_free(now, need - minute_left);
-            return Grant::Refused { by: Window::Minute, retry_after };
+            return Grant::Refused { by: Window::Minute, retry_after, left };
         }
         let amount = wish.min(minute_left).min(day_left.unwrap_or(u64::MAX)).max(need);
         self.add(slot, amount);
-        let left = (minute_left - amount, day_left.map(|left| left - amount));
+        let left = Left { minute: minute_left - amount, day: day_left.map(|left| left - amount) };
         Grant::Taken { amount, slot, left }
     }
 
-    /// Forgets what has left the windows. Time that goes back forgets nothing.
-    fn advance(&mut self, now: WallTime) {
-        let oldest = (now.0 / 1000).saturating_sub(WINDOW_SLOTS - 1);
+    /// Forgets what has left the window, and the days furthest from today.
+    fn advance(&mut self, now: Moment) {
+        let oldest = number(now).saturating_sub(WINDOW_SLOTS - 1);
         while let Some((slot, amount)) = self.slots.front().copied()
             && slot < oldest
         {
             self.slots.pop_front();
             self.minute -= amount;
         }
-        if now.day() > self.day {
-            (self.day, self.today) = (now.day(), 0);
+        let today = now.wall.day();
+        while self.days.len() > DAYS_MAX {
+            let furthest = self.days.keys().copied().max_by_key(|day| day.0.abs_diff(today.0));
+            furthest.and_then(|day| self.days.remove(&day));
         }
     }
 
-    fn add(&mut self, slot: u64, amount: u64) {
+    fn add(&mut self, slot: Slot, amount: u64) {
         match self.slots.back_mut() {
-            // If the clock went back, the newest slot is this one.
-            Some((last, count)) if *last >= slot => *count += amount,
-            _ => self.slots.push_back((slot, amount)),
+            // Records of a journal are in order, but for a calendar that was set back.
+            Some((last, count)) if *last >= slot.number => *count += amount,
+            _ => self.slots.push_back((slot.number, amount)),
         }
         self.minute += amount;
-        self.today += amount;
+        *self.days.entry(slot.day).or_default() += amount;
     }
 
-    fn give_back(&mut self, slot: u64, amount: u64) {
-        let found = self.slots.iter_mut().find(|(other, _)| *other == slot);
+    fn give_back(&mut self, slot: Slot, amount: u64) {
+        let found = self.slots.iter_mut().find(|(other, _)| *other == slot.number);
         if let Some((_, count)) = found {
             let amount = amount.min(*count);
             *count -= amount;
             self.minute -= amount;
         }
-        if WallTime(slot * 1000).day() == self.day {
-            self.today = self.today.saturating_sub(amount);
+        if let Some(sum) = self.days.get_mut(&slot.day) {
+            *sum = sum.saturating_sub(amount);
         }
     }
 
     /// How long until so much more has left the window.
-    fn until_free(&self, now: WallTime, mut amount: u64) -> Duration {
+    fn until_free(&self, now: Moment, mut amount: u64) -> Duration {
         for (slot, count) in &self.slots {
             amount = amount.saturating_sub(*count);
             if amount == 0 {
-                return WallTime((slot + WINDOW_SLOTS) * 1000).since(now);
+                let free_at = Duration::from_secs(slot + WINDOW_SLOTS - SLOTS_BEFORE);
+                return free_at.saturating_sub(Duration::from_nanos(now.uptime.as_nanos()));
             }
         }
         Duration::from_secs(WINDOW_SLOTS)

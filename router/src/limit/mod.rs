@@ -7,7 +7,13 @@
 //! seconds early. A share of a day may be used up to [`SHARE_TIME`] into the next.
 //!
 //! While the store does not answer, each server either counts alone against its part of the limit (the limit divided by the
-//! servers there may be), or refuses; what it let through is added to the shared count afterwards.
+//! servers there may be), or refuses; what it let through is added to the shared count afterwards. So that the limit holds over
+//! the beginning of an outage too, the part is one of what the store said was left, until what the store counted has left the
+//! window. (Who was not told within the last minute takes its part of the whole: the bound is then the limit and the parts of
+//! such servers.)
+//!
+//! A minute is measured by clocks that nobody sets: the uptime of a server that counts alone, and where servers share counts
+//! that of Redis, in whose script what was counted in the future moves to the present. The calendar names days and nothing else.
 
 mod memory;
 mod redis;
@@ -18,15 +24,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use batching::TenantId;
+use batching::{TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use memory::MemoryLimits;
 
+use crate::moment::Moment;
 use crate::plan::Terms;
 use crate::principal::Tenant;
 use crate::store::StoreError;
-use crate::wall_time::WallTime;
+use crate::wall_time::Day;
 
 /// How long a share may be used.
 pub const SHARE_TIME: Duration = Duration::from_secs(1);
@@ -71,9 +78,27 @@ pub struct Take {
     /// The most that is wanted.
     pub wish: u64,
     /// What was taken earlier and not used: the store's slot in which it was taken, and how much.
-    pub unused: Vec<(u64, u64)>,
+    pub unused: Vec<(Slot, u64)>,
     /// What was let through while the store did not answer.
     pub owed: u64,
+}
+
+/// A second of a store's, in which something was taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot {
+    /// Of the store's clock.
+    pub number: u64,
+    /// The day on which it was counted.
+    pub day: Day,
+}
+
+/// What is left of a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    /// In the minute.
+    pub minute: u64,
+    /// In the day, if that is limited.
+    pub day: Option<u64>,
 }
 
 /// What the store says.
@@ -84,9 +109,9 @@ pub enum Grant {
         /// Between need and wish.
         amount: u64,
         /// The slot in which it was counted, by which what is not used is given back.
-        slot: u64,
-        /// What is left after that in the minute, and in the day if that is limited.
-        left: (u64, Option<u64>),
+        slot: Slot,
+        /// What is left after that.
+        left: Left,
     },
     /// There is less than needed.
     Refused {
@@ -94,6 +119,8 @@ pub enum Grant {
         by: Window,
         /// When there may be enough.
         retry_after: Duration,
+        /// What is left, too little as it is.
+        left: Left,
     },
 }
 
@@ -103,7 +130,7 @@ pub trait LimitStore: Send + Sync {
     /// Takes from a tenant's limit, atomically. Refused takes count nothing; `unused` and `owed` are settled in any case.
     async fn take(
         &self,
-        now: WallTime,
+        now: Moment,
         tenant: &str,
         unit: Unit,
         limits: Limits,
@@ -125,7 +152,7 @@ pub enum Outage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// The plan's limit is reached.
-    #[error("rate limit exceeded: the plan allows {limit} {} in {}", unit.name(), window.name())]
+    #[error("rate limit exceeded: the plan allows {limit} {} in {}, of which {left} are left", unit.name(), window.name())]
     Exceeded {
         /// What is limited.
         unit: Unit,
@@ -133,11 +160,13 @@ pub enum LimitError {
         window: Window,
         /// The limit.
         limit: u64,
+        /// What is left of it, too little as it is.
+        left: u64,
         /// When to come again.
         retry_after: Duration,
     },
     /// More at once than the plan allows in all that time: no waiting helps.
-    #[error("the request alone needs {amount} {}, and the plan allows {limit} in {}", unit.name(), window.name())]
+    #[error("the call alone needs {amount} {}, and the plan allows {limit} in {}", unit.name(), window.name())]
     TooMuch {
         /// What is limited.
         unit: Unit,
@@ -149,7 +178,7 @@ pub enum LimitError {
         amount: u64,
     },
     /// The tenant has as many requests running as its plan allows.
-    #[error("too many requests at once: the plan allows {limit}")]
+    #[error("too many calls at once: the plan allows {limit}")]
     Concurrency {
         /// The limit.
         limit: u32,
@@ -167,7 +196,7 @@ pub struct Taken {
     /// How much.
     pub amount: u64,
     /// In which of the store's slots; none if the store did not answer.
-    slot: Option<u64>,
+    slot: Option<Slot>,
     /// What is left.
     pub quota: Quota,
 }
@@ -217,16 +246,20 @@ struct Meter {
 struct Share {
     left: u64,
     taken: u64,
-    slot: u64,
-    expires_at: WallTime,
+    slot: Slot,
+    expires_at: Timestamp,
     /// Taken earlier and not used, by slot.
-    unused: BTreeMap<u64, u64>,
+    unused: BTreeMap<Slot, u64>,
     /// Let through without the store.
     owed: u64,
     /// What the store refused last.
     refused: Option<Refusal>,
     /// What was left in the store when last asked.
-    store_left: (u64, Option<u64>),
+    store_left: Left,
+    /// When that was.
+    told_at: Option<Timestamp>,
+    /// Since when the store does not answer, if so.
+    silent_since: Option<Timestamp>,
 }
 
 /// For a moment after a refusal as much and more is refused without asking again, so that whoever is told to wait and does
@@ -235,8 +268,9 @@ struct Share {
 struct Refusal {
     least: u64,
     by: Window,
-    ask_again_at: WallTime,
-    enough_at: WallTime,
+    ask_again_at: Timestamp,
+    enough_at: Timestamp,
+    left: Left,
 }
 
 impl LimitError {
@@ -258,8 +292,16 @@ impl LimitError {
 }
 
 impl Unit {
-    /// Plural, lower-case.
+    /// Plural, lower-case, as callers are told.
     pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "inputs",
+            Self::Tokens => "tokens",
+        }
+    }
+
+    /// As in keys of the store.
+    pub(crate) const fn key(self) -> &'static str {
         match self {
             Self::Requests => "requests",
             Self::Tokens => "tokens",
@@ -284,6 +326,15 @@ impl Window {
         match self {
             Self::Minute => "60 s",
             Self::Day => "a day (UTC)",
+        }
+    }
+}
+
+impl Left {
+    fn of(&self, window: Window) -> u64 {
+        match window {
+            Window::Minute => self.minute,
+            Window::Day => self.day.unwrap_or(u64::MAX),
         }
     }
 }
@@ -321,7 +372,7 @@ impl Limiter {
     /// See [`LimitError`].
     pub async fn take(
         &self,
-        now: WallTime,
+        now: Moment,
         tenant: &Tenant,
         unit: Unit,
         amount: u64,
@@ -334,19 +385,19 @@ impl Limiter {
             }
         }
         let meter = self.meter(tenant.id, unit);
-        if let Some(known) = meter.take(now, amount, limits, unit) {
+        if let Some(known) = meter.take(now.uptime, amount, limits, unit) {
             return known.map(Some);
         }
         let _asking = meter.asking.lock().await;
         // Whoever asked before may have brought enough for this one.
-        if let Some(known) = meter.take(now, amount, limits, unit) {
+        if let Some(known) = meter.take(now.uptime, amount, limits, unit) {
             return known.map(Some);
         }
-        let take = meter.ask(now, amount, limits);
+        let take = meter.ask(now.uptime, amount, limits);
         match self.store.take(now, &tenant.name, unit, limits, &take).await {
-            Ok(grant) => meter.answered(now, amount, limits, unit, grant).map(Some),
+            Ok(grant) => meter.answered(now.uptime, amount, limits, unit, grant).map(Some),
             Err(error) => {
-                meter.unsettled(&take);
+                meter.unsettled(now.uptime, &take);
                 self.alone_takes.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%error, "limits: the store does not answer");
                 self.take_alone(now, &meter, &tenant.name, unit, (amount, limits)).await.map(Some)
@@ -374,7 +425,7 @@ impl Limiter {
 
     async fn take_alone(
         &self,
-        now: WallTime,
+        now: Moment,
         meter: &Meter,
         tenant: &str,
         unit: Unit,
@@ -383,16 +434,17 @@ impl Limiter {
         if self.config.outage == Outage::Closed {
             return Err(LimitError::Unavailable);
         }
-        let part = limits.part(self.config.servers_max);
+        let part = meter.share().part_alone(now.uptime, limits, self.config.servers_max);
         let take = Take { need: amount, wish: amount, unused: Vec::new(), owed: 0 };
         match self.alone.take(now, tenant, unit, part, &take).await {
             Ok(Grant::Taken { amount, left, .. }) => {
                 meter.share().owed += amount;
-                let quota = Quota { limits, minute_left: left.0, day_left: left.1 };
+                let quota = Quota { limits, minute_left: left.minute, day_left: left.day };
                 Ok(Taken { unit, amount, slot: None, quota })
             }
-            Ok(Grant::Refused { by, retry_after }) => {
-                Err(LimitError::Exceeded { unit, window: by, limit: part.of(by), retry_after })
+            Ok(Grant::Refused { by, retry_after, left }) => {
+                let (limit, left) = (limits.of(by), left.of(by));
+                Err(LimitError::Exceeded { unit, window: by, limit, left, retry_after })
             }
             Err(_) => Err(LimitError::Unavailable),
         }
@@ -416,18 +468,19 @@ impl Meter {
     /// Takes from the share; `None` if the store must be asked.
     fn take(
         &self,
-        now: WallTime,
+        now: Timestamp,
         amount: u64,
         limits: Limits,
         unit: Unit,
     ) -> Option<Result<Taken, LimitError>> {
         let mut share = self.share();
-        if let Some(Refusal { least, by, ask_again_at, enough_at }) = share.refused
+        if let Some(Refusal { least, by, ask_again_at, enough_at, left }) = share.refused
             && now < ask_again_at
             && amount >= least
         {
-            let (retry_after, limit) = (enough_at.since(now), limits.of(by));
-            return Some(Err(LimitError::Exceeded { unit, window: by, limit, retry_after }));
+            let (retry_after, limit) = (enough_at.saturating_duration_since(now), limits.of(by));
+            let left = left.of(by) + share.left;
+            return Some(Err(LimitError::Exceeded { unit, window: by, limit, left, retry_after }));
         }
         if now >= share.expires_at || share.left < amount {
             return None;
@@ -437,11 +490,11 @@ impl Meter {
     }
 
     /// What to ask of the store: as much as was used of the last share and half as much again.
-    fn ask(&self, now: WallTime, amount: u64, limits: Limits) -> Take {
+    fn ask(&self, now: Timestamp, amount: u64, limits: Limits) -> Take {
         let mut share = self.share();
         let used = share.taken.saturating_sub(share.left);
         let most = (limits.minute / SHARE_DIVISOR).max(amount);
-        let is_recent = now < share.expires_at.plus(SHARE_TIME);
+        let is_recent = now < share.expires_at + SHARE_TIME;
         let wish = if is_recent { (used + used.div_ceil(2)).clamp(amount, most) } else { amount };
         share.put_aside();
         share.taken = 0;
@@ -450,8 +503,9 @@ impl Meter {
     }
 
     /// The store did not settle what it was told.
-    fn unsettled(&self, take: &Take) {
+    fn unsettled(&self, now: Timestamp, take: &Take) {
         let mut share = self.share();
+        share.silent_since.get_or_insert(now);
         share.owed += take.owed;
         // If the store heard of it after all, it counts twice: too much rather than too little. For the same reason what was
         // not used is not told again.
@@ -459,13 +513,14 @@ impl Meter {
 
     fn answered(
         &self,
-        now: WallTime,
+        now: Timestamp,
         amount: u64,
         limits: Limits,
         unit: Unit,
         grant: Grant,
     ) -> Result<Taken, LimitError> {
         let mut share = self.share();
+        (share.told_at, share.silent_since) = (Some(now), None);
         match grant {
             Grant::Taken { amount: taken, slot, left } => {
                 // What was given back meanwhile is of the share before.
@@ -473,17 +528,20 @@ impl Meter {
                 share.left = taken.saturating_sub(amount);
                 (share.taken, share.slot, share.store_left, share.refused) = (taken, slot, left, None);
                 // From before the store was asked, so that the share ends here before it ends there.
-                share.expires_at = now.plus(SHARE_TIME);
+                share.expires_at = now + SHARE_TIME;
                 Ok(share.taken(unit, amount, limits))
             }
-            Grant::Refused { by, retry_after } => {
+            Grant::Refused { by, retry_after, left } => {
+                share.store_left = left;
                 share.refused = Some(Refusal {
                     least: amount,
                     by,
-                    ask_again_at: now.plus(retry_after.min(SHARE_TIME)),
-                    enough_at: now.plus(retry_after),
+                    ask_again_at: now + retry_after.min(SHARE_TIME),
+                    enough_at: now + retry_after,
+                    left,
                 });
-                Err(LimitError::Exceeded { unit, window: by, limit: limits.of(by), retry_after })
+                let (limit, left) = (limits.of(by), left.of(by));
+                Err(LimitError::Exceeded { unit, window: by, limit, left, retry_after })
             }
         }
     }
@@ -497,8 +555,26 @@ impl Share {
         }
     }
 
+    /// What this server may let through alone, while the store does not answer: its part of the limit, and for as long as the
+    /// store's counts are in the window, no more than its part of what was left.
+    fn part_alone(&self, now: Timestamp, limits: Limits, servers: u64) -> Limits {
+        let part = limits.part(servers);
+        let window = Duration::from_secs(WINDOW_SLOTS);
+        let is_within = |at: Timestamp| now.saturating_duration_since(at) < window;
+        let was_told = self.told_at.zip(self.silent_since).filter(|(told, silent)| {
+            // What the store counted until it fell silent is in the window.
+            is_within(*silent) && silent.saturating_duration_since(*told) < window
+        });
+        if was_told.is_none() {
+            return part;
+        }
+        let of_left = |part: u64, left: u64| part.min(left / servers.max(1));
+        let day = part.day.zip(self.store_left.day).map(|(part, left)| of_left(part, left));
+        Limits { minute: of_left(part.minute, self.store_left.minute), day: day.or(part.day) }
+    }
+
     fn taken(&self, unit: Unit, amount: u64, limits: Limits) -> Taken {
-        let (minute, day) = self.store_left;
+        let Left { minute, day } = self.store_left;
         let quota =
             Quota { limits, minute_left: minute + self.left, day_left: day.map(|day| day + self.left) };
         Taken { unit, amount, slot: Some(self.slot), quota }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use batching::TenantId;
+use batching::{TenantId, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
@@ -17,6 +17,11 @@ fn tenant(terms: Terms) -> Tenant {
 
 fn terms(minute: u64, day: Option<u64>) -> Terms {
     Terms { requests_per_minute: minute, requests_per_day: day, ..Plan::Free.terms() }
+}
+
+/// A moment by clocks that agree, in milliseconds.
+fn at(ms: u64) -> Moment {
+    Moment { uptime: Timestamp::from_nanos(ms * 1_000_000), wall: WallTime(ms) }
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -35,7 +40,7 @@ struct Shaky {
 impl LimitStore for Shaky {
     async fn take(
         &self,
-        now: WallTime,
+        now: Moment,
         tenant: &str,
         unit: Unit,
         limits: Limits,
@@ -50,7 +55,7 @@ impl LimitStore for Shaky {
 }
 
 fn is_let_through(limiter: &Limiter, now: u64, tenant: &Tenant, amount: u64) -> bool {
-    block_on(limiter.take(WallTime(now), tenant, Unit::Requests, amount)).is_ok()
+    block_on(limiter.take(at(now), tenant, Unit::Requests, amount)).is_ok()
 }
 
 proptest! {
@@ -72,7 +77,7 @@ proptest! {
         for (pause, server, amount, returned) in asks {
             now += pause;
             let limiter = &servers[server];
-            match block_on(limiter.take(WallTime(now), &tenant, Unit::Requests, amount)) {
+            match block_on(limiter.take(at(now), &tenant, Unit::Requests, amount)) {
                 Ok(Some(taken)) if returned == 0 => limiter.give_back(&tenant, taken),
                 Ok(_) => through.push((now, amount)),
                 Err(LimitError::TooMuch { .. }) => prop_assert!(amount > minute || day.is_some_and(|day| amount > day)),
@@ -102,7 +107,7 @@ fn what_is_refused_costs_nothing_and_the_hint_is_right() {
     let tenant = tenant(terms(10, None));
     let mut now = 1_000_000;
     assert!(is_let_through(&limiter, now, &tenant, 10));
-    let refused = |now: u64| block_on(limiter.take(WallTime(now), &tenant, Unit::Requests, 1)).unwrap_err();
+    let refused = |now: u64| block_on(limiter.take(at(now), &tenant, Unit::Requests, 1)).unwrap_err();
     let LimitError::Exceeded { retry_after, limit, window, .. } = refused(now) else { panic!("not refused") };
     assert_eq!((limit, window), (10, Window::Minute));
     assert!(retry_after >= Duration::from_secs(60) && retry_after <= Duration::from_secs(WINDOW_SLOTS));
@@ -120,7 +125,7 @@ fn given_back_is_there_again() {
     let limiter = Limiter::new(Arc::new(MemoryLimits::default()), CONFIG);
     let tenant = tenant(terms(10, Some(10)));
     for turn in 0..50u64 {
-        let now = WallTime(turn * 700);
+        let now = at(turn * 700);
         let taken = block_on(limiter.take(now, &tenant, Unit::Requests, 10)).unwrap().unwrap();
         limiter.give_back(&tenant, taken);
     }
@@ -130,12 +135,13 @@ fn given_back_is_there_again() {
 fn tokens_are_limited_only_where_the_plan_says() {
     let limiter = Limiter::new(Arc::new(MemoryLimits::default()), CONFIG);
     let take = |terms: Terms, amount: u64| {
-        block_on(limiter.take(WallTime(0), &tenant(terms), Unit::Tokens, amount)).map(|taken| taken.is_some())
+        block_on(limiter.take(at(0), &tenant(terms), Unit::Tokens, amount)).map(|taken| taken.is_some())
     };
     assert_eq!(take(terms(1, None), 1_000_000), Ok(false));
     let limited = Terms { tokens_per_minute: Some(100), ..terms(1, None) };
     assert_eq!(take(limited, 60), Ok(true));
-    assert!(matches!(take(limited, 60), Err(LimitError::Exceeded { unit: Unit::Tokens, limit: 100, .. })));
+    let refused = take(limited, 60);
+    assert!(matches!(refused, Err(LimitError::Exceeded { unit: Unit::Tokens, limit: 100, left: 40, .. })));
     assert!(matches!(take(limited, 101), Err(LimitError::TooMuch { amount: 101, .. })));
 }
 
@@ -146,14 +152,14 @@ fn without_the_store_each_server_has_its_part_and_owes_it() {
     let tenant = tenant(terms(100, None));
     store.is_down.store(true, Ordering::Relaxed);
     let through = (0..100).filter(|_| is_let_through(&limiter, 0, &tenant, 1)).count();
-    assert_eq!(through, 25, "a quarter of the limit, for four servers");
+    assert_eq!(through, 25, "a quarter of the limit, for four servers: this one was told nothing yet");
     store.is_down.store(false, Ordering::Relaxed);
     let through = (0..100).filter(|_| is_let_through(&limiter, 500, &tenant, 1)).count();
     assert_eq!(through, 75, "what was let through meanwhile counts");
     let closed = LimiterConfig { outage: Outage::Closed, ..CONFIG };
     store.is_down.store(true, Ordering::Relaxed);
     let limiter = Limiter::new(store, closed);
-    let refused = block_on(limiter.take(WallTime(0), &tenant, Unit::Requests, 1));
+    let refused = block_on(limiter.take(at(0), &tenant, Unit::Requests, 1));
     assert_eq!(refused, Err(LimitError::Unavailable));
 }
 
@@ -166,4 +172,148 @@ fn a_steady_caller_asks_the_store_once_a_second() {
     assert!((0..3_000u64).all(|n| is_let_through(&limiter, n * 20, &tenant, 1)));
     let asked = store.asked.load(Ordering::Relaxed);
     assert!(asked < 150, "{asked} times for 3,000 requests");
+}
+
+/// Two servers, of four that there may be: whatever they take before, the store falls silent, and no more than the limit is let
+/// through in any minute from then on, until long after.
+#[test]
+fn the_limit_holds_over_the_beginning_of_an_outage() {
+    let check = |before: u64, expected: u64| {
+        let store = Arc::new(Shaky::default());
+        let servers = [0, 1].map(|_| Limiter::new(store.clone(), CONFIG));
+        let tenant = tenant(terms(80, None));
+        let mut through: Vec<u64> = Vec::new();
+        let mut ask = |now: u64, tries: u64| {
+            for n in 0..tries {
+                if is_let_through(&servers[(n % 2) as usize], now, &tenant, 1) {
+                    through.push(now);
+                }
+            }
+            let in_window = through.iter().filter(|at| **at + 60_000 > now).count();
+            assert!(in_window <= 80, "{in_window} of 80 in 60 s at {now}, {before} before the outage");
+            in_window as u64
+        };
+        ask(0, before);
+        store.is_down.store(true, Ordering::Relaxed);
+        let in_window = ask(1_500, 200);
+        assert_eq!(in_window, expected, "{before} before the outage");
+        for now in (2_000..200_000).step_by(500) {
+            ask(now, 40);
+        }
+        // Each has its part: 20 of 80.
+        assert_eq!(ask(200_000, 40), 40);
+        store.is_down.store(false, Ordering::Relaxed);
+        for now in (200_500..400_000).step_by(500) {
+            ask(now, 40);
+        }
+    };
+    // All was taken: nothing is left for anybody.
+    check(200, 80);
+    check(80, 80);
+    // 40 are left, or somewhat more by what was told before the other's last: each takes its quarter of that.
+    check(40, 60);
+    check(2, 2 + 2 * 19);
+}
+
+#[test]
+fn a_calendar_that_is_set_locks_nobody_out_and_lets_nobody_through() {
+    const HOUR: i64 = 3_600_000;
+    let check = |steps: &[(u64, i64)]| {
+        let limiter = Limiter::new(Arc::new(MemoryLimits::default()), CONFIG);
+        let tenant = tenant(terms(20, Some(1_000)));
+        let moment = |ms: u64| {
+            let offset = steps.iter().rev().find(|(from, _)| *from <= ms).map_or(0, |(_, offset)| *offset);
+            let wall = (86_400_000 * 9 + 3_000_000 + ms).saturating_add_signed(offset);
+            Moment { wall: WallTime(wall), ..at(ms) }
+        };
+        let mut through: Vec<u64> = Vec::new();
+        for ms in (0..200_000).step_by(250) {
+            match block_on(limiter.take(moment(ms), &tenant, Unit::Requests, 1)) {
+                Ok(_) => through.push(ms),
+                Err(LimitError::Exceeded { retry_after, .. }) => {
+                    assert!(
+                        retry_after <= Duration::from_secs(WINDOW_SLOTS),
+                        "{retry_after:?} at {ms}: {steps:?}"
+                    );
+                }
+                Err(other) => panic!("{other}"),
+            }
+            let in_window = through.iter().filter(|at| **at + 60_000 > ms).count();
+            assert!(in_window <= 20, "{in_window} of 20 in 60 s at {ms}: {steps:?}");
+        }
+        // 0 to 62 s, 62 s to 124 s, 124 s to 186 s, and the rest.
+        assert_eq!(through.len(), 80, "{steps:?}");
+    };
+    check(&[]);
+    check(&[(2_000, -HOUR)]);
+    check(&[(2_000, HOUR)]);
+    check(&[(2_000, HOUR), (30_000, 0)]);
+    check(&[(1_000, 24 * HOUR), (90_000, 0)]);
+    check(&[(1_000, -24 * HOUR), (90_000, 0), (91_000, 365 * 24 * HOUR)]);
+}
+
+#[test]
+fn a_day_that_comes_again_is_the_same_day() {
+    let limiter = Limiter::new(Arc::new(MemoryLimits::default()), CONFIG);
+    let tenant = tenant(terms(100, Some(100)));
+    let take = |seconds: u64, day: u64, amount: u64| {
+        let wall = WallTime(day * 86_400_000 + 1_000 * seconds);
+        let now = Moment { uptime: at(seconds * 1_000).uptime, wall };
+        block_on(limiter.take(now, &tenant, Unit::Requests, amount)).map(|_| ())
+    };
+    assert_eq!(take(0, 10, 90), Ok(()));
+    // A day ahead by mistake, for two minutes.
+    assert_eq!(take(70, 11, 30), Ok(()));
+    let refused = take(140, 10, 11);
+    assert!(
+        matches!(refused, Err(LimitError::Exceeded { window: Window::Day, left: 10, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(take(142, 10, 10), Ok(()));
+    // And when that day comes, what was counted for it counts.
+    let refused = take(300, 11, 71);
+    assert!(
+        matches!(refused, Err(LimitError::Exceeded { window: Window::Day, left: 70, .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn what_was_used_before_a_restart_counts() {
+    let limits = MemoryLimits::default();
+    let (now, day) = (at(500), at(500).wall.day());
+    let restore = |age: u64, amount| {
+        limits.restore(now, (Duration::from_secs(age), day), "acme", Unit::Requests, amount);
+    };
+    // Too old for the minute; 30 s old; and, by a calendar that was an hour ahead, of the future.
+    restore(70, 5);
+    restore(30, 3);
+    restore(0, 2);
+    let limiter = Limiter::new(Arc::new(limits), CONFIG);
+    let tenant = tenant(terms(10, Some(20)));
+    let left = |now: u64| match block_on(limiter.take(at(now), &tenant, Unit::Requests, 10)) {
+        Err(LimitError::Exceeded { left, .. }) => left,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((left(600), left(33_600)), (5, 8));
+    assert!(is_let_through(&limiter, 63_600, &tenant, 10), "all that is left of the day");
+    assert!(!is_let_through(&limiter, 200_000, &tenant, 1));
+}
+
+#[test]
+fn who_is_refused_is_told_what_is_left() {
+    let limiter = Limiter::new(Arc::new(MemoryLimits::default()), CONFIG);
+    let tenant = tenant(terms(300, None));
+    let take = |amount| block_on(limiter.take(at(0), &tenant, Unit::Requests, amount));
+    assert!(take(184).is_ok());
+    // Asked of the store, and answered without asking again.
+    for _ in 0..2 {
+        let error = take(200).unwrap_err();
+        assert!(matches!(error, LimitError::Exceeded { left: 116, .. }), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            "rate limit exceeded: the plan allows 300 inputs in 60 s, of which 116 are left"
+        );
+    }
+    assert!(take(116).is_ok());
 }

@@ -1,94 +1,135 @@
-//! A circuit breaker: a store that keeps failing is left alone for a while, so that nobody waits for its timeouts.
+//! Whether a store is asked at all: one that does not answer is left alone, so that nobody waits for its timeouts (Nygard,
+//! "Release It!", 2nd edition, section 5.2), and probed meanwhile, so that it is taken up again as soon as it answers.
 //!
-//! Closed until so many calls in a row have failed; then open, when calls are refused at once; after a pause half open, when
-//! calls are let through, closed again after so many successes in a row, open again after one failure (Nygard, "Release It!",
-//! 2nd edition, section 5.2).
+//! No clock is read here: a store is taken up by a probe that it answers, never because a time has passed.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::wall_time::WallTime;
-
-/// When a breaker opens and closes.
+/// When a store is left alone, and how it is found again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerConfig {
-    /// Failures in a row that open it.
+    /// Calls in a row that are not answered before it is left alone.
     pub failures_max: u32,
-    /// How long it stays open before it lets calls through to try.
-    pub pause: Duration,
-    /// Successes in a row that close it again.
-    pub successes_min: u32,
+    /// How often it is probed while it is left alone.
+    pub probe_every: Duration,
 }
 
 impl Default for BreakerConfig {
-    /// The platform's: 5 failures, 30 s, 2 successes.
+    /// 5 failures, as the platform has it; a probe every 500 ms.
     fn default() -> Self {
-        Self { failures_max: 5, pause: Duration::from_secs(30), successes_min: 2 }
+        Self { failures_max: 5, probe_every: Duration::from_millis(500) }
     }
 }
 
-/// See the module.
+/// How a call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No answer in time: the connection may be good.
+    Slow,
+    /// The connection is broken, or what is at its end is not what it was: another connection may lead elsewhere.
+    Gone,
+}
+
+/// The way to a store over a connection `C`.
 #[derive(Debug)]
-pub(super) struct Breaker {
-    config: BreakerConfig,
-    state: Mutex<State>,
+pub(super) struct Way<C> {
+    state: State<C>,
+    failures_max: u32,
+    /// Failures in a row.
+    failures: u32,
+    /// Number of the newest connection.
+    number: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum State {
-    Closed { failures: u32 },
-    Open { until: WallTime },
-    HalfOpen { successes: u32 },
+#[derive(Debug)]
+enum State<C> {
+    /// Calls are made.
+    Open(C),
+    /// There is no connection; calls wait for one.
+    Connecting,
+    /// Calls are refused.
+    LeftAlone,
 }
 
-impl Breaker {
-    /// A closed breaker.
-    pub(super) fn new(config: BreakerConfig) -> Self {
-        Self { config, state: Mutex::new(State::Closed { failures: 0 }) }
+/// What to do with a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Turn<C> {
+    /// Make it over this connection, which has this number.
+    Call(C, u64),
+    /// Wait until there is a connection.
+    Wait,
+    /// Refuse it.
+    Refuse,
+}
+
+impl<C: Clone> Way<C> {
+    /// A way without a connection.
+    pub(super) fn new(failures_max: u32) -> Self {
+        Self { state: State::Connecting, failures_max, failures: 0, number: 0 }
     }
 
-    /// Whether calls are being refused, or only let through to try.
-    pub(super) fn is_open(&self) -> bool {
-        !matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Closed { .. })
-    }
-
-    /// Whether a call may be made now.
-    pub(super) fn allows(&self, now: WallTime) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match *state {
-            State::Open { until } if now < until => false,
-            State::Open { .. } => {
-                *state = State::HalfOpen { successes: 0 };
-                true
-            }
-            State::Closed { .. } | State::HalfOpen { .. } => true,
+    /// What to do with a call now.
+    pub(super) fn turn(&self) -> Turn<C> {
+        match &self.state {
+            State::Open(connection) => Turn::Call(connection.clone(), self.number),
+            State::Connecting => Turn::Wait,
+            State::LeftAlone => Turn::Refuse,
         }
     }
 
-    /// Tells how a call ended. Returns whether that opened or closed the breaker: whether it is open now.
-    pub(super) fn ended(&self, now: WallTime, is_success: bool) -> Option<bool> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let BreakerConfig { failures_max, pause, successes_min } = self.config;
-        let next = match (*state, is_success) {
-            (State::Closed { .. }, true) => State::Closed { failures: 0 },
-            (State::Closed { failures }, false) if failures + 1 < failures_max => {
-                State::Closed { failures: failures + 1 }
-            }
-            (State::HalfOpen { successes }, true) if successes + 1 < successes_min => {
-                State::HalfOpen { successes: successes + 1 }
-            }
-            (State::HalfOpen { .. }, true) => State::Closed { failures: 0 },
-            (State::Closed { .. } | State::HalfOpen { .. }, false) => State::Open { until: now.plus(pause) },
-            // Of a call that was begun before it opened.
-            (State::Open { until }, _) => State::Open { until },
-        };
-        let was_open = !matches!(*state, State::Closed { .. });
-        *state = next;
-        match (was_open, next) {
-            (false, State::Open { .. }) => Some(true),
-            (true, State::Closed { .. }) => Some(false),
-            _ => None,
+    /// Whether calls are refused.
+    pub(super) fn is_left_alone(&self) -> bool {
+        matches!(self.state, State::LeftAlone)
+    }
+
+    /// Whether the newest connection is the one of this number and is used.
+    pub(super) fn is_current(&self, number: u64) -> bool {
+        self.number == number && matches!(self.state, State::Open(_))
+    }
+
+    /// A call over a connection was answered.
+    pub(super) fn succeeded(&mut self, number: u64) {
+        if self.number == number {
+            self.failures = 0;
         }
+    }
+
+    /// A call over a connection failed. Returns whether that was the failure from which on the store is left alone.
+    pub(super) fn failed(&mut self, number: u64, failure: Failure) -> bool {
+        if !self.is_current(number) {
+            // Of a connection that was replaced meanwhile.
+            return false;
+        }
+        self.failures += 1;
+        if self.failures >= self.failures_max {
+            self.state = State::LeftAlone;
+            return true;
+        }
+        if failure == Failure::Gone {
+            self.state = State::Connecting;
+        }
+        false
+    }
+
+    /// A new connection was made, and its probe answered. Returns whether the store was left alone until then.
+    pub(super) fn connected(&mut self, connection: C) -> bool {
+        let was_left_alone = self.is_left_alone();
+        self.number += 1;
+        self.state = State::Open(connection);
+        if was_left_alone {
+            self.failures = 0;
+        }
+        was_left_alone
+    }
+
+    /// No connection could be made, or its probe was not answered. Returns whether the store is left alone from now on. While
+    /// there is a connection that calls are answered over, that says nothing.
+    pub(super) fn unreachable(&mut self) -> bool {
+        let is_waited_for = matches!(self.state, State::Connecting);
+        if is_waited_for {
+            self.state = State::LeftAlone;
+        }
+        is_waited_for
     }
 }
 
@@ -97,30 +138,58 @@ mod tests {
     use super::*;
 
     #[test]
-    fn opens_pauses_tries_and_closes() {
-        let breaker = Breaker::new(BreakerConfig::default());
-        let at = |seconds: u64| WallTime(seconds * 1000);
-        for second in 0..4 {
-            assert_eq!(breaker.ended(at(second), false), None);
-        }
+    fn left_alone_after_failures_and_taken_up_by_a_probe() {
+        let mut way = Way::new(3);
+        assert_eq!(way.turn(), Turn::Wait);
+        assert!(!way.connected("first"));
+        assert_eq!(way.turn(), Turn::Call("first", 1));
         // A success between starts the count anew.
-        assert_eq!(breaker.ended(at(4), true), None);
-        for second in 5..9 {
-            assert_eq!(breaker.ended(at(second), false), None);
-            assert!(breaker.allows(at(second)));
-        }
-        assert_eq!(breaker.ended(at(9), false), Some(true));
-        assert!(breaker.is_open() && !breaker.allows(at(10)) && !breaker.allows(at(38)));
-        // Of a call that was begun before.
-        assert_eq!(breaker.ended(at(10), true), None);
-        assert!(!breaker.allows(at(38)));
-        // Half open: one failure opens it again.
-        assert!(breaker.allows(at(39)));
-        assert_eq!(breaker.ended(at(39), false), None);
-        assert!(!breaker.allows(at(68)));
-        assert!(breaker.allows(at(69)));
-        assert_eq!(breaker.ended(at(69), true), None);
-        assert_eq!(breaker.ended(at(70), true), Some(false));
-        assert!(breaker.allows(at(70)) && !breaker.is_open());
+        assert!(!way.failed(1, Failure::Slow) && !way.failed(1, Failure::Slow));
+        way.succeeded(1);
+        assert!(!way.failed(1, Failure::Slow) && !way.failed(1, Failure::Slow));
+        assert_eq!(way.turn(), Turn::Call("first", 1));
+        assert!(way.failed(1, Failure::Slow));
+        assert!(way.is_left_alone());
+        assert_eq!(way.turn(), Turn::Refuse);
+        // Calls that were begun before say nothing more, and a probe that fails changes nothing.
+        assert!(!way.failed(1, Failure::Slow) && !way.unreachable());
+        assert_eq!(way.turn(), Turn::Refuse);
+        assert!(way.connected("second"));
+        assert_eq!(way.turn(), Turn::Call("second", 2));
+        // It has all its failures again.
+        assert!(
+            !way.failed(2, Failure::Slow) && !way.failed(2, Failure::Slow) && way.failed(2, Failure::Slow)
+        );
+    }
+
+    #[test]
+    fn a_connection_that_leads_nowhere_is_replaced_at_once() {
+        let mut way = Way::new(3);
+        way.connected("old");
+        assert!(!way.failed(1, Failure::Gone));
+        assert_eq!(way.turn(), Turn::Wait, "nobody uses it any more");
+        assert!(!way.failed(1, Failure::Gone), "told twice");
+        assert!(!way.connected("new"));
+        assert_eq!(way.turn(), Turn::Call("new", 2));
+        assert!(!way.failed(1, Failure::Gone), "of the old one");
+        assert_eq!(way.turn(), Turn::Call("new", 2));
+        // One that cannot be replaced is left alone at once; one that is only slow is kept.
+        way.succeeded(2);
+        assert!(!way.failed(2, Failure::Slow) && !way.unreachable());
+        assert_eq!(way.turn(), Turn::Call("new", 2));
+        assert!(!way.failed(2, Failure::Gone) && way.unreachable());
+        assert_eq!(way.turn(), Turn::Refuse);
+    }
+
+    #[test]
+    fn connections_that_break_again_and_again_are_left_alone() {
+        let mut way = Way::new(3);
+        way.connected("1");
+        assert!(!way.failed(1, Failure::Gone));
+        way.connected("2");
+        assert!(!way.failed(2, Failure::Gone));
+        way.connected("3");
+        assert!(way.failed(3, Failure::Gone));
+        assert_eq!(way.turn(), Turn::Refuse);
     }
 }

@@ -1,19 +1,30 @@
 //! The store in a file of this process.
+//!
+//! After an input or output error, such as a full disk, the database takes no call until it is opened again: it is then closed, and
+//! opened by the next call, at most once in [`REOPEN_PAUSE`].
 
 use std::io::ErrorKind;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use batching::{Clock, MonotonicClock, Timestamp};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
+    TableDefinition, TableHandle,
+};
 
-use super::{AccountStore, StoreError, parse, to_text};
-use crate::accounts::{Accounts, AuditEntry, Change};
+use super::{AccountStore, Commit, LINEAGE_MAX, Loaded, StoreError, parse, to_text};
+use crate::accounts::{Accounts, AuditEntry, Change, Version};
+use crate::idempotency::Writer;
 
 const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
 const TENANTS: TableDefinition<&str, &str> = TableDefinition::new("tenants");
 const KEYS: TableDefinition<&str, &str> = TableDefinition::new("keys");
 const AUDIT: TableDefinition<u64, &str> = TableDefinition::new("audit");
+/// Versions that the accounts had: number and id.
+const LINEAGE: TableDefinition<(u64, &str), ()> = TableDefinition::new("lineage");
 /// By tenant and journal: number of the first record that is not in the sums.
 pub(crate) const USAGE_APPLIED: TableDefinition<(&str, &str), u64> = TableDefinition::new("usage_applied");
 /// By tenant, day, hour and model.
@@ -27,13 +38,34 @@ pub(crate) const ANSWERS: TableDefinition<&str, AnswerRow<'_>> = TableDefinition
 /// The same by end.
 pub(crate) const ANSWER_ENDS: TableDefinition<(u64, &str), ()> = TableDefinition::new("answer_ends");
 
-/// Counts changes of accounts; also the number of the last line of the audit log.
+/// Number of the last change of accounts and of the last line of the audit log. The id of the version stands in the lineage.
 const VERSION: &str = "version";
+
+/// How long after the database was tried to be opened in vain it is not tried again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 
 /// State in one file, which one process has open at a time. Every change is on the disk when it is confirmed.
 #[derive(Clone)]
 pub struct EmbeddedStore {
-    database: Arc<Database>,
+    file: Arc<File>,
+    pub(crate) answers: Arc<Writer>,
+}
+
+/// The file and its database.
+pub(crate) struct File {
+    path: PathBuf,
+    /// None while it is closed after an error.
+    database: RwLock<Option<Database>>,
+    fault: Mutex<Option<Fault>>,
+    clock: MonotonicClock,
+}
+
+/// Why the database is closed.
+#[derive(Debug, Clone)]
+struct Fault {
+    problem: String,
+    /// When it may be opened again.
+    again_at: Timestamp,
 }
 
 impl EmbeddedStore {
@@ -42,30 +74,20 @@ impl EmbeddedStore {
     /// # Errors
     /// It cannot be read, or another process has it open.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::Storage(StorageError::Corrupted(problem)) => StoreError::Corrupt(problem),
-            DatabaseError::Storage(StorageError::Io(error))
-                if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
-            {
-                StoreError::Corrupt(error.to_string())
-            }
-            DatabaseError::RepairAborted | DatabaseError::UpgradeRequired(_) => {
-                StoreError::Corrupt(error.to_string())
-            }
-            error => unavailable(error),
-        })?;
-        let write = database.begin_write().map_err(unavailable)?;
-        // So that reading never meets a missing table.
-        write.open_table(COUNTERS).map_err(unavailable)?;
-        write.open_table(TENANTS).map_err(unavailable)?;
-        write.open_table(KEYS).map_err(unavailable)?;
-        write.open_table(AUDIT).map_err(unavailable)?;
-        write.open_table(USAGE_APPLIED).map_err(unavailable)?;
-        write.open_table(USAGE_SUMS).map_err(unavailable)?;
-        write.open_table(ANSWERS).map_err(unavailable)?;
-        write.open_table(ANSWER_ENDS).map_err(unavailable)?;
-        write.commit().map_err(unavailable)?;
-        Ok(Self { database: Arc::new(database) })
+        let database = open(path)?;
+        let file = Arc::new(File {
+            path: path.to_owned(),
+            database: RwLock::new(Some(database)),
+            fault: Mutex::default(),
+            clock: MonotonicClock::new(),
+        });
+        let answers = Writer::start(Arc::clone(&file))?;
+        Ok(Self { file, answers: Arc::new(answers) })
+    }
+
+    /// Why the store can do nothing at present, if so.
+    pub fn fault(&self) -> Option<String> {
+        self.file.fault().as_ref().map(|fault| fault.problem.clone())
     }
 
     /// Runs what blocks on a thread that may.
@@ -73,24 +95,170 @@ impl EmbeddedStore {
         &self,
         work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let database = Arc::clone(&self.database);
-        tokio::task::spawn_blocking(move || work(&database)).await.map_err(unavailable)?
+        let file = Arc::clone(&self.file);
+        tokio::task::spawn_blocking(move || file.run(work)).await.map_err(unavailable)?
     }
+}
+
+impl File {
+    /// Does some work, and closes the database if that fails. Blocks.
+    pub(crate) fn run<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.reopen()?;
+        let result = {
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            match database.as_ref() {
+                Some(database) => work(database),
+                // Closed between the two.
+                None => return Err(self.closed()),
+            }
+        };
+        // Whatever redb fails with is of the file: our own mistakes are conflicts or corrupt records.
+        if let Err(StoreError::Unavailable(problem)) = &result {
+            self.close(problem);
+        }
+        result
+    }
+
+    fn close(&self, problem: &str) {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.take().is_some() {
+            tracing::error!(path = %self.path.display(), problem, "the store failed; it is closed and opened again");
+            // At once: many an error does not stay.
+            *self.fault() = Some(Fault { problem: problem.to_owned(), again_at: self.clock.now() });
+        }
+    }
+
+    /// Opens the database if it is closed and it is time.
+    fn reopen(&self) -> Result<(), StoreError> {
+        if self.fault().is_none() {
+            return Ok(());
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.is_some() {
+            return Ok(());
+        }
+        let mut fault = self.fault();
+        let now = self.clock.now();
+        if fault.as_ref().is_some_and(|fault| now < fault.again_at) {
+            drop(fault);
+            return Err(self.closed());
+        }
+        match open(&self.path) {
+            Ok(opened) => {
+                tracing::info!(path = %self.path.display(), "the store is open again");
+                (*database, *fault) = (Some(opened), None);
+                Ok(())
+            }
+            Err(error) => {
+                *fault = Some(Fault { problem: error.to_string(), again_at: now + REOPEN_PAUSE });
+                Err(error)
+            }
+        }
+    }
+
+    fn closed(&self) -> StoreError {
+        let problem = self.fault().as_ref().map(|fault| fault.problem.clone());
+        unavailable(format!("closed after an error: {}", problem.unwrap_or_default()))
+    }
+
+    fn fault(&self) -> MutexGuard<'_, Option<Fault>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens the database; what is in it is for this user alone.
+fn open(path: &Path) -> Result<Database, StoreError> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.map_err(unavailable)?;
+    let mode = file.metadata().map_err(unavailable)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(unavailable)?;
+    }
+    drop(file);
+    let database = Database::create(path).map_err(not_opened)?;
+    // Nothing is written where all is there: a disk may be full.
+    if !has_tables(&database)? {
+        let write = database.begin_write().map_err(unavailable)?;
+        // So that reading never meets a missing table.
+        write.open_table(COUNTERS).map_err(unavailable)?;
+        write.open_table(TENANTS).map_err(unavailable)?;
+        write.open_table(KEYS).map_err(unavailable)?;
+        write.open_table(AUDIT).map_err(unavailable)?;
+        write.open_table(LINEAGE).map_err(unavailable)?;
+        write.open_table(USAGE_APPLIED).map_err(unavailable)?;
+        write.open_table(USAGE_SUMS).map_err(unavailable)?;
+        write.open_table(ANSWERS).map_err(unavailable)?;
+        write.open_table(ANSWER_ENDS).map_err(unavailable)?;
+        write.commit().map_err(unavailable)?;
+    }
+    Ok(database)
+}
+
+/// Why the database was not opened: damaged, or not to be had.
+fn not_opened(error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::Storage(StorageError::Corrupted(problem)) => StoreError::Corrupt(problem),
+        DatabaseError::Storage(StorageError::Io(error))
+            if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            StoreError::Corrupt(error.to_string())
+        }
+        DatabaseError::RepairAborted | DatabaseError::UpgradeRequired(_) => {
+            StoreError::Corrupt(error.to_string())
+        }
+        error => unavailable(error),
+    }
+}
+
+fn has_tables(database: &Database) -> Result<bool, StoreError> {
+    let read = database.begin_read().map_err(unavailable)?;
+    let names = read.list_tables().map_err(unavailable)?;
+    let names: Vec<String> = names.map(|table| table.name().to_owned()).collect();
+    let all = [
+        COUNTERS.name(),
+        TENANTS.name(),
+        KEYS.name(),
+        AUDIT.name(),
+        LINEAGE.name(),
+        USAGE_APPLIED.name(),
+        USAGE_SUMS.name(),
+        ANSWERS.name(),
+        ANSWER_ENDS.name(),
+    ];
+    Ok(all.iter().all(|name| names.iter().any(|there| there == name)))
 }
 
 #[async_trait]
 impl AccountStore for EmbeddedStore {
-    async fn version(&self) -> Result<u64, StoreError> {
+    async fn version(&self) -> Result<Version, StoreError> {
         self.run(version).await
     }
 
-    async fn load(&self) -> Result<Accounts, StoreError> {
-        self.run(load).await
+    async fn load(&self, known: &Version) -> Result<Loaded, StoreError> {
+        let known = known.clone();
+        self.run(move |database| load(database, &known)).await
     }
 
-    async fn commit(&self, version: u64, changes: &[Change], audit: &AuditEntry) -> Result<u64, StoreError> {
+    async fn commit(&self, made: Commit<'_>) -> Result<(), StoreError> {
+        let Commit { expected, next, restored, changes, audit } = made;
+        let (expected, next, restored) = (expected.clone(), next.clone(), restored.cloned());
         let (changes, audit) = (changes.to_vec(), audit.clone());
-        self.run(move |database| commit(database, version, &changes, &audit)).await
+        self.run(move |database| {
+            let made = Commit {
+                expected: &expected,
+                next: &next,
+                restored: restored.as_ref(),
+                changes: &changes,
+                audit: &audit,
+            };
+            commit(database, made)
+        })
+        .await
     }
 
     async fn audit(&self, entries_max: usize) -> Result<Vec<AuditEntry>, StoreError> {
@@ -104,16 +272,32 @@ impl AccountStore for EmbeddedStore {
     }
 }
 
-fn version(database: &Database) -> Result<u64, StoreError> {
+fn version(database: &Database) -> Result<Version, StoreError> {
     let read = database.begin_read().map_err(unavailable)?;
-    let counters = read.open_table(COUNTERS).map_err(unavailable)?;
-    Ok(counters.get(VERSION).map_err(unavailable)?.map_or(0, |value| value.value()))
+    let (counters, lineage) = (read.open_table(COUNTERS), read.open_table(LINEAGE));
+    version_in(&counters.map_err(unavailable)?, &lineage.map_err(unavailable)?)
 }
 
-fn load(database: &Database) -> Result<Accounts, StoreError> {
+fn version_in(
+    counters: &impl ReadableTable<&'static str, u64>,
+    lineage: &impl ReadableTable<(u64, &'static str), ()>,
+) -> Result<Version, StoreError> {
+    let number = counters.get(VERSION).map_err(unavailable)?.map_or(0, |value| value.value());
+    // Of one number there is one, but for versions that were restored, whose numbers are lower.
+    let mut at_number = lineage.range((number, "")..(number.saturating_add(1), "")).map_err(unavailable)?;
+    let id = at_number.next().transpose().map_err(unavailable)?;
+    let id = id.map(|(key, _)| Arc::from(key.value().1)).filter(|id: &Arc<str>| !id.is_empty());
+    Ok(Version { number, id })
+}
+
+fn load(database: &Database, known: &Version) -> Result<Loaded, StoreError> {
     let read = database.begin_read().map_err(unavailable)?;
     let counters = read.open_table(COUNTERS).map_err(unavailable)?;
-    let version = counters.get(VERSION).map_err(unavailable)?.map_or(0, |value| value.value());
+    let lineage = read.open_table(LINEAGE).map_err(unavailable)?;
+    let version = version_in(&counters, &lineage)?;
+    let is_descendant = *known == Version::default()
+        || *known == version
+        || lineage.get(row(known)).map_err(unavailable)?.is_some();
     let mut accounts = Accounts { version, ..Accounts::default() };
     for row in read.open_table(TENANTS).map_err(unavailable)?.iter().map_err(unavailable)? {
         let tenant: crate::accounts::TenantRecord = parse(row.map_err(unavailable)?.1.value())?;
@@ -123,24 +307,30 @@ fn load(database: &Database) -> Result<Accounts, StoreError> {
         let key: crate::accounts::KeyRecord = parse(row.map_err(unavailable)?.1.value())?;
         accounts.keys.insert(key.id.clone(), key);
     }
-    Ok(accounts)
+    Ok(Loaded { accounts, is_descendant })
 }
 
-fn commit(
-    database: &Database,
-    expected: u64,
-    changes: &[Change],
-    audit: &AuditEntry,
-) -> Result<u64, StoreError> {
+fn row(version: &Version) -> (u64, &str) {
+    (version.number, version.id.as_deref().unwrap_or_default())
+}
+
+fn commit(database: &Database, made: Commit<'_>) -> Result<(), StoreError> {
+    let Commit { expected, next, restored, changes, audit } = made;
     let write = database.begin_write().map_err(unavailable)?;
-    let next = expected + 1;
     {
         let mut counters = write.open_table(COUNTERS).map_err(unavailable)?;
-        let version = counters.get(VERSION).map_err(unavailable)?.map_or(0, |value| value.value());
-        if version != expected {
+        let mut lineage = write.open_table(LINEAGE).map_err(unavailable)?;
+        let version = version_in(&counters, &lineage)?;
+        if version != *expected {
             return Err(StoreError::Conflict);
         }
-        counters.insert(VERSION, next).map_err(unavailable)?;
+        counters.insert(VERSION, next.number).map_err(unavailable)?;
+        for had in [Some(&version), restored, Some(next)].into_iter().flatten() {
+            lineage.insert(row(had), ()).map_err(unavailable)?;
+        }
+        while lineage.len().map_err(unavailable)? > LINEAGE_MAX as u64 {
+            lineage.pop_first().map_err(unavailable)?;
+        }
         let mut tenants = write.open_table(TENANTS).map_err(unavailable)?;
         let mut keys = write.open_table(KEYS).map_err(unavailable)?;
         for change in changes {
@@ -151,10 +341,9 @@ fn commit(
             .map_err(unavailable)?;
         }
         let mut log = write.open_table(AUDIT).map_err(unavailable)?;
-        log.insert(next, to_text(audit)?.as_str()).map_err(unavailable)?;
+        log.insert(next.number, to_text(audit)?.as_str()).map_err(unavailable)?;
     }
-    write.commit().map_err(unavailable)?;
-    Ok(next)
+    write.commit().map_err(unavailable)
 }
 
 pub(crate) fn unavailable(error: impl std::fmt::Display) -> StoreError {

@@ -2,16 +2,17 @@
 
 mod breaker;
 mod embedded;
+mod link;
 mod redis;
 
 use async_trait::async_trait;
 
 pub use breaker::BreakerConfig;
 pub use embedded::EmbeddedStore;
-pub(crate) use embedded::{ANSWER_ENDS, ANSWERS, AnswerRow, USAGE_APPLIED, USAGE_SUMS, unavailable};
+pub(crate) use embedded::{ANSWER_ENDS, ANSWERS, AnswerRow, File, USAGE_APPLIED, USAGE_SUMS, unavailable};
 pub use redis::{RedisConfig, RedisStore};
 
-use crate::accounts::{Accounts, AuditEntry, Change};
+use crate::accounts::{Accounts, AuditEntry, Change, Version};
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,24 +28,53 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+/// Accounts as a store has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Everything.
+    pub accounts: Accounts,
+    /// Whether they came from the version that the caller knows by changes alone. If not, the store lost that version: it was
+    /// set back, emptied, or another one took its place.
+    pub is_descendant: bool,
+}
+
+/// A change of accounts.
+#[derive(Debug, Clone, Copy)]
+pub struct Commit<'a> {
+    /// The version that is changed.
+    pub expected: &'a Version,
+    /// The version after it.
+    pub next: &'a Version,
+    /// A version that the store lost, and that is contained in the one after this change.
+    pub restored: Option<&'a Version>,
+    /// What changes.
+    pub changes: &'a [Change],
+    /// Its line in the audit log.
+    pub audit: &'a AuditEntry,
+}
+
 /// Tenants, keys and the audit log.
 #[async_trait]
 pub trait AccountStore: Send + Sync {
-    /// Number of the last change.
-    async fn version(&self) -> Result<u64, StoreError>;
+    /// The version after the last change.
+    async fn version(&self) -> Result<Version, StoreError>;
 
-    /// Everything.
-    async fn load(&self) -> Result<Accounts, StoreError>;
+    /// Everything, and whether it descends from `known`.
+    async fn load(&self, known: &Version) -> Result<Loaded, StoreError>;
 
-    /// Makes a change to what is at `version`, and logs it: both or neither. Returns the version after it.
+    /// Makes a change and logs it: both or neither.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if there is another version by now.
-    async fn commit(&self, version: u64, changes: &[Change], audit: &AuditEntry) -> Result<u64, StoreError>;
+    /// [`StoreError::Conflict`] if there is another version than expected by now.
+    async fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError>;
 
     /// The newest entries of the audit log, newest first.
     async fn audit(&self, entries_max: usize) -> Result<Vec<AuditEntry>, StoreError>;
 }
+
+/// Versions that a store remembers having had. A server looks every second, so none is ever so far behind; if one is, what it
+/// knows is compared record by record, as if the store had been set back.
+pub(crate) const LINEAGE_MAX: usize = 1000;
 
 pub(crate) fn to_text(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))

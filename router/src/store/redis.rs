@@ -3,19 +3,15 @@
 //! What belongs together has one hash tag, so that a script finds it in one slot of a cluster. Scripts are the transactions:
 //! Redis runs each as a whole.
 
-use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::cluster::ClusterClientBuilder;
-use redis::cluster_async::ClusterConnection;
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, Script, ToRedisArgs, Value};
+use redis::{FromRedisValue, Script, ScriptInvocation, ToRedisArgs};
 
-use super::breaker::{Breaker, BreakerConfig};
-use super::{AccountStore, StoreError, parse, to_text};
-use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, TenantRecord};
-use crate::wall_time::WallTime;
+use super::breaker::BreakerConfig;
+use super::link::Link;
+use super::{AccountStore, Commit, LINEAGE_MAX, Loaded, StoreError, parse, to_text};
+use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, TenantRecord, Version};
 
 /// Where Redis is, and how long it may take.
 #[derive(Debug, Clone)]
@@ -34,67 +30,28 @@ pub struct RedisConfig {
 
 /// State in Redis.
 pub struct RedisStore {
-    connection: Connection,
-    breaker: Breaker,
+    link: Link,
     prefix: String,
 }
 
-/// A connection that mends itself; cheap to clone.
-#[derive(Clone)]
-enum Connection {
-    Single(ConnectionManager),
-    Cluster(ClusterConnection),
-}
-
 impl RedisStore {
-    /// Connects.
+    /// Connects; or if nobody is there, does so when somebody is, and fails calls until then.
     ///
     /// # Errors
-    /// An address that is none, or nobody there.
+    /// An address that is none.
     pub async fn connect(config: RedisConfig) -> Result<Self, StoreError> {
-        let RedisConfig { urls, is_cluster, prefix, timeout, breaker } = config;
-        let connection = if is_cluster {
-            let builder =
-                ClusterClientBuilder::new(urls).connection_timeout(timeout).response_timeout(timeout);
-            let client = builder.build().map_err(unavailable)?;
-            Connection::Cluster(client.get_async_connection().await.map_err(unavailable)?)
-        } else {
-            let url = urls.into_iter().next().unwrap_or_default();
-            let client = Client::open(url).map_err(unavailable)?;
-            let config = ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(timeout))
-                .set_response_timeout(Some(timeout))
-                .set_number_of_retries(1);
-            let manager = ConnectionManager::new_with_config(client, config).await;
-            Connection::Single(manager.map_err(unavailable)?)
-        };
-        Ok(Self { connection, breaker: Breaker::new(breaker), prefix })
+        let link = Link::open(&config, accounts_key(&config.prefix, "probe")).await?;
+        Ok(Self { link, prefix: config.prefix })
     }
 
-    /// Whether Redis is left alone at present, because it did not answer repeatedly.
+    /// Whether Redis is left alone at present, because it does not answer.
     pub fn is_left_alone(&self) -> bool {
-        self.breaker.is_open()
+        self.link.is_left_alone()
     }
 
-    /// Runs a call unless Redis is left alone at present.
-    async fn call<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, StoreError> {
-        if !self.breaker.allows(WallTime::now()) {
-            return Err(StoreError::Unavailable(
-                "it failed repeatedly and is left alone for a while".to_owned(),
-            ));
-        }
-        let result = call.await;
-        // An answer that is an error is an answer.
-        let is_success = match &result {
-            Ok(_) => true,
-            Err(error) => !(error.is_io_error() || error.is_timeout() || error.is_cluster_error()),
-        };
-        match self.breaker.ended(WallTime::now(), is_success) {
-            Some(true) => tracing::error!("Redis does not answer and is left alone for a while"),
-            Some(false) => tracing::info!("Redis answers again"),
-            None => {}
-        }
-        result.map_err(unavailable)
+    async fn call<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, StoreError> {
+        let value = self.link.call(script).await?;
+        T::from_redis_value(value).map_err(|error| StoreError::Corrupt(error.to_string()))
     }
 
     /// Runs a script on keys of one slot.
@@ -112,8 +69,7 @@ impl RedisStore {
         for argument in arguments {
             call.arg(argument);
         }
-        let mut connection = self.connection.clone();
-        self.call(call.invoke_async(&mut connection)).await
+        self.call(&call).await
     }
 
     /// Key of something that belongs to a tenant; all of a tenant's keys of one area are in one slot.
@@ -123,43 +79,61 @@ impl RedisStore {
 
     /// Key of something that belongs to the accounts.
     fn accounts_key(&self, name: &str) -> String {
-        format!("{{{}:accounts}}:{name}", self.prefix)
+        accounts_key(&self.prefix, name)
     }
 }
 
-/// KEYS: version, tenants, keys, audit. ARGV: the version expected, the audit entry, then kind, id and record of each change.
+fn accounts_key(prefix: &str, name: &str) -> String {
+    format!("{{{prefix}:accounts}}:{name}")
+}
+
+/// KEYS: version, tenants, keys, audit, lineage. ARGV: the version expected, the version after, one that is restored or nothing,
+/// versions to remember, the audit entry, then kind, id and record of each change. Returns whether it was made.
 const COMMIT: &str = r"
-    if tonumber(redis.call('GET', KEYS[1]) or '0') ~= tonumber(ARGV[1]) then return -1 end
-    for i = 3, #ARGV, 3 do
+    local at = redis.call('GET', KEYS[1]) or '0'
+    if at ~= ARGV[1] then return 0 end
+    for i = 6, #ARGV, 3 do
         redis.call('HSET', KEYS[ARGV[i] == 'tenant' and 2 or 3], ARGV[i + 1], ARGV[i + 2])
     end
-    redis.call('RPUSH', KEYS[4], ARGV[2])
-    return redis.call('INCR', KEYS[1])
+    redis.call('RPUSH', KEYS[4], ARGV[5])
+    if redis.call('EXISTS', KEYS[5]) == 0 then redis.call('LPUSH', KEYS[5], at) end
+    if ARGV[3] ~= '' then redis.call('LPUSH', KEYS[5], ARGV[3]) end
+    redis.call('LPUSH', KEYS[5], ARGV[2])
+    redis.call('LTRIM', KEYS[5], 0, ARGV[4] - 1)
+    redis.call('SET', KEYS[1], ARGV[2])
+    return 1
 ";
 
-/// KEYS: version, tenants, keys.
+/// KEYS: version, tenants, keys, lineage. ARGV: the version that is known.
 const LOAD: &str = r"
-    return {redis.call('GET', KEYS[1]) or '0', redis.call('HVALS', KEYS[2]), redis.call('HVALS', KEYS[3])}
+    local at = redis.call('GET', KEYS[1]) or '0'
+    local is_descendant = ARGV[1] == '0' or ARGV[1] == at or redis.call('LPOS', KEYS[4], ARGV[1])
+    return {at, redis.call('HVALS', KEYS[2]), redis.call('HVALS', KEYS[3]), is_descendant and 1 or 0}
 ";
+
+/// KEYS: version, probe. Writes, so that a server that was demoted does not pass for one that has nothing new.
+const VERSION: &str = r"
+    redis.call('SET', KEYS[2], '1', 'PX', 60000)
+    return redis.call('GET', KEYS[1]) or '0'
+";
+
+/// KEYS: audit. ARGV: how many. Newest last.
+const AUDIT: &str = "return redis.call('LRANGE', KEYS[1], -tonumber(ARGV[1]), -1)";
 
 #[async_trait]
 impl AccountStore for RedisStore {
-    async fn version(&self) -> Result<u64, StoreError> {
-        let mut connection = self.connection.clone();
-        let mut get = redis::cmd("GET");
-        get.arg(self.accounts_key("version"));
-        let version: Option<u64> = self.call(get.query_async(&mut connection)).await?;
-        Ok(version.unwrap_or(0))
+    async fn version(&self) -> Result<Version, StoreError> {
+        let keys = [self.accounts_key("version"), self.accounts_key("probe")];
+        let version: String = self.run(VERSION, &keys, &[] as &[&str]).await?;
+        version.parse()
     }
 
-    async fn load(&self) -> Result<Accounts, StoreError> {
-        let script = Script::new(LOAD);
-        let mut call = script.key(self.accounts_key("version"));
-        call.key(self.accounts_key("tenants")).key(self.accounts_key("keys"));
-        let mut connection = self.connection.clone();
-        let loaded: (u64, Vec<String>, Vec<String>) = self.call(call.invoke_async(&mut connection)).await?;
-        let (version, tenants, keys) = loaded;
-        let mut accounts = Accounts { version, ..Accounts::default() };
+    async fn load(&self, known: &Version) -> Result<Loaded, StoreError> {
+        let keys = ["version", "tenants", "keys", "lineage"].map(|name| self.accounts_key(name));
+        let loaded: (String, Vec<String>, Vec<String>, i64) =
+            self.run(LOAD, &keys, &[known.to_string()]).await?;
+        let (version, tenants, keys, is_descendant) = loaded;
+        let mut accounts = Accounts { version: version.parse()?, ..Accounts::default() };
         for tenant in tenants {
             let tenant: TenantRecord = parse(&tenant)?;
             accounts.tenants.insert(tenant.name.clone(), tenant);
@@ -168,63 +142,29 @@ impl AccountStore for RedisStore {
             let key: KeyRecord = parse(&key)?;
             accounts.keys.insert(key.id.clone(), key);
         }
-        Ok(accounts)
+        Ok(Loaded { accounts, is_descendant: is_descendant == 1 })
     }
 
-    async fn commit(&self, version: u64, changes: &[Change], audit: &AuditEntry) -> Result<u64, StoreError> {
-        let script = Script::new(COMMIT);
-        let mut call = script.key(self.accounts_key("version"));
-        call.key(self.accounts_key("tenants")).key(self.accounts_key("keys")).key(self.accounts_key("audit"));
-        call.arg(version).arg(to_text(audit)?);
+    async fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError> {
+        let Commit { expected, next, restored, changes, audit } = commit;
+        let keys = ["version", "tenants", "keys", "audit", "lineage"].map(|name| self.accounts_key(name));
+        let restored = restored.map(ToString::to_string).unwrap_or_default();
+        let mut arguments = vec![expected.to_string(), next.to_string(), restored];
+        arguments.extend([LINEAGE_MAX.to_string(), to_text(audit)?]);
         for change in changes {
-            match change {
-                Change::Tenant(tenant) => call.arg("tenant").arg(tenant.name.as_str()).arg(to_text(tenant)?),
-                Change::Key(key) => call.arg("key").arg(&key.id).arg(to_text(key)?),
+            let (kind, id, record) = match change {
+                Change::Tenant(tenant) => ("tenant", tenant.name.as_str(), to_text(tenant)?),
+                Change::Key(key) => ("key", key.id.as_str(), to_text(key)?),
             };
+            arguments.extend([kind.to_owned(), id.to_owned(), record]);
         }
-        let mut connection = self.connection.clone();
-        let next: i64 = self.call(call.invoke_async(&mut connection)).await?;
-        u64::try_from(next).map_err(|_| StoreError::Conflict)
+        let is_made: i64 = self.run(COMMIT, &keys, &arguments).await?;
+        if is_made == 1 { Ok(()) } else { Err(StoreError::Conflict) }
     }
 
     async fn audit(&self, entries_max: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        let mut connection = self.connection.clone();
-        let mut range = redis::cmd("LRANGE");
-        range.arg(self.accounts_key("audit")).arg(-(entries_max.min(1 << 32) as i64)).arg(-1);
-        let lines: Vec<String> = self.call(range.query_async(&mut connection)).await?;
+        let keys = [self.accounts_key("audit")];
+        let lines: Vec<String> = self.run(AUDIT, &keys, &[entries_max.clamp(1, 1 << 32)]).await?;
         lines.iter().rev().map(|line| parse(line)).collect()
     }
-}
-
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::Single(connection) => connection.req_packed_command(cmd),
-            Self::Cluster(connection) => connection.req_packed_command(cmd),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Single(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::Single(connection) => connection.get_db(),
-            Self::Cluster(connection) => connection.get_db(),
-        }
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn unavailable(error: RedisError) -> StoreError {
-    StoreError::Unavailable(error.to_string())
 }

@@ -37,6 +37,25 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// What `redis-cli` prints for a command.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        let port = self.port.to_string();
+        let output = Command::new("redis-cli").args(["-p", &port]).args(arguments).output();
+        let output = output.expect("redis-cli is installed by `make setup`");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Holds it, as a machine that hangs, or lets it go on.
+    pub(crate) fn hang(&self, is_held: bool) {
+        let signal = if is_held { "-STOP" } else { "-CONT" };
+        let process = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &process]).status().unwrap().success());
+    }
+
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -109,5 +128,58 @@ impl Cluster {
 
     pub(crate) fn urls(&self) -> Vec<String> {
         self.0.iter().map(RedisServer::url).collect()
+    }
+}
+
+/// An address that leads to one server, and later to another; connections that were made before stay where they are.
+pub(crate) struct Address {
+    port: u16,
+    target: std::sync::Arc<std::sync::atomic::AtomicU16>,
+    connections: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Address {
+    pub(crate) fn new(target: u16) -> Self {
+        use std::sync::atomic::Ordering;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = std::sync::Arc::new(std::sync::atomic::AtomicU16::new(target));
+        let connections = std::sync::Arc::default();
+        let address = Self {
+            port,
+            target: std::sync::Arc::clone(&target),
+            connections: std::sync::Arc::clone(&connections),
+        };
+        // They end with the test's process.
+        std::thread::spawn(move || {
+            while let Ok((client, _)) = listener.accept() {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let Ok(server) = TcpStream::connect(("127.0.0.1", target.load(Ordering::SeqCst))) else {
+                    continue;
+                };
+                for (mut from, mut to) in [
+                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                    (server.try_clone().unwrap(), client.try_clone().unwrap()),
+                ] {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+            }
+        });
+        address
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn lead_to(&self, target: u16) {
+        self.target.store(target, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(std::sync::atomic::Ordering::SeqCst)
     }
 }

@@ -144,6 +144,14 @@ pub struct Redis {
     #[serde(default = "default_redis_timeout_ms")]
     #[garde(range(min = 1, max = 60_000))]
     pub timeout_ms: u64,
+    /// Calls in a row that are not answered before Redis is left alone, so that nobody waits for it.
+    #[serde(default = "default_redis_failures_max")]
+    #[garde(range(min = 1, max = 1000))]
+    pub failures_max: u32,
+    /// How often Redis is probed while it is left alone, in milliseconds; it is used again as soon as it answers.
+    #[serde(default = "default_redis_probe_every_ms")]
+    #[garde(range(min = 10, max = 60_000))]
+    pub probe_every_ms: u64,
 }
 
 impl Redis {
@@ -157,7 +165,10 @@ impl Redis {
             is_cluster: self.is_cluster,
             prefix: self.prefix.clone(),
             timeout: Duration::from_millis(self.timeout_ms),
-            breaker: BreakerConfig::default(),
+            breaker: BreakerConfig {
+                failures_max: self.failures_max,
+                probe_every: Duration::from_millis(self.probe_every_ms),
+            },
         })
     }
 
@@ -330,6 +341,14 @@ fn default_prefix() -> String {
 
 fn default_redis_timeout_ms() -> u64 {
     250
+}
+
+fn default_redis_failures_max() -> u32 {
+    BreakerConfig::default().failures_max
+}
+
+fn default_redis_probe_every_ms() -> u64 {
+    BreakerConfig::default().probe_every.as_millis() as u64
 }
 
 impl Default for Usage {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use prost::Message as ProstMessage;
+use router::idempotency::{Answer, Attempt};
 use router::{Place, Principal};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Response, Status, Streaming};
@@ -24,6 +25,8 @@ pub(super) struct Message<Q, A> {
     place: Option<Place>,
     call: Option<Call>,
     once: Option<Once>,
+    /// Of the answer, if it is to be kept.
+    body: Vec<u8>,
     answer: PhantomData<fn() -> A>,
 }
 
@@ -95,18 +98,27 @@ impl<Q, A> Message<Q, A> {
         call: Call,
     ) -> Self {
         let source = Some(Source::Call(unread));
-        Self { source, timeout, place: None, call: Some(call), once: None, answer: PhantomData }
+        Self {
+            source,
+            timeout,
+            place: None,
+            call: Some(call),
+            once: None,
+            body: Vec::new(),
+            answer: PhantomData,
+        }
     }
 
     pub(super) fn of_stream(message: Q, timeout: Option<Duration>, place: Place) -> Self {
         let (source, timeout) = (Some(Source::Stream(message)), Ok(timeout));
-        Self { source, timeout, place: Some(place), call: None, once: None, answer: PhantomData }
-    }
-
-    /// The answer does not go out: it is not kept either.
-    pub(super) fn failed(&mut self) {
-        if let Some(once) = &mut self.once {
-            once.forget();
+        Self {
+            source,
+            timeout,
+            place: Some(place),
+            call: None,
+            once: None,
+            body: Vec::new(),
+            answer: PhantomData,
         }
     }
 }
@@ -154,9 +166,14 @@ where
 
     async fn answer(&mut self, response: InferResponse) -> Result<Response<A>, ApiError> {
         let answer = A::from_response(response);
-        if let Some(once) = &mut self.once {
-            once.keep(Code::Ok as u16, &answer.encode_to_vec()).await?;
+        if self.once.as_ref().is_some_and(|once| once.request().is_some()) {
+            self.body = answer.encode_to_vec();
         }
         Ok(Response::new(answer))
+    }
+
+    fn to_keep(&mut self) -> Option<(Attempt, Answer)> {
+        let attempt = self.once.take()?.attempt()?;
+        Some((attempt, Answer { status: Code::Ok as u16, body: std::mem::take(&mut self.body) }))
     }
 }

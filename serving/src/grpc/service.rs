@@ -53,11 +53,7 @@ impl Inference {
             // There is one method a task.
             let (app, route) = (Arc::clone(&self.app), format!("grpc:{}", task.as_str()));
             let mut message = Message::<Q, A>::of_call(unread, timeout, Call { app, route, headers });
-            let result = pipeline::infer(&self.app, &caller, task, &mut message).await;
-            if result.is_err() {
-                message.failed();
-            }
-            result
+            pipeline::infer(&self.app, &caller, task, &mut message).await
         };
         result.await.map_err(|error| error.to_status(&request_id))
     }

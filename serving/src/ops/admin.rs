@@ -82,7 +82,7 @@ fn tenant_name(text: &str) -> Result<TenantName, ApiError> {
 
 async fn tenants(State(app): State<Arc<App>>, request: Request) -> Answer {
     let page = Page::parse(request.uri())?;
-    let tenants = app.tenancy.administration.tenants().await?;
+    let tenants = app.tenancy.administration.tenants(WallTime::now()).await?;
     Ok(page.answer("tenants", &tenants, |tenant| tenant.name.as_str())?)
 }
 

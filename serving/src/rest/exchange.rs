@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
 use router::Principal;
+use router::idempotency::{Answer, Attempt};
 use router::limit::Quota;
 
 use super::idempotency;
@@ -24,18 +25,14 @@ pub(super) struct Post<W: WireTask> {
     request: Option<Request>,
     rendering: W::Rendering,
     once: Option<Once>,
+    /// Of the answer.
+    body: Bytes,
 }
 
 impl<W: WireTask> Post<W> {
     pub(super) fn new(app: Arc<App>, request: Request) -> Self {
-        Self { app, request: Some(request), rendering: W::Rendering::default(), once: None }
-    }
-
-    /// The answer does not go out: it is not kept either.
-    pub(super) fn failed(&mut self) {
-        if let Some(once) = &mut self.once {
-            once.forget();
-        }
+        let rendering = W::Rendering::default();
+        Self { app, request: Some(request), rendering, once: None, body: Bytes::new() }
     }
 }
 
@@ -66,9 +63,7 @@ impl<W: WireTask> Exchange for Post<W> {
         let quota = response.quota;
         let text = serde_json::to_vec(&wire::Response::new::<W>(response, &self.rendering));
         let body = Bytes::from(text.map_err(ApiError::internal)?);
-        if let Some(once) = &mut self.once {
-            once.keep(StatusCode::OK.as_u16(), &body).await?;
-        }
+        self.body = body.clone();
         let mut response = idempotency::json(StatusCode::OK, body);
         if let Some(quota) = quota {
             limits::show(&quota, response.headers_mut());
@@ -78,5 +73,11 @@ impl<W: WireTask> Exchange for Post<W> {
 
     fn show_quota(&self, answer: &mut Response, quota: &Quota) {
         limits::show(quota, answer.headers_mut());
+    }
+
+    fn to_keep(&mut self) -> Option<(Attempt, Answer)> {
+        let attempt = self.once.take()?.attempt()?;
+        let body = std::mem::take(&mut self.body).to_vec();
+        Some((attempt, Answer { status: StatusCode::OK.as_u16(), body }))
     }
 }

@@ -59,9 +59,6 @@ async fn infer<W: WireTask>(State(app): State<Arc<App>>, request: Request) -> An
     let caller = caller::rest_caller(&request)?;
     let mut exchange = exchange::Post::<W>::new(Arc::clone(&app), request);
     let result = pipeline::infer(&app, &caller, W::TASK, &mut exchange).await;
-    if result.is_err() {
-        exchange.failed();
-    }
     result.map_err(Failed::logged)
 }
 
@@ -102,9 +99,9 @@ pub(crate) fn refuse(error: &ApiError, request_id: &str) -> Response {
         let seconds = retry_after.as_millis().div_ceil(1000).max(1) as u64;
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if let ApiError::Limit(LimitError::Exceeded { window, limit, retry_after, .. }) = error {
+    if let ApiError::Limit(LimitError::Exceeded { unit, window, limit, left, retry_after }) = error {
         let seconds = retry_after.as_millis().div_ceil(1000).max(1) as u64;
-        limits::show_exceeded(*window, *limit, seconds, headers);
+        limits::show_exceeded((*unit, *window), *limit, *left, seconds, headers);
     }
     if status == StatusCode::PAYLOAD_TOO_LARGE {
         // The rest of the body is not read, so the connection cannot be used again: say so (RFC 9112, section 9.6).

@@ -26,6 +26,8 @@ pub(crate) struct TenancyMetrics {
     refusals: Family<LimitLabels, Counter>,
     decided_alone: Counter,
     is_left_alone: Gauge,
+    restorations: Counter,
+    unkept: Counter,
     rotations_due: Gauge,
     written: Gauge,
     behind: Family<FollowerLabels, Gauge>,
@@ -48,8 +50,18 @@ impl TenancyMetrics {
         );
         registry.register(
             "store_left_alone",
-            "Whether Redis did not answer repeatedly and is left alone for a while",
+            "Whether Redis does not answer and is left alone until it does",
             self.is_left_alone.clone(),
+        );
+        registry.register(
+            "store_restorations",
+            "Times this server gave changes of tenants and keys back to a store that had lost them",
+            self.restorations.clone(),
+        );
+        registry.register(
+            "idempotent_answers_unkept",
+            "Answers charged that could not be kept under their Idempotency-Key, since the store did not answer",
+            self.unkept.clone(),
         );
         registry.register(
             "keys_rotation_due",
@@ -104,6 +116,12 @@ impl TenancyMetrics {
     pub(crate) fn set_store(&self, is_left_alone: bool, decided_alone: u64) {
         self.is_left_alone.set(i64::from(is_left_alone));
         self.decided_alone.inc_by(decided_alone.saturating_sub(self.decided_alone.get()));
+    }
+
+    /// Shows what the store lost or did not take, as counted since the start.
+    pub(crate) fn set_losses(&self, restorations: u64, unkept: u64) {
+        self.restorations.inc_by(restorations.saturating_sub(self.restorations.get()));
+        self.unkept.inc_by(unkept.saturating_sub(self.unkept.get()));
     }
 
     /// Shows how many keys are due to be rotated.

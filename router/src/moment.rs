@@ -1,0 +1,15 @@
+//! The present by both clocks of a machine.
+
+use batching::Timestamp;
+
+use crate::wall_time::WallTime;
+
+/// A moment. What lasts is measured by `uptime`, which never goes back and does not jump; `wall` names days, and may be set at
+/// any time to anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Since this process started.
+    pub uptime: Timestamp,
+    /// The calendar's time.
+    pub wall: WallTime,
+}

@@ -1,0 +1,342 @@
+//! The connection to Redis that all calls share, and the task that replaces it.
+//!
+//! A call that finds the connection broken, or somebody at its end who may not write (a server that was demoted, is loading, or
+//! forgot who we are), takes it out of use at once: the address may lead elsewhere by now. One that is not answered in time lets
+//! the task look for a better one. The task makes a connection, has it answer a probe that writes, and puts it in place; while
+//! Redis is left alone it tries again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, ScriptInvocation,
+    ServerErrorKind, Value,
+};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::breaker::{Failure, Turn, Way};
+use super::{RedisConfig, StoreError};
+
+/// How long a probe's key stays, in milliseconds.
+const PROBE_KEPT_MS: u64 = 60_000;
+
+/// The way to one Redis.
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    keeper: AbortHandle,
+}
+
+struct Shared {
+    way: watch::Sender<Way<Connection>>,
+    /// Number of a connection that is to be replaced.
+    suspect: AtomicU64,
+    wake: Notify,
+    timeout: Duration,
+}
+
+/// Where connections are made to.
+struct Target {
+    address: Address,
+    /// A key that a probe writes.
+    probe: String,
+    timeout: Duration,
+    probe_every: Duration,
+}
+
+enum Address {
+    Single(Client),
+    Cluster(redis::cluster::ClusterClient),
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+enum Connection {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Link {
+    /// A way to Redis. Waits until a first connection is made or has failed; in the latter case Redis is left alone and taken
+    /// up when it comes.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub(super) async fn open(config: &RedisConfig, probe: String) -> Result<Self, StoreError> {
+        let RedisConfig { urls, is_cluster, timeout, breaker, .. } = config;
+        let address = if *is_cluster {
+            let builder = ClusterClientBuilder::new(urls.clone())
+                .connection_timeout(*timeout)
+                .response_timeout(*timeout);
+            Address::Cluster(builder.build().map_err(unavailable)?)
+        } else {
+            let url = urls.first().cloned().unwrap_or_default();
+            Address::Single(Client::open(url).map_err(unavailable)?)
+        };
+        let target = Target { address, probe, timeout: *timeout, probe_every: breaker.probe_every };
+        let shared = Arc::new(Shared {
+            way: watch::Sender::new(Way::new(breaker.failures_max)),
+            suspect: AtomicU64::new(0),
+            wake: Notify::new(),
+            timeout: *timeout,
+        });
+        let keeper = tokio::spawn(keep(Arc::clone(&shared), target)).abort_handle();
+        let link = Self { shared, keeper };
+        let mut way = link.shared.way.subscribe();
+        // The sender lives as long as the link.
+        let _ = way.wait_for(|way| way.turn_is_known()).await;
+        drop(way);
+        Ok(link)
+    }
+
+    /// Whether Redis is left alone.
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.shared.way.borrow().is_left_alone()
+    }
+
+    /// Runs a script. What Redis refused because it is not the one that may do it is tried once more elsewhere.
+    ///
+    /// # Errors
+    /// No answer in time, or one that is an error.
+    pub(super) async fn call(&self, script: &ScriptInvocation<'_>) -> Result<Value, StoreError> {
+        let timeout = self.shared.timeout;
+        // Once for a connection or a first attempt, and once more.
+        let attempts = tokio::time::timeout(timeout.saturating_mul(2), async {
+            match self.attempt(script).await {
+                Err(Attempt::Refused(_)) => self.attempt(script).await,
+                result => result,
+            }
+        });
+        match attempts.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Attempt::LeftAlone)) => Err(StoreError::Unavailable(
+                "Redis does not answer and is left alone until it does".to_owned(),
+            )),
+            Ok(Err(Attempt::Refused(error) | Attempt::Failed(error))) => Err(unavailable(error)),
+            Err(_) => Err(StoreError::Unavailable(format!("no answer within {timeout:?}"))),
+        }
+    }
+
+    async fn attempt(&self, script: &ScriptInvocation<'_>) -> Result<Value, Attempt> {
+        let (mut connection, number) = self.connection().await.ok_or(Attempt::LeftAlone)?;
+        let answer = tokio::time::timeout(self.shared.timeout, script.invoke_async(&mut connection)).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
+        let failure = answer.as_ref().err().and_then(failure);
+        let Some(failure) = failure else {
+            self.shared.way.send_if_modified(|way| {
+                way.succeeded(number);
+                false
+            });
+            return answer.map_err(Attempt::Failed);
+        };
+        let mut is_left_alone = false;
+        self.shared.way.send_modify(|way| is_left_alone = way.failed(number, failure));
+        self.shared.suspect.fetch_max(number, Ordering::AcqRel);
+        self.shared.wake.notify_one();
+        answer.map_err(|error| {
+            if is_left_alone {
+                tracing::error!(%error, "Redis does not answer and is left alone until it does");
+            }
+            // An answer, so nothing was done.
+            if failure == Failure::Gone && !error.is_io_error() {
+                Attempt::Refused(error)
+            } else {
+                Attempt::Failed(error)
+            }
+        })
+    }
+
+    /// The connection and its number; none if Redis is left alone.
+    async fn connection(&self) -> Option<(Connection, u64)> {
+        let mut way = self.shared.way.subscribe();
+        loop {
+            match way.borrow_and_update().turn() {
+                Turn::Call(connection, number) => return Some((connection, number)),
+                Turn::Refuse => return None,
+                Turn::Wait => {}
+            }
+            way.changed().await.ok()?;
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// Why there is no answer.
+enum Attempt {
+    /// Nobody was asked.
+    LeftAlone,
+    /// Redis answered that it is not the one to do it: nothing was done.
+    Refused(RedisError),
+    /// Anything else: it may have been done.
+    Failed(RedisError),
+}
+
+impl<C: Clone> Way<C> {
+    fn turn_is_known(&self) -> bool {
+        !matches!(self.turn(), Turn::Wait)
+    }
+}
+
+/// Replaces connections until it is stopped.
+async fn keep(shared: Arc<Shared>, target: Target) {
+    let mut is_told = false;
+    loop {
+        match target.connect().await {
+            Ok(connection) => {
+                is_told = false;
+                let mut was_left_alone = false;
+                shared.way.send_modify(|way| was_left_alone = way.connected(connection));
+                if was_left_alone {
+                    tracing::info!("Redis answers again");
+                }
+            }
+            Err(error) => {
+                let mut is_left_alone = false;
+                shared.way.send_modify(|way| is_left_alone = way.unreachable());
+                if is_left_alone || !is_told {
+                    is_told = true;
+                    tracing::error!(%error, "no connection to Redis that may write; it is tried on and on");
+                }
+                tokio::time::sleep(target.probe_every).await;
+                continue;
+            }
+        }
+        // Until the connection that is used is suspected.
+        loop {
+            shared.wake.notified().await;
+            let suspect = shared.suspect.load(Ordering::Acquire);
+            let way = shared.way.borrow();
+            if way.is_current(suspect) || !way.turn_is_known() || way.is_left_alone() {
+                break;
+            }
+        }
+    }
+}
+
+impl Target {
+    /// A connection that has answered a probe.
+    async fn connect(&self) -> Result<Connection, RedisError> {
+        let connect = async {
+            let mut connection = match &self.address {
+                Address::Single(client) => {
+                    let config = AsyncConnectionConfig::new()
+                        .set_connection_timeout(Some(self.timeout))
+                        .set_response_timeout(Some(self.timeout));
+                    let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+                    Connection::Single(connection)
+                }
+                Address::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
+            };
+            // Reads are answered by a server that was demoted, too.
+            let mut probe = redis::cmd("SET");
+            probe.arg(&self.probe).arg(1).arg("PX").arg(PROBE_KEPT_MS);
+            probe.query_async::<()>(&mut connection).await?;
+            Ok(connection)
+        };
+        // A cluster's nodes are asked one after the other.
+        let timed = tokio::time::timeout(self.timeout.saturating_mul(4), connect).await;
+        timed.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    }
+}
+
+/// How a call failed; none if its answer is an answer, be it an error.
+fn failure(error: &RedisError) -> Option<Failure> {
+    if error.is_timeout() {
+        return Some(Failure::Slow);
+    }
+    match error.kind() {
+        ErrorKind::Io
+        | ErrorKind::Parse
+        | ErrorKind::AuthenticationFailed
+        | ErrorKind::ClusterConnectionNotFound => Some(Failure::Gone),
+        ErrorKind::Server(
+            ServerErrorKind::ResponseError
+            | ServerErrorKind::ExecAbort
+            | ServerErrorKind::NoScript
+            | ServerErrorKind::CrossSlot
+            | ServerErrorKind::NotBusy
+            | ServerErrorKind::NoSub,
+        ) => None,
+        // Demoted, loading, without its master, moved.
+        ErrorKind::Server(_) => Some(Failure::Gone),
+        // NOAUTH, WRONGPASS, MISCONF, NOREPLICAS, OOM and what else keeps it from doing what it is asked.
+        ErrorKind::Extension => match error.code() {
+            Some("WRONGTYPE" | "UNKILLABLE") => None,
+            Some("BUSY") => Some(Failure::Slow),
+            _ => Some(Failure::Gone),
+        },
+        // Mistakes of our own.
+        _ => None,
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Single(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Single(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Single(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(super) fn unavailable(error: RedisError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_mean_not_here() {
+        let check = |code: &str, expected: Option<Failure>| {
+            let answer = format!("-{code} whatever it says\r\n");
+            let value = redis::parse_redis_value(answer.as_bytes()).and_then(Value::extract_error);
+            assert_eq!(value.err().as_ref().and_then(failure), expected, "{code}");
+        };
+        for code in ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "TRYAGAIN"] {
+            check(code, Some(Failure::Gone));
+        }
+        for code in ["NOAUTH", "WRONGPASS", "MISCONF", "OOM", "NOREPLICAS", "NOPERM"] {
+            check(code, Some(Failure::Gone));
+        }
+        check("BUSY", Some(Failure::Slow));
+        for code in ["ERR", "WRONGTYPE", "NOSCRIPT", "CROSSSLOT", "EXECABORT"] {
+            check(code, None);
+        }
+        let io = |kind| failure(&std::io::Error::from(kind).into());
+        assert_eq!(io(std::io::ErrorKind::TimedOut), Some(Failure::Slow));
+        assert_eq!(io(std::io::ErrorKind::ConnectionReset), Some(Failure::Gone));
+        assert_eq!(io(std::io::ErrorKind::UnexpectedEof), Some(Failure::Gone));
+    }
+}
