@@ -1,10 +1,10 @@
 //! From a credential to a principal: the tenants and keys that this process knows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
-use batching::TenantId;
+use batching::{Clock, MonotonicClock, TenantId, Timestamp};
 use subtle::ConstantTimeEq;
 
 use crate::accounts::{Accounts, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName};
@@ -31,6 +31,20 @@ pub struct Directory {
     known: ArcSwap<Known>,
     /// Numbers of tenants, which stay the same while the process lives.
     numbers: Mutex<HashMap<TenantName, TenantId>>,
+    uptime: MonotonicClock,
+    calendar: Calendar,
+}
+
+/// The calendar, which does not go back: the time that passed since it was first looked at has passed, whatever it is set to. So
+/// a key that has expired stays expired. Set forward, it is believed.
+#[derive(Default)]
+struct Calendar(OnceLock<(Timestamp, WallTime)>);
+
+impl Calendar {
+    fn now(&self, uptime: Timestamp, wall: WallTime) -> WallTime {
+        let (since, then) = *self.0.get_or_init(|| (uptime, wall));
+        wall.max(then.plus(uptime.saturating_duration_since(since)))
+    }
 }
 
 /// One version of the accounts, by what is looked up.
@@ -97,8 +111,17 @@ impl Directory {
     /// A directory that knows nobody but, if asked for, the development tenant, whose key is [`DEVELOPMENT_KEY`], accepted
     /// from loopback peers only. Test keys are refused.
     pub fn new(secret: KeySecret, has_development: bool) -> Self {
-        let (known, numbers, services) = (ArcSwap::default(), Mutex::default(), HashMap::new());
-        Self { secret, jwt: None, services, has_development, has_sandbox: false, known, numbers }
+        Self {
+            secret,
+            jwt: None,
+            services: HashMap::new(),
+            has_development,
+            has_sandbox: false,
+            known: ArcSwap::default(),
+            numbers: Mutex::default(),
+            uptime: MonotonicClock::new(),
+            calendar: Calendar::default(),
+        }
     }
 
     /// The same, which accepts test keys, for a sandbox; what they use has no price.
@@ -199,7 +222,7 @@ impl Directory {
         if !bool::from(record.hash.ct_eq(&hash)) {
             return Err(AuthenticationError::UnknownKey);
         }
-        match record.state(now) {
+        match record.state(self.calendar.now(self.uptime.now(), now)) {
             KeyState::Active => {}
             KeyState::Expired => return Err(AuthenticationError::ExpiredKey),
             KeyState::Revoked => return Err(AuthenticationError::RevokedKey),
@@ -370,6 +393,24 @@ mod tests {
     }
 
     #[test]
+    fn a_calendar_that_is_set_back_revives_nothing() {
+        let (calendar, second) = (Calendar::default(), |s: u64| Timestamp::from_nanos(s * 1_000_000_000));
+        let check = |uptime: u64, wall: u64, expected: u64| {
+            assert_eq!(
+                calendar.now(second(uptime), WallTime(wall)),
+                WallTime(expected),
+                "{wall} at {uptime}"
+            );
+        };
+        check(5, 10_000, 10_000);
+        check(7, 12_000, 12_000);
+        // Set back by nearly all, then forward by an hour and back.
+        check(9, 1_000, 14_000);
+        check(10, 3_615_000, 3_615_000);
+        check(11, 16_000, 16_000);
+    }
+
+    #[test]
     fn services() {
         let billing: Arc<str> = Arc::from("spiffe://company.com/ns/billing/sa/billing-service");
         let name: TenantName = "acme".parse().unwrap();
@@ -418,7 +459,7 @@ mod tests {
             hash: key.hash(&secret),
             ending: key.ending(),
             created_at: WallTime(0),
-            expires_at: Some(WallTime(100)),
+            expires_at: Some(WallTime(100_000_000)),
             revoked_at: None,
             replaced_by: None,
             changed_at: WallTime(0),
@@ -444,8 +485,8 @@ mod tests {
         check(&accounts, 0, Some(AuthenticationError::UnknownKey));
         accounts.tenants.insert(name.clone(), tenant.clone());
         accounts.keys.insert("key_1".to_owned(), record.clone());
-        check(&accounts, 99, None);
-        check(&accounts, 100, Some(AuthenticationError::ExpiredKey));
+        check(&accounts, 99_000_000, None);
+        check(&accounts, 100_000_000, Some(AuthenticationError::ExpiredKey));
         let principal = find(&directory, key.expose(), LOOPBACK, 0).unwrap();
         assert_eq!((&*principal.tenant().name, principal.tenant().plan), ("acme", Plan::Starter));
         assert!(principal.has(Role::Editor) && !principal.has(Role::Admin));

@@ -49,8 +49,8 @@ struct Target {
 }
 
 enum Address {
-    Single(Client),
-    Cluster(redis::cluster::ClusterClient),
+    Single(Box<Client>),
+    Cluster(Box<redis::cluster::ClusterClient>),
 }
 
 /// Cheap to clone.
@@ -72,10 +72,10 @@ impl Link {
             let builder = ClusterClientBuilder::new(urls.clone())
                 .connection_timeout(*timeout)
                 .response_timeout(*timeout);
-            Address::Cluster(builder.build().map_err(unavailable)?)
+            Address::Cluster(Box::new(builder.build().map_err(unavailable)?))
         } else {
             let url = urls.first().cloned().unwrap_or_default();
-            Address::Single(Client::open(url).map_err(unavailable)?)
+            Address::Single(Box::new(Client::open(url).map_err(unavailable)?))
         };
         let target = Target { address, probe, timeout: *timeout, probe_every: breaker.probe_every };
         let shared = Arc::new(Shared {
@@ -88,7 +88,7 @@ impl Link {
         let link = Self { shared, keeper };
         let mut way = link.shared.way.subscribe();
         // The sender lives as long as the link.
-        let _ = way.wait_for(|way| way.turn_is_known()).await;
+        let _ = way.wait_for(Way::turn_is_known).await;
         drop(way);
         Ok(link)
     }

@@ -105,7 +105,7 @@ def test_the_minutes_limit(request, server, proto):
     with as_tenant(server, key) as client:
         first = client.post("/v1/ml/sentiment", json={"inputs": "fine"})
         assert first.status_code == 200
-        assert first.headers["ratelimit-policy"] == '"minute";q=5;w=60, "day";q=1000;w=86400'
+        assert first.headers["ratelimit-policy"] == '"minute";q=5;qu="inputs";w=60, "day";q=1000;qu="inputs";w=86400'
         assert first.headers["ratelimit"].startswith('"minute";r=4;t=60, "day";r=999;t=')
         # Refused work costs nothing, and a request of n inputs costs n.
         assert client.post("/v1/ml/sentiment", json={"inputs": ""}).status_code == 400
@@ -113,7 +113,7 @@ def test_the_minutes_limit(request, server, proto):
         refused = client.post("/v1/ml/sentiment", json={"inputs": ["d", "e"]})
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
         assert 50 < int(refused.headers["retry-after"]) <= 62
-        assert refused.headers["ratelimit"].startswith('"minute";r=0;t=')
+        assert refused.headers["ratelimit"].startswith('"minute";r=1;t=')
         assert client.post("/v1/ml/sentiment", json={"inputs": "the fifth"}).status_code == 200
         assert client.post("/v1/ml/sentiment", json={"inputs": "the sixth"}).status_code == 429
         too_much = client.post("/v1/ml/sentiment", json={"inputs": ["x"] * 6})
@@ -127,7 +127,7 @@ def test_the_minutes_limit(request, server, proto):
     details = status_pb2.Status.FromString(trailers["grpc-status-details-bin"]).details
     retry, quota = error_details_pb2.RetryInfo(), error_details_pb2.QuotaFailure()
     assert any(detail.Unpack(retry) for detail in details) and retry.retry_delay.seconds >= 50
-    assert any(detail.Unpack(quota) for detail in details) and quota.violations[0].subject == "requests/minute"
+    assert any(detail.Unpack(quota) for detail in details) and quota.violations[0].subject == "inputs/minute"
 
 
 def test_the_tokens_limit(request, server):
