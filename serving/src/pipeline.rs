@@ -11,6 +11,7 @@ use batching::{ModelId, Priority, Timestamp};
 use models::tasks::{Answer, Parameters};
 use models::{ModelEntry, ModelState, NoDefault, Task};
 use router::idempotency::{self, Attempt};
+use router::ledger::JournalError;
 use router::limit::Quota;
 use router::{
     Demand, MicroDollars, Outcome, Peer, Place, PlaceError, Principal, Reservation, Role, WallTime,
@@ -168,7 +169,7 @@ pub async fn infer<E: Exchange>(
         // Only what is recorded is answered.
         match exchange.to_keep().filter(|_| result.is_ok()) {
             Some((attempt, answer)) => conclude(app, attempt, answer, reservation).await?,
-            None => reservation.finish(outcome(&result)).await.map_err(ApiError::internal)?,
+            None => reservation.finish(outcome(&result)).await.map_err(unrecorded)?,
         }
         result
     }
@@ -179,6 +180,12 @@ pub async fn infer<E: Exchange>(
     }
     end.finish(&result);
     result
+}
+
+/// Not answered, since it would not be charged; another server may have room.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unrecorded(error: JournalError) -> ApiError {
+    ApiError::StoreUnavailable { detail: error.to_string() }
 }
 
 /// Keeps an answer under its idempotency key and charges it: both or neither, whether the caller is still there or not.
@@ -193,12 +200,12 @@ async fn conclude(
     let concluded = tokio::spawn(async move {
         if let Err(error) = answers.keep(WallTime::now(), &attempt, &answer).await {
             answers.release(&attempt).await;
-            reservation.finish(Outcome::Failed).await.map_err(ApiError::internal)?;
+            reservation.finish(Outcome::Failed).await.map_err(unrecorded)?;
             return Err(error.into());
         }
         if let Err(error) = reservation.finish(Outcome::Completed).await {
             answers.release(&attempt).await;
-            return Err(ApiError::internal(error));
+            return Err(unrecorded(error));
         }
         Ok(())
     });

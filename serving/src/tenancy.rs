@@ -325,7 +325,7 @@ impl Tenancy {
         match tokio::task::spawn_blocking(scrub).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "the usage journal cannot be looked through for damage")
+                tracing::error!(%error, "the usage journal cannot be looked through for damage");
             }
             Err(error) => tracing::error!(%error, "looking through the usage journal ended badly"),
         }

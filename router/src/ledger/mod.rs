@@ -12,6 +12,8 @@ mod files;
 mod follower;
 mod inspection;
 mod journal;
+#[cfg(test)]
+mod journal_tests;
 mod line;
 mod money;
 mod numbers;

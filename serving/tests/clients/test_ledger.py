@@ -234,15 +234,22 @@ def test_a_full_disk_makes_the_server_unready_and_room_makes_it_ready(request, t
         # Also while nobody calls.
         assert settled(ready, 503, patience=60) == 503
         assert metrics(server)["ml_inference_usage_journal_writable"] == 0
+        # There may be room for some more records in what was allotted before; without, nothing is answered.
+        with httpx.Client(base_url=f"http://{server.api}", headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as client:
+            answers = [client.post("/v1/ml/embeddings", json=CALL) for _ in range(60)]
+        statuses = [answer.status_code for answer in answers]
+        assert set(statuses) <= {200, 503} and statuses[-1] == 503, statuses
+        assert answers[-1].json()["error"]["code"] == "store_unavailable" and "retry-after" in answers[-1].headers
+        answered = statuses.count(200)
         os.unlink(state / "ballast")
         assert settled(ready, 200, patience=60) == 200
         ask(server, 3)
         journal = [json.loads(line[9:]) for path in segments(state) for line in path.read_text().splitlines()]
-        assert sum(record["outcome"] == "completed" for record in journal) == 8
+        assert sum(record["outcome"] == "completed" for record in journal) == 8 + answered
         stop(server)
         # Whatever became of the store meanwhile.
         server = start(request, tmp_path, cards=cards)
-        assert_summed(request, server, 8)
+        assert_summed(request, server, 8 + answered)
         stop(server)
     finally:
         subprocess.run(["umount", "-l", str(state)], check=True)

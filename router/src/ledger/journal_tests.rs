@@ -1,0 +1,234 @@
+//! Tests of the journal.
+
+#![allow(clippy::unwrap_used)]
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::follower::Followers;
+use super::journal::{Flush, Journal, JournalConfig, JournalError};
+use super::reader::Reader;
+use super::segments;
+use crate::ledger::tests::record;
+
+fn config(folder: &Path) -> JournalConfig {
+    JournalConfig {
+        folder: folder.to_owned(),
+        flush: Flush::EveryMs(10),
+        segment_bytes_max: 2_000,
+        pending_max: 16,
+        is_on: true,
+    }
+}
+
+fn append(journal: &Journal, inputs: Range<u64>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for number in inputs {
+        runtime.block_on(journal.append(record("acme", number))).unwrap();
+    }
+}
+
+fn read(folder: &Path, from: u64) -> Vec<u64> {
+    let mut reader = Reader::new(folder, from);
+    reader.read(u64::MAX, usize::MAX).unwrap().iter().map(|(_, record)| record.inputs).collect()
+}
+
+fn numbers(folder: &Path) -> Vec<u64> {
+    let mut reader = Reader::new(folder, 0);
+    reader.read(u64::MAX, usize::MAX).unwrap().iter().map(|(number, _)| *number).collect()
+}
+
+fn set_position(folder: &Path, number: u64) -> Arc<Followers> {
+    std::fs::write(folder.join("sink-x"), number.to_string()).unwrap();
+    let followers = Followers::new(folder, 100);
+    let _ = crate::ledger::follower::Follower::new(Arc::clone(&followers), "sink-x");
+    followers
+}
+
+fn flip(path: &Path, place: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_is_written_is_read_over_segments_and_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut starts = Vec::new();
+    for start in [0, 20, 40] {
+        let journal = Journal::open(config(folder)).unwrap();
+        starts.push(journal.written());
+        append(&journal, start..start + 20);
+        assert_eq!((journal.records(), journal.records_from(0)), (20, start + 20));
+        assert_eq!(journal.records_from(starts[0] + 5), start + 15);
+        assert_eq!(journal.newest(23).unwrap().len() as u64, 23.min(start + 20));
+    }
+    assert!(segments::list(folder).unwrap().len() > 3);
+    assert_eq!(read(folder, 0), (0..60).collect::<Vec<_>>());
+    assert_eq!(read(folder, 13), (13..60).collect::<Vec<_>>());
+    // From within a gap, and from the last start.
+    assert_eq!(read(folder, 25), (20..60).collect::<Vec<_>>());
+    assert_eq!(read(folder, starts[2] + 3), (43..60).collect::<Vec<_>>());
+    segments::remove_read(folder, starts[2] + 5, 0, 0).unwrap();
+    let left = read(folder, 0);
+    assert!(left[0] > 20 && left[0] <= 45 && left.last() == Some(&59), "{left:?}");
+    let modes = segments::list(folder).unwrap();
+    for path in modes.iter().map(|segment| &segment.path).chain([&folder.join("reserved")]) {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn no_number_is_given_out_twice_whatever_is_lost_of_the_end() {
+    for (lost, is_reserved) in [(1, true), (15, true), (20, true), (15, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        append(&Journal::open(config(folder)).unwrap(), 0..20);
+        let all = numbers(folder);
+        // Power fails: the last lines are lost, after a follower had read them.
+        for _ in 0..lost {
+            let last = segments::list(folder).unwrap().pop().unwrap().path;
+            let text = std::fs::read_to_string(&last).unwrap();
+            match text.trim_end().rfind('\n') {
+                Some(end) => std::fs::write(&last, &text[..=end]).unwrap(),
+                None => std::fs::remove_file(&last).unwrap(),
+            }
+        }
+        std::fs::write(folder.join("shipped"), "20").unwrap();
+        if !is_reserved {
+            std::fs::remove_file(folder.join("reserved")).unwrap();
+        }
+        let journal = Journal::open(config(folder)).unwrap();
+        assert!(journal.written() > all[19], "{lost}");
+        append(&journal, 20..22);
+        let expected: Vec<u64> = (0..20 - lost).chain(20..22).collect();
+        assert_eq!(read(folder, 0), expected, "{lost}");
+    }
+}
+
+#[test]
+fn a_cut_off_end_is_mended() {
+    for cut in 1..40 {
+        let folder = tempfile::tempdir().unwrap();
+        append(&Journal::open(config(folder.path())).unwrap(), 0..3);
+        let path = segments::path(folder.path(), 0);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
+        let journal = Journal::open(config(folder.path())).unwrap();
+        assert_eq!(journal.records_from(0), 2, "cut by {cut}");
+        append(&journal, 2..4);
+        drop(journal);
+        assert_eq!(read(folder.path(), 0), [0, 1, 2, 3], "cut by {cut}");
+    }
+}
+
+#[test]
+fn damage_is_set_aside_where_nobody_needs_the_record_and_an_error_where_somebody_does() {
+    let damaged = |position: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        append(&Journal::open(config(folder.path())).unwrap(), 0..4);
+        flip(&segments::path(folder.path(), 0), 30);
+        let followers = set_position(folder.path(), position);
+        (folder, followers)
+    };
+    // A follower has not read it.
+    let (folder, followers) = damaged(0);
+    let journal = Journal::open(config(folder.path())).unwrap();
+    let error = journal.check(&followers).unwrap_err();
+    assert!(matches!(error, JournalError::Damaged { number: 0, .. }), "{error}");
+    assert!(error.to_string().contains("ml-inference usage repair"));
+    // All have read it: found at the start if there is more in the segment, and else beside the work.
+    for (position, is_scrubbed) in [(2, false), (4, true)] {
+        let (folder, followers) = damaged(position);
+        let folder = folder.path();
+        let journal = Journal::open(config(folder)).unwrap();
+        journal.check(&followers).unwrap();
+        if is_scrubbed {
+            assert_eq!(journal.damaged_segments(), 0);
+            // It is no reason not to read the others.
+            assert_eq!(journal.newest(100).unwrap().len(), 3);
+            journal.scrub(&followers, || false).unwrap();
+        }
+        assert_eq!(journal.damaged_segments(), 1);
+        append(&journal, 4..6);
+        assert_eq!(read(folder, 0), [1, 2, 3, 4, 5]);
+        assert_eq!(segments::set_aside(folder).unwrap().len(), 1);
+        drop(journal);
+        assert_eq!(
+            Journal::open(config(folder)).unwrap().damaged_segments(),
+            1,
+            "until somebody takes it away"
+        );
+    }
+}
+
+#[test]
+fn a_journal_of_an_older_version_is_read_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for numbers in [0..3, 3..5] {
+        let mut text = Vec::new();
+        let start = numbers.start;
+        for number in numbers {
+            let json = serde_json::to_string(&record("acme", number)).unwrap();
+            let sum = crc32fast::hash(json.as_bytes());
+            text.extend_from_slice(format!("{sum:08x} {json}\n").as_bytes());
+        }
+        std::fs::write(segments::path(folder, start), text).unwrap();
+    }
+    let journal = Journal::open(config(folder)).unwrap();
+    assert_eq!(journal.records_from(0), 5);
+    append(&journal, 5..7);
+    assert_eq!(read(folder, 0), [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(read(folder, 4), [4, 5, 6]);
+    assert_eq!(numbers(folder)[..5], [0, 1, 2, 3, 4]);
+    assert!(journal.written() > 5);
+}
+
+#[test]
+fn a_damaged_old_line_keeps_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    append(&Journal::open(config(folder)).unwrap(), 0..4);
+    // Not even the line's end is left.
+    let path = segments::path(folder, 0);
+    let bytes = std::fs::read(&path).unwrap();
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    flip(&path, end);
+    let mut reader = Reader::new(folder, 0).pass_damage_below(2);
+    let found: Vec<u64> = reader.read(u64::MAX, 10).unwrap().into_iter().map(|(number, _)| number).collect();
+    assert_eq!((found, reader.take_passed()), (vec![2, 3], 1));
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_says_so_and_recovers() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, elsewhere) = (place.path().join("usage"), place.path().join("elsewhere"));
+    append(&Journal::open(config(&folder)).unwrap(), 0..1);
+    let journal = Journal::open(config(&folder)).unwrap();
+    assert_eq!(journal.health(), Ok(()));
+    std::fs::rename(&folder, &elsewhere).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(runtime.block_on(journal.append(record("acme", 1))).is_err());
+    assert!(journal.health().is_err());
+    std::fs::rename(&elsewhere, &folder).unwrap();
+    // Without a record that would try it.
+    while journal.health().is_err() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    append(&journal, 1..2);
+    assert_eq!(read(&folder, 0), [0, 1]);
+}
+
+#[test]
+fn closed_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(config(folder.path())).unwrap();
+    journal.close();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(matches!(runtime.block_on(journal.append(record("acme", 1))), Err(JournalError::Closed)));
+}
