@@ -1,6 +1,6 @@
 //! Sums of records equal the records, under any interleaving of writing, shipping, failing and starting again.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code, reason = "tests of stores use more of it")]
 mod redis_server;
