@@ -167,7 +167,9 @@ pub async fn infer<E: Exchange>(
             Err(error) => Err(error),
         };
         // Only what is recorded is answered.
-        match exchange.to_keep().filter(|_| result.is_ok()) {
+        // What failed stays with the exchange, which frees its key.
+        let kept = if result.is_ok() { exchange.to_keep() } else { None };
+        match kept {
             Some((attempt, answer)) => conclude(app, attempt, answer, reservation).await?,
             None => reservation.finish(outcome(&result)).await.map_err(unrecorded)?,
         }
