@@ -11,7 +11,7 @@ use models::{ModelEntry, ModelState};
 use super::proto;
 use crate::error::ApiError;
 use crate::pipeline::{InferRequest, InferResponse};
-use crate::rest::NOT_LOADED;
+use crate::rest::public_reason;
 
 /// A message that asks for inference.
 pub(super) trait IntoInferRequest {
@@ -223,7 +223,7 @@ pub(super) fn model(entry: &ModelEntry) -> proto::Model {
     };
     let (loaded, unavailable_reason) = match &entry.state {
         ModelState::Loaded { .. } => (true, String::new()),
-        ModelState::Unavailable { .. } => (false, NOT_LOADED.to_owned()),
+        ModelState::Unavailable { reason } => (false, public_reason(reason)),
     };
     let limits = &card.limits;
     proto::Model {

@@ -29,7 +29,7 @@ use crate::caller;
 use crate::error::{ApiError, ErrorCode};
 use crate::pipeline;
 
-pub(crate) use models::NOT_LOADED;
+pub(crate) use models::public_reason;
 
 use failed::{Answer, Failed};
 use wire::WireTask;

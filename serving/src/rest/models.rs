@@ -17,10 +17,12 @@ use crate::caller::rest_caller;
 use crate::error::ApiError;
 use crate::pipeline;
 
-/// Why a model does not answer, for whoever may look at models: files and folders are the operator's business, who finds the
-/// reason in the log and under `/admin/v1/models`.
-pub(crate) const NOT_LOADED: &str =
-    "it could not be loaded; the operator finds the reason in the server's log";
+/// Why a model does not answer, for whoever may look at models: files by name and without their folders, which are the operator's
+/// business. The whole reason is in the log and under `/admin/v1/models`.
+pub(crate) fn public_reason(reason: &str) -> String {
+    let names = reason.split_whitespace().map(|word| word.rsplit_once('/').map_or(word, |(_, name)| name));
+    names.collect::<Vec<_>>().join(" ")
+}
 
 #[derive(Debug, Serialize)]
 struct ModelList<'a> {
@@ -41,7 +43,7 @@ struct ModelView<'a> {
     status: &'static str,
     /// Why the model does not answer; absent while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
+    reason: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,7 +67,7 @@ impl<'a> From<&'a ModelEntry> for ModelView<'a> {
         };
         let (status, reason) = match &entry.state {
             ModelState::Loaded { .. } => ("loaded", None),
-            ModelState::Unavailable { .. } => ("unavailable", Some(NOT_LOADED)),
+            ModelState::Unavailable { reason } => ("unavailable", Some(public_reason(reason))),
         };
         Self {
             name: &card.name,
@@ -104,4 +106,17 @@ pub(super) async fn show(
     let Path(name) = name?;
     let entry = app.catalog.find(&name).ok_or(ApiError::ModelNotFound)?;
     Ok(Json(ModelView::from(entry)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_without_folders() {
+        let check = |reason: &str, expected: &str| assert_eq!(public_reason(reason), expected);
+        check("/srv/cards/ner-v2/head.safetensors: not weights", "head.safetensors: not weights");
+        check("cannot read /my data/x.json (os error 2)", "cannot read my x.json (os error 2)");
+        check("head 5 is not supported", "head 5 is not supported");
+    }
 }
