@@ -26,7 +26,8 @@
 //! next batch.
 //!
 //! *Fairness* (`scheduler/fairness.rs`). Among requests without a claim nobody gets further ahead of the least served than a
-//! stated bound.
+//! stated bound, over all models; while shares are enforced nobody does at all, by a wider one. Shares hold among callers
+//! that wait for their answers, too, whose demand never seems too much.
 //!
 //! *Admission* (`scheduler/admission.rs`). Everything is bounded. What cannot meet a hard deadline is refused at once, with a
 //! hint when to come back. Where a queue is full, the request with the weakest claim makes place: late before excess, of

@@ -92,13 +92,14 @@ impl<P> Scheduler<P> {
 
     /// Counts a request as asked for.
     fn ask(&mut self, now: Timestamp, request: &Request<P>) -> Claim {
-        let seconds = self.fastest(request.model).map_or(0.0, |cost| cost.slope() * self.work(request).0);
+        let seconds = self.seconds(request.model, self.work(request));
         let offered = &mut self.queues[usize::from(request.model.0)].offered;
         offered.requests += 1;
         offered.seconds += seconds;
-        let capacity = self.capacity;
-        let Request { tenant, priority, weight, .. } = *request;
-        self.demand.asked(now, tenant, priority, weight, seconds, capacity)
+        let flow = self.flows.of(request.tenant, request.priority, request.weight);
+        let claim = self.demand.asked(now, flow, self.flows.weight(flow), seconds, self.capacity);
+        self.flows.is_enforced = self.demand.is_enforced();
+        claim
     }
 
     /// When a request could be done. An entitled one goes before whatever has a weaker claim, so that only what the devices
@@ -122,9 +123,14 @@ impl<P> Scheduler<P> {
             if !is_full {
                 return Ok(());
             }
-            let weakest = queue.weakest(claim).ok_or(RejectReason::QueueFull)?;
+            let weakest = queue.weakest(claim, &self.flows).ok_or(RejectReason::QueueFull)?;
             self.end(weakest, Ended::Shed);
         }
+    }
+
+    /// Device time of a request's work, beside its batch's overhead.
+    pub(super) fn seconds(&self, model: ModelId, work: Work) -> f64 {
+        self.fastest(model).map_or(0.0, |cost| cost.slope() * work.0)
     }
 
     fn work(&self, request: &Request<P>) -> Work {

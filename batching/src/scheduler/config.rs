@@ -72,6 +72,9 @@ pub struct DeadlinePolicy {
     pub patience: Duration,
     /// How far ahead of the least served flow one may be among requests without a claim, in device time at weight 1.
     pub spread: Duration,
+    /// How far ahead of the least served flow among those that wait without a claim anybody may be while shares are
+    /// enforced, in device time at weight 1.
+    pub lag_max: Duration,
 }
 
 /// Which of several models with work goes first.
@@ -95,6 +98,7 @@ impl Default for DeadlinePolicy {
             turns_max: 0.25,
             patience: Duration::from_millis(500),
             spread: Duration::from_millis(2),
+            lag_max: Duration::from_millis(400),
         }
     }
 }

@@ -10,13 +10,21 @@
 //! Demand is device time asked for by the second, smoothed, refused and expired requests included. What is feasible is a
 //! share of the fluid limit: batches of a model need not come more often than its target asks, so each of `N` devices has
 //! `1 - sum a / (D - a) / N` of its time for work, with `a` a model's overhead for each batch and `D` its target.
+//!
+//! *Callers that wait for their answers* never ask for more than they are given, so by their rate nothing is ever too much,
+//! while the flow with the most connections takes the device. There are two signs of them. Requests are late although no
+//! more is asked for than served; then a late request that waits counts as demand, too: had it been answered at its target
+//! `D`, its caller would have asked again every `D`, so it stands for its cost over `D`. Or more than is feasible is asked
+//! for without a break, and all of it served: by chance that does not happen for seconds on end. In either case what the
+//! devices do give is divided, so that what the model of their cost gets wrong cancels. A flow's part among all that ask
+//! is *firm*; what it may have beyond, because others ask for less, it *borrows*: it is capped, and goes after what is firm.
+//! As others are answered sooner they ask for more, the level falls, and what is borrowed with it, until shares are by weight.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use super::fairness::class_weight;
+use super::fairness::FlowId;
 use super::queue::Claim;
-use crate::units::{Priority, TenantId, Timestamp};
+use crate::units::Timestamp;
 
 /// Time constant of the smoothed demand, in seconds.
 const SMOOTHING: f64 = 0.25;
@@ -26,6 +34,12 @@ const FLOOD: f64 = 1.2;
 const MISSED_MAX: f64 = 0.02;
 /// A flow that asks for so many times its share is capped: what is within its share is served after everybody else's.
 const CAPPED: f64 = 1.3;
+/// Demand over what is served above which it is not bounded by callers that wait.
+const OPEN: f64 = 1.1;
+/// Time constant, in seconds, of the demand that is compared with what is feasible, and how long it must be above that
+/// for the devices to be saturated.
+const SATURATION_SMOOTHING: f64 = 1.0;
+const SATURATED_AFTER: Duration = Duration::from_secs(2);
 /// How often the level is found anew.
 const LEVEL_EVERY: Duration = Duration::from_millis(20);
 /// A flow may use so many seconds of its level at once.
@@ -37,8 +51,12 @@ const NEGLIGIBLE: f64 = 1e-6;
 #[derive(Debug)]
 pub(super) struct Demand {
     flows: Vec<Flow>,
-    by_key: HashMap<(TenantId, Priority), u32>,
     total: Decaying,
+    /// The same over [`SATURATION_SMOOTHING`], and when it was last feasible.
+    sustained: Decaying,
+    feasible_at: Timestamp,
+    /// Device time given, by the second.
+    served: Decaying,
     /// Requests by the second, and of these entitled ones that cannot meet their target.
     arrived: Decaying,
     missed: Decaying,
@@ -49,6 +67,10 @@ pub(super) struct Demand {
     level_at: Timestamp,
     /// A flow asks for so much more than its share that it is capped.
     is_flooded: bool,
+    /// More is asked for than served, so that demand is what it seems.
+    is_open: bool,
+    /// The firm part of a flow of weight 1, in device seconds by the second.
+    firm: f64,
     scratch: Vec<(f64, f64)>,
 }
 
@@ -56,26 +78,42 @@ pub(super) struct Demand {
 struct Flow {
     weight: f64,
     rate: Decaying,
+    /// Late requests that wait, as demand: see the module.
+    held_up: f64,
     /// Device seconds that it may still use at once.
     credit: f64,
+    /// The same of its firm part.
+    firm: f64,
     credit_at: Timestamp,
 }
 
-/// A rate that decays with [`SMOOTHING`].
-#[derive(Debug, Clone, Copy, Default)]
+/// A rate that decays with a time constant.
+#[derive(Debug, Clone, Copy)]
 struct Decaying {
     value: f64,
     at: Timestamp,
+    /// In seconds.
+    constant: f64,
+}
+
+impl Default for Decaying {
+    fn default() -> Self {
+        Self::over(SMOOTHING)
+    }
 }
 
 impl Decaying {
+    fn over(constant: f64) -> Self {
+        Self { value: 0.0, at: Timestamp::ZERO, constant }
+    }
+
     fn at(&self, now: Timestamp) -> f64 {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.value * (-elapsed / SMOOTHING).exp()
+        self.value * (-elapsed / self.constant).exp()
     }
 
     fn add(&mut self, now: Timestamp, amount: f64) {
-        self.value = self.at(now) + amount / SMOOTHING;
+        self.value = self.at(now) + amount / self.constant;
         self.at = now;
     }
 }
@@ -84,14 +122,18 @@ impl Demand {
     pub(super) fn new(feasible: f64) -> Self {
         Self {
             flows: Vec::new(),
-            by_key: HashMap::new(),
             total: Decaying::default(),
+            sustained: Decaying::over(SATURATION_SMOOTHING),
+            feasible_at: Timestamp::ZERO,
+            served: Decaying::default(),
             arrived: Decaying::default(),
             missed: Decaying::default(),
             feasible,
             level: None,
             level_at: Timestamp::ZERO,
             is_flooded: false,
+            is_open: false,
+            firm: 0.0,
             scratch: Vec::new(),
         }
     }
@@ -101,24 +143,19 @@ impl Demand {
     pub(super) fn asked(
         &mut self,
         now: Timestamp,
-        tenant: TenantId,
-        priority: Priority,
-        weight: u32,
+        flow: FlowId,
+        weight: f64,
         cost: f64,
         capacity: f64,
     ) -> Claim {
-        let next = self.flows.len() as u32;
-        let index = *self.by_key.entry((tenant, priority)).or_insert(next) as usize;
-        let weight = f64::from(weight.max(1)) * class_weight(priority) as f64;
-        if index == self.flows.len() {
-            self.flows.push(Flow {
-                weight,
-                rate: Decaying::default(),
-                credit: f64::INFINITY,
-                credit_at: now,
-            });
+        let index = flow.0 as usize;
+        if index >= self.flows.len() {
+            let (rate, credit) = (Decaying::default(), f64::INFINITY);
+            let new = Flow { weight, rate, held_up: 0.0, credit, firm: 0.0, credit_at: now };
+            self.flows.resize(index + 1, new);
         }
         self.total.add(now, cost);
+        self.sustained.add(now, cost);
         let flow = &mut self.flows[index];
         flow.weight = weight;
         flow.rate.add(now, cost);
@@ -133,12 +170,31 @@ impl Demand {
         let elapsed = now.saturating_duration_since(flow.credit_at).as_secs_f64();
         let share = level * flow.weight;
         flow.credit = (flow.credit + share * elapsed).min((share * BURST).max(cost));
+        let firm = self.firm * flow.weight;
+        flow.firm = (flow.firm + firm * elapsed).min((firm * BURST).max(cost));
         flow.credit_at = now;
         if flow.credit < cost {
             return Claim::Excess;
         }
         flow.credit -= cost;
-        if flow.rate.value > CAPPED * share { Claim::Capped } else { Claim::Entitled }
+        let is_capped = if self.is_open { flow.rate.value > CAPPED * share } else { flow.firm < cost };
+        if is_capped {
+            return Claim::Capped;
+        }
+        flow.firm -= cost;
+        Claim::Entitled
+    }
+
+    /// Late requests of a flow ask for so much more device time by the second, or less.
+    pub(super) fn held_up(&mut self, flow: FlowId, change: f64) {
+        if let Some(flow) = self.flows.get_mut(flow.0 as usize) {
+            flow.held_up += change;
+        }
+    }
+
+    /// A device is given work of so many seconds.
+    pub(super) fn served(&mut self, now: Timestamp, seconds: f64) {
+        self.served.add(now, seconds);
     }
 
     /// An entitled request cannot meet its target.
@@ -151,22 +207,47 @@ impl Demand {
         self.is_flooded
     }
 
-    /// Finds the level at which the flows' demands, each cut to the level times its weight, add up to what is feasible.
+    /// Whether shares are enforced.
+    pub(super) fn is_enforced(&self) -> bool {
+        self.level.is_some()
+    }
+
+    /// Whether they are enforced among callers that wait for their answers.
+    pub(super) fn is_contended(&self) -> bool {
+        self.is_enforced() && !self.is_open
+    }
+
+    /// Finds the level at which the flows' demands, each cut to the level times its weight, add up to what is divided.
     fn find_level(&mut self, now: Timestamp, capacity: f64) {
-        let total = self.total.at(now);
+        let (total, served) = (self.total.at(now), self.served.at(now));
         let feasible = self.feasible * capacity;
         let is_missing = self.missed.at(now) > MISSED_MAX * self.arrived.at(now);
-        if total <= feasible || (self.level.is_none() && !is_missing && total <= FLOOD * capacity) {
-            (self.level, self.is_flooded) = (None, false);
+        let is_high = total > feasible && (self.is_enforced() || is_missing || total > FLOOD * capacity);
+        let is_open = is_high && total > OPEN * served;
+        let is_held_up = self.flows.iter().any(|flow| flow.held_up > NEGLIGIBLE);
+        // What drains a backlog serves more than is asked for.
+        let is_late = is_held_up && served <= OPEN * total && (self.is_enforced() || is_missing);
+        if self.sustained.at(now) <= feasible {
+            self.feasible_at = now;
+        }
+        let is_saturated = now > self.feasible_at + SATURATED_AFTER;
+        (self.level, self.is_open, self.is_flooded) = (None, is_open, false);
+        if !(is_high || is_late || is_saturated) {
             return;
         }
-        let demands = self.flows.iter().map(|flow| (flow.rate.at(now), flow.weight));
+        let demand = |flow: &Flow| flow.rate.at(now) + if is_open { 0.0 } else { flow.held_up };
+        let demands = self.flows.iter().map(|flow| (demand(flow), flow.weight));
         self.scratch.clear();
         self.scratch.extend(demands.filter(|(rate, _)| *rate > NEGLIGIBLE));
+        if !is_open && self.scratch.len() < 2 {
+            return;
+        }
         self.scratch.sort_unstable_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
-        self.level = divide(&self.scratch, feasible);
+        let divided = if is_open { feasible } else { self.feasible * served };
+        self.level = divide(&self.scratch, divided);
+        self.firm = divided / self.scratch.iter().map(|(_, weight)| weight).sum::<f64>();
         let highest = self.scratch.last().map_or(0.0, |(rate, weight)| rate / weight);
-        self.is_flooded = self.level.is_some_and(|level| highest > CAPPED * level);
+        self.is_flooded = is_open && self.level.is_some_and(|level| highest > CAPPED * level);
     }
 }
 
@@ -220,8 +301,8 @@ mod tests {
                 owed[flow] += rate * 1e-4;
                 while owed[flow] >= COST {
                     owed[flow] -= COST;
-                    let tenant = TenantId(flow as u32);
-                    let claim = demand.asked(now, tenant, Priority::Normal, weights[flow], COST, capacity);
+                    let weight = f64::from(weights[flow]);
+                    let claim = demand.asked(now, FlowId(flow as u32), weight, COST, capacity);
                     if step > steps / 2 {
                         claims[flow].push(claim);
                     }
@@ -268,8 +349,7 @@ mod tests {
     #[test]
     fn a_flood_is_noticed_at_once() {
         let mut demand = Demand::new(0.9);
-        let ask =
-            |demand: &mut Demand| demand.asked(Timestamp::ZERO, TenantId(0), Priority::Normal, 1, 0.01, 1.0);
+        let ask = |demand: &mut Demand| demand.asked(Timestamp::ZERO, FlowId(0), 1.0, 0.01, 1.0);
         let within = (0..1000).filter(|_| ask(&mut demand).is_entitled()).count();
         // What is feasible within the time constant, and the burst.
         assert!(within < 40, "{within}");

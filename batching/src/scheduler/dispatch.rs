@@ -29,8 +29,9 @@ use std::time::Duration;
 
 use super::config::{DeadlinePolicy, Order};
 use super::cost::Work;
-use super::fairness::FlowId;
-use super::queue::{Claim, Rank};
+use super::demand::Demand;
+use super::fairness::{FlowId, Virtual};
+use super::queue::{Claim, ModelQueue, Rank};
 use super::{Batch, Decision, Ended, Entry, Scheduler};
 use crate::units::{DeviceId, ModelId, Timestamp, Tokens};
 
@@ -50,6 +51,10 @@ pub(super) struct Candidate {
     /// Planned time of a batch of all requests of this claim.
     time: Duration,
     target: Duration,
+    /// The counter of its first flow, if that is ahead of others by more than the longest lag.
+    ahead: Virtual,
+    /// The counter of its first flow.
+    counter: Virtual,
     /// The last batch of this model without a claim.
     last_turn: u64,
 }
@@ -93,22 +98,28 @@ fn most_urgent(candidates: &[Candidate], start: Timestamp, order: Order) -> Opti
 /// for another model's thousand.
 fn next_in_turn(candidates: &[Candidate]) -> Option<&Candidate> {
     let lower = candidates.iter().filter(|candidate| !candidate.claim.is_entitled());
-    lower.min_by_key(|candidate| candidate.last_turn)
+    lower.min_by_key(|candidate| (candidate.ahead, candidate.last_turn))
 }
 
 /// Share of device time that requests without a claim are owed, by how long the first of them is overdue; none without any.
+/// Among callers that wait for their answers nobody is impatient who was served more than whoever would have to wait.
 fn turns(
     candidates: &[Candidate],
     start: Timestamp,
     policy: &DeadlinePolicy,
-    is_flooded: bool,
+    demand: &Demand,
 ) -> Option<f64> {
-    let lower = candidates.iter().filter(|candidate| !candidate.claim.is_entitled());
-    let overdue = lower.map(|candidate| start.saturating_duration_since(candidate.due)).max()?;
-    if is_flooded {
+    let lower = || candidates.iter().filter(|candidate| !candidate.claim.is_entitled());
+    lower().next()?;
+    let entitled = candidates.iter().filter(|candidate| candidate.claim.is_entitled());
+    let least = entitled.map(|candidate| candidate.counter).min().filter(|_| demand.is_contended());
+    let impatient = lower().filter(|candidate| least.is_none_or(|least| candidate.counter <= least));
+    let overdue = impatient.map(|candidate| start.saturating_duration_since(candidate.due)).max();
+    if demand.is_flooded() {
         return Some(policy.turns);
     }
-    let impatience = (overdue.as_secs_f64() / policy.patience.as_secs_f64()).min(1.0);
+    let overdue = overdue.unwrap_or_default().as_secs_f64();
+    let impatience = (overdue / policy.patience.as_secs_f64()).min(1.0);
     Some(policy.turns + (policy.turns_max - policy.turns) * impatience)
 }
 
@@ -135,7 +146,7 @@ impl<P> Scheduler<P> {
             }
         }
         let choice = self.choose(start, device, &candidates, (quantum, policy.order));
-        let turns = turns(&candidates, start, policy, self.demand.is_flooded());
+        let turns = turns(&candidates, start, policy, &self.demand);
         self.candidates = candidates;
         let batch = choice.and_then(|choice| self.fill(now, start, device, choice, policy.riders));
         let Some(batch) = batch else { return Decision::Idle };
@@ -163,7 +174,7 @@ impl<P> Scheduler<P> {
     fn sort_out(&mut self, start: Timestamp, model: ModelId, quantum: Duration) {
         let index = usize::from(model.0);
         for claim in Claim::ALL {
-            while let Some((flow, rank)) = self.queues[index].first(claim) {
+            while let Some((flow, rank)) = self.queues[index].first(claim, &self.flows) {
                 let Some(waiting) = self.slots.get(rank.id()) else { break };
                 let Some(cost) = self.fastest(model) else { return };
                 let alone = start + cost.predict(waiting.work);
@@ -186,11 +197,16 @@ impl<P> Scheduler<P> {
     fn make_late(&mut self, model: ModelId, flow: FlowId, rank: Rank, from: Claim) {
         let Some(waiting) = self.slots.get_mut(rank.id()) else { return };
         waiting.claim = Claim::Late;
-        let work = waiting.work;
+        let (work, seconds) = (waiting.work, waiting.seconds);
         let slots = &self.slots;
         let queue = &mut self.queues[usize::from(model.0)];
         queue.band_mut(from).remove(flow, work, |rank| slots.is_in(rank.id(), from));
         queue.band_mut(Claim::Late).insert(flow, rank, work);
+        if from.is_entitled() {
+            self.flows.waits(flow);
+        }
+        let target = self.config.models[usize::from(model.0)].latency_target;
+        self.demand.held_up(flow, seconds / target.as_secs_f64());
     }
 
     /// A model's work with the first of `claims` that any of its requests has. What this device could not compute in time
@@ -203,9 +219,22 @@ impl<P> Scheduler<P> {
         claims: &[Claim],
     ) -> Option<Candidate> {
         let index = usize::from(model.0);
-        let queue = &mut self.queues[index];
-        let mut firsts = claims.iter().filter_map(|claim| Some((*claim, queue.first_of_all(*claim)?.1)));
-        let (claim, rank) = firsts.next()?;
+        let (queue, flows) = (&mut self.queues[index], &self.flows);
+        // Within the longest lag the claim decides; beyond it who was served least.
+        let within = claims.iter().find_map(|claim| {
+            if let Some(first) = queue.first(*claim, flows) {
+                return Some((*claim, first));
+            }
+            let first = queue.first_ahead(*claim).filter(|_| !claim.is_entitled())?;
+            flows.is_within_lag(first.0).then_some((*claim, first))
+        });
+        let beyond = || {
+            let lower = claims.iter().filter(|claim| !claim.is_entitled());
+            let firsts = lower.filter_map(|claim| Some((*claim, queue.first_ahead(*claim)?)));
+            firsts.min_by_key(|(_, (flow, _))| flows.counter(*flow))
+        };
+        let (claim, (flow, rank)) = within.or_else(beyond)?;
+        let ahead = if within.is_some() { Virtual::default() } else { flows.counter(flow) };
         let cost = &self.devices[usize::from(device.0)].costs[index];
         let work = self.slots.get(rank.id())?.work;
         if claim.is_entitled() && start + cost.predict(work) > rank.due {
@@ -213,7 +242,7 @@ impl<P> Scheduler<P> {
         }
         let target = self.config.models[index].latency_target;
         let (due, time, last_turn) = (rank.due, cost.plan(queue.band(claim).work), queue.last_turn);
-        Some(Candidate { model, claim, due, time, target, last_turn })
+        Some(Candidate { model, claim, due, time, target, ahead, counter: flows.counter(flow), last_turn })
     }
 
     /// The model to run, and when its batch must have ended for the sake of the others.
@@ -312,32 +341,41 @@ impl<P> Scheduler<P> {
         let bounds = &self.config.models[index];
         let (tokens_max, sequences_max) = (bounds.batch_tokens_max, bounds.batch_sequences_max);
         let mut members: Vec<Entry<P>> = Vec::new();
-        let mut flows: Vec<FlowId> = Vec::new();
-        let mut aside: Vec<FlowId> = Vec::new();
+        let mut charged: Vec<FlowId> = Vec::new();
+        let mut aside: Vec<(Claim, FlowId)> = Vec::new();
         let (mut tokens, mut work) = (Tokens(0), Work::default());
-        let claims = match claim {
-            Claim::Entitled => &[Claim::Entitled, Claim::Capped][..],
-            Claim::Capped => &[Claim::Capped],
-            Claim::Excess | Claim::Late => &[Claim::Excess, Claim::Late],
+        // Requests without a claim of flows that are ahead of others by more than the longest lag are taken last.
+        let passes = match claim {
+            Claim::Entitled => &[(Claim::Entitled, true), (Claim::Capped, true)][..],
+            Claim::Capped => &[(Claim::Capped, true)],
+            Claim::Excess | Claim::Late => {
+                &[(Claim::Excess, true), (Claim::Late, true), (Claim::Excess, false), (Claim::Late, false)]
+            }
         };
-        for claim in claims {
+        for (claim, is_within_lag) in passes {
             // Capped requests save a batch of their own, but others do not wait long for them.
             if *claim == Claim::Capped && is_pressed && !members.is_empty() {
                 let own = overhead + Duration::from_secs_f64(slope * work.0);
                 end_max = end_max.min(start + own.mul_f64(1.0 + riders));
             }
-            while members.len() < sequences_max && aside.len() < LOOK_AHEAD {
-                let queue = &mut self.queues[index];
-                let Some((flow, rank)) = queue.first_of_all(*claim) else { break };
+            let aside_max = aside.len() + LOOK_AHEAD;
+            while members.len() < sequences_max && aside.len() < aside_max {
+                let (queue, flows) = (&mut self.queues[index], &self.flows);
+                let is_first = members.is_empty();
+                let ahead = |queue: &ModelQueue| {
+                    let first = queue.first_ahead(*claim).filter(|_| !claim.is_entitled());
+                    first.filter(|(flow, _)| flows.is_within_lag(*flow) || (is_first && !is_within_lag))
+                };
+                let first = queue.first(*claim, flows).or_else(|| ahead(queue));
+                let Some((flow, rank)) = first else { break };
                 let Some(waiting) = self.slots.get(rank.id()) else { break };
                 let request = &waiting.entry.request;
                 let end = start + overhead + Duration::from_secs_f64(slope * (work + waiting.work).0);
                 let due = if *claim == Claim::Late { request.deadline } else { rank.due };
-                let is_first = members.is_empty();
                 let fits = tokens + request.tokens <= tokens_max && (is_first || end <= end_max.min(due));
                 if request.deadline <= now || !fits {
                     queue.band_mut(*claim).set_aside(flow);
-                    aside.push(flow);
+                    aside.push((*claim, flow));
                     continue;
                 }
                 if due >= end {
@@ -345,20 +383,21 @@ impl<P> Scheduler<P> {
                 }
                 tokens += request.tokens;
                 work = work + waiting.work;
+                self.demand.served(now, waiting.seconds);
                 // Before it leaves, so that whoever leaves the field empty leaves this charge's level behind.
-                queue.flows.charge(flow, Duration::from_secs_f64(slope * waiting.work.0));
+                self.flows.charge(flow, Duration::from_secs_f64(slope * waiting.work.0));
                 members.extend(self.remove(rank.id()));
-                flows.push(flow);
+                charged.push(flow);
             }
-            for flow in aside.drain(..) {
-                self.queues[index].band_mut(*claim).resume(flow);
-            }
+        }
+        for (claim, flow) in aside.drain(..) {
+            self.queues[index].band_mut(claim).resume(flow);
         }
         if members.is_empty() {
             return None;
         }
-        for flow in &flows {
-            self.queues[index].flows.charge(*flow, overhead / flows.len() as u32);
+        for flow in &charged {
+            self.flows.charge(*flow, overhead / charged.len() as u32);
         }
         Some(self.sent(now, device, model, members))
     }

@@ -1,16 +1,20 @@
 //! Who may be served next: virtual counters of device time.
 //!
 //! A *flow* is a tenant's work of one class. Its counter is the device time it was given, over all models, divided by its
-//! weight: the tenant's own times its class's. A flow may be served while its counter is at most `spread` above the lowest
-//! among those that have work: within that latitude deadlines decide. With no latitude this is the virtual token counter of
-//! Sheng et al. ("Fairness in Serving Large Language Models", OSDI 2024), with unlimited latitude earliest deadline first.
+//! weight: the tenant's own times its class's. Counters are compared with the lowest among flows that have requests waiting
+//! without a claim. Among these a flow may be served while it is at most `spread` above the lowest: within that latitude
+//! deadlines decide. With no latitude this is the virtual token counter of Sheng et al. ("Fairness in Serving Large Language
+//! Models", OSDI 2024), with unlimited latitude earliest deadline first. While shares are enforced nobody is served at all
+//! who is more than the longest *lag* above the lowest, whatever its claim.
 //!
-//! *Bound.* Let `U` be the largest charge of one request over its weight. A counter is raised only while it is within
-//! `spread` of the lowest, so counters of flows that always have work never differ by more than `spread + U`, and the time
-//! that two such flows are given in any interval, over their weights, by no more than `2 (spread + U)`.
+//! *Bound.* Let `S` be the longest lag and `U` the largest charge of one request over its weight. While shares are enforced
+//! a counter is raised only if it is within `S` of the lowest, so counters of flows that always have work waiting without a
+//! claim never differ by more than `S + U`, and the time that two such flows are given in any interval, over their weights,
+//! by no more than `2 (S + U)`.
 //!
-//! *Absence.* A flow that returns does not go below the level it finds, so that absence earns no credit. The level is the
-//! highest that the lowest counter has been.
+//! *Absence.* The level is the highest that the lowest counter has been. A flow that returns is behind it by no more than
+//! [`CREDIT`] of the lag: enough that callers who ask again at once keep their place, and no more. While nobody waits without
+//! a claim counters rise no further than the lag above the level: what was left over is not held against whoever took it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -33,21 +37,29 @@ impl Virtual {
 /// The weight at which a nanosecond of device time is a unit: that of a tenant of weight 1 in the normal class.
 const UNIT_WEIGHT: u64 = 4;
 
+/// Part of the longest lag that absence may earn.
+const CREDIT: u32 = 4;
+
 #[derive(Debug)]
 pub(super) struct Flows {
     by_key: HashMap<(TenantId, Priority), FlowId>,
     flows: Vec<Flow>,
-    /// Flows that have queued requests, by counter.
-    backlogged: IndexedHeap<Virtual>,
+    /// Flows with requests that wait without a claim, by counter.
+    waiting: IndexedHeap<Virtual>,
+    /// The highest that the lowest of these counters has been.
     level: Virtual,
     spread: Virtual,
+    lag_max: Virtual,
+    /// Whether shares are enforced, and with them the longest lag.
+    pub(super) is_enforced: bool,
 }
 
 #[derive(Debug)]
 struct Flow {
     weight: u64,
     counter: Virtual,
-    queued: usize,
+    /// Requests that wait without a claim.
+    waiting: usize,
 }
 
 /// Weight of a class beside the others.
@@ -61,14 +73,16 @@ pub(super) const fn class_weight(priority: Priority) -> u64 {
 }
 
 impl Flows {
-    /// `spread`: the latitude for deadlines.
-    pub(super) fn new(spread: Duration) -> Self {
+    /// `spread`: the latitude for deadlines among requests without a claim. `lag_max`: that of requests with one.
+    pub(super) fn new(spread: Duration, lag_max: Duration) -> Self {
         Self {
             by_key: HashMap::new(),
             flows: Vec::new(),
-            backlogged: IndexedHeap::default(),
+            waiting: IndexedHeap::default(),
             level: Virtual(0),
             spread: Virtual(nanos(spread)),
+            lag_max: Virtual(nanos(lag_max)),
+            is_enforced: false,
         }
     }
 
@@ -79,56 +93,84 @@ impl Flows {
         let weight = u64::from(weight.max(1)) * class_weight(priority);
         match self.flows.get_mut(id.0 as usize) {
             Some(flow) => flow.weight = weight,
-            None => self.flows.push(Flow { weight, counter: Virtual(0), queued: 0 }),
+            None => self.flows.push(Flow { weight, counter: Virtual(0), waiting: 0 }),
         }
         id
     }
 
-    /// A request of the flow was queued.
-    pub(super) fn queued(&mut self, id: FlowId) {
+    /// A flow's weight, its class's in it.
+    pub(super) fn weight(&self, id: FlowId) -> f64 {
+        self.flows[id.0 as usize].weight as f64
+    }
+
+    /// A request of the flow waits without a claim.
+    pub(super) fn waits(&mut self, id: FlowId) {
+        let counter = self.counter(id);
         let flow = &mut self.flows[id.0 as usize];
-        flow.queued += 1;
-        if flow.queued == 1 {
-            flow.counter = flow.counter.max(self.level);
-            self.backlogged.set(id.0, flow.counter);
+        flow.waiting += 1;
+        if flow.waiting == 1 {
+            flow.counter = counter;
+            self.waiting.set(id.0, counter);
+            self.raise_level();
         }
     }
 
-    /// A request of the flow left the queue.
+    /// It does not wait any more.
     pub(super) fn left(&mut self, id: FlowId) {
         let flow = &mut self.flows[id.0 as usize];
-        flow.queued -= 1;
-        if flow.queued == 0 {
-            // Whoever leaves the field empty leaves its level behind.
-            let counter = flow.counter;
-            self.backlogged.remove(id.0);
-            self.raise_level(if self.backlogged.is_empty() { Some(counter) } else { None });
+        flow.waiting -= 1;
+        if flow.waiting == 0 {
+            self.waiting.remove(id.0);
+            self.raise_level();
         }
     }
 
     /// The flow is given this much device time.
     pub(super) fn charge(&mut self, id: FlowId, time: Duration) {
+        let before = self.counter(id);
         let flow = &mut self.flows[id.0 as usize];
-        flow.counter.0 = flow.counter.0.saturating_add(nanos(time).saturating_mul(UNIT_WEIGHT) / flow.weight);
-        if flow.queued > 0 {
-            self.backlogged.set(id.0, flow.counter);
+        let charge = nanos(time).saturating_mul(UNIT_WEIGHT) / flow.weight;
+        let mut counter = Virtual(before.0.saturating_add(charge));
+        if self.waiting.is_empty() {
+            // Nobody is kept waiting: what is used now is not held against it without bound.
+            counter = counter.min(Virtual(self.level.0.saturating_add(self.lag_max.0)).max(before));
         }
-        self.raise_level(None);
+        flow.counter = counter;
+        if flow.waiting > 0 {
+            self.waiting.set(id.0, counter);
+            self.raise_level();
+        }
     }
 
+    /// A flow's counter. Who was away is behind the others by no more than absence may earn.
     pub(super) fn counter(&self, id: FlowId) -> Virtual {
-        self.flows[id.0 as usize].counter
+        let floor = Virtual(self.level.0.saturating_sub(self.lag_max.0 / u64::from(CREDIT)));
+        self.flows[id.0 as usize].counter.max(floor)
     }
 
-    /// The highest counter at which a flow may be served.
+    /// The highest counter at which a flow may be served without a claim.
     pub(super) fn ceiling(&self) -> Virtual {
-        let lowest = self.backlogged.first().map_or(self.level, |(lowest, _)| lowest);
-        Virtual(lowest.0.saturating_add(self.spread.0))
+        self.above_lowest(self.spread)
     }
 
-    fn raise_level(&mut self, left: Option<Virtual>) {
-        let lowest = self.backlogged.first().map(|(lowest, _)| lowest).or(left);
-        self.level = self.level.max(lowest.unwrap_or_default());
+    /// The highest counter at which a flow may be served at all while others wait without a claim.
+    pub(super) fn limit(&self) -> Virtual {
+        if self.is_enforced { self.above_lowest(self.lag_max) } else { Virtual::MAX }
+    }
+
+    /// Whether a flow is no further ahead of the lowest than the longest lag.
+    pub(super) fn is_within_lag(&self, id: FlowId) -> bool {
+        self.counter(id) <= self.above_lowest(self.lag_max)
+    }
+
+    fn above_lowest(&self, latitude: Virtual) -> Virtual {
+        self.waiting.first().map_or(Virtual::MAX, |(lowest, _)| Virtual(lowest.0.saturating_add(latitude.0)))
+    }
+
+    fn raise_level(&mut self) {
+        if let Some((lowest, _)) = self.waiting.first() {
+            self.level = self.level.max(lowest);
+        }
     }
 }
 
@@ -145,11 +187,11 @@ mod tests {
     const SPREAD: Duration = Duration::from_millis(2);
 
     fn backlogged(weights: &[u32]) -> (Flows, Vec<FlowId>) {
-        let mut flows = Flows::new(SPREAD);
+        let mut flows = Flows::new(SPREAD, SPREAD * 50);
         let ids =
             (0..).zip(weights).map(|(tenant, weight)| flows.of(TenantId(tenant), Priority::Normal, *weight));
         let ids: Vec<_> = ids.collect();
-        ids.iter().for_each(|id| flows.queued(*id));
+        ids.iter().for_each(|id| flows.waits(*id));
         (flows, ids)
     }
 
@@ -169,29 +211,36 @@ mod tests {
     }
 
     #[test]
-    fn absence_earns_no_credit_and_loses_no_debt() {
+    fn absence_earns_little_credit_and_loses_no_debt() {
         let (mut flows, ids) = backlogged(&[1, 1, 1]);
         flows.left(ids[1]);
-        flows.charge(ids[2], SPREAD * 3);
+        flows.charge(ids[2], SPREAD * 300);
         flows.left(ids[2]);
-        flows.charge(ids[0], SPREAD * 10);
-        flows.queued(ids[1]);
-        assert_eq!(
-            flows.counter(ids[1]),
-            flows.counter(ids[0]),
-            "who was away comes in at the level of the rest"
-        );
-        flows.left(ids[0]);
-        flows.left(ids[1]);
-        flows.queued(ids[2]);
-        assert_eq!(flows.counter(ids[2]), flows.counter(ids[0]), "the level outlives an empty queue");
+        flows.charge(ids[0], SPREAD * 200);
+        flows.waits(ids[1]);
+        let behind = flows.counter(ids[0]).0 - flows.counter(ids[1]).0;
+        assert_eq!(behind, nanos(SPREAD * 50) / u64::from(CREDIT));
+        flows.waits(ids[2]);
+        assert_eq!(flows.counter(ids[2]).0 - flows.counter(ids[0]).0, nanos(SPREAD * 100), "as it left");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_held_against_who_takes_it() {
+        let (mut flows, ids) = backlogged(&[1, 1]);
+        ids.iter().for_each(|id| flows.left(*id));
+        flows.charge(ids[0], SPREAD * 10_000);
+        flows.waits(ids[1]);
+        flows.is_enforced = true;
+        assert!(flows.counter(ids[0]) <= flows.limit());
+        flows.charge(ids[0], Duration::from_nanos(1));
+        assert!(flows.counter(ids[0]) > flows.limit(), "beyond the lag it waits");
     }
 
     #[test]
     fn classes_are_weighed() {
-        let mut flows = Flows::new(Duration::ZERO);
+        let mut flows = Flows::new(Duration::ZERO, SPREAD);
         let ids = Priority::ALL.map(|priority| flows.of(TenantId(0), priority, 1));
-        ids.iter().for_each(|id| flows.queued(*id));
+        ids.iter().for_each(|id| flows.waits(*id));
         let mut served = [0; 4];
         for _ in 0..2900 {
             let least = ids.iter().position(|id| may_be_served(&flows, *id)).unwrap_or_default();

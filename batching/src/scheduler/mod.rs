@@ -214,6 +214,7 @@ pub struct Scheduler<P> {
     slots: Slots<P>,
     /// Every queued request by hard deadline.
     deadlines: LazyHeap<(Timestamp, RequestId)>,
+    flows: Flows,
     demand: Demand,
     /// The fluid limit of all devices.
     capacity: f64,
@@ -277,16 +278,19 @@ impl<P> Scheduler<P> {
             costs: config.models.iter().map(|_| CostModel::default()).collect(),
             ..Device::default()
         };
-        let (spread, feasible) = match &config.policy {
-            Policy::Deadline(policy) => (policy.spread, policy.feasible),
-            Policy::PreferredSize(_) | Policy::TokenBudget(_) => (Duration::MAX, f64::INFINITY),
+        let (flows, feasible) = match &config.policy {
+            Policy::Deadline(policy) => (Flows::new(policy.spread, policy.lag_max), policy.feasible),
+            Policy::PreferredSize(_) | Policy::TokenBudget(_) => {
+                (Flows::new(Duration::MAX, Duration::MAX), f64::INFINITY)
+            }
         };
         Ok(Self {
-            queues: config.models.iter().map(|_| ModelQueue::new(Flows::new(spread))).collect(),
+            queues: config.models.iter().map(|_| ModelQueue::new()).collect(),
             devices: (0..config.devices).map(|_| device()).collect(),
             config,
             slots: Slots::default(),
             deadlines: LazyHeap::default(),
+            flows,
             demand: Demand::new(feasible),
             capacity: f64::INFINITY,
             owed: Duration::ZERO,
@@ -473,14 +477,17 @@ impl<P> Scheduler<P> {
         let bounds = &self.config.models[usize::from(model.0)];
         let (id, work) = (entry.id, Work::of(tokens, bounds.attention));
         let due = deadline.min(entry.enqueued_at + bounds.latency_target);
+        let seconds = self.seconds(model, work);
+        let flow = self.flows.of(tenant, priority, weight);
+        let waiting = Waiting { entry, flow, work, seconds, due, claim };
         let queue = &mut self.queues[usize::from(model.0)];
-        let flow = queue.flows.of(tenant, priority, weight);
-        let waiting = Waiting { entry, flow, work, due, claim };
         queue.band_mut(claim).insert(flow, Rank::new(&waiting), work);
         queue.arrivals.push(id);
         queue.requests += 1;
         queue.tokens += tokens;
-        queue.flows.queued(flow);
+        if !claim.is_entitled() {
+            self.flows.waits(flow);
+        }
         self.deadlines.push((deadline, id));
         self.slots.put(waiting);
     }
@@ -494,7 +501,7 @@ impl<P> Scheduler<P> {
 
     /// Takes a request out of every structure it is in.
     fn remove(&mut self, id: RequestId) -> Option<Entry<P>> {
-        let Waiting { entry, flow, work, claim, .. } = self.slots.take(id)?;
+        let Waiting { entry, flow, work, seconds, claim, .. } = self.slots.take(id)?;
         let slots = &self.slots;
         let is_alive = |id: RequestId| slots.get(id).is_some();
         let queue = &mut self.queues[usize::from(entry.request.model.0)];
@@ -502,7 +509,13 @@ impl<P> Scheduler<P> {
         queue.arrivals.bury(|id| is_alive(*id));
         queue.requests -= 1;
         queue.tokens -= entry.request.tokens;
-        queue.flows.left(flow);
+        if !claim.is_entitled() {
+            self.flows.left(flow);
+        }
+        if claim == Claim::Late {
+            let target = self.config.models[usize::from(entry.request.model.0)].latency_target;
+            self.demand.held_up(flow, -seconds / target.as_secs_f64());
+        }
         self.deadlines.bury(|(_, id)| is_alive(*id));
         Some(entry)
     }

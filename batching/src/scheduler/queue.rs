@@ -56,8 +56,6 @@ impl Claim {
 /// The queue of one model. Holds ids; the entries are the scheduler's.
 #[derive(Debug)]
 pub(super) struct ModelQueue {
-    /// Who has requests here.
-    pub(super) flows: Flows,
     /// By claim.
     bands: [Band; 4],
     /// Everything, in the order of arrival.
@@ -95,9 +93,8 @@ struct Lane {
 }
 
 impl ModelQueue {
-    pub(super) fn new(flows: Flows) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            flows,
             bands: Default::default(),
             arrivals: LazyHeap::default(),
             requests: 0,
@@ -121,23 +118,24 @@ impl ModelQueue {
         self.bands.iter().fold(Work::default(), |sum, band| sum + band.work)
     }
 
-    /// What is served next in a band: of entitled requests the first; of the others the first of a flow that is not ahead
-    /// of its share.
-    pub(super) fn first(&mut self, claim: Claim) -> Option<(FlowId, Rank)> {
-        let ceiling = if claim.is_entitled() { Virtual::MAX } else { self.flows.ceiling() };
-        self.bands[claim as usize].first(&self.flows, ceiling)
+    /// What is served next in a band: the first request of a flow that is not too far ahead of those that wait without a
+    /// claim.
+    pub(super) fn first(&mut self, claim: Claim, flows: &Flows) -> Option<(FlowId, Rank)> {
+        let ceiling = if claim.is_entitled() { flows.limit() } else { flows.ceiling() };
+        self.bands[claim as usize].first(flows, ceiling)
     }
 
-    /// Like [`first`](Self::first); if nobody else has anything here, of the flow that is least far ahead of its share.
-    pub(super) fn first_of_all(&mut self, claim: Claim) -> Option<(FlowId, Rank)> {
-        self.first(claim).or_else(|| self.bands[claim as usize].first_parked())
+    /// Of a band in which [`first`](Self::first) found nothing, what is served if nobody else has anything: the first
+    /// request of the flow that is least far ahead.
+    pub(super) fn first_ahead(&self, claim: Claim) -> Option<(FlowId, Rank)> {
+        self.bands[claim as usize].first_parked()
     }
 
     /// The first request of the flow that was served most for its weight, in the band of the weakest claim that is weaker
     /// than `claim`.
-    pub(super) fn weakest(&self, claim: Claim) -> Option<RequestId> {
+    pub(super) fn weakest(&self, claim: Claim, flows: &Flows) -> Option<RequestId> {
         let weaker = Claim::ALL.iter().rev().take_while(|other| **other > claim);
-        weaker.map(|claim| self.band(*claim)).find_map(|band| band.most_served(&self.flows))
+        weaker.map(|claim| self.band(*claim)).find_map(|band| band.most_served(flows))
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) struct Waiting<P> {
     pub(super) entry: Entry<P>,
     pub(super) flow: FlowId,
     pub(super) work: Work,
+    /// Device seconds that it asked for.
+    pub(super) seconds: f64,
     /// The moment at which it should be answered: its target, or its deadline if that is earlier.
     pub(super) due: Timestamp,
     /// The band in which it stands.
