@@ -101,6 +101,7 @@ mod tests {
         check(Task::Classify, classify(None, Some(&["a"]), false), "labels");
         check(Task::Classify, classify(None, Some(&["a", "a"]), false), "labels");
         check(Task::Classify, classify(None, Some(&["a", " "]), false), "labels");
+        check(Task::Classify, classify(None, Some(&["a", "\u{200b}"]), false), "labels");
         check(Task::Classify, classify(None, Some(&["a", "b\0"]), false), "labels");
         check(Task::Classify, classify(None, Some(&["a", &"b".repeat(101)]), false), "labels");
         let dimensions =
@@ -108,12 +109,53 @@ mod tests {
         check(Task::Embed, dimensions(0), "dimensions");
         check(Task::Embed, dimensions(385), "dimensions");
         let summarize = |max_sentences, max_tokens, method| {
-            Parameters::Summarize(SummarizeParameters { max_sentences, max_tokens, method })
+            Parameters::Summarize(SummarizeParameters {
+                max_sentences,
+                max_tokens,
+                method,
+                ..SummarizeParameters::default()
+            })
         };
         check(Task::Summarize, summarize(0, None, SummaryMethod::Auto), "max_sentences");
         check(Task::Summarize, summarize(51, None, SummaryMethod::Auto), "max_sentences");
         check(Task::Summarize, summarize(3, Some(1), SummaryMethod::Auto), "max_tokens");
         check(Task::Summarize, summarize(3, None, SummaryMethod::Abstractive), "method");
+    }
+
+    /// Labels that look, or read, the same share the probability of one, and neither wins.
+    #[test]
+    fn labels_can_be_told_apart() {
+        let check = |labels: &[&str], expected: Option<(usize, usize)>| {
+            let labels = Some(labels.iter().map(|label| (*label).to_owned()).collect());
+            let parameters = ClassifyParameters { labels, ..ClassifyParameters::default() };
+            let found = prepare(Task::Classify, &["A comet."], &Parameters::Classify(parameters)).err();
+            let message =
+                expected.map(|(second, first)| format!("label {second} cannot be told from label {first}: "));
+            match (&found, &message) {
+                (None, None) => {}
+                (Some(InputError::Parameter { name: "labels", message: found }), Some(message)) => {
+                    assert!(found.starts_with(message), "{found}");
+                }
+                _ => panic!("{found:?}, expected {message:?}"),
+            }
+        };
+        check(&["astronomy", "astronomy "], Some((1, 0)));
+        check(&["astronomy", "cooking", "ASTRONOMY"], Some((2, 0)));
+        check(&["tax law", "tax  law"], Some((1, 0)));
+        check(&["tax law", "tax\u{a0}law"], Some((1, 0)));
+        check(&["tax\nlaw", "tax law"], Some((1, 0)));
+        check(&["cooking", "coo\u{200b}king"], Some((1, 0)));
+        check(&["cooking", "\u{feff}cooking\u{fe0f}"], Some((1, 0)));
+        check(&["office", "o\u{fb03}ce"], Some((1, 0)));
+        check(&["ｆｕｌｌ", "full"], Some((1, 0)));
+        check(&["STRASSE", "Straße"], Some((1, 0)));
+        check(&["é", "e\u{301}"], Some((1, 0)));
+        // Read as the same tokens.
+        check(&["cafe", "café"], Some((1, 0)));
+        check(&["cat", "🐱", "🚗"], Some((2, 1)));
+        check(&["cat", "cats"], None);
+        check(&["a", "A b"], None);
+        check(&["C", "C++"], None);
     }
 
     #[test]
@@ -255,6 +297,7 @@ mod tests {
             |_, _| "B-ORG",
         );
         assert!(tokens.len() > 7, "every token by itself, even inside a word");
+        assert!(tokens.iter().all(|token| &*token.label == "B-ORG"), "with the label of the model");
         let simple = tagged(
             text,
             EntitiesParameters { aggregation: Aggregation::Simple, ..Default::default() },
@@ -281,6 +324,79 @@ mod tests {
         check("U.S. troops", &[".", "troops"], &[("U.S.", "PER")]);
         check("Anna.", &["."], &[("Anna", "PER")]);
         check("Andre\u{301} left", &["left"], &[("Andre\u{301}", "PER")]);
+    }
+
+    /// The model may read on over the end of a line; a name does not.
+    #[test]
+    fn names_end_at_lines_items_and_cells() {
+        let names_of = |text: &str, aggregation| {
+            let parameters = EntitiesParameters { aggregation, ..EntitiesParameters::default() };
+            let found = tagged(text, parameters, |index, _| if index == 0 { "B-PER" } else { "I-PER" });
+            found.into_iter().map(|entity| entity.text).collect::<Vec<_>>()
+        };
+        let names = ["Anna Schmidt", "Peter Jones", "Maria Lopez"];
+        let separators = [
+            "\n", "\r\n", "\n\n", "\r\n\r\n", "\t", "\t\t", " | ", "\n- ", "\n* ", "\n• ", " • ", "; ",
+            "\n\t", "    ", "\n> ", "\n2. ", "\u{2028}", "\u{c}", "\n\n\n", " · ",
+        ];
+        for aggregation in [Aggregation::Simple, Aggregation::First, Aggregation::Average, Aggregation::Max] {
+            for separator in separators {
+                let text = names.join(separator);
+                let found = names_of(&text, aggregation);
+                let bare: Vec<&str> = found.iter().map(|name| name.trim_start_matches("2. ")).collect();
+                assert_eq!(bare, names, "{aggregation:?} {separator:?}");
+            }
+            // In a sentence that was wrapped a name reads on.
+            let text = "Peter Alexander Maria Johann Sebastian\nSchmidt of the old town met us.";
+            assert_eq!(names_of(text, aggregation).len(), 1, "{aggregation:?}");
+        }
+    }
+
+    /// A text was cut within a name, and the first letters of it were a name.
+    #[test]
+    fn a_part_of_a_word_is_no_name() {
+        let model = CATALOG.default_for(Task::Entities).unwrap();
+        let tokenizer = CATALOG.tokenizer(model.id).unwrap();
+        let check = |name: &str, truncation: Truncation| {
+            let pieces = tokenizer.encode(name).unwrap().ids.len();
+            for words in 510 - pieces..=511 {
+                let fill = "word ".repeat(words);
+                let text = match truncation {
+                    Truncation::End => format!("{fill}{name} in the park, and so on."),
+                    _ => format!("In the old park, {name} {fill}"),
+                };
+                let parameters = EntitiesParameters { truncation, ..EntitiesParameters::default() };
+                let mut prepared =
+                    prepare(Task::Entities, &[&text], &Parameters::Entities(parameters)).unwrap();
+                let word = tokenizer.encode("word").unwrap().ids[0];
+                let outputs = prepared.take_jobs().into_iter().map(|job| {
+                    let tags = job.sequence.input_ids.iter().enumerate();
+                    let values = tags.flat_map(|(row, id)| {
+                        let is_special = row == 0 || row + 1 == job.sequence.len();
+                        let tag = if *id == word || is_special { "O" } else { "I-PER" };
+                        TAGS.map(|other| if other == tag { 9.0 } else { 0.0 })
+                    });
+                    SequenceOutput { values: values.collect(), columns: TAGS.len() }
+                });
+                let answer = prepared.decode(outputs.collect()).unwrap();
+                let Output::Entities(entities) = &answer.results[0].output else { panic!("entities") };
+                for entity in entities {
+                    let whole = text.split([' ', ',']).collect::<Vec<_>>();
+                    for part in entity.text.split([' ', ',']).filter(|part| !part.is_empty()) {
+                        assert!(
+                            whole.contains(&part.trim_end_matches('.')) || whole.contains(&part),
+                            "{part} of {name}"
+                        );
+                    }
+                }
+            }
+        };
+        for name in
+            ["Brzeszczykiewicz", "Ouagadougou", "O'Shaughnessy", "Jean-Baptiste", "J.P.Morgan", "Oslo"]
+        {
+            check(name, Truncation::End);
+            check(name, Truncation::Start);
+        }
     }
 
     #[test]

@@ -5,8 +5,11 @@
 //! where [`THRESHOLD`] is the cosine at which a label is as likely as not. After Yin et al., "Benchmarking Zero-shot Text
 //! Classification" (2019), the label-embedding approach.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use tokenizers::normalizers::unicode::NFKC;
+use tokenizers::{NormalizedString, Normalizer};
 
 use super::math::{dot, normalize, sigmoid, softmax};
 use super::reading::{Jobs, Outputs, Reading};
@@ -63,9 +66,15 @@ pub(super) async fn prepare(
     let context = Context { card, model, ..context };
     let readings = read(context, jobs, inputs, parameters.truncation).await?;
     let mut label_readings = Vec::with_capacity(labels.len());
-    for label in labels {
+    let mut seen = HashMap::new();
+    for (place, label) in labels.iter().enumerate() {
         let text = zero_shot.template.replace("{label}", label);
         let encoded = jobs.encode(0, &text, Keep::First(card.limits.tokens_max), usize::MAX).await?;
+        // The same tokens are the same vector: accents that the model does not know, or symbols of which it knows none.
+        if let Some(first) = seen.insert(encoded.text.ids.clone(), place) {
+            let fault = "the model reads both as the same tokens";
+            return Err(wrong_labels(&format!("label {place} cannot be told from label {first}: {fault}")));
+        }
         let reading = jobs.add(model, &card.limits, &encoded, Truncation::End);
         // Each label is computed once for all inputs, and counted as often.
         jobs.count(reading.tokens);
@@ -154,22 +163,43 @@ fn check_labels(labels: &[String], multi_label: bool) -> Result<(), InputError> 
     if labels.len() < least || labels.len() > LABELS_MAX {
         return Err(wrong_labels(&format!("must be {least} to {LABELS_MAX} labels")));
     }
-    let mut seen = HashSet::new();
+    let mut seen = HashMap::new();
     for (index, label) in labels.iter().enumerate() {
-        let fault = if label.trim().is_empty() {
-            "is empty"
+        let fault = if label.chars().take(LABEL_LENGTH_MAX + 1).count() > LABEL_LENGTH_MAX {
+            format!("is longer than {LABEL_LENGTH_MAX} characters")
         } else if label.contains('\0') {
-            "contains a NUL character"
-        } else if label.chars().count() > LABEL_LENGTH_MAX {
-            "is longer than 100 characters"
-        } else if !seen.insert(label) {
-            "is there twice"
+            "contains a NUL character".to_owned()
         } else {
-            continue;
+            let shown = shown(label);
+            if shown.is_empty() {
+                "is empty".to_owned()
+            } else if let Some(first) = seen.insert(shown, index) {
+                format!(
+                    "cannot be told from label {first}: case, white space and invisible characters do not count"
+                )
+            } else {
+                continue;
+            }
         };
         return Err(wrong_labels(&format!("label {index} {fault}")));
     }
     Ok(())
+}
+
+/// A label as it is told from others: compatible characters as one (NFKC), without case, white space at its ends and
+/// characters that are not seen.
+fn shown(label: &str) -> String {
+    let mut composed = NormalizedString::from(label);
+    // It fails for no text; if it did, the label would count as it is.
+    let _ = NFKC.normalize(&mut composed);
+    let is_seen = |c: &char| {
+        !matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{e0000}'..='\u{e0fff}')
+    };
+    // Upper case first: "ß" is "SS".
+    let folded = composed.get().chars().filter(is_seen).collect::<String>().to_uppercase().to_lowercase();
+    folded.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn wrong_labels(message: &str) -> InputError {

@@ -3,7 +3,11 @@
 //! Labels are `O`, `B-TYPE` and `I-TYPE`. Aggregations carry the names and meanings of Hugging Face's token-classification
 //! pipeline, with one difference: words are the tokenizer's own, and a name that the tokenizer splits at punctuation
 //! (`O'Brien`, `Coca-Cola`) is put together again, because parts of one type with nothing between them are one name.
+//! Whatever the tags say, a name ends with its line, item or cell ([`name_ends`]), and the model reads commas there
+//! ([`separated`]); tokens by themselves (`none`) are read and labelled as they are. A word through which a text was cut is no
+//! name.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,8 +20,12 @@ use super::types::{
     Aggregation, DecodeError, EntitiesParameters, Entity, InputError, OffsetUnit, Output, TaskResult,
 };
 use super::{Context, Decode};
+use crate::segment::{name_ends, separated};
 use crate::tokenizer::EncodedText;
 use crate::windows;
+
+/// Tokens that a word may have at an end where a text is cut; of a longer one a part is given.
+const CUT_MAX: usize = 64;
 
 /// What is needed to make entities of outputs.
 pub(super) struct Decoder {
@@ -31,6 +39,8 @@ pub(super) struct Decoder {
 
 struct Text {
     text: String,
+    /// Where names end whatever the model says.
+    ends: Vec<usize>,
     encoded: EncodedText,
     reading: Reading,
 }
@@ -38,6 +48,8 @@ struct Text {
 /// A label of the card, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Tag {
+    /// As it stands in the card.
+    label: Arc<str>,
     /// `None` is outside of any name.
     kind: Option<Arc<str>>,
     /// Whether it begins a name.
@@ -60,8 +72,11 @@ pub(super) async fn prepare(
 ) -> Result<Decoder, InputError> {
     let mut texts = Vec::with_capacity(inputs.len());
     for (index, text) in inputs.iter().enumerate() {
-        let (encoded, reading) = jobs.read(&context, index, text, parameters.truncation).await?;
-        texts.push(Text { text: text.clone(), encoded, reading });
+        let is_plain = parameters.aggregation == Aggregation::None;
+        let ends = if is_plain { Vec::new() } else { name_ends(text) };
+        let read = if is_plain { Cow::Borrowed(text.as_str()) } else { Cow::Owned(separated(text, &ends)) };
+        let (encoded, reading) = jobs.read(&context, index, &read, parameters.truncation).await?;
+        texts.push(Text { text: text.clone(), ends, encoded, reading });
     }
     let special = context.tokenizer.special_tokens_count();
     Ok(Decoder {
@@ -79,7 +94,7 @@ impl Decode for Decoder {
         let result = |text: &Text| {
             let probabilities = self.probabilities(text, outputs)?;
             let pieces = self.pieces(text, &probabilities);
-            let entities = to_entities(&text.text, &pieces, self.offset_unit);
+            let entities = self.to_entities(&text.text, &pieces);
             Ok(text.reading.result(Output::Entities(entities)))
         };
         self.texts.iter().map(result).collect()
@@ -103,14 +118,16 @@ impl Decoder {
     }
 
     fn pieces(&self, text: &Text, probabilities: &[(usize, Vec<f32>)]) -> Vec<Piece<'_>> {
+        let whole = text.whole_words(probabilities);
+        let probabilities = &probabilities[whole];
         let tokens =
             || probabilities.iter().map(|(token, p)| self.piece(text, *token..*token + 1, argmax(p), p));
         match self.aggregation {
             Aggregation::None => tokens().filter(|piece| piece.tag.kind.is_some()).collect(),
-            Aggregation::Simple => merge(&text.text, tokens().collect(), false),
+            Aggregation::Simple => merge(&text.text, &text.ends, tokens().collect(), false),
             Aggregation::First | Aggregation::Average | Aggregation::Max => {
                 let words = self.words(text, probabilities);
-                merge(&text.text, join_split_names(&text.text, words), true)
+                merge(&text.text, &text.ends, join_split_names(&text.text, words), true)
             }
         }
     }
@@ -144,20 +161,69 @@ impl Decoder {
         Piece { bytes: start..end, tag: &self.tags[tag], score: probabilities[tag] }
     }
 
+    fn to_entities(&self, text: &str, pieces: &[Piece<'_>]) -> Vec<Entity> {
+        let mut offsets = Offsets::new(text, self.offset_unit);
+        let entity = |piece: &Piece<'_>| {
+            let kind = piece.tag.kind.clone()?;
+            // Tokens by themselves keep the B- and I- of their labels, as in the pipeline whose names the aggregations bear.
+            let label =
+                if self.aggregation == Aggregation::None { Arc::clone(&piece.tag.label) } else { kind };
+            let (start, end) = (offsets.convert(piece.bytes.start), offsets.convert(piece.bytes.end));
+            Some(Entity { text: text[piece.bytes.clone()].to_owned(), label, start, end, score: piece.score })
+        };
+        pieces.iter().filter_map(entity).collect()
+    }
+
     /// The tag of the same kind that begins a name, or goes on with one.
     fn same_kind(&self, tag: &Tag, begins: bool) -> Option<&Tag> {
         self.tags.iter().find(|other| other.kind == tag.kind && other.begins == begins)
     }
 }
 
+impl Text {
+    /// Those of the tokens read, by their place in the list, that belong to words which were read whole: a part of a word
+    /// is no name.
+    fn whole_words(&self, read: &[(usize, Vec<f32>)]) -> Range<usize> {
+        let offsets = |place: usize| {
+            read.get(place)
+                .and_then(|(token, _)| self.encoded.offsets.get(*token))
+                .copied()
+                .unwrap_or_default()
+        };
+        let mut start = 0;
+        while start < read.len().min(CUT_MAX) && is_within_word(&self.text, offsets(start).0) {
+            start += 1;
+        }
+        let mut end = read.len();
+        while end > start && read.len() - end < CUT_MAX && is_within_word(&self.text, offsets(end - 1).1) {
+            end -= 1;
+        }
+        start..end
+    }
+}
+
+/// Whether a place in a text is inside a word, which may hold punctuation: `O'Brien`, but not the dot of a sentence.
+fn is_within_word(text: &str, at: usize) -> bool {
+    let (Some(before), Some(after)) = (text.get(..at), text.get(at..)) else { return false };
+    // Tokenizers read each character of Chinese as a word.
+    let is_letter =
+        |c: char| c.is_alphanumeric() && !matches!(c, '\u{3400}'..='\u{9fff}' | '\u{20000}'..='\u{2fa1f}');
+    let goes_on = |characters: &mut dyn Iterator<Item = char>| match characters.next() {
+        Some(c) if is_glue(c) => characters.next().is_some_and(is_letter),
+        next => next.is_some_and(is_letter),
+    };
+    goes_on(&mut before.chars().rev()) && goes_on(&mut after.chars())
+}
+
 impl Tag {
     /// `O` and anything else without a prefix of `B-` or `I-` is outside; cards are checked for that at load.
     fn parse(label: &str) -> Self {
-        match label.split_once('-') {
-            Some(("B", kind)) => Self { kind: Some(Arc::from(kind)), begins: true },
-            Some(("I", kind)) => Self { kind: Some(Arc::from(kind)), begins: false },
-            _ => Self { kind: None, begins: false },
-        }
+        let (kind, begins) = match label.split_once('-') {
+            Some(("B", kind)) => (Some(Arc::from(kind)), true),
+            Some(("I", kind)) => (Some(Arc::from(kind)), false),
+            _ => (None, false),
+        };
+        Self { label: Arc::from(label), kind, begins }
     }
 }
 
@@ -184,9 +250,7 @@ fn most_certain(chunk: &[(usize, Vec<f32>)]) -> &[f32] {
 
 /// Gives punctuation between two parts of one kind, with no space on either side, that kind: the apostrophe of `O'Brien`.
 fn join_split_names<'a>(text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>> {
-    let is_glue = |bytes: &Range<usize>| {
-        text[bytes.clone()].chars().all(|c| matches!(c, '\'' | '’' | '-' | '.' | '&' | '‐' | '‑'))
-    };
+    let is_glue = |bytes: &Range<usize>| text[bytes.clone()].chars().all(is_glue);
     for i in 1..words.len().saturating_sub(1) {
         let (before, here, after) = (&words[i - 1], &words[i], &words[i + 1]);
         let touches = before.bytes.end == here.bytes.start && here.bytes.end == after.bytes.start;
@@ -197,8 +261,18 @@ fn join_split_names<'a>(text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>>
     words
 }
 
-/// Merges neighbours of one kind. A piece that begins a name starts another, unless it is glued to the one before.
-fn merge<'a>(text: &str, pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> {
+/// Punctuation inside of names.
+fn is_glue(c: char) -> bool {
+    matches!(c, '\'' | '’' | '-' | '.' | '&' | '‐' | '‑')
+}
+
+/// Merges neighbours of one kind that no end of names, which ascend, is between. A piece that begins a name starts another,
+/// unless it is glued to the one before.
+fn merge<'a>(text: &str, ends: &[usize], pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> {
+    let are_apart = |left: usize, right: usize| {
+        let end = ends.partition_point(|end| *end < left);
+        ends.get(end).is_some_and(|end| *end <= right)
+    };
     let mut merged: Vec<(Piece<'a>, usize)> = Vec::new();
     let mut was_inside = false;
     for piece in pieces {
@@ -207,7 +281,8 @@ fn merge<'a>(text: &str, pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> {
             Some((last, parts))
                 if was_inside && is_inside && last.tag.kind == piece.tag.kind && {
                     let touches = last.bytes.end == piece.bytes.start;
-                    !piece.tag.begins || (glue && touches)
+                    let continues = !piece.tag.begins || (glue && touches);
+                    continues && !are_apart(last.bytes.end, piece.bytes.start)
                 } =>
             {
                 last.bytes.end = piece.bytes.end.max(last.bytes.end);
@@ -238,6 +313,8 @@ fn trim<'a>(text: &str, mut piece: Piece<'a>) -> Piece<'a> {
     let is_loose = |c: char| {
         c.is_whitespace()
             || matches!(c, ',' | ';' | ':' | '!' | '?' | '"' | '“' | '”' | '(' | ')' | '[' | ']')
+            // Marks of items and cells.
+            || matches!(c, '-' | '–' | '—' | '*' | '•' | '·' | '●' | '▪' | '◦' | '⁃' | '|' | '¦' | '│' | '→' | '>' | '<' | '=' | '_')
     };
     let name = &text[piece.bytes.clone()];
     let start = piece.bytes.start + (name.len() - name.trim_start_matches(is_loose).len());
@@ -263,14 +340,4 @@ fn complete<'a>(text: &str, mut piece: Piece<'a>) -> Piece<'a> {
     let dot = usize::from(is_abbreviation && text[end..].starts_with('.'));
     piece.bytes = start..end + dot;
     piece
-}
-
-fn to_entities(text: &str, pieces: &[Piece<'_>], unit: OffsetUnit) -> Vec<Entity> {
-    let mut offsets = Offsets::new(text, unit);
-    let entity = |piece: &Piece<'_>| {
-        let label = piece.tag.kind.clone()?;
-        let (start, end) = (offsets.convert(piece.bytes.start), offsets.convert(piece.bytes.end));
-        Some(Entity { text: text[piece.bytes.clone()].to_owned(), label, start, end, score: piece.score })
-    };
-    pieces.iter().filter_map(entity).collect()
 }

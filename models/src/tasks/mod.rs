@@ -8,6 +8,7 @@ mod classify;
 mod embed;
 mod entities;
 mod math;
+mod matter;
 mod offsets;
 mod reading;
 mod sentiment;

@@ -4,13 +4,17 @@
 //! LexRank, Erkan and Radev 2004, without a threshold), how early it stands, and whether it reads like a sentence at all.
 //! Sentences are then taken one by one, each time the one whose worth is highest after what the summary already says
 //! is taken off (maximal marginal relevance, Carbonell and Goldstein 1998), so that the summary covers the document
-//! instead of repeating its centre.
+//! instead of repeating its centre. What repeats a sentence taken before is never taken, and what is not of the matter
+//! ([`matter`]) only if there is nothing else.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::math::{dot, normalize};
+use super::matter::{self, Role};
 use super::offsets::Offsets;
 use super::reading::{Jobs, Outputs, Reading};
 use super::types::{
@@ -36,30 +40,12 @@ const RELEVANCE: f32 = 0.6;
 const LEAD: f32 = 0.15;
 /// Shortest sentence that is likely to say something, in words.
 const WORDS_MIN: usize = 5;
-/// What a sentence that only goes along with a message keeps of its worth.
-const BOILERPLATE: f32 = 0.2;
-/// How such sentences are recognised, in lower case.
-const BOILERPLATE_PHRASES: &[&str] = &[
-    "any attachments are confidential",
-    "attachments may contain confidential",
-    "confidential and intended solely",
-    "confidentiality notice",
-    "do not reply to this",
-    "if you are not the intended recipient",
-    "if you have received this",
-    "intended only for the",
-    "privileged and confidential",
-    "sent from my ",
-    "this e-mail and any",
-    "this email and any",
-    "this message is confidential",
-    "to stop receiving",
-    "unsubscribe",
-    "view this email in your browser",
-    "you are receiving this",
-];
-/// The line before a signature (RFC 3676, section 4.3).
-const SIGNATURE: &str = "--";
+/// Sentences that differ by less than this say the same: the share of words that both have, and, if the model says that they
+/// are alike, a lower one.
+const SAME_WORDS: f32 = 0.9;
+const SAME_WORDS_IF_ALIKE: f32 = 0.75;
+/// The cosine of sentences that are alike.
+const ALIKE: f32 = 0.95;
 
 /// What is needed to make summaries of outputs.
 pub(super) struct Decoder {
@@ -67,6 +53,7 @@ pub(super) struct Decoder {
     columns: usize,
     max_sentences: usize,
     max_tokens: usize,
+    offset_unit: OffsetUnit,
 }
 
 struct Document {
@@ -75,11 +62,15 @@ struct Document {
     tokens: usize,
 }
 
-/// A sentence, or several short ones.
+/// A sentence that may be taken; it was read together with its neighbours if a document has very many.
 struct Unit {
     bytes: Range<usize>,
     tokens: usize,
+    /// Words as people count them.
     words: usize,
+    /// Its words without case and marks, as hashes, to tell whether sentences are the same.
+    wording: Vec<u64>,
+    role: Role,
     reading: Reading,
 }
 
@@ -112,6 +103,7 @@ pub(super) async fn prepare(
         columns: context.columns,
         max_sentences: parameters.max_sentences,
         max_tokens: parameters.max_tokens.unwrap_or(usize::MAX),
+        offset_unit: parameters.offset_unit,
     })
 }
 
@@ -134,9 +126,14 @@ async fn read(
     let special = context.tokenizer.special_tokens_count();
     let mut units = Vec::new();
     let mut tokens = special;
-    for bytes in together(&sentences(text, jobs.pace()).await) {
+    let sentences = sentences(text, jobs.pace()).await;
+    let roles = matter::roles(text, &sentences);
+    let size = sentences.len().div_ceil(UNITS_MAX).max(1);
+    for (sentences, roles) in sentences.chunks(size).zip(roles.chunks(size)) {
+        let (Some(first), Some(last)) = (sentences.first(), sentences.last()) else { continue };
+        let together = first.start..last.end;
         let left = limit.saturating_sub(tokens);
-        let encoded = jobs.encode(index, &text[bytes.clone()], Keep::All, left).await?;
+        let encoded = jobs.encode(index, &text[together.clone()], Keep::All, left).await?;
         if encoded.tokens == 0 {
             continue;
         }
@@ -147,8 +144,13 @@ async fn read(
         }
         // A sentence longer than a window is read in several, never cut.
         let reading = jobs.add(context.model, limits, &encoded, Truncation::Stride);
+        let (bytes, role) = best_of(text, sentences, roles);
+        let inside = bytes.start - together.start..bytes.end - together.start;
+        let is_inside = |(start, end): &&(usize, usize)| inside.start <= *start && *end <= inside.end;
         let words = text[bytes.clone()].unicode_words().count();
-        units.push(Unit { bytes, tokens: encoded.tokens, words, reading });
+        let wording = wording(&text[bytes.clone()]);
+        let tokens = encoded.text.offsets.iter().filter(is_inside).count();
+        units.push(Unit { bytes, tokens, words, wording, role, reading });
     }
     if units.is_empty() {
         return Err(InputError::Empty { index });
@@ -173,10 +175,36 @@ async fn words_up_to(text: &str, limit: usize, pace: &Pace) -> usize {
     words
 }
 
-/// Neighbouring sentences put together until there are at most [`UNITS_MAX`].
-fn together(sentences: &[Range<usize>]) -> Vec<Range<usize>> {
-    let size = sentences.len().div_ceil(UNITS_MAX).max(1);
-    sentences.chunks(size).map(|chunk| chunk[0].start..chunk[chunk.len() - 1].end).collect()
+/// The one of neighbouring sentences that stands for them: of the matter, and most like a sentence; the first of equals.
+fn best_of(text: &str, sentences: &[Range<usize>], roles: &[Role]) -> (Range<usize>, Role) {
+    let mut best = (0..0, Role::Apart, f32::NEG_INFINITY);
+    for (bytes, role) in sentences.iter().zip(roles) {
+        let sentence = &text[bytes.clone()];
+        let form = form(sentence, sentence.unicode_words().take(WORDS_MIN).count());
+        if best.0.is_empty() || *role < best.1 || (*role == best.1 && form > best.2) {
+            best = (bytes.clone(), *role, form);
+        }
+    }
+    (best.0, best.1)
+}
+
+/// The words of a sentence, without case and marks, as hashes; of one without words, itself.
+fn wording(sentence: &str) -> Vec<u64> {
+    let hash = |word: &str| {
+        let mut hasher = DefaultHasher::new();
+        word.to_lowercase().hash(&mut hasher);
+        hasher.finish()
+    };
+    let words = sentence.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let wording: Vec<u64> = words.map(hash).collect();
+    if wording.is_empty() { vec![hash(sentence)] } else { wording }
+}
+
+/// The share of different words that two sentences have in common.
+fn common_words(left: &[u64], right: &[u64]) -> f32 {
+    let (left, right): (HashSet<&u64>, HashSet<&u64>) = (left.iter().collect(), right.iter().collect());
+    let common = left.intersection(&right).count();
+    common as f32 / (left.len() + right.len() - common).max(1) as f32
 }
 
 impl Decode for Decoder {
@@ -184,7 +212,7 @@ impl Decode for Decoder {
         let result = |document: &Document| {
             let chosen = self.choose(document, outputs)?;
             let windows = document.units.iter().map(|unit| unit.reading.windows.len()).sum();
-            let output = Output::Summary(document.summary(&chosen));
+            let output = Output::Summary(document.summary(&chosen, self.offset_unit));
             Ok(TaskResult { output, tokens: document.tokens, truncated: false, windows })
         };
         self.documents.iter().map(result).collect()
@@ -203,21 +231,32 @@ impl Decoder {
         let worth = worth(document, &vectors, self.columns);
         // Cosine of each unit to the most similar one taken so far.
         let mut likeness = vec![0.0f32; vectors.len()];
-        let mut open: Vec<usize> = document.candidates().collect();
         let mut left = self.max_tokens;
-        let mut chosen = Vec::new();
-        while chosen.len() < self.max_sentences {
-            open.retain(|i| document.units[*i].tokens <= left);
-            let gain = |i: usize| RELEVANCE * worth[i] - (1.0 - RELEVANCE) * likeness[i];
-            // Of equals the earlier: `max_by` would take the later.
-            let Some(best) = open.iter().rev().copied().max_by(|l, r| gain(*l).total_cmp(&gain(*r))) else {
+        let mut chosen: Vec<usize> = Vec::new();
+        for role in [Role::Matter, Role::Frame, Role::Apart] {
+            if role == Role::Apart && !chosen.is_empty() {
                 break;
-            };
-            chosen.push(best);
-            left -= document.units[best].tokens;
-            open.retain(|i| *i != best);
-            for i in &open {
-                likeness[*i] = likeness[*i].max(dot(&vectors[*i], &vectors[best]));
+            }
+            let mut open: Vec<usize> =
+                document.candidates().filter(|i| document.units[*i].role == role).collect();
+            // What was taken of another role counts, too.
+            while chosen.len() < self.max_sentences {
+                open.retain(|i| document.units[*i].tokens <= left);
+                let gain = |i: usize| RELEVANCE * worth[i] - (1.0 - RELEVANCE) * likeness[i];
+                // Of equals the earlier: `max_by` would take the later.
+                let Some(best) = open.iter().rev().copied().max_by(|l, r| gain(*l).total_cmp(&gain(*r)))
+                else {
+                    break;
+                };
+                open.retain(|i| *i != best);
+                if chosen.iter().any(|taken| document.is_same(&vectors, *taken, best)) {
+                    continue;
+                }
+                chosen.push(best);
+                left -= document.units[best].tokens;
+                for i in 0..vectors.len() {
+                    likeness[i] = likeness[i].max(dot(&vectors[i], &vectors[best]));
+                }
             }
         }
         chosen.sort_unstable();
@@ -232,12 +271,27 @@ impl Document {
         (0..self.units.len()).filter(move |&unit| !has_words || self.units[unit].words > 0)
     }
 
+    /// Whether two units say the same in the same words, or nearly so.
+    fn is_same(&self, vectors: &[Vec<f32>], left: usize, right: usize) -> bool {
+        let (one, other) = (&self.units[left].wording, &self.units[right].wording);
+        if one == other {
+            return true;
+        }
+        // Of a few words, one makes another sentence.
+        if one.len().min(other.len()) < WORDS_MIN {
+            return false;
+        }
+        let common = common_words(one, other);
+        let is_alike = || dot(&vectors[left], &vectors[right]) >= ALIKE;
+        common >= SAME_WORDS || (common >= SAME_WORDS_IF_ALIKE && is_alike())
+    }
+
     fn unit(&self, index: usize) -> &str {
         self.text.get(self.units[index].bytes.clone()).unwrap_or("")
     }
 
-    fn summary(&self, chosen: &[usize]) -> Summary {
-        let mut offsets = Offsets::new(&self.text, OffsetUnit::Codepoint);
+    fn summary(&self, chosen: &[usize], unit: OffsetUnit) -> Summary {
+        let mut offsets = Offsets::new(&self.text, unit);
         let sentences: Vec<SummarySentence> = chosen
             .iter()
             .map(|index| {
@@ -255,32 +309,33 @@ impl Document {
 
 /// What each unit is worth by itself: centrality scaled to at most 1, lead, and form.
 fn worth(document: &Document, vectors: &[Vec<f32>], columns: usize) -> Vec<f32> {
+    // Of equal sentences one counts, and what is not of the matter does not, or what repeats would be the centre.
+    let role = document.units.iter().map(|unit| unit.role).min().unwrap_or(Role::Matter);
+    let mut seen = HashSet::new();
+    let counted: Vec<bool> =
+        document.units.iter().map(|unit| unit.role == role && seen.insert(unit.wording.as_slice())).collect();
     let mut centre = vec![0.0f32; columns];
-    for vector in vectors {
+    for (vector, _) in vectors.iter().zip(&counted).filter(|(_, counts)| **counts) {
         for (sum, value) in centre.iter_mut().zip(vector) {
             *sum += value;
         }
     }
+    let total = counted.iter().filter(|counts| **counts).count().max(1) as f32;
     // The mean cosine to all units is the product with their mean.
-    let centrality: Vec<f32> = vectors.iter().map(|v| dot(v, &centre) / vectors.len() as f32).collect();
+    let centrality: Vec<f32> = vectors.iter().map(|v| dot(v, &centre) / total).collect();
     let highest = centrality.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let count = vectors.len() as f32;
-    let signature = (0..document.units.len()).rfind(|&i| document.unit(i) == SIGNATURE);
     let one = |(i, unit): (usize, &Unit)| {
         let lead = LEAD * (-3.0 * i as f32 / count).exp();
-        let is_signature = signature.is_some_and(|signature| i > signature);
-        let part = if is_signature { BOILERPLATE } else { 1.0 };
-        (centrality[i] / highest + lead) * part * form(document.unit(i), unit.words)
+        (centrality[i] / highest + lead) * form(document.unit(i), unit.words)
     };
     document.units.iter().enumerate().map(one).collect()
 }
 
-/// How much a unit reads like a sentence of the matter: headings, greetings, fragments and boilerplate do less.
+/// How much a unit reads like a sentence: headings and fragments do less.
 fn form(text: &str, words: usize) -> f32 {
     let length = if words < WORDS_MIN { 0.4 } else { 1.0 };
     let is_ended =
         text.trim_end_matches(['"', '\'', '”', '’', ')', ']']).ends_with(['.', '!', '…', '。', '！', '．']);
-    let lower = text.to_lowercase();
-    let is_boilerplate = BOILERPLATE_PHRASES.iter().any(|phrase| lower.contains(phrase));
-    length * if is_ended { 1.0 } else { 0.8 } * if is_boilerplate { BOILERPLATE } else { 1.0 }
+    length * if is_ended { 1.0 } else { 0.8 }
 }

@@ -61,6 +61,8 @@ pub struct SummarizeParameters {
     pub max_tokens: Option<usize>,
     /// How it is made.
     pub method: SummaryMethod,
+    /// Unit of `start` and `end`.
+    pub offset_unit: OffsetUnit,
 }
 
 /// Parameters of embedding.
@@ -138,7 +140,8 @@ impl Default for EntitiesParameters {
 
 impl Default for SummarizeParameters {
     fn default() -> Self {
-        Self { max_sentences: 3, max_tokens: None, method: SummaryMethod::Auto }
+        let (method, offset_unit) = (SummaryMethod::Auto, OffsetUnit::default());
+        Self { max_sentences: 3, max_tokens: None, method, offset_unit }
     }
 }
 
@@ -208,7 +211,7 @@ pub struct Sentiment {
 pub struct Entity {
     /// The name as it stands in the text.
     pub text: String,
-    /// Its type, such as `PER`.
+    /// Its type, such as `PER`; of a token by itself the model's label, such as `B-PER`.
     pub label: Arc<str>,
     /// Where it starts, in the unit asked for.
     pub start: usize,
@@ -234,9 +237,9 @@ pub struct Summary {
 pub struct SummarySentence {
     /// The sentence as it stands in the text.
     pub text: String,
-    /// Where it starts, in codepoints.
+    /// Where it starts, in the unit asked for.
     pub start: usize,
-    /// Where it ends, exclusive, in codepoints.
+    /// Where it ends, exclusive.
     pub end: usize,
 }
 

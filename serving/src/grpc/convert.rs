@@ -50,7 +50,7 @@ impl IntoInferRequest for proto::AnalyzeSentimentRequest {
 
 impl IntoInferRequest for proto::ExtractEntitiesRequest {
     fn into_infer_request(self) -> Result<InferRequest, ApiError> {
-        use proto::{Aggregation as A, OffsetUnit as U};
+        use proto::Aggregation as A;
         let default = EntitiesParameters::default();
         let aggregation = match known(self.aggregation, "aggregation")? {
             A::Unspecified => default.aggregation,
@@ -60,12 +60,7 @@ impl IntoInferRequest for proto::ExtractEntitiesRequest {
             A::Average => Aggregation::Average,
             A::Max => Aggregation::Max,
         };
-        let offset_unit = match known(self.offset_unit, "offset_unit")? {
-            U::Unspecified => default.offset_unit,
-            U::Codepoint => OffsetUnit::Codepoint,
-            U::Byte => OffsetUnit::Byte,
-            U::Utf16 => OffsetUnit::Utf16,
-        };
+        let offset_unit = offset_unit(self.offset_unit)?.unwrap_or(default.offset_unit);
         let truncation = truncation(self.truncation)?.unwrap_or(default.truncation);
         let parameters = Parameters::Entities(EntitiesParameters { aggregation, offset_unit, truncation });
         request(self.inputs, self.model, parameters, self.priority)
@@ -86,6 +81,7 @@ impl IntoInferRequest for proto::SummarizeRequest {
             max_sentences: self.max_sentences.map_or(default.max_sentences, |n| n as usize),
             max_tokens: self.max_tokens.map(|n| n as usize).or(default.max_tokens),
             method,
+            offset_unit: offset_unit(self.offset_unit)?.unwrap_or(default.offset_unit),
         });
         request(self.inputs, self.model, parameters, self.priority)
     }
@@ -118,6 +114,16 @@ fn request(
     };
     let model = (!model.is_empty()).then_some(model);
     Ok(InferRequest { model, inputs, parameters, priority, timeout: None })
+}
+
+fn offset_unit(value: i32) -> Result<Option<OffsetUnit>, ApiError> {
+    use proto::OffsetUnit as U;
+    Ok(match known(value, "offset_unit")? {
+        U::Unspecified => None,
+        U::Codepoint => Some(OffsetUnit::Codepoint),
+        U::Byte => Some(OffsetUnit::Byte),
+        U::Utf16 => Some(OffsetUnit::Utf16),
+    })
 }
 
 fn truncation(value: i32) -> Result<Option<Truncation>, ApiError> {

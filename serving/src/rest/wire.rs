@@ -148,7 +148,12 @@ macro_rules! wire_parameters {
 wire_parameters!(ClassifyWire { top_k: usize, labels: Vec<String>, multi_label: bool, truncation: Name<Truncation> });
 wire_parameters!(SentimentWire { truncation: Name<Truncation> });
 wire_parameters!(EntitiesWire { aggregation: Name<Aggregation>, offset_unit: Name<OffsetUnit>, truncation: Name<Truncation> });
-wire_parameters!(SummarizeWire { max_sentences: usize, max_tokens: usize, method: Name<SummaryMethod> });
+wire_parameters!(SummarizeWire {
+    max_sentences: usize,
+    max_tokens: usize,
+    method: Name<SummaryMethod>,
+    offset_unit: Name<OffsetUnit>,
+});
 wire_parameters!(EmbeddingsWire {
     dimensions: usize,
     normalize: bool,
@@ -228,6 +233,7 @@ impl WireTask for Summarize {
             max_sentences: wire.max_sentences.unwrap_or(default.max_sentences),
             max_tokens: wire.max_tokens.or(default.max_tokens),
             method: wire.method.map_or(default.method, Name::get),
+            offset_unit: wire.offset_unit.map_or(default.offset_unit, Name::get),
         };
         (Parameters::Summarize(parameters), common, ())
     }

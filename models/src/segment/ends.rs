@@ -1,0 +1,531 @@
+//! Whether a sentence ends behind a word.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::count;
+use super::scan::{First, Mark, Scan, Stop, Word};
+use super::words::{self, Class};
+
+/// Words of a phrase that only says when: "At 5 a.m. Mr. Lee called."
+const WHEN_MAX: usize = 4;
+/// Bytes of a block that tell whether it is written without capitals.
+const STYLE_MAX: usize = 64 << 10;
+/// Shortest word in small letters that is no abbreviation if it is in no table.
+const WORD_MIN: usize = 5;
+
+/// A sentence as far as it was read.
+struct Sentence<'a> {
+    first: Word<'a>,
+    end: usize,
+    words: usize,
+    previous: Option<Word<'a>>,
+    last: Word<'a>,
+    /// Single dots in a row, such as ". . .".
+    dots: usize,
+}
+
+/// A block that is being cut into sentences.
+pub(super) struct Reader<'a> {
+    scan: Scan<'a>,
+    sentence: Option<Sentence<'a>>,
+    /// The mark of the item of a list that is being read, which the next may follow without a line break.
+    mark: Option<Mark>,
+    is_small: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a str, block: &Range<usize>) -> Self {
+        let is_small = is_small(&text[block.clone()]);
+        Self { scan: Scan::new(text, block), sentence: None, mark: None, is_small }
+    }
+
+    /// Reads one word; adds the sentences that end there. Gives the bytes of the word, `None` at the end of the block.
+    pub(super) fn advance(&mut self, found: &mut Vec<Range<usize>>) -> Option<usize> {
+        let Some(word) = self.scan.next() else {
+            found.extend(self.sentence.take().map(|rest| rest.range()));
+            return None;
+        };
+        let here = match self.sentence.take() {
+            None => Sentence::new(word),
+            Some(before) if begins_item(&before, &word, self.mark, self.scan.ahead(), self.is_small) => {
+                found.push(before.range());
+                Sentence::new(word)
+            }
+            Some(before) => before.with(word),
+        };
+        if here.words == 1 || (here.words == 2 && here.first.first == First::None) {
+            self.mark = Mark::of(word.text).or(self.mark);
+        }
+        let context = Context { here: &here, ahead: self.scan.ahead(), is_small: self.is_small };
+        if context.is_end() {
+            found.push(here.range());
+        } else {
+            self.sentence = Some(here);
+        }
+        Some(word.text.len())
+    }
+}
+
+/// Whether a text is written without capitals: in small letters, as in a chat.
+fn is_small(text: &str) -> bool {
+    let text = &text[..text.floor_char_boundary(STYLE_MAX)];
+    count(text.len());
+    let mut capitals = 0;
+    let mut small = 0;
+    let mut is_start = true;
+    for c in text.chars() {
+        if is_start && c.is_lowercase() {
+            small += 1;
+        } else if is_start && c.is_uppercase() {
+            capitals += 1;
+        }
+        is_start = !c.is_alphanumeric() && !matches!(c, '\'' | '’' | '.');
+    }
+    capitals * 12 < small
+}
+
+/// Whether a word begins the next item of a list: `• two`, `2. Two` after `1. One`.
+fn begins_item(
+    before: &Sentence<'_>,
+    word: &Word<'_>,
+    mark: Option<Mark>,
+    ahead: &VecDeque<Word<'_>>,
+    is_small: bool,
+) -> bool {
+    if word.text.starts_with(['•', '⁃']) {
+        return before.words > 1 || before.last.first != First::None;
+    }
+    let next = ahead.front().is_some_and(|next| next.first == First::Capital || is_small);
+    let follows = mark.zip(Mark::of(word.text)).is_some_and(|(mark, next)| mark.precedes(next));
+    follows && next && before.words > 1
+}
+
+impl<'a> Sentence<'a> {
+    fn new(word: Word<'a>) -> Self {
+        let dots = usize::from(word.is_dots());
+        Self { first: word, end: word.end, words: 1, previous: None, last: word, dots }
+    }
+
+    fn with(self, word: Word<'a>) -> Self {
+        let dots = if word.is_dots() { self.dots + word.dots } else { 0 };
+        Self { end: word.end, words: self.words + 1, previous: Some(self.last), last: word, dots, ..self }
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.first.start..self.end
+    }
+}
+
+/// A word that may end a sentence, and what is around it.
+struct Context<'a, 's> {
+    here: &'s Sentence<'a>,
+    ahead: &'s VecDeque<Word<'a>>,
+    is_small: bool,
+}
+
+impl<'a> Context<'a, '_> {
+    fn is_end(&self) -> bool {
+        let word = &self.here.last;
+        // Pictures, numbers of notes and marks alone belong to the sentence before them.
+        let word = match self.here.previous.as_ref() {
+            Some(previous) if word.is_picture() || word.is_note() => {
+                if previous.stop == Stop::None && !word.is_note() {
+                    return false;
+                }
+                previous
+            }
+            _ => word,
+        };
+        if word.stop == Stop::None {
+            return false;
+        }
+        if self.ahead.front().is_some_and(|next| next.is_picture() || next.is_note()) {
+            return false;
+        }
+        if matches!(word.stop, Stop::Tag) {
+            return true;
+        }
+        if word.stop == Stop::Wide && !word.is_spaced {
+            return true;
+        }
+        if !word.is_spaced {
+            return false;
+        }
+        let Some(next) = self.next() else { return true };
+        count(word.text.len() + next.text.len());
+        match word.stop {
+            Stop::None | Stop::Tag => false,
+            Stop::Wide => true,
+            Stop::Dots => self.is_end_of_dots(word, next),
+            Stop::Exclaimed | Stop::Asked => self.is_end_of_call(word, next),
+            Stop::Dot => self.is_end_of_dot(word, next),
+        }
+    }
+
+    /// The next word that has letters or digits, or the next if none of those at hand has.
+    fn next(&self) -> Option<&Word<'a>> {
+        self.ahead.iter().find(|word| word.first != First::None).or_else(|| self.ahead.front())
+    }
+
+    /// Whether the next word begins like a sentence does.
+    fn is_anew(&self, next: &Word<'_>) -> bool {
+        next.first != First::Lower || self.is_small
+    }
+
+    fn is_end_of_dots(&self, word: &Word<'_>, next: &Word<'_>) -> bool {
+        // "[...]"
+        if word.stem.is_empty() && !word.is_dots() && word.text.starts_with(['[', '(']) {
+            return false;
+        }
+        match next.first {
+            First::Capital => true,
+            First::Digit => !word.stem.is_empty(),
+            First::Lower => self.is_small && word.dots > 3,
+            First::None => false,
+        }
+    }
+
+    /// `!` and `?`
+    fn is_end_of_call(&self, word: &Word<'_>, next: &Word<'_>) -> bool {
+        let lower = word.lower();
+        if words::is_exclaimed(&lower) {
+            let follower = next.text.trim_end_matches([',', '.']).to_lowercase();
+            let is_name =
+                words::is_company_word(&follower) || next.first == First::Lower && self.here.words > 1;
+            return !is_name;
+        }
+        match next.first {
+            _ if word.is_closed && self.is_said(word) => false,
+            First::Capital if word.stop == Stop::Exclaimed => !matches!(
+                next.text.trim_end_matches(','),
+                "Inc." | "Corp." | "Ltd." | "LLC" | "plc" | "Brands"
+            ),
+            // "Stop!" she cried. A name: "at Wham! in London".
+            First::Lower if word.is_closed => false,
+            First::Lower if self.is_small => true,
+            First::Lower => {
+                let is_name =
+                    word.first == First::Capital && self.here.words > 1 && word.stop == Stop::Exclaimed;
+                !is_name
+            }
+            First::None if word.stem.is_empty() => false,
+            _ => true,
+        }
+    }
+
+    fn is_end_of_dot(&self, word: &Word<'_>, next: &Word<'_>) -> bool {
+        if word.stem.is_empty() {
+            return self.is_end_of_spaced_dots(word, next);
+        }
+        if self.ahead.front().is_some_and(Word::is_dots) {
+            return self.begins_with_dots();
+        }
+        // The number of an item, of a chapter: "3. Payment", "IV. Results".
+        let is_letter = word.stem.chars().nth(1).is_none();
+        if self.is_first(word) && (is_letter || Mark::of(word.text).is_some() || words::is_roman(word.stem)) {
+            return false;
+        }
+        if word.is_closed && (next.first == First::Lower || self.is_said(word)) {
+            return self.is_small && self.is_sure_starter(next) && !self.is_said(word);
+        }
+        if word.opens && next.first == First::Digit && word.first == First::Capital {
+            return false;
+        }
+        let lower = word.lower();
+        if words::is_book(&lower) && is_verse(next) && (word.opens || !is_time(next)) {
+            return false;
+        }
+        if let Some(letters) = Letters::of(word.stem) {
+            return self.is_end_of_letters(word, next, letters, &lower);
+        }
+        let is_measure = self.here.previous.is_some_and(|before| before.first == First::Digit);
+        // "Mon.-Fri."
+        let last = lower.rsplit(['-', '–', '/']).next().unwrap_or("");
+        match words::class(word.stem, last, is_measure) {
+            Some(class) => self.is_end_of_abbreviation(class, next, last),
+            None => self.is_end_of_word(word, next, &lower),
+        }
+    }
+
+    fn is_first(&self, word: &Word<'_>) -> bool {
+        let first = &self.here.first;
+        first.start == word.start || (self.here.words == 2 && first.first == First::None)
+    }
+
+    /// ". . ." is a gap, ". . . ." a gap and the end.
+    fn is_end_of_spaced_dots(&self, word: &Word<'_>, next: &Word<'_>) -> bool {
+        let is_last = !self.ahead.front().is_some_and(Word::is_dots);
+        // A mark by itself ends a sentence, too, as in texts that were cut into tokens.
+        let is_mark = if word.is_dots() { self.here.dots == 1 } else { word.dots == 1 };
+        is_last && (self.here.dots > 3 || is_mark) && self.is_anew(next)
+    }
+
+    /// "It ended. . . . The next": exactly three dots that begin the next sentence.
+    fn begins_with_dots(&self) -> bool {
+        let dots = self.ahead.iter().take_while(|word| word.is_dots()).count();
+        dots == 3 && self.ahead.get(3).is_some_and(|word| word.first == First::Capital || self.is_small)
+    }
+
+    /// Initials, `U.S.`, `p.m.`, and letters that are no abbreviation: "plan B."
+    fn is_end_of_letters(&self, word: &Word<'_>, next: &Word<'_>, letters: Letters, lower: &str) -> bool {
+        if next.first == First::Digit {
+            // "J. 5" is nothing; "Vitamin C. 20 people" is two sentences.
+            return letters.count == 1 && self.follows_lettered();
+        }
+        if next.first == First::Lower && !self.is_small {
+            return letters.count == 1
+                && !word.opens
+                && (self.follows_lettered() || lower == "i")
+                && self.is_starter(next);
+        }
+        if next.first == First::None {
+            return false;
+        }
+        if lower == "p.s" || (letters.is_small && matches!(lower, "e.g" | "i.e" | "a.k.a" | "v" | "c")) {
+            return false;
+        }
+        if matches!(lower, "a.m" | "p.m") {
+            return self.is_end_of_time(next);
+        }
+        if letters.count == 1 {
+            if letters.is_small && !self.is_small && !self.follows_lettered() {
+                return words::is_starter(&next.bare());
+            }
+            return self.follows_lettered() || self.is_starter(next);
+        }
+        if next.first == First::Lower { self.is_sure_starter(next) } else { self.is_starter(next) }
+    }
+
+    /// "plan", "Exhibit" and the like before a single letter.
+    fn follows_lettered(&self) -> bool {
+        self.here.previous.is_some_and(|before| {
+            let before = before.bare();
+            words::is_lettered(&before)
+        })
+    }
+
+    /// Whether what was quoted is followed by who said it: "Stop!" Anna Berg cried.
+    fn is_said(&self, word: &Word<'_>) -> bool {
+        let is_quote = word.text.ends_with(['"', '\'', '”', '’', '»']);
+        // "We are done." She said no more.
+        let is_anew =
+            self.ahead.front().is_some_and(|next| next.first == First::Capital && self.is_starter(next));
+        is_quote
+            && !is_anew
+            && self
+                .ahead
+                .iter()
+                .take(3)
+                .take_while(|word| !word.opens)
+                .find(|word| word.stop != Stop::None || words::is_speech(&word.bare()))
+                .is_some_and(|word| words::is_speech(&word.bare()))
+    }
+
+    fn is_sure_starter(&self, next: &Word<'_>) -> bool {
+        words::is_sure_starter(&next.bare())
+    }
+
+    fn is_starter(&self, next: &Word<'_>) -> bool {
+        words::is_starter(&next.bare())
+    }
+
+    /// "at 6 p.m. Mr. Smith left", but "At 5 a.m. Mr. Lee called" and "5 p.m. Monday".
+    fn is_end_of_time(&self, next: &Word<'_>) -> bool {
+        let bare = next.bare();
+        if words::is_day_name(&bare) || words::is_month(&bare) || words::is_zone(&bare) || next.opens {
+            return false;
+        }
+        let is_when = self.here.words <= WHEN_MAX
+            && matches!(
+                self.here.first.bare().as_str(),
+                "at" | "by" | "on" | "from" | "before" | "after" | "until" | "around" | "since"
+            );
+        if next.first == First::Lower {
+            return self.is_small
+                && !is_when
+                && (words::is_starter(&bare) || self.is_title(next))
+                && !is_preposition(&bare);
+        }
+        !is_when && !(is_preposition(&bare) && next.first == First::Lower)
+    }
+
+    fn is_title(&self, next: &Word<'_>) -> bool {
+        next.stop == Stop::Dot && words::class(next.stem, &next.lower(), false) == Some(Class::Title)
+    }
+
+    fn is_end_of_abbreviation(&self, class: Class, next: &Word<'_>, lower: &str) -> bool {
+        let bare = next.bare();
+        let is_small_next = next.first == First::Lower;
+        let begins = words::is_starter(&bare) || words::is_common(&bare) || next.text.ends_with(':');
+        let is_preposition = is_preposition(&bare) && is_small_next;
+        match class {
+            Class::Title | Class::Link => false,
+            _ if next.first == First::None => false,
+            Class::Numbered if next.first == First::Digit || is_number(next) || next.stem == "A" => false,
+            Class::NumberedWord if next.first == First::Digit || is_number(next) => false,
+            Class::NumberedWord if is_small_next => {
+                lower.len() > 1 && words::is_starter(&bare) && (self.is_small || !is_preposition)
+            }
+            Class::NumberedWord => !matches!(lower, "p" | "tel" | "ext" | "ver" | "par"),
+            Class::Numbered => words::is_starter(&bare) && !is_small_next,
+            Class::Name | Class::Open | Class::Day if is_small_next => {
+                self.is_small && self.is_sure_starter(next)
+            }
+            Class::Name => begins && next.first == First::Capital,
+            Class::Open if words::is_month(lower) && next.first == First::Digit => false,
+            Class::Day if words::is_month(&bare) => false,
+            Class::Open | Class::Day => next.first == First::Capital && !(next.opens && !begins),
+        }
+    }
+
+    /// A word that is in no table.
+    fn is_end_of_word(&self, word: &Word<'_>, next: &Word<'_>, lower: &str) -> bool {
+        if next.first != First::Lower {
+            return true;
+        }
+        let starts = self.is_starter(next);
+        let length = word.stem.chars().count();
+        let is_known = words::is_short_word(lower) || lower.is_empty();
+        let has_vowel = lower.contains(['a', 'e', 'i', 'o', 'u', 'y']) || word.first == First::Digit;
+        if self.is_small {
+            return is_known || starts || (length > 2 && has_vowel);
+        }
+        if word.first == First::Digit {
+            return length > 2 || starts;
+        }
+        // "Dept. of" and its like that are in no table: a short word, capitalised or without a vowel.
+        if !has_vowel || (word.first == First::Capital && length < WORD_MIN && !is_known) {
+            return false;
+        }
+        is_known || starts || length >= WORD_MIN
+    }
+}
+
+/// Prepositions go on with a sentence in small letters: "acme inc. in oslo".
+fn is_preposition(word: &str) -> bool {
+    matches!(
+        word,
+        "in" | "on"
+            | "at"
+            | "by"
+            | "from"
+            | "for"
+            | "with"
+            | "without"
+            | "within"
+            | "under"
+            | "over"
+            | "between"
+            | "among"
+            | "through"
+            | "as"
+            | "and"
+            | "but"
+            | "or"
+            | "nor"
+            | "to"
+            | "of"
+            | "is"
+            | "are"
+            | "was"
+            | "were"
+            | "has"
+            | "have"
+            | "had"
+            | "will"
+            | "would"
+            | "can"
+            | "could"
+            | "should"
+            | "did"
+            | "does"
+            | "do"
+            | "who"
+            | "which"
+            | "that"
+            | "until"
+            | "after"
+            | "before"
+            | "since"
+            | "because"
+            | "when"
+            | "where"
+            | "if"
+            | "may"
+            | "must"
+            | "shall"
+            | "might"
+            | "one"
+            | "two"
+            | "three"
+            | "then"
+            | "also"
+            | "only"
+            | "any"
+            | "all"
+    )
+}
+
+/// IV, A, §, #5, or another abbreviation that a number follows: "Ref. No."
+fn is_number(next: &Word<'_>) -> bool {
+    let stem = next.stem.trim_matches(|c: char| !c.is_alphanumeric());
+    let is_letter = stem.len() == 1 && stem != "I" && stem != "A" && stem.starts_with(char::is_uppercase);
+    let is_abbreviation = next.stop == Stop::Dot
+        && matches!(
+            words::class(next.stem, &next.lower(), false),
+            Some(Class::Numbered | Class::NumberedWord)
+        );
+    (words::is_roman(stem) && stem != "I")
+        || is_letter
+        || is_abbreviation
+        || next.text.starts_with(['#', '§', '№'])
+}
+
+/// `4:8`
+fn is_verse(next: &Word<'_>) -> bool {
+    let Some((chapter, verse)) = next.stem.split_once(':') else { return false };
+    !chapter.is_empty()
+        && chapter.len() <= 3
+        && chapter.bytes().all(|b| b.is_ascii_digit())
+        && verse.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// `4:30`
+fn is_time(next: &Word<'_>) -> bool {
+    next.stem
+        .split_once(':')
+        .is_some_and(|(_, minutes)| minutes.len() == 2 && minutes.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Letters with dots between them.
+#[derive(Debug, Clone, Copy)]
+struct Letters {
+    count: usize,
+    is_small: bool,
+}
+
+impl Letters {
+    /// Of a stem, that is without its last dot.
+    fn of(stem: &str) -> Option<Self> {
+        if stem.len() > words::WORD_MAX {
+            return None;
+        }
+        let mut count = 0;
+        let mut is_small = true;
+        for part in stem.split('.') {
+            // "J.-P." is two of them.
+            let part = part.strip_prefix('-').unwrap_or(part);
+            let mut letters = part.chars();
+            let letter = letters.next().filter(|c| c.is_alphabetic())?;
+            if letters.next().is_some() {
+                return None;
+            }
+            is_small &= letter.is_lowercase();
+            count += 1;
+        }
+        // Letters of scripts without capitals are words.
+        let has_case = stem.chars().any(|c| c.is_lowercase() || c.is_uppercase());
+        has_case.then_some(Self { count, is_small })
+    }
+}

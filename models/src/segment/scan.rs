@@ -1,0 +1,399 @@
+//! A block as words, one after the other, with what is needed to know of each whether a sentence ends behind it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::count;
+use super::lines::is_closer;
+use super::words::WORD_MAX;
+
+/// Words that are looked at behind the one at hand.
+pub(super) const AHEAD: usize = 5;
+/// Characters for which a bracket of Chinese or Japanese text holds a sentence together; one that is never closed must
+/// not hold the rest of the text.
+const BRACKET_MAX: usize = 80;
+
+/// How a word ends, closing quotes and brackets aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Not with a mark that could end a sentence.
+    None,
+    /// `.`
+    Dot,
+    /// `...`, `…`
+    Dots,
+    /// `!`, `?!`
+    Exclaimed,
+    /// `?`, and the marks of other scripts.
+    Asked,
+    /// `。` and other marks that need no space behind them, outside of brackets.
+    Wide,
+    /// `</p>`, `<br>`
+    Tag,
+}
+
+/// How the letters of a word begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum First {
+    /// A small letter.
+    Lower,
+    /// A capital, or a letter of a script that has none; also a name such as iPhone.
+    Capital,
+    /// A digit.
+    Digit,
+    /// There is neither a letter nor a digit.
+    None,
+}
+
+/// What stands between two spaces.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word<'a> {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// As it stands there.
+    pub(super) text: &'a str,
+    /// Without quotes, brackets and marks at its ends.
+    pub(super) stem: &'a str,
+    pub(super) first: First,
+    pub(super) stop: Stop,
+    /// Dots at its end.
+    pub(super) dots: usize,
+    /// Whether something closes behind its mark: `done.)`
+    pub(super) is_closed: bool,
+    /// Whether something opens before it: `(see`
+    pub(super) opens: bool,
+    /// Whether white space, or the end, is behind it.
+    pub(super) is_spaced: bool,
+}
+
+/// The words of a block, with some of those that follow at hand.
+pub(super) struct Scan<'a> {
+    text: &'a str,
+    at: usize,
+    end: usize,
+    ahead: VecDeque<Word<'a>>,
+    /// Openers of `《「` that are not closed, and how far behind the last is.
+    depth: usize,
+    since: usize,
+}
+
+/// Marks that may end a sentence.
+pub(super) fn is_terminal(c: char) -> bool {
+    matches!(c, '.' | '!' | '?' | '…') || is_wide(c) || is_other(c)
+}
+
+fn is_wide(c: char) -> bool {
+    matches!(c, '。' | '！' | '？' | '｡' | '．')
+}
+
+/// Full stops and question marks of other scripts (`Sentence_Terminal` of Unicode), which a space follows.
+fn is_other(c: char) -> bool {
+    matches!(
+        c,
+        '‼' | '⁇'
+            | '⁈'
+            | '⁉'
+            | '։'
+            | '؟'
+            | '۔'
+            | '।'
+            | '॥'
+            | '။'
+            | '።'
+            | '፧'
+            | '។'
+            | '᙮'
+            | '᠃'
+            | '⸮'
+            | '⸼'
+            | '܀'..='܂'
+    )
+}
+
+/// Characters that may stand before the first letter of a sentence.
+fn is_opener(c: char) -> bool {
+    matches!(
+        c,
+        '(' | '[' | '{' | '"' | '“' | '„' | '‘' | '\'' | '«' | '‹' | '¿' | '¡' | '「' | '『' | '《' | '（'
+    )
+}
+
+fn is_emphasis(c: char) -> bool {
+    matches!(c, '*' | '_' | '`' | '~')
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(text: &'a str, block: &Range<usize>) -> Self {
+        let mut scan = Self {
+            text,
+            at: block.start,
+            end: block.end,
+            ahead: VecDeque::with_capacity(AHEAD + 1),
+            depth: 0,
+            since: 0,
+        };
+        scan.fill();
+        scan
+    }
+
+    /// The words that follow.
+    pub(super) fn ahead(&self) -> &VecDeque<Word<'a>> {
+        &self.ahead
+    }
+
+    fn fill(&mut self) {
+        while self.ahead.len() < AHEAD {
+            let Some(word) = self.read() else { break };
+            self.ahead.push_back(word);
+        }
+    }
+
+    /// The next word: up to white space, the end of a block in HTML, or a mark that needs no space.
+    fn read(&mut self) -> Option<Word<'a>> {
+        let rest = &self.text[self.at..self.end];
+        let blank = rest.len() - rest.trim_start().len();
+        let rest = &rest[blank..];
+        let start = self.at + blank;
+        let mut characters = rest.char_indices().peekable();
+        let mut end = rest.len();
+        let mut is_ended = false;
+        while let Some((at, c)) = characters.next() {
+            self.since += 1;
+            match c {
+                '《' | '「' | '『' | '【' | '（' | '〈' => {
+                    (self.depth, self.since) = (self.depth + 1, 0)
+                }
+                '》' | '」' | '』' | '】' | '）' | '〉' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            let next = characters.peek().map(|(_, next)| *next);
+            let is_held = self.depth > 0 && self.since < BRACKET_MAX;
+            // What closes, or marks again, belongs to the mark.
+            let is_mark = is_wide(c) || (is_ended && is_closer(c));
+            let goes_on = next.is_some_and(|next| is_wide(next) || is_closer(next) || is_terminal(next));
+            let is_decimal = c == '．' && next.is_some_and(char::is_numeric);
+            is_ended = is_mark && !is_held && !is_decimal;
+            if c.is_whitespace() {
+                end = at;
+                break;
+            }
+            if (is_ended && !goes_on) || (c == '>' && ends_with_tag(&rest[..=at])) {
+                end = at + c.len_utf8();
+                break;
+            }
+        }
+        count(blank + end);
+        if end == 0 {
+            return None;
+        }
+        self.at = start + end;
+        let is_spaced = rest[end..].chars().next().is_none_or(char::is_whitespace);
+        Some(Word::new(start, &rest[..end], is_spaced))
+    }
+}
+
+impl<'a> Iterator for Scan<'a> {
+    type Item = Word<'a>;
+
+    fn next(&mut self) -> Option<Word<'a>> {
+        let word = self.ahead.pop_front();
+        self.fill();
+        word
+    }
+}
+
+/// Whether a text ends with a tag that ends a block of HTML.
+fn ends_with_tag(text: &str) -> bool {
+    const BLOCKS: [&str; 14] =
+        ["p", "div", "li", "ul", "ol", "td", "tr", "th", "h1", "h2", "h3", "h4", "title", "blockquote"];
+    let mut from = text.len().saturating_sub(16);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let Some(open) = text[from..].rfind('<') else { return false };
+    let tag = text[from + open + 1..].trim_end_matches('>').to_ascii_lowercase();
+    match tag.strip_prefix('/') {
+        Some(name) => BLOCKS.contains(&name),
+        None => matches!(tag.trim_end_matches('/').trim_end(), "br" | "hr"),
+    }
+}
+
+/// Takes tags (`</b>`) and numbers of notes (`[12]`, `¹`) off the end of a word.
+fn without_notes(text: &str) -> &str {
+    let mut text = text;
+    for _ in 0..4 {
+        let bare = text.trim_end_matches(|c| matches!(c, '¹' | '²' | '³' | '⁰' | '⁴'..='⁹' | '†' | '‡'));
+        let mut from = bare.len().saturating_sub(16);
+        while !bare.is_char_boundary(from) {
+            from += 1;
+        }
+        let tail = &bare[from..];
+        let open = match bare.as_bytes().last() {
+            Some(b'>') => tail.rfind('<'),
+            Some(b']') => tail.rfind('[').filter(|open| {
+                let note = &tail[open + 1..tail.len() - 1];
+                !note.is_empty() && note.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b'-'))
+            }),
+            _ => None,
+        };
+        match open {
+            Some(open) if from + open > 0 => text = &bare[..from + open],
+            _ if bare.len() < text.len() && bare.ends_with(is_terminal) => return bare,
+            _ => return text,
+        }
+    }
+    text
+}
+
+impl<'a> Word<'a> {
+    fn new(start: usize, text: &'a str, is_spaced: bool) -> Self {
+        count(3 * text.len());
+        let is_tag = text.ends_with('>') && ends_with_tag(text);
+        let bare = without_notes(text);
+        let unclosed = bare.trim_end_matches(is_closer);
+        // `**` and `"` alone close nothing.
+        let core = if unclosed.is_empty() { bare } else { unclosed };
+        let stem_end = core.trim_end_matches(is_terminal);
+        let marks = &core[stem_end.len()..];
+        let stem = stem_end.trim_start_matches(|c: char| is_opener(c) || is_emphasis(c) || c == '>');
+        let dots = marks.chars().rev().take_while(|c| matches!(c, '.')).count();
+        let stop = if is_tag { Stop::Tag } else { Stop::of(marks, dots) };
+        let opens = text.starts_with(is_opener) && !stem.is_empty();
+        let end = start + text.len();
+        Self {
+            start,
+            end,
+            text,
+            stem,
+            first: First::of(text),
+            stop,
+            dots,
+            is_closed: core.len() < text.len(),
+            opens,
+            is_spaced,
+        }
+    }
+
+    /// In small letters; empty if it is too long to be in a table.
+    pub(super) fn lower(&self) -> String {
+        if self.stem.len() <= WORD_MAX { self.stem.to_lowercase() } else { String::new() }
+    }
+
+    /// Without marks at either end, in small letters; for a word behind the one at hand.
+    pub(super) fn bare(&self) -> String {
+        let bare = self.stem.trim_matches(|c: char| !c.is_alphanumeric());
+        if bare.len() <= WORD_MAX { bare.to_lowercase().replace('’', "'") } else { String::new() }
+    }
+
+    /// Whether it is all dots: a part of ". . ."
+    pub(super) fn is_dots(&self) -> bool {
+        self.stem.is_empty() && self.dots > 0 && self.text.starts_with('.')
+    }
+
+    /// Whether it is pictures and nothing else; they belong to the sentence before them.
+    pub(super) fn is_picture(&self) -> bool {
+        self.first == First::None && self.text.chars().all(is_picture)
+    }
+
+    /// Whether it is the number of a note.
+    pub(super) fn is_note(&self) -> bool {
+        self.text.len() <= 6
+            && self.text.starts_with('[')
+            && self.text.ends_with(']')
+            && self.text[1..self.text.len() - 1].bytes().all(|b| b.is_ascii_digit())
+    }
+}
+
+fn is_picture(c: char) -> bool {
+    matches!(c, '\u{200d}' | '\u{fe0f}' | '\u{2600}'..='\u{27bf}' | '\u{2b00}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}' | '\u{e0020}'..='\u{e007f}')
+}
+
+impl Stop {
+    fn of(marks: &str, dots: usize) -> Self {
+        let Some(last) = marks.chars().next_back() else { return Self::None };
+        if marks.contains(['!', '‼']) && !marks.contains('?') {
+            return Self::Exclaimed;
+        }
+        match last {
+            _ if marks.contains('?') => Self::Asked,
+            '.' if dots == 1 && marks.len() == 1 => Self::Dot,
+            '.' | '…' => Self::Dots,
+            c if is_wide(c) => Self::Wide,
+            _ => Self::Asked,
+        }
+    }
+}
+
+impl First {
+    fn of(text: &str) -> Self {
+        // Tags are no letters: `<b>The`.
+        let text = match text.strip_prefix('<').and_then(|rest| rest.split_once('>')) {
+            Some((tag, rest)) if tag.len() <= 16 && !rest.is_empty() => rest,
+            _ => text,
+        };
+        let mut letters = text.chars().filter(|c| c.is_alphanumeric());
+        match letters.next() {
+            None => Self::None,
+            Some(c) if c.is_lowercase() => {
+                // iPhone and eBay begin sentences; "mid-May" does not.
+                let is_brand = text.starts_with(c) && letters.take(2).any(char::is_uppercase);
+                if is_brand { Self::Capital } else { Self::Lower }
+            }
+            Some(c) if c.is_numeric() => Self::Digit,
+            Some(_) => Self::Capital,
+        }
+    }
+}
+
+/// The mark of an item of a list: `3.`, `b)`, `(iv)`, `1.)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    is_letter: bool,
+    has_dot: bool,
+    has_bracket: bool,
+    /// Its place in the list, from 1.
+    pub(super) number: u32,
+}
+
+impl Mark {
+    pub(super) fn of(word: &str) -> Option<Self> {
+        if word.len() > 8 {
+            return None;
+        }
+        let word = word.trim_start_matches(['•', '⁃', '(']);
+        let name = word.trim_end_matches(['.', ')']);
+        let end = &word[name.len()..];
+        let (has_dot, has_bracket) = (end.contains('.'), end.contains(')'));
+        if end.is_empty() || end.len() > 2 || name.is_empty() || end.starts_with("..") {
+            return None;
+        }
+        let is_number = name.len() <= 3 && name.bytes().all(|b| b.is_ascii_digit());
+        let number = match name.as_bytes() {
+            _ if is_number => name.parse().ok()?,
+            [letter @ b'a'..=b'z'] => u32::from(letter - b'a') + 1,
+            [letter @ b'A'..=b'Z'] if has_bracket => u32::from(letter - b'A') + 1,
+            _ => roman(name)?,
+        };
+        Some(Self { is_letter: !is_number, has_dot, has_bracket, number })
+    }
+
+    /// Whether the list goes on with another mark.
+    pub(super) fn precedes(self, next: Self) -> bool {
+        Self { number: self.number + 1, ..self } == next
+    }
+}
+
+/// `ii`, `iv`, `III` up to 20, as they number lists. Single letters are read as letters, but for those of capitals.
+fn roman(name: &str) -> Option<u32> {
+    const NUMBERS: [&str; 19] = [
+        "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv", "xv", "xvi",
+        "xvii", "xviii", "xix", "xx",
+    ];
+    if name.len() == 1
+        || name.bytes().any(|b| b.is_ascii_uppercase()) && name.bytes().any(|b| b.is_ascii_lowercase())
+    {
+        return None;
+    }
+    let place = NUMBERS.iter().position(|number| number.eq_ignore_ascii_case(name))?;
+    u32::try_from(place).ok().map(|place| place + 2)
+}
