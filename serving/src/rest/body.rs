@@ -221,7 +221,7 @@ mod tests {
         check(r#"{"number":1e999}"#, &invalid("number: number out of range"));
         // And what is not JSON is that, and where.
         let syntax = |rest: &str| format!("the request body is not valid JSON: {rest}");
-        check(r#"{"plain":5,}"#, &syntax("trailing comma at line 1 column 12"));
+        check(r#"{"plain":5,}"#, &syntax("key must be a string at line 1 column 12"));
         check(r#"{"plain":x}"#, &syntax("expected value at line 1 column 10"));
     }
 
