@@ -252,13 +252,25 @@ mod tests {
         tag: impl Fn(usize, &str) -> &'static str,
     ) -> Vec<Entity> {
         let model = CATALOG.default_for(Task::Entities).unwrap();
-        let encoded = CATALOG.tokenizer(model.id).unwrap().encode(text).unwrap();
+        let tokenizer = CATALOG.tokenizer(model.id).unwrap();
+        let encoded = tokenizer.encode(text).unwrap();
+        let comma = tokenizer.encode(",").unwrap().ids[0];
         let logits = |name: &str| TAGS.map(|other| if other == name { 10.0 } else { 0.0 });
         let mut prepared = prepare(Task::Entities, &[text], &Parameters::Entities(parameters)).unwrap();
-        assert_eq!(prepared.take_jobs().len(), 1);
+        let jobs = prepared.take_jobs();
+        assert_eq!(jobs.len(), 1);
+        let read = &jobs[0].sequence.input_ids;
         let mut values = logits("O").to_vec();
-        for (index, (start, end)) in encoded.offsets.iter().enumerate() {
-            values.extend(logits(tag(index, &text[*start..*end])));
+        let mut place = 0;
+        // What was read has commas where lines end, and no marks of items.
+        for (index, id) in read[1..read.len() - 1].iter().enumerate() {
+            if *id != comma {
+                place += encoded.ids[place..].iter().position(|other| other == id).unwrap_or(0);
+            }
+            let is_text = encoded.ids.get(place) == Some(id);
+            let (start, end) = if is_text { encoded.offsets[place] } else { (0, 0) };
+            values.extend(logits(tag(index, if is_text { &text[start..end] } else { "," })));
+            place = (place + usize::from(is_text)).min(encoded.ids.len());
         }
         values.extend(logits("O"));
         let answer = prepared.decode(vec![SequenceOutput { values, columns: TAGS.len() }]).unwrap();

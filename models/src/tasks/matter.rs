@@ -340,14 +340,13 @@ fn is_page(sentence: &str) -> bool {
     let words: Vec<&str> =
         lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let is_number = |word: &str| word.bytes().all(|b| b.is_ascii_digit());
-    let is_named =
-        words.windows(2).any(|pair| matches!(pair[0], "page" | "pg" | "p" | "seite") && is_number(pair[1]));
+    let is_named = words.windows(2).any(|pair| matches!(pair[0], "page" | "pg") && is_number(pair[1]));
     let is_counted = words.len() >= 4 && {
         let last = &words[words.len() - 3..];
         is_number(last[0]) && last[1] == "of" && is_number(last[2]) && words.contains(&"page")
     };
-    let is_ended = sentence.ends_with(['!', '?']) || (sentence.ends_with('.') && words.len() > 6);
-    words.len() <= PAGE_WORDS_MAX && !is_ended && (is_named && ends_with_number(&lower) || is_counted)
+    let is_sentence = sentence.ends_with(['.', '!', '?']) && words.len() > 2;
+    words.len() <= PAGE_WORDS_MAX && !is_sentence && (is_named && ends_with_number(&lower) || is_counted)
 }
 
 fn ends_with_number(lower: &str) -> bool {
@@ -486,7 +485,8 @@ mod tests {
         check("Annual Report 2026 – Confidential – Page 1 of 40", true);
         check("Page 3/9", true);
         check("Please turn to page 3 of the report, which says more.", false);
-        check("See page 12.", true);
+        check("See page 12.", false);
+        check("The rest is on p. 90.", false);
         check("The page was torn.", false);
     }
 
