@@ -78,10 +78,10 @@ pub(crate) fn separated(text: &str, ends: &[usize]) -> String {
     count(text.len());
     for (at, c) in text.char_indices() {
         if ends.next_if(|end| *end <= at).is_some() {
-            if let Some(byte) = open.take().and_then(|open: usize| written.get_mut(open)) {
-                if byte.is_ascii_whitespace() || matches!(*byte, b';' | b'|') {
-                    *byte = b',';
-                }
+            if let Some(byte) = open.take().and_then(|open: usize| written.get_mut(open))
+                && (byte.is_ascii_whitespace() || matches!(*byte, b';' | b'|'))
+            {
+                *byte = b',';
             }
             // A mark is what two ends and nothing else are around.
             if let Some(next) = ends.peek().copied() {

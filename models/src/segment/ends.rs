@@ -347,7 +347,7 @@ impl<'a> Context<'a, '_> {
                 && (words::is_starter(&bare) || self.is_title(next))
                 && !is_preposition(&bare);
         }
-        !is_when && !(is_preposition(&bare) && next.first == First::Lower)
+        !is_when
     }
 
     fn is_title(&self, next: &Word<'_>) -> bool {
@@ -375,7 +375,7 @@ impl<'a> Context<'a, '_> {
             Class::Name => begins && next.first == First::Capital,
             Class::Open if words::is_month(lower) && next.first == First::Digit => false,
             Class::Day if words::is_month(&bare) => false,
-            Class::Open | Class::Day => next.first == First::Capital && !(next.opens && !begins),
+            Class::Open | Class::Day => next.first == First::Capital && (begins || !next.opens),
         }
     }
 

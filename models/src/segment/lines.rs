@@ -180,9 +180,8 @@ impl Column {
         if is_unfinished(before.last) || line.begin == Begin::Lower {
             return true;
         }
-        !was_meant
-            && !self.is_list
-            && !(before.last.ends_with(':') && before.begin != Begin::Lower && self.is_fields)
+        let ends_field = self.is_fields && before.last.ends_with(':') && before.begin != Begin::Lower;
+        !(was_meant || self.is_list || ends_field)
     }
 }
 
@@ -203,8 +202,7 @@ impl<'a> Line<'a> {
     fn new(range: Range<usize>, text: &'a str) -> Self {
         count(text.len());
         let kind = Kind::of(text);
-        let body =
-            if kind == Kind::Quoted { text.trim_start_matches(|c| c == '>' || c == ' ') } else { text };
+        let body = if kind == Kind::Quoted { text.trim_start_matches(['>', ' ']) } else { text };
         let begin = match body.chars().find(|c| c.is_alphanumeric()) {
             Some(c) if c.is_lowercase() => Begin::Lower,
             Some(_) => Begin::Anew,

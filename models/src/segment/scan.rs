@@ -161,7 +161,7 @@ impl<'a> Scan<'a> {
             self.since += 1;
             match c {
                 '《' | '「' | '『' | '【' | '（' | '〈' => {
-                    (self.depth, self.since) = (self.depth + 1, 0)
+                    (self.depth, self.since) = (self.depth + 1, 0);
                 }
                 '》' | '」' | '』' | '】' | '）' | '〉' => self.depth = self.depth.saturating_sub(1),
                 _ => {}
