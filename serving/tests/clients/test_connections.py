@@ -52,7 +52,7 @@ def wait_for(condition, patience=30):
 
 
 def metric(server, name, **labels):
-    text = httpx.get(f"http://{server.ops}/metrics", timeout=30).text
+    text = httpx.get(f"http://{server.ops}/metrics", timeout=30, headers={"Accept": "application/openmetrics-text"}).text
     return sum(sample.value for family in text_string_to_metric_families(text) for sample in family.samples
                if sample.name == f"ml_inference_{name}" and labels.items() <= sample.labels.items())
 
@@ -113,7 +113,7 @@ def post(server, key=KEY, body=TEXT, route="sentiment", **options):
 
 
 def head(body, more="", path="/v1/ml/sentiment", key=KEY):
-    return (f"POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+    return (f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n{more}\r\n").encode()
 
 
@@ -138,7 +138,7 @@ class Http2:
 
     def headers(self, path, key, content_type="application/json", end=False, more=()):
         stream = self.h2.get_next_available_stream_id()
-        head = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", path),
+        head = [(":method", "POST"), (":scheme", "http"), (":authority", "localhost"), (":path", path),
                 ("content-type", content_type), *more]
         head += [("authorization", f"Bearer {key}")] if key else []
         self.h2.send_headers(stream, head, end_stream=end)

@@ -600,7 +600,7 @@ def test_a_broken_model_is_explained_to_the_operator(request, tmp_path):
     for file in (ROOT / "model-cards/sentiment-v3").iterdir():
         if file.name == "README.md":
             (broken / file.name).write_text(file.read_text())
-    server = started(request, tmp_path, cards=cards)
+    server = started(request, tmp_path, "models.sentiment-v3.required = false", cards=cards)
     with as_tenant(server, KEY) as client:
         (model,) = [model for model in client.get("/v1/ml/models").json()["models"] if model["name"] == "sentiment-v3"]
         assert model["status"] == "unavailable" and len(model["reason"]) > 10

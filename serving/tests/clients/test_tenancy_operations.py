@@ -12,7 +12,7 @@ from test_tenants import as_tenant, cli, limited, make, settled
 
 
 def metrics(server):
-    text = httpx.get(f"http://{server.ops}/metrics").text
+    text = httpx.get(f"http://{server.ops}/metrics", headers={"Accept": "application/openmetrics-text"}).text
     return {(sample.name.removeprefix("ml_inference_"), *sorted(sample.labels.values())): sample.value
             for family in text_string_to_metric_families(text) for sample in family.samples}
 
