@@ -36,7 +36,8 @@ pub struct Connections {
     /// How long an answer may wait for a peer that takes nothing; then its connection is closed.
     #[garde(range(min = 10, max = 3_600_000))]
     pub write_timeout_ms: u64,
-    /// How long a call is worked on after its HTTP/1 caller has closed the sending side. Whether it still reads cannot be told.
+    /// How long a call is worked on after its HTTP/1 caller has closed the sending side. Whether it has left or still reads cannot be
+    /// told, so a caller who has left takes the time of others for so long.
     #[garde(range(max = 600_000))]
     pub half_close_timeout_ms: u64,
     /// Bytes of a request's head; more is `headers_too_large`.
@@ -90,7 +91,7 @@ impl Default for Connections {
             keep_alive_timeout_ms: 75_000,
             body_timeout_ms: 15_000,
             write_timeout_ms: 30_000,
-            half_close_timeout_ms: 2_000,
+            half_close_timeout_ms: 500,
             header_bytes_max: 64 << 10,
             streams_max: 256,
             stream_window_bytes: 64 << 10,

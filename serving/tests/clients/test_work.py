@@ -52,7 +52,7 @@ def limits(request, tmp_path_factory):
     """A server with few worker threads, whose tenants are made by each test."""
     folder = tmp_path_factory.mktemp("work")
     config = folder / "work.toml"
-    config.write_text("threads.tokenizer = 1\n")
+    config.write_text("threads.tokenizer = 1\nconnections.half_close_timeout_ms = 100\n")
     running = start(request, folder, "--config", str(config))
     yield running
     stop(running)
