@@ -42,7 +42,7 @@ pub(super) struct Call {
 /// Where the message is.
 enum Source<Q> {
     /// Still to come.
-    Call(UnreadCall<Q>),
+    Call(Box<UnreadCall<Q>>),
     /// Read from a stream.
     Stream(Q),
 }
@@ -97,7 +97,7 @@ impl<Q, A> Message<Q, A> {
         timeout: Result<Option<Duration>, ApiError>,
         call: Call,
     ) -> Self {
-        let source = Some(Source::Call(unread));
+        let source = Some(Source::Call(Box::new(unread)));
         Self {
             source,
             timeout,
