@@ -3,7 +3,7 @@
 //! The tokenizer files of sentence-transformers models carry a truncation and a fixed padding of 128 tokens; both are
 //! switched off here, because windows are planned by [`crate::tasks`] and batches are ragged.
 //!
-//! Texts are tokenised in pieces ([`Cuts`]), so that memory is bounded by what is kept of them, and work ends where the limit is
+//! Texts are tokenised in pieces (`cuts`), so that memory is bounded by what is kept of them, and work ends where the limit is
 //! passed or nobody waits for it any more.
 
 mod cuts;
