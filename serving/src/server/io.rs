@@ -221,7 +221,8 @@ mod tests {
         check(b"", None).await;
         check(b"GET / HTTP/1.1\r\n\r\n", Some((Version::Http1, b"GET / HTTP/1.1\r\n\r\n"))).await;
         check(b"PRI", Some((Version::Http1, b"PRI"))).await;
-        check(b"PRINT / HTTP/1.1\r\nHost: a\r\n", Some((Version::Http1, b"PRINT / HTTP/1.1\r\nHost: "))).await;
+        check(b"PRINT / HTTP/1.1\r\nHost: a\r\n", Some((Version::Http1, b"PRINT / HTTP/1.1\r\nHost: ")))
+            .await;
         check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0", Some((Version::Http2, HTTP2_PREFACE))).await;
     }
 }
