@@ -17,7 +17,7 @@ import h2.events
 import h2.settings
 import httpx
 import pytest
-from conftest import KEY, start, stop
+from conftest import KEY, ROOT, start, stop
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -622,7 +622,7 @@ def test_alive_and_not_ready_while_models_load(request, tmp_path):
 def process(request, folder, *arguments, prefix=()):
     command = [*prefix, request.config.getoption("--binary"), "serve", "--offline", "--data-dir",
                request.config.getoption("--data-dir"), "--state-dir", str(folder / "state"), "--listen", "127.0.0.1:0",
-               "--ops-listen", "127.0.0.1:0", "--cards-dir", str(request.config.rootpath / "model-cards"), *arguments]
+               "--ops-listen", "127.0.0.1:0", "--cards-dir", str(ROOT / "model-cards"), *arguments]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("ML_INFERENCE_")}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=clean)
 
