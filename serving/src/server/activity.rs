@@ -8,6 +8,9 @@ use tokio::time::Instant;
 
 use crate::config::Connections;
 
+/// How long a piece of an answer may wait for its peer while the server stops.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
 /// How long each kind of waiting may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
@@ -64,6 +67,8 @@ struct State {
     waiting: BTreeMap<AnswerId, Instant>,
     answers: u64,
     unread_bytes: usize,
+    /// The server stops: whoever takes nothing does not hold it up.
+    is_stopping: bool,
 }
 
 /// What a connection does.
@@ -87,8 +92,14 @@ impl Activity {
             waiting: BTreeMap::new(),
             answers: 0,
             unread_bytes: 0,
+            is_stopping: false,
         };
         Self { patience, is_http1, state: Mutex::new(state) }
+    }
+
+    /// The server stops.
+    pub(super) fn stopping(&self) {
+        self.state().is_stopping = true;
     }
 
     /// Bytes came.
@@ -169,7 +180,8 @@ impl Activity {
             next = next.min(due.max(now));
             due <= now
         };
-        if state.waiting.values().any(|since| is_due(*since, self.patience.write)) {
+        let write = if state.is_stopping { self.patience.write.min(LAST_WRITE) } else { self.patience.write };
+        if state.waiting.values().any(|since| is_due(*since, write)) {
             return Verdict::Close("write_timeout");
         }
         if let Some(since) = state.half_closed_since

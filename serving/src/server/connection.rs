@@ -165,6 +165,7 @@ impl Peer {
                 () = port.drain.kill.cancelled() => return "drain_timeout",
                 () = port.drain.stopping.cancelled(), if !is_draining => {
                     is_draining = true;
+                    activity.stopping();
                     // Whoever has come and not asked yet is answered, and told with the answer.
                     if version == Version::Http2 || !activity.is_fresh() {
                         connection.as_mut().graceful_shutdown();

@@ -28,5 +28,8 @@ pub(super) fn operations() -> Router {
 }
 
 async fn later(request: Request) -> Response {
-    head::refuse(&ApiError::Starting, &request)
+    let (error, request_id) = (ApiError::Starting, caller::request_id(request.extensions()));
+    let row = error.row();
+    tracing::info!(target: "access", %request_id, code = row.code, status = row.http.as_u16(), "call");
+    head::refuse(&error, &request)
 }

@@ -516,6 +516,19 @@ def test_streams_that_are_not_read_hold_no_places(small, proto):
     wait_for(lambda: metric(small, "streams_open") == 0)
 
 
+def test_peers_that_read_nothing_do_not_hold_up_the_end(request, tmp_path, proto):
+    """Answers wait that nobody takes when the server is told to stop: it does not wait for `shutdown.drain_timeout_ms`."""
+    server = start(request, tmp_path)
+    peer = Http2(server.api, window=0)
+    message = proto.InferStreamRequest(correlation_id="x", embed=proto.EmbedRequest(inputs=["a text"])).SerializeToString()
+    stream = peer.headers("/ml.inference.v1.InferenceService/InferStream", KEY, "application/grpc")
+    peer.data(stream, framed(message) * 20)
+    wait_for(lambda: metric(server, "requests_total", code="ok") == 20)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=60) == 0
+    assert "closed unfinished" not in server.log.read_text()
+
+
 # The bulk stream.
 
 
