@@ -174,7 +174,8 @@ pub struct Batching {
     /// Sequences waiting for one model.
     #[garde(range(min = 1, max = 1 << 24))]
     pub queue_requests_max: usize,
-    /// Tokens waiting for one model.
+    /// Tokens waiting for one model. More than devices compute within a deadline: calls are refused before by what is predicted
+    /// (`limits.predicted_wait_share_max`), and a full queue gives up what has waited longest for what has just come.
     #[garde(range(min = 512, max = 1 << 30))]
     pub queue_tokens_max: u32,
     /// Batches a device holds: one computing, the others prepared.
@@ -470,7 +471,7 @@ impl Default for Batching {
             batch_sequences_max: None,
             policy: Policy::default(),
             queue_requests_max: 16_384,
-            queue_tokens_max: 262_144,
+            queue_tokens_max: 4_194_304,
             batches_in_flight_max: 2,
             call_sequences_in_flight_max: None,
             commands_max: 4096,
