@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "tc_test_dev"
@@ -72,6 +73,13 @@ def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=N
         time.sleep(0.02)
     process.kill()
     raise RuntimeError(f"the server was not ready in time:\n{log.read_text()}")
+
+
+def scraped(server):
+    """The samples of /metrics, as OpenMetrics' own parser reads them."""
+    response = httpx.get(f"http://{server.ops}/metrics", headers={"Accept": "application/openmetrics-text"}, timeout=30)
+    assert response.status_code == 200 and "openmetrics-text" in response.headers["content-type"]
+    return [sample for family in text_string_to_metric_families(response.text) for sample in family.samples]
 
 
 def stop(server):

@@ -17,12 +17,11 @@ import h2.events
 import h2.settings
 import httpx
 import pytest
-from conftest import KEY, ROOT, start, stop
+from conftest import KEY, ROOT, scraped, start, stop
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 METADATA = (("authorization", f"Bearer {KEY}"),)
 TEXT = {"inputs": "All good."}
@@ -52,8 +51,7 @@ def wait_for(condition, patience=30):
 
 
 def metric(server, name, **labels):
-    text = httpx.get(f"http://{server.ops}/metrics", timeout=30, headers={"Accept": "application/openmetrics-text"}).text
-    return sum(sample.value for family in text_string_to_metric_families(text) for sample in family.samples
+    return sum(sample.value for sample in scraped(server)
                if sample.name == f"ml_inference_{name}" and labels.items() <= sample.labels.items())
 
 

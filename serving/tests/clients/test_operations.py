@@ -10,19 +10,12 @@ from pathlib import Path
 
 import grpc
 import httpx
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from conftest import KEY, start, stop
+from conftest import KEY, scraped, start, stop
 
 
 def samples(server):
-    response = httpx.get(f"http://{server.ops}/metrics", headers={"Accept": "application/openmetrics-text"})
-    assert response.status_code == 200 and "openmetrics-text" in response.headers["content-type"]
-    found = {}
-    for family in text_string_to_metric_families(response.text):
-        for sample in family.samples:
-            found[(sample.name, tuple(sorted(sample.labels.items())))] = sample.value
-    return found
+    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in scraped(server)}
 
 
 def total(found, name, **labels):

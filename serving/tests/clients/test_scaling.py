@@ -7,8 +7,7 @@ import time
 import grpc
 import httpx
 import pytest
-from conftest import KEY, start, stop
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from conftest import KEY, scraped, start, stop
 
 
 def signals(server):
@@ -82,8 +81,7 @@ def test_a_busy_server_asks_for_others(scaler):
         (value,) = keda.GetMetrics(proto.GetMetricsRequest(scaledObjectRef=ref, metricName=spec.metricName)).metricValues
         assert value.metricName == spec.metricName and 2 <= value.metricValue == value.metricValueFloat <= 5
         # The metrics say the same.
-        text = httpx.get(f"http://{server.ops}/metrics", headers={"Accept": "application/openmetrics-text"}).text
-        values = {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples
+        values = {sample.name: sample.value for sample in scraped(server)
                   if sample.name.startswith("ml_inference_scaling")}
         assert 2 <= values["ml_inference_scaling_desired_replicas"] <= 5 and values["ml_inference_scaling_busy_ratios"] > 0.5
         assert len(values) == 13, values

@@ -6,15 +6,13 @@ import time
 
 import httpx
 import redis
-from conftest import RedisServer, start, stop
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from conftest import RedisServer, scraped, start, stop
 from test_tenants import as_tenant, cli, limited, make, settled
 
 
 def metrics(server):
-    text = httpx.get(f"http://{server.ops}/metrics", headers={"Accept": "application/openmetrics-text"}).text
     return {(sample.name.removeprefix("ml_inference_"), *sorted(sample.labels.values())): sample.value
-            for family in text_string_to_metric_families(text) for sample in family.samples}
+            for sample in scraped(server)}
 
 
 def test_everybodys_usage(request, tmp_path):
