@@ -314,6 +314,32 @@ fn deadlines_end_what_waits() {
     engine.shutdown();
 }
 
+#[test]
+fn a_call_is_taken_whole_or_not_at_all() {
+    let GatedEngine { engine, batches, orders } = gated();
+    let running = engine.submit(submission(1)).unwrap();
+    batches.recv().unwrap();
+    let call = |inputs: std::ops::Range<u64>| engine.submit_all(inputs.map(submission).collect()).unwrap();
+    // The queue has 50 places: three calls of 20 do not fit, and 10 more do.
+    let (first, second, refused, last) = (call(100..120), call(200..220), call(300..320), call(400..410));
+    assert_eq!((refused.len(), call(0..0).len()), (20, 0));
+    for ticket in refused {
+        assert!(
+            matches!(wait(ticket), Err(Failure::Rejected(r)) if r.reason == RejectReason::QueueFull),
+            "none of it is computed"
+        );
+    }
+    drop(second);
+    until_queued(&engine, 30);
+    for _ in 0..5 {
+        orders.send(Order::Compute).unwrap();
+    }
+    let outputs: Vec<_> = first.into_iter().chain(last).map(|ticket| wait(ticket).unwrap().output).collect();
+    assert_eq!(outputs, (101..121).chain(401..411).collect::<Vec<_>>());
+    assert_eq!(wait(running).unwrap().output, 2);
+    engine.shutdown();
+}
+
 /// What a gated device announces, and how it is ordered about.
 type Gate = (Receiver<Vec<u64>>, Sender<Order>);
 

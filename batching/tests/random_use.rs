@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use batching::{
     Batch, Config, DeadlinePolicy, Decision, DeviceId, Entry, ModelConfig, ModelId, Policy, PreferredSize,
-    Priority, Request, RequestId, Scheduler, Snapshot, TenantId, Timestamp, TokenBudget, Tokens, Work,
+    Priority, Rejected, Request, RequestId, Scheduler, Snapshot, TenantId, Timestamp, TokenBudget, Tokens,
+    Work,
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -171,34 +172,44 @@ impl World {
         self.collect_ended();
     }
 
+    /// A request comes, or a call of several, of which some ask for what cannot be.
     fn arrive(&mut self) {
         let model = ModelId(self.rng.random_range(0..self.config.models.len() as u16 + 1));
-        let tokens = Tokens(self.rng.random_range(0..120));
-        let lasts = if self.options.deadlines { self.rng.random_range(0..60) } else { 30_000 };
-        let deadline = self.now + Duration::from_millis(lasts);
-        let number = self.next_number;
-        self.next_number += 1;
-        let request = Request {
-            model,
-            tenant: TenantId(self.rng.random_range(0..self.options.tenants)),
-            weight: self.rng.random_range(0..4),
-            priority: Priority::ALL[self.rng.random_range(0..4)],
-            tokens,
-            deadline,
-            payload: number,
+        let (tenant, weight) =
+            (TenantId(self.rng.random_range(0..self.options.tenants)), self.rng.random_range(0..4));
+        let priority = Priority::ALL[self.rng.random_range(0..4)];
+        let count = if self.chance(0.2) { self.rng.random_range(2..6) } else { 1 };
+        let mut requests = Vec::new();
+        for _ in 0..count {
+            let tokens = Tokens(self.rng.random_range(0..120));
+            let lasts = if self.options.deadlines { self.rng.random_range(0..60) } else { 30_000 };
+            let (deadline, payload) = (self.now + Duration::from_millis(lasts), self.next_number);
+            self.next_number += 1;
+            requests.push(Request { model, tenant, weight, priority, tokens, deadline, payload });
+        }
+        let asked: Vec<_> = requests.iter().map(|request| (request.tokens, request.deadline)).collect();
+        let first = requests[0].payload;
+        let taken = if count == 1 {
+            let refused = |refused: Rejected<u64>| vec![refused.payload];
+            self.scheduler.enqueue(self.now, requests.remove(0)).map(|id| vec![id]).map_err(refused)
+        } else {
+            self.scheduler.enqueue_all(self.now, requests).map_err(|refused| refused.payload)
         };
-        match self.scheduler.enqueue(self.now, request) {
-            Ok(id) => {
-                let bounds = &self.config.models[usize::from(model.0)];
-                let target = self.now + bounds.latency_target;
-                let deadline = if bounds.is_target_hard { deadline.min(target) } else { deadline };
-                assert!(
-                    self.queued.insert(id, Asked { model, tokens, deadline }).is_none(),
-                    "{id:?} was used before"
-                );
-                self.open.insert(number);
+        let ids = match taken {
+            Ok(ids) => ids,
+            Err(payloads) => {
+                assert_eq!(payloads, (first..first + count).collect::<Vec<_>>(), "none of a call is kept");
+                return;
             }
-            Err(refused) => assert_eq!(refused.payload, number),
+        };
+        assert_eq!(ids.len() as u64, count);
+        let bounds = &self.config.models[usize::from(model.0)];
+        for ((id, (tokens, deadline)), number) in ids.into_iter().zip(asked).zip(first..) {
+            let target = self.now + bounds.latency_target;
+            let deadline = if bounds.is_target_hard { deadline.min(target) } else { deadline };
+            let asked = Asked { model, tokens, deadline };
+            assert!(self.queued.insert(id, asked).is_none(), "{id:?} was used before");
+            self.open.insert(number);
         }
     }
 

@@ -147,6 +147,45 @@ fn queues_are_bounded_by_requests_and_by_tokens() {
 }
 
 #[test]
+fn a_call_is_taken_whole_or_not_at_all() {
+    let call = |lengths: &[u32]| -> Vec<Request<u64>> {
+        (0..).zip(lengths).map(|(payload, tokens)| request(*tokens, payload)).collect()
+    };
+    let check = |lengths: &[u32], deadline: u64, expected: RejectReason| {
+        let mut scheduler = scheduler_with(|config| config.models[0].queue_requests_max = 4);
+        let mut requests = call(lengths);
+        requests[0].deadline = ms(deadline);
+        let refused = scheduler.enqueue_all(ms(0), requests).unwrap_err();
+        assert_eq!(refused.rejection.reason, expected, "{lengths:?}");
+        assert_eq!(refused.payload, (0..lengths.len() as u64).collect::<Vec<_>>());
+        assert!(scheduler.is_idle());
+    };
+    check(&[1; 5], 10_000, RejectReason::QueueFull);
+    check(&[1, 1, 1001], 10_000, RejectReason::TooLarge);
+    // 1 ms and 10 us for each token: each of them would be done in 6 ms, both are in 11.
+    check(&[500, 500], 10, RejectReason::Infeasible);
+    let mut scheduler = scheduler();
+    assert_eq!(scheduler.enqueue_all(ms(0), call(&[500, 500])).unwrap().len(), 2);
+    assert_eq!(scheduler.enqueue_all(ms(0), Vec::new()).unwrap(), []);
+    assert_eq!(scheduler.model_snapshot(ms(0), FAST).queued_requests, 2);
+}
+
+#[test]
+fn what_cannot_be_in_time_as_a_whole_does_not_go_before_others_in_part() {
+    let mut scheduler = scheduler();
+    // The target is 20 ms, a batch has 1000 tokens at most: two batches of 11 ms are late.
+    let long = (10..14).map(|payload| request(500, payload)).collect();
+    scheduler.enqueue_all(ms(0), long).unwrap();
+    scheduler.enqueue(ms(0), request(10, 1)).unwrap();
+    assert_eq!(payloads(&scheduler.poll(ms(0), DEVICE))[0], 1);
+    let mut scheduler = self::scheduler();
+    let short = (10..13).map(|payload| request(500, payload)).collect();
+    scheduler.enqueue_all(ms(0), short).unwrap();
+    scheduler.enqueue(ms(1), request(10, 1)).unwrap();
+    assert_eq!(payloads(&scheduler.poll(ms(1), DEVICE))[0], 10, "what can be is served in its order");
+}
+
+#[test]
 fn a_full_queue_gives_up_what_has_the_weakest_claim() {
     let mut scheduler = scheduler_with(|config| config.models[0].queue_requests_max = 400);
     // A flood of one tenant: most of it is more than its share.

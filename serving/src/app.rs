@@ -175,7 +175,8 @@ impl App {
             redis.map(|store| store as Arc<dyn LoadBoard>),
             tenancy.server.clone(),
         );
-        let load = Load::new(catalog.models().len(), devices.count() as u32, &config.limits);
+        let token_seconds = engine.snapshot().models.into_iter().map(|model| model.token_seconds);
+        let load = Load::new(token_seconds, devices.count() as u32, &config.limits);
         Ok(Arc::new(Self {
             tenancy,
             scaling,
@@ -262,9 +263,13 @@ fn call_in_flight_max(config: &Config, devices: &Devices) -> InFlightMax {
     let bounds = &config.batching;
     let (_, batch_sequences_max) = devices.batch_limits(bounds);
     let batches = bounds.batches_in_flight_max * devices.count() + 2;
-    let default = batch_sequences_max.saturating_mul(batches).min(bounds.commands_max / 4).max(1);
+    let default = batch_sequences_max.saturating_mul(batches);
     InFlightMax {
-        sequences: bounds.call_sequences_in_flight_max.unwrap_or(default),
+        sequences: bounds
+            .call_sequences_in_flight_max
+            .unwrap_or(default)
+            .min(bounds.queue_requests_max / 4)
+            .max(1),
         tokens: u64::from(bounds.queue_tokens_max) / 4,
     }
 }

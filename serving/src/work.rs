@@ -4,7 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batching::{Failure, Priority, RejectReason, Rejection, Submission, TenantId, Ticket, Timestamp, Tokens};
+use batching::{
+    Completion, Failure, Priority, RejectReason, Rejection, Submission, TenantId, Timestamp, Tokens,
+};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use models::tasks::{Answer, Job, Parameters, Prepared};
 use models::{Errand, ModelEntry, PoolError, Sequence, SequenceOutput, Stage};
 use router::Reservation;
@@ -13,7 +18,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::load::Part;
 
-/// How long a call whose other windows are computed waits for a place in a full queue before it asks again.
+/// How long a call of which something is computed waits before it asks again for a window that was refused.
 const PLACE_WAIT: Duration = Duration::from_millis(5);
 
 /// For whom and until when a call is worked on.
@@ -32,21 +37,22 @@ pub(crate) struct Work<'a> {
 pub struct InFlightMax {
     /// How many.
     pub sequences: usize,
-    /// Their tokens; one more window is given while there are fewer.
+    /// Their tokens; a longer window is given alone.
     pub tokens: u64,
 }
 
-/// Windows that the scheduler has, in order.
+/// Windows that the scheduler has. Whichever ends first is heard first: where one is refused, the others are not computed in vain.
 struct InFlight<'a> {
     work: Work<'a>,
-    windows: VecDeque<Window>,
+    windows: FuturesUnordered<BoxFuture<'static, Window>>,
     tokens: u64,
 }
 
+/// A window that the scheduler had.
 struct Window {
-    ticket: Ticket<SequenceOutput>,
     index: usize,
     job: Job,
+    result: Result<Completion<SequenceOutput>, Failure>,
 }
 
 impl Work<'_> {
@@ -105,20 +111,22 @@ impl Work<'_> {
         let count = jobs.len();
         let mut jobs: VecDeque<(usize, Job)> = jobs.into_iter().enumerate().collect();
         let mut outputs: Vec<SequenceOutput> = vec![SequenceOutput::default(); count];
-        let mut flight = InFlight { work: self, windows: VecDeque::new(), tokens: 0 };
+        let mut flight = InFlight { work: self, windows: FuturesUnordered::new(), tokens: 0 };
         let mut computed = 0;
         while computed < count {
             let refusal = flight.fill(&mut jobs).err();
-            let Some(Window { ticket, index, job }) = flight.windows.pop_front() else {
+            let Some(Window { index, job, result }) = flight.windows.next().await else {
                 // Nothing of it is computed, so it costs nothing to come again; later its windows wait for places.
-                if let Some(rejection) = refusal.filter(|rejection| computed == 0 || !is_full(rejection)) {
+                if let Some(rejection) =
+                    refusal.filter(|rejection| computed == 0 || !is_want_of_place(rejection))
+                {
                     return Err(rejected(&rejection));
                 }
                 tokio::time::sleep(PLACE_WAIT).await;
                 continue;
             };
             flight.tokens -= job.sequence.len() as u64;
-            match ticket.await {
+            match result {
                 Ok(done) => {
                     let batch = u32::try_from(done.batch_sequences).unwrap_or(1).max(1);
                     let compute = done.compute / batch;
@@ -127,7 +135,7 @@ impl Work<'_> {
                     computed += 1;
                     part.computed(compute, (count - computed) as f64 / count as f64);
                 }
-                Err(Failure::Rejected(rejection)) if computed > 0 && is_full(&rejection) => {
+                Err(Failure::Rejected(rejection)) if computed > 0 && is_want_of_place(&rejection) => {
                     jobs.push_front((index, job));
                     tokio::time::sleep(PLACE_WAIT).await;
                 }
@@ -154,6 +162,20 @@ impl Work<'_> {
         answer.map_err(no_worker)?.map_err(ApiError::internal)
     }
 
+    fn submission(&self, job: &Job) -> Submission<Sequence> {
+        let Self { tenant, weight, priority, deadline, .. } = *self;
+        let tokens = Tokens(job.sequence.len() as u32);
+        Submission {
+            model: job.model,
+            tenant,
+            weight,
+            priority,
+            tokens,
+            deadline,
+            input: job.sequence.clone(),
+        }
+    }
+
     fn errand(&self, stage: Stage, bytes: u64) -> Errand {
         let Self { tenant, weight, deadline, .. } = *self;
         Errand { stage, tenant, weight, bytes, deadline }
@@ -161,39 +183,42 @@ impl Work<'_> {
 }
 
 impl InFlight<'_> {
-    /// Gives the scheduler as many windows as it may have.
+    /// Gives the scheduler as many windows as it may have, all or none.
     fn fill(&mut self, jobs: &mut VecDeque<(usize, Job)>) -> Result<(), Rejection> {
-        let Work { app, tenant, weight, priority, deadline, .. } = self.work;
-        let InFlightMax { sequences, tokens } = app.call_in_flight_max;
-        while self.windows.len() < sequences && (self.tokens < tokens || self.windows.is_empty()) {
-            let Some((index, job)) = jobs.pop_front() else { return Ok(()) };
-            let submission = Submission::<Sequence> {
-                model: job.model,
-                tenant,
-                weight,
-                priority,
-                tokens: Tokens(job.sequence.len() as u32),
-                deadline,
-                // Kept here too: where there is no place for it, it is given again.
-                input: job.sequence.clone(),
-            };
-            match app.engine.submit(submission) {
-                Ok(ticket) => {
-                    self.tokens += job.sequence.len() as u64;
-                    self.windows.push_back(Window { ticket, index, job });
-                }
-                Err(rejection) => {
-                    jobs.push_front((index, job));
-                    return Err(rejection);
-                }
+        let InFlightMax { sequences, tokens } = self.work.app.call_in_flight_max;
+        let mut next = Vec::new();
+        let mut tokens_now = self.tokens;
+        while let Some((index, job)) = jobs.pop_front() {
+            let (count, length) = (self.windows.len() + next.len(), job.sequence.len() as u64);
+            let is_other = next.first().is_some_and(|(_, first): &(usize, Job)| first.model != job.model);
+            if count > 0 && (count >= sequences || tokens_now + length > tokens || is_other) {
+                jobs.push_front((index, job));
+                break;
+            }
+            tokens_now += length;
+            next.push((index, job));
+        }
+        // Kept here too: where there is no place for them, they are given again.
+        let submissions = next.iter().map(|(_, job)| self.work.submission(job)).collect();
+        match self.work.app.engine.submit_all(submissions) {
+            Ok(tickets) => {
+                self.tokens = tokens_now;
+                self.windows.extend(next.into_iter().zip(tickets).map(|((index, job), ticket)| {
+                    async move { Window { index, job, result: ticket.await } }.boxed()
+                }));
+                Ok(())
+            }
+            Err(rejection) => {
+                next.into_iter().rev().for_each(|window| jobs.push_front(window));
+                Err(rejection)
             }
         }
-        Ok(())
     }
 }
 
-fn is_full(rejection: &Rejection) -> bool {
-    rejection.reason == RejectReason::QueueFull
+/// Whether there may be a place later.
+fn is_want_of_place(rejection: &Rejection) -> bool {
+    matches!(rejection.reason, RejectReason::QueueFull | RejectReason::Infeasible)
 }
 
 fn no_worker(error: PoolError) -> ApiError {

@@ -187,22 +187,47 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
     /// What is certain at once: the engine is draining, or the channel to the scheduler is full. Other refusals come
     /// through the ticket.
     pub fn submit(&self, submission: Submission<I>) -> Result<Ticket<O>, Rejection> {
-        let shared = &self.shared;
         let model = submission.model;
+        let (job, ticket) = self.job(submission);
+        self.send(model, vec![job])?;
+        Ok(ticket)
+    }
+
+    /// Hands requests of one call to the scheduler, which takes all of them or none, and counts them as one when it looks at what
+    /// else there is to do. The model, tenant, weight and class of the first hold for all.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn submit_all(&self, submissions: Vec<Submission<I>>) -> Result<Vec<Ticket<O>>, Rejection> {
+        let Some(model) = submissions.first().map(|first| first.model) else { return Ok(Vec::new()) };
+        let (jobs, tickets): (Vec<_>, _) =
+            submissions.into_iter().map(|submission| self.job(submission)).unzip();
+        self.send(model, jobs)?;
+        Ok(tickets)
+    }
+
+    fn job(&self, submission: Submission<I>) -> (Job<I, O>, Ticket<O>) {
+        let id = self.shared.next_job.fetch_add(1, Ordering::Relaxed);
+        let (job, answer) = Job::new(id, submission);
+        (job, Ticket::new(answer, Canceller::new(id, &self.shared.commands)))
+    }
+
+    fn send(&self, model: ModelId, jobs: Vec<Job<I, O>>) -> Result<(), Rejection> {
+        let shared = &self.shared;
+        let requests = jobs.len();
         let refuse = |reason| {
-            shared.observer.on_event(&Event::Rejected { model, reason });
+            for _ in 0..requests {
+                shared.observer.on_event(&Event::Rejected { model, reason });
+            }
             Rejection { reason, retry_after: RETRY_SOON }
         };
         if shared.state.is_draining.load(Ordering::Acquire) {
             return Err(refuse(RejectReason::Draining));
         }
-        let id = shared.next_job.fetch_add(1, Ordering::Relaxed);
-        let (job, answer) = Job::new(id, submission);
-        match shared.commands.try_send(Command::Submit(job)) {
-            Ok(()) => Ok(Ticket::new(answer, Canceller::new(id, &shared.commands))),
-            Err(TrySendError::Full(_)) => Err(refuse(RejectReason::QueueFull)),
-            Err(TrySendError::Disconnected(_)) => Err(refuse(RejectReason::Draining)),
-        }
+        shared.commands.try_send(Command::Submit(jobs)).map_err(|error| match error {
+            TrySendError::Full(_) => refuse(RejectReason::QueueFull),
+            TrySendError::Disconnected(_) => refuse(RejectReason::Draining),
+        })
     }
 
     /// What waits, as of the scheduler thread's last turn.

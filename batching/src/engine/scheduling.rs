@@ -20,7 +20,8 @@ use crate::units::{DeviceId, ModelId, Timestamp};
 
 /// What other threads ask of this one.
 pub(super) enum Command<I, O> {
-    Submit(Job<I, O>),
+    /// Requests of one call, that are taken all or none.
+    Submit(Vec<Job<I, O>>),
     /// The caller of this job has left.
     Cancel(u64),
     /// Stop once everything accepted has been answered.
@@ -145,7 +146,7 @@ impl<I, O> SchedulingThread<I, O> {
 
     fn obey(&mut self, command: Command<I, O>) {
         match command {
-            Command::Submit(job) => self.enqueue(job),
+            Command::Submit(jobs) => self.enqueue(jobs),
             Command::Cancel(job) => {
                 if let Some(entry) = self.queued.remove(&job).and_then(|id| self.scheduler.cancel(id)) {
                     self.tell(entry.request.model, &Event::Cancelled { model: entry.request.model });
@@ -155,25 +156,34 @@ impl<I, O> SchedulingThread<I, O> {
         }
     }
 
-    fn enqueue(&mut self, job: Job<I, O>) {
-        let Job { id: job, submission, answer } = job;
-        let Submission { model, tenant, weight, priority, tokens, deadline, input } = submission;
-        if answer.is_canceled() {
-            // Left before it was seen: it was accepted and cancelled.
-            self.observer.on_event(&Event::Enqueued { model, tenant, priority, tokens });
-            self.observer.on_event(&Event::Cancelled { model });
-            return;
+    fn enqueue(&mut self, jobs: Vec<Job<I, O>>) {
+        let mut requests = Vec::with_capacity(jobs.len());
+        for Job { id: job, submission, answer } in jobs {
+            let Submission { model, tenant, weight, priority, tokens, deadline, input } = submission;
+            if answer.is_canceled() {
+                // Left before it was seen: it was accepted and cancelled.
+                self.observer.on_event(&Event::Enqueued { model, tenant, priority, tokens });
+                self.observer.on_event(&Event::Cancelled { model });
+                continue;
+            }
+            let payload = Payload { job, input, answer, losses: 0 };
+            requests.push(Request { model, tenant, weight, priority, tokens, deadline, payload });
         }
-        let payload = Payload { job, input, answer, losses: 0 };
-        let request = Request { model, tenant, weight, priority, tokens, deadline, payload };
-        match self.scheduler.enqueue(self.clock.now(), request) {
-            Ok(id) => {
-                self.queued.insert(job, id);
-                self.tell(model, &Event::Enqueued { model, tenant, priority, tokens });
+        let Some(&Request { model, tenant, priority, .. }) = requests.first() else { return };
+        let queued: Vec<_> = requests.iter().map(|request| (request.payload.job, request.tokens)).collect();
+        match self.scheduler.enqueue_all(self.clock.now(), requests) {
+            Ok(ids) => {
+                for ((job, tokens), id) in queued.into_iter().zip(ids) {
+                    self.queued.insert(job, id);
+                    self.observer.on_event(&Event::Enqueued { model, tenant, priority, tokens });
+                }
+                self.tell_queue(model);
             }
             Err(Rejected { rejection, payload }) => {
-                self.observer.on_event(&Event::Rejected { model, reason: rejection.reason });
-                let _ = payload.answer.send(Err(Failure::Rejected(rejection)));
+                for payload in payload {
+                    self.observer.on_event(&Event::Rejected { model, reason: rejection.reason });
+                    let _ = payload.answer.send(Err(Failure::Rejected(rejection)));
+                }
             }
         }
     }
@@ -284,6 +294,10 @@ impl<I, O> SchedulingThread<I, O> {
     /// Tells of an event that changed a model's queue, and of the queue.
     fn tell(&self, model: ModelId, event: &Event) {
         self.observer.on_event(event);
+        self.tell_queue(model);
+    }
+
+    fn tell_queue(&self, model: ModelId) {
         let queue = self.scheduler.model_snapshot(Timestamp::ZERO, model);
         let (requests, tokens) = (queue.queued_requests, queue.queued_tokens);
         self.observer.on_event(&Event::Queue { model, requests, tokens });

@@ -170,6 +170,8 @@ pub struct ModelSnapshot {
     pub offered: Offered,
     /// Time of a batch beside its work, as predicted.
     pub batch_overhead: Duration,
+    /// Seconds of a device that a token of a short sequence takes, as predicted.
+    pub token_seconds: f64,
 }
 
 /// What was asked for, whether it was accepted or refused for want of capacity. Only grows.
@@ -308,20 +310,53 @@ impl<P> Scheduler<P> {
     /// # Errors
     /// Hands the payload back with the reason and a retry hint; nothing is kept of a refused request.
     pub fn enqueue(&mut self, now: Timestamp, mut request: Request<P>) -> Result<RequestId, Rejected<P>> {
-        match self.admit(now, &mut request) {
-            Ok(claim) => {
-                let id = self.slots.next_id();
-                self.queue(Entry { id, enqueued_at: now, request }, claim);
-                Ok(id)
-            }
+        match self.admit(now, std::slice::from_mut(&mut request)) {
+            Ok(claim) => Ok(self.take_in(now, request, claim)),
             Err(reason) => {
-                if matches!(reason, RejectReason::Infeasible | RejectReason::QueueFull) {
-                    self.queues[usize::from(request.model.0)].offered.shed += 1;
-                }
-                let rejection = Rejection { reason, retry_after: self.retry_after() };
+                let rejection = self.refused(request.model, reason, 1);
                 Err(Rejected { rejection, payload: request.payload })
             }
         }
+    }
+
+    /// Takes in requests of one call, all with the same claim, or none of them: a call of which some cannot be computed in time
+    /// is of no use to its caller. The model, tenant, weight and class of the first hold for all.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue), with the payloads of all.
+    pub fn enqueue_all(
+        &mut self,
+        now: Timestamp,
+        mut requests: Vec<Request<P>>,
+    ) -> Result<Vec<RequestId>, Rejected<Vec<P>>> {
+        let Some(&Request { model, tenant, weight, priority, .. }) = requests.first() else {
+            return Ok(Vec::new());
+        };
+        for request in &mut requests {
+            (request.model, request.tenant) = (model, tenant);
+            (request.weight, request.priority) = (weight, priority);
+        }
+        match self.admit(now, &mut requests) {
+            Ok(claim) => Ok(requests.into_iter().map(|request| self.take_in(now, request, claim)).collect()),
+            Err(reason) => {
+                let rejection = self.refused(model, reason, requests.len() as u64);
+                let payload = requests.into_iter().map(|request| request.payload).collect();
+                Err(Rejected { rejection, payload })
+            }
+        }
+    }
+
+    fn take_in(&mut self, now: Timestamp, request: Request<P>, claim: Claim) -> RequestId {
+        let id = self.slots.next_id();
+        self.queue(Entry { id, enqueued_at: now, request }, claim);
+        id
+    }
+
+    fn refused(&mut self, model: ModelId, reason: RejectReason, requests: u64) -> Rejection {
+        if matches!(reason, RejectReason::Infeasible | RejectReason::QueueFull) {
+            self.queues[usize::from(model.0)].offered.shed += requests;
+        }
+        Rejection { reason, retry_after: self.retry_after() }
     }
 
     /// Takes a queued request out, its place free at once. `None` if it is not queued (any more).
@@ -439,6 +474,7 @@ impl<P> Scheduler<P> {
             in_flight_requests: queue.in_flight,
             offered: queue.offered,
             batch_overhead: self.fastest(model).map_or(Duration::ZERO, |cost| cost.predict(Work(0.0))),
+            token_seconds: self.seconds(model, Work(1.0)),
         }
     }
 
@@ -487,6 +523,9 @@ impl<P> Scheduler<P> {
         queue.tokens += tokens;
         if !claim.is_entitled() {
             self.flows.waits(flow);
+        }
+        if claim == Claim::Late {
+            self.demand.held_up(flow, seconds / bounds.latency_target.as_secs_f64());
         }
         self.deadlines.push((deadline, id));
         self.slots.put(waiting);
