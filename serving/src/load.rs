@@ -1,8 +1,8 @@
 //! What the calls in flight are predicted to take, and whether one more can be answered in time: asked before any work is done for
 //! it, so that in overload a refusal costs nothing and the devices' time goes to calls that are answered.
 //!
-//! A call's work is predicted by the bytes of its texts, at the rate at which calls of its model were worked off of late. The devices
-//! are shared by weight between the tenants that have work, and no time is left unused: so a call is done at the latest when all
+//! A call's work is predicted by the bytes of its texts, at the rate at which calls of its model were worked off of late, and at first
+//! by what the devices were measured to take for a token. The devices are shared by weight between the tenants that have work, and no time is left unused: so a call is done at the latest when all
 //! that is in flight is, and at the latest when its own tenant's work is, at the tenant's share. The lesser of the two decides. A
 //! tenant with nothing in flight is never refused, so predictions that were too high are found out.
 
@@ -16,6 +16,8 @@ use crate::config;
 
 /// Weight of a call in the mean of rates, by its bytes: so many bytes make half of it.
 const LEARN_BYTES: f64 = 16_384.0;
+/// Tokens of a byte of English, before calls have shown what a model's texts are like.
+const TOKENS_PER_BYTE: f64 = 0.2;
 /// Calls with fewer bytes say nothing of the rate: what a batch takes beside its work is most of what they take.
 const LEARN_BYTES_MIN: u64 = 1024;
 
@@ -32,19 +34,23 @@ pub struct Load {
 
 #[derive(Debug)]
 struct State {
-    /// Seconds that a byte takes all devices and threads, by model; none before the first call.
-    rates: Vec<Option<f64>>,
+    /// Seconds that a byte takes all devices and threads, by model.
+    rates: Vec<f64>,
     tenants: HashMap<TenantId, Share>,
-    /// Seconds of all tenants.
-    total: f64,
+    /// All tenants' work.
+    all: Bytes,
     /// When the next refusal may be answered.
     next_refusal: Timestamp,
 }
 
+/// Bytes of text that are to be worked off, by model: what they take is said by the rates of the present.
+#[derive(Debug, Clone)]
+struct Bytes(Vec<f64>);
+
 #[derive(Debug)]
 struct Share {
     weight: u32,
-    seconds: f64,
+    work: Bytes,
     calls: usize,
 }
 
@@ -55,8 +61,27 @@ pub struct Part {
     model: ModelId,
     tenant: TenantId,
     bytes: u64,
-    seconds: f64,
+    /// Bytes that are not worked off.
+    left: f64,
     computed: Duration,
+}
+
+impl Bytes {
+    fn none(models: usize) -> Self {
+        Self(vec![0.0; models])
+    }
+
+    /// So many more for a model, or fewer. Sums of differences drift; what is below nothing is nothing.
+    fn add(&mut self, model: ModelId, bytes: f64) {
+        if let Some(sum) = self.0.get_mut(usize::from(model.0)) {
+            *sum = (*sum + bytes).max(0.0);
+        }
+    }
+
+    /// What they take.
+    fn seconds(&self, rates: &[f64]) -> f64 {
+        self.0.iter().zip(rates).map(|(bytes, rate)| bytes * rate).sum()
+    }
 }
 
 /// There is more in flight than can be done in time.
@@ -67,12 +92,18 @@ pub struct Excess {
 }
 
 impl Load {
-    /// No calls of so many models on so many devices.
-    pub fn new(models: usize, devices: u32, limits: &config::Limits) -> Arc<Self> {
+    /// No calls of models, for each of which a token takes so many seconds, on so many devices.
+    pub fn new(
+        token_seconds: impl IntoIterator<Item = f64>,
+        devices: u32,
+        limits: &config::Limits,
+    ) -> Arc<Self> {
+        let per_byte = TOKENS_PER_BYTE / f64::from(devices.max(1));
+        let rates: Vec<f64> = token_seconds.into_iter().map(|seconds| seconds * per_byte).collect();
         let state = State {
-            rates: vec![None; models],
+            all: Bytes::none(rates.len()),
+            rates,
             tenants: HashMap::new(),
-            total: 0.0,
             next_refusal: Timestamp::ZERO,
         };
         Arc::new(Self {
@@ -95,31 +126,35 @@ impl Load {
         left: Duration,
     ) -> Result<Part, Excess> {
         let mut state = self.state();
-        let rate = state.rates.get(usize::from(model.0)).copied().flatten().unwrap_or(0.0);
-        let seconds = rate * bytes as f64;
-        let own = state.tenants.get(&tenant).map_or(0.0, |share| share.seconds);
+        let State { rates, tenants, all, .. } = &mut *state;
+        let own = tenants.get(&tenant).map_or(0.0, |share| share.work.seconds(rates));
         if own > 0.0 {
-            let others: f64 = state
-                .tenants
-                .iter()
-                .filter(|(other, _)| **other != tenant)
-                .map(|(_, share)| f64::from(share.weight))
-                .sum();
+            let others = tenants.iter().filter(|(other, _)| **other != tenant);
+            let others: f64 = others.map(|(_, share)| f64::from(share.weight)).sum();
             let weight = f64::from(weight.max(1));
+            let seconds = rates.get(usize::from(model.0)).copied().unwrap_or(0.0) * bytes as f64;
             let at_share = (own + seconds) * (weight + others) / weight;
-            let predicted = (state.total + seconds).min(at_share);
+            let predicted = (all.seconds(rates) + seconds).min(at_share);
             let allowed = left.as_secs_f64() * self.share_max;
             if predicted > allowed {
                 let retry_after = Duration::try_from_secs_f64(predicted - allowed).unwrap_or(Duration::MAX);
                 return Err(Excess { retry_after: retry_after.clamp(RETRY_MIN, RETRY_MAX) });
             }
         }
-        state.total += seconds;
-        let share = state.tenants.entry(tenant).or_insert(Share { weight, seconds: 0.0, calls: 0 });
+        all.add(model, bytes as f64);
+        let none = || Share { weight, work: Bytes::none(rates.len()), calls: 0 };
+        let share = tenants.entry(tenant).or_insert_with(none);
         share.weight = weight.max(1);
-        share.seconds += seconds;
+        share.work.add(model, bytes as f64);
         share.calls += 1;
-        Ok(Part { load: Arc::clone(self), model, tenant, bytes, seconds, computed: Duration::ZERO })
+        Ok(Part {
+            load: Arc::clone(self),
+            model,
+            tenant,
+            bytes,
+            left: bytes as f64,
+            computed: Duration::ZERO,
+        })
     }
 
     /// How long the answer of a call that is refused for want of capacity waits: so many a second are answered at once, and a
@@ -138,7 +173,8 @@ impl Load {
 
     /// Predicted seconds of all calls in flight.
     pub fn seconds(&self) -> f64 {
-        self.state().total
+        let state = self.state();
+        state.all.seconds(&state.rates)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -157,10 +193,8 @@ impl Part {
     /// A device worked on it for so long, and this much of it is left to do, from 1 to 0.
     pub fn computed(&mut self, time: Duration, share: f64) {
         self.computed += time;
-        let whole = self.load.state().rates.get(usize::from(self.model.0)).copied().flatten();
-        let seconds = whole.map_or(self.seconds, |rate| rate * self.bytes as f64 * share.clamp(0.0, 1.0));
-        let done = (self.seconds - seconds).max(0.0);
-        self.take_off(done);
+        let left = self.bytes as f64 * share.clamp(0.0, 1.0);
+        self.take_off((self.left - left).max(0.0));
     }
 
     /// The call is worked off; to prepare it, all threads took so many seconds.
@@ -171,26 +205,23 @@ impl Part {
         }
         let (bytes, mut state) = (self.bytes as f64, self.load.state());
         if let Some(rate) = state.rates.get_mut(usize::from(self.model.0)) {
-            let sample = seconds / bytes;
-            let mean = rate.get_or_insert(sample);
-            *mean += (sample - *mean) * (bytes / (bytes + LEARN_BYTES)).min(0.2);
+            *rate += (seconds / bytes - *rate) * (bytes / (bytes + LEARN_BYTES)).min(0.2);
         }
     }
 
-    fn take_off(&mut self, seconds: f64) {
-        self.seconds -= seconds;
+    fn take_off(&mut self, bytes: f64) {
+        self.left -= bytes;
         let mut state = self.load.state();
-        // Sums of differences drift; what is below nothing is nothing.
-        state.total = (state.total - seconds).max(0.0);
+        state.all.add(self.model, -bytes);
         if let Some(share) = state.tenants.get_mut(&self.tenant) {
-            share.seconds = (share.seconds - seconds).max(0.0);
+            share.work.add(self.model, -bytes);
         }
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.take_off(self.seconds);
+        self.take_off(self.left);
         let mut state = self.load.state();
         if let Some(share) = state.tenants.get_mut(&self.tenant) {
             share.calls -= 1;
@@ -199,7 +230,7 @@ impl Drop for Part {
             }
         }
         if state.tenants.is_empty() {
-            state.total = 0.0;
+            state.all = Bytes::none(state.rates.len());
         }
     }
 }
@@ -220,7 +251,7 @@ mod tests {
             refusals_per_second_max: 100,
             ..config::Limits::default()
         };
-        let load = Load::new(1, 2, &limits);
+        let load = Load::new([0.01], 2, &limits);
         let mut part = load.enter(ONE, MODEL, 10_000, Duration::from_secs(1)).unwrap();
         part.computed(Duration::from_secs(18), 0.0);
         part.done(1.0);
@@ -267,6 +298,24 @@ mod tests {
         let expected = (0..200u128).map(|i| (i * 10).saturating_sub(100).min(1000));
         assert_eq!(waits, expected.collect::<Vec<_>>());
         assert_eq!(load.refusal_wait(now + Duration::from_secs(2)), Duration::ZERO);
+    }
+
+    #[test]
+    fn rates_are_learned_from_calls() {
+        let rate = |prior: f64, bytes: u64, calls: u64| {
+            let load = Load::new([prior], 1, &config::Limits::default());
+            for _ in 0..calls {
+                let mut part = load.enter(ONE, MODEL, bytes, Duration::from_secs(1)).unwrap();
+                part.computed(Duration::from_millis(bytes), 0.0);
+                part.done(0.0);
+            }
+            load.state().rates[0]
+        };
+        // A token of 5 bytes takes 5 ms, as it turns out; or its time was not known.
+        assert!((rate(0.005, 2000, 0) - 0.001).abs() < 1e-12);
+        assert!((rate(0.005, 2000, 9) - 0.001).abs() < 1e-12);
+        assert!((rate(0.0, 1_000_000, 1) - 0.0002).abs() < 1e-12);
+        assert!((rate(0.0, 1_000_000, 60) - 0.001).abs() < 1e-5);
     }
 
     #[test]
