@@ -29,7 +29,7 @@ pub struct DeviceId(pub u16);
 /// Class of service, the platform's four message levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// Goes first and never waits for a batch to fill.
+    /// Weight 16 beside the tenant's other classes; what a tenant is given beside others does not change.
     Critical,
     /// Weight 8.
     High,

@@ -130,7 +130,7 @@ impl<P> Scheduler<P> {
             }
             asked.add(request, Work::of(request.tokens, bounds.attention));
         }
-        let flow = self.flows.of(tenant, priority, weight);
+        let flow = self.flows.of(now, tenant, priority, weight);
         let in_time = now + bounds.latency_target;
         let claim = self.ask(now, model, flow, &asked);
         let end = self.earliest_end(now, model, claim, &asked);

@@ -1,7 +1,8 @@
 //! Who may be served next: virtual counters of device time.
 //!
 //! A *flow* is a tenant's work of one class. Its counter is the device time it was given, over all models, divided by its
-//! weight: the tenant's own times its class's. Counters are compared with the lowest among flows that have requests waiting
+//! weight. A tenant's weight is divided between the classes that it uses, by the weights of these: which class a caller states
+//! moves its own calls before or behind each other, and nobody else's. Counters are compared with the lowest among flows that have requests waiting
 //! without a claim. Among these a flow may be served while it is at most `spread` above the lowest: within that latitude
 //! deadlines decide. With no latitude this is the virtual token counter of Sheng et al. ("Fairness in Serving Large Language
 //! Models", OSDI 2024), with unlimited latitude earliest deadline first. While shares are enforced nobody is served at all
@@ -20,7 +21,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::heap::IndexedHeap;
-use crate::units::{Priority, TenantId};
+use crate::units::{Priority, TenantId, Timestamp};
 
 /// A flow: a dense number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,15 +35,18 @@ impl Virtual {
     pub(super) const MAX: Self = Self(u64::MAX);
 }
 
-/// The weight at which a nanosecond of device time is a unit: that of a tenant of weight 1 in the normal class.
-const UNIT_WEIGHT: u64 = 4;
+/// The weight at which a nanosecond of device time is a unit: that of a tenant of weight 1 that uses one class.
+const UNIT_WEIGHT: u64 = 1 << 16;
+
+/// A class that a tenant has not used for so long has no part of its weight.
+const IN_USE: Duration = Duration::from_secs(1);
 
 /// Part of the longest lag that absence may earn.
 const CREDIT: u32 = 4;
 
 #[derive(Debug)]
 pub(super) struct Flows {
-    by_key: HashMap<(TenantId, Priority), FlowId>,
+    tenants: HashMap<TenantId, [Option<Class>; 4]>,
     flows: Vec<Flow>,
     /// Flows with requests that wait without a claim, by counter.
     waiting: IndexedHeap<Virtual>,
@@ -52,6 +56,13 @@ pub(super) struct Flows {
     lag_max: Virtual,
     /// Whether shares are enforced, and with them the longest lag.
     pub(super) is_enforced: bool,
+}
+
+/// A class that a tenant has used.
+#[derive(Debug, Clone, Copy)]
+struct Class {
+    flow: FlowId,
+    asked_at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -76,7 +87,7 @@ impl Flows {
     /// `spread`: the latitude for deadlines among requests without a claim. `lag_max`: that of requests with one.
     pub(super) fn new(spread: Duration, lag_max: Duration) -> Self {
         Self {
-            by_key: HashMap::new(),
+            tenants: HashMap::new(),
             flows: Vec::new(),
             waiting: IndexedHeap::default(),
             level: Virtual(0),
@@ -87,20 +98,29 @@ impl Flows {
     }
 
     /// The flow of a tenant and class, with the weight of its newest request.
-    pub(super) fn of(&mut self, tenant: TenantId, priority: Priority, weight: u32) -> FlowId {
+    pub(super) fn of(&mut self, now: Timestamp, tenant: TenantId, priority: Priority, weight: u32) -> FlowId {
+        let classes = self.tenants.entry(tenant).or_default();
         let next = FlowId(self.flows.len() as u32);
-        let id = *self.by_key.entry((tenant, priority)).or_insert(next);
-        let weight = u64::from(weight.max(1)) * class_weight(priority);
-        match self.flows.get_mut(id.0 as usize) {
-            Some(flow) => flow.weight = weight,
-            None => self.flows.push(Flow { weight, counter: Virtual(0), waiting: 0 }),
+        let class = classes[priority as usize].get_or_insert(Class { flow: next, asked_at: now });
+        class.asked_at = now;
+        let id = class.flow;
+        if id == next {
+            self.flows.push(Flow { weight: 1, counter: Virtual(0), waiting: 0 });
         }
+        let flows = &self.flows;
+        let is_in_use =
+            |class: &Class| now <= class.asked_at + IN_USE || flows[class.flow.0 as usize].waiting > 0;
+        let in_use = Priority::ALL.into_iter().zip(classes.iter());
+        let in_use = in_use.filter(|(_, class)| class.as_ref().is_some_and(is_in_use));
+        let all: u64 = in_use.map(|(priority, _)| class_weight(priority)).sum();
+        let weight = u64::from(weight.max(1)) * UNIT_WEIGHT * class_weight(priority) / all.max(1);
+        self.flows[id.0 as usize].weight = weight.max(1);
         id
     }
 
-    /// A flow's weight, its class's in it.
+    /// A flow's weight beside that of a tenant of weight 1.
     pub(super) fn weight(&self, id: FlowId) -> f64 {
-        self.flows[id.0 as usize].weight as f64
+        self.flows[id.0 as usize].weight as f64 / UNIT_WEIGHT as f64
     }
 
     /// A request of the flow waits without a claim.
@@ -185,11 +205,13 @@ mod tests {
     use super::*;
 
     const SPREAD: Duration = Duration::from_millis(2);
+    const NOW: Timestamp = Timestamp::ZERO;
 
     fn backlogged(weights: &[u32]) -> (Flows, Vec<FlowId>) {
         let mut flows = Flows::new(SPREAD, SPREAD * 50);
-        let ids =
-            (0..).zip(weights).map(|(tenant, weight)| flows.of(TenantId(tenant), Priority::Normal, *weight));
+        let ids = (0..)
+            .zip(weights)
+            .map(|(tenant, weight)| flows.of(NOW, TenantId(tenant), Priority::Normal, *weight));
         let ids: Vec<_> = ids.collect();
         ids.iter().for_each(|id| flows.waits(*id));
         (flows, ids)
@@ -239,7 +261,11 @@ mod tests {
     #[test]
     fn classes_are_weighed() {
         let mut flows = Flows::new(Duration::ZERO, SPREAD);
-        let ids = Priority::ALL.map(|priority| flows.of(TenantId(0), priority, 1));
+        let of = |flows: &mut Flows, priority| flows.of(NOW, TenantId(0), priority, 1);
+        for priority in Priority::ALL {
+            of(&mut flows, priority);
+        }
+        let ids = Priority::ALL.map(|priority| of(&mut flows, priority));
         ids.iter().for_each(|id| flows.waits(*id));
         let mut served = [0; 4];
         for _ in 0..2900 {
@@ -248,6 +274,28 @@ mod tests {
             served[least] += 1;
         }
         assert_eq!(served, [1600, 800, 400, 100]);
+    }
+
+    #[test]
+    fn a_class_takes_from_the_tenants_other_classes_only() {
+        let mut flows = Flows::new(Duration::ZERO, SPREAD);
+        let check = |flows: &mut Flows, now, priority, expected: f64| {
+            let id = flows.of(now, TenantId(0), priority, 5);
+            assert!((flows.weight(id) - expected).abs() < 1e-3, "{priority:?}: {}", flows.weight(id));
+            id
+        };
+        for priority in Priority::ALL {
+            // Alone, each is the whole tenant; the one before is forgotten.
+            check(&mut flows, Timestamp::ZERO + IN_USE * (2 * priority as u32 + 2), priority, 5.0);
+        }
+        let now = Timestamp::ZERO + Duration::from_secs(60);
+        check(&mut flows, now, Priority::Normal, 5.0);
+        let critical = check(&mut flows, now, Priority::Critical, 4.0);
+        check(&mut flows, now, Priority::Normal, 1.0);
+        let later = now + IN_USE + Duration::from_nanos(1);
+        check(&mut flows, later, Priority::Normal, 5.0);
+        flows.waits(critical);
+        check(&mut flows, later, Priority::Normal, 1.0);
     }
 
     proptest! {

@@ -514,7 +514,7 @@ impl<P> Scheduler<P> {
         let (id, work) = (entry.id, Work::of(tokens, bounds.attention));
         let due = deadline.min(entry.enqueued_at + bounds.latency_target);
         let seconds = self.seconds(model, work);
-        let flow = self.flows.of(tenant, priority, weight);
+        let flow = self.flows.of(entry.enqueued_at, tenant, priority, weight);
         let waiting = Waiting { entry, flow, work, seconds, due, claim };
         let queue = &mut self.queues[usize::from(model.0)];
         queue.band_mut(claim).insert(flow, Rank::new(&waiting), work);

@@ -51,6 +51,9 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Vec<f64>,
     /// Device seconds.
     pub(crate) service: f64,
+    /// The longest time without an answer, in seconds, and the last of them.
+    pub(crate) pause: f64,
+    answered_at: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,7 +165,7 @@ impl World {
 
     /// Forgets what was counted so far.
     pub(crate) fn start_counting(&mut self) {
-        self.outcomes.fill(Outcome::default());
+        self.outcomes.fill(Outcome { answered_at: self.now, ..Outcome::default() });
     }
 
     fn ask(&mut self, index: u32, connection: u32) {
@@ -170,19 +173,17 @@ impl World {
         let number = self.next_call;
         self.next_call += 1;
         let model = ModelId(caller.models[self.rng.random_range(0..caller.models.len())]);
-        let mut left = 0;
-        for _ in 0..caller.inputs {
-            let request = Request {
-                model,
-                tenant: TenantId(index),
-                weight: caller.weight,
-                priority: caller.priority,
-                tokens: Tokens(self.rng.random_range(caller.tokens.0..=caller.tokens.1)),
-                deadline: self.now + Duration::from_secs(30),
-                payload: number,
-            };
-            left += u32::from(self.scheduler.enqueue(self.now, request).is_ok());
-        }
+        let requests = (0..caller.inputs).map(|_| Request {
+            model,
+            tenant: TenantId(index),
+            weight: caller.weight,
+            priority: caller.priority,
+            tokens: Tokens(self.rng.random_range(caller.tokens.0..=caller.tokens.1)),
+            deadline: self.now + Duration::from_secs(30),
+            payload: number,
+        });
+        let requests = requests.collect();
+        let left = self.scheduler.enqueue_all(self.now, requests).map_or(0, |ids| ids.len() as u32);
         self.queued += left as usize;
         self.calls.insert(number, Call { caller: index, at: self.now, left });
         if let Loop::Open(rate) = caller.kind {
@@ -238,7 +239,11 @@ impl World {
             }
             let call = self.calls.remove(&number).unwrap();
             let took = self.now.saturating_duration_since(call.at);
-            self.outcomes[call.caller as usize].latencies.push(took.as_secs_f64());
+            let outcome = &mut self.outcomes[call.caller as usize];
+            outcome.latencies.push(took.as_secs_f64());
+            let pause = self.now.saturating_duration_since(outcome.answered_at);
+            outcome.pause = outcome.pause.max(pause.as_secs_f64());
+            outcome.answered_at = self.now;
             if let Loop::Closed(_, think) = self.callers[call.caller as usize].kind {
                 let think = think.mul_f64(self.rng.random_range(0.5..1.5));
                 self.events.push(Reverse((self.now + think, Event::Ask(call.caller, 0))));
