@@ -317,11 +317,39 @@ fn what_missed_its_target_is_served_and_what_missed_its_deadline_is_not() {
     scheduler.enqueue(ms(0), Request { deadline: ms(60), ..request(10, 2) }).unwrap();
     scheduler.enqueue(ms(95), request(10, 3)).unwrap();
     assert_eq!(scheduler.next_end(), Some(ms(60)));
-    assert_eq!(payloads(&scheduler.poll(ms(100), DEVICE)), [3], "in time, so it goes first");
+    assert_eq!(payloads(&scheduler.poll(ms(100), DEVICE)), [1, 3], "it has waited for long enough");
     let ended: Vec<_> = scheduler.ended(ms(100)).iter().map(|(entry, _)| entry.request.payload).collect();
     assert_eq!(ended, [2]);
-    assert_eq!(payloads(&scheduler.poll(ms(102), DEVICE)), [1]);
     assert!(scheduler.ended(ms(102)).is_empty());
+}
+
+#[test]
+fn what_is_late_waits_for_what_is_not_until_its_promise() {
+    let mut scheduler = scheduler();
+    // 100 ms of work, of which the last is promised for 1.4 times that.
+    for payload in 0..10 {
+        scheduler.enqueue(ms(0), request(990, payload)).unwrap();
+    }
+    let (mut now, mut order) = (ms(0), Vec::new());
+    for turn in 0..20 {
+        scheduler.enqueue(now, request(500, 100 + turn)).unwrap();
+        let batch = dispatched(&mut scheduler, now, DEVICE);
+        order.extend(batch.members.iter().map(|entry| (now, entry.request.payload)));
+        now = now + batch.predicted;
+        scheduler.complete(now, batch.id, Some(batch.predicted));
+    }
+    let at = |payload: u64| order.iter().find(|(_, other)| *other == payload).map(|(at, _)| *at).unwrap();
+    assert!(
+        order.windows(2).any(|pair| pair[0].1 >= 100 && pair[1].1 < 10),
+        "fresh ones went before late ones"
+    );
+    for payload in 0..10 {
+        let promise = Duration::from_micros(1000 + 9900).mul_f64(1.4) * (payload as u32 + 1);
+        assert!(
+            at(payload) <= Timestamp::ZERO + promise.max(Duration::from_millis(20)),
+            "{payload} {order:?}"
+        );
+    }
 }
 
 /// Late requests of one model once waited for all late ones of another.

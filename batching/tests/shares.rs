@@ -5,7 +5,7 @@ mod callers;
 
 use std::time::Duration;
 
-use batching::{DeadlinePolicy, Priority, Timestamp};
+use batching::{DeadlinePolicy, Policy, Priority, Timestamp};
 use callers::{Caller, Loop, Outcome, Setup, World};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -24,7 +24,7 @@ fn setup(devices: u16) -> Setup {
         devices,
         overhead,
         slope,
-        policy: DeadlinePolicy::default(),
+        policy: Policy::Deadline(DeadlinePolicy::default()),
     }
 }
 

@@ -63,6 +63,9 @@ pub struct DeadlinePolicy {
     /// The part of a batch's own time by which requests of flows that ask for much more than their share may lengthen it
     /// while other models wait.
     pub riders: f64,
+    /// A late request goes first once it has waited so many times what it would have waited if all were served as they come:
+    /// while callers wait for their answers and no tenant is held to its share.
+    pub stretch: f64,
     /// Share of device time that goes to requests without a claim while others have one.
     pub turns: f64,
     /// What that share grows to, in proportion, while one of them is overdue for up to `patience`: late is not never. Not while
@@ -94,6 +97,7 @@ impl Default for DeadlinePolicy {
             handover_lead: Duration::from_micros(500),
             feasible: 0.95,
             riders: 0.14,
+            stretch: 1.4,
             turns: 0.01,
             turns_max: 0.25,
             patience: Duration::from_millis(500),

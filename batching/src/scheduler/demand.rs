@@ -40,6 +40,10 @@ const OPEN: f64 = 1.1;
 /// for the devices to be saturated.
 const SATURATION_SMOOTHING: f64 = 1.0;
 const SATURATED_AFTER: Duration = Duration::from_secs(2);
+/// How often the change of the backlog is taken, how many changes are looked at, and the one, in seconds, that is growth.
+const CHANGE_EVERY: Duration = Duration::from_secs(1);
+const CHANGES: usize = 7;
+const GROWTH: f64 = 0.02;
 /// How often the level is found anew.
 const LEVEL_EVERY: Duration = Duration::from_millis(20);
 /// A flow may use so many seconds of its level at once.
@@ -71,6 +75,7 @@ pub(super) struct Demand {
     is_open: bool,
     /// The firm part of a flow of weight 1, in device seconds by the second.
     firm: f64,
+    backlog: Backlog,
     scratch: Vec<(f64, f64)>,
 }
 
@@ -85,6 +90,37 @@ struct Flow {
     /// The same of its firm part.
     firm: f64,
     credit_at: Timestamp,
+}
+
+/// How the backlog changes by the second.
+#[derive(Debug, Default)]
+struct Backlog {
+    seconds: f64,
+    at: Timestamp,
+    /// The last changes, as a ring.
+    changes: [f64; CHANGES],
+    next: usize,
+}
+
+impl Backlog {
+    fn tell(&mut self, now: Timestamp, seconds: f64) {
+        let elapsed = now.saturating_duration_since(self.at);
+        if elapsed < CHANGE_EVERY {
+            return;
+        }
+        if elapsed < 2 * CHANGE_EVERY {
+            self.changes[self.next] = seconds - self.seconds;
+            self.next = (self.next + 1) % CHANGES;
+        } else {
+            self.changes = [0.0; CHANGES];
+        }
+        (self.at, self.seconds) = (now, seconds);
+    }
+
+    /// Whether most changes are: not whether one is large, since many callers may begin at once.
+    fn is_growing(&self) -> bool {
+        self.changes.iter().filter(|change| **change > GROWTH).count() > CHANGES / 2
+    }
 }
 
 /// A rate that decays with a time constant.
@@ -134,6 +170,7 @@ impl Demand {
             is_flooded: false,
             is_open: false,
             firm: 0.0,
+            backlog: Backlog::default(),
             scratch: Vec::new(),
         }
     }
@@ -210,6 +247,17 @@ impl Demand {
     /// Whether shares are enforced.
     pub(super) fn is_enforced(&self) -> bool {
         self.level.is_some()
+    }
+
+    /// Tells how long all that waits will take.
+    pub(super) fn backlog(&mut self, now: Timestamp, seconds: f64) {
+        self.backlog.tell(now, seconds);
+    }
+
+    /// Whether more is asked for than can be served, so that not everybody can be: callers who wait for their answers keep the
+    /// backlog as it is, others let it grow.
+    pub(super) fn is_overload(&self) -> bool {
+        self.is_open || self.backlog.is_growing()
     }
 
     /// Whether they are enforced among callers that wait for their answers.

@@ -24,6 +24,13 @@
 //! others (the early drop of Shen et al., "Nexus", SOSP 2019, section 4.3). Otherwise batches shrink just when load
 //! grows, their overhead eats the devices, and the queue never recovers. Late is not refused: it is served after the rest,
 //! and has turns of its own.
+//!
+//! *How long what is late waits.* Among callers who wait for their answers as many come as are answered, so that the backlog
+//! stays as it is, and whoever is passed over by everybody else waits for ever. So what is late has a *promise*: the time that
+//! it would have taken when it came if all had been served as they came, times the stretch. Until then fresh requests use the
+//! time that it can spare; then it goes first. (Slack stealing: Lehoczky and Ramos-Thuel, "An optimal algorithm for scheduling
+//! soft-aperiodic tasks in fixed-priority preemptive systems", RTSS 1992; here only the first of the late ones is looked at.)
+//! Nothing is promised while the backlog grows: then not everybody can be served, and promises would make all of them late.
 
 use std::time::Duration;
 
@@ -145,7 +152,9 @@ impl<P> Scheduler<P> {
                 candidates.extend(self.candidate(start, device, model, claims));
             }
         }
-        let choice = self.choose(start, device, &candidates, (quantum, policy.order));
+        let choice = self
+            .pressing(start, device, &candidates, quantum)
+            .or_else(|| self.choose(start, device, &candidates, (quantum, policy.order)));
         let turns = turns(&candidates, start, policy, &self.demand);
         self.candidates = candidates;
         let batch = choice.and_then(|choice| self.fill(now, start, device, choice, policy.riders));
@@ -197,11 +206,13 @@ impl<P> Scheduler<P> {
     fn make_late(&mut self, model: ModelId, flow: FlowId, rank: Rank, from: Claim) {
         let Some(waiting) = self.slots.get_mut(rank.id()) else { return };
         waiting.claim = Claim::Late;
+        waiting.due = if self.demand.is_overload() { waiting.due } else { waiting.promise };
+        let late = Rank::new(waiting);
         let (work, seconds) = (waiting.work, waiting.seconds);
         let slots = &self.slots;
         let queue = &mut self.queues[usize::from(model.0)];
         queue.band_mut(from).remove(flow, work, |rank| slots.is_in(rank.id(), from));
-        queue.band_mut(Claim::Late).insert(flow, rank, work);
+        queue.band_mut(Claim::Late).insert(flow, late, work);
         if from.is_entitled() {
             self.flows.waits(flow);
         }
@@ -243,6 +254,35 @@ impl<P> Scheduler<P> {
         let target = self.config.models[index].latency_target;
         let (due, time, last_turn) = (rank.due, cost.plan(queue.band(claim).work), queue.last_turn);
         Some(Candidate { model, claim, due, time, target, ahead, counter: flows.counter(flow), last_turn })
+    }
+
+    /// What is late and can wait no longer.
+    fn pressing(
+        &mut self,
+        start: Timestamp,
+        device: DeviceId,
+        candidates: &[Candidate],
+        quantum: Duration,
+    ) -> Option<Choice> {
+        if self.demand.is_overload() || self.demand.is_contended() {
+            return None;
+        }
+        let entitled = candidates.iter().filter(|candidate| candidate.claim.is_entitled());
+        let least = entitled.map(|candidate| candidate.counter).min();
+        let mut first: Option<Candidate> = None;
+        for index in 0..self.queues.len() {
+            let late = self.candidate(start, device, ModelId(index as u16), &[Claim::Late]);
+            let Some(late) = late else { continue };
+            let is_pressing =
+                start + late.least(quantum) >= late.due && least.is_none_or(|least| late.counter <= least);
+            if is_pressing && first.is_none_or(|first| late.due < first.due) {
+                first = Some(late);
+            }
+        }
+        let late = first?;
+        let limit = self.limit(start, device, &late, candidates, quantum);
+        let end_max = limit.max(start + late.least(quantum));
+        Some(Choice { model: late.model, claim: Claim::Late, end_max, is_pressed: true })
     }
 
     /// The model to run, and when its batch must have ended for the sake of the others.
@@ -348,9 +388,17 @@ impl<P> Scheduler<P> {
         let passes = match claim {
             Claim::Entitled => &[(Claim::Entitled, true), (Claim::Capped, true)][..],
             Claim::Capped => &[(Claim::Capped, true)],
-            Claim::Excess | Claim::Late => {
+            Claim::Excess => {
                 &[(Claim::Excess, true), (Claim::Late, true), (Claim::Excess, false), (Claim::Late, false)]
             }
+            Claim::Late => &[
+                (Claim::Late, true),
+                (Claim::Entitled, true),
+                (Claim::Capped, true),
+                (Claim::Excess, true),
+                (Claim::Late, false),
+                (Claim::Excess, false),
+            ],
         };
         for (claim, is_within_lag) in passes {
             // Capped requests save a batch of their own, but others do not wait long for them.

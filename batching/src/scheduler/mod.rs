@@ -512,10 +512,19 @@ impl<P> Scheduler<P> {
         let Request { model, tenant, weight, priority, tokens, deadline, .. } = entry.request;
         let bounds = &self.config.models[usize::from(model.0)];
         let (id, work) = (entry.id, Work::of(tokens, bounds.attention));
-        let due = deadline.min(entry.enqueued_at + bounds.latency_target);
+        let target = bounds.latency_target;
+        let due = deadline.min(entry.enqueued_at + target);
         let seconds = self.seconds(model, work);
+        let stretch = match &self.config.policy {
+            Policy::Deadline(policy) => policy.stretch,
+            Policy::PreferredSize(_) | Policy::TokenBudget(_) => 0.0,
+        };
+        let drain = self.drain();
+        self.demand.backlog(entry.enqueued_at, drain.as_secs_f64());
+        let patience = (drain + Duration::from_secs_f64(seconds)).mul_f64(stretch);
+        let promise = entry.enqueued_at + patience.max(target);
         let flow = self.flows.of(entry.enqueued_at, tenant, priority, weight);
-        let waiting = Waiting { entry, flow, work, seconds, due, claim };
+        let waiting = Waiting { entry, flow, work, seconds, due, promise, claim };
         let queue = &mut self.queues[usize::from(model.0)];
         queue.band_mut(claim).insert(flow, Rank::new(&waiting), work);
         queue.arrivals.push(id);
@@ -525,7 +534,7 @@ impl<P> Scheduler<P> {
             self.flows.waits(flow);
         }
         if claim == Claim::Late {
-            self.demand.held_up(flow, seconds / bounds.latency_target.as_secs_f64());
+            self.demand.held_up(flow, seconds / target.as_secs_f64());
         }
         self.deadlines.push((deadline, id));
         self.slots.put(waiting);

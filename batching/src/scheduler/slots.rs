@@ -16,6 +16,8 @@ pub(super) struct Waiting<P> {
     pub(super) seconds: f64,
     /// The moment at which it should be answered: its target, or its deadline if that is earlier.
     pub(super) due: Timestamp,
+    /// The moment at which it is answered if it is late: see [`super::dispatch`].
+    pub(super) promise: Timestamp,
     /// The band in which it stands.
     pub(super) claim: Claim,
 }

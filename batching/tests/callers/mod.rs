@@ -5,8 +5,8 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use batching::{
-    BatchId, Config, DeadlinePolicy, Decision, DeviceId, ModelConfig, ModelId, Policy, Priority, Request,
-    Scheduler, TenantId, Timestamp, Tokens, Work,
+    BatchId, Config, Decision, DeviceId, ModelConfig, ModelId, Policy, Priority, Request, Scheduler,
+    Snapshot, TenantId, Timestamp, Tokens, Work,
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -41,7 +41,7 @@ pub(crate) struct Setup {
     pub(crate) devices: u16,
     pub(crate) overhead: Duration,
     pub(crate) slope: f64,
-    pub(crate) policy: DeadlinePolicy,
+    pub(crate) policy: Policy,
 }
 
 /// What became of one flow.
@@ -49,6 +49,8 @@ pub(crate) struct Setup {
 pub(crate) struct Outcome {
     /// Calls answered, and how long they took, in seconds.
     pub(crate) latencies: Vec<f64>,
+    /// For each of these, how long it would have taken if all had been served as they came, as predicted when it came.
+    pub(crate) as_they_came: Vec<f64>,
     /// Device seconds.
     pub(crate) service: f64,
     /// The longest time without an answer, in seconds, and the last of them.
@@ -68,6 +70,7 @@ struct Call {
     caller: u32,
     at: Timestamp,
     left: u32,
+    as_they_came: f64,
 }
 
 struct Running {
@@ -87,6 +90,7 @@ pub(crate) struct World {
     next_call: u64,
     now: Timestamp,
     queued: usize,
+    snapshot: Snapshot,
     pub(crate) outcomes: Vec<Outcome>,
 }
 
@@ -105,7 +109,7 @@ impl World {
             models: setup.targets_ms.iter().map(model).collect(),
             devices: setup.devices,
             batches_in_flight_max: 2,
-            policy: Policy::Deadline(setup.policy.clone()),
+            policy: setup.policy.clone(),
         };
         let mut scheduler = Scheduler::new(config).unwrap();
         for device in 0..setup.devices {
@@ -127,6 +131,7 @@ impl World {
             next_call: 0,
             now: Timestamp::ZERO,
             queued: 0,
+            snapshot: Snapshot::default(),
             callers,
         };
         for (index, caller) in (0u32..).zip(world.callers.clone()) {
@@ -185,7 +190,9 @@ impl World {
         let requests = requests.collect();
         let left = self.scheduler.enqueue_all(self.now, requests).map_or(0, |ids| ids.len() as u32);
         self.queued += left as usize;
-        self.calls.insert(number, Call { caller: index, at: self.now, left });
+        self.scheduler.snapshot(self.now, &mut self.snapshot);
+        let as_they_came = self.snapshot.drain.as_secs_f64();
+        self.calls.insert(number, Call { caller: index, at: self.now, left, as_they_came });
         if let Loop::Open(rate) = caller.kind {
             let gap = -(1.0 - self.rng.random::<f64>()).ln() / rate;
             let next = self.now + Duration::from_secs_f64(gap);
@@ -241,6 +248,7 @@ impl World {
             let took = self.now.saturating_duration_since(call.at);
             let outcome = &mut self.outcomes[call.caller as usize];
             outcome.latencies.push(took.as_secs_f64());
+            outcome.as_they_came.push(call.as_they_came);
             let pause = self.now.saturating_duration_since(outcome.answered_at);
             outcome.pause = outcome.pause.max(pause.as_secs_f64());
             outcome.answered_at = self.now;

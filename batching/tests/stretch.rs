@@ -1,0 +1,105 @@
+//! How long calls wait beside what they would wait if all were served as they come, on a virtual clock.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod callers;
+
+use std::time::Duration;
+
+use batching::{DeadlinePolicy, Policy, Priority, Timestamp, TokenBudget, Tokens};
+use callers::{Caller, Loop, Outcome, Setup, World};
+
+const TARGETS_MS: [u64; 5] = [20, 30, 50, 80, 500];
+const ALL: [u16; 5] = [0, 1, 2, 3, 4];
+/// Time before the counting begins, and time that is counted, in seconds.
+const WARM_UP: u64 = 5;
+const COUNTED: u64 = 20;
+/// Calls by the second that the devices can answer.
+const CAPACITY: f64 = 330.0;
+
+fn deadlines() -> Policy {
+    Policy::Deadline(DeadlinePolicy::default())
+}
+
+fn first_come() -> Policy {
+    Policy::TokenBudget(TokenBudget { tokens: Tokens(1024) })
+}
+
+fn callers(kind: Loop, models: &[u16]) -> Caller {
+    let models = models.to_vec();
+    Caller { weight: 1, priority: Priority::Normal, kind, models, inputs: 1, tokens: (60, 150) }
+}
+
+fn closed(connections: u32, models: &[u16]) -> Caller {
+    callers(Loop::Closed(connections, Duration::from_millis(1)), models)
+}
+
+fn run(policy: Policy, caller: &Caller, seed: u64) -> Outcome {
+    let (overhead, slope) = (Duration::from_micros(250), 28e-6);
+    let setup = Setup { targets_ms: TARGETS_MS.to_vec(), devices: 1, overhead, slope, policy };
+    let mut world = World::new(setup, vec![caller.clone()], seed);
+    let after = |seconds| Timestamp::ZERO + Duration::from_secs(seconds);
+    world.run(after(WARM_UP));
+    world.start_counting();
+    world.run(after(WARM_UP + COUNTED));
+    world.outcomes.remove(0)
+}
+
+fn sorted(mut latencies: Vec<f64>) -> Vec<f64> {
+    latencies.sort_by(f64::total_cmp);
+    latencies
+}
+
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)]
+}
+
+/// Answers within a second, by the second.
+fn goodput(outcome: &Outcome) -> f64 {
+    outcome.latencies.iter().filter(|latency| **latency < 1.0).count() as f64 / COUNTED as f64
+}
+
+/// The promise: a call whose target cannot be met waits 1.4 times what it would have waited if all were served as they come, and
+/// little longer, since only the first of those that are late is looked at. Over several models it is not kept as well.
+#[test]
+fn nobody_who_waits_for_answers_waits_much_longer_than_in_a_line() {
+    for connections in [16, 64, 256] {
+        for models in [&ALL[..], &[0], &[2], &[3], &[4]] {
+            for seed in 0..4 {
+                let caller = closed(connections, models);
+                let ours = run(deadlines(), &caller, seed);
+                // Of several models those with long targets wait for the others.
+                let is_one = models.len() == 1;
+                let target = models.iter().map(|model| TARGETS_MS[usize::from(*model)]).max().unwrap();
+                for (took, as_they_came) in ours.latencies.iter().zip(&ours.as_they_came).filter(|_| is_one) {
+                    let bound = (1.5 * as_they_came).max(target as f64 / 1e3) + 0.06;
+                    assert!(*took <= bound, "{took:.3} of {bound:.3} s, {connections} on {models:?}, {seed}");
+                }
+                let line = sorted(run(first_come(), &caller, seed).latencies);
+                let ours = sorted(ours.latencies);
+                let ratio = |share: f64| quantile(&ours, share) / quantile(&line, share);
+                let (tail, most) = (ratio(0.99), ratio(1.0));
+                assert!(
+                    !is_one || tail <= 1.55 && most <= 1.7,
+                    "{tail:.2} {most:.2}, {connections} on {models:?}"
+                );
+                let rate = ours.len() as f64 / line.len() as f64;
+                assert!(rate > 0.95, "{rate:.2} of the rate, {connections} on {models:?}");
+            }
+        }
+    }
+}
+
+/// Where more is asked for than can be served not everybody can be, and those are served who can be in time.
+#[test]
+fn in_overload_most_are_in_time() {
+    let check = |load: f64, least: f64| {
+        for seed in 0..3 {
+            let ours = goodput(&run(deadlines(), &callers(Loop::Open(load * CAPACITY), &ALL), seed));
+            assert!(ours >= least * CAPACITY, "{ours:.0} answers a second in time at {load} of capacity");
+        }
+    };
+    check(0.7, 0.69);
+    check(1.06, 0.7);
+    check(1.25, 0.8);
+    check(2.5, 0.9);
+}
