@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::runtimes::onnx::{self, OnnxConfig};
 use crate::runtimes::{Device, Loader, RuntimeError, Weights};
 use crate::source::{self, SourceError, Store};
-use crate::tasks::{self, InputError, Parameters, Prepared};
+use crate::tasks::{self, InputError, OnError, Parameters, Prepared};
 use crate::tokenizer::TextTokenizer;
 
 /// Name of a card's file in its folder.
@@ -241,7 +241,7 @@ impl Catalog {
         inputs: &[String],
         parameters: &Parameters,
     ) -> Result<Prepared, InputError> {
-        pool::complete(self.prepare_paced(model, inputs, parameters, &Pace::at_once()))
+        pool::complete(self.prepare_paced(model, inputs, parameters, OnError::Fail, &Pace::at_once()))
     }
 
     /// Checks inputs and cuts them into jobs for the scheduler. Tokenises, so it belongs on a [`crate::WorkPool`].
@@ -253,6 +253,7 @@ impl Catalog {
         model: ModelId,
         inputs: &[String],
         parameters: &Parameters,
+        on_error: OnError,
         pace: &Pace,
     ) -> Result<Prepared, InputError> {
         let entry = self.models.get(usize::from(model.0));
@@ -271,7 +272,7 @@ impl Catalog {
             columns: loaded.weights.columns(),
             zero_shot,
         };
-        tasks::prepare(context, inputs, parameters, pace).await
+        tasks::prepare(context, inputs, parameters, on_error, pace).await
     }
 
     /// The tokenizer of a loaded model.

@@ -61,8 +61,9 @@ impl Engine {
             let mut prepared = self.catalog.prepare(id, texts, &parameters).unwrap();
             let sequences = prepared.take_jobs().into_iter().map(|job| job.sequence).collect::<Vec<_>>();
             let computed = self.executor.execute(id, &sequences).unwrap_or_else(|e| panic!("{}", e.source));
-            outputs
-                .extend(prepared.decode(computed).unwrap().results.into_iter().map(|result| result.output));
+            outputs.extend(
+                prepared.decode(computed).unwrap().results.into_iter().map(|result| result.unwrap().output),
+            );
         }
         outputs
     }

@@ -6,7 +6,7 @@ mod common;
 use std::sync::LazyLock;
 
 use common::{Shown, config};
-use models::tasks::{EmbedParameters, InputError, Parameters, SummarizeParameters, Truncation};
+use models::tasks::{EmbedParameters, InputError, OnError, Parameters, SummarizeParameters, Truncation};
 use models::{Catalog, Pace, Task};
 
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::load(&config(), &Shown).unwrap());
@@ -49,7 +49,8 @@ fn prepare(task: Task, text: &str, truncation: Truncation) -> (u64, Result<usize
     let (pace, model) = (Pace::at_once(), CATALOG.default_for(task).unwrap().id);
     let inputs = [text.to_owned()];
     let parameters = parameters(task, truncation);
-    let mut prepared = std::pin::pin!(CATALOG.prepare_paced(model, &inputs, &parameters, &pace));
+    let mut prepared =
+        std::pin::pin!(CATALOG.prepare_paced(model, &inputs, &parameters, OnError::Fail, &pace));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let std::task::Poll::Ready(prepared) = prepared.as_mut().poll(&mut context) else {
         panic!("a pace that never yields did");

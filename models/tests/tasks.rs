@@ -4,14 +4,15 @@ mod common;
 
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
+    use std::future::Future;
     use std::sync::LazyLock;
 
     use models::tasks::{
         Aggregation, ClassifyParameters, DecodeError, EmbedParameters, EntitiesParameters, Entity,
-        InputError, LengthUnit, OffsetUnit, Output, Parameters, Prepared, SentimentParameters,
-        SummarizeParameters, SummaryMethod, Truncation,
+        InputError, LengthUnit, OffsetUnit, OnError, Output, Parameters, Prepared, Refusals, Remedy,
+        SentimentParameters, SummarizeParameters, SummaryMethod, Truncation,
     };
-    use models::{Catalog, SequenceOutput, Task};
+    use models::{Catalog, Pace, SequenceOutput, Task};
     use proptest::prelude::*;
 
     use super::common::{Shown, config};
@@ -40,8 +41,10 @@ mod tests {
         let check = |task, inputs: &[&str], parameters: &Parameters, expected: InputError| {
             assert_eq!(prepare(task, inputs, parameters).err(), Some(expected));
         };
-        let at_least =
-            |length, unit| InputError::TooLong { index: 0, length, is_counted: false, limit: 20_000, unit };
+        let at_least = |length, unit, remedy| {
+            let (index, is_counted, limit) = (0, false, 20_000);
+            InputError::TooLong { index, length, is_counted, limit, unit, remedy }
+        };
         let sentiment = Parameters::Sentiment(SentimentParameters::default());
         check(Task::Sentiment, &[], &sentiment, InputError::None);
         check(Task::Sentiment, &["a"; 129], &sentiment, InputError::TooMany { inputs: 129, limit: 128 });
@@ -59,19 +62,33 @@ mod tests {
                 is_counted: true,
                 limit: 512,
                 unit: LengthUnit::Tokens,
+                remedy: Remedy::Windows { limit: 20_000 },
+            },
+        );
+        check(
+            Task::Embed,
+            &["word ".repeat(20_001).as_str()],
+            &embed(Truncation::Error),
+            InputError::TooLong {
+                index: 0,
+                length: 20_001,
+                is_counted: false,
+                limit: 512,
+                unit: LengthUnit::Tokens,
+                remedy: Remedy::Part,
             },
         );
         check(
             Task::Sentiment,
             &["word ".repeat(20_001).as_str()],
             &sentiment,
-            at_least(20_001, LengthUnit::Tokens),
+            at_least(20_001, LengthUnit::Tokens, Remedy::Part),
         );
         check(
             Task::Summarize,
             &["word ".repeat(20_001).as_str()],
             &Parameters::Summarize(SummarizeParameters::default()),
-            at_least(20_001, LengthUnit::Words),
+            at_least(20_001, LengthUnit::Words, Remedy::Inputs),
         );
     }
 
@@ -174,12 +191,87 @@ mod tests {
                 assert_eq!(found, 300, "all of {word} was kept");
             }
             let outputs = vec![row(&[1.0; 384]); jobs];
-            let result = prepared.decode(outputs).unwrap().results.remove(0);
+            let result = prepared.decode(outputs).unwrap().results.remove(0).unwrap();
             assert_eq!((result.truncated, result.windows, result.tokens), (truncated, jobs, 602));
         };
         check(Truncation::Stride, 2, false, None);
         check(Truncation::End, 1, true, Some("one"));
         check(Truncation::Start, 1, true, Some("two"));
+    }
+
+    /// What cannot be read leaves nothing behind: no job, no token, and nothing where the next one's outputs are looked for.
+    #[test]
+    fn inputs_that_cannot_be_read_have_errors_of_their_own() {
+        let sentences = "One two three four five six seven eight nine ten. ".repeat(3);
+        let check = |task, parameters: Parameters, bad: &[(&str, InputError)], refusals: (usize, usize)| {
+            let model = CATALOG.default_for(task).unwrap().id;
+            let run = |texts: &[&str]| {
+                let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+                let pace = Pace::at_once();
+                let prepared = CATALOG.prepare_paced(model, &texts, &parameters, OnError::Partial, &pace);
+                let mut prepared = futures(prepared).unwrap();
+                let jobs = prepared.take_jobs();
+                // A row that says whose it is, by its tokens.
+                let output = |job: &models::tasks::Job| row(&[job.sequence.len() as f32; 384]);
+                let (tokens, inputs, refusals) = (prepared.tokens(), prepared.inputs(), prepared.refusals());
+                let outputs = jobs.iter().map(output).collect();
+                (jobs, tokens, inputs, refusals, prepared.decode(outputs).unwrap().results)
+            };
+            let (good, other) = ("Just a few words here.", "And more than a few of them there.");
+            let mut texts = vec![good];
+            texts.extend(bad.iter().map(|(text, _)| *text));
+            texts.push(other);
+            let (jobs, tokens, inputs, found, results) = run(&texts);
+            let (alone, alone_tokens, .., expected) = run(&[good, other]);
+            assert_eq!((jobs, tokens, inputs), (alone, alone_tokens, 2), "{task}");
+            assert_eq!(found, Refusals { before_work: refusals.0, after_work: refusals.1 }, "{task}");
+            assert_eq!([&results[0], &results[texts.len() - 1]], [&expected[0], &expected[1]], "{task}");
+            for (result, (_, error)) in results[1..].iter().zip(bad) {
+                assert_eq!(result.as_ref().err(), Some(error), "{task}");
+            }
+            let (jobs, tokens, inputs, _, results) = run(&texts[1..texts.len() - 1]);
+            assert_eq!((jobs.len(), tokens, inputs), (0, 0, 0), "{task}");
+            assert!(results.iter().all(Result::is_err) && results.len() == bad.len(), "{task}");
+        };
+        let long = "word ".repeat(600);
+        let too_long = |index, length, is_counted, limit, unit, remedy| InputError::TooLong {
+            index,
+            length,
+            is_counted,
+            limit,
+            unit,
+            remedy,
+        };
+        let windows = Remedy::Windows { limit: 20_000 };
+        check(
+            Task::Embed,
+            embed(Truncation::Error),
+            &[
+                ("a\0", InputError::Nul { index: 1, offset: 1 }),
+                (&long, too_long(2, 602, true, 512, LengthUnit::Tokens, windows)),
+            ],
+            (1, 1),
+        );
+        // After all of its sentences had jobs.
+        let message = "the shortest sentence of inputs[1] has 11 tokens".to_owned();
+        check(
+            Task::Summarize,
+            Parameters::Summarize(SummarizeParameters {
+                max_tokens: Some(10),
+                ..SummarizeParameters::default()
+            }),
+            &[(&sentences, InputError::Parameter { name: "max_tokens", message })],
+            (0, 1),
+        );
+    }
+
+    /// The result of a future that waits for nothing.
+    fn futures<T>(future: impl Future<Output = T>) -> T {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::pin!(future).poll(&mut context) {
+            std::task::Poll::Ready(result) => result,
+            std::task::Poll::Pending => panic!("it waits"),
+        }
     }
 
     #[test]
@@ -191,7 +283,7 @@ mod tests {
         assert_eq!(prepared.take_jobs().len(), 2);
         let outputs = vec![row(&[2.0, 0.0, 0.0]), row(&[0.0, 0.0, 2.0])];
         let answer = prepared.decode(outputs).unwrap();
-        let Output::Sentiment(sentiment) = &answer.results[0].output else {
+        let Output::Sentiment(sentiment) = &answer.results[0].as_ref().unwrap().output else {
             panic!("a sentiment was asked for")
         };
         let scores: Vec<f32> = sentiment.scores.iter().map(|label| label.score).collect();
@@ -208,7 +300,7 @@ mod tests {
             let mut prepared = prepare(Task::Classify, &["text"], &Parameters::Classify(parameters)).unwrap();
             prepared.take_jobs();
             let answer = prepared.decode(vec![row(&logits)]).unwrap();
-            let Output::Labels(labels) = answer.results[0].output.clone() else {
+            let Output::Labels(labels) = answer.results[0].clone().unwrap().output else {
                 panic!("labels were asked for")
             };
             labels.into_iter().map(|label| (label.label.to_string(), label.score)).collect::<Vec<_>>()
@@ -237,7 +329,7 @@ mod tests {
         let best: Vec<_> = answer
             .results
             .iter()
-            .map(|result| match &result.output {
+            .map(|result| match &result.as_ref().unwrap().output {
                 Output::Labels(labels) => labels[0].label.to_string(),
                 other => panic!("{other:?}"),
             })
@@ -274,7 +366,7 @@ mod tests {
         }
         values.extend(logits("O"));
         let answer = prepared.decode(vec![SequenceOutput { values, columns: TAGS.len() }]).unwrap();
-        match answer.results.into_iter().next().unwrap().output {
+        match answer.results.into_iter().next().unwrap().unwrap().output {
             Output::Entities(entities) => entities,
             other => panic!("{other:?}"),
         }
@@ -391,7 +483,9 @@ mod tests {
                     SequenceOutput { values: values.collect(), columns: TAGS.len() }
                 });
                 let answer = prepared.decode(outputs.collect()).unwrap();
-                let Output::Entities(entities) = &answer.results[0].output else { panic!("entities") };
+                let Output::Entities(entities) = &answer.results[0].as_ref().unwrap().output else {
+                    panic!("entities")
+                };
                 for entity in entities {
                     let whole = text.split([' ', ',']).collect::<Vec<_>>();
                     for part in entity.text.split([' ', ',']).filter(|part| !part.is_empty()) {
@@ -432,7 +526,9 @@ mod tests {
             SequenceOutput { values, columns: TAGS.len() }
         });
         let answer = prepared.decode(outputs.collect()).unwrap();
-        let Output::Entities(entities) = &answer.results[0].output else { panic!("entities were asked for") };
+        let Output::Entities(entities) = &answer.results[0].as_ref().unwrap().output else {
+            panic!("entities were asked for")
+        };
         assert_eq!(entities.len(), 1, "an overlap is read once");
         assert_eq!((entities[0].start, entities[0].end), (3500, 3504));
     }
@@ -481,7 +577,7 @@ mod tests {
             values[..2].copy_from_slice(vector);
             row(&values)
         });
-        match prepared.decode(outputs.collect()).unwrap().results.remove(0).output {
+        match prepared.decode(outputs.collect()).unwrap().results.remove(0).unwrap().output {
             Output::Summary(summary) => summary,
             other => panic!("{other:?}"),
         }

@@ -26,6 +26,15 @@ pub struct Demand {
     pub price_per_1000: MicroDollars,
 }
 
+/// Inputs of a request that are refused while the others are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RefusedInputs {
+    /// Refused before any work.
+    pub before_work: u64,
+    /// Refused after work.
+    pub after_work: u64,
+}
+
 /// What every reservation needs.
 pub(crate) struct Desk {
     pub(crate) limiter: Limiter,
@@ -47,6 +56,9 @@ pub(crate) struct Desk {
 /// | refused after work            | yes                       | no      | yes      |
 /// | cancelled: the caller left, or its deadline passed | yes  | no      | yes      |
 /// | failed: a fault of ours       | no                        | no      | yes      |
+///
+/// An input that is refused while others of its request are answered ([`refuse`](Self::refuse)) is treated as a request that is
+/// refused.
 pub struct Reservation {
     desk: Arc<Desk>,
     principal: Principal,
@@ -54,6 +66,8 @@ pub struct Reservation {
     tokens: u64,
     device_us: u64,
     taken: Vec<Taken>,
+    /// Not among those demanded any more.
+    refused_after_work: u64,
     has_worked: bool,
     is_ended: bool,
 }
@@ -75,6 +89,7 @@ impl Desk {
             tokens: 0,
             device_us: 0,
             taken: taken.into_iter().collect(),
+            refused_after_work: 0,
             has_worked: false,
             is_ended: false,
         })
@@ -112,6 +127,18 @@ impl Reservation {
     /// work could be had without end.
     pub fn work_began(&mut self) {
         self.has_worked = true;
+    }
+
+    /// Some inputs are refused and the others go on. None of the former is charged, and those refused before any work do not
+    /// count against the limits.
+    pub fn refuse(&mut self, refused: RefusedInputs) {
+        let RefusedInputs { before_work, after_work } = refused;
+        self.demand.inputs = self.demand.inputs.saturating_sub(before_work + after_work);
+        self.refused_after_work += after_work;
+        for taken in self.taken.iter_mut().filter(|taken| taken.unit == Unit::Requests) {
+            let back = taken.split(before_work);
+            self.desk.limiter.give_back(self.principal.tenant(), back);
+        }
     }
 
     /// Adds time that devices spent on the request.
@@ -159,7 +186,10 @@ impl Reservation {
             key: self.principal.key.clone(),
             model: Arc::clone(&self.demand.model),
             version: Arc::clone(&self.demand.version),
-            inputs: self.demand.inputs,
+            inputs: match outcome {
+                Outcome::Completed => self.demand.inputs,
+                _ => self.demand.inputs + self.refused_after_work,
+            },
             tokens: self.tokens,
             device_us: self.device_us,
             is_cached: false,
@@ -287,6 +317,40 @@ mod tests {
                 prop_assert_eq!(record.device_us, if is_completed { 11 } else { 0 });
             }
         }
+    }
+
+    /// Of a request's inputs each is treated by itself: priced, counted, or neither.
+    #[test]
+    fn inputs_refused_while_others_are_answered() {
+        let check = |before_work, after_work, outcome: Outcome, expected: (u64, u64, u64)| {
+            let folder = tempfile::tempdir().unwrap();
+            let ledger = Arc::new(Ledger::default());
+            let desk = desk(folder.path(), &ledger);
+            let acme = principal(Terms { requests_per_minute: 10, ..Plan::Free.terms() });
+            runtime().block_on(async {
+                let mut reservation = desk.admit(WallTime(0), &acme, demand(1, 7, 5)).await.unwrap();
+                reservation.work_began();
+                reservation.refuse(RefusedInputs { before_work, after_work });
+                assert_eq!(reservation.quota().unwrap().minute_left, 3 + before_work);
+                reservation.finish(outcome).await.unwrap();
+                let record = ledger.0.lock().unwrap()[0].clone();
+                // What is left of ten is what may still be asked.
+                let (mut left, mut refused) = (0, false);
+                while !refused {
+                    refused =
+                        desk.admit(WallTime(0), &acme, demand(2, 1, 5)).await.map(std::mem::forget).is_err();
+                    left += u64::from(!refused);
+                }
+                assert_eq!((record.inputs, record.price.0, left), expected);
+            });
+        };
+        check(0, 0, Outcome::Completed, (7, 35, 3));
+        check(2, 0, Outcome::Completed, (5, 25, 5));
+        check(0, 3, Outcome::Completed, (4, 20, 3));
+        check(2, 3, Outcome::Completed, (2, 10, 5));
+        check(2, 5, Outcome::Refused, (5, 0, 5));
+        check(2, 3, Outcome::Cancelled, (5, 0, 5));
+        check(2, 3, Outcome::Failed, (5, 0, 10));
     }
 
     #[test]

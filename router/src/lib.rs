@@ -42,7 +42,7 @@ use std::sync::Arc;
 pub use administration::{
     Actor, Administration, AdministrationError, DeclaredKey, DeclaredTenant, MadeKey, NewKey, Scope,
 };
-pub use admission::{Demand, Reservation};
+pub use admission::{Demand, RefusedInputs, Reservation};
 pub use authentication::{AuthenticationError, DEVELOPMENT_KEY, Directory};
 pub use credential::{Credential, CredentialError, bearer_token};
 pub use jwt::{JwtConfig, JwtError, JwtVerifier, KeySource};

@@ -342,10 +342,17 @@ impl ApiError {
             error: EnvelopeError {
                 code,
                 message: self.to_string(),
-                request_id,
-                docs_url: format!("{DOCS_URL}#{code}"),
+                request_id: Some(request_id),
+                docs_url: docs_url(code),
             },
         }
+    }
+
+    /// The error of one input, in the place of its result.
+    pub fn of_input(error: &InputError) -> EnvelopeError<'static> {
+        let error = Self::Input(error.clone());
+        let code = error.row().code;
+        EnvelopeError { code, message: error.to_string(), request_id: None, docs_url: docs_url(code) }
     }
 
     /// The error as a gRPC status with `google.rpc` details.
@@ -354,7 +361,7 @@ impl ApiError {
         let mut details = ErrorDetails::new();
         details.set_error_info(code, "ml.inference.v1", std::collections::HashMap::new());
         details.set_request_info(request_id, "");
-        details.add_help_link("error codes", format!("{DOCS_URL}#{code}"));
+        details.add_help_link("error codes", docs_url(code));
         if let Some(retry_after) = self.retry_after() {
             details.set_retry_info(Some(retry_after));
         }
@@ -378,6 +385,10 @@ impl ApiError {
             _ => None,
         }
     }
+}
+
+fn docs_url(code: &str) -> String {
+    format!("{DOCS_URL}#{code}")
 }
 
 fn limit_row(error: &LimitError) -> Row {
@@ -469,8 +480,9 @@ pub struct EnvelopeError<'a> {
     pub code: &'static str,
     /// What is wrong, for a person.
     pub message: String,
-    /// The request's id.
-    pub request_id: &'a str,
+    /// The call's id; none in the error of one input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
     /// Where the code is explained.
     pub docs_url: String,
 }

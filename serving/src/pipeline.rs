@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use batching::{ModelId, Priority, Timestamp};
-use models::tasks::{Answer, Parameters};
+use models::tasks::{Answer, OnError, Parameters};
 use models::{ModelEntry, ModelState, NoDefault, Task};
 use router::idempotency::{self, Attempt};
 use router::ledger::JournalError;
 use router::limit::Quota;
 use router::{
-    Demand, MicroDollars, Outcome, Peer, Place, PlaceError, Principal, Reservation, Role, WallTime,
+    Demand, MicroDollars, Outcome, Peer, Place, PlaceError, Principal, RefusedInputs, Reservation, Role,
+    WallTime,
 };
 
 use crate::app::App;
@@ -51,6 +52,8 @@ pub struct InferRequest {
     pub inputs: Vec<String>,
     /// What to do with them.
     pub parameters: Parameters,
+    /// What a fault of one text does to the others.
+    pub on_error: OnError,
     /// Class of service.
     pub priority: Priority,
     /// Longest the caller will wait; capped by the server's request timeout.
@@ -64,11 +67,11 @@ pub struct InferResponse {
     pub model: Arc<str>,
     /// Its version.
     pub version: Arc<str>,
-    /// One result per input, in order.
+    /// One result per input, in order, or why there is none.
     pub answer: Answer,
-    /// Inputs answered.
+    /// Inputs computed, which are those charged.
     pub inputs: usize,
-    /// Tokens of all inputs.
+    /// Tokens of these.
     pub tokens: usize,
     /// What is left of the tenant's limit.
     pub quota: Option<Quota>,
@@ -162,16 +165,24 @@ pub async fn infer<E: Exchange>(
         let demand = demand(caller, entry, request.inputs.len());
         let mut reservation = app.tenancy.router.admit(WallTime::now(), &principal, demand).await?;
         let result = run(work, request, &mut reservation, &mut part, &mut end).await;
+        let mut answered = Outcome::Completed;
         let result = match result {
-            Ok(response) => exchange.answer(response).await,
+            Ok(response) => {
+                // An answer of errors alone: each input is refused, and so is the call.
+                if response.inputs == 0 {
+                    answered = Outcome::Refused;
+                }
+                exchange.answer(response).await
+            }
             Err(error) => Err(error),
         };
+        let outcome = result.as_ref().err().map_or(answered, outcome);
         // Only what is recorded is answered.
         // What failed stays with the exchange, which frees its key.
         let kept = if result.is_ok() { exchange.to_keep() } else { None };
         match kept {
-            Some((attempt, answer)) => conclude(app, attempt, answer, reservation).await?,
-            None => reservation.finish(outcome(&result)).await.map_err(unrecorded)?,
+            Some((attempt, answer)) => conclude(app, attempt, answer, (reservation, outcome)).await?,
+            None => reservation.finish(outcome).await.map_err(unrecorded)?,
         }
         result
     }
@@ -190,12 +201,13 @@ fn unrecorded(error: JournalError) -> ApiError {
     ApiError::StoreUnavailable { detail: error.to_string() }
 }
 
-/// Keeps an answer under its idempotency key and charges it: both or neither, whether the caller is still there or not.
+/// Keeps an answer under its idempotency key and charges what is completed of it: both or neither, whether the caller is still
+/// there or not.
 async fn conclude(
     app: &App,
     attempt: Attempt,
     answer: idempotency::Answer,
-    reservation: Reservation,
+    (reservation, outcome): (Reservation, Outcome),
 ) -> Result<(), ApiError> {
     let answers = Arc::clone(&app.tenancy.idempotency);
     // Dropping what waits for a task does not end the task.
@@ -205,7 +217,7 @@ async fn conclude(
             reservation.finish(Outcome::Failed).await.map_err(unrecorded)?;
             return Err(error.into());
         }
-        if let Err(error) = reservation.finish(Outcome::Completed).await {
+        if let Err(error) = reservation.finish(outcome).await {
             answers.release(&attempt).await;
             return Err(unrecorded(error));
         }
@@ -250,17 +262,28 @@ async fn run(
     if let ModelState::Unavailable { reason } = &entry.state {
         return Err(ApiError::ModelUnavailable { model: entry.card.name.clone(), reason: reason.clone() });
     }
-    let InferRequest { inputs, parameters, timeout, .. } = request;
+    let InferRequest { inputs, parameters, on_error, timeout, .. } = request;
     let bytes = inputs.iter().map(|text| text.len() as u64).sum();
-    let mut prepared = work.tokenize(inputs, parameters, reservation).await?;
+    let mut prepared = work.tokenize(inputs, parameters, on_error, reservation).await?;
     // A target is for one text that is read at once, and for a caller who waits as long.
     let has_patience = timeout.is_none_or(|timeout| timeout >= entry.card.p99_target);
     end.has_target = Some(prepared.sequences() == 1 && has_patience);
     let (inputs, tokens) = (prepared.inputs(), prepared.tokens());
     end.caller.access.sized(tokens);
-    reservation.settle(WallTime::now(), tokens as u64).await?;
+    let refusals = prepared.refusals();
+    reservation.refuse(RefusedInputs {
+        before_work: refusals.before_work as u64,
+        after_work: refusals.after_work as u64,
+    });
+    if inputs > 0 {
+        reservation.settle(WallTime::now(), tokens as u64).await?;
+    }
     let outputs = work.compute(&mut prepared, reservation, part).await?;
     let answer = work.decode(prepared, outputs).await?;
+    for error in answer.results.iter().filter_map(|result| result.as_ref().err()) {
+        app.telemetry.input_refused(entry.id, ApiError::Input(error.clone()).row().code);
+    }
+    end.caller.access.refused_inputs(refusals.count());
     part.done(app.pool.preparing(bytes).as_secs_f64());
     Ok(InferResponse {
         model: Arc::from(entry.card.name.as_str()),
@@ -316,14 +339,14 @@ fn demand(caller: &Caller, entry: &ModelEntry, inputs: usize) -> Demand {
     }
 }
 
-fn outcome<A>(result: &Result<A, ApiError>) -> Outcome {
-    match result {
-        Ok(_) => Outcome::Completed,
-        Err(ApiError::DeadlineExceeded) => Outcome::Cancelled,
-        Err(
-            ApiError::Internal { .. } | ApiError::ModelUnavailable { .. } | ApiError::StoreUnavailable { .. },
-        ) => Outcome::Failed,
-        Err(_) => Outcome::Refused,
+/// How a call ends that ends in an error.
+fn outcome(error: &ApiError) -> Outcome {
+    match error {
+        ApiError::DeadlineExceeded => Outcome::Cancelled,
+        ApiError::Internal { .. } | ApiError::ModelUnavailable { .. } | ApiError::StoreUnavailable { .. } => {
+            Outcome::Failed
+        }
+        _ => Outcome::Refused,
     }
 }
 

@@ -10,7 +10,7 @@ use batching::{
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use models::tasks::{Answer, Job, Parameters, Prepared};
+use models::tasks::{Answer, Job, OnError, Parameters, Prepared};
 use models::{Errand, ModelEntry, PoolError, Sequence, SequenceOutput, Stage};
 use router::Reservation;
 
@@ -64,6 +64,7 @@ impl Work<'_> {
         self,
         inputs: Vec<String>,
         parameters: Parameters,
+        on_error: OnError,
         reservation: &mut Reservation,
     ) -> Result<Prepared, ApiError> {
         let app = self.app;
@@ -72,7 +73,7 @@ impl Work<'_> {
         let done = app
             .pool
             .run(self.errand(Stage::Prepare, bytes), move |pace| async move {
-                let prepared = catalog.prepare_paced(model, &inputs, &parameters, &pace).await;
+                let prepared = catalog.prepare_paced(model, &inputs, &parameters, on_error, &pace).await;
                 (prepared, pace.spent() > 0)
             })
             .await;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use models::tasks::{InputError, LengthUnit};
+use models::tasks::{InputError, LengthUnit, Remedy};
 use router::idempotency::{IdempotencyError, Room};
 use router::limit::{LimitError, Unit, Window};
 use router::store::StoreError;
@@ -98,6 +98,15 @@ fn every_error() -> Vec<ApiError> {
             is_counted: true,
             limit: 512,
             unit: LengthUnit::Tokens,
+            remedy: Remedy::Windows { limit: 20_000 },
+        }),
+        ApiError::Input(InputError::TooLong {
+            index: 0,
+            length: 20_001,
+            is_counted: false,
+            limit: 20_000,
+            unit: LengthUnit::Tokens,
+            remedy: Remedy::Part,
         }),
         ApiError::Input(InputError::TooLong {
             index: 0,
@@ -105,6 +114,7 @@ fn every_error() -> Vec<ApiError> {
             is_counted: false,
             limit: 20_000,
             unit: LengthUnit::Words,
+            remedy: Remedy::Inputs,
         }),
         ApiError::Input(InputError::Parameter {
             name: "top_k",

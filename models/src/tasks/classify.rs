@@ -11,10 +11,11 @@ use std::sync::Arc;
 use tokenizers::normalizers::unicode::NFKC;
 use tokenizers::{NormalizedString, Normalizer};
 
+use super::inputs::{self, Reader, Texts};
 use super::math::{dot, normalize, sigmoid, softmax};
 use super::reading::{Jobs, Outputs, Reading};
 use super::sentiment::labelled;
-use super::types::{ClassifyParameters, DecodeError, InputError, LabelScore, Output, TaskResult};
+use super::types::{ClassifyParameters, DecodeError, InputError, LabelScore, Output, Refusals, TaskResult};
 use super::{Context, Decode};
 use crate::tokenizer::Keep;
 use crate::windows::Truncation;
@@ -28,7 +29,7 @@ const LABEL_LENGTH_MAX: usize = 100;
 
 /// The model's own classes.
 struct Trained {
-    readings: Vec<Reading>,
+    truncation: Truncation,
     labels: Vec<Arc<str>>,
     top_k: usize,
     multi_label: bool,
@@ -36,7 +37,9 @@ struct Trained {
 
 /// The caller's classes.
 struct ZeroShot {
-    readings: Vec<Reading>,
+    truncation: Truncation,
+    template: String,
+    /// How the labels are read, in their order, once inputs are.
     label_readings: Vec<Reading>,
     labels: Vec<Arc<str>>,
     columns: usize,
@@ -48,95 +51,127 @@ struct ZeroShot {
 pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
-    inputs: &[String],
+    texts: Texts<'_>,
     parameters: &ClassifyParameters,
-) -> Result<Box<dyn Decode>, InputError> {
+) -> Result<(Box<dyn Decode>, Refusals), InputError> {
+    let ClassifyParameters { truncation, multi_label, .. } = *parameters;
     let Some(labels) = &parameters.labels else {
         let labels: Vec<Arc<str>> =
             context.card.labels.iter().map(|label| Arc::from(label.as_str())).collect();
         let top_k = top_k(parameters.top_k, labels.len())?;
-        let readings = read(context, jobs, inputs, parameters.truncation).await?;
-        return Ok(Box::new(Trained { readings, labels, top_k, multi_label: parameters.multi_label }));
+        let trained = Trained { truncation, labels, top_k, multi_label };
+        return inputs::read(trained, context, jobs, texts).await;
     };
     let (Some((model, card, columns)), Some(zero_shot)) = (context.zero_shot, &context.card.zero_shot) else {
         return Err(wrong_labels("this model does not take labels of the caller's"));
     };
-    check_labels(labels, parameters.multi_label)?;
+    check_labels(labels, multi_label)?;
     let top_k = top_k(parameters.top_k, labels.len())?;
     let context = Context { card, model, ..context };
-    let readings = read(context, jobs, inputs, parameters.truncation).await?;
-    let mut label_readings = Vec::with_capacity(labels.len());
-    let mut seen = HashMap::new();
-    for (place, label) in labels.iter().enumerate() {
-        let text = zero_shot.template.replace("{label}", label);
-        let encoded = jobs.encode(0, &text, Keep::First(card.limits.tokens_max), usize::MAX).await?;
-        // The same tokens are the same vector: accents that the model does not know, or symbols of which it knows none.
-        if let Some(first) = seen.insert(encoded.text.ids.clone(), place) {
-            let fault = "the model reads both as the same tokens";
-            return Err(wrong_labels(&format!("label {place} cannot be told from label {first}: {fault}")));
-        }
-        let reading = jobs.add(model, &card.limits, &encoded, Truncation::End);
-        // Each label is computed once for all inputs, and counted as often.
-        jobs.count(reading.tokens);
-        label_readings.push(reading);
-    }
-    Ok(Box::new(ZeroShot {
-        readings,
-        label_readings,
+    let zero_shot = ZeroShot {
+        truncation,
+        template: zero_shot.template.clone(),
+        label_readings: Vec::with_capacity(labels.len()),
         labels: labels.iter().map(|label| Arc::from(label.as_str())).collect(),
         columns,
         scale: zero_shot.scale,
         top_k,
-        multi_label: parameters.multi_label,
-    }))
+        multi_label,
+    };
+    inputs::read(zero_shot, context, jobs, texts).await
 }
 
-impl Decode for Trained {
-    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError> {
-        let result = |reading: &Reading| {
-            let logits = outputs.mean(reading, self.labels.len())?;
-            let scores = match self.multi_label {
-                true => logits.into_iter().map(sigmoid).collect(),
-                false => softmax(&logits),
-            };
-            Ok(reading.result(best(&self.labels, &scores, self.top_k)))
+impl Reader for Trained {
+    type Input = Reading;
+    type Shared = ();
+
+    async fn read(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        text: &str,
+    ) -> Result<Reading, InputError> {
+        Ok(jobs.read(context, index, text, self.truncation).await?.1)
+    }
+
+    fn share(&self, _: &Outputs) -> Result<(), DecodeError> {
+        Ok(())
+    }
+
+    fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
+        let logits = outputs.mean(reading, self.labels.len())?;
+        let scores = match self.multi_label {
+            true => logits.into_iter().map(sigmoid).collect(),
+            false => softmax(&logits),
         };
-        self.readings.iter().map(result).collect()
+        Ok(reading.result(best(&self.labels, &scores, self.top_k)))
     }
 }
 
-impl Decode for ZeroShot {
-    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError> {
-        let unit = |reading: &Reading| {
-            let mut vector = outputs.mean(reading, self.columns)?;
-            normalize(&mut vector);
-            Ok(vector)
+impl Reader for ZeroShot {
+    type Input = Reading;
+    /// The vectors of the labels.
+    type Shared = Vec<Vec<f32>>;
+
+    async fn read(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        text: &str,
+    ) -> Result<Reading, InputError> {
+        Ok(jobs.read(context, index, text, self.truncation).await?.1)
+    }
+
+    async fn read_shared(&mut self, context: &Context<'_>, jobs: &mut Jobs<'_>) -> Result<(), InputError> {
+        let limits = &context.card.limits;
+        let mut seen = HashMap::new();
+        for (place, label) in self.labels.iter().enumerate() {
+            let text = self.template.replace("{label}", label);
+            let encoded = jobs.encode(0, &text, Keep::First(limits.tokens_max), usize::MAX).await?;
+            // The same tokens are the same vector: accents that the model does not know, or symbols of which it knows none.
+            if let Some(first) = seen.insert(encoded.text.ids.clone(), place) {
+                let fault = "the model reads both as the same tokens";
+                return Err(wrong_labels(&format!(
+                    "label {place} cannot be told from label {first}: {fault}"
+                )));
+            }
+            let reading = jobs.add(context.model, limits, &encoded, Truncation::End);
+            // Each label is computed once for all inputs, and counted as often.
+            jobs.count(reading.tokens);
+            self.label_readings.push(reading);
+        }
+        Ok(())
+    }
+
+    fn share(&self, outputs: &Outputs) -> Result<Vec<Vec<f32>>, DecodeError> {
+        self.label_readings.iter().map(|reading| self.unit(reading, outputs)).collect()
+    }
+
+    fn decode(
+        &self,
+        reading: &Reading,
+        labels: &Vec<Vec<f32>>,
+        outputs: &Outputs,
+    ) -> Result<TaskResult, DecodeError> {
+        let text = self.unit(reading, outputs)?;
+        let cosines = labels.iter().map(|label| dot(&text, label));
+        let scores: Vec<f32> = match self.multi_label {
+            true => cosines.map(|cosine| sigmoid(self.scale * (cosine - THRESHOLD))).collect(),
+            false => softmax(&cosines.map(|cosine| self.scale * cosine).collect::<Vec<_>>()),
         };
-        let labels = self.label_readings.iter().map(unit).collect::<Result<Vec<_>, _>>()?;
-        let result = |reading: &Reading| {
-            let text = unit(reading)?;
-            let cosines = labels.iter().map(|label| dot(&text, label));
-            let scores: Vec<f32> = match self.multi_label {
-                true => cosines.map(|cosine| sigmoid(self.scale * (cosine - THRESHOLD))).collect(),
-                false => softmax(&cosines.map(|cosine| self.scale * cosine).collect::<Vec<_>>()),
-            };
-            Ok(reading.result(best(&self.labels, &scores, self.top_k)))
-        };
-        self.readings.iter().map(result).collect()
+        Ok(reading.result(best(&self.labels, &scores, self.top_k)))
     }
 }
 
-async fn read(
-    context: Context<'_>,
-    jobs: &mut Jobs<'_>,
-    inputs: &[String],
-    truncation: Truncation,
-) -> Result<Vec<Reading>, InputError> {
-    let mut readings = Vec::with_capacity(inputs.len());
-    for (index, text) in inputs.iter().enumerate() {
-        readings.push(jobs.read(&context, index, text, truncation).await?.1);
+impl ZeroShot {
+    /// The embedding of a text or label, of length one.
+    fn unit(&self, reading: &Reading, outputs: &Outputs) -> Result<Vec<f32>, DecodeError> {
+        let mut vector = outputs.mean(reading, self.columns)?;
+        normalize(&mut vector);
+        Ok(vector)
     }
-    Ok(readings)
 }
 
 /// The best `top_k` labels, best first; equals in the order of the labels.

@@ -1,13 +1,15 @@
 //! Embeddings: one vector for each text.
 
+use super::inputs::{self, Reader, Texts};
 use super::math::normalize;
 use super::reading::{Jobs, Outputs, Reading};
-use super::types::{DecodeError, EmbedParameters, InputError, Output, TaskResult};
+use super::types::{DecodeError, EmbedParameters, InputError, Output, Refusals, TaskResult};
 use super::{Context, Decode};
+use crate::windows::Truncation;
 
 /// What is needed to make vectors of outputs.
-pub(super) struct Embed {
-    readings: Vec<Reading>,
+struct Embed {
+    truncation: Truncation,
     columns: usize,
     dimensions: usize,
     normalize: bool,
@@ -16,34 +18,45 @@ pub(super) struct Embed {
 pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
-    inputs: &[String],
+    texts: Texts<'_>,
     parameters: &EmbedParameters,
-) -> Result<Embed, InputError> {
+) -> Result<(Box<dyn Decode>, Refusals), InputError> {
     let columns = context.columns;
     let dimensions = parameters.dimensions.unwrap_or(columns);
     if dimensions == 0 || dimensions > columns {
         let message = format!("must be between 1 and {columns}");
         return Err(InputError::Parameter { name: "dimensions", message });
     }
-    let mut readings = Vec::with_capacity(inputs.len());
-    for (index, text) in inputs.iter().enumerate() {
-        readings.push(jobs.read(&context, index, text, parameters.truncation).await?.1);
-    }
-    Ok(Embed { readings, columns, dimensions, normalize: parameters.normalize })
+    let EmbedParameters { truncation, normalize, .. } = *parameters;
+    inputs::read(Embed { truncation, columns, dimensions, normalize }, context, jobs, texts).await
 }
 
-impl Decode for Embed {
-    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError> {
-        let result = |reading: &Reading| {
-            let mut vector = outputs.mean(reading, self.columns)?;
-            // The leading dimensions of an embedding, as in Matryoshka representation learning (Kusupati et al., 2022); a
-            // model not trained for it, such as MiniLM, loses accuracy gracefully.
-            vector.truncate(self.dimensions);
-            if self.normalize {
-                normalize(&mut vector);
-            }
-            Ok(reading.result(Output::Embedding(vector)))
-        };
-        self.readings.iter().map(result).collect()
+impl Reader for Embed {
+    type Input = Reading;
+    type Shared = ();
+
+    async fn read(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        text: &str,
+    ) -> Result<Reading, InputError> {
+        Ok(jobs.read(context, index, text, self.truncation).await?.1)
+    }
+
+    fn share(&self, _: &Outputs) -> Result<(), DecodeError> {
+        Ok(())
+    }
+
+    fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
+        let mut vector = outputs.mean(reading, self.columns)?;
+        // The leading dimensions of an embedding, as in Matryoshka representation learning (Kusupati et al., 2022); a
+        // model not trained for it, such as MiniLM, loses accuracy gracefully.
+        vector.truncate(self.dimensions);
+        if self.normalize {
+            normalize(&mut vector);
+        }
+        Ok(reading.result(Output::Embedding(vector)))
     }
 }

@@ -13,23 +13,25 @@ use std::sync::Arc;
 
 use unicode_segmentation::GraphemeCursor;
 
+use super::inputs::{self, Reader, Texts};
 use super::math::{argmax, softmax};
 use super::offsets::Offsets;
 use super::reading::{Jobs, Outputs, Reading};
 use super::types::{
-    Aggregation, DecodeError, EntitiesParameters, Entity, InputError, OffsetUnit, Output, TaskResult,
+    Aggregation, DecodeError, EntitiesParameters, Entity, InputError, OffsetUnit, Output, Refusals,
+    TaskResult,
 };
 use super::{Context, Decode};
 use crate::segment::{name_ends, separated};
 use crate::tokenizer::EncodedText;
-use crate::windows;
+use crate::windows::{self, Truncation};
 
 /// Tokens that a word may have at an end where a text is cut; of a longer one a part is given.
 const CUT_MAX: usize = 64;
 
 /// What is needed to make entities of outputs.
-pub(super) struct Decoder {
-    texts: Vec<Text>,
+struct Decoder {
+    truncation: Truncation,
     tags: Vec<Tag>,
     special_before: usize,
     special: usize,
@@ -37,7 +39,7 @@ pub(super) struct Decoder {
     offset_unit: OffsetUnit,
 }
 
-struct Text {
+pub(super) struct Text {
     text: String,
     /// Where names end whatever the model says.
     ends: Vec<usize>,
@@ -67,37 +69,47 @@ struct Piece<'a> {
 pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
-    inputs: &[String],
+    texts: Texts<'_>,
     parameters: &EntitiesParameters,
-) -> Result<Decoder, InputError> {
-    let mut texts = Vec::with_capacity(inputs.len());
-    for (index, text) in inputs.iter().enumerate() {
-        let is_plain = parameters.aggregation == Aggregation::None;
-        let ends = if is_plain { Vec::new() } else { name_ends(text) };
-        let read = if is_plain { Cow::Borrowed(text.as_str()) } else { Cow::Owned(separated(text, &ends)) };
-        let (encoded, reading) = jobs.read(&context, index, &read, parameters.truncation).await?;
-        texts.push(Text { text: text.clone(), ends, encoded, reading });
-    }
-    let special = context.tokenizer.special_tokens_count();
-    Ok(Decoder {
-        texts,
+) -> Result<(Box<dyn Decode>, Refusals), InputError> {
+    let decoder = Decoder {
+        truncation: parameters.truncation,
         tags: context.card.labels.iter().map(|label| Tag::parse(label)).collect(),
         special_before: context.tokenizer.special_tokens_before(),
-        special,
+        special: context.tokenizer.special_tokens_count(),
         aggregation: parameters.aggregation,
         offset_unit: parameters.offset_unit,
-    })
+    };
+    inputs::read(decoder, context, jobs, texts).await
 }
 
-impl Decode for Decoder {
-    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError> {
-        let result = |text: &Text| {
-            let probabilities = self.probabilities(text, outputs)?;
-            let pieces = self.pieces(text, &probabilities);
-            let entities = self.to_entities(&text.text, &pieces);
-            Ok(text.reading.result(Output::Entities(entities)))
-        };
-        self.texts.iter().map(result).collect()
+impl Reader for Decoder {
+    type Input = Text;
+    type Shared = ();
+
+    async fn read(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        text: &str,
+    ) -> Result<Text, InputError> {
+        let is_plain = self.aggregation == Aggregation::None;
+        let ends = if is_plain { Vec::new() } else { name_ends(text) };
+        let read = if is_plain { Cow::Borrowed(text) } else { Cow::Owned(separated(text, &ends)) };
+        let (encoded, reading) = jobs.read(context, index, &read, self.truncation).await?;
+        Ok(Text { text: text.to_owned(), ends, encoded, reading })
+    }
+
+    fn share(&self, _: &Outputs) -> Result<(), DecodeError> {
+        Ok(())
+    }
+
+    fn decode(&self, text: &Text, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
+        let probabilities = self.probabilities(text, outputs)?;
+        let pieces = self.pieces(text, &probabilities);
+        let entities = self.to_entities(&text.text, &pieces);
+        Ok(text.reading.result(Output::Entities(entities)))
     }
 }
 

@@ -7,6 +7,7 @@
 mod classify;
 mod embed;
 mod entities;
+mod inputs;
 mod math;
 mod matter;
 mod offsets;
@@ -18,8 +19,8 @@ mod types;
 pub use crate::windows::Truncation;
 pub use types::{
     Aggregation, Answer, ClassifyParameters, DecodeError, EmbedParameters, EntitiesParameters, Entity,
-    InputError, LabelScore, LengthUnit, OffsetUnit, Output, Parameters, Sentiment, SentimentParameters,
-    SummarizeParameters, Summary, SummaryMethod, SummarySentence, TaskResult,
+    InputError, LabelScore, LengthUnit, OffsetUnit, OnError, Output, Parameters, Refusals, Remedy, Sentiment,
+    SentimentParameters, SummarizeParameters, Summary, SummaryMethod, SummarySentence, TaskResult,
 };
 
 use batching::ModelId;
@@ -28,6 +29,7 @@ use crate::batch::{Sequence, SequenceOutput};
 use crate::card::Card;
 use crate::pool::Pace;
 use crate::tokenizer::TextTokenizer;
+use inputs::Texts;
 use reading::{Jobs, Outputs};
 
 /// What [`prepare`] needs to know of the model.
@@ -59,37 +61,43 @@ pub struct Prepared {
     jobs: Vec<Job>,
     expected: usize,
     inputs: usize,
+    refusals: Refusals,
     tokens: usize,
     task: Box<dyn Decode>,
 }
 
 /// The second half of a task: holds whatever of the request it needs to make the answer.
 trait Decode: Send {
-    /// One result for each input, in order.
-    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError>;
+    /// One result for each input, in order, or why there is none.
+    fn decode(self: Box<Self>, outputs: &Outputs)
+    -> Result<Vec<Result<TaskResult, InputError>>, DecodeError>;
 }
 
 /// Checks the inputs of a request and cuts them into jobs, in turns as `pace` says.
 ///
 /// # Errors
-/// See [`InputError`]; the message names the input by index and never quotes it.
+/// See [`InputError`]; the message names the input by index and never quotes it. With [`OnError::Partial`] what is wrong with
+/// one input is no error, but that input's result.
 pub async fn prepare(
     context: Context<'_>,
     inputs: &[String],
     parameters: &Parameters,
+    on_error: OnError,
     pace: &Pace,
 ) -> Result<Prepared, InputError> {
     check(inputs, context.card.limits.inputs_max)?;
     let mut jobs = Jobs::new(context.tokenizer, pace);
-    let task: Box<dyn Decode> = match parameters {
-        Parameters::Classify(p) => classify::prepare(context, &mut jobs, inputs, p).await?,
-        Parameters::Sentiment(p) => Box::new(sentiment::prepare(context, &mut jobs, inputs, p).await?),
-        Parameters::Entities(p) => Box::new(entities::prepare(context, &mut jobs, inputs, p).await?),
-        Parameters::Summarize(p) => Box::new(summarize::prepare(context, &mut jobs, inputs, p).await?),
-        Parameters::Embed(p) => Box::new(embed::prepare(context, &mut jobs, inputs, p).await?),
+    let texts = Texts { texts: inputs, on_error };
+    let (task, refusals) = match parameters {
+        Parameters::Classify(p) => classify::prepare(context, &mut jobs, texts, p).await?,
+        Parameters::Sentiment(p) => sentiment::prepare(context, &mut jobs, texts, p).await?,
+        Parameters::Entities(p) => entities::prepare(context, &mut jobs, texts, p).await?,
+        Parameters::Summarize(p) => summarize::prepare(context, &mut jobs, texts, p).await?,
+        Parameters::Embed(p) => embed::prepare(context, &mut jobs, texts, p).await?,
     };
     let (jobs, tokens) = jobs.finish();
-    Ok(Prepared { expected: jobs.len(), jobs, inputs: inputs.len(), tokens, task })
+    let inputs = inputs.len() - refusals.count();
+    Ok(Prepared { expected: jobs.len(), jobs, inputs, refusals, tokens, task })
 }
 
 impl Prepared {
@@ -98,14 +106,19 @@ impl Prepared {
         std::mem::take(&mut self.jobs)
     }
 
-    /// Tokens of all inputs, special tokens included, each counted once however many windows overlap.
+    /// Tokens of the inputs to compute, special tokens included, each counted once however many windows overlap.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Texts in the request.
+    /// Inputs to compute.
     pub fn inputs(&self) -> usize {
         self.inputs
+    }
+
+    /// Inputs that have an error in the place of a result.
+    pub fn refusals(&self) -> Refusals {
+        self.refusals
     }
 
     /// Sequences that the texts were made into, whether they were taken out or not.
@@ -132,11 +145,6 @@ fn check(inputs: &[String], limit: usize) -> Result<(), InputError> {
     }
     if inputs.len() > limit {
         return Err(InputError::TooMany { inputs: inputs.len(), limit });
-    }
-    for (index, text) in inputs.iter().enumerate() {
-        if let Some(offset) = text.chars().position(|c| c == '\0') {
-            return Err(InputError::Nul { index, offset });
-        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use batching::ModelId;
 
-use super::types::{DecodeError, InputError, LengthUnit, Output, TaskResult};
+use super::types::{DecodeError, InputError, LengthUnit, Output, Remedy, TaskResult};
 use super::{Context, Job};
 use crate::batch::{Sequence, SequenceOutput};
 use crate::card::Limits;
@@ -46,6 +46,16 @@ impl<'a> Jobs<'a> {
         self.pace
     }
 
+    /// Jobs so far.
+    pub(super) fn count_of(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Forgets the jobs after the first `count`: those of an input that turned out to be no input.
+    pub(super) fn forget(&mut self, count: usize) {
+        self.list.truncate(count);
+    }
+
     /// The jobs, and the tokens of all inputs.
     pub(super) fn finish(self) -> (Vec<Job>, usize) {
         (self.list, self.tokens)
@@ -63,15 +73,11 @@ impl<'a> Jobs<'a> {
         encoded.map_err(|_| InputError::Tokenize { index })
     }
 
-    /// Refuses a text that has more tokens than `limit`, special tokens included, by a look at its characters.
-    pub(super) async fn look(&self, index: usize, text: &str, limit: usize) -> Result<(), InputError> {
+    /// The tokens of a text that has more than `limit`, special tokens included, by a look at its characters: at least so many.
+    pub(super) async fn look(&self, text: &str, limit: usize) -> Option<usize> {
         let special = self.tokenizer.special_tokens_count();
         let tokens = self.tokenizer.tokens_at_least(text, limit.saturating_sub(special), self.pace).await;
-        if tokens + special <= limit {
-            return Ok(());
-        }
-        let (length, unit) = (tokens + special, LengthUnit::Tokens);
-        Err(InputError::TooLong { index, length, is_counted: false, limit, unit })
+        (tokens + special > limit).then_some(tokens + special)
     }
 
     /// Tokenises one input for the context's model and adds its windows, as `truncation` says.
@@ -93,8 +99,19 @@ impl<'a> Jobs<'a> {
             Truncation::End => (usize::MAX, usize::MAX, Keep::First(capacity)),
             Truncation::Start => (usize::MAX, usize::MAX, Keep::Last(capacity)),
         };
-        if counted < usize::MAX {
-            self.look(index, text, counted).await.map_err(|error| error.with_limit(limit))?;
+        let too_long = |length: usize, is_counted: bool| {
+            let longest = limits.document_tokens_max;
+            let remedy = if length > longest || limit >= longest {
+                Remedy::Part
+            } else {
+                Remedy::Windows { limit: longest }
+            };
+            InputError::TooLong { index, length, is_counted, limit, unit: LengthUnit::Tokens, remedy }
+        };
+        if counted < usize::MAX
+            && let Some(length) = self.look(text, counted).await
+        {
+            return Err(too_long(length, false));
         }
         let encoded = self.encode(index, text, keep, counted.saturating_sub(special)).await?;
         if encoded.tokens == 0 {
@@ -102,7 +119,7 @@ impl<'a> Jobs<'a> {
         }
         let (length, is_counted) = (encoded.tokens + special, encoded.is_whole);
         if length > limit {
-            return Err(InputError::TooLong { index, length, is_counted, limit, unit: LengthUnit::Tokens });
+            return Err(too_long(length, is_counted));
         }
         let reading = self.add(context.model, limits, &encoded, truncation);
         self.tokens += reading.tokens;

@@ -2,44 +2,58 @@
 
 use std::sync::Arc;
 
+use super::inputs::{self, Reader, Texts};
 use super::math::{argmax, softmax};
 use super::reading::{Jobs, Outputs, Reading};
-use super::types::{DecodeError, InputError, LabelScore, Output, Sentiment, SentimentParameters, TaskResult};
+use super::types::{
+    DecodeError, InputError, LabelScore, Output, Refusals, Sentiment, SentimentParameters, TaskResult,
+};
 use super::{Context, Decode};
+use crate::windows::Truncation;
 
 /// What is needed to make sentiments of outputs.
-pub(super) struct Decoder {
-    readings: Vec<Reading>,
+struct Decoder {
+    truncation: Truncation,
     labels: Vec<Arc<str>>,
 }
 
 pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
-    inputs: &[String],
+    texts: Texts<'_>,
     parameters: &SentimentParameters,
-) -> Result<Decoder, InputError> {
-    let mut readings = Vec::with_capacity(inputs.len());
-    for (index, text) in inputs.iter().enumerate() {
-        readings.push(jobs.read(&context, index, text, parameters.truncation).await?.1);
-    }
+) -> Result<(Box<dyn Decode>, Refusals), InputError> {
     let labels = context.card.labels.iter().map(|label| Arc::from(label.as_str())).collect();
-    Ok(Decoder { readings, labels })
+    inputs::read(Decoder { truncation: parameters.truncation, labels }, context, jobs, texts).await
 }
 
-impl Decode for Decoder {
-    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError> {
-        let result = |reading: &Reading| {
-            let scores = softmax(&outputs.mean(reading, self.labels.len())?);
-            let best = argmax(&scores);
-            let sentiment = Sentiment {
-                label: Arc::clone(&self.labels[best]),
-                score: scores[best],
-                scores: labelled(&self.labels, &scores),
-            };
-            Ok(reading.result(Output::Sentiment(sentiment)))
+impl Reader for Decoder {
+    type Input = Reading;
+    type Shared = ();
+
+    async fn read(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        text: &str,
+    ) -> Result<Reading, InputError> {
+        Ok(jobs.read(context, index, text, self.truncation).await?.1)
+    }
+
+    fn share(&self, _: &Outputs) -> Result<(), DecodeError> {
+        Ok(())
+    }
+
+    fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
+        let scores = softmax(&outputs.mean(reading, self.labels.len())?);
+        let best = argmax(&scores);
+        let sentiment = Sentiment {
+            label: Arc::clone(&self.labels[best]),
+            score: scores[best],
+            scores: labelled(&self.labels, &scores),
         };
-        self.readings.iter().map(result).collect()
+        Ok(reading.result(Output::Sentiment(sentiment)))
     }
 }
 

@@ -13,13 +13,14 @@ use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::inputs::{self, Reader, Texts};
 use super::math::{dot, normalize};
 use super::matter::{self, Role};
 use super::offsets::Offsets;
 use super::reading::{Jobs, Outputs, Reading};
 use super::types::{
-    DecodeError, InputError, LengthUnit, OffsetUnit, Output, SummarizeParameters, Summary, SummaryMethod,
-    SummarySentence, TaskResult,
+    DecodeError, InputError, LengthUnit, OffsetUnit, Output, Refusals, Remedy, SummarizeParameters, Summary,
+    SummaryMethod, SummarySentence, TaskResult,
 };
 use super::{Context, Decode};
 use crate::pool::Pace;
@@ -48,15 +49,15 @@ const SAME_WORDS_IF_ALIKE: f32 = 0.75;
 const ALIKE: f32 = 0.95;
 
 /// What is needed to make summaries of outputs.
-pub(super) struct Decoder {
-    documents: Vec<Document>,
+struct Decoder {
     columns: usize,
     max_sentences: usize,
-    max_tokens: usize,
+    /// Of a summary.
+    max_tokens: Option<usize>,
     offset_unit: OffsetUnit,
 }
 
-struct Document {
+pub(super) struct Document {
     text: String,
     units: Vec<Unit>,
     tokens: usize,
@@ -77,9 +78,9 @@ struct Unit {
 pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
-    inputs: &[String],
+    texts: Texts<'_>,
     parameters: &SummarizeParameters,
-) -> Result<Decoder, InputError> {
+) -> Result<(Box<dyn Decode>, Refusals), InputError> {
     if parameters.method == SummaryMethod::Abstractive {
         let message = "this model offers extractive summaries only".to_owned();
         return Err(InputError::Parameter { name: "method", message });
@@ -88,39 +89,30 @@ pub(super) async fn prepare(
         let message = format!("must be between 1 and {SENTENCES_MAX}");
         return Err(InputError::Parameter { name: "max_sentences", message });
     }
-    let mut documents = Vec::with_capacity(inputs.len());
-    for (index, text) in inputs.iter().enumerate() {
-        let document = read(context, jobs, index, text).await?;
-        let shortest = document.candidates().map(|unit| document.units[unit].tokens).min().unwrap_or(0);
-        if parameters.max_tokens.is_some_and(|max| max < shortest) {
-            let message = format!("the shortest sentence of inputs[{index}] has {shortest} tokens");
-            return Err(InputError::Parameter { name: "max_tokens", message });
-        }
-        documents.push(document);
-    }
-    Ok(Decoder {
-        documents,
-        columns: context.columns,
-        max_sentences: parameters.max_sentences,
-        max_tokens: parameters.max_tokens.unwrap_or(usize::MAX),
-        offset_unit: parameters.offset_unit,
-    })
+    let SummarizeParameters { max_sentences, max_tokens, offset_unit, .. } = *parameters;
+    let decoder = Decoder { columns: context.columns, max_sentences, max_tokens, offset_unit };
+    inputs::read(decoder, context, jobs, texts).await
 }
 
 async fn read(
-    context: Context<'_>,
+    context: &Context<'_>,
     jobs: &mut Jobs<'_>,
     index: usize,
     text: &str,
 ) -> Result<Document, InputError> {
     let limits = &context.card.limits;
     let limit = limits.document_tokens_max;
-    jobs.look(index, text, limit).await?;
+    let too_long = |length: usize, limit: usize, unit: LengthUnit| {
+        let (is_counted, remedy) = (false, Remedy::Inputs);
+        InputError::TooLong { index, length, is_counted, limit, unit, remedy }
+    };
+    if let Some(length) = jobs.look(text, limit).await {
+        return Err(too_long(length, limit, LengthUnit::Tokens));
+    }
     if let Some(limit) = limits.document_words_max {
         let words = words_up_to(text, limit + 1, jobs.pace()).await;
         if words > limit {
-            let unit = LengthUnit::Words;
-            return Err(InputError::TooLong { index, length: words, is_counted: false, limit, unit });
+            return Err(too_long(words, limit, LengthUnit::Words));
         }
     }
     let special = context.tokenizer.special_tokens_count();
@@ -139,8 +131,7 @@ async fn read(
         }
         tokens += encoded.tokens;
         if tokens > limit {
-            let (is_counted, unit) = (false, LengthUnit::Tokens);
-            return Err(InputError::TooLong { index, length: tokens, is_counted, limit, unit });
+            return Err(too_long(tokens, limit, LengthUnit::Tokens));
         }
         // A sentence longer than a window is read in several, never cut.
         let reading = jobs.add(context.model, limits, &encoded, Truncation::Stride);
@@ -155,7 +146,6 @@ async fn read(
     if units.is_empty() {
         return Err(InputError::Empty { index });
     }
-    jobs.count(tokens);
     Ok(Document { text: text.to_owned(), units, tokens })
 }
 
@@ -207,15 +197,36 @@ fn common_words(left: &[u64], right: &[u64]) -> f32 {
     common as f32 / (left.len() + right.len() - common).max(1) as f32
 }
 
-impl Decode for Decoder {
-    fn decode(self: Box<Self>, outputs: &Outputs) -> Result<Vec<TaskResult>, DecodeError> {
-        let result = |document: &Document| {
-            let chosen = self.choose(document, outputs)?;
-            let windows = document.units.iter().map(|unit| unit.reading.windows.len()).sum();
-            let output = Output::Summary(document.summary(&chosen, self.offset_unit));
-            Ok(TaskResult { output, tokens: document.tokens, truncated: false, windows })
-        };
-        self.documents.iter().map(result).collect()
+impl Reader for Decoder {
+    type Input = Document;
+    type Shared = ();
+
+    async fn read(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        text: &str,
+    ) -> Result<Document, InputError> {
+        let document = read(context, jobs, index, text).await?;
+        let shortest = document.candidates().map(|unit| document.units[unit].tokens).min().unwrap_or(0);
+        if self.max_tokens.is_some_and(|max| max < shortest) {
+            let message = format!("the shortest sentence of inputs[{index}] has {shortest} tokens");
+            return Err(InputError::Parameter { name: "max_tokens", message });
+        }
+        jobs.count(document.tokens);
+        Ok(document)
+    }
+
+    fn share(&self, _: &Outputs) -> Result<(), DecodeError> {
+        Ok(())
+    }
+
+    fn decode(&self, document: &Document, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
+        let chosen = self.choose(document, outputs)?;
+        let windows = document.units.iter().map(|unit| unit.reading.windows.len()).sum();
+        let output = Output::Summary(document.summary(&chosen, self.offset_unit));
+        Ok(TaskResult { output, tokens: document.tokens, truncated: false, windows })
     }
 }
 
@@ -231,7 +242,7 @@ impl Decoder {
         let worth = worth(document, &vectors, self.columns);
         // Cosine of each unit to the most similar one taken so far.
         let mut likeness = vec![0.0f32; vectors.len()];
-        let mut left = self.max_tokens;
+        let mut left = self.max_tokens.unwrap_or(usize::MAX);
         let mut chosen: Vec<usize> = Vec::new();
         for role in [Role::Matter, Role::Frame, Role::Apart] {
             if role == Role::Apart && !chosen.is_empty() {

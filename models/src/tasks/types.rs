@@ -151,11 +151,44 @@ impl Default for EmbedParameters {
     }
 }
 
+/// What a fault of one input does to its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The call fails with it.
+    #[default]
+    Fail,
+    /// The input has an error in the place of its result; the others are computed.
+    Partial,
+}
+
+/// Inputs of a call that have an error in the place of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refusals {
+    /// Refused by a look at them.
+    pub before_work: usize,
+    /// Refused after texts were worked on for them.
+    pub after_work: usize,
+}
+
+impl Refusals {
+    /// Adds one.
+    pub(super) fn add(&mut self, has_worked: bool) {
+        let count = if has_worked { &mut self.after_work } else { &mut self.before_work };
+        *count += 1;
+    }
+
+    /// How many there are.
+    pub fn count(self) -> usize {
+        self.before_work + self.after_work
+    }
+}
+
 /// The results of a request, one for each input, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// The results.
-    pub results: Vec<TaskResult>,
+    /// The results; an error is that input's alone, and only with [`OnError::Partial`].
+    pub results: Vec<Result<TaskResult, InputError>>,
 }
 
 /// The result for one input.
@@ -282,7 +315,7 @@ pub enum InputError {
     },
     /// An input is too long.
     #[error(
-        "inputs[{index}] has {}{length} {}, the limit is {limit}{}",
+        "inputs[{index}] has {}{length} {}, the limit is {limit}{}: {remedy}",
         if *.is_counted { "" } else { "at least " }, .unit.name(), .unit.hint()
     )]
     TooLong {
@@ -296,6 +329,8 @@ pub enum InputError {
         limit: usize,
         /// What is counted.
         unit: LengthUnit,
+        /// How it can be read.
+        remedy: Remedy,
     },
     /// A parameter's value makes no sense for this model.
     #[error("parameters.{name}: {message}")]
@@ -311,6 +346,33 @@ pub enum InputError {
         /// Which.
         index: usize,
     },
+}
+
+/// How a text can be read that is too long as the call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// In windows, by the parameter `truncation`, up to a limit of tokens.
+    Windows {
+        /// The longest text that is read so.
+        limit: usize,
+    },
+    /// In part, by the parameter `truncation`.
+    Part,
+    /// In several inputs: the task has no parameter that cuts a text.
+    Inputs,
+}
+
+impl std::fmt::Display for Remedy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Windows { limit } => write!(
+                f,
+                "parameters.truncation \"stride\" reads it whole (up to {limit} tokens), \"end\" or \"start\" cuts it off there"
+            ),
+            Self::Part => f.write_str("parameters.truncation \"end\" or \"start\" cuts it off there"),
+            Self::Inputs => f.write_str("send it in parts, there is no parameter that cuts it"),
+        }
+    }
 }
 
 impl LengthUnit {
@@ -330,14 +392,6 @@ impl LengthUnit {
 }
 
 impl InputError {
-    /// The same of another limit, if it is one of length.
-    pub(super) fn with_limit(mut self, other: usize) -> Self {
-        if let Self::TooLong { limit, .. } = &mut self {
-            *limit = other;
-        }
-        self
-    }
-
     /// The field of the request that is wrong, such as `inputs[3]`.
     pub fn field(&self) -> String {
         match self {

@@ -201,6 +201,18 @@ pub struct Taken {
     pub quota: Quota,
 }
 
+impl Taken {
+    /// Takes a part of it out, or all there is.
+    #[must_use]
+    pub fn split(&mut self, amount: u64) -> Self {
+        let amount = amount.min(self.amount);
+        self.amount -= amount;
+        self.quota.minute_left += amount;
+        self.quota.day_left = self.quota.day_left.map(|left| left + amount);
+        Self { amount, ..*self }
+    }
+}
+
 /// What is left to a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {

@@ -3,8 +3,8 @@
 use batching::Priority;
 use models::card::{Origin, WEIGHTS_FILE};
 use models::tasks::{
-    Aggregation, ClassifyParameters, EmbedParameters, EntitiesParameters, OffsetUnit, Output, Parameters,
-    SentimentParameters, SummarizeParameters, SummaryMethod, TaskResult, Truncation,
+    Aggregation, ClassifyParameters, EmbedParameters, EntitiesParameters, InputError, OffsetUnit, OnError,
+    Output, Parameters, SentimentParameters, SummarizeParameters, SummaryMethod, TaskResult, Truncation,
 };
 use models::{ModelEntry, ModelState};
 
@@ -34,7 +34,7 @@ impl IntoInferRequest for proto::ClassifyRequest {
             multi_label: self.multi_label,
             truncation: truncation(self.truncation)?.unwrap_or(default.truncation),
         });
-        request(self.inputs, self.model, parameters, self.priority)
+        request(self.inputs, self.model, parameters, self.priority, self.on_error)
     }
 }
 
@@ -44,7 +44,7 @@ impl IntoInferRequest for proto::AnalyzeSentimentRequest {
         let parameters = Parameters::Sentiment(SentimentParameters {
             truncation: truncation(self.truncation)?.unwrap_or(default.truncation),
         });
-        request(self.inputs, self.model, parameters, self.priority)
+        request(self.inputs, self.model, parameters, self.priority, self.on_error)
     }
 }
 
@@ -63,7 +63,7 @@ impl IntoInferRequest for proto::ExtractEntitiesRequest {
         let offset_unit = offset_unit(self.offset_unit)?.unwrap_or(default.offset_unit);
         let truncation = truncation(self.truncation)?.unwrap_or(default.truncation);
         let parameters = Parameters::Entities(EntitiesParameters { aggregation, offset_unit, truncation });
-        request(self.inputs, self.model, parameters, self.priority)
+        request(self.inputs, self.model, parameters, self.priority, self.on_error)
     }
 }
 
@@ -83,7 +83,7 @@ impl IntoInferRequest for proto::SummarizeRequest {
             method,
             offset_unit: offset_unit(self.offset_unit)?.unwrap_or(default.offset_unit),
         });
-        request(self.inputs, self.model, parameters, self.priority)
+        request(self.inputs, self.model, parameters, self.priority, self.on_error)
     }
 }
 
@@ -95,7 +95,7 @@ impl IntoInferRequest for proto::EmbedRequest {
             normalize: self.normalize.unwrap_or(default.normalize),
             truncation: truncation(self.truncation)?.unwrap_or(default.truncation),
         });
-        request(self.inputs, self.model, parameters, self.priority)
+        request(self.inputs, self.model, parameters, self.priority, self.on_error)
     }
 }
 
@@ -104,16 +104,21 @@ fn request(
     model: String,
     parameters: Parameters,
     priority: i32,
+    on_error: i32,
 ) -> Result<InferRequest, ApiError> {
-    use proto::Priority as P;
+    use proto::{OnError as E, Priority as P};
     let priority = match known(priority, "priority")? {
         P::Unspecified | P::Normal => Priority::Normal,
         P::Critical => Priority::Critical,
         P::High => Priority::High,
         P::Low => Priority::Low,
     };
+    let on_error = match known(on_error, "on_error")? {
+        E::Unspecified | E::Fail => OnError::Fail,
+        E::Partial => OnError::Partial,
+    };
     let model = (!model.is_empty()).then_some(model);
-    Ok(InferRequest { model, inputs, parameters, priority, timeout: None })
+    Ok(InferRequest { model, inputs, parameters, on_error, priority, timeout: None })
 }
 
 fn offset_unit(value: i32) -> Result<Option<OffsetUnit>, ApiError> {
@@ -145,14 +150,21 @@ fn known<E: TryFrom<i32>>(value: i32, field: &str) -> Result<E, ApiError> {
     })
 }
 
-/// Implements [`FromResponse`] for a response message, given how one output becomes one result. An output of another
-/// task cannot come, and would be left out.
+/// Implements [`FromResponse`] for a response message, given how one output becomes one result; an error becomes one too. An
+/// output of another task cannot come, and would be left out.
 macro_rules! from_response {
-    ($message:ident, $output:pat => $result:expr) => {
+    ($message:ident, $result_message:ident, $output:pat => $result:expr) => {
         impl FromResponse for proto::$message {
             fn from_response(response: InferResponse) -> Self {
                 let InferResponse { model, version, answer, inputs, tokens, .. } = response;
-                let result = |result: TaskResult| {
+                let result = |result: Result<TaskResult, InputError>| {
+                    let result = match result {
+                        Ok(result) => result,
+                        Err(error) => {
+                            let error = Some(input_error(error));
+                            return Some(proto::$result_message { error, ..Default::default() });
+                        }
+                    };
                     let report = Some(report(&result));
                     match result.output {
                         $output => Some($result(report)),
@@ -170,17 +182,17 @@ macro_rules! from_response {
     };
 }
 
-from_response!(ClassifyResponse, Output::Labels(labels) => |report| {
+from_response!(ClassifyResponse, ClassifyResult, Output::Labels(labels) => |report| {
     let score = |l: models::tasks::LabelScore| proto::LabelScore { label: l.label.to_string(), score: l.score };
-    proto::ClassifyResult { labels: labels.into_iter().map(score).collect(), report }
+    proto::ClassifyResult { labels: labels.into_iter().map(score).collect(), report, error: None }
 });
 
-from_response!(AnalyzeSentimentResponse, Output::Sentiment(s) => |report| {
+from_response!(AnalyzeSentimentResponse, AnalyzeSentimentResult, Output::Sentiment(s) => |report| {
     let scores = s.scores.into_iter().map(|l| (l.label.to_string(), l.score)).collect();
-    proto::AnalyzeSentimentResult { label: s.label.to_string(), score: s.score, scores, report }
+    proto::AnalyzeSentimentResult { label: s.label.to_string(), score: s.score, scores, report, error: None }
 });
 
-from_response!(ExtractEntitiesResponse, Output::Entities(entities) => |report| {
+from_response!(ExtractEntitiesResponse, ExtractEntitiesResult, Output::Entities(entities) => |report| {
     let entity = |e: models::tasks::Entity| proto::Entity {
         text: e.text,
         label: e.label.to_string(),
@@ -188,10 +200,10 @@ from_response!(ExtractEntitiesResponse, Output::Entities(entities) => |report| {
         end: e.end as u64,
         score: e.score,
     };
-    proto::ExtractEntitiesResult { entities: entities.into_iter().map(entity).collect(), report }
+    proto::ExtractEntitiesResult { entities: entities.into_iter().map(entity).collect(), report, error: None }
 });
 
-from_response!(SummarizeResponse, Output::Summary(summary) => |report| {
+from_response!(SummarizeResponse, SummarizeResult, Output::Summary(summary) => |report| {
     let sentence = |s: models::tasks::SummarySentence| proto::SummarySentence {
         text: s.text,
         start: s.start as u64,
@@ -207,10 +219,25 @@ from_response!(SummarizeResponse, Output::Summary(summary) => |report| {
         method: method.into(),
         sentences: summary.sentences.into_iter().map(sentence).collect(),
         report,
+        error: None,
     }
 });
 
-from_response!(EmbedResponse, Output::Embedding(embedding) => |report| proto::EmbedResult { embedding, report });
+from_response!(EmbedResponse, EmbedResult, Output::Embedding(embedding) => |report| {
+    proto::EmbedResult { embedding, report, error: None }
+});
+
+fn input_error(error: InputError) -> proto::InputError {
+    let field = error.field();
+    let error = ApiError::Input(error);
+    let row = error.row();
+    proto::InputError {
+        status: row.grpc as i32,
+        code: row.code.to_owned(),
+        message: error.to_string(),
+        field,
+    }
+}
 
 fn report(result: &TaskResult) -> proto::InputReport {
     proto::InputReport {

@@ -8,15 +8,16 @@ use base64::engine::general_purpose::STANDARD;
 use batching::Priority;
 use models::Task;
 use models::tasks::{
-    Aggregation, ClassifyParameters, EmbedParameters, EntitiesParameters, LabelScore, OffsetUnit, Output,
-    Parameters, SentimentParameters, SummarizeParameters, SummaryMethod, TaskResult, Truncation,
+    Aggregation, ClassifyParameters, EmbedParameters, EntitiesParameters, InputError, LabelScore, OffsetUnit,
+    OnError, Output, Parameters, SentimentParameters, SummarizeParameters, SummaryMethod, TaskResult,
+    Truncation,
 };
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::body::{Name, Object};
-use crate::error::ApiError;
+use crate::error::{ApiError, EnvelopeError};
 use crate::pipeline::{InferRequest, InferResponse};
 
 /// One inference route: its task, its parameters, and how its answers are written.
@@ -42,6 +43,7 @@ pub(super) trait WireTask: 'static {
 pub(super) struct Common {
     priority: Option<Priority>,
     timeout_ms: Option<u64>,
+    on_error: OnError,
 }
 
 /// Parses a request body for `W`.
@@ -56,6 +58,7 @@ pub(super) fn parse<W: WireTask>(body: &[u8]) -> Result<(InferRequest, W::Render
         model,
         inputs: inputs.0,
         parameters,
+        on_error: common.on_error,
         priority: common.priority.unwrap_or(Priority::Normal),
         timeout: common.timeout_ms.map(Duration::from_millis),
     };
@@ -135,11 +138,16 @@ macro_rules! wire_parameters {
             $($field: Option<$type>,)*
             priority: Option<Name<WirePriority>>,
             timeout_ms: Option<u64>,
+            on_error: Option<Name<OnError>>,
         }
 
         impl $name {
             fn common(&self) -> Common {
-                Common { priority: self.priority.map(|Name(priority)| priority.into()), timeout_ms: self.timeout_ms }
+                Common {
+                    priority: self.priority.map(|Name(priority)| priority.into()),
+                    timeout_ms: self.timeout_ms,
+                    on_error: self.on_error.map(Name::get).unwrap_or_default(),
+                }
             }
         }
     };
@@ -282,7 +290,7 @@ pub(super) enum EncodingFormat {
 pub(super) struct Response {
     model: String,
     version: String,
-    results: Vec<ResultItem>,
+    results: Vec<Item>,
     usage: Usage,
 }
 
@@ -290,6 +298,14 @@ pub(super) struct Response {
 struct Usage {
     inputs: usize,
     tokens: usize,
+}
+
+/// What there is to an input.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Item {
+    Result(ResultItem),
+    Error { error: EnvelopeError<'static> },
 }
 
 #[derive(Debug, Serialize)]
@@ -354,12 +370,13 @@ impl Response {
                     WireOutput::Embedding { embedding: W::embedding(values, rendering) }
                 }
             };
-            ResultItem { output, tokens, truncated, windows }
+            Item::Result(ResultItem { output, tokens, truncated, windows })
         };
+        let error = |error: InputError| Item::Error { error: ApiError::of_input(&error) };
         Self {
             model: model.to_string(),
             version: version.to_string(),
-            results: answer.results.into_iter().map(result).collect(),
+            results: answer.results.into_iter().map(|item| item.map_or_else(error, result)).collect(),
             usage: Usage { inputs, tokens },
         }
     }

@@ -96,6 +96,7 @@ struct Facts {
     key: Option<Arc<str>>,
     model: Option<Arc<str>>,
     inputs: Option<u64>,
+    inputs_refused: Option<u64>,
     tokens: Option<u64>,
     code: Option<Cow<'static, str>>,
     grpc: Option<Code>,
@@ -140,6 +141,11 @@ impl Access {
             facts.model = Some(Arc::from(model));
             facts.inputs = Some(inputs as u64);
         });
+    }
+
+    /// How many of the inputs have an error in the place of a result.
+    pub(crate) fn refused_inputs(&self, inputs: usize) {
+        self.tell(|facts| facts.inputs_refused = (inputs > 0).then_some(inputs as u64));
     }
 
     /// How many tokens the inputs are.
@@ -400,6 +406,7 @@ impl Drop for Line {
                     key = facts.key.as_deref(),
                     model = facts.model.as_deref(),
                     inputs = facts.inputs,
+                    inputs_refused = facts.inputs_refused,
                     tokens = facts.tokens,
                     bytes_in = call.bytes_in,
                     bytes_out = self.is_sent.map(|_| self.bytes_out),

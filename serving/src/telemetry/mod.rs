@@ -82,6 +82,7 @@ pub struct Telemetry {
     batch_duration: Family<ModelLabels, Histogram, Buckets>,
     batch_failures: Family<ModelLabels, Counter>,
     model_loaded: Family<ModelLabels, Gauge>,
+    inputs_refused: Family<InputErrorLabels, Counter>,
     usage_inputs: Family<UsageLabels, Counter>,
     usage_tokens: Family<UsageLabels, Counter>,
     /// What each tenant uses, for the operator alone.
@@ -165,6 +166,12 @@ struct EndLabels {
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct InputErrorLabels {
+    model: String,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UsageLabels {
     model: String,
     outcome: &'static str,
@@ -222,6 +229,7 @@ impl Telemetry {
             batch_duration: Family::new_with_constructor(SECONDS),
             batch_failures: Family::default(),
             model_loaded: Family::default(),
+            inputs_refused: Family::default(),
             usage_inputs: Family::default(),
             usage_tokens: Family::default(),
             tenants: TenantMetrics::new(),
@@ -286,6 +294,12 @@ impl Telemetry {
     /// Records how long a request's tensors took to become an answer.
     pub fn decoded(&self, model: ModelId, duration: Duration) {
         self.decoding.get_or_create(&self.model(model)).observe(duration.as_secs_f64());
+    }
+
+    /// Counts an input that has an error in the place of a result.
+    pub(crate) fn input_refused(&self, model: ModelId, code: &'static str) {
+        let ModelLabels { model } = self.model(model);
+        self.inputs_refused.get_or_create(&InputErrorLabels { model, code }).inc();
     }
 
     /// Takes over what waits and runs at present.
@@ -420,6 +434,11 @@ impl Telemetry {
         );
         r.register("batch_failures", "Batches that failed", self.batch_failures.clone());
         r.register("model_loaded", "Whether a model answers", self.model_loaded.clone());
+        r.register(
+            "inputs_refused",
+            "Inputs answered with an error of their own in calls with on_error = partial, by error code",
+            self.inputs_refused.clone(),
+        );
         r.register("usage_inputs", "Inputs of admitted requests, by outcome", self.usage_inputs.clone());
         r.register("usage_tokens", "Tokens of admitted requests, by outcome", self.usage_tokens.clone());
     }

@@ -1,0 +1,133 @@
+//! From the inputs of a call to its results, the same for every task: each input is read by itself, and where the caller
+//! wants it so, one that cannot be read has an error in the place of its result.
+
+use std::future::Future;
+
+use super::reading::{Jobs, Outputs};
+use super::types::{DecodeError, InputError, OnError, Refusals, TaskResult};
+use super::{Context, Decode};
+
+/// A task, its parameters checked: how one input is read, and what its outputs come to.
+pub(super) trait Reader: Send + Sync + 'static {
+    /// What is kept of an input until its outputs are there.
+    type Input: Send;
+    /// What all inputs share of the outputs.
+    type Shared;
+
+    /// Reads one input and adds its jobs.
+    ///
+    /// # Errors
+    /// The input's own fault: whatever is wrong with the call was found when the task was made.
+    fn read(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        text: &str,
+    ) -> impl Future<Output = Result<Self::Input, InputError>> + Send;
+
+    /// Reads what all inputs share, if there is one that can be read.
+    ///
+    /// # Errors
+    /// A fault of the call.
+    fn read_shared(
+        &mut self,
+        _: &Context<'_>,
+        _: &mut Jobs<'_>,
+    ) -> impl Future<Output = Result<(), InputError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// What all inputs share of the outputs.
+    ///
+    /// # Errors
+    /// Outputs that are not what the model's head should give.
+    fn share(&self, outputs: &Outputs) -> Result<Self::Shared, DecodeError>;
+
+    /// The result of one input.
+    ///
+    /// # Errors
+    /// Outputs that are not what the model's head should give.
+    fn decode(
+        &self,
+        input: &Self::Input,
+        shared: &Self::Shared,
+        outputs: &Outputs,
+    ) -> Result<TaskResult, DecodeError>;
+}
+
+/// The inputs of a call.
+#[derive(Clone, Copy)]
+pub(super) struct Texts<'a> {
+    pub(super) texts: &'a [String],
+    pub(super) on_error: OnError,
+}
+
+/// Inputs that were read, or why not, in order.
+struct Readings<R: Reader> {
+    reader: R,
+    inputs: Vec<Result<R::Input, InputError>>,
+}
+
+/// Reads the inputs of a call.
+///
+/// # Errors
+/// An input cannot be read and the call fails with it, or a fault of the call.
+pub(super) async fn read<R: Reader>(
+    mut reader: R,
+    context: Context<'_>,
+    jobs: &mut Jobs<'_>,
+    Texts { texts, on_error }: Texts<'_>,
+) -> Result<(Box<dyn Decode>, Refusals), InputError> {
+    if on_error == OnError::Fail {
+        // Before work on any.
+        texts.iter().enumerate().try_for_each(|(index, text)| no_nul(index, text))?;
+    }
+    let mut inputs = Vec::with_capacity(texts.len());
+    let mut refusals = Refusals::default();
+    for (index, text) in texts.iter().enumerate() {
+        let (begun, spent) = (jobs.count_of(), jobs.pace().spent());
+        let input = match no_nul(index, text) {
+            Ok(()) => reader.read(&context, jobs, index, text).await,
+            Err(error) => Err(error),
+        };
+        match (&input, on_error) {
+            (Ok(_), _) => {}
+            (Err(error), OnError::Fail) => return Err(error.clone()),
+            (Err(_), OnError::Partial) => {
+                jobs.forget(begun);
+                refusals.add(jobs.pace().spent() > spent);
+            }
+        }
+        inputs.push(input);
+    }
+    if inputs.iter().any(Result::is_ok) {
+        reader.read_shared(&context, jobs).await?;
+    }
+    Ok((Box::new(Readings { reader, inputs }), refusals))
+}
+
+fn no_nul(index: usize, text: &str) -> Result<(), InputError> {
+    match text.chars().position(|c| c == '\0') {
+        Some(offset) => Err(InputError::Nul { index, offset }),
+        None => Ok(()),
+    }
+}
+
+impl<R: Reader> Decode for Readings<R> {
+    fn decode(
+        self: Box<Self>,
+        outputs: &Outputs,
+    ) -> Result<Vec<Result<TaskResult, InputError>>, DecodeError> {
+        let Self { reader, inputs } = *self;
+        if inputs.iter().all(Result::is_err) {
+            return Ok(inputs.into_iter().filter_map(Result::err).map(Err).collect());
+        }
+        let shared = reader.share(outputs)?;
+        let result = |input: Result<R::Input, InputError>| match input {
+            Ok(input) => reader.decode(&input, &shared, outputs).map(Ok),
+            Err(error) => Ok(Err(error)),
+        };
+        inputs.into_iter().map(result).collect()
+    }
+}
