@@ -60,6 +60,9 @@ pub struct Card {
     pub base_model: Option<String>,
     /// How a classifier scores label names that the caller brings.
     pub zero_shot: Option<ZeroShot>,
+    /// How a classifier scores each of its own classes by itself; `None` if it cannot: trained to exclude each other, the outputs
+    /// of classes are no probabilities one by one.
+    pub multi_label: Option<MultiLabel>,
     /// Whether it answers where the caller names no model for the task.
     pub is_default: bool,
     /// Whether the server is not ready without it.
@@ -197,6 +200,28 @@ pub struct ZeroShot {
     pub template: String,
     /// Factor from cosine similarity to logit.
     pub scale: f32,
+}
+
+/// How a classifier scores each of its classes by itself.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MultiLabel {
+    /// It was trained to, one class against the rest (transformers' `problem_type: multi_label_classification`): a class has the
+    /// sigmoid of its logit.
+    Independent,
+    /// By a calibration: a class has the sigmoid of a weighted sum of all logits and a bias, one against the rest.
+    Calibrated(Calibration),
+}
+
+/// Matrix scaling of logits (Guo et al., "On Calibration of Modern Neural Networks", 2017), fitted on texts of all classes and of
+/// none.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// For each class the weights of all logits, `[C][C]`.
+    pub weights: Vec<Vec<f32>>,
+    /// For each class.
+    pub biases: Vec<f32>,
 }
 
 /// Why a card cannot be used; names the file, and the field where there is one.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::card::{CONFIG_FILE, Card, Head, WEIGHTS_FILE};
+use crate::card::{CONFIG_FILE, Card, Head, MultiLabel, WEIGHTS_FILE};
 use crate::error::ModelError;
 use crate::files;
 use crate::weights::BertWeights;
@@ -34,6 +34,8 @@ struct Config {
     pruned_heads: serde_json::Value,
     #[serde(default)]
     quantization_config: Option<serde_json::Value>,
+    #[serde(default)]
+    problem_type: Option<String>,
 }
 
 /// A module of sentence-transformers.
@@ -96,6 +98,12 @@ fn check_config(card: &Card, folder: &Path) -> Result<(), ModelError> {
     }
     if config.quantization_config.is_some() {
         return refuse("quantization_config", "is there: weights are read as floating-point numbers alone");
+    }
+    let excludes = config.problem_type.as_deref() == Some("single_label_classification");
+    if excludes && card.multi_label == Some(MultiLabel::Independent) {
+        let message =
+            "says that classes exclude each other, which the card's multi_label: independent does not";
+        return refuse("problem_type", message);
     }
     for architecture in config.architectures.iter().flatten() {
         let is_encoder = ENCODERS.contains(&architecture.as_str());

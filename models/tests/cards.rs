@@ -6,7 +6,7 @@ mod common;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use models::card::{Card, CardError, Head, MicroDollars, Origin, Task};
+use models::card::{Calibration, Card, CardError, Head, MicroDollars, MultiLabel, Origin, Task};
 
 const GOOD: &str = r#"---
 license: apache-2.0
@@ -163,6 +163,36 @@ fn values_that_make_no_sense_are_named() {
     check("{label}.", "it.", "ml_inference.zero_shot.template", "{label}");
     check("scale: 20.0", "scale: 0", "ml_inference.zero_shot.scale", "positive");
     check("task: document-classification", "task: sentiment", "ml_inference.zero_shot", "does not go with");
+    let with = |value: &str| format!("p99_target_ms: 50\n  multi_label: {value}");
+    let calibrated = |weights: &str, biases: &str| {
+        with(&format!("{{ calibrated: {{ weights: {weights}, biases: {biases} }} }}"))
+    };
+    let square = "[[1, 0, 0], [0, 1, 0], [0, 0, 1]]";
+    let multi_label = |name: &str| format!("ml_inference.multi_label.calibrated.{name}");
+    check(
+        "p99_target_ms: 50",
+        &calibrated("[[1, 0, 0]]", "[0, 0, 0]"),
+        &multi_label("weights"),
+        "3 rows of 3",
+    );
+    check("p99_target_ms: 50", &calibrated(square, "[0, 0]"), &multi_label("biases"), "3 numbers");
+    check("p99_target_ms: 50", &calibrated(square, "[0, .inf, 0]"), &multi_label("biases"), "3 numbers");
+}
+
+#[test]
+fn how_classes_are_scored_by_themselves() {
+    let with = |value: &str| {
+        let text = GOOD.replace("p99_target_ms: 50", &format!("p99_target_ms: 50\n  multi_label: {value}"));
+        parse(&text).unwrap().multi_label
+    };
+    assert_eq!(parse(GOOD).unwrap().multi_label, None);
+    assert_eq!(with("independent"), Some(MultiLabel::Independent));
+    let weights = vec![vec![1.0, 0.0, -0.5], vec![0.0, 1.0, 0.0], vec![0.0, 0.0, 1.0]];
+    let calibration = Calibration { weights, biases: vec![0.5, 0.0, -1.0] };
+    assert_eq!(
+        with("{ calibrated: { weights: [[1, 0, -0.5], [0, 1, 0], [0, 0, 1]], biases: [0.5, 0, -1] } }"),
+        Some(MultiLabel::Calibrated(calibration))
+    );
 }
 
 #[test]

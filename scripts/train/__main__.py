@@ -16,6 +16,7 @@ import torch
 
 from . import evaluate
 from .base import REPOSITORY_ROOT, open_tokenizer
+from .calibrate import calibrate
 from .card import read_manifest, update_card
 from .data import check_disjoint, read_gazetteer, read_items
 from .model import load_model, save_model
@@ -48,6 +49,11 @@ def main() -> None:
         scores = evaluate.score(saved, tokenizer, splits[split], labels)
         print(f"{split}: {json.dumps({k: v for k, v in scores.items() if k != 'classes'})}")
         evaluation[split] = {key: value for key, value in scores.items() if key != "main"}
+    if config.everyday is not None:
+        everyday = REPOSITORY_ROOT / "model-cards" / config.everyday
+        worth = calibrate(card, everyday, saved, tokenizer, splits, labels)
+        print(f"multi_label: {json.dumps(worth)}")
+        evaluation["multi_label"] = worth
     text = json.dumps(evaluation, indent=2) + "\n"
     (card / "evaluation.json").write_text(text, encoding="utf-8")
     update_card(card, evaluation)

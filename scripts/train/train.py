@@ -32,11 +32,15 @@ class TaskConfig:
     weight_decay: float = 0.01
     warmup: float = 0.08
     patience: int = 5
+    # The card whose texts are of none of the classes, for their probabilities one by one.
+    everyday: str | None = None
 
 
 TASKS = {
     "sentiment": TaskConfig("sentiment-v3", is_token_task=False, dense=True, epochs=12),
-    "documents": TaskConfig("text-classifier-v2", is_token_task=False, dense=True, epochs=14),
+    "documents": TaskConfig(
+        "text-classifier-v2", is_token_task=False, dense=True, epochs=14, everyday="sentiment-v3"
+    ),
     "entities": TaskConfig("ner-v2", is_token_task=True, dense=False, epochs=16),
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    Adapter, CONFIG_FILE, Card, CardError, Head, HeadFile, Limits, MicroDollars, Origin, Package,
+    Adapter, CONFIG_FILE, Card, CardError, Head, HeadFile, Limits, MicroDollars, MultiLabel, Origin, Package,
     Sha256Digest, Source, TOKENIZER_FILE, Task, WEIGHTS_FILE, ZeroShot,
 };
 
@@ -50,6 +50,7 @@ struct Manifest {
     p99_target_is_deadline: bool,
     price_per_1000_requests_usd: MicroDollars,
     zero_shot: Option<ZeroShot>,
+    multi_label: Option<MultiLabel>,
     #[serde(default)]
     default: bool,
     #[serde(default = "yes")]
@@ -175,6 +176,9 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
     if let Some(zero_shot) = &manifest.zero_shot {
         check_zero_shot(zero_shot, manifest.task)?;
     }
+    if let Some(multi_label) = &manifest.multi_label {
+        check_multi_label(multi_label, manifest.task, manifest.labels.len())?;
+    }
     Ok(Card {
         name: manifest.name,
         version: manifest.version,
@@ -193,6 +197,7 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
         license,
         base_model,
         zero_shot: manifest.zero_shot,
+        multi_label: manifest.multi_label,
         is_default: manifest.default,
         is_required: manifest.required,
         ignore_tensors: manifest.ignore_tensors,
@@ -337,6 +342,16 @@ fn check_zero_shot(zero_shot: &ZeroShot, task: Task) -> Result<(), Fault> {
     require(zero_shot.template.contains("{label}"), &field("template"), "must contain {label}")?;
     let is_usable = zero_shot.scale.is_finite() && zero_shot.scale > 0.0;
     require(is_usable, &field("scale"), "must be a positive number")
+}
+
+fn check_multi_label(multi_label: &MultiLabel, task: Task, labels: usize) -> Result<(), Fault> {
+    require(task == Task::Classify, &ours("multi_label"), format!("does not go with the task {task}"))?;
+    let MultiLabel::Calibrated(calibration) = multi_label else { return Ok(()) };
+    let is_row = |row: &Vec<f32>| row.len() == labels && row.iter().all(|value| value.is_finite());
+    let field = |name: &str| ours(&format!("multi_label.calibrated.{name}"));
+    let has_weights = calibration.weights.len() == labels && calibration.weights.iter().all(is_row);
+    require(has_weights, &field("weights"), format!("must be {labels} rows of {labels} numbers"))?;
+    require(is_row(&calibration.biases), &field("biases"), format!("must be {labels} numbers"))
 }
 
 /// Files of a card stay in its folder, whoever wrote the card.

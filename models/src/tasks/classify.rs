@@ -2,7 +2,8 @@
 //!
 //! Zero-shot compares the text's embedding with that of each label put into the card's template, by cosine. Against each
 //! other, scores are `softmax(scale * cos)`; by themselves (`multi_label`) they are `sigmoid(scale * (cos - threshold))`,
-//! where [`THRESHOLD`] is the cosine at which a label is as likely as not. After Yin et al., "Benchmarking Zero-shot Text
+//! where [`THRESHOLD`] is the cosine at which a label is as likely as not. The model's own classes are scored by themselves as the
+//! card says, or not at all. After Yin et al., "Benchmarking Zero-shot Text
 //! Classification" (2019), the label-embedding approach.
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use super::reading::{Jobs, Outputs, Reading};
 use super::sentiment::labelled;
 use super::types::{ClassifyParameters, DecodeError, InputError, LabelScore, Output, Refusals, TaskResult};
 use super::{Context, Decode};
+use crate::card::{Calibration, Card, MultiLabel};
 use crate::tokenizer::Keep;
 use crate::windows::Truncation;
 
@@ -32,7 +34,8 @@ struct Trained {
     truncation: Truncation,
     labels: Vec<Arc<str>>,
     top_k: usize,
-    multi_label: bool,
+    /// How each class is scored by itself, if they are not scored against each other.
+    multi_label: Option<MultiLabel>,
 }
 
 /// The caller's classes.
@@ -59,6 +62,7 @@ pub(super) async fn prepare(
         let labels: Vec<Arc<str>> =
             context.card.labels.iter().map(|label| Arc::from(label.as_str())).collect();
         let top_k = top_k(parameters.top_k, labels.len())?;
+        let multi_label = multi_label.then(|| by_themselves(context.card)).transpose()?;
         let trained = Trained { truncation, labels, top_k, multi_label };
         return inputs::read(trained, context, jobs, texts).await;
     };
@@ -101,12 +105,28 @@ impl Reader for Trained {
 
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let logits = outputs.mean(reading, self.labels.len())?;
-        let scores = match self.multi_label {
-            true => logits.into_iter().map(sigmoid).collect(),
-            false => softmax(&logits),
+        let scores = match &self.multi_label {
+            None => softmax(&logits),
+            Some(MultiLabel::Independent) => logits.into_iter().map(sigmoid).collect(),
+            Some(MultiLabel::Calibrated(Calibration { weights, biases })) => {
+                weights.iter().zip(biases).map(|(row, bias)| sigmoid(dot(row, &logits) + bias)).collect()
+            }
         };
         Ok(reading.result(best(&self.labels, &scores, self.top_k)))
     }
+}
+
+/// How the model's own classes are scored by themselves.
+fn by_themselves(card: &Card) -> Result<MultiLabel, InputError> {
+    card.multi_label.clone().ok_or_else(|| {
+        let reason =
+            "this model's classes exclude each other, and their scores one by one would be no probabilities";
+        let instead = match card.zero_shot {
+            Some(_) => "; labels of your own (parameters.labels) are scored one by one",
+            None => "",
+        };
+        InputError::Parameter { name: "multi_label", message: format!("{reason}{instead}") }
+    })
 }
 
 impl Reader for ZeroShot {
