@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use batching::{Executor, ModelId};
 use candle_core::Tensor;
+use models::tasks::{ClassifyParameters, Parameters};
 use models::weights::HiddenActivation;
 use models::{
     CardOverride, Catalog, CatalogConfig, Device, DeviceConfig, LoadError, ModelState, NoDefault, NoProgress,
@@ -499,6 +500,32 @@ fn required_models_that_do_not_serve_are_told() {
     assert_eq!(unready(&[]), ["spoilt", "unreadable"]);
     assert_eq!(unready(&[("spoilt", false), ("dispensable", true)]), ["dispensable", "unreadable"]);
     assert!(unready(&[("spoilt", false), ("unreadable", false)]).is_empty());
+}
+
+/// Scores one by one are probabilities only of a checkpoint that was trained for them.
+#[test]
+fn classes_one_by_one_are_what_the_checkpoint_says() {
+    let load = |multi_label: &str, problem_type: &str| {
+        let mut spec = Spec::classifier("sorter", "document-classification", "sequence_classification");
+        spec.fields += multi_label;
+        let problem_type = format!("\"problem_type\": {problem_type}");
+        spec.config = CONFIG.replace("\"pad_token_id\": 0", &problem_type);
+        Cards::new(&[spec]).load().unwrap()
+    };
+    let (single, multi) = ("\"single_label_classification\"", "\"multi_label_classification\"");
+    let independent = "  multi_label: independent\n";
+    let found = reason(&load(independent, single), "sorter");
+    assert!(found.contains("config.json: problem_type"), "{found}");
+    for (card, problem_type) in [(independent, multi), (independent, "null"), ("", single), ("", multi)] {
+        let catalog = load(card, problem_type);
+        let entry = catalog.find("sorter").unwrap();
+        assert!(entry.is_loaded(), "{:?}", entry.state);
+        let parameters = ClassifyParameters { multi_label: true, ..ClassifyParameters::default() };
+        let prepared = catalog.prepare(entry.id, &["a".to_owned()], &Parameters::Classify(parameters));
+        let refused = prepared.err().map(|error| error.field());
+        let expected = card.is_empty().then(|| "parameters.multi_label".to_owned());
+        assert_eq!(refused, expected, "{card:?} {problem_type}");
+    }
 }
 
 #[test]
