@@ -63,6 +63,10 @@ pub struct Card {
     /// How a classifier scores each of its own classes by itself; `None` if it cannot: trained to exclude each other, the outputs
     /// of classes are no probabilities one by one.
     pub multi_label: Option<MultiLabel>,
+    /// Whether texts are put into plain characters before they are tokenised: symbols as words of their own, ligatures and wide
+    /// letters as letters (the module `tokenizer::normalized`). It departs from the checkpoint's own tokenizer. For embeddings a
+    /// call may say otherwise.
+    pub normalize_text: bool,
     /// Whether it answers where the caller names no model for the task.
     pub is_default: bool,
     /// Whether the server is not ready without it.

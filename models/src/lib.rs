@@ -11,6 +11,7 @@
 pub mod batch;
 pub mod card;
 pub mod catalog;
+mod characters;
 pub mod error;
 pub mod executor;
 mod faithful;

@@ -78,6 +78,7 @@ fn a_good_card_is_read_whole() {
     assert_eq!(card.price_per_1000_requests, MicroDollars(100_000));
     assert_eq!((card.license.as_str(), card.base_model.as_deref()), ("apache-2.0", Some("owner/base")));
     assert_eq!(card.zero_shot.unwrap().scale, 20.0);
+    assert!(!card.normalize_text);
     assert_eq!(card.folder, PathBuf::from("cards/sorter-v1"));
     parse(&GOOD.replace('\n', "\r\n")).unwrap();
     parse(&format!("\u{feff}{GOOD}")).unwrap();
@@ -108,6 +109,7 @@ fn fields_of_the_wrong_kind_are_named() {
     check("pypi", "elsewhere", "ml_inference.source.package.registry", "elsewhere");
     check("sha256: 4444", "sha256: 444", "ml_inference.head.sha256", "64 hexadecimal digits");
     check("\"0.10\"", "\"ten cents\"", "ml_inference.price_per_1000_requests_usd", "decimal string");
+    check("dtype: float32", "dtype: float32\n  normalize_text: maybe", "ml_inference.normalize_text", "");
     check("p99_target_ms: 50", "p99_target_ms: soon", "ml_inference.p99_target_ms", "");
     check("ml_inference:", "other:", "ml_inference", "is missing");
     check("license: apache-2.0", "", "license", "is missing");
@@ -241,4 +243,14 @@ fn the_cards_of_the_repository_are_good() {
     assert_eq!(summarizer.price_per_1000_requests, MicroDollars(500_000));
     assert_eq!(summarizer.limits.document_words_max, Some(20_000));
     assert_eq!(summarizer.source, embeddings.source);
+    // The reference's tokens are promised for embeddings alone.
+    for (name, is_normalizing) in [
+        ("embeddings-v2", false),
+        ("ner-v2", true),
+        ("sentiment-v3", true),
+        ("summarizer-v1", true),
+        ("text-classifier-v2", true),
+    ] {
+        assert_eq!(common::card(name).normalize_text, is_normalizing, "{name}");
+    }
 }

@@ -12,7 +12,7 @@ use models::{Catalog, Pace, Task};
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::load(&config(), &Shown).unwrap());
 
 /// Texts by what is repeated in them: what segmenting, tokenising or counting could be slow at, or hold too much of.
-const HOSTILE: [&str; 22] = [
+const HOSTILE: [&str; 32] = [
     "#",
     "a b ",
     "... # ",
@@ -35,6 +35,16 @@ const HOSTILE: [&str; 22] = [
     "?! ",
     "a: b\nC: d\n",
     "[SEP]",
+    "😡",
+    "👨\u{200d}👩\u{200d}👧 ",
+    "\u{fb01}",
+    "ａ",
+    "x\u{ad}",
+    "in-\n",
+    "\u{3300}",
+    "\u{fdfa}",
+    "\u{fc5e}",
+    "🇩🇪",
 ];
 
 fn parameters(task: Task, truncation: Truncation) -> Parameters {

@@ -50,8 +50,21 @@ mod tests {
         check(Task::Sentiment, &[], &sentiment, InputError::None);
         check(Task::Sentiment, &["a"; 129], &sentiment, InputError::TooMany { inputs: 129, limit: 128 });
         check(Task::Sentiment, &["a", "é\0"], &sentiment, InputError::Nul { index: 1, offset: 1 });
-        for empty in ["", " \n\t", "\u{200b}"] {
-            check(Task::Sentiment, &["a", empty], &sentiment, InputError::Empty { index: 1 });
+        let summarize = Parameters::Summarize(SummarizeParameters::default());
+        let all = [
+            (Task::Sentiment, &sentiment),
+            (Task::Embed, &embed(Truncation::Error)),
+            (Task::Summarize, &summarize),
+        ];
+        for (task, parameters) in all {
+            for empty in ["", " \n\t", "\u{a0}\u{2028}\u{85}\u{3000}"] {
+                check(task, &["a", empty], parameters, InputError::Empty { index: 1 });
+            }
+            for invisible in
+                ["\u{200b}", "\u{feff}", " \u{ad}\n", "\u{1}\u{2}\u{1e}", "\u{200e}\u{fe0f}\u{e0020}"]
+            {
+                check(task, &["a", invisible], parameters, InputError::Invisible { index: 1 });
+            }
         }
         check(
             Task::Embed,
@@ -170,10 +183,84 @@ mod tests {
         check(&["é", "e\u{301}"], Some((1, 0)));
         // Read as the same tokens.
         check(&["cafe", "café"], Some((1, 0)));
-        check(&["cat", "🐱", "🚗"], Some((2, 1)));
+        check(&["cat", "my 🐱", "my 🚗"], Some((2, 1)));
         check(&["cat", "cats"], None);
         check(&["a", "A b"], None);
         check(&["C", "C++"], None);
+    }
+
+    /// A label of which nothing is known had the score of the words around it.
+    #[test]
+    fn labels_say_something() {
+        let check = |labels: &[&str], expected: Option<usize>| {
+            let brought = Some(labels.iter().map(|label| (*label).to_owned()).collect());
+            let parameters = ClassifyParameters { labels: brought, ..ClassifyParameters::default() };
+            let found = prepare(Task::Classify, &["A comet."], &Parameters::Classify(parameters)).err();
+            let expected = expected.map(|place| InputError::Parameter {
+                name: "labels",
+                message: format!("label {place} has nothing that the model knows"),
+            });
+            assert_eq!(found, expected, "{labels:?}");
+        };
+        check(&["cat", "🐱"], Some(1));
+        check(&["🚗", "cat"], Some(0));
+        check(&["cat", "\u{e000}"], Some(1));
+        check(&["cat", "ᚠᚢᚦ"], Some(1));
+        check(&["cat", "🐱 cats", "[SEP]", "№ 5", "!"], None);
+    }
+
+    /// Texts of which nothing is known had equal answers, and nothing said so.
+    #[test]
+    fn what_is_not_known_is_said() {
+        let check = |task, parameters: &Parameters, text: &str, expected: (usize, usize, bool)| {
+            let mut prepared = prepare(task, &[text], parameters).unwrap();
+            assert_eq!(prepared.tokens(), expected.0, "{task} {text:?}");
+            let columns = match task {
+                Task::Embed | Task::Summarize => 384,
+                Task::Sentiment => 3,
+                Task::Entities => TAGS.len(),
+                Task::Classify => 11,
+            };
+            let outputs = prepared.take_jobs().into_iter().map(|job| {
+                let rows = if task == Task::Entities { job.sequence.len() } else { 1 };
+                SequenceOutput { values: vec![0.5; rows * columns], columns }
+            });
+            let result = prepared.decode(outputs.collect()).unwrap().results.remove(0);
+            let result = result.as_ref().unwrap();
+            let found = (result.tokens, result.unknown_tokens, result.nothing_recognized);
+            assert_eq!(found, expected, "{task} {text:?}");
+        };
+        for (task, parameters) in [
+            (Task::Classify, Parameters::Classify(ClassifyParameters::default())),
+            (Task::Sentiment, Parameters::Sentiment(SentimentParameters::default())),
+            (Task::Entities, Parameters::Entities(EntitiesParameters::default())),
+            (Task::Summarize, Parameters::Summarize(SummarizeParameters::default())),
+            (Task::Embed, embed(Truncation::Error)),
+        ] {
+            let check = |text: &str, expected| check(task, &parameters, text, expected);
+            check("Known words.", (5, 0, false));
+            check("🦖", (3, 1, true));
+            check("🦖 🚗", (4, 2, true));
+            check("🦖 known", (4, 1, false));
+            check("ᚠᚢᚦ", (3, 1, true));
+            check("\u{e000}\u{e001}", (2, 0, true));
+            check("x [SEP] y", (7, 0, false));
+        }
+        // Glued to a word, a symbol hid it; not where the reference's tokens are promised and nothing else is asked.
+        let normalized = |normalize_text| {
+            Parameters::Embed(EmbedParameters { normalize_text, ..EmbedParameters::default() })
+        };
+        check(Task::Embed, &normalized(None), "awful😡", (3, 1, true));
+        check(Task::Embed, &normalized(Some(false)), "awful😡", (3, 1, true));
+        check(Task::Embed, &normalized(Some(true)), "awful😡", (4, 1, false));
+        let sentiment = Parameters::Sentiment(SentimentParameters::default());
+        check(Task::Sentiment, &sentiment, "awful😡", (4, 1, false));
+        // Of what was cut off nothing was read.
+        let cut = |truncation| Parameters::Sentiment(SentimentParameters { truncation });
+        let text = format!("{} known", "🦖 ".repeat(600));
+        check(Task::Sentiment, &cut(Truncation::End), &text, (603, 600, true));
+        check(Task::Sentiment, &cut(Truncation::Start), &text, (603, 600, false));
+        check(Task::Sentiment, &cut(Truncation::Stride), &text, (603, 600, false));
     }
 
     #[test]
@@ -359,7 +446,7 @@ mod tests {
         tag: impl Fn(usize, &str) -> &'static str,
     ) -> Vec<Entity> {
         let model = CATALOG.default_for(Task::Entities).unwrap();
-        let tokenizer = CATALOG.tokenizer(model.id).unwrap();
+        let tokenizer = CATALOG.tokenizer(model.id).unwrap().normalizing(model.card.normalize_text);
         let encoded = tokenizer.encode(text).unwrap();
         let comma = tokenizer.encode(",").unwrap().ids[0];
         let logits = |name: &str| TAGS.map(|other| if other == name { 10.0 } else { 0.0 });
@@ -443,6 +530,33 @@ mod tests {
         check("U.S. troops", &[".", "troops"], &[("U.S.", "PER")]);
         check("Anna.", &["."], &[("Anna", "PER")]);
         check("Andre\u{301} left", &["left"], &[("Andre\u{301}", "PER")]);
+    }
+
+    /// Whatever the model says of symbols, they are at no end of a name, and pictures in none.
+    #[test]
+    fn names_have_no_symbols_at_their_ends() {
+        for aggregation in [Aggregation::Simple, Aggregation::First, Aggregation::Average, Aggregation::Max] {
+            let check = |text: &str, expected: &[&str]| {
+                let parameters = EntitiesParameters { aggregation, ..EntitiesParameters::default() };
+                let found = tagged(text, parameters, |_, _| "I-PER");
+                let names: Vec<_> = found.iter().map(|entity| entity.text.as_str()).collect();
+                assert_eq!(names, expected, "{aggregation:?} {text:?}");
+            };
+            check("Anna Schmidt 👨\u{200d}👩\u{200d}👧", &["Anna Schmidt"]);
+            check("📷🚀 Anna Schmidt", &["Anna Schmidt"]);
+            check("Anna🎉Peter", &["Anna", "Peter"]);
+            check("Anna 👍🏽 Peter ❤\u{fe0f}", &["Anna", "Peter"]);
+            check("🇩🇪Berlin🇩🇪", &["Berlin"]);
+            check("1\u{fe0f}\u{20e3} Anna 2\u{fe0f}\u{20e3} Peter", &["Anna", "Peter"]);
+            check("Acme® Corp™", &["Acme® Corp"]);
+            check("®Acme", &["Acme"]);
+            check("★Anna★", &["Anna"]);
+            check("🎉", &[]);
+            check("®", &[]);
+            check("So\u{fb01}a", &["So\u{fb01}a"]);
+            check("Am\u{ad}ster\u{ad}dam", &["Am\u{ad}ster\u{ad}dam"]);
+            check("Ｂｅｒｌｉｎ！", &["Ｂｅｒｌｉｎ"]);
+        }
     }
 
     /// The model may read on over the end of a line; a name does not.
@@ -552,7 +666,7 @@ mod tests {
         /// Whatever the text and the tags: the slice at the offsets is the entity's text, in every unit, in order.
         #[test]
         fn slices_are_the_text(
-            text in "[a-zA-Z]{1,4}([a-zA-Z0-9 ,.'é漢🎉ß\u{301}-]|\\PC){0,40}",
+            text in "[a-zA-Z]{1,4}([a-zA-Z0-9 ,.'é漢🎉®ﬁｆß\u{301}\u{ad}\u{200d}\n-]|\\PC){0,40}",
             seed in any::<u64>(),
             aggregation in 0usize..5,
         ) {

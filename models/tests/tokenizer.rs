@@ -150,6 +150,14 @@ fn hostile() -> impl Strategy<Value = String> {
         Just("İ".to_owned()),
         Just("\u{2028}\u{a0}\u{3000}".to_owned()),
         Just("ﬁ®™".to_owned()),
+        Just("a\u{fb03}".to_owned()),
+        Just("ａｂ".to_owned()),
+        Just("👨\u{200d}👩🏽".to_owned()),
+        Just("🇩🇪".to_owned()),
+        Just("inter-\n".to_owned()),
+        Just("\u{ad}\nesting ".to_owned()),
+        Just("\u{e000}".to_owned()),
+        Just("1½℃".to_owned()),
     ];
     let run = (unit, prop_oneof![4 => 1usize..4, 1 => 1usize..9000]);
     proptest::collection::vec(run, 0..8)
@@ -159,6 +167,7 @@ fn hostile() -> impl Strategy<Value = String> {
 #[test]
 fn pieces_give_what_the_whole_gives() {
     let tokenizer = tokenizer();
+    let normalizing = tokenizer.normalizing(true);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         cases: 150,
         failure_persistence: None,
@@ -166,6 +175,7 @@ fn pieces_give_what_the_whole_gives() {
         ..ProptestConfig::default()
     });
     runner.run(&hostile(), |text| check_pieces(&tokenizer, &text)).unwrap();
+    runner.run(&hostile(), |text| check_pieces(&normalizing, &text)).unwrap();
     // Words of which nothing, little or all is kept, beyond what is looked at at once.
     for text in [
         "\u{200b}".repeat(20_000),
@@ -177,7 +187,113 @@ fn pieces_give_what_the_whole_gives() {
         "ไทย".repeat(9_000),
     ] {
         check_pieces(&tokenizer, &text).unwrap();
+        check_pieces(&normalizing, &text).unwrap();
     }
+}
+
+#[test]
+fn names_of_special_tokens_are_text() {
+    let check = |tokenizer: &TextTokenizer, text: &str, expected: &[&str]| {
+        let encoded = tokenizer.encode(text).unwrap();
+        let slices: Vec<_> = encoded.offsets.iter().map(|&(start, end)| &text[start..end]).collect();
+        assert_eq!(slices, expected, "{text:?}");
+        assert!(encoded.ids.iter().all(|id| !(100..=103).contains(id) && *id != 0), "{:?}", encoded.ids);
+    };
+    for tokenizer in [tokenizer(), tokenizer().normalizing(true)] {
+        check(&tokenizer, "x [SEP] y", &["x", "[", "SEP", "]", "y"]);
+        check(&tokenizer, "[PAD]", &["[", "PAD", "]"]);
+        check(&tokenizer, "[CLS][MASK]", &["[", "CL", "S", "]", "[", "MASK", "]"]);
+        check(&tokenizer, "a[UNK]b", &["a", "[", "UN", "K", "]", "b"]);
+    }
+}
+
+/// A tokenizer that cuts at white space alone has the names of its special tokens among its words.
+#[test]
+fn words_are_no_special_tokens() {
+    let json = r###"{
+        "version": "1.0", "normalizer": null, "decoder": null, "truncation": null, "padding": null,
+        "added_tokens": [
+            { "id": 0, "content": "[UNK]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true },
+            { "id": 1, "content": "[SEP]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true }
+        ],
+        "pre_tokenizer": { "type": "WhitespaceSplit" },
+        "post_processor": { "type": "TemplateProcessing",
+            "single": [ { "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "[SEP]", "type_id": 0 } } ],
+            "pair": [ { "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } } ],
+            "special_tokens": { "[SEP]": { "id": "[SEP]", "ids": [1], "tokens": ["[SEP]"] } } },
+        "model": { "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                   "max_input_chars_per_word": 100, "vocab": { "[UNK]": 0, "[SEP]": 1, "a": 2, "b": 3 } }
+    }"###;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokenizer.json");
+    std::fs::write(&file, json).unwrap();
+    let tokenizer = TextTokenizer::from_file(&file).unwrap();
+    assert_eq!(tokenizer.encode("a [SEP] b z").unwrap().ids, [2, 0, 3, 0]);
+    assert_eq!(tokenizer.with_special_tokens(&[2]), [2, 1]);
+    let encoded =
+        complete(tokenizer.encode_within("a [SEP] b z", Keep::First(1), usize::MAX, &Pace::at_once()));
+    let encoded = encoded.unwrap();
+    assert_eq!((encoded.tokens, encoded.unknown, encoded.text.ids.as_slice()), (4, 2, [2].as_slice()));
+}
+
+#[test]
+fn what_is_not_known_is_counted() {
+    let plain = tokenizer();
+    let check = |text: &str, expected: (usize, usize), normalized: (usize, usize)| {
+        for (tokenizer, expected) in [(&plain, expected), (&plain.normalizing(true), normalized)] {
+            let encoded =
+                complete(tokenizer.encode_within(text, Keep::First(1), usize::MAX, &Pace::at_once()))
+                    .unwrap();
+            assert_eq!((encoded.tokens, encoded.unknown), expected, "{text:?}");
+        }
+    };
+    check("known words", (2, 0), (2, 0));
+    check("awful😡", (1, 1), (2, 1));
+    check("🦖 and 🦖", (3, 2), (3, 2));
+    check("the o\u{fb03}ce", (2, 1), (2, 0));
+    check("Acme®", (3, 0), (3, 0));
+    check("\u{e000}\u{e001}", (0, 0), (0, 0));
+    check(&"😡".repeat(9000), (1, 1), (9000, 9000));
+}
+
+/// Normalised or not, what is read are slices of the text between its characters, in order.
+#[test]
+fn normalised_texts_keep_their_places() {
+    let tokenizer = tokenizer().normalizing(true);
+    let check = |text: &str, expected: &[(&str, Option<u32>)]| {
+        let encoded = tokenizer.encode(text).unwrap();
+        let slices = encoded.offsets.iter().map(|&(start, end)| &text[start..end]);
+        assert_eq!(slices.zip(encoded.words).collect::<Vec<_>>(), expected, "{text:?}");
+    };
+    check("so awful😡!", &[("so", Some(0)), ("awful", Some(1)), ("😡", Some(2)), ("!", Some(3))]);
+    check("the o\u{fb03}ce", &[("the", Some(0)), ("o\u{fb03}ce", Some(1))]);
+    check("ac\u{ad}count｜１２", &[("ac\u{ad}count", Some(0)), ("｜", Some(1)), ("１２", Some(2))]);
+    check("under-\n  standing it", &[("under-\n  standing", Some(0)), ("it", Some(1))]);
+    check("well-\nknown", &[("well", Some(0)), ("-", Some(1)), ("known", Some(2))]);
+    check("one\u{c}two\u{85}three", &[("one", Some(0)), ("two", Some(1)), ("three", Some(2))]);
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let texts = prop_oneof![
+        "\\PC{0,60}",
+        ".{0,60}",
+        "[a-zé你😀®ﬁｆ\u{301}\u{ad}\u{200d}\u{fe0f}🇩🇪👍🏽\u{c}\u{e000} .\n-]{0,80}",
+        proptest::collection::vec(any::<char>(), 0..60).prop_map(|c| c.into_iter().collect::<String>()),
+    ];
+    runner
+        .run(&texts, |text| {
+            let encoded = tokenizer.encode(&text).unwrap();
+            let mut before = (0, 0);
+            for &(start, end) in &encoded.offsets {
+                prop_assert!(start < end && text.get(start..end).is_some(), "{start}..{end} of {text:?}");
+                prop_assert!(before.0 <= start && before.1 <= end, "{before:?} {start}..{end} of {text:?}");
+                before = (start, end);
+            }
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]

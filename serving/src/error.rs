@@ -458,7 +458,7 @@ fn input_code(error: &InputError) -> &'static str {
     match error {
         InputError::None => "no_inputs",
         InputError::TooMany { .. } => "too_many_inputs",
-        InputError::Empty { .. } => "empty_input",
+        InputError::Empty { .. } | InputError::Invisible { .. } => "empty_input",
         InputError::Nul { .. } => "nul_character",
         InputError::TooLong { unit: LengthUnit::Tokens | LengthUnit::Words, .. } => "input_too_long",
         InputError::Parameter { .. } => "invalid_parameter",

@@ -91,6 +91,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Input(InputError::None),
         ApiError::Input(InputError::TooMany { inputs: 200, limit: 128 }),
         ApiError::Input(InputError::Empty { index: 3 }),
+        ApiError::Input(InputError::Invisible { index: 3 }),
         ApiError::Input(InputError::Nul { index: 3, offset: 17 }),
         ApiError::Input(InputError::TooLong {
             index: 0,

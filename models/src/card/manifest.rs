@@ -52,6 +52,8 @@ struct Manifest {
     zero_shot: Option<ZeroShot>,
     multi_label: Option<MultiLabel>,
     #[serde(default)]
+    normalize_text: bool,
+    #[serde(default)]
     default: bool,
     #[serde(default = "yes")]
     required: bool,
@@ -198,6 +200,7 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
         base_model,
         zero_shot: manifest.zero_shot,
         multi_label: manifest.multi_label,
+        normalize_text: manifest.normalize_text,
         is_default: manifest.default,
         is_required: manifest.required,
         ignore_tensors: manifest.ignore_tensors,

@@ -19,6 +19,7 @@ use super::sentiment::labelled;
 use super::types::{ClassifyParameters, DecodeError, InputError, LabelScore, Output, Refusals, TaskResult};
 use super::{Context, Decode};
 use crate::card::{Calibration, Card, MultiLabel};
+use crate::characters::is_invisible;
 use crate::tokenizer::Keep;
 use crate::windows::Truncation;
 
@@ -148,6 +149,10 @@ impl Reader for ZeroShot {
         let limits = &context.card.limits;
         let mut seen = HashMap::new();
         for (place, label) in self.labels.iter().enumerate() {
+            let alone = jobs.encode(0, label, Keep::First(limits.tokens_max), usize::MAX).await?;
+            if !jobs.is_recognized(&alone) {
+                return Err(wrong_labels(&format!("label {place} has nothing that the model knows")));
+            }
             let text = self.template.replace("{label}", label);
             let encoded = jobs.encode(0, &text, Keep::First(limits.tokens_max), usize::MAX).await?;
             // The same tokens are the same vector: accents that the model does not know, or symbols of which it knows none.
@@ -247,13 +252,9 @@ fn shown(label: &str) -> String {
     let mut composed = NormalizedString::from(label);
     // It fails for no text; if it did, the label would count as it is.
     let _ = NFKC.normalize(&mut composed);
-    let is_seen = |c: &char| {
-        !matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{e0000}'..='\u{e0fff}')
-    };
+    let seen: String = composed.get().chars().filter(|c| !is_invisible(*c)).collect();
     // Upper case first: "ß" is "SS".
-    let folded = composed.get().chars().filter(is_seen).collect::<String>().to_uppercase().to_lowercase();
+    let folded = seen.to_uppercase().to_lowercase();
     folded.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -4,14 +4,14 @@
 //! pipeline, with one difference: words are the tokenizer's own, and a name that the tokenizer splits at punctuation
 //! (`O'Brien`, `Coca-Cola`) is put together again, because parts of one type with nothing between them are one name.
 //! Whatever the tags say, a name ends with its line, item or cell ([`name_ends`]), and the model reads commas there
-//! ([`separated`]); tokens by themselves (`none`) are read and labelled as they are. A word through which a text was cut is no
-//! name.
+//! ([`separated`]) and no `®` and `™`; it ends at emoji, too, and has no symbols at its ends. Tokens by themselves (`none`) are
+//! read and labelled as they are. A word through which a text was cut is no name.
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use unicode_segmentation::GraphemeCursor;
+use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 
 use super::inputs::{self, Reader, Texts};
 use super::math::{argmax, softmax};
@@ -22,6 +22,7 @@ use super::types::{
     TaskResult,
 };
 use super::{Context, Decode};
+use crate::characters::{is_invisible, is_pictograph, is_space, is_symbol};
 use crate::segment::{name_ends, separated};
 use crate::tokenizer::EncodedText;
 use crate::windows::{self, Truncation};
@@ -95,9 +96,13 @@ impl Reader for Decoder {
         text: &str,
     ) -> Result<Text, InputError> {
         let is_plain = self.aggregation == Aggregation::None;
-        let ends = if is_plain { Vec::new() } else { name_ends(text) };
-        let read = if is_plain { Cow::Borrowed(text) } else { Cow::Owned(separated(text, &ends)) };
+        let mut ends = if is_plain { Vec::new() } else { name_ends(text) };
+        let read = if is_plain { Cow::Borrowed(text) } else { Cow::Owned(unmarked(separated(text, &ends))) };
         let (encoded, reading) = jobs.read(context, index, &read, self.truncation).await?;
+        if !is_plain && !text.is_ascii() {
+            ends.extend(pictures(text));
+            ends.sort_unstable();
+        }
         Ok(Text { text: text.to_owned(), ends, encoded, reading })
     }
 
@@ -312,18 +317,45 @@ fn merge<'a>(text: &str, ends: &[usize], pieces: Vec<Piece<'a>>, glue: bool) -> 
         // Two names that begin and end in one character as people see it share it no more than bytes.
         let end = names.last().map_or(0, |last| last.bytes.end);
         piece.bytes = piece.bytes.start.max(end)..piece.bytes.end.max(end);
-        // Punctuation is no name, whatever the model says.
-        if text[piece.bytes.clone()].contains(char::is_alphanumeric) {
+        // Punctuation is no name, nor is a picture, whatever the model says.
+        let is_name = |part: &str| part.contains(char::is_alphanumeric) && !is_picture(part);
+        if text[piece.bytes.clone()].graphemes(true).any(is_name) {
             names.push(piece);
         }
     }
     names
 }
 
-/// Takes punctuation that belongs to the sentence off a name's ends.
+/// The text with blanks for the marks of trade marks, of which models that were trained on prose make names of their own. It has
+/// as many bytes.
+fn unmarked(mut text: String) -> String {
+    let is_name = text.contains(char::is_alphanumeric);
+    for mark in ["®", "™", "℠"] {
+        if is_name && text.contains(mark) {
+            text = text.replace(mark, &" ".repeat(mark.len()));
+        }
+    }
+    text
+}
+
+/// Where a name ends since a picture stands there: before each, and behind it.
+fn pictures(text: &str) -> impl Iterator<Item = usize> + '_ {
+    let pictures = text.grapheme_indices(true).filter(|(_, grapheme)| is_picture(grapheme));
+    pictures.flat_map(|(at, grapheme)| [at, at + grapheme.len()])
+}
+
+/// An emoji, or the picture of a key.
+fn is_picture(grapheme: &str) -> bool {
+    grapheme.contains(|c| is_pictograph(c) || c == '\u{20e3}')
+}
+
+/// Takes punctuation that belongs to the sentence, and symbols, off a name's ends.
 fn trim<'a>(text: &str, mut piece: Piece<'a>) -> Piece<'a> {
     let is_loose = |c: char| {
-        c.is_whitespace()
+        let c = narrow(c);
+        is_space(c)
+            || is_symbol(c)
+            || is_invisible(c)
             || matches!(c, ',' | ';' | ':' | '!' | '?' | '"' | '“' | '”' | '(' | ')' | '[' | ']')
             // Marks of items and cells.
             || matches!(c, '-' | '–' | '—' | '*' | '•' | '·' | '●' | '▪' | '◦' | '⁃' | '|' | '¦' | '│' | '→' | '>' | '<' | '=' | '_')
@@ -333,6 +365,14 @@ fn trim<'a>(text: &str, mut piece: Piece<'a>) -> Piece<'a> {
     let end = start + name.trim_matches(is_loose).len();
     piece.bytes = start..end;
     piece
+}
+
+/// A character of ASCII for its wide form.
+fn narrow(c: char) -> char {
+    match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
+        c => c,
+    }
 }
 
 /// Gives a name back what tokenizers take off its ends: combining marks, and the last dot of `U.S.`

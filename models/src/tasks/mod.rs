@@ -86,7 +86,13 @@ pub async fn prepare(
     pace: &Pace,
 ) -> Result<Prepared, InputError> {
     check(inputs, context.card.limits.inputs_max)?;
-    let mut jobs = Jobs::new(context.tokenizer, pace);
+    let asked = match parameters {
+        Parameters::Embed(parameters) => parameters.normalize_text,
+        _ => None,
+    };
+    // Labels that a caller brings are read by another model, in the way of this one.
+    let is_normalizing = asked.unwrap_or(context.card.normalize_text);
+    let mut jobs = Jobs::new(context.tokenizer.normalizing(is_normalizing), pace);
     let texts = Texts { texts: inputs, on_error };
     let (task, refusals) = match parameters {
         Parameters::Classify(p) => classify::prepare(context, &mut jobs, texts, p).await?,

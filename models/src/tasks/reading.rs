@@ -8,6 +8,7 @@ use super::types::{DecodeError, InputError, LengthUnit, Output, Remedy, TaskResu
 use super::{Context, Job};
 use crate::batch::{Sequence, SequenceOutput};
 use crate::card::Limits;
+use crate::characters::{is_invisible, is_space};
 use crate::pool::Pace;
 use crate::tokenizer::{Encoded, EncodedText, Keep, TextTokenizer};
 use crate::windows::{self, Truncation};
@@ -23,11 +24,15 @@ pub(super) struct Reading {
     pub(super) tokens: usize,
     /// Whether some were not read.
     pub(super) truncated: bool,
+    /// Tokens of the input that stand for what the tokenizer does not know.
+    pub(super) unknown: usize,
+    /// Whether any token that was read stands for something that it knows.
+    pub(super) is_recognized: bool,
 }
 
 /// Collects the jobs of a request.
 pub(super) struct Jobs<'a> {
-    tokenizer: &'a TextTokenizer,
+    tokenizer: TextTokenizer,
     pace: &'a Pace,
     list: Vec<Job>,
     tokens: usize,
@@ -37,7 +42,7 @@ pub(super) struct Jobs<'a> {
 pub(super) struct Outputs(Vec<SequenceOutput>);
 
 impl<'a> Jobs<'a> {
-    pub(super) fn new(tokenizer: &'a TextTokenizer, pace: &'a Pace) -> Self {
+    pub(super) fn new(tokenizer: TextTokenizer, pace: &'a Pace) -> Self {
         Self { tokenizer, pace, list: Vec::new(), tokens: 0 }
     }
 
@@ -115,7 +120,7 @@ impl<'a> Jobs<'a> {
         }
         let encoded = self.encode(index, text, keep, counted.saturating_sub(special)).await?;
         if encoded.tokens == 0 {
-            return Err(InputError::Empty { index });
+            check_visible(index, text)?;
         }
         let (length, is_counted) = (encoded.tokens + special, encoded.is_whole);
         if length > limit {
@@ -146,8 +151,19 @@ impl<'a> Jobs<'a> {
             self.list.push(Job { model, sequence: Sequence::new(input_ids) });
         }
         let read = windows.last().map_or(0, |last| last.end) - windows.first().map_or(0, |first| first.start);
-        let truncated = read < encoded.tokens;
-        Reading { jobs: first..self.list.len(), windows, tokens: encoded.tokens + special, truncated }
+        Reading {
+            jobs: first..self.list.len(),
+            tokens: encoded.tokens + special,
+            truncated: read < encoded.tokens,
+            unknown: encoded.unknown,
+            is_recognized: self.is_recognized(encoded),
+            windows,
+        }
+    }
+
+    /// Whether of what was kept of a text anything is known.
+    pub(super) fn is_recognized(&self, encoded: &Encoded) -> bool {
+        encoded.text.ids.iter().any(|id| !self.tokenizer.is_unknown(*id))
     }
 
     /// Counts tokens that [`add`](Self::add) left uncounted.
@@ -159,8 +175,26 @@ impl<'a> Jobs<'a> {
 impl Reading {
     /// The result of this input.
     pub(super) fn result(&self, output: Output) -> TaskResult {
-        TaskResult { output, tokens: self.tokens, truncated: self.truncated, windows: self.windows.len() }
+        TaskResult {
+            output,
+            tokens: self.tokens,
+            truncated: self.truncated,
+            windows: self.windows.len(),
+            unknown_tokens: self.unknown,
+            nothing_recognized: !self.is_recognized,
+        }
     }
+}
+
+/// Refuses a text that is nothing to look at. Characters that a tokenizer drops, such as those of private use, are something.
+pub(super) fn check_visible(index: usize, text: &str) -> Result<(), InputError> {
+    if text.chars().all(char::is_whitespace) {
+        return Err(InputError::Empty { index });
+    }
+    if text.chars().all(|c| is_space(c) || is_invisible(c)) {
+        return Err(InputError::Invisible { index });
+    }
+    Ok(())
 }
 
 impl Outputs {

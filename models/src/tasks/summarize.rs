@@ -17,7 +17,7 @@ use super::inputs::{self, Reader, Texts};
 use super::math::{dot, normalize};
 use super::matter::{self, Role};
 use super::offsets::Offsets;
-use super::reading::{Jobs, Outputs, Reading};
+use super::reading::{Jobs, Outputs, Reading, check_visible};
 use super::types::{
     DecodeError, InputError, LengthUnit, OffsetUnit, Output, Refusals, Remedy, SummarizeParameters, Summary,
     SummaryMethod, SummarySentence, TaskResult,
@@ -61,6 +61,9 @@ pub(super) struct Document {
     text: String,
     units: Vec<Unit>,
     tokens: usize,
+    /// Tokens of which the model knows nothing.
+    unknown: usize,
+    is_recognized: bool,
 }
 
 /// A sentence that may be taken; it was read together with its neighbours if a document has very many.
@@ -118,6 +121,7 @@ async fn read(
     let special = context.tokenizer.special_tokens_count();
     let mut units = Vec::new();
     let mut tokens = special;
+    let (mut unknown, mut is_recognized) = (0, false);
     let sentences = sentences(text, jobs.pace()).await;
     let roles = matter::roles(text, &sentences);
     let size = sentences.len().div_ceil(UNITS_MAX).max(1);
@@ -126,10 +130,16 @@ async fn read(
         let together = first.start..last.end;
         let left = limit.saturating_sub(tokens);
         let encoded = jobs.encode(index, &text[together.clone()], Keep::All, left).await?;
+        // Characters that the tokenizer drops are a sentence if there is nothing else.
         if encoded.tokens == 0 {
-            continue;
+            if !units.is_empty() || last.end < text.trim_end().len() {
+                continue;
+            }
+            check_visible(index, text)?;
         }
         tokens += encoded.tokens;
+        unknown += encoded.unknown;
+        is_recognized |= jobs.is_recognized(&encoded);
         if tokens > limit {
             return Err(too_long(tokens, limit, LengthUnit::Tokens));
         }
@@ -146,7 +156,7 @@ async fn read(
     if units.is_empty() {
         return Err(InputError::Empty { index });
     }
-    Ok(Document { text: text.to_owned(), units, tokens })
+    Ok(Document { text: text.to_owned(), units, tokens, unknown, is_recognized })
 }
 
 /// Words of a text; counting ends at `limit`.
@@ -226,7 +236,14 @@ impl Reader for Decoder {
         let chosen = self.choose(document, outputs)?;
         let windows = document.units.iter().map(|unit| unit.reading.windows.len()).sum();
         let output = Output::Summary(document.summary(&chosen, self.offset_unit));
-        Ok(TaskResult { output, tokens: document.tokens, truncated: false, windows })
+        Ok(TaskResult {
+            output,
+            tokens: document.tokens,
+            truncated: false,
+            windows,
+            unknown_tokens: document.unknown,
+            nothing_recognized: !document.is_recognized,
+        })
     }
 }
 

@@ -72,6 +72,8 @@ pub struct EmbedParameters {
     pub dimensions: Option<usize>,
     /// Scale vectors to length one.
     pub normalize: bool,
+    /// Whether texts are put into plain characters first; as the card says if `None`.
+    pub normalize_text: Option<bool>,
     /// Long texts; an error by default.
     pub truncation: Truncation,
 }
@@ -147,7 +149,7 @@ impl Default for SummarizeParameters {
 
 impl Default for EmbedParameters {
     fn default() -> Self {
-        Self { dimensions: None, normalize: true, truncation: Truncation::Error }
+        Self { dimensions: None, normalize: true, normalize_text: None, truncation: Truncation::Error }
     }
 }
 
@@ -202,6 +204,10 @@ pub struct TaskResult {
     pub truncated: bool,
     /// Windows read.
     pub windows: usize,
+    /// Tokens of the input that stand for what the model does not know, such as the words of a script that it never saw.
+    pub unknown_tokens: usize,
+    /// Whether nothing that was read is known to the model, so that its result says nothing of the text.
+    pub nothing_recognized: bool,
 }
 
 /// What was found, by task.
@@ -305,6 +311,14 @@ pub enum InputError {
         /// Which.
         index: usize,
     },
+    /// An input has characters, but none that is seen.
+    #[error(
+        "inputs[{index}] has only characters that are not seen: white space, controls or zero-width characters"
+    )]
+    Invisible {
+        /// Which.
+        index: usize,
+    },
     /// An input has a NUL character.
     #[error("inputs[{index}] contains a NUL character at codepoint {offset}")]
     Nul {
@@ -397,6 +411,7 @@ impl InputError {
         match self {
             Self::None | Self::TooMany { .. } => "inputs".to_owned(),
             Self::Empty { index }
+            | Self::Invisible { index }
             | Self::Nul { index, .. }
             | Self::TooLong { index, .. }
             | Self::Tokenize { index } => format!("inputs[{index}]"),

@@ -2,7 +2,7 @@
 //!
 //! That holds beside a character which the pre-tokenizer takes for a word of its own, or for nothing: white space and, for BERT's,
 //! punctuation and Chinese characters, since its normaliser works character by character. It does not hold inside an added token
-//! such as `[SEP]`. A tokenizer of which it is not known is not cut.
+//! that is no special one; those are read as text. A tokenizer of which it is not known is not cut.
 
 use std::ops::Range;
 
@@ -44,7 +44,11 @@ impl Cuts {
     pub(super) fn of(tokenizer: &Tokenizer) -> Self {
         let mut added = Vec::new();
         let (mut is_plain, mut is_normalized) = (true, false);
+        let is_special_text = tokenizer.get_encode_special_tokens();
         for token in tokenizer.get_added_tokens_decoder().into_values() {
+            if token.special && is_special_text {
+                continue;
+            }
             let has_space = token.content.chars().any(char::is_whitespace);
             is_plain &=
                 !(token.lstrip || token.rstrip || token.single_word || has_space || token.content.is_empty());
@@ -75,9 +79,14 @@ impl Cuts {
         Self { separators, added, counts_words }
     }
 
+    /// Whether nothing is known of where texts may be cut.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.separators == Separators::None
+    }
+
     /// The next piece of a text from `start`: of about `target` bytes, longer only if it cannot be cut before.
     pub(super) fn piece(&self, text: &str, start: usize, target: usize) -> Range<usize> {
-        if self.separators == Separators::None || text.len() - start <= target {
+        if self.is_unknown() || text.len() - start <= target {
             return start..text.len();
         }
         let mut last = None;

@@ -11,7 +11,7 @@ const LONG_BYTES: usize = 4 * PIECE_BYTES;
 
 /// What is known of a long word.
 #[derive(Default)]
-struct Normalized {
+struct Parts {
     /// Where the parts begin that are not dropped by the normaliser, at most one more than the characters that a word may have.
     parts: Vec<usize>,
     last: usize,
@@ -30,14 +30,14 @@ impl TextTokenizer {
         if piece.len() <= LONG_BYTES {
             return Ok(None);
         }
-        let Some(word) = self.normalized(piece, model.max_input_chars_per_word, pace).await? else {
+        let Some(word) = self.parts_of(piece, model.max_input_chars_per_word, pace).await? else {
             return Ok(None);
         };
         let part = |start: usize| &piece[start..end_of_part(piece, start)];
         if word.characters <= model.max_input_chars_per_word {
             // Nearly all of it is dropped; the rest is a word as any other.
             let whole: String = word.parts.iter().map(|start| part(*start)).collect();
-            let mut encoded = self.encode(&whole)?;
+            let mut encoded = self.encode_as_is(&whole)?;
             for offsets in &mut encoded.offsets {
                 let place = |at: usize| {
                     let mut before = 0;
@@ -54,7 +54,7 @@ impl TextTokenizer {
             }
             return Ok(Some(encoded));
         }
-        let (first, last) = (self.encode(part(word.parts[0]))?, self.encode(part(word.last))?);
+        let (first, last) = (self.encode_as_is(part(word.parts[0]))?, self.encode_as_is(part(word.last))?);
         let start = first.offsets.first().map_or(0, |offsets| offsets.0) + word.parts[0];
         let end = last.offsets.last().map_or(0, |offsets| offsets.1) + word.last;
         let id = tokenizer.token_to_id(&model.unk_token).ok_or(TokenizeError::Encode)?;
@@ -62,13 +62,13 @@ impl TextTokenizer {
     }
 
     /// Normalises a piece part by part. `None` if it is not one word.
-    async fn normalized(
+    async fn parts_of(
         &self,
         piece: &str,
         characters_max: usize,
         pace: &Pace,
-    ) -> Result<Option<Normalized>, TokenizeError> {
-        let mut word = Normalized::default();
+    ) -> Result<Option<Parts>, TokenizeError> {
+        let mut word = Parts::default();
         let mut start = 0;
         while start < piece.len() {
             let end = end_of_part(piece, start);

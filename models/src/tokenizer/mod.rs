@@ -4,28 +4,37 @@
 //! switched off here, because windows are planned by [`crate::tasks`] and batches are ragged.
 //!
 //! Texts are tokenised in pieces (`cuts`), so that memory is bounded by what is kept of them, and work ends where the limit is
-//! passed or nobody waits for it any more.
+//! passed or nobody waits for it any more. Where a card asks for it they are put into plain characters first (`normalized`).
+//!
+//! A caller's text is text: the names of special tokens in it are read letter by letter.
 
 mod cuts;
 mod long_word;
+mod normalized;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokenizers::Tokenizer;
+use tokenizers::{ModelWrapper, Tokenizer};
 
 use crate::pool::Pace;
 use cuts::Cuts;
+use normalized::{Normalized, Normalizer, end_of_chunk};
 
 /// Bytes of a piece: large enough that a call costs little beside it.
 const PIECE_BYTES: usize = 2048;
 /// Bytes that are looked through, and no more, in the time that one is tokenised in: by a rough measurement.
 const SCANNED_PER_TOKENISED: usize = 64;
+/// Bytes that are normalised in that time.
+const NORMALIZED_PER_TOKENISED: usize = 8;
 
 /// A model's tokenizer. Cheap to clone; encoding takes `&self` and may run on many threads.
 #[derive(Clone)]
 pub struct TextTokenizer {
     inner: Arc<Inner>,
+    /// Whether texts are put into plain characters first.
+    is_normalizing: bool,
 }
 
 /// A text as token ids without special tokens. The three vectors have the same length.
@@ -57,6 +66,8 @@ pub struct Encoded {
     pub text: EncodedText,
     /// Tokens found.
     pub tokens: usize,
+    /// Those of them that stand for what the tokenizer does not know.
+    pub unknown: usize,
     /// Whether the text was read to its end; otherwise it has more tokens than were found.
     pub is_whole: bool,
 }
@@ -89,6 +100,10 @@ struct Inner {
     suffix: Vec<u32>,
     vocabulary_size: usize,
     cuts: Cuts,
+    /// The token of what is not known.
+    unknown: Option<u32>,
+    /// The other special tokens, which no text stands for.
+    control: Vec<u32>,
 }
 
 impl TextTokenizer {
@@ -103,12 +118,24 @@ impl TextTokenizer {
         let mut tokenizer = Tokenizer::from_file(path).map_err(as_error)?;
         tokenizer.with_truncation(None).map_err(as_error)?;
         tokenizer.with_padding(None);
+        tokenizer.set_encode_special_tokens(true);
         let (prefix, suffix) =
             special_tokens(&tokenizer).ok_or_else(|| TokenizeError::SpecialTokens { file: file() })?;
         // Ids may have gaps, so it is the largest that counts.
         let vocabulary_size = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         let cuts = Cuts::of(&tokenizer);
-        Ok(Self { inner: Arc::new(Inner { tokenizer, prefix, suffix, vocabulary_size, cuts }) })
+        let unknown = unknown_token(&tokenizer);
+        let added = tokenizer.get_added_tokens_decoder().into_iter();
+        let control = added.filter(|(id, token)| token.special && Some(*id) != unknown);
+        let control = control.map(|(id, _)| id).collect();
+        let inner = Inner { tokenizer, prefix, suffix, vocabulary_size, cuts, unknown, control };
+        Ok(Self { inner: Arc::new(inner), is_normalizing: false })
+    }
+
+    /// The same tokenizer, which puts texts into plain characters first, or does not.
+    #[must_use]
+    pub fn normalizing(&self, is_normalizing: bool) -> Self {
+        Self { inner: Arc::clone(&self.inner), is_normalizing }
     }
 
     /// Encodes a text of any length, without special tokens.
@@ -116,12 +143,26 @@ impl TextTokenizer {
     /// # Errors
     /// When the tokenizer refuses the text.
     pub fn encode(&self, text: &str) -> Result<EncodedText, TokenizeError> {
+        if !self.is_normalizing {
+            return self.encode_as_is(text);
+        }
+        let normalized = Normalizer::new(text, self.words()).finish();
+        let mut encoded = self.encode_as_is(&normalized.text)?;
+        for offsets in &mut encoded.offsets {
+            *offsets = normalized.original(offsets.0, offsets.1);
+        }
+        Ok(encoded)
+    }
+
+    fn encode_as_is(&self, text: &str) -> Result<EncodedText, TokenizeError> {
         let encoding = self.inner.tokenizer.encode(text, false).map_err(|_| TokenizeError::Encode)?;
-        Ok(EncodedText {
-            ids: encoding.get_ids().to_vec(),
-            offsets: encoding.get_offsets().to_vec(),
-            words: encoding.get_word_ids().to_vec(),
-        })
+        let mut ids = encoding.get_ids().to_vec();
+        // Some models have the names of their special tokens among their words.
+        for id in ids.iter_mut().filter(|id| self.inner.control.contains(id)) {
+            *id = self.inner.unknown.ok_or(TokenizeError::Encode)?;
+        }
+        let (offsets, words) = (encoding.get_offsets().to_vec(), encoding.get_word_ids().to_vec());
+        Ok(EncodedText { ids, offsets, words })
     }
 
     /// Encodes a text until it has more than `limit` tokens, without special tokens. Gives what [`Self::encode`] gives, in memory
@@ -139,18 +180,30 @@ impl TextTokenizer {
         let mut found = Encoded::default();
         let (mut start, mut words) = (0, 0);
         while start < text.len() {
-            let piece = self.inner.cuts.piece(text, start, PIECE_BYTES);
-            let encoded = match self.long_word(&text[piece.clone()], pace).await? {
-                Some(encoded) => encoded,
-                None => self.encode(&text[piece.clone()])?,
-            };
-            found.tokens += encoded.ids.len();
-            words = found.text.append(&encoded, start, words, keep);
-            pace.spend(piece.len()).await;
-            if found.tokens > limit {
-                return Ok(found);
+            let chunk = self.chunk(text, start);
+            let normalized = self.normalized(&text[chunk.clone()], pace).await;
+            let mut at = 0;
+            while at < normalized.text.len() {
+                let piece = self.inner.cuts.piece(&normalized.text, at, PIECE_BYTES);
+                let read = &normalized.text[piece.clone()];
+                let mut encoded = match self.long_word(read, pace).await? {
+                    Some(encoded) => encoded,
+                    None => self.encode_as_is(read)?,
+                };
+                for offsets in &mut encoded.offsets {
+                    let (from, to) = normalized.original(offsets.0 + at, offsets.1 + at);
+                    *offsets = (from + start, to + start);
+                }
+                found.tokens += encoded.ids.len();
+                found.unknown += encoded.ids.iter().filter(|id| self.is_unknown(**id)).count();
+                words = found.text.append(&encoded, words, keep);
+                pace.spend(piece.len()).await;
+                if found.tokens > limit {
+                    return Ok(found);
+                }
+                at = piece.end;
             }
-            start = piece.end;
+            start = chunk.end;
         }
         found.is_whole = true;
         Ok(found)
@@ -158,9 +211,44 @@ impl TextTokenizer {
 
     /// A number of tokens that a text has at least, by a look at its characters; counting ends where it is above `limit`.
     pub async fn tokens_at_least(&self, text: &str, limit: usize, pace: &Pace) -> usize {
-        let (tokens, bytes) = self.inner.cuts.at_least(text, limit);
-        pace.spend(bytes / SCANNED_PER_TOKENISED).await;
+        let (mut tokens, mut start) = (0, 0);
+        while start < text.len() && tokens <= limit {
+            let chunk = self.chunk(text, start);
+            let normalized = self.normalized(&text[chunk.clone()], pace).await;
+            let (more, bytes) = self.inner.cuts.at_least(&normalized.text, limit - tokens);
+            tokens += more;
+            pace.spend(bytes / SCANNED_PER_TOKENISED).await;
+            start = chunk.end;
+        }
         tokens
+    }
+
+    /// Whether a token stands for what the tokenizer does not know.
+    pub fn is_unknown(&self, id: u32) -> bool {
+        self.inner.unknown == Some(id)
+    }
+
+    /// What of a text is normalised at once: all, if it is not, or if it is not known where the tokenizer's words end.
+    fn chunk(&self, text: &str, start: usize) -> Range<usize> {
+        let is_whole = !self.is_normalizing || self.inner.cuts.is_unknown();
+        start..if is_whole { text.len() } else { end_of_chunk(text, start) }
+    }
+
+    async fn normalized<'a>(&'a self, text: &'a str, pace: &Pace) -> Normalized<'a> {
+        if !self.is_normalizing {
+            return Normalized::same(text);
+        }
+        let mut normalizer = Normalizer::new(text, self.words());
+        while normalizer.step(PIECE_BYTES) {
+            pace.spend(PIECE_BYTES / NORMALIZED_PER_TOKENISED).await;
+        }
+        normalizer.finish()
+    }
+
+    /// The tokenizer, if its tokens are words.
+    fn words(&self) -> Option<&Tokenizer> {
+        let tokenizer = &self.inner.tokenizer;
+        matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_)).then_some(tokenizer)
     }
 
     /// The ids of one window, wrapped in the model's special tokens: `[CLS] ids [SEP]` for BERT.
@@ -185,14 +273,14 @@ impl TextTokenizer {
 }
 
 impl EncodedText {
-    /// Appends a piece that begins at this byte of the text and at this word; returns the word after it.
-    fn append(&mut self, piece: &Self, start: usize, word: u32, keep: Keep) -> u32 {
+    /// Appends a piece whose words begin at this one; returns the word after it.
+    fn append(&mut self, piece: &Self, word: u32, keep: Keep) -> u32 {
         let room = match keep {
             Keep::All | Keep::Last(_) => piece.ids.len(),
             Keep::First(count) => count.saturating_sub(self.ids.len()).min(piece.ids.len()),
         };
         self.ids.extend(&piece.ids[..room]);
-        self.offsets.extend(piece.offsets[..room].iter().map(|(from, to)| (from + start, to + start)));
+        self.offsets.extend(&piece.offsets[..room]);
         self.words.extend(piece.words[..room].iter().map(|number| number.map(|number| number + word)));
         if let Keep::Last(count) = keep {
             let surplus = self.ids.len().saturating_sub(count);
@@ -208,6 +296,18 @@ impl std::fmt::Debug for TextTokenizer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("TextTokenizer").field("vocabulary_size", &self.vocabulary_size()).finish()
     }
+}
+
+/// The token that a model gives for what it does not know, if it has one.
+fn unknown_token(tokenizer: &Tokenizer) -> Option<u32> {
+    let name = match tokenizer.get_model() {
+        ModelWrapper::WordPiece(model) => model.unk_token.as_str(),
+        ModelWrapper::WordLevel(model) => model.unk_token.as_str(),
+        ModelWrapper::BPE(model) => model.unk_token.as_deref()?,
+        // It has the number alone, which is not shown.
+        ModelWrapper::Unigram(_) => "<unk>",
+    };
+    tokenizer.token_to_id(name)
 }
 
 /// The ids the post-processor puts before and after a sequence, found by encoding a probe both ways: this holds for

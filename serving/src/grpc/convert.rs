@@ -93,6 +93,7 @@ impl IntoInferRequest for proto::EmbedRequest {
         let parameters = Parameters::Embed(EmbedParameters {
             dimensions: self.dimensions.map(|n| n as usize),
             normalize: self.normalize.unwrap_or(default.normalize),
+            normalize_text: self.normalize_text,
             truncation: truncation(self.truncation)?.unwrap_or(default.truncation),
         });
         request(self.inputs, self.model, parameters, self.priority, self.on_error)
@@ -244,6 +245,8 @@ fn report(result: &TaskResult) -> proto::InputReport {
         tokens: result.tokens as u64,
         truncated: result.truncated,
         windows: result.windows as u64,
+        unknown_tokens: result.unknown_tokens as u64,
+        nothing_recognized: result.nothing_recognized,
     }
 }
 
@@ -280,5 +283,6 @@ pub(super) fn model(entry: &ModelEntry) -> proto::Model {
         license: card.license.clone(),
         loaded,
         unavailable_reason,
+        normalize_text: card.normalize_text,
     }
 }

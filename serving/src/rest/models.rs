@@ -36,6 +36,8 @@ struct ModelView<'a> {
     task: &'static str,
     labels: &'a [String],
     limits: &'a Limits,
+    /// Whether texts are put into plain characters before they are tokenised.
+    normalize_text: bool,
     p99_target_ms: u64,
     price_per_1000_requests_usd: String,
     source: SourceView<'a>,
@@ -75,6 +77,7 @@ impl<'a> From<&'a ModelEntry> for ModelView<'a> {
             task: card.task.as_str(),
             labels: &card.labels,
             limits: &card.limits,
+            normalize_text: card.normalize_text,
             p99_target_ms: card.p99_target.as_millis() as u64,
             price_per_1000_requests_usd: card.price_per_1000_requests.to_string(),
             source: SourceView {

@@ -165,6 +165,7 @@ wire_parameters!(SummarizeWire {
 wire_parameters!(EmbeddingsWire {
     dimensions: usize,
     normalize: bool,
+    normalize_text: bool,
     encoding_format: Name<EncodingFormat>,
     truncation: Name<Truncation>,
 });
@@ -258,6 +259,7 @@ impl WireTask for Embeddings {
         let parameters = EmbedParameters {
             dimensions: wire.dimensions,
             normalize: wire.normalize.unwrap_or(default.normalize),
+            normalize_text: wire.normalize_text,
             truncation: wire.truncation.map_or(default.truncation, Name::get),
         };
         (Parameters::Embed(parameters), common, wire.encoding_format.map(Name::get).unwrap_or_default())
@@ -315,6 +317,8 @@ struct ResultItem {
     tokens: usize,
     truncated: bool,
     windows: usize,
+    unknown_tokens: usize,
+    nothing_recognized: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -356,7 +360,8 @@ impl Response {
     pub(super) fn new<W: WireTask>(response: InferResponse, rendering: &W::Rendering) -> Self {
         let InferResponse { model, version, answer, inputs, tokens, .. } = response;
         let result = |result: TaskResult| {
-            let TaskResult { output, tokens, truncated, windows } = result;
+            let TaskResult { output, tokens, truncated, windows, unknown_tokens, nothing_recognized } =
+                result;
             let output = match output {
                 Output::Labels(labels) => WireOutput::Labels { labels },
                 Output::Sentiment(s) => WireOutput::Sentiment {
@@ -370,7 +375,14 @@ impl Response {
                     WireOutput::Embedding { embedding: W::embedding(values, rendering) }
                 }
             };
-            Item::Result(ResultItem { output, tokens, truncated, windows })
+            Item::Result(ResultItem {
+                output,
+                tokens,
+                truncated,
+                windows,
+                unknown_tokens,
+                nothing_recognized,
+            })
         };
         let error = |error: InputError| Item::Error { error: ApiError::of_input(&error) };
         Self {
