@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use redis_server::{Cluster, RedisServer};
 use router::ledger::{
-    Applied, Batch, Flush, Followers, Journal, JournalConfig, JournalFinding, Outcome, Shipper, Sum, SumKey,
-    UsageRecord, UsageStore, inspect, repair,
+    Applied, Batch, DayState, Flush, Followers, Journal, JournalConfig, JournalFinding, Outcome, Shipper,
+    Sum, SumKey, TenantDay, UsageRecord, UsageStore, inspect, repair,
 };
 use router::store::{BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
 use router::{Day, KeyId, MicroDollars, WallTime};
@@ -54,6 +54,10 @@ enum Step {
         server: usize,
         has_position: bool,
     },
+    /// A server's folder is copied while it runs, and another server begins with the copy.
+    Clone {
+        server: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -76,6 +80,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Empty),
         1 => (0..SERVERS, any::<bool>())
             .prop_map(|(server, has_position)| Step::Restart { server, has_position }),
+        1 => (0..SERVERS).prop_map(|server| Step::Clone { server }),
     ];
     proptest::collection::vec(step, 1..60)
 }
@@ -110,12 +115,12 @@ impl Unsteady {
 
 #[async_trait]
 impl UsageStore for Unsteady {
-    async fn apply(&self, journal: &str, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
+    async fn apply(&self, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
         let failed = || StoreError::Unavailable("as told".to_owned());
         match self.fails.swap(0, Ordering::Relaxed) {
             1 => Err(failed()),
-            2 => self.now().apply(journal, batches).await.and(Err(failed())),
-            _ => self.now().apply(journal, batches).await,
+            2 => self.now().apply(batches).await.and(Err(failed())),
+            _ => self.now().apply(batches).await,
         }
     }
 
@@ -123,12 +128,20 @@ impl UsageStore for Unsteady {
         self.now().life().await
     }
 
-    async fn positions(&self, journal: &str, tenants: &[Arc<str>]) -> Result<Vec<u64>, StoreError> {
-        self.now().positions(journal, tenants).await
+    fn home(&self) -> &'static str {
+        "embedded"
     }
 
-    async fn end(&self, journal: &str) -> Result<u64, StoreError> {
-        self.now().end(journal).await
+    async fn days(
+        &self,
+        asked: &[(TenantDay, Vec<Arc<str>>)],
+        is_thorough: bool,
+    ) -> Result<Vec<DayState>, StoreError> {
+        self.now().days(asked, is_thorough).await
+    }
+
+    async fn forget(&self, place: &TenantDay, records: u64) -> Result<bool, StoreError> {
+        self.now().forget(place, records).await
     }
 
     async fn tenants(&self) -> Result<std::collections::BTreeSet<String>, StoreError> {
@@ -220,6 +233,13 @@ async fn live(steps: &[Step]) {
                     let _ = std::fs::remove_file(folder.join("shipped"));
                 }
                 servers.insert(server, Server::start(folder, name, store.clone()));
+            }
+            Step::Clone { server } => {
+                let (folder, name) = (servers[server].folder.clone(), servers[server].name.clone());
+                let copy = folder.with_extension(number.to_string());
+                let is_copied = std::process::Command::new("cp").arg("-a").args([&folder, &copy]).status();
+                assert!(is_copied.unwrap().success());
+                servers.push(Server::start(copy, name, store.clone()));
             }
         }
     }
@@ -327,7 +347,7 @@ async fn a_repaired_journal_ships_what_is_good_and_is_sound() {
     drop(server);
     let mut found = inspect(&usage).unwrap();
     found.compare(&usage, "server", store.as_ref()).await.unwrap();
-    assert_eq!((found.missing(), found.is_sound()), (30, false));
+    assert_eq!((found.missing(), found.is_sound(), found.unsound.len()), (30, false, 0));
     // Three records are damaged: one is in the sums. Positions are nonsense.
     for (record, position) in [(3, "shipped"), (15, "sink-a"), (30, "sink-b")] {
         let mut files: Vec<_> =
@@ -342,7 +362,7 @@ async fn a_repaired_journal_ships_what_is_good_and_is_sound() {
     let found = inspect(&usage).unwrap();
     let wrong = |findings: &[JournalFinding]| findings.iter().filter(|found| found.problem.is_some()).count();
     assert_eq!((wrong(&found.segments), wrong(&found.followers)), (3, 3), "{found:?}");
-    assert_eq!(repair(&usage, 40).unwrap().len(), 6);
+    assert_eq!(repair(&usage).unwrap().len(), 6);
     let mut server = Server::start(usage.clone(), "server".to_owned(), store.clone());
     server.journal.check(&Followers::new(&usage, 0)).unwrap();
     server.shipper.check().await.unwrap();
@@ -370,26 +390,99 @@ fn redis(url: &str, command: &[&str]) {
     assert!(done.status.success(), "{done:?}");
 }
 
-/// A tenant's position is exact, whatever its size; and a store says that it is another one after it lost what it had.
+/// An epoch's position is exact, whatever its size; what is forgotten is forgotten as a whole; and a store says that it is another
+/// one after it lost what it had.
 async fn positions_are_the_stores(store: &dyn UsageStore) {
-    let names: Vec<Arc<str>> = ["acme", "globex", "initech"].map(Arc::from).to_vec();
+    let epoch: Arc<str> = Arc::from("epoch");
+    let place = |tenant: &str| TenantDay { tenant: Arc::from(tenant), day: Day(20_000) };
+    let key = SumKey { day: Day(20_000), hour: 3, model: "sentiment-v3".to_owned() };
+    let one = Sum { inputs: 7, ..Sum::default() };
     let apply = async |tenant: &str, from, to| {
-        let batch = Batch { tenant: tenant.to_owned(), from, to, sums: BTreeMap::new() };
-        store.apply("journal", &[batch]).await.unwrap()[0]
+        let sums = BTreeMap::from([(key.clone(), one)]);
+        let (epoch, place) = (Arc::clone(&epoch), place(tenant));
+        let batch = Batch { epoch, place, from, to, first: from, records: 2, sums };
+        store.apply(&[batch]).await.unwrap()[0]
     };
-    assert_eq!(store.positions("journal", &names).await.unwrap(), [0, 0, 0]);
-    assert_eq!(store.end("journal").await.unwrap(), 0);
+    let states = async || {
+        let epochs = vec![Arc::clone(&epoch), Arc::from("other")];
+        let asked = ["acme", "globex", "initech"].map(|tenant| (place(tenant), epochs.clone()));
+        let states = store.days(&asked, true).await.unwrap();
+        assert!(states.iter().all(|state| state.is_sound));
+        states.into_iter().map(|state| (state.positions, state.records)).collect::<Vec<_>>()
+    };
+    let nothing = (vec![0, 0], None);
+    assert_eq!(states().await, vec![nothing.clone(); 3]);
     // The first number that a double cannot tell from the one before.
     let large = (1 << 53) + 1;
     assert_eq!(apply("acme", 0, large).await, Applied::Yes);
     assert_eq!(apply("acme", large - 1, large + 2).await, Applied::At(large));
     assert_eq!(apply("acme", large, large + 2).await, Applied::Yes);
     assert_eq!(apply("initech", 0, 99).await, Applied::Yes);
-    assert_eq!(store.positions("journal", &names).await.unwrap(), [large + 2, 0, 99]);
-    assert_eq!((store.end("journal").await.unwrap(), store.end("other").await.unwrap()), (large + 2, 0));
+    let acme = (vec![large + 2, 0], Some(4));
+    assert_eq!(states().await, [acme.clone(), nothing.clone(), (vec![99, 0], Some(2))]);
     let life = store.life().await.unwrap();
     assert_eq!(store.life().await.unwrap(), life);
     assert_eq!(store.tenants().await.unwrap().len(), 2);
+    let sums = async || {
+        store.sums("initech", Day(20_000), Day(20_000)).await.unwrap().into_values().collect::<Vec<_>>()
+    };
+    assert_eq!(sums().await, [one]);
+    assert!(!store.forget(&place("initech"), 3).await.unwrap());
+    assert_eq!(sums().await, [one]);
+    assert!(store.forget(&place("initech"), 2).await.unwrap());
+    assert_eq!((states().await, sums().await), (vec![acme, nothing.clone(), nothing], vec![]));
+}
+
+/// Whatever becomes of one key, or within one, is noticed and summed again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sums_that_are_lost_or_changed_by_themselves_are_summed_again() {
+    let server = RedisServer::start(&[]);
+    let store = redis_store(vec![server.url()], false).await;
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(JournalConfig {
+        folder: folder.path().to_owned(),
+        flush: Flush::EveryMs(1000),
+        segment_bytes_max: 1 << 20,
+        pending_max: 16,
+        is_on: true,
+    })
+    .unwrap();
+    let mut shipper = Shipper::new(store.clone(), "own".to_owned(), Followers::new(journal.folder(), 1));
+    for number in 0..20 {
+        journal.append(record(number, 0, 3, Outcome::Completed, number as u64 % 2)).await.unwrap();
+    }
+    let day = record(0, 0, 1, Outcome::Completed, 0).at.day();
+    let key = format!("test:usage:{{{}}}:{day}", TENANTS[0]);
+    shipper.check().await.unwrap();
+    while shipper.ship(journal.written()).await.unwrap() > 0 {}
+    let expected = store.sums(TENANTS[0], day, day.next()).await.unwrap();
+    assert_eq!(expected.values().map(|sum| sum.inputs).sum::<u64>(), 60);
+    let look = async |shipper: &mut Shipper| {
+        shipper.check().await.unwrap();
+        while shipper.ship(journal.written()).await.unwrap() > 0 {}
+        store.sums(TENANTS[0], day, day.next()).await.unwrap()
+    };
+    for command in
+        [&["DEL", &key][..], &["HSET", &key, "0|4|sentiment-v3", "1"], &["HDEL", &key, "0|4|sentiment-v3"]]
+    {
+        redis(&server.url(), command);
+        let mut found = inspect(folder.path()).unwrap();
+        found.compare(folder.path(), "own", store.as_ref()).await.unwrap();
+        assert!(!found.is_sound(), "{command:?}: {found:?}");
+        assert_eq!(look(&mut shipper).await, expected, "{command:?}");
+        found.compare(folder.path(), "own", store.as_ref()).await.unwrap();
+        assert!(found.is_sound(), "{command:?}: {found:?}");
+    }
+    // Where another server's records are in it too, this one cannot tell what they were.
+    let (sums, place) = (
+        BTreeMap::from([(SumKey { day, hour: 1, model: "ner-v2".to_owned() }, Sum::default())]),
+        TenantDay { tenant: Arc::from(TENANTS[0]), day },
+    );
+    let batch = Batch { epoch: Arc::from("other"), place, from: 0, to: 5, first: 0, records: 5, sums };
+    store.apply(&[batch]).await.unwrap();
+    redis(&server.url(), &["HSET", &key, "0|4|sentiment-v3", "1"]);
+    assert_ne!(look(&mut shipper).await, expected);
+    assert_eq!(shipper.state().unsound(), 1);
 }
 
 #[tokio::test]

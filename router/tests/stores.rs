@@ -11,7 +11,7 @@ use std::time::Duration;
 use redis_server::{Cluster, RedisServer};
 use router::accounts::{Accounts, AuditEntry, Change, TenantRecord, Version};
 use router::idempotency::{Answer, AnswerStore, Begun, Idempotency, IdempotencyError, Keyed};
-use router::ledger::{Applied, Batch, Sum, SumKey, UsageStore};
+use router::ledger::{Applied, Batch, Sum, SumKey, TenantDay, UsageStore};
 use router::limit::{
     Grant, Left, LimitError, LimitStore, Limiter, LimiterConfig, Limits, MemoryLimits, Outage, Slot, Take,
     Unit,
@@ -155,11 +155,17 @@ async fn accounts_change_together_with_their_log(home: &Home) {
     assert_eq!(won, [store.version().await.unwrap()]);
 }
 
-fn batch(from: u64, to: u64) -> Batch {
-    let key = |day, model: &str| SumKey { day: Day(day), hour: 3, model: model.to_owned() };
-    let sum = Sum { completed: 1, inputs: to - from, price: MicroDollars(5 * (to - from)), ..Sum::default() };
-    let sums = BTreeMap::from([(key(20_000, "a"), sum), (key(20_001, "b|c"), sum)]);
-    Batch { tenant: "acme".to_owned(), from, to, sums }
+/// Batches of two days.
+fn batches(epoch: &str, from: u64, to: u64) -> Vec<Batch> {
+    let batch = |(day, model): (u32, &str)| {
+        let key = SumKey { day: Day(day), hour: 3, model: model.to_owned() };
+        let sum =
+            Sum { completed: 1, inputs: to - from, price: MicroDollars(5 * (to - from)), ..Sum::default() };
+        let place = TenantDay { tenant: Arc::from("acme"), day: Day(day) };
+        let sums = BTreeMap::from([(key, sum)]);
+        Batch { epoch: Arc::from(epoch), place, from, to, first: from, records: 1, sums }
+    };
+    [(20_000, "a"), (20_001, "b|c")].map(batch).to_vec()
 }
 
 async fn all_sums(store: &dyn UsageStore) -> BTreeMap<SumKey, Sum> {
@@ -168,12 +174,16 @@ async fn all_sums(store: &dyn UsageStore) -> BTreeMap<SumKey, Sum> {
 
 async fn sums_take_each_record_once(home: &Home) {
     let store = home.usage.as_ref();
-    let apply = async |journal: &str, from, to| store.apply(journal, &[batch(from, to)]).await.unwrap()[0];
+    let apply = async |epoch: &str, from, to| {
+        let applied = store.apply(&batches(epoch, from, to)).await.unwrap();
+        assert_eq!(applied[0], applied[1]);
+        applied[0]
+    };
     assert_eq!(apply("one", 0, 10).await, Applied::Yes);
     assert_eq!(apply("one", 0, 10).await, Applied::At(10), "told twice, counted once");
     assert_eq!(apply("one", 12, 15).await, Applied::At(10), "nothing is skipped");
     assert_eq!(apply("one", 10, 12).await, Applied::Yes);
-    assert_eq!(apply("two", 0, 3).await, Applied::Yes, "each journal by itself");
+    assert_eq!(apply("two", 0, 3).await, Applied::Yes, "each epoch by itself");
     let sums = all_sums(store).await;
     assert_eq!(sums.len(), 2);
     for (key, sum) in &sums {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use router::WallTime;
 use router::ledger::{
-    Followers, Journal, JournalConfig, ShipError, Shipper, UsageStore, journal_name, number_by_clock,
+    Followers, Held, Journal, JournalConfig, ShipError, Shipper, UsageStore, journal_name, number_by_clock,
 };
 
 use crate::config::Config;
@@ -45,7 +45,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the journal under the lock of its state folder, looks for damage, and finds who reads it.
+    /// Opens the journal under the lock of its state folder, which is `held`; asks the store what it has of it, looks for damage in
+    /// what somebody still needs, and finds who reads it.
     ///
     /// # Errors
     /// See [`TenancyError`].
@@ -53,18 +54,10 @@ impl Ledger {
         config: &Config,
         folder: &Path,
         store: Arc<dyn UsageStore>,
+        held: Held,
     ) -> Result<Self, TenancyError> {
         let usage = &config.usage;
         let server = journal_name(folder)?;
-        // A folder from a backup knows less of its numbers than the store; a store that does not answer is made up for by the
-        // clock.
-        let end = match store.end(&server).await {
-            Ok(end) => end,
-            Err(error) => {
-                tracing::warn!(%error, "the store does not say which usage records it has; numbers go by the clock");
-                0
-            }
-        };
         let journal = JournalConfig {
             folder: folder.to_owned(),
             flush: usage.flush,
@@ -72,10 +65,14 @@ impl Ledger {
             pending_max: usage.pending_records_max,
             is_on: usage.is_recorded,
         };
-        let journal = Journal::open_above(journal, end.max(number_by_clock(WallTime::now())))?;
+        let journal = Journal::open_above(journal, number_by_clock(WallTime::now()), vec![held])?;
         let followers = followers(config, folder);
-        let shipper = Shipper::new(store, server.clone(), Arc::clone(&followers));
+        let mut shipper = Shipper::new(store, server.clone(), Arc::clone(&followers));
         let sinks = sinks::open(config, &server, &followers)?;
+        // What the store lacks is needed, whatever was shipped to the one before it.
+        if let Err(error) = shipper.check().await {
+            tracing::warn!(%error, "the store does not say which usage records it has");
+        }
         journal.check(&followers)?;
         Ok(Self { journal, server, followers, shipper, sinks })
     }

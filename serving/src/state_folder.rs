@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use router::WallTime;
+use router::ledger::Held;
 
 /// The file that is locked.
 const LOCK: &str = "lock";
@@ -14,7 +15,7 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct StateFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Why a state folder cannot be used.
@@ -68,12 +69,21 @@ impl StateFolder {
         if let Err(error) = sign(&mut lock, now) {
             tracing::warn!(%error, "the lock of the state folder does not say who holds it");
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The lock, to be looked for: while its file is gone, or is another one, the folder may be somebody else's.
+    ///
+    /// # Errors
+    /// See [`StateFolderError`].
+    pub fn watched(&self) -> Result<Held, StateFolderError> {
+        let held = self.lock.try_clone().and_then(|lock| Held::new(&self.path.join(LOCK), lock));
+        held.map_err(|source| StateFolderError::Io { path: self.path.clone(), source })
     }
 }
 

@@ -203,8 +203,13 @@ impl Tenancy {
             read => read?,
         }
 
-        let Ledger { journal, server, followers, shipper, sinks } =
-            Ledger::open(config, &folder.join(crate::ledger::FOLDER), Arc::clone(&homes.usage)).await?;
+        let Ledger { journal, server, followers, shipper, sinks } = Ledger::open(
+            config,
+            &folder.join(crate::ledger::FOLDER),
+            Arc::clone(&homes.usage),
+            state.watched()?,
+        )
+        .await?;
         let uptime = MonotonicClock::new();
         let limits = match homes.limits {
             Some(limits) => limits,

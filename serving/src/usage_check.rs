@@ -3,15 +3,17 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use router::WallTime;
 use router::ledger::{
-    Inspection, Shipper, UsageStore, inspect, journal_name, known_name, repair as repair_journal,
+    Held, Inspection, Shipper, UnsoundDay, UsageStore, home, inspect, journal_name, known_name,
+    repair as repair_journal,
 };
-use router::store::RedisStore;
+use router::store::{EmbeddedStore, RedisStore};
 
 use crate::config::{Config, Store};
 use crate::ledger::{FOLDER, followers};
@@ -19,6 +21,7 @@ use crate::state_folder::{StateFolder, StateFolderError};
 use crate::tenancy::{STORE_FILE, open_embedded};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
+type AnyResult<T> = Result<T, AnyError>;
 
 /// How long a running server gets to sum what it has written, and how often that is looked at.
 const SHIPPING_WAITS: u32 = 40;
@@ -34,14 +37,25 @@ pub fn verify(config: &Config) -> Result<(), AnyError> {
     if !folder.is_dir() {
         return Err(format!("there is no journal in {}", folder.display()).into());
     }
-    let (_lock, holder) = match StateFolder::take(&state, WallTime::now()) {
-        Ok(lock) => (Some(lock), None),
-        Err(StateFolderError::InUse { holder, .. }) => (None, Some(holder)),
-        Err(error) => return Err(error.into()),
+    let mut notes = Vec::new();
+    let lock = StateFolder::take(&state, WallTime::now());
+    let holder = match &lock {
+        Ok(_) if Held::folder(&folder)?.is_none() => Some("another process".to_owned()),
+        Ok(_) => None,
+        Err(StateFolderError::InUse { holder, .. }) => Some(holder.clone()),
+        // A backup or snapshot, mounted for reading: nobody writes to it there.
+        Err(StateFolderError::Io { source, .. }) if is_read_only(source) => {
+            notes.push("the state folder cannot be written: it is read without its lock".to_owned());
+            None
+        }
+        Err(_) => None,
     };
+    let is_locked = lock.is_ok() || holder.is_some() || !notes.is_empty();
+    if !is_locked {
+        lock?;
+    }
     runtime()?.block_on(async {
         let mut found = inspect(&folder)?;
-        let mut notes = Vec::new();
         if let Some(holder) = &holder {
             notes.push(format!("in use by {holder}: only read"));
         }
@@ -55,21 +69,20 @@ pub fn verify(config: &Config) -> Result<(), AnyError> {
                 found.problems.push(problem);
                 None
             }
-            _ => Some(open_store(config, &state).await?),
+            _ if is_elsewhere(config, &folder)? => return Err(elsewhere(config, &folder)),
+            (Store::Embedded, None) => Some(open_copy(&state).await?),
+            (Store::Redis(_), _) => Some(open_store(config, &state).await?),
         };
-        match (store, known_name(&folder)?) {
-            (_, None) => found.problems.push("the journal's name is lost".to_owned()),
-            (None, _) => {}
-            (Some(store), Some(name)) => {
-                found.compare(&folder, &name, store.as_ref()).await?;
-                // What was written just now is being summed.
-                for _ in 0..SHIPPING_WAITS {
-                    if found.missing() == 0 || holder.is_none() {
-                        break;
-                    }
-                    tokio::time::sleep(SHIPPING_WAIT).await;
-                    found.compare(&folder, &name, store.as_ref()).await?;
+        let name = known_name(&folder)?;
+        if let Some(store) = store {
+            found.compare(&folder, &name, store.as_ref()).await?;
+            // What was written just now is being summed.
+            for _ in 0..SHIPPING_WAITS {
+                if holder.is_none() || found.missing() == 0 && found.unsound.is_empty() {
+                    break;
                 }
+                tokio::time::sleep(SHIPPING_WAIT).await;
+                found.compare(&folder, &name, store.as_ref()).await?;
             }
         }
         judge(&found, &notes)
@@ -87,14 +100,28 @@ pub fn repair(config: &Config) -> Result<(), AnyError> {
         return Err(format!("there is no journal in {}", folder.display()).into());
     }
     let _lock = StateFolder::take(&state, WallTime::now())?;
+    let in_use = || format!("{} is in use by another process, by this path or another one", folder.display());
+    let _held = Held::folder(&folder)?.ok_or_else(in_use)?;
+    if is_elsewhere(config, &folder)? {
+        return Err(elsewhere(config, &folder));
+    }
     runtime()?.block_on(async {
         let name = journal_name(&folder)?;
         let store = open_store(config, &state).await?;
-        let mut notes = repair_journal(&folder, store.end(&name).await?)?;
-        let mut shipper = Shipper::new(Arc::clone(&store), name.clone(), followers(config, &folder));
+        let mut notes = repair_journal(&folder)?;
         let mut found = inspect(&folder)?;
         found.compare(&folder, &name, store.as_ref()).await?;
         let missing = found.missing();
+        for day in &found.unsound {
+            // Only what can be summed again.
+            if day.records == Some(day.in_journal) && store.forget(&day.place, day.in_journal).await? {
+                let (tenant, day) = (&day.place.tenant, day.place.day);
+                notes.push(format!(
+                    "the sums of {tenant} on {day} were changed, and are made anew from the records"
+                ));
+            }
+        }
+        let mut shipper = Shipper::new(Arc::clone(&store), name.clone(), followers(config, &folder));
         shipper.check().await?;
         while shipper.ship(u64::MAX).await? > 0 {
             if shipper.is_suspicious() {
@@ -112,6 +139,51 @@ pub fn repair(config: &Config) -> Result<(), AnyError> {
         found.compare(&folder, &name, store.as_ref()).await?;
         judge(&found, &notes)
     })
+}
+
+/// Whether the folder's server keeps its sums elsewhere than this configuration says: to sum everything there would bill twice.
+fn is_elsewhere(config: &Config, folder: &Path) -> std::io::Result<bool> {
+    let here = match &config.tenancy.store {
+        Store::Embedded => "embedded",
+        Store::Redis(_) => "redis",
+    };
+    Ok(home(folder)?.is_some_and(|home| home != here))
+}
+
+fn elsewhere(config: &Config, folder: &Path) -> AnyError {
+    let (here, there) = match &config.tenancy.store {
+        Store::Embedded => (STORE_FILE, "Redis"),
+        Store::Redis(_) => ("Redis", STORE_FILE),
+    };
+    format!(
+        "the sums of {} are in {there}, and this configuration says {here}: give the server's own (--config). If they moved, \
+         start the server once",
+        folder.display()
+    )
+    .into()
+}
+
+/// Whether nothing can be written there.
+fn is_read_only(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
+}
+
+/// Opens a copy of the embedded store, so that nothing is written where all is only looked at.
+async fn open_copy(state: &Path) -> Result<Arc<dyn UsageStore>, AnyError> {
+    let copy = std::env::temp_dir().join(format!("ml-inference-verify-{}", std::process::id()));
+    std::fs::DirBuilder::new().mode(0o700).create(&copy)?;
+    let opened = async {
+        std::fs::copy(state.join(STORE_FILE), copy.join(STORE_FILE))?;
+        std::fs::set_permissions(copy.join(STORE_FILE), std::fs::Permissions::from_mode(0o600))?;
+        AnyResult::Ok(open_embedded(&copy).await?)
+    };
+    let opened = opened.await;
+    // It stays open without its name.
+    let removed = std::fs::remove_dir_all(&copy);
+    let store: EmbeddedStore = opened?;
+    removed?;
+    Ok(Arc::new(store))
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -140,6 +212,8 @@ fn judge(found: &Inspection, notes: &[String]) -> Result<(), AnyError> {
     let missing = found.missing();
     let what = if missing > 0 {
         format!("{missing} records are not in the sums")
+    } else if !found.unsound.is_empty() {
+        format!("sums of {} days are not what the records add up to", found.unsound.len())
     } else {
         "the journal is not as it should be".to_owned()
     };
@@ -163,21 +237,29 @@ fn render(found: &Inspection, notes: &[String]) -> String {
         rows.push([vec![name(&follower.file)], numbers.to_vec(), vec![state(&follower.problem)]].concat());
     }
     table(&mut text, &rows);
-    let mut rows = vec![["tenant", "records", "to", "summed to", "not summed"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["tenant", "records", "to", "summed", "not summed"].map(str::to_owned).to_vec()];
     for (tenant, finding) in &found.tenants {
-        let contained = finding.contained.map_or_else(|| "?".to_owned(), |at| at.to_string());
-        let missing = finding.contained.map_or_else(|| "?".to_owned(), |_| finding.missing.to_string());
+        let summed = finding.summed.map_or_else(|| "?".to_owned(), |summed| summed.to_string());
+        let missing = finding.summed.map_or_else(|| "?".to_owned(), |_| finding.missing.to_string());
         rows.push(vec![
             tenant.to_string(),
             finding.records.to_string(),
             finding.end.to_string(),
-            contained,
+            summed,
             missing,
         ]);
     }
     table(&mut text, &rows);
     for path in &found.set_aside {
         let _ = writeln!(text, "set aside: {}", path.display());
+    }
+    for UnsoundDay { place, records, in_journal } in &found.unsound {
+        let records = records.map_or_else(|| "?".to_owned(), |records| records.to_string());
+        let _ = writeln!(
+            text,
+            "wrong: the sums of {} on {} are not what the records add up to ({records} records summed, {in_journal} of them here)",
+            place.tenant, place.day
+        );
     }
     for problem in &found.problems {
         let _ = writeln!(text, "wrong: {problem}");
@@ -217,19 +299,17 @@ mod tests {
             records: 12,
             problem: problem.map(str::to_owned),
         };
-        let tenant = TenantFinding { records: 12, end: 12, contained: Some(9), missing: 3 };
-        let found = Inspection {
-            segments: vec![finding("/x/0.ndjson", None), finding("/x/12.ndjson", Some("1 damaged lines"))],
-            tenants: [(Arc::from("acme"), tenant)].into(),
-            ..Inspection::default()
-        };
+        let tenant = TenantFinding { records: 12, end: 12, summed: Some(9), missing: 3 };
+        let mut found = Inspection::default();
+        found.segments = vec![finding("/x/0.ndjson", None), finding("/x/12.ndjson", Some("1 damaged lines"))];
+        found.tenants = [(Arc::from("acme"), tenant)].into();
         let text = render(&found, &["a note".to_owned()]);
         let expected = "segment    from  to  records  state\n\
                         0.ndjson   0     12  12       ok\n\
                         12.ndjson  0     12  12       1 damaged lines\n\n\
                         follower  next  behind  state\n\n\
-                        tenant  records  to  summed to  not summed\n\
-                        acme    12       12  9          3\n\n\
+                        tenant  records  to  summed  not summed\n\
+                        acme    12       12  9       3\n\n\
                         a note\n";
         assert_eq!(text, expected);
         assert!(

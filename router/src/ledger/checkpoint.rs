@@ -1,13 +1,14 @@
 //! What the shipper knows of the store, in a file beside the journal: by this it finds out, after a start, whether the store is
 //! behind what it once had.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::files;
+use crate::wall_time::Day;
 
 /// The file.
 const FILE: &str = "tenants.json";
@@ -17,12 +18,28 @@ const FILE: &str = "tenants.json";
 pub(super) struct Checkpoint {
     /// Name of the journal.
     pub(super) journal: String,
+    /// Where the store is: see [`UsageStore::home`](super::UsageStore::home).
+    #[serde(default)]
+    pub(super) home: Option<String>,
     /// The store's life, if it was asked.
     pub(super) life: Option<String>,
     /// Number of the first record that may not be in the store.
     pub(super) next: u64,
-    /// Number after the last record of each tenant that is in the store.
-    pub(super) tenants: BTreeMap<String, u64>,
+    /// What is in the store.
+    #[serde(default)]
+    pub(super) sums: Vec<Row>,
+}
+
+/// What the store has of one epoch's records of a tenant and day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) tenant: Arc<str>,
+    pub(super) day: Day,
+    pub(super) epoch: Arc<str>,
+    /// Number of the first of them.
+    pub(super) first: u64,
+    /// Number after the last.
+    pub(super) next: u64,
 }
 
 impl Checkpoint {

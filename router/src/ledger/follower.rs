@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::journal::JournalError;
+use super::line::Entry;
 use super::reader::Reader;
-use super::{UsageRecord, files, numbers, segments};
+use super::{files, numbers, segments};
 
 /// Where the followers of one journal are.
 pub struct Followers {
@@ -114,11 +115,7 @@ impl Follower {
     ///
     /// # Errors
     /// The disk refuses, or the journal is damaged.
-    pub(super) async fn read(
-        &mut self,
-        until: u64,
-        records_max: usize,
-    ) -> Result<Vec<(u64, UsageRecord)>, JournalError> {
+    pub(super) async fn read(&mut self, until: u64, records_max: usize) -> Result<Vec<Entry>, JournalError> {
         let mut reader = std::mem::replace(&mut self.reader, Reader::new(&self.all.folder, 0));
         let next = reader.next();
         let read = tokio::task::spawn_blocking(move || {

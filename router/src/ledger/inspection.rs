@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
 use super::journal::JournalError;
-use super::numbers::{self, Numbers};
-use super::segments::{self, Segment};
-use super::{UsageStore, files, line, shipper};
+use super::line::Entry;
+use super::numbers;
+use super::segments::{self, Gaps, Segment};
+use super::{Sum, SumKey, TenantDay, UsageStore, files, line};
 use crate::store::StoreError;
 
 /// What was found in one segment, or at one follower.
@@ -27,16 +29,27 @@ pub struct JournalFinding {
 }
 
 /// What was found of one tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TenantFinding {
     /// Records in the journal.
     pub records: u64,
     /// Number after the last of them.
     pub end: u64,
-    /// How far the store says that the journal is in the tenant's sums. None: it was not asked.
-    pub contained: Option<u64>,
+    /// Records of them that the store has summed. None: it was not asked.
+    pub summed: Option<u64>,
     /// Records that are not in the sums.
     pub missing: u64,
+}
+
+/// A day of a tenant whose sums are not what the records add up to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsoundDay {
+    /// Which.
+    pub place: TenantDay,
+    /// Records that the store says are in its sums. None: an older version did not count them.
+    pub records: Option<u64>,
+    /// Records of them in this journal.
+    pub in_journal: u64,
 }
 
 /// What was found in a journal.
@@ -50,8 +63,12 @@ pub struct Inspection {
     pub set_aside: Vec<PathBuf>,
     /// Tenants with records in the journal.
     pub tenants: BTreeMap<Arc<str>, TenantFinding>,
+    /// Days whose sums are not what they should be.
+    pub unsound: Vec<UnsoundDay>,
     /// What is wrong beside that.
     pub problems: Vec<String>,
+    /// Number after the last record of each tenant's day, by epoch; none is the journal's name.
+    places: BTreeMap<TenantDay, BTreeMap<Option<Arc<str>>, u64>>,
 }
 
 /// Reads a journal, which may be written meanwhile. Blocks; reads all of it.
@@ -62,27 +79,25 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
     let mut found = Inspection { set_aside: segments::set_aside(folder)?, ..Inspection::default() };
     // Before the records: who reads while it is written is not ahead of it.
     let followers = follower_files(folder)?;
-    let mut end = 0;
+    let (mut end, mut gaps) = (0, Gaps::new());
     for segment in segments::list(folder)? {
+        let mut epoch: Option<Arc<str>> = None;
         let scan = segment.visit(|number, text| {
             let Some(record) = line::parse(text) else { return Ok(()) };
-            let tenant = found.tenants.entry(record.tenant).or_insert(TenantFinding {
-                records: 0,
-                end: 0,
-                contained: None,
-                missing: 0,
-            });
-            tenant.records += 1;
-            tenant.end = number + 1;
+            let named = line::epoch_in(text);
+            if epoch.as_deref() != named {
+                epoch = named.map(Arc::from);
+            }
+            // What another segment has already counts once.
+            if number >= end {
+                found.add(&Entry { number, epoch: epoch.clone(), record });
+            }
             Ok(())
         })?;
-        let problem = if scan.is_damaged() {
-            Some(format!("{} damaged lines, from record {} on", scan.damaged, scan.damaged_from))
-        } else if segment.first < end {
-            Some(format!("begins before the end of the one before, {end}"))
-        } else {
-            None
-        };
+        let numbers = segment.first..scan.end;
+        let gap = gaps.before(numbers.clone(), epoch.as_deref());
+        let gap = gap.filter(|gap| !Segment::was_set_aside_in(folder, gap));
+        let problem = problem(&scan, numbers, end, gap);
         let numbers = (segment.first, scan.end);
         found.segments.push(JournalFinding { file: segment.path, numbers, records: scan.records, problem });
         end = end.max(scan.end);
@@ -99,6 +114,17 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
     Ok(found)
 }
 
+/// What is wrong with a segment that comes after one which ends at `end`.
+fn problem(scan: &segments::Scan, numbers: Range<u64>, end: u64, gap: Option<Range<u64>>) -> Option<String> {
+    if scan.is_damaged() {
+        Some(format!("{} damaged lines, from record {} on", scan.damaged, scan.damaged_from))
+    } else if numbers.start < end {
+        Some(format!("begins before the end of the one before, {end}"))
+    } else {
+        gap.map(|Range { start, end }| format!("records {start} to {} before it are missing", end - 1))
+    }
+}
+
 impl JournalFinding {
     /// Records from a number on, if none between is missing.
     fn records_from(&self, number: u64) -> u64 {
@@ -108,8 +134,19 @@ impl JournalFinding {
 }
 
 impl Inspection {
-    /// Asks the store how far the journal, which it knows by the name `journal`, is in the sums of each tenant. To be repeated
-    /// while a server ships.
+    fn add(&mut self, entry: &Entry) {
+        let tenant = self.tenants.entry(Arc::clone(&entry.record.tenant)).or_default();
+        tenant.records += 1;
+        tenant.end = entry.number + 1;
+        let epochs = self.places.entry(TenantDay::of(&entry.record)).or_default();
+        match epochs.get_mut(&entry.epoch) {
+            Some(end) => *end = entry.number + 1,
+            None => _ = epochs.insert(entry.epoch.clone(), entry.number + 1),
+        }
+    }
+
+    /// Asks the store how far the journal, which has the name `journal`, is in the sums of each tenant and day, and compares the
+    /// sums themselves with what the records add up to. To be repeated while a server ships.
     ///
     /// # Errors
     /// The store or the disk.
@@ -119,27 +156,46 @@ impl Inspection {
         journal: &str,
         store: &dyn UsageStore,
     ) -> Result<(), InspectionError> {
-        let names: Vec<Arc<str>> = self.tenants.keys().cloned().collect();
-        let positions = store.positions(journal, &names).await?;
-        for (tenant, at) in self.tenants.values_mut().zip(positions) {
-            (tenant.contained, tenant.missing) = (Some(at), 0);
+        let journal: Arc<str> = Arc::from(journal);
+        let name = |epoch: &Option<Arc<str>>| epoch.clone().unwrap_or_else(|| Arc::clone(&journal));
+        let asked: Vec<_> = self
+            .places
+            .iter()
+            .map(|(place, epochs)| (place.clone(), epochs.keys().map(name).collect::<Vec<_>>()))
+            .collect();
+        let states = store.days(&asked, true).await?;
+        let mut days: BTreeMap<TenantDay, Compared> = BTreeMap::new();
+        for (((place, epochs), (_, names)), state) in self.places.iter().zip(&asked).zip(&states) {
+            let known = epochs.iter().zip(names).zip(&state.positions);
+            // A record that came after the inspection is not looked at.
+            let epochs = known.map(|((epoch, name), at)| (Arc::clone(name), (*at, *epoch.1))).collect();
+            days.insert(place.clone(), Compared { epochs, ..Compared::default() });
         }
-        if self.tenants.values().any(|tenant| tenant.contained.is_some_and(|at| at < tenant.end)) {
-            let (folder, mut tenants) = (folder.to_owned(), self.tenants.clone());
-            let counted =
-                tokio::task::spawn_blocking(move || count_missing(&folder, &mut tenants).map(|()| tenants));
-            self.tenants = counted.await.map_err(io::Error::other)??;
+        let folder = folder.to_owned();
+        let counted = tokio::task::spawn_blocking(move || {
+            segments::walk(&folder, |entry| {
+                if let Some(day) = days.get_mut(&TenantDay::of(&entry.record)) {
+                    day.add(entry, &journal);
+                }
+                Ok(())
+            })?;
+            io::Result::Ok(days)
+        });
+        let days = counted.await.map_err(io::Error::other)??;
+        for tenant in self.tenants.values_mut() {
+            (tenant.summed, tenant.missing) = (Some(0), 0);
         }
-        let end = store.end(journal).await?;
-        let next = numbers::reserved(folder)?
-            .unwrap_or(0)
-            .max(self.segments.last().map_or(0, |last| last.numbers.1));
-        self.problems.clear();
-        if end > next {
-            self.problems.push(format!(
-                "the store has records of this journal up to {end}, and the folder gave out numbers up to {next} alone: it is an \
-                 older copy"
-            ));
+        self.unsound.clear();
+        for ((place, day), state) in days.into_iter().zip(states) {
+            if let Some(tenant) = self.tenants.get_mut(&place.tenant) {
+                tenant.summed = tenant.summed.map(|summed| summed + day.records);
+                tenant.missing += day.missing;
+            }
+            let sums = store.sums(&place.tenant, place.day, place.day).await?;
+            if !state.is_sound || !day.is_in(&sums, state.records) {
+                let (records, in_journal) = (state.records, day.records);
+                self.unsound.push(UnsoundDay { place, records, in_journal });
+            }
         }
         Ok(())
     }
@@ -152,7 +208,8 @@ impl Inspection {
     /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
         let mut findings = self.segments.iter().chain(&self.followers);
-        self.missing() == 0 && self.problems.is_empty() && findings.all(|finding| finding.problem.is_none())
+        let is_summed = self.missing() == 0 && self.unsound.is_empty();
+        is_summed && self.problems.is_empty() && findings.all(|finding| finding.problem.is_none())
     }
 }
 
@@ -167,21 +224,47 @@ pub enum InspectionError {
     Store(#[from] StoreError),
 }
 
-fn count_missing(folder: &Path, tenants: &mut BTreeMap<Arc<str>, TenantFinding>) -> io::Result<()> {
-    for segment in segments::list(folder)? {
-        segment.visit(|number, text| {
-            let Some(record) = line::parse(text) else { return Ok(()) };
-            // A tenant or record that came after the inspection is not looked at.
-            if let Some(tenant) = tenants.get_mut(&record.tenant)
-                && tenant.contained.is_some_and(|at| at <= number)
-                && number < tenant.end
-            {
-                tenant.missing += 1;
-            }
-            Ok(())
-        })?;
+/// What the journal has of a tenant's day, and how much of that the store says it has.
+#[derive(Default)]
+struct Compared {
+    /// By epoch: number after what the store has, and after what is looked at.
+    epochs: BTreeMap<Arc<str>, (u64, u64)>,
+    /// Records that the store has, and what they add up to.
+    records: u64,
+    sums: BTreeMap<SumKey, Sum>,
+    /// Records that it does not have.
+    missing: u64,
+}
+
+impl Compared {
+    fn add(&mut self, entry: Entry, journal: &Arc<str>) {
+        let Entry { number, epoch, record } = entry;
+        let (at, end) = self.epochs.get(epoch.as_ref().unwrap_or(journal)).copied().unwrap_or_default();
+        if number < at {
+            self.records += 1;
+            *self.sums.entry(SumKey::of(&record)).or_default() += Sum::of(&record);
+        } else if number < end {
+            self.missing += 1;
+        }
     }
-    Ok(())
+
+    /// Whether a store's sums of so many records have these in them: just these, if there are no others.
+    fn is_in(&self, sums: &BTreeMap<SumKey, Sum>, records: Option<u64>) -> bool {
+        let has = |(key, sum): (&SumKey, &Sum)| sums.get(key).is_some_and(|total| sum.is_within(total));
+        match records {
+            Some(records) if records == self.records => *sums == self.sums,
+            Some(records) => records > self.records && self.sums.iter().all(has),
+            None => self.sums.iter().all(has),
+        }
+    }
+}
+
+/// Where the sums of this journal are, as a server found them last: see [`UsageStore::home`].
+///
+/// # Errors
+/// The disk refuses.
+pub fn home(folder: &Path) -> io::Result<Option<String>> {
+    Ok(Checkpoint::read(folder)?.and_then(|checkpoint| checkpoint.home))
 }
 
 /// Files of followers, and the number in each. None: it holds none.
@@ -196,13 +279,14 @@ fn follower_files(folder: &Path) -> io::Result<Vec<(PathBuf, Option<u64>)>> {
         .collect()
 }
 
-/// Mends a journal that no server uses: cuts an unfinished end off, sets damaged segments aside and keeps their good records
-/// under their numbers, sets positions right that are ahead or cannot be read, and sees to it that no number is given out twice.
-/// What the store lacks is for a [`Shipper`](super::Shipper) to move. Returns what was done. Blocks; reads all of it.
+/// Mends a journal that no server uses: cuts an unfinished end off, sets damaged segments and copies aside and keeps their good
+/// records under their numbers, and sets positions right that are ahead or cannot be read. What the store lacks is for a
+/// [`Shipper`](super::Shipper) to move, which after this looks at all records again. Returns what was done. Blocks; reads all of
+/// it.
 ///
 /// # Errors
 /// The disk refuses.
-pub fn repair(folder: &Path, store_end: u64) -> Result<Vec<String>, JournalError> {
+pub fn repair(folder: &Path) -> Result<Vec<String>, JournalError> {
     let mut done = Vec::new();
     let listed = segments::list(folder)?;
     if let Some(last) = listed.last()
@@ -212,11 +296,11 @@ pub fn repair(folder: &Path, store_end: u64) -> Result<Vec<String>, JournalError
     }
     let mut end = 0;
     for segment in &listed {
-        end = end.max(salvage_if_damaged(segment, &mut done)?);
+        end = end.max(salvage_if_damaged(segment, end, &mut done)?);
     }
     for (path, next) in follower_files(folder)? {
         match next {
-            Some(next) if next <= end => continue,
+            Some(next) if next <= end => {}
             Some(next) => {
                 files::replace(&path, end.to_string().as_bytes())?;
                 done.push(format!("{}: set from {next} to {end}, the journal's end", path.display()));
@@ -229,29 +313,30 @@ pub fn repair(folder: &Path, store_end: u64) -> Result<Vec<String>, JournalError
                 ));
             }
         }
-        // With that the shipper asks the store for every record that there is.
-        if path.ends_with(shipper::POSITION_FILE) {
-            Checkpoint::remove(folder)?;
-        }
     }
-    let reserved = numbers::reserved(folder)?.unwrap_or(0);
-    if store_end > reserved.max(end) {
-        Numbers::open(folder, end, store_end)?.reserve(0)?;
-        done.push(format!("the next record gets a number above {store_end}, which the store has already"));
-    }
+    // With that the shipper asks the store for every record that there is.
+    Checkpoint::remove(folder)?;
     Ok(done)
 }
 
-fn salvage_if_damaged(segment: &Segment, done: &mut Vec<String>) -> io::Result<u64> {
+/// Sets a segment aside that is damaged, or has what the segments before it have, which end at `end`. Returns its own end.
+fn salvage_if_damaged(segment: &Segment, end: u64, done: &mut Vec<String>) -> io::Result<u64> {
     let scan = segment.scan()?;
-    if scan.is_damaged() {
+    let path = segment.path.display();
+    let has_room = !segment.path.with_file_name(segments::file_name(end)).exists();
+    if segment.first < end && (scan.end <= end || !has_room) {
+        segment.remove()?;
+        done.push(format!("{path}: set aside, since the segments before it have its records"));
+    } else if segment.first < end {
+        let good = segment.salvage_from(end)?;
+        done.push(format!(
+            "{path}: set aside, since it begins before the end of the segments before it; {good} records after that are kept"
+        ));
+    } else if scan.is_damaged() {
         segment.salvage()?;
         done.push(format!(
-            "{}: {} damaged lines, from record {} on, were set aside; {} good records are kept and go on to sums and sinks",
-            segment.path.display(),
-            scan.damaged,
-            scan.damaged_from,
-            scan.records,
+            "{path}: {} damaged lines, from record {} on, were set aside; {} good records are kept and go on to sums and sinks",
+            scan.damaged, scan.damaged_from, scan.records,
         ));
     }
     Ok(scan.end)

@@ -6,7 +6,6 @@
 //! in one write, and one flush if the policy asks for one. The same thread tries the disk while nothing is to be written, so
 //! that it is known whether the next record will find room.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,12 +18,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use ulid::Ulid;
+
 use super::follower::Followers;
 use super::numbers::Numbers;
+use super::presence::Held;
 use super::reader::Reader;
 use super::segments::{self, Segment};
 use super::{UsageRecord, files, line};
 
+/// How often it is looked whether the folder is still there while there is nothing to write.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the disk is tried while there is nothing to write: while it works, and while it does not.
 const TRY_EVERY: Duration = Duration::from_secs(5);
 const TRY_AGAIN_EVERY: Duration = Duration::from_millis(500);
@@ -84,6 +88,27 @@ pub enum JournalError {
         /// Where the name was.
         file: PathBuf,
     },
+    /// Another process has the folder.
+    #[error(
+        "the usage journal {folder} is in use by another process, by this path or another one; give each server a folder of its own"
+    )]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The name of the journal is not to be told, and there are records that belong to it.
+    #[error(
+        "{file} says that this is the journal {named}, and the checkpoint beside it {known}; records of an older version would be \
+         charged again under the wrong name. Restore the file, or remove it if the checkpoint is right"
+    )]
+    Disputed {
+        /// Where the name is.
+        file: PathBuf,
+        /// What it says.
+        named: String,
+        /// What the checkpoint says.
+        known: String,
+    },
     /// The writer has ended.
     #[error("the usage journal is closed")]
     Closed,
@@ -111,22 +136,30 @@ struct State {
     next: AtomicU64,
     /// Damaged segments that were set aside.
     set_aside: AtomicU64,
+    /// Records that are missing between segments.
+    missing: u64,
     /// Why nothing can be written at present.
     problem: Mutex<Option<String>>,
 }
 
 struct Writer {
     config: JournalConfig,
+    /// Names the records of this process.
+    epoch: String,
+    /// What must stay where it is.
+    held: Vec<Held>,
     numbers: Numbers,
     /// None: the next record begins a segment.
     open: Option<OpenSegment>,
     state: Arc<State>,
     is_flushed: bool,
+    /// When the disk was tried last.
+    tried_at: Option<Instant>,
 }
 
 /// The segment that is written.
 struct OpenSegment {
-    file: File,
+    held: Held,
     bytes: u64,
     /// The file has more than `bytes`: a group that failed.
     is_torn: bool,
@@ -138,23 +171,40 @@ impl Journal {
     /// # Errors
     /// The folder cannot be used.
     pub fn open(config: JournalConfig) -> Result<Self, JournalError> {
-        Self::open_above(config, 0)
+        Self::open_above(config, 0, Vec::new())
     }
 
-    /// Opens it; its next record has no lower number than `floor`, if it ever had a record. Blocks.
+    /// Opens it; its next record has no lower number than `floor`, if it ever had a record. Nothing is written, and it is not
+    /// healthy, while something of `held`, or the folder itself, is not where it was. Blocks.
     ///
     /// # Errors
-    /// The folder cannot be used.
-    pub fn open_above(config: JournalConfig, floor: u64) -> Result<Self, JournalError> {
+    /// The folder cannot be used, or another process uses it.
+    pub fn open_above(config: JournalConfig, floor: u64, mut held: Vec<Held>) -> Result<Self, JournalError> {
         files::make_folder(&config.folder)?;
+        let in_use = || JournalError::InUse { folder: config.folder.clone() };
+        held.push(Held::folder(&config.folder)?.ok_or_else(in_use)?);
         let mut before = Vec::new();
+        let (mut gaps, mut missing) = (segments::Gaps::new(), 0);
         let mut segments = segments::list(&config.folder)?;
         if let Some(last) = segments.last() {
             last.mend()?;
         }
         for segment in segments.drain(..) {
             files::make_private(&segment.path)?;
-            before.push(segment.first..segment.end()?);
+            let (end, epoch) = segment.end()?;
+            let numbers = segment.first..end;
+            if let Some(gap) = gaps.before(numbers.clone(), epoch.as_deref())
+                && !segments::Segment::was_set_aside_in(&config.folder, &gap)
+            {
+                tracing::error!(
+                    from = gap.start,
+                    to = gap.end,
+                    "records of the usage journal are missing: a segment of it, or an end of one, is gone; what of it was not \
+                     in the sums is lost"
+                );
+                missing += gap.end - gap.start;
+            }
+            before.push(numbers);
         }
         let end = before.last().map_or(0, |numbers| numbers.end);
         // Every start begins a segment, so that numbers have no gaps in one.
@@ -165,11 +215,25 @@ impl Journal {
             first: numbers.next(),
             next: AtomicU64::new(numbers.next()),
             set_aside: AtomicU64::new(set_aside),
+            missing,
             problem: Mutex::new(None),
         });
         let (sender, receiver) = mpsc::channel(config.pending_max.max(1));
         let (folder, is_on) = (config.folder.clone(), config.is_on);
-        let writer = Writer { config, numbers, open: None, state: Arc::clone(&state), is_flushed: true };
+        let mut writer = Writer {
+            config,
+            epoch: Ulid::new().to_string(),
+            held,
+            numbers,
+            open: None,
+            state: Arc::clone(&state),
+            is_flushed: true,
+            tried_at: None,
+        };
+        if is_on {
+            // So that it is known before the first call.
+            writer.try_disk();
+        }
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let writer = thread.spawn(move || writer.run(receiver))?;
         let (pending, writer) = (Mutex::new(Some(sender)), Mutex::new(Some(writer)));
@@ -300,6 +364,11 @@ impl Journal {
         self.state.set_aside.load(Ordering::Relaxed)
     }
 
+    /// Records of earlier processes that are missing between segments.
+    pub fn missing(&self) -> u64 {
+        self.state.missing
+    }
+
     /// Whether records can be written.
     ///
     /// # Errors
@@ -327,7 +396,7 @@ impl Journal {
             left -= taken;
         }
         let mut reader = Reader::new(&self.folder, from).pass_damage_below(u64::MAX);
-        Ok(reader.read(self.written(), usize::MAX)?.into_iter().map(|(_, record)| record).collect())
+        Ok(reader.read(self.written(), usize::MAX)?.into_iter().map(|entry| entry.record).collect())
     }
 
     /// The folder.
@@ -389,7 +458,7 @@ impl Writer {
                 match received {
                     Ok(0) => break,
                     Ok(_) => self.write_group(&mut group),
-                    Err(_) if self.is_flushed => self.try_disk(),
+                    Err(_) if self.is_flushed => self.look(),
                     Err(_) => {}
                 }
                 let now = Instant::now();
@@ -413,7 +482,7 @@ impl Writer {
     fn patience(&self) -> Duration {
         match self.config.flush {
             Flush::EveryMs(ms) if !self.is_flushed => Duration::from_millis(ms.max(1)),
-            _ if self.state.is_healthy() => TRY_EVERY,
+            _ if self.state.is_healthy() => LOOK_EVERY,
             _ => TRY_AGAIN_EVERY,
         }
     }
@@ -438,16 +507,22 @@ impl Writer {
     }
 
     fn try_write(&mut self, group: &[Pending]) -> io::Result<()> {
+        // What is written elsewhere is lost, and who waits for it must not be answered.
+        self.check_held()?;
         let count = group.len() as u64;
         self.numbers.reserve(count)?;
         let first = self.numbers.next();
         let mut text = Vec::with_capacity(group.len() * 320);
         for (number, (record, _)) in (first..).zip(group) {
-            line::write(&mut text, number, record)?;
+            line::write(&mut text, number, &self.epoch, record)?;
         }
         let is_flushed = self.config.flush == Flush::Always;
         if let Some(full) = self.open.take_if(|open| open.bytes >= self.config.segment_bytes_max) {
-            full.file.sync_data()?;
+            full.held.file().sync_data()?;
+        }
+        if let Some(problem) = self.open.as_ref().and_then(|open| open.held.check().err()) {
+            tracing::error!(problem, "the segment that is written was taken away; another one is begun");
+            self.open = None;
         }
         let segment = match &mut self.open {
             Some(segment) => segment,
@@ -464,13 +539,32 @@ impl Writer {
         if self.is_flushed {
             return;
         }
-        let result = self.open.as_ref().map_or(Ok(()), |segment| segment.file.sync_data());
+        let result = self.open.as_ref().map_or(Ok(()), |segment| segment.held.file().sync_data());
         self.is_flushed = result.is_ok();
         self.state.tell(&result);
     }
 
+    /// Whether everything is where it was.
+    fn check_held(&self) -> io::Result<()> {
+        self.held.iter().try_for_each(Held::check).map_err(io::Error::other)
+    }
+
+    /// Looks whether records could be written, while there are none.
+    fn look(&mut self) {
+        let is_due = self.tried_at.is_none_or(|at| at.elapsed() >= TRY_EVERY);
+        if is_due || !self.state.is_healthy() {
+            self.try_disk();
+        } else if let missing @ Err(_) = self.check_held() {
+            self.state.tell(&missing);
+        }
+    }
+
     /// Whether the disk takes anything, while there is nothing to write.
-    fn try_disk(&self) {
+    fn try_disk(&mut self) {
+        self.tried_at = Some(Instant::now());
+        if let missing @ Err(_) = self.check_held() {
+            return self.state.tell(&missing);
+        }
         let path = self.config.folder.join(TRY_FILE);
         let write = || {
             let mut file = files::private().create(true).write(true).truncate(true).open(&path)?;
@@ -485,21 +579,23 @@ impl Writer {
 
 impl OpenSegment {
     fn new(folder: &Path, first: u64) -> io::Result<Self> {
-        let file = files::private().create(true).append(true).open(segments::path(folder, first))?;
+        let path = segments::path(folder, first);
+        let file = files::private().create(true).append(true).open(&path)?;
         files::sync_folder(folder)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { file, bytes, is_torn: false })
+        Ok(Self { held: Held::new(&path, file)?, bytes, is_torn: false })
     }
 
     fn write(&mut self, text: &[u8], is_flushed: bool) -> io::Result<()> {
+        let mut file = self.held.file();
         // What a failure left behind goes first, since nobody was told of it and its numbers are used again.
         if self.is_torn {
-            self.file.set_len(self.bytes)?;
+            file.set_len(self.bytes)?;
         }
         self.is_torn = true;
-        self.file.write_all(text)?;
+        file.write_all(text)?;
         if is_flushed {
-            self.file.sync_data()?;
+            file.sync_data()?;
         }
         self.is_torn = false;
         self.bytes += text.len() as u64;

@@ -32,12 +32,12 @@ fn append(journal: &Journal, inputs: Range<u64>) {
 
 fn read(folder: &Path, from: u64) -> Vec<u64> {
     let mut reader = Reader::new(folder, from);
-    reader.read(u64::MAX, usize::MAX).unwrap().iter().map(|(_, record)| record.inputs).collect()
+    reader.read(u64::MAX, usize::MAX).unwrap().iter().map(|entry| entry.record.inputs).collect()
 }
 
 fn numbers(folder: &Path) -> Vec<u64> {
     let mut reader = Reader::new(folder, 0);
-    reader.read(u64::MAX, usize::MAX).unwrap().iter().map(|(number, _)| *number).collect()
+    reader.read(u64::MAX, usize::MAX).unwrap().iter().map(|entry| entry.number).collect()
 }
 
 fn set_position(folder: &Path, number: u64) -> Arc<Followers> {
@@ -200,7 +200,7 @@ fn a_damaged_old_line_keeps_its_place() {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
     flip(&path, end);
     let mut reader = Reader::new(folder, 0).pass_damage_below(2);
-    let found: Vec<u64> = reader.read(u64::MAX, 10).unwrap().into_iter().map(|(number, _)| number).collect();
+    let found: Vec<u64> = reader.read(u64::MAX, 10).unwrap().into_iter().map(|entry| entry.number).collect();
     assert_eq!((found, reader.take_passed()), (vec![2, 3], 1));
 }
 

@@ -1,8 +1,9 @@
 //! A line of the journal: the CRC-32 of the rest of it in eight hexadecimal digits, a space, and the record as JSON, whose
-//! first field `n` is the record's number. Lines of older versions have no `n`: such a record's number is that of the line
-//! before and one.
+//! first fields are the record's number `n` and its epoch `e` (see [`Entry`]). Lines of older versions may have no `n`: such a
+//! record's number is that of the line before and one; or no `e`: such a record belongs to the journal's name.
 
 use std::io::{self, BufRead, Read, Write};
+use std::sync::Arc;
 
 use super::UsageRecord;
 
@@ -11,10 +12,20 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Digits of the sum, and the space.
 const SUM: usize = 9;
 
+/// A record and what names it. An epoch is one start of a server, random, so that no two servers ever give one name to two
+/// records, whatever is copied, restored or lost; numbers are unique within it. None: an older version's record, which belongs to
+/// the journal's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) number: u64,
+    pub(super) epoch: Option<Arc<str>>,
+    pub(super) record: UsageRecord,
+}
+
 /// Appends a record's line.
-pub(super) fn write(text: &mut Vec<u8>, number: u64, record: &UsageRecord) -> io::Result<()> {
+pub(super) fn write(text: &mut Vec<u8>, number: u64, epoch: &str, record: &UsageRecord) -> io::Result<()> {
     let start = text.len();
-    write!(text, "00000000 {{\"n\":{number},")?;
+    write!(text, "00000000 {{\"n\":{number},\"e\":\"{epoch}\",")?;
     let rest = text.len();
     serde_json::to_writer(&mut *text, record)?;
     // Its own brace.
@@ -66,6 +77,14 @@ pub(super) fn number_in(line: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
+/// The epoch in a line, if it has one, whether or not the line is good.
+pub(super) fn epoch_in(line: &[u8]) -> Option<&str> {
+    let rest = line.get(SUM..)?.strip_prefix(b"{\"n\":")?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let text = rest.get(digits..)?.strip_prefix(b",\"e\":\"")?.split(|byte| *byte == b'"').next()?;
+    std::str::from_utf8(text).ok()
+}
+
 /// The record of a good line.
 pub(super) fn parse(line: &[u8]) -> Option<UsageRecord> {
     serde_json::from_slice(json(line)?).ok()
@@ -86,8 +105,13 @@ mod tests {
     #[test]
     fn written_and_read() {
         let mut text = Vec::new();
-        write(&mut text, 7, &record("acme", 3)).unwrap();
-        assert!(text[9..].starts_with(b"{\"n\":7,\"at\":"), "{}", String::from_utf8_lossy(&text));
+        write(&mut text, 7, "01J", &record("acme", 3)).unwrap();
+        assert!(
+            text[9..].starts_with(b"{\"n\":7,\"e\":\"01J\",\"at\":"),
+            "{}",
+            String::from_utf8_lossy(&text)
+        );
+        assert_eq!(epoch_in(&text), Some("01J"));
         assert_eq!(
             (number_in(&text), parse(&text), is_torn(&text)),
             (Some(7), Some(record("acme", 3)), false)
@@ -104,10 +128,9 @@ mod tests {
     fn a_line_of_an_older_version() {
         let json = serde_json::to_vec(&record("acme", 3)).unwrap();
         let line = [format!("{:08x} ", crc32fast::hash(&json)).as_bytes(), &json, b"\n"].concat();
-        assert_eq!((number_in(&line), parse(&line)), (None, Some(record("acme", 3))));
-        let mut new = Vec::new();
-        write(&mut new, 9, &record("acme", 3)).unwrap();
-        assert_eq!(numbered(&line, 9), new);
+        assert_eq!((number_in(&line), epoch_in(&line), parse(&line)), (None, None, Some(record("acme", 3))));
+        let new = numbered(&line, 9);
+        assert_eq!((number_in(&new), epoch_in(&new), parse(&new)), (Some(9), None, Some(record("acme", 3))));
         assert_eq!(numbered(&new, 1), new, "a number stays");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A record is in the `journal` on the local disk before its request is answered. The `shipper` reads the journal and adds
 //! the records to sums in the shared [`UsageStore`], each record once, however often either is killed: the store keeps with
-//! a tenant's sums how far the journal of each server is contained in them, and moves both in one transaction. What the store
+//! a tenant's sums of a day how far each start of a server is contained in them, and moves both in one transaction. What the store
 //! says counts: where it turns out to be behind, because it was restored, set back or emptied, the shipper goes back with it. A
 //! [`Pump`] delivers the same records as events to another system, an [`EventSink`].
 
@@ -17,6 +17,7 @@ mod journal_tests;
 mod line;
 mod money;
 mod numbers;
+mod presence;
 mod reader;
 mod redis;
 mod redis_stream;
@@ -30,14 +31,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use follower::Followers;
-pub use inspection::{Inspection, InspectionError, JournalFinding, TenantFinding, inspect, repair};
+pub use inspection::{
+    Inspection, InspectionError, JournalFinding, TenantFinding, UnsoundDay, home, inspect, repair,
+};
 pub use journal::{Flush, Journal, JournalConfig, JournalError};
 pub use money::MicroDollars;
 pub use numbers::{journal_name, known_name, number_by_clock};
+pub use presence::Held;
 pub use redis_stream::RedisStream;
 pub use shipper::{ShipError, Shipper, ShipperState};
 pub use sink::{EventSink, Pump, SinkError, UsageData, UsageEvent};
-pub use sums::{Applied, Batch, Sum, SumKey, UsageStore};
+pub use sums::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore};
 
 use crate::principal::KeyId;
 use crate::wall_time::WallTime;

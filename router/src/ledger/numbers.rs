@@ -113,38 +113,58 @@ pub(super) fn number_in(path: &Path) -> io::Result<Option<u64>> {
     Ok(number)
 }
 
-/// Name of the journal in this folder, if it has one. Blocks.
+/// Name of the journal in this folder, which names its server, and the records of an older version. Makes one for a journal that
+/// has none. What else is named is named by its epoch, so no name can have it charged again. Blocks.
 ///
 /// # Errors
-/// The disk refuses.
-pub fn known_name(folder: &Path) -> io::Result<Option<String>> {
-    Ok(files::read(&folder.join(NAME))?.filter(|name| !name.is_empty()))
-}
-
-/// Name of the journal in this folder, unique among servers, which stays: under it the store knows what it has of the journal.
-/// Makes one for a journal that is new. Blocks.
-///
-/// # Errors
-/// The disk refuses; or there are records and their name is lost, under another one they would be charged again.
+/// The disk refuses; or there are records of an older version, and under which name they were charged cannot be told.
 pub fn journal_name(folder: &Path) -> Result<String, JournalError> {
     files::make_folder(folder)?;
     let path = folder.join(NAME);
-    if let Some(name) = known_name(folder)? {
-        return Ok(name);
-    }
-    if let Some(name) = super::checkpoint::Checkpoint::read(folder)?.map(|checkpoint| checkpoint.journal) {
-        tracing::error!(name, "the usage journal's name was lost, and is restored from what is beside it");
-        files::replace(&path, name.as_bytes())?;
-        return Ok(name);
-    }
-    for segment in segments::list(folder)? {
-        if segment.end()? > segment.first {
-            return Err(JournalError::Nameless { file: path });
+    let is_good = |name: &String| Ulid::from_string(name).is_ok_and(|ulid| ulid.to_string() == *name);
+    let written = files::read(&path)?;
+    let named = written.clone().filter(is_good);
+    let known = super::checkpoint::Checkpoint::read(folder)?.map(|checkpoint| checkpoint.journal);
+    let name = match (named, known.filter(is_good)) {
+        (Some(name), None) => return Ok(name),
+        (Some(name), Some(known)) if name == known => return Ok(name),
+        (Some(named), Some(known)) if has_unnamed_records(folder)? => {
+            return Err(JournalError::Disputed { file: path, named, known });
         }
+        (_, Some(known)) => known,
+        (None, None) if has_unnamed_records(folder)? => return Err(JournalError::Nameless { file: path }),
+        (None, None) => Ulid::new().to_string(),
+    };
+    if written.is_some() {
+        tracing::error!(name, "the usage journal's name was lost or changed; it is this one again");
     }
-    let name = Ulid::new().to_string();
     files::replace(&path, name.as_bytes())?;
     Ok(name)
+}
+
+/// Name of the journal in this folder, to look at it; nothing is made or mended. Empty: it cannot be told. Blocks.
+///
+/// # Errors
+/// The disk refuses.
+pub fn known_name(folder: &Path) -> io::Result<String> {
+    let known = super::checkpoint::Checkpoint::read(folder)?.map(|checkpoint| checkpoint.journal);
+    Ok(known.or(files::read(&folder.join(NAME))?).unwrap_or_default())
+}
+
+/// Whether there are records without an epoch. They are the oldest.
+fn has_unnamed_records(folder: &Path) -> io::Result<bool> {
+    for segment in segments::list(folder)? {
+        let (mut is_unnamed, mut is_named) = (false, false);
+        segment.visit(|_, text| {
+            let has_epoch = super::line::epoch_in(text).is_some();
+            (is_unnamed, is_named) = (is_unnamed || !has_epoch, is_named || has_epoch);
+            Ok(())
+        })?;
+        if is_unnamed || is_named {
+            return Ok(is_unnamed);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -197,10 +217,34 @@ mod tests {
         std::fs::write(folder.path().join(NAME), "").unwrap();
         let name = journal_name(folder.path()).unwrap();
         assert!(!name.is_empty());
-        let mut line = Vec::new();
-        super::super::line::write(&mut line, 0, &crate::ledger::tests::record("acme", 1)).unwrap();
+        let checkpoint = |name: &str| {
+            let text = format!(r#"{{"journal":"{name}","life":null,"next":0,"tenants":{{}}}}"#);
+            std::fs::write(folder.path().join("tenants.json"), text).unwrap();
+        };
+        let json = serde_json::to_string(&crate::ledger::tests::record("acme", 1)).unwrap();
+        let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+        let check = |written: Option<&str>, expected: Option<&str>| {
+            match written {
+                Some(text) => std::fs::write(folder.path().join(NAME), text).unwrap(),
+                None => std::fs::remove_file(folder.path().join(NAME)).unwrap(),
+            }
+            assert_eq!(journal_name(folder.path()).ok().as_deref(), expected, "{written:?}");
+        };
+        let other = Ulid::new().to_string();
+        checkpoint(&name);
+        // Records have epochs, or there are none: the checkpoint decides.
+        for written in [Some(""), Some(other.as_str()), Some("\u{0}\u{0}"), Some(&name[..20]), None] {
+            check(written, Some(&name));
+        }
+        check(Some(&name.to_lowercase()), Some(&name));
+        // Records of an older version.
         std::fs::write(segments::path(folder.path(), 0), &line).unwrap();
-        std::fs::remove_file(folder.path().join(NAME)).unwrap();
-        assert!(matches!(journal_name(folder.path()), Err(JournalError::Nameless { .. })));
+        for written in ["", "\u{0}", &name[..20], &name.to_lowercase()] {
+            check(Some(written), Some(&name));
+        }
+        check(Some(&other), None);
+        std::fs::remove_file(folder.path().join("tenants.json")).unwrap();
+        check(Some(&name), Some(&name));
+        check(Some(&name[..20]), None);
     }
 }

@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::journal::JournalError;
-use super::{UsageRecord, line, segments};
+use super::line::{self, Entry};
+use super::segments;
 
 /// Reads records from a number on.
 pub(super) struct Reader {
@@ -14,8 +16,10 @@ pub(super) struct Reader {
     next: u64,
     /// Damaged lines before this number are passed over: they were read once, or nobody needs them.
     passes_below: u64,
-    /// How many were.
+    /// How many were, or are missing.
     passed: u64,
+    /// Epoch of the last record that had one, and the number that the next one of it has if nothing is missing.
+    last: Option<(Arc<str>, u64)>,
     open: Option<Open>,
 }
 
@@ -34,7 +38,7 @@ struct Open {
 impl Reader {
     /// A reader that begins with record `next`, or the oldest there is.
     pub(super) fn new(folder: &Path, next: u64) -> Self {
-        Self { folder: folder.to_owned(), next, passes_below: 0, passed: 0, open: None }
+        Self { folder: folder.to_owned(), next, passes_below: 0, passed: 0, last: None, open: None }
     }
 
     /// Damaged lines before this number are no error.
@@ -48,7 +52,7 @@ impl Reader {
         self.next
     }
 
-    /// Damaged lines that were passed over since this was asked.
+    /// Damaged lines that were passed over, and numbers of an epoch that are missing, since this was asked.
     pub(super) fn take_passed(&mut self) -> u64 {
         std::mem::take(&mut self.passed)
     }
@@ -57,13 +61,13 @@ impl Reader {
     ///
     /// # Errors
     /// The disk refuses, or the journal is damaged.
-    pub(super) fn read(
-        &mut self,
-        until: u64,
-        records_max: usize,
-    ) -> Result<Vec<(u64, UsageRecord)>, JournalError> {
+    pub(super) fn read(&mut self, until: u64, records_max: usize) -> Result<Vec<Entry>, JournalError> {
         let mut records = Vec::new();
         let mut text = Vec::new();
+        // What was read ahead may have been of a write that failed, and was written anew since.
+        if let Some(open) = self.open.as_mut().filter(|open| !open.is_complete) {
+            open.stay()?;
+        }
         while self.next < until && records.len() < records_max {
             if self.open.is_none() && !self.seek()? {
                 break;
@@ -93,13 +97,17 @@ impl Reader {
                 }
                 Some(record) => {
                     open.pass(bytes, number);
-                    records.push((number, record));
+                    let epoch = self.follow(number, line::epoch_in(&text));
+                    records.push(Entry { number, epoch, record });
                     self.next = number + 1;
                 }
                 None if open.place < self.passes_below => {
                     let place = open.place;
                     open.pass(bytes, place);
                     self.passed += 1;
+                    if let Some((_, expected)) = &mut self.last {
+                        *expected += 1;
+                    }
                 }
                 None => {
                     open.stay()?;
@@ -110,6 +118,20 @@ impl Reader {
             }
         }
         Ok(records)
+    }
+
+    /// The epoch of a record; counts what is missing before it, since an epoch's numbers have no gaps.
+    fn follow(&mut self, number: u64, epoch: Option<&str>) -> Option<Arc<str>> {
+        let epoch = epoch?;
+        let epoch = match self.last.take() {
+            Some((last, expected)) if *last == *epoch => {
+                self.passed += number.saturating_sub(expected);
+                last
+            }
+            _ => Arc::from(epoch),
+        };
+        self.last = Some((Arc::clone(&epoch), number + 1));
+        Some(epoch)
     }
 
     /// Opens the segment of the next record.

@@ -2,9 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{files, line};
+use super::files;
+use super::line::{self, Entry};
 
 /// Bytes at the end of a segment among which its last line is.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -38,7 +41,12 @@ pub(super) struct Scan {
 
 /// The segment that begins with a record.
 pub(super) fn path(folder: &Path, first: u64) -> PathBuf {
-    folder.join(format!("{first:020}.ndjson"))
+    folder.join(file_name(first))
+}
+
+/// Its name.
+pub(super) fn file_name(first: u64) -> String {
+    format!("{first:020}.ndjson")
 }
 
 /// All segments, oldest first.
@@ -66,6 +74,50 @@ pub(super) fn set_aside(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Shows each good record of a journal once, in the order of their numbers. Blocks; reads all of it.
+///
+/// # Errors
+/// The disk refuses.
+pub(super) fn walk(folder: &Path, mut on_entry: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
+    let mut end = 0;
+    let mut epoch: Option<Arc<str>> = None;
+    for segment in list(folder)? {
+        segment.visit(|number, text| {
+            let Some(record) = line::parse(text).filter(|_| number >= end) else { return Ok(()) };
+            end = number + 1;
+            let named = line::epoch_in(text);
+            if epoch.as_deref() != named {
+                epoch = named.map(Arc::from);
+            }
+            on_entry(Entry { number, epoch: epoch.clone(), record })
+        })?;
+    }
+    Ok(())
+}
+
+/// Numbers that are missing between segments of one epoch, whose numbers have no gaps: segments, or ends of them, are gone.
+pub(super) struct Gaps {
+    /// Epoch and end of the last segment that had one.
+    last: Option<(Arc<str>, u64)>,
+}
+
+impl Gaps {
+    pub(super) fn new() -> Self {
+        Self { last: None }
+    }
+
+    /// What is missing before a segment, of whose records the last is of this epoch.
+    pub(super) fn before(&mut self, numbers: Range<u64>, epoch: Option<&str>) -> Option<Range<u64>> {
+        let epoch = epoch?;
+        let gap = match &self.last {
+            Some((last, end)) if **last == *epoch && *end < numbers.start => Some(*end..numbers.start),
+            _ => None,
+        };
+        self.last = Some((Arc::from(epoch), numbers.end));
+        gap
+    }
 }
 
 impl Segment {
@@ -113,8 +165,8 @@ impl Segment {
         self.visit(|_, _| Ok(()))
     }
 
-    /// Number after its last record: from its last line, if that says it.
-    pub(super) fn end(&self) -> io::Result<u64> {
+    /// Number after its last record, and the epoch: from its last line, if that says it.
+    pub(super) fn end(&self) -> io::Result<(u64, Option<String>)> {
         let mut file = File::open(&self.path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
@@ -122,8 +174,15 @@ impl Segment {
         file.take(TAIL_BYTES).read_to_end(&mut tail)?;
         let last = tail.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
         match line::number_in(last) {
-            Some(number) if line::is_good(last) => Ok(number + 1),
-            _ => Ok(self.scan()?.end),
+            Some(number) if line::is_good(last) => Ok((number + 1, line::epoch_in(last).map(str::to_owned))),
+            _ => {
+                let mut epoch = None;
+                let scan = self.visit(|_, text| {
+                    epoch = line::epoch_in(text).map(str::to_owned);
+                    Ok(())
+                })?;
+                Ok((scan.end, epoch))
+            }
         }
     }
 
@@ -142,29 +201,68 @@ impl Segment {
         Ok(scan)
     }
 
-    /// Sets a damaged segment aside, under a name that ends in `damaged`, and puts one with its good lines in its place.
-    pub(super) fn salvage(&self) -> io::Result<Scan> {
-        let new = self.path.with_extension("new");
-        let mut file =
-            io::BufWriter::new(files::private().create(true).write(true).truncate(true).open(&new)?);
-        let scan = self.visit(|number, text| file.write_all(&line::numbered(text, number)))?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        let aside = (0..)
+    /// Takes a segment away, under a name that ends in `damaged`.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        std::fs::rename(&self.path, self.name_aside())?;
+        self.path.parent().map_or(Ok(()), files::sync_folder)
+    }
+
+    /// Whether what is missing was damaged, and set aside with the segment that it was in.
+    pub(super) fn was_set_aside_in(folder: &Path, gap: &Range<u64>) -> bool {
+        let segments = list(folder).unwrap_or_default();
+        let segment = segments.iter().rev().find(|segment| segment.first <= gap.start);
+        segment.is_some_and(|segment| PathBuf::from(format!("{}.{DAMAGED}", segment.path.display())).exists())
+    }
+
+    /// Under which it is set aside.
+    fn name_aside(&self) -> PathBuf {
+        (0..)
             .map(|count: u32| match count {
                 0 => PathBuf::from(format!("{}.{DAMAGED}", self.path.display())),
                 _ => PathBuf::from(format!("{}.{count}.{DAMAGED}", self.path.display())),
             })
             .find(|path| !path.exists())
-            .unwrap_or_else(|| self.path.with_extension(DAMAGED));
+            .unwrap_or_else(|| self.path.with_extension(DAMAGED))
+    }
+
+    /// Sets a damaged segment aside, under a name that ends in `damaged`, and puts one with its good lines in its place.
+    pub(super) fn salvage(&self) -> io::Result<Scan> {
+        let (new, scan) = self.copy_good(0)?;
+        let aside = self.name_aside();
         // Under both names at once, so that there is a segment at every moment.
         if std::fs::hard_link(&self.path, &aside).is_err() {
             std::fs::copy(&self.path, &aside)?;
         }
         std::fs::rename(&new, &self.path)?;
-        if let Some(folder) = self.path.parent() {
-            files::sync_folder(folder)?;
-        }
+        self.path.parent().map_or(Ok(()), files::sync_folder)?;
         Ok(scan)
+    }
+
+    /// Sets a segment aside, and keeps the good lines from a number on as one that begins there. Returns how many these are.
+    pub(super) fn salvage_from(&self, number: u64) -> io::Result<u64> {
+        let (new, scan) = self.copy_good(number)?;
+        if let Some(folder) = self.path.parent() {
+            std::fs::rename(&new, path(folder, number))?;
+        }
+        self.remove()?;
+        Ok(scan.records)
+    }
+
+    /// Copies the good lines from a number on into a file beside it.
+    fn copy_good(&self, from: u64) -> io::Result<(PathBuf, Scan)> {
+        let new = self.path.with_extension("new");
+        let mut file =
+            io::BufWriter::new(files::private().create(true).write(true).truncate(true).open(&new)?);
+        let mut copied = 0;
+        let scan = self.visit(|number, text| {
+            if number < from {
+                return Ok(());
+            }
+            copied += 1;
+            file.write_all(&line::numbered(text, number))
+        })?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        Ok((new, Scan { records: copied, ..scan }))
     }
 }
 

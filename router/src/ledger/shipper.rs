@@ -1,24 +1,29 @@
 //! Moves records from the journal into the shared sums.
 //!
-//! How far a tenant's sums contain the journal is for the store to say. The shipper keeps what the store said last; where the
-//! store turns out to be behind that (a backup was restored, Redis lost writes or all it had), it reads the journal again from
-//! there. Whether it is behind is asked at the start, whenever an answer says so, and regularly, a number of tenants at a time:
-//! in a cluster tenants go back one by one.
+//! How far a tenant's sums of a day contain an epoch of the journal is for the store to say. The shipper keeps what the store said
+//! last; where the store turns out to be behind that (a backup was restored, Redis lost writes, a key or all it had), it reads the
+//! journal again from there. Whether it is behind is asked at the start, whenever an answer says so, and regularly, a number of
+//! days at a time: in a cluster, and where keys are evicted, they go back one by one. Where sums are not what was added to them,
+//! and all their records are in this journal, they are forgotten and summed again.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Row};
 use super::follower::{Follower, Followers};
 use super::journal::JournalError;
-use super::{Applied, Batch, Sum, SumKey, UsageRecord, UsageStore, segments};
+use super::line::Entry;
+use super::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore, segments};
 use crate::store::StoreError;
 
 /// Records moved at once.
 const RECORDS_MAX: usize = 10_000;
-/// Tenants whose positions are asked for at once.
-const TENANTS_MAX: usize = 256;
+/// Days whose positions are asked for at once, and of those, whose sums are looked at.
+const DAYS_MAX: usize = 256;
+const DAYS_LOOKED_AT_MAX: usize = 16;
+/// Days of tenants that are followed though the journal no longer has their records.
+const OLD_DAYS_MAX: usize = 5_000;
 /// How often in a row the store may be elsewhere than it was thought to be.
 const ATTEMPTS_MAX: usize = 4;
 /// Name of the file that says up to which record everything is shipped. Only saves work: if it is old or missing, records
@@ -42,28 +47,40 @@ pub enum ShipError {
     Position(#[from] std::io::Error),
 }
 
+/// What the store has of one epoch's records of a tenant and day, as it said last.
+#[derive(Debug, Clone, Copy)]
+struct Contained {
+    /// Number of the first record.
+    first: u64,
+    /// Number after the last.
+    next: u64,
+}
+
+/// Where the store is behind: up to which record it has an epoch.
+type Behind = (TenantDay, Arc<str>, u64);
+
 /// Moves one journal's records.
 pub struct Shipper {
     store: Arc<dyn UsageStore>,
-    /// Name of the journal, unique among the servers.
-    journal: String,
+    /// Name of the journal, for records without an epoch.
+    journal: Arc<str>,
     follower: Follower,
     /// Records read and not yet in the store.
-    held: Vec<(u64, UsageRecord)>,
-    /// How far the journal is in each tenant's sums, as the store said last.
-    contained: HashMap<Arc<str>, u64>,
+    held: Vec<Entry>,
+    /// By epoch.
+    contained: BTreeMap<TenantDay, BTreeMap<Arc<str>, Contained>>,
     /// The store's life.
     life: Option<String>,
     /// Number of the first record that was never shipped.
     frontier: u64,
-    /// The store has records that this folder never had.
-    is_foreign: bool,
-    /// Whose position is yet to be asked for in this round.
-    unchecked: VecDeque<Arc<str>>,
+    /// Which days are yet to be asked for in this round.
+    unchecked: VecDeque<TenantDay>,
     /// Something was found: the whole round is gone through at once.
     is_suspicious: bool,
-    /// Tenants whose sums lack records that the journal no longer has.
-    incomplete: BTreeSet<Arc<str>>,
+    /// Days whose sums lack records that the journal no longer has.
+    incomplete: BTreeSet<TenantDay>,
+    /// Days whose sums are not what was added, and which cannot be summed again from this journal.
+    unsound: BTreeSet<TenantDay>,
     /// Something is not in the checkpoint yet, which says that all before `checkpointed` is in the store.
     is_changed: bool,
     checkpointed: u64,
@@ -76,6 +93,7 @@ pub struct ShipperState {
     went_back: AtomicU64,
     incomplete: AtomicU64,
     lost: AtomicU64,
+    unsound: AtomicU64,
 }
 
 impl ShipperState {
@@ -93,36 +111,45 @@ impl ShipperState {
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
+
+    /// Days of tenants whose sums are not what was added to them, and could not be summed again.
+    pub fn unsound(&self) -> u64 {
+        self.unsound.load(Ordering::Relaxed)
+    }
 }
 
 impl Shipper {
-    /// A shipper of the journal's records, which the store knows by the name `journal`. Blocks.
+    /// A shipper of the journal's records, which has the name `journal`. Blocks.
     pub fn new(store: Arc<dyn UsageStore>, journal: String, followers: Arc<Followers>) -> Self {
         let mut follower = Follower::new(followers, POSITION_FILE);
         let frontier = follower.next();
         // A file that cannot be read is one that is not there.
-        let checkpoint = Checkpoint::read(follower.folder()).ok().flatten().filter(|c| c.journal == journal);
-        let (next, life, contained) = match checkpoint {
-            Some(Checkpoint { life, next, tenants, .. }) => {
-                let contained = tenants.into_iter().map(|(tenant, at)| (Arc::from(tenant), at)).collect();
-                (next.min(frontier), life, contained)
+        let checkpoint = Checkpoint::read(follower.folder()).ok().flatten();
+        let mut contained: BTreeMap<TenantDay, BTreeMap<_, _>> = BTreeMap::new();
+        let (next, life) = match checkpoint {
+            Some(Checkpoint { life, next, sums, .. }) => {
+                for Row { tenant, day, epoch, first, next } in sums {
+                    let epochs = contained.entry(TenantDay { tenant, day }).or_default();
+                    epochs.insert(epoch, Contained { first, next });
+                }
+                (next.min(frontier), life)
             }
             // Whatever the position says: the store is asked.
-            None => (0, None, HashMap::new()),
+            None => (0, None),
         };
         follower.go_to(next, frontier);
         Self {
             store,
-            journal,
+            journal: Arc::from(journal),
             follower,
             held: Vec::new(),
             unchecked: contained.keys().cloned().collect(),
             contained,
             life,
             frontier,
-            is_foreign: false,
             is_suspicious: true,
             incomplete: BTreeSet::new(),
+            unsound: BTreeSet::new(),
             is_changed: false,
             checkpointed: next,
             state: Arc::default(),
@@ -159,38 +186,26 @@ impl Shipper {
             return Ok(0);
         }
         let looked_at = self.held.len();
-        let was_foreign = self.is_foreign;
         // More than once where the store is not where it was thought to be.
         for _ in 0..ATTEMPTS_MAX {
             let batches = self.batches();
-            let results = self.store.apply(&self.journal, &batches).await?;
+            let results = self.store.apply(&batches).await?;
             let mut behind = Vec::new();
             let mut is_done = true;
-            for (batch, result) in batches.iter().zip(&results) {
-                let tenant: Arc<str> = Arc::from(batch.tenant.as_str());
+            for (Batch { epoch, place, from, to, first, .. }, result) in batches.into_iter().zip(&results) {
                 match *result {
-                    Applied::Yes => {
-                        self.contained.insert(tenant, batch.to);
-                    }
+                    Applied::Yes => self.contains(place, epoch, first, to),
                     // It has what was not known to be there.
-                    Applied::At(at) if at > batch.from => {
+                    Applied::At(at) if at > from => {
                         is_done = false;
-                        self.is_foreign |= at > until;
-                        self.contained.insert(tenant, at);
+                        self.contains(place, epoch, first, at);
                     }
-                    Applied::At(at) => behind.push((tenant, at)),
+                    Applied::At(at) => behind.push((place, epoch, at)),
                 }
             }
             self.is_changed = true;
-            if self.is_foreign && !was_foreign {
-                tracing::error!(
-                    journal = self.journal,
-                    "the store has records of this journal that are not in its folder: another server has a copy of the \
-                     folder and adds to the same sums, and what one of them records may not be summed"
-                );
-            }
             if !behind.is_empty() {
-                self.go_back(&behind).await?;
+                self.go_back(behind).await?;
                 return Ok(looked_at);
             }
             if is_done {
@@ -203,7 +218,14 @@ impl Shipper {
         Err(ShipError::Contended)
     }
 
-    /// Asks the store whether it still has what it had, of some tenants at a time, and of all where there is reason to; and keeps
+    /// The store has an epoch's records of a day, from `first` on, up to `next`.
+    fn contains(&mut self, place: TenantDay, epoch: Arc<str>, first: u64, next: u64) {
+        let contained = self.contained.entry(place).or_default().entry(epoch);
+        let contained = contained.or_insert(Contained { first, next });
+        *contained = Contained { first: contained.first.min(first), next };
+    }
+
+    /// Asks the store whether it still has what it had, of some days at a time, and of all where there is reason to; and keeps
     /// what it said. To be called every few seconds.
     ///
     /// # Errors
@@ -215,7 +237,8 @@ impl Shipper {
                 tracing::error!(
                     old,
                     new = life,
-                    "the store of sums is another one than before: what it lacks is summed again from the journal"
+                    "the store is another one than before, or was emptied: tenants and keys that no other server knows and no \
+                     file declares are lost; what was used is summed again from the journal"
                 );
             }
             self.life = Some(life);
@@ -229,18 +252,9 @@ impl Shipper {
             if self.unchecked.is_empty() && !self.is_suspicious {
                 self.unchecked = self.contained.keys().cloned().collect();
             }
-            let count = self.unchecked.len().min(TENANTS_MAX);
-            let asked: Vec<Arc<str>> = self.unchecked.drain(..count).collect();
-            let positions = self.store.positions(&self.journal, &asked).await?;
-            for (tenant, at) in asked.into_iter().zip(positions) {
-                let known = self.contained.get(&tenant).copied().unwrap_or(0);
-                if at < known {
-                    behind.push((tenant, at));
-                } else if at > known {
-                    self.contained.insert(tenant, at);
-                    self.is_changed = true;
-                }
-            }
+            let count = self.unchecked.len().min(DAYS_MAX);
+            let asked: Vec<TenantDay> = self.unchecked.drain(..count).collect();
+            behind.extend(self.ask(&asked).await?);
             if !self.is_suspicious && behind.is_empty() {
                 break;
             }
@@ -255,10 +269,91 @@ impl Shipper {
             }
         }
         if !behind.is_empty() {
-            self.go_back(&behind).await?;
+            self.go_back(behind).await?;
             self.is_suspicious = false;
         }
         self.keep()
+    }
+
+    /// Asks the store for some days. Returns where it is behind.
+    async fn ask(&mut self, places: &[TenantDay]) -> Result<Vec<Behind>, ShipError> {
+        let epochs = |place| self.contained.get(place).into_iter().flat_map(|epochs| epochs.keys().cloned());
+        let asked: Vec<_> = places.iter().map(|place| (place.clone(), epochs(place).collect())).collect();
+        // All where there is reason to; else some.
+        let looked_at = if self.is_suspicious { asked.len() } else { asked.len().min(DAYS_LOOKED_AT_MAX) };
+        let mut states = self.store.days(&asked[..looked_at], true).await?;
+        states.extend(self.store.days(&asked[looked_at..], false).await?);
+        let mut behind = Vec::new();
+        for (index, ((place, epochs), state)) in asked.into_iter().zip(states).enumerate() {
+            if index < looked_at && self.has_to_be_summed_again(&place, &state).await? {
+                behind.extend(epochs.into_iter().map(|epoch| (place.clone(), epoch, 0)));
+                continue;
+            }
+            for (epoch, at) in epochs.into_iter().zip(state.positions) {
+                let Some(contained) =
+                    self.contained.get_mut(&place).and_then(|epochs| epochs.get_mut(&epoch))
+                else {
+                    continue;
+                };
+                if at < contained.next {
+                    behind.push((place.clone(), epoch, at));
+                } else if at > contained.next {
+                    contained.next = at;
+                    self.is_changed = true;
+                }
+            }
+        }
+        Ok(behind)
+    }
+
+    /// Whether a day's sums were not what was added, and have been forgotten, since all of their records are in this journal.
+    async fn has_to_be_summed_again(
+        &mut self,
+        place: &TenantDay,
+        state: &DayState,
+    ) -> Result<bool, ShipError> {
+        if state.is_sound {
+            if self.unsound.remove(place) {
+                self.state.unsound.store(self.unsound.len() as u64, Ordering::Relaxed);
+            }
+            return Ok(false);
+        }
+        if self.unsound.contains(place) {
+            return Ok(false);
+        }
+        let epochs = self.contained.get(place).cloned().unwrap_or_default();
+        let (folder, journal, asked) =
+            (self.follower.folder().to_owned(), Arc::clone(&self.journal), place.clone());
+        let counted = tokio::task::spawn_blocking(move || {
+            let mut counted = 0;
+            segments::walk(&folder, |entry| {
+                let epoch = entry.epoch.as_ref().unwrap_or(&journal);
+                let is_in = epochs.get(epoch).is_some_and(|contained| entry.number < contained.next);
+                counted += u64::from(is_in && TenantDay::of(&entry.record) == asked);
+                Ok(())
+            })?;
+            std::io::Result::Ok(counted)
+        });
+        let counted = counted.await.map_err(std::io::Error::other)??;
+        if state.records == Some(counted) && self.store.forget(place, counted).await? {
+            tracing::error!(
+                tenant = %place.tenant,
+                day = %place.day,
+                "sums were changed by somebody else; they are summed again from the journal"
+            );
+            return Ok(true);
+        }
+        tracing::error!(
+            tenant = %place.tenant,
+            day = %place.day,
+            records = state.records,
+            in_journal = counted,
+            "sums were changed by somebody else, and this server's journal does not have all of their records: look at them \
+             with `ml-inference usage verify`"
+        );
+        self.unsound.insert(place.clone());
+        self.state.unsound.store(self.unsound.len() as u64, Ordering::Relaxed);
+        Ok(false)
     }
 
     /// Keeps what the store said.
@@ -267,9 +362,23 @@ impl Shipper {
     /// The disk refuses.
     pub fn keep(&mut self) -> Result<(), ShipError> {
         if self.is_changed {
-            let tenants = self.contained.iter().map(|(tenant, at)| (tenant.to_string(), *at)).collect();
-            let (journal, life, next) = (self.journal.clone(), self.life.clone(), self.position());
-            Checkpoint { journal, life, next, tenants }.write(self.follower.folder())?;
+            if self.contained.len() > OLD_DAYS_MAX {
+                let oldest =
+                    segments::list(self.follower.folder())?.first().map_or(0, |segment| segment.first);
+                self.contained.retain(|_, epochs| epochs.values().any(|contained| contained.next > oldest));
+            }
+            let row = |place: &TenantDay, (epoch, contained): (&Arc<str>, &Contained)| Row {
+                tenant: Arc::clone(&place.tenant),
+                day: place.day,
+                epoch: Arc::clone(epoch),
+                first: contained.first,
+                next: contained.next,
+            };
+            let places = self.contained.iter();
+            let sums = places.flat_map(|(place, epochs)| epochs.iter().map(move |epoch| row(place, epoch)));
+            let (journal, life, next) = (self.journal.to_string(), self.life.clone(), self.position());
+            let home = Some(self.store.home().to_owned());
+            Checkpoint { journal, home, life, next, sums: sums.collect() }.write(self.follower.folder())?;
             self.checkpointed = next;
             self.is_changed = false;
             self.follower.keep(next, next)?;
@@ -279,63 +388,75 @@ impl Shipper {
 
     /// Number of the first record that is not in the store.
     pub fn position(&self) -> u64 {
-        self.held.first().map_or(self.follower.next(), |(number, _)| *number)
+        self.held.first().map_or(self.follower.next(), |entry| entry.number)
     }
 
-    /// Reads again what these tenants' sums lack.
-    async fn go_back(&mut self, behind: &[(Arc<str>, u64)]) -> Result<(), ShipError> {
-        let Some(to) = behind.iter().map(|(_, at)| *at).min() else { return Ok(()) };
+    /// Reads again what these days' sums lack.
+    async fn go_back(&mut self, behind: Vec<Behind>) -> Result<(), ShipError> {
         let folder = self.follower.folder().to_owned();
         let listed = tokio::task::spawn_blocking(move || segments::list(&folder)).await;
         let oldest =
             listed.map_err(std::io::Error::other)??.first().map_or(u64::MAX, |segment| segment.first);
-        let before = self.incomplete.len();
-        for (tenant, at) in behind {
-            let known = self.contained.insert(Arc::clone(tenant), *at).unwrap_or(0);
-            if *at < oldest.min(known) {
-                self.incomplete.insert(Arc::clone(tenant));
+        let (before, days) = (self.incomplete.len(), behind.len());
+        let position = self.position();
+        let mut to = position;
+        for (place, epoch, at) in behind {
+            let contained = self.contained.get_mut(&place).and_then(|epochs| epochs.get_mut(&epoch));
+            let first = contained.as_ref().map_or(0, |contained| contained.first);
+            to = to.min(at.max(first));
+            if let Some(contained) = contained {
+                let known = std::mem::replace(&mut contained.next, at).max(at);
+                if at.max(first) < oldest.min(known) {
+                    self.incomplete.insert(place);
+                }
             }
         }
-        let position = self.position();
         tracing::error!(
-            tenants = behind.len(),
+            days,
             from = to,
             position,
             "the store of sums is behind what it had: it was set back, restored or emptied. Records are summed again"
         );
         if self.incomplete.len() > before {
             tracing::error!(
-                tenants = self.incomplete.len() - before,
+                days = self.incomplete.len() - before,
                 oldest_record = oldest,
-                "sums of these tenants may lack records for good: the store lost them, and the journal no longer has them \
-                 (usage.shipped_segments_kept)"
+                "sums of these tenants' days may lack records for good: the store lost them, and the journal no longer has \
+                 them (usage.shipped_segments_kept)"
             );
         }
         self.state.went_back.fetch_add(1, Ordering::Relaxed);
-        self.state.incomplete.store(self.incomplete.len() as u64, Ordering::Relaxed);
+        let tenants: BTreeSet<&Arc<str>> = self.incomplete.iter().map(|place| &place.tenant).collect();
+        self.state.incomplete.store(tenants.len() as u64, Ordering::Relaxed);
         self.held.clear();
         self.frontier = self.frontier.max(position);
-        self.follower.go_to(to.min(position), self.frontier);
+        self.follower.go_to(to, self.frontier);
         // Who else is behind is found out at the next check.
         (self.is_suspicious, self.is_changed) = (true, true);
         Ok(())
     }
 
-    /// What is held and not in the store yet, by tenant.
+    /// What is held and not in the store yet.
     fn batches(&self) -> Vec<Batch> {
-        let mut batches: HashMap<&Arc<str>, Batch> = HashMap::new();
-        for (number, record) in &self.held {
-            let from = self.contained.get(&record.tenant).copied().unwrap_or(0);
+        let mut batches: BTreeMap<(TenantDay, &Arc<str>), Batch> = BTreeMap::new();
+        for Entry { number, epoch, record } in &self.held {
+            let (place, epoch) = (TenantDay::of(record), epoch.as_ref().unwrap_or(&self.journal));
+            let contained = self.contained.get(&place).and_then(|epochs| epochs.get(epoch));
+            let from = contained.map_or(0, |contained| contained.next);
             if *number < from {
                 continue;
             }
-            let batch = batches.entry(&record.tenant).or_insert_with(|| Batch {
-                tenant: record.tenant.to_string(),
+            let batch = batches.entry((place, epoch)).or_insert_with_key(|(place, epoch)| Batch {
+                epoch: Arc::clone(epoch),
+                place: place.clone(),
                 from,
                 to: from,
-                sums: Default::default(),
+                first: *number,
+                records: 0,
+                sums: BTreeMap::default(),
             });
             batch.to = number + 1;
+            batch.records += 1;
             *batch.sums.entry(SumKey::of(record)).or_default() += Sum::of(record);
         }
         batches.into_values().collect()

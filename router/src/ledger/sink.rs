@@ -1,6 +1,6 @@
 //! Usage events for other systems: each record as a CloudEvent to every sink, at least once and in order.
 //!
-//! An event's id is made of the journal's name and the record's number in it, so that whoever gets one twice can tell.
+//! An event's id is made of its record's epoch and its number in that, so that whoever gets one twice can tell.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 
+use super::Outcome;
 use super::follower::{Follower, Followers};
 use super::journal::JournalError;
-use super::{Outcome, UsageRecord};
+use super::line::Entry;
 use crate::wall_time::WallTime;
 
 /// Events delivered at once.
@@ -27,7 +28,7 @@ pub struct UsageEvent {
     /// What happened.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The server.
+    /// The server: one start of it.
     pub source: String,
     /// Unique together with `source`.
     pub id: String,
@@ -39,7 +40,7 @@ pub struct UsageEvent {
     pub datacontenttype: &'static str,
     /// What was used.
     pub data: UsageData,
-    /// Number of the record in its journal.
+    /// Number of the record in its epoch.
     #[serde(skip)]
     pub number: u64,
 }
@@ -101,7 +102,7 @@ pub trait EventSink: Send + Sync {
 pub struct Pump {
     sink: Box<dyn EventSink>,
     follower: Follower,
-    /// Name of the journal, unique among the servers.
+    /// Name of the journal, for records without an epoch.
     journal: String,
     /// Read and not delivered yet.
     held: Vec<UsageEvent>,
@@ -122,8 +123,7 @@ impl Pump {
     pub async fn pump(&mut self, until: u64) -> Result<usize, SinkError> {
         if self.held.is_empty() {
             let records = self.follower.read(until, EVENTS_MAX).await?;
-            self.held =
-                records.into_iter().map(|(number, record)| event(&self.journal, number, record)).collect();
+            self.held = records.into_iter().map(|entry| event(&self.journal, entry)).collect();
         }
         if self.held.is_empty() {
             return Ok(0);
@@ -136,7 +136,9 @@ impl Pump {
     }
 }
 
-fn event(journal: &str, number: u64, record: UsageRecord) -> UsageEvent {
+fn event(journal: &str, entry: Entry) -> UsageEvent {
+    let Entry { number, epoch, record } = entry;
+    let journal = epoch.as_deref().unwrap_or(journal);
     UsageEvent {
         specversion: "1.0",
         kind: "com.techcorp.ml.usage.recorded",
@@ -255,7 +257,8 @@ mod tests {
 
     #[test]
     fn cloud_events() {
-        let event = event("01J", 17, record("acme", 6));
+        let epoch = Some(Arc::from("01J"));
+        let event = event("name", Entry { number: 17, epoch, record: record("acme", 6) });
         let expected = serde_json::json!({
             "specversion": "1.0", "type": "com.techcorp.ml.usage.recorded", "source": "/ml-inference/01J", "id": "01J-17",
             "time": "2026-11-21T02:00:06Z", "subject": "acme", "datacontenttype": "application/json",

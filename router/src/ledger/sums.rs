@@ -45,15 +45,30 @@ pub struct Sum {
     pub price: MicroDollars,
 }
 
-/// Records of one tenant and one journal, summed.
+/// What sums are kept by: whatever is lost of a store, a tenant's day is lost or kept as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantDay {
+    /// The tenant.
+    pub tenant: Arc<str>,
+    /// The day.
+    pub day: Day,
+}
+
+/// Records of one epoch, tenant and day, summed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The tenant.
-    pub tenant: String,
-    /// How far the journal was contained in the tenant's sums before: number of the next record.
+    /// The epoch: one start of a server. Of records without one, the journal's name.
+    pub epoch: Arc<str>,
+    /// The tenant and the day.
+    pub place: TenantDay,
+    /// How far the epoch was contained in the place's sums before: number of the next record.
     pub from: u64,
     /// And after.
     pub to: u64,
+    /// Number of the first record.
+    pub first: u64,
+    /// Records.
+    pub records: u64,
     /// The sums.
     pub sums: BTreeMap<SumKey, Sum>,
 }
@@ -63,30 +78,56 @@ pub struct Batch {
 pub enum Applied {
     /// It was added.
     Yes,
-    /// It was not: the journal is contained up to this record.
+    /// It was not: the epoch is contained up to this record.
     At(u64),
+}
+
+/// What a store has of a tenant's day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayState {
+    /// How far the epochs that were asked for are contained, each: number of the next record.
+    pub positions: Vec<u64>,
+    /// Records of all epochs and servers in the sums. None: sums of an older version, which did not count them.
+    pub records: Option<u64>,
+    /// Whether the sums are what was added, as far as the store can tell by itself.
+    pub is_sound: bool,
 }
 
 /// The sums that all servers share.
 #[async_trait]
 pub trait UsageStore: Send + Sync {
-    /// Adds batches of one server's journal, each as a whole and only if its `from` is where the store is.
-    async fn apply(&self, journal: &str, batches: &[Batch]) -> Result<Vec<Applied>, StoreError>;
+    /// Adds batches, each as a whole and only if its `from` is where the store is.
+    async fn apply(&self, batches: &[Batch]) -> Result<Vec<Applied>, StoreError>;
 
     /// The store's life: random, made with it, so that one that was emptied or made anew is known.
     async fn life(&self) -> Result<String, StoreError>;
 
-    /// How far a journal is contained in the sums of tenants, each: number of the next record.
-    async fn positions(&self, journal: &str, tenants: &[Arc<str>]) -> Result<Vec<u64>, StoreError>;
+    /// What kind of store it is: `embedded` or `redis`.
+    fn home(&self) -> &'static str;
 
-    /// No tenant's sums contain a record of the journal with this number or a higher one.
-    async fn end(&self, journal: &str) -> Result<u64, StoreError>;
+    /// What the store has of a tenant's days, each with the epochs to be told of. Whether sums are sound is looked at where
+    /// `is_thorough`, and costs as much as reading them.
+    async fn days(
+        &self,
+        asked: &[(TenantDay, Vec<Arc<str>>)],
+        is_thorough: bool,
+    ) -> Result<Vec<DayState>, StoreError>;
+
+    /// Forgets the sums of a tenant's day and how far epochs were in them, if they are of so many records. Returns whether.
+    async fn forget(&self, place: &TenantDay, records: u64) -> Result<bool, StoreError>;
 
     /// Everybody who has sums, also tenants that are known by their JWTs alone.
     async fn tenants(&self) -> Result<BTreeSet<String>, StoreError>;
 
     /// A tenant's sums from one day to another, both included.
     async fn sums(&self, tenant: &str, from: Day, to: Day) -> Result<BTreeMap<SumKey, Sum>, StoreError>;
+}
+
+impl TenantDay {
+    /// Where a record belongs.
+    pub fn of(record: &UsageRecord) -> Self {
+        Self { tenant: Arc::clone(&record.tenant), day: record.at.day() }
+    }
 }
 
 impl SumKey {
@@ -111,6 +152,11 @@ impl Sum {
             Outcome::Cancelled => sum.cancelled = 1,
         }
         sum
+    }
+
+    /// Whether no number is above the other's.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.numbers().iter().zip(other.numbers()).all(|(own, other)| *own <= other)
     }
 
     /// The numbers, in a fixed order.

@@ -25,8 +25,13 @@ const KEYS: TableDefinition<&str, &str> = TableDefinition::new("keys");
 const AUDIT: TableDefinition<u64, &str> = TableDefinition::new("audit");
 /// Versions that the accounts had: number and id.
 const LINEAGE: TableDefinition<(u64, &str), ()> = TableDefinition::new("lineage");
-/// By tenant and journal: number of the first record that is not in the sums.
+/// By tenant and journal: number of the first record that is not in the sums, as an older version kept it.
 pub(crate) const USAGE_APPLIED: TableDefinition<(&str, &str), u64> = TableDefinition::new("usage_applied");
+/// By tenant, day and epoch: number of the first record that is not in the sums.
+pub(crate) const USAGE_POSITIONS: TableDefinition<(&str, u32, &str), u64> =
+    TableDefinition::new("usage_positions");
+/// By tenant and day: records in the sums.
+pub(crate) const USAGE_RECORDS: TableDefinition<(&str, u32), u64> = TableDefinition::new("usage_records");
 /// By tenant, day, hour and model.
 pub(crate) const USAGE_SUMS: TableDefinition<(&str, u32, u8, &str), [u64; 9]> =
     TableDefinition::new("usage_sums");
@@ -191,6 +196,8 @@ fn open(path: &Path) -> Result<Database, StoreError> {
         write.open_table(AUDIT).map_err(unavailable)?;
         write.open_table(LINEAGE).map_err(unavailable)?;
         write.open_table(USAGE_APPLIED).map_err(unavailable)?;
+        write.open_table(USAGE_POSITIONS).map_err(unavailable)?;
+        write.open_table(USAGE_RECORDS).map_err(unavailable)?;
         write.open_table(USAGE_SUMS).map_err(unavailable)?;
         write.open_table(ANSWERS).map_err(unavailable)?;
         write.open_table(ANSWER_ENDS).map_err(unavailable)?;
@@ -226,6 +233,8 @@ fn has_tables(database: &Database) -> Result<bool, StoreError> {
         AUDIT.name(),
         LINEAGE.name(),
         USAGE_APPLIED.name(),
+        USAGE_POSITIONS.name(),
+        USAGE_RECORDS.name(),
         USAGE_SUMS.name(),
         ANSWERS.name(),
         ANSWER_ENDS.name(),

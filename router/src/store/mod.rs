@@ -9,7 +9,10 @@ use async_trait::async_trait;
 
 pub use breaker::BreakerConfig;
 pub use embedded::EmbeddedStore;
-pub(crate) use embedded::{ANSWER_ENDS, ANSWERS, AnswerRow, File, USAGE_APPLIED, USAGE_SUMS, unavailable};
+pub(crate) use embedded::{
+    ANSWER_ENDS, ANSWERS, AnswerRow, File, USAGE_APPLIED, USAGE_POSITIONS, USAGE_RECORDS, USAGE_SUMS,
+    unavailable,
+};
 pub use redis::{RedisConfig, RedisStore};
 
 use crate::accounts::{Accounts, AuditEntry, Change, Version};

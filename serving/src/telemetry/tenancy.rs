@@ -37,6 +37,8 @@ pub(crate) struct TenancyMetrics {
     went_back: Counter,
     incomplete: Gauge,
     lost: Counter,
+    missing: Gauge,
+    unsound: Gauge,
 }
 
 impl TenancyMetrics {
@@ -100,6 +102,16 @@ impl TenancyMetrics {
             self.lost.clone(),
         );
         r.register(
+            "journal_missing_records",
+            "Records of earlier starts that are missing from the journal: segments of it, or ends of them, are gone",
+            self.missing.clone(),
+        );
+        r.register(
+            "sums_changed_days",
+            "Days of tenants whose sums somebody else changed, and which this server's journal alone cannot mend",
+            self.unsound.clone(),
+        );
+        r.register(
             "journal_records_behind",
             "Records that are in the journal and not yet in the sums or with a sink",
             self.behind.clone(),
@@ -134,6 +146,7 @@ impl TenancyMetrics {
         self.written.set(journal.records() as i64);
         self.is_writable.set(i64::from(journal.health().is_ok()));
         self.damaged.set(journal.damaged_segments() as i64);
+        self.missing.set(journal.missing() as i64);
         for (follower, next) in positions {
             let labels = FollowerLabels { follower: follower.clone() };
             self.behind.get_or_create(&labels).set(journal.records_from(*next) as i64);
@@ -144,6 +157,7 @@ impl TenancyMetrics {
     pub(crate) fn set_shipping(&self, state: &ShipperState) {
         self.went_back.inc_by(state.went_back().saturating_sub(self.went_back.get()));
         self.incomplete.set(state.incomplete() as i64);
+        self.unsound.set(state.unsound() as i64);
         self.lost.inc_by(state.lost().saturating_sub(self.lost.get()));
     }
 
