@@ -56,6 +56,7 @@ pub(crate) struct Desk {
 /// | refused after work            | yes                       | no      | yes      |
 /// | cancelled: the caller left, or its deadline passed | yes  | no      | yes      |
 /// | failed: a fault of ours       | no                        | no      | yes      |
+/// | could not be recorded         | no                        | no      | no       |
 ///
 /// An input that is refused while others of its request are answered ([`refuse`](Self::refuse)) is treated as a request that is
 /// refused.
@@ -146,9 +147,9 @@ impl Reservation {
         self.device_us += u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     }
 
-    /// What is left of the tenant's limit of requests, this one counted.
-    pub fn quota(&self) -> Option<Quota> {
-        self.taken.iter().find(|taken| taken.unit == Unit::Requests).map(|taken| taken.quota)
+    /// What is left of the tenant's limits, this request counted.
+    pub fn quotas(&self) -> Vec<(Unit, Quota)> {
+        self.taken.iter().map(|taken| (taken.unit, taken.quota)).collect()
     }
 
     /// Ends the request; resolves when its record is safe, and not before that may its answer go out.
@@ -156,9 +157,18 @@ impl Reservation {
     /// # Errors
     /// The record cannot be kept: then nothing is charged, and the answer must not go out.
     pub async fn finish(mut self, outcome: Outcome) -> Result<(), JournalError> {
-        match self.end(outcome) {
-            Some(record) => self.desk.journal.append(record).await,
-            None => Ok(()),
+        let Some(record) = self.end(outcome) else { return Ok(()) };
+        let recorded = self.desk.journal.append(record).await;
+        if recorded.is_err() {
+            // It was not answered: that is a fault of ours, whatever it was before.
+            self.give_back();
+        }
+        recorded
+    }
+
+    fn give_back(&mut self) {
+        for taken in self.taken.drain(..) {
+            self.desk.limiter.give_back(self.principal.tenant(), taken);
         }
     }
 
@@ -167,9 +177,7 @@ impl Reservation {
         self.is_ended = true;
         let is_free = outcome == Outcome::Refused && !self.has_worked;
         if is_free || outcome == Outcome::Failed {
-            for taken in self.taken.drain(..) {
-                self.desk.limiter.give_back(self.principal.tenant(), taken);
-            }
+            self.give_back();
         }
         if is_free {
             return None;
@@ -331,7 +339,7 @@ mod tests {
                 let mut reservation = desk.admit(WallTime(0), &acme, demand(1, 7, 5)).await.unwrap();
                 reservation.work_began();
                 reservation.refuse(RefusedInputs { before_work, after_work });
-                assert_eq!(reservation.quota().unwrap().minute_left, 3 + before_work);
+                assert_eq!(reservation.quotas()[0].1.minute_left, 3 + before_work);
                 reservation.finish(outcome).await.unwrap();
                 let record = ledger.0.lock().unwrap()[0].clone();
                 // What is left of ten is what may still be asked.
@@ -351,6 +359,21 @@ mod tests {
         check(2, 5, Outcome::Refused, (5, 0, 5));
         check(2, 3, Outcome::Cancelled, (5, 0, 5));
         check(2, 3, Outcome::Failed, (5, 0, 10));
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = desk(folder.path(), &Arc::default());
+        let acme = principal(Terms { requests_per_minute: 3, ..Plan::Free.terms() });
+        desk.journal.close();
+        runtime().block_on(async {
+            for id in 0..10 {
+                let mut reservation = desk.admit(WallTime(0), &acme, demand(id, 1, 1)).await.unwrap();
+                reservation.work_began();
+                assert!(reservation.finish(Outcome::Completed).await.is_err());
+            }
+        });
     }
 
     #[test]

@@ -142,6 +142,19 @@ impl Directory {
         Self { services, ..self }
     }
 
+    /// The same, whose calendar is not before `latest`, which an earlier process saw.
+    #[must_use]
+    pub fn with_calendar(self, latest: WallTime) -> Self {
+        // It is set once, before it is looked at.
+        let _ = self.calendar.0.set((self.uptime.now(), latest));
+        self
+    }
+
+    /// The time by which keys expire, where the clock says `now`.
+    pub fn calendar(&self, now: WallTime) -> WallTime {
+        self.calendar.now(self.uptime.now(), now)
+    }
+
     /// Whether the public development key would be accepted.
     pub fn has_development_tenant(&self) -> bool {
         self.has_development

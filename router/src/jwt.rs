@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
@@ -28,6 +30,10 @@ use crate::wall_time::WallTime;
 /// Kinds of tokens (`typ`) that are accepted, in lower case and without `application/`: those of RFC 7519, section 5.1, and of RFC
 /// 9068, section 2.1. A token need not say its kind.
 const KINDS: [&str; 2] = ["jwt", "at+jwt"];
+
+/// How long a token of a key that is not known waits for the issuer: while others are known, and while none is.
+const UNKNOWN_KEY_WAIT: Duration = Duration::from_millis(500);
+const FIRST_KEYS_WAIT: Duration = Duration::from_secs(5);
 
 /// Which tokens are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,12 +154,17 @@ impl JwtVerifier {
     }
 
     /// What a token says, if it is accepted now.
-    pub(crate) async fn verify(&self, token: &str, now: WallTime) -> Result<Bearer, JwtError> {
+    pub(crate) async fn verify(self: &Arc<Self>, token: &str, now: WallTime) -> Result<Bearer, JwtError> {
         let header = decode_header(token).map_err(|_| JwtError::Malformed)?;
+        check_members(token)?;
         check_header(&header)?;
         let id = header.kid.ok_or(JwtError::UnknownKey)?;
         if !self.keys.load().contains_key(&id) {
-            self.look_again(now).await;
+            // The fetch goes on without this caller, who does not wait for an issuer that is slow.
+            let (verifier, has_keys) = (Arc::clone(self), !self.keys.load().is_empty());
+            let looking = tokio::spawn(async move { verifier.look_again(now).await });
+            let patience = if has_keys { UNKNOWN_KEY_WAIT } else { FIRST_KEYS_WAIT };
+            let _ = tokio::time::timeout(patience, looking).await;
         }
         let keys = self.keys.load();
         if keys.is_empty() {
@@ -243,12 +254,21 @@ impl JwtVerifier {
     }
 }
 
+/// Refuses members of a header that would have to be understood and are not, whatever their value: `crit`, since no extension is
+/// understood here and an empty list, or none, is not allowed (RFC 7515, section 4.1.11); `zip` (RFC 7516, section 4.1.3), and `b64`
+/// (RFC 7797). A content type says that another token is in it (RFC 7519, section 5.2).
+fn check_members(token: &str) -> Result<(), JwtError> {
+    let header = token.split('.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| JwtError::Malformed)?;
+    let members: Map<String, Value> = serde_json::from_slice(&header).map_err(|_| JwtError::Malformed)?;
+    match ["crit", "zip", "b64", "cty"].into_iter().find(|name| members.contains_key(*name)) {
+        Some(name) => Err(JwtError::Header(name)),
+        None => Ok(()),
+    }
+}
+
 /// Checks what a header says beside the key.
 fn check_header(header: &Header) -> Result<(), JwtError> {
-    // No extension is understood here, and an empty list is not allowed either.
-    if header.crit.is_some() {
-        return Err(JwtError::Header("crit"));
-    }
     let kind = header.typ.as_deref().map(str::to_ascii_lowercase);
     let kind = kind.as_deref().map(|kind| kind.strip_prefix("application/").unwrap_or(kind));
     if kind.is_some_and(|kind| !KINDS.contains(&kind)) {

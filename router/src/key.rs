@@ -127,6 +127,12 @@ impl KeySecret {
         Ok((Self(bytes.clone()), bytes))
     }
 
+    /// Tells this secret from others, and nothing of it.
+    pub fn fingerprint(&self) -> String {
+        let hash = self.derive(&[b"fingerprint of the key secret"]);
+        hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// A key or hash of another purpose, of parts that cannot be mistaken for one another: each goes in with its length.
     pub(crate) fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut message = Vec::new();

@@ -1,7 +1,7 @@
 //! The body of a request, bounded in time and in bytes: charged to its call's place as it arrives, whatever protocol reads it.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub struct BodyMeter(Arc<Inner>);
 struct Inner {
     admitted: OnceLock<Admitted>,
     fault: AtomicU8,
+    /// Read so far.
+    bytes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,11 @@ impl BodyMeter {
         if let Some(admitted) = self.0.admitted.get() {
             admitted.place.release();
         }
+    }
+
+    /// Bytes that were read of the body.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
     /// Why the body broke off, if it was our doing.
@@ -117,6 +124,9 @@ where
             Ok(frame) => frame,
             Err(error) => return Poll::Ready(Some(Err(error.into()))),
         };
+        if let Some(data) = frame.data_ref() {
+            this.meter.0.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
         if let (Some(data), Some(admitted)) = (frame.data_ref(), this.meter.0.admitted.get())
             && admitted.place.hold(data.len()).is_err()
         {

@@ -12,7 +12,7 @@ use models::tasks::{Answer, OnError, Parameters};
 use models::{ModelEntry, ModelState, NoDefault, Task};
 use router::idempotency::{self, Attempt};
 use router::ledger::JournalError;
-use router::limit::Quota;
+use router::limit::{Quota, Unit};
 use router::{
     Demand, MicroDollars, Outcome, Peer, Place, PlaceError, Principal, RefusedInputs, Reservation, Role,
     WallTime,
@@ -25,6 +25,9 @@ use crate::load::{Excess, Part};
 use crate::telemetry::access::CANCELLED;
 use crate::telemetry::{Access, RequestEnd, Timeliness};
 use crate::work::Work;
+
+/// A call that is refused when so much of it was read counts against the limit.
+const COUNTED_FROM_BYTES: u64 = 64 << 10;
 
 /// Who is calling and how, before anything is checked.
 #[derive(Debug, Clone)]
@@ -73,8 +76,8 @@ pub struct InferResponse {
     pub inputs: usize,
     /// Tokens of these.
     pub tokens: usize,
-    /// What is left of the tenant's limit.
-    pub quota: Option<Quota>,
+    /// What is left of the tenant's limits.
+    pub quotas: Vec<(Unit, Quota)>,
 }
 
 /// A protocol's side of one request.
@@ -138,13 +141,26 @@ pub async fn infer<E: Exchange>(
     let result = async {
         let principal = authorise(app, caller, Role::Editor).await?;
         end.tenant = Some(Arc::clone(&principal.tenant().name));
-        let place = match exchange.place() {
+        let given = exchange.place();
+        let is_whole = given.is_none();
+        let place = match given {
             Some(place) => place,
             None => app.places.take(&principal).map_err(no_place)?,
         };
         caller.body.admit(&place, Some(app.config.connections.body_timeout()));
-        let asked = exchange.read(&principal).await;
-        let request = match asked.map_err(|error| caller.body.fault().unwrap_or(error))? {
+        let asked = match exchange.read(&principal).await {
+            Ok(asked) => asked,
+            Err(error) => {
+                let fault = caller.body.fault();
+                let is_refused = fault.is_none() && outcome(&error) == Outcome::Refused;
+                // To read and parse much is work: it counts, or it could be had without end.
+                if is_refused && is_whole && caller.body.bytes() >= COUNTED_FROM_BYTES {
+                    app.tenancy.router.admit_replay(WallTime::now(), &principal).await?;
+                }
+                return Err(fault.unwrap_or(error));
+            }
+        };
+        let request = match asked {
             Asked::Request(request) => request,
             Asked::Again { model, mut answer } => {
                 end.model = Some(find_model(app, task, model.as_deref())?.id);
@@ -291,7 +307,7 @@ async fn run(
         answer,
         inputs,
         tokens,
-        quota: reservation.quota(),
+        quotas: reservation.quotas(),
     })
 }
 

@@ -266,6 +266,11 @@ fn read_file(path: &Path) -> Result<Vec<u8>, SecretError> {
     if bytes.len() as u64 > BYTES_MAX {
         return Err(unusable(path.display(), format!("it has more than {BYTES_MAX} bytes")));
     }
+    if !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0) {
+        let problem =
+            "it has nothing but NUL bytes, as a power failure may leave a file: restore it from a backup";
+        return Err(unusable(path.display(), problem));
+    }
     Ok(bytes)
 }
 

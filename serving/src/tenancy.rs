@@ -39,6 +39,10 @@ const RESTORE: Duration = Duration::from_secs(62);
 /// Records of the journal that are looked through for that, at most.
 const RESTORE_RECORDS_MAX: u64 = 1_000_000;
 
+/// File with the latest time that was seen, how often it is written, and how far ahead of the clock it may be.
+const TIME_FILE: &str = "time";
+const KEEP_TIME_EVERY: Duration = Duration::from_secs(10);
+const TIME_AHEAD_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// How often keys are looked through for old ones.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// How much longer an idempotency key is held than a request may take.
@@ -77,7 +81,7 @@ pub struct Tenancy {
     sinks: Mutex<Vec<Fed>>,
     issuer: Option<Issuer>,
     /// No other server uses the folder while this one lives.
-    _state: StateFolder,
+    state: StateFolder,
 }
 
 /// Why tenants cannot be served.
@@ -135,6 +139,15 @@ pub enum TenancyError {
     /// The issuer of JWTs.
     #[error("tenancy.jwt: {0}")]
     Issuer(#[from] reqwest::Error),
+    /// The stored keys are hashed under another secret.
+    #[error(
+        "{path} is not the secret that the stored keys were hashed under, and none of them would be recognised. Restore it from a \
+         backup, or copy it from the servers that share the store; if it is lost, remove the keys' store and make every key again"
+    )]
+    OtherSecret {
+        /// The file.
+        path: std::path::PathBuf,
+    },
     /// Servers that share Redis must share the secret of keys too.
     #[error("tenancy.key_secret_file must be set with Redis: all servers hash keys under the same secret")]
     NoSecret,
@@ -166,7 +179,9 @@ impl Tenancy {
         let state = StateFolder::take(&folder, WallTime::now())?;
         let homes = homes(&config.tenancy.store, &folder).await?;
         let issuer = config.tenancy.jwt.as_ref().map(Issuer::of).transpose()?;
-        let secret = secret(config, &folder, homes.accounts.as_ref()).await?;
+        let (secret, secret_file) = secret(config, &folder, homes.accounts.as_ref()).await?;
+        let fingerprint = secret.fingerprint();
+        check_secret(homes.accounts.as_ref(), &fingerprint, &secret_file).await?;
         // Whoever answers a request has given up by then.
         let lease = config.request_timeout() + LEASE_MARGIN;
         let answer_bytes_max = config.limits.idempotent_answer_bytes_max;
@@ -180,6 +195,9 @@ impl Tenancy {
             Directory::new(secret, config.development_tenant).with_sandbox(config.has_sandbox());
         if let Some(issuer) = &issuer {
             directory = directory.with_jwt(Arc::clone(&issuer.verifier));
+        }
+        if let Some(latest) = latest_time(&folder, WallTime::now()) {
+            directory = directory.with_calendar(latest);
         }
         let directory = Arc::new(directory.with_services(services(config)));
         let rotate_after = Duration::from_secs(u64::from(config.tenancy.key_rotation_days) * 86_400);
@@ -242,7 +260,7 @@ impl Tenancy {
             shipper: Mutex::new(Some(shipper)),
             sinks: Mutex::new(sinks),
             issuer,
-            _state: state,
+            state,
         })
     }
 
@@ -289,8 +307,16 @@ impl Tenancy {
 
     async fn follow(&self, stop: &CancellationToken) {
         let mut is_lost = false;
+        let mut kept: Option<WallTime> = None;
         loop {
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FOLLOW_EVERY) => {} }
+            let now = self.directory.calendar(WallTime::now());
+            if kept.is_none_or(|kept| now.since(kept) >= KEEP_TIME_EVERY) {
+                kept = Some(now);
+                if let Err(error) = keep_time(self.state.path(), now) {
+                    tracing::debug!(%error, "the time cannot be kept");
+                }
+            }
             let read = read_accounts(&self.administration, &mut *self.declared.lock().await).await;
             match read {
                 Ok(()) => is_lost = false,
@@ -439,12 +465,16 @@ pub(crate) async fn open_embedded(folder: &Path) -> Result<EmbeddedStore, Tenanc
         );
     }
     let opening = path.clone();
-    match tokio::task::spawn_blocking(move || EmbeddedStore::open(&opening)).await {
+    // Of a damaged file redb panics; the error says what there is to say.
+    let open = move || crate::telemetry::without_panics_logged(|| EmbeddedStore::open(&opening));
+    match tokio::task::spawn_blocking(open).await {
         Ok(Ok(store)) => Ok(store),
         Ok(Err(StoreError::Corrupt(problem))) => Err(TenancyError::StoreDamaged { path, problem }),
         Ok(Err(error)) => Err(error.into()),
         // It met what it does not expect in its own file.
-        Err(error) => Err(TenancyError::StoreDamaged { path, problem: error.to_string() }),
+        Err(_) => {
+            Err(TenancyError::StoreDamaged { path, problem: "it is not as long as it says".to_owned() })
+        }
     }
 }
 
@@ -471,7 +501,7 @@ async fn secret(
     config: &Config,
     folder: &Path,
     accounts: &dyn AccountStore,
-) -> Result<KeySecret, TenancyError> {
+) -> Result<(KeySecret, std::path::PathBuf), TenancyError> {
     let (path, bytes) = match (&config.tenancy.key_secret_file, &config.tenancy.store) {
         (Some(path), _) => (path.clone(), secrets::read(path)?),
         (None, Store::Redis(_)) => return Err(TenancyError::NoSecret),
@@ -486,7 +516,57 @@ async fn secret(
             (path, text.into_bytes())
         }
     };
-    KeySecret::new(bytes).map_err(|problem| TenancyError::KeySecret { path, problem })
+    match KeySecret::new(bytes) {
+        Ok(secret) => Ok((secret, path)),
+        Err(problem) => Err(TenancyError::KeySecret { path, problem }),
+    }
+}
+
+/// Whether the stored keys are hashed under the secret of this fingerprint. Where there are none it takes the place of another.
+async fn check_secret(
+    accounts: &dyn AccountStore,
+    fingerprint: &str,
+    file: &Path,
+) -> Result<(), TenancyError> {
+    let checked = async {
+        let kept = accounts.key_secret(fingerprint, false).await?;
+        if kept == fingerprint || accounts.load(&Version::default()).await?.accounts.keys.is_empty() {
+            return accounts.key_secret(fingerprint, true).await;
+        }
+        Ok(kept)
+    };
+    match checked.await {
+        Ok(kept) if kept == fingerprint => Ok(()),
+        Ok(_) => Err(TenancyError::OtherSecret { path: file.to_owned() }),
+        Err(StoreError::Unavailable(problem)) => {
+            tracing::warn!(
+                problem,
+                "whether the stored keys are hashed under this secret cannot be told yet"
+            );
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The latest time that an earlier process saw. A clock that was ahead by more than a week was wrong, and is not believed.
+fn latest_time(folder: &Path, now: WallTime) -> Option<WallTime> {
+    let text = std::fs::read_to_string(folder.join(TIME_FILE)).ok()?;
+    let latest: WallTime = text.trim().parse().ok()?;
+    if latest.since(now) > TIME_AHEAD_MAX {
+        tracing::warn!(%latest, "an earlier process saw a time that is far ahead; it is not believed");
+        return None;
+    }
+    if latest > now {
+        tracing::warn!(%latest, %now, "the clock was set back: keys that had expired by then stay expired");
+    }
+    Some(latest)
+}
+
+fn keep_time(folder: &Path, now: WallTime) -> std::io::Result<()> {
+    let draft = folder.join(format!("{TIME_FILE}.new"));
+    std::fs::write(&draft, now.to_string())?;
+    std::fs::rename(draft, folder.join(TIME_FILE))
 }
 
 fn file_error(path: &Path, source: std::io::Error) -> TenancyError {

@@ -116,10 +116,10 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
 
 /// What is wrong with a segment that comes after one which ends at `end`.
 fn problem(scan: &segments::Scan, numbers: Range<u64>, end: u64, gap: Option<Range<u64>>) -> Option<String> {
-    if scan.is_damaged() {
-        Some(format!("{} damaged lines, from record {} on", scan.damaged, scan.damaged_from))
-    } else if numbers.start < end {
+    if numbers.start < end {
         Some(format!("begins before the end of the one before, {end}"))
+    } else if scan.is_damaged() {
+        Some(format!("{} damaged lines, from record {} on", scan.damaged, scan.damaged_from))
     } else {
         gap.map(|Range { start, end }| format!("records {start} to {} before it are missing", end - 1))
     }

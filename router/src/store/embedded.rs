@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use batching::{Clock, MonotonicClock, Timestamp};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
-    TableDefinition, TableHandle,
+    TableDefinition, TableError, TableHandle,
 };
 
 use super::{AccountStore, Commit, LINEAGE_MAX, Loaded, StoreError, parse, to_text};
@@ -25,6 +25,8 @@ const KEYS: TableDefinition<&str, &str> = TableDefinition::new("keys");
 const AUDIT: TableDefinition<u64, &str> = TableDefinition::new("audit");
 /// Versions that the accounts had: number and id.
 const LINEAGE: TableDefinition<(u64, &str), ()> = TableDefinition::new("lineage");
+/// One row: the fingerprint of the secret that keys are hashed under.
+const SECRET: TableDefinition<&str, &str> = TableDefinition::new("key_secret");
 /// By tenant and journal: number of the first record that is not in the sums, as an older version kept it.
 pub(crate) const USAGE_APPLIED: TableDefinition<(&str, &str), u64> = TableDefinition::new("usage_applied");
 /// By tenant, day and epoch: number of the first record that is not in the sums.
@@ -270,6 +272,11 @@ impl AccountStore for EmbeddedStore {
         .await
     }
 
+    async fn key_secret(&self, own: &str, is_replaced: bool) -> Result<String, StoreError> {
+        let own = own.to_owned();
+        self.run(move |database| key_secret(database, &own, is_replaced)).await
+    }
+
     async fn audit(&self, entries_max: usize) -> Result<Vec<AuditEntry>, StoreError> {
         self.run(move |database| {
             let read = database.begin_read().map_err(unavailable)?;
@@ -279,6 +286,23 @@ impl AccountStore for EmbeddedStore {
         })
         .await
     }
+}
+
+fn key_secret(database: &Database, own: &str, is_replaced: bool) -> Result<String, StoreError> {
+    const ROW: &str = "fingerprint";
+    let read = database.begin_read().map_err(unavailable)?;
+    let kept = match read.open_table(SECRET) {
+        Ok(table) => table.get(ROW).map_err(unavailable)?.map(|kept| kept.value().to_owned()),
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(unavailable(error)),
+    };
+    if let Some(kept) = kept.filter(|kept| kept == own || !is_replaced) {
+        return Ok(kept);
+    }
+    let write = database.begin_write().map_err(unavailable)?;
+    write.open_table(SECRET).map_err(unavailable)?.insert(ROW, own).map_err(unavailable)?;
+    write.commit().map_err(unavailable)?;
+    Ok(own.to_owned())
 }
 
 fn version(database: &Database) -> Result<Version, StoreError> {

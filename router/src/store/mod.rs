@@ -71,6 +71,10 @@ pub trait AccountStore: Send + Sync {
     /// [`StoreError::Conflict`] if there is another version than expected by now.
     async fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError>;
 
+    /// Fingerprint of the secret that the store's keys are hashed under: `own` if there was none, or if it takes the place of what
+    /// there was.
+    async fn key_secret(&self, own: &str, is_replaced: bool) -> Result<String, StoreError>;
+
     /// The newest entries of the audit log, newest first.
     async fn audit(&self, entries_max: usize) -> Result<Vec<AuditEntry>, StoreError>;
 }

@@ -87,34 +87,56 @@ fn accounts_key(prefix: &str, name: &str) -> String {
     format!("{{{prefix}:accounts}}:{name}")
 }
 
-/// KEYS: version, tenants, keys, audit, lineage. ARGV: the version expected, the version after, one that is restored or nothing,
-/// versions to remember, the audit entry, then kind, id and record of each change. Returns whether it was made.
+/// Defines `version()` over KEYS: version, tenants, keys, sizes. Beside the version stands how many tenants and keys there are; where
+/// there are others, something was lost by itself (evicted, deleted, restored in part), and that is another version, which nobody
+/// knows and nothing descends from. Accounts of an older version have no sizes.
+const LOOK: &str = r"
+    local function sizes() return redis.call('HLEN', KEYS[2]) .. ',' .. redis.call('HLEN', KEYS[3]) end
+    local function version()
+        local at, kept = redis.call('GET', KEYS[1]) or '0', redis.call('GET', KEYS[4])
+        if kept and kept ~= sizes() then
+            return string.match(at, '^%d+') .. ':lost-' .. string.gsub(sizes(), ',', '-') .. '-of-' .. string.gsub(kept, ',', '-')
+        end
+        return at
+    end
+";
+
+/// KEYS: version, tenants, keys, sizes, audit, lineage. ARGV: the version expected, the version after, one that is restored or
+/// nothing, versions to remember, the audit entry, then kind, id and record of each change. Returns whether it was made.
 const COMMIT: &str = r"
-    local at = redis.call('GET', KEYS[1]) or '0'
+    local at = version()
     if at ~= ARGV[1] then return 0 end
     for i = 6, #ARGV, 3 do
         redis.call('HSET', KEYS[ARGV[i] == 'tenant' and 2 or 3], ARGV[i + 1], ARGV[i + 2])
     end
-    redis.call('RPUSH', KEYS[4], ARGV[5])
-    if redis.call('EXISTS', KEYS[5]) == 0 then redis.call('LPUSH', KEYS[5], at) end
-    if ARGV[3] ~= '' then redis.call('LPUSH', KEYS[5], ARGV[3]) end
-    redis.call('LPUSH', KEYS[5], ARGV[2])
-    redis.call('LTRIM', KEYS[5], 0, ARGV[4] - 1)
+    redis.call('RPUSH', KEYS[5], ARGV[5])
+    if redis.call('EXISTS', KEYS[6]) == 0 then redis.call('LPUSH', KEYS[6], at) end
+    if ARGV[3] ~= '' then redis.call('LPUSH', KEYS[6], ARGV[3]) end
+    redis.call('LPUSH', KEYS[6], ARGV[2])
+    redis.call('LTRIM', KEYS[6], 0, ARGV[4] - 1)
     redis.call('SET', KEYS[1], ARGV[2])
+    redis.call('SET', KEYS[4], sizes())
     return 1
 ";
 
-/// KEYS: version, tenants, keys, lineage. ARGV: the version that is known.
+/// KEYS: version, tenants, keys, sizes, lineage. ARGV: the version that is known.
 const LOAD: &str = r"
-    local at = redis.call('GET', KEYS[1]) or '0'
-    local is_descendant = ARGV[1] == '0' or ARGV[1] == at or redis.call('LPOS', KEYS[4], ARGV[1])
+    local at = version()
+    local is_descendant = ARGV[1] == '0' or ARGV[1] == at or redis.call('LPOS', KEYS[5], ARGV[1])
+    if string.find(at, ':lost-', 1, true) and ARGV[1] ~= '0' then is_descendant = false end
     return {at, redis.call('HVALS', KEYS[2]), redis.call('HVALS', KEYS[3]), is_descendant and 1 or 0}
 ";
 
-/// KEYS: version, probe. Writes, so that a server that was demoted does not pass for one that has nothing new.
+/// KEYS: version, tenants, keys, sizes, probe. Writes, so that a server that was demoted does not pass for one that has nothing new.
 const VERSION: &str = r"
-    redis.call('SET', KEYS[2], '1', 'PX', 60000)
-    return redis.call('GET', KEYS[1]) or '0'
+    redis.call('SET', KEYS[5], '1', 'PX', 60000)
+    return version()
+";
+
+/// KEYS: the fingerprint. ARGV: one's own, whether it takes the other's place.
+const KEY_SECRET: &str = r"
+    if ARGV[2] == '1' then redis.call('SET', KEYS[1], ARGV[1]) else redis.call('SET', KEYS[1], ARGV[1], 'NX') end
+    return redis.call('GET', KEYS[1])
 ";
 
 /// KEYS: audit. ARGV: how many. Newest last.
@@ -123,16 +145,23 @@ const AUDIT: &str = "return redis.call('LRANGE', KEYS[1], -tonumber(ARGV[1]), -1
 #[async_trait]
 impl AccountStore for RedisStore {
     async fn version(&self) -> Result<Version, StoreError> {
-        let keys = [self.accounts_key("version"), self.accounts_key("probe")];
-        let version: String = self.run(VERSION, &keys, &[] as &[&str]).await?;
+        let keys = ["version", "tenants", "keys", "sizes", "probe"].map(|name| self.accounts_key(name));
+        let version: String = self.run(&format!("{LOOK}{VERSION}"), &keys, &[] as &[&str]).await?;
         version.parse()
     }
 
     async fn load(&self, known: &Version) -> Result<Loaded, StoreError> {
-        let keys = ["version", "tenants", "keys", "lineage"].map(|name| self.accounts_key(name));
+        let keys = ["version", "tenants", "keys", "sizes", "lineage"].map(|name| self.accounts_key(name));
         let loaded: (String, Vec<String>, Vec<String>, i64) =
-            self.run(LOAD, &keys, &[known.to_string()]).await?;
+            self.run(&format!("{LOOK}{LOAD}"), &keys, &[known.to_string()]).await?;
         let (version, tenants, keys, is_descendant) = loaded;
+        if *known == Version::default() && version.contains(":lost-") {
+            tracing::error!(
+                version,
+                "tenants and keys were lost from Redis by themselves: a key of it was deleted, evicted or restored alone. A \
+                 server that knows them gives them back; else restore Redis from a backup"
+            );
+        }
         let mut accounts = Accounts { version: version.parse()?, ..Accounts::default() };
         for tenant in tenants {
             let tenant: TenantRecord = parse(&tenant)?;
@@ -147,7 +176,8 @@ impl AccountStore for RedisStore {
 
     async fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError> {
         let Commit { expected, next, restored, changes, audit } = commit;
-        let keys = ["version", "tenants", "keys", "audit", "lineage"].map(|name| self.accounts_key(name));
+        let names = ["version", "tenants", "keys", "sizes", "audit", "lineage"];
+        let keys = names.map(|name| self.accounts_key(name));
         let restored = restored.map(ToString::to_string).unwrap_or_default();
         let mut arguments = vec![expected.to_string(), next.to_string(), restored];
         arguments.extend([LINEAGE_MAX.to_string(), to_text(audit)?]);
@@ -158,8 +188,13 @@ impl AccountStore for RedisStore {
             };
             arguments.extend([kind.to_owned(), id.to_owned(), record]);
         }
-        let is_made: i64 = self.run(COMMIT, &keys, &arguments).await?;
+        let is_made: i64 = self.run(&format!("{LOOK}{COMMIT}"), &keys, &arguments).await?;
         if is_made == 1 { Ok(()) } else { Err(StoreError::Conflict) }
+    }
+
+    async fn key_secret(&self, own: &str, is_replaced: bool) -> Result<String, StoreError> {
+        let arguments = [own, if is_replaced { "1" } else { "0" }];
+        self.run(KEY_SECRET, &[self.accounts_key("secret")], &arguments).await
     }
 
     async fn audit(&self, entries_max: usize) -> Result<Vec<AuditEntry>, StoreError> {

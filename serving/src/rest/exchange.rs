@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use router::Principal;
 use router::idempotency::{Answer, Attempt};
-use router::limit::Quota;
+use router::limit::{Quota, Unit};
 
 use super::idempotency;
 use super::wire::{self, WireTask};
@@ -60,19 +60,17 @@ impl<W: WireTask> Exchange for Post<W> {
     }
 
     async fn answer(&mut self, response: InferResponse) -> Result<Response, ApiError> {
-        let quota = response.quota;
+        let quotas = response.quotas.clone();
         let text = serde_json::to_vec(&wire::Response::new::<W>(response, &self.rendering));
         let body = Bytes::from(text.map_err(ApiError::internal)?);
         self.body = body.clone();
         let mut response = idempotency::json(StatusCode::OK, body);
-        if let Some(quota) = quota {
-            limits::show(&quota, response.headers_mut());
-        }
+        limits::show(&quotas, response.headers_mut());
         Ok(response)
     }
 
     fn show_quota(&self, answer: &mut Response, quota: &Quota) {
-        limits::show(quota, answer.headers_mut());
+        limits::show(&[(Unit::Requests, *quota)], answer.headers_mut());
     }
 
     fn to_keep(&mut self) -> Option<(Attempt, Answer)> {

@@ -11,18 +11,25 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// Length of a day, in seconds.
 const DAY: u64 = 86_400;
 
-/// Tells of a quota, which is counted in inputs.
-pub(super) fn show(quota: &Quota, headers: &mut HeaderMap) {
-    let unit = Unit::Requests.name();
-    let mut policy = format!("\"minute\";q={};qu=\"{unit}\";w=60", quota.limits.minute);
-    let mut left = format!("\"minute\";r={};t=60", quota.minute_left.min(quota.limits.minute));
-    if let (Some(limit), Some(rest)) = (quota.limits.day, quota.day_left) {
-        let until_midnight = DAY - WallTime::now().0 / 1000 % DAY;
-        policy.push_str(&format!(", \"day\";q={limit};qu=\"{unit}\";w={DAY}"));
-        left.push_str(&format!(", \"day\";r={};t={until_midnight}", rest.min(limit)));
+/// Tells of quotas: each limit's policy has a name of its own.
+pub(super) fn show(quotas: &[(Unit, Quota)], headers: &mut HeaderMap) {
+    let until_midnight = DAY - WallTime::now().0 / 1000 % DAY;
+    let (mut policies, mut rests) = (Vec::new(), Vec::new());
+    for (unit, quota) in quotas {
+        let mut tell = |window, limit: u64, left: u64, seconds: u64| {
+            let (name, length) = policy(*unit, window);
+            policies.push(format!("\"{name}\";q={limit};qu=\"{}\";w={length}", unit.name()));
+            rests.push(format!("\"{name}\";r={};t={seconds}", left.min(limit)));
+        };
+        tell(Window::Minute, quota.limits.minute, quota.minute_left, 60);
+        if let (Some(limit), Some(left)) = (quota.limits.day, quota.day_left) {
+            tell(Window::Day, limit, left, until_midnight);
+        }
     }
-    set(headers, RATE_LIMIT_POLICY, policy);
-    set(headers, RATE_LIMIT, left);
+    if !policies.is_empty() {
+        set(headers, RATE_LIMIT_POLICY, policies.join(", "));
+        set(headers, RATE_LIMIT, rests.join(", "));
+    }
 }
 
 /// Tells that less is left of a limit than is needed; in `seconds` there may be enough.
@@ -33,13 +40,20 @@ pub(super) fn show_exceeded(
     seconds: u64,
     headers: &mut HeaderMap,
 ) {
-    let (name, length) = match window {
-        Window::Minute => ("minute", 60),
-        Window::Day => ("day", DAY),
-    };
+    let (name, length) = policy(unit, window);
     let unit = unit.name();
     set(headers, RATE_LIMIT_POLICY, format!("\"{name}\";q={limit};qu=\"{unit}\";w={length}"));
     set(headers, RATE_LIMIT, format!("\"{name}\";r={left};t={seconds}"));
+}
+
+/// Name of a limit's policy, and its length in seconds.
+fn policy(unit: Unit, window: Window) -> (&'static str, u64) {
+    match (unit, window) {
+        (Unit::Requests, Window::Minute) => ("minute", 60),
+        (Unit::Requests, Window::Day) => ("day", DAY),
+        (Unit::Tokens, Window::Minute) => ("tokens-minute", 60),
+        (Unit::Tokens, Window::Day) => ("tokens-day", DAY),
+    }
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {

@@ -1,5 +1,6 @@
 //! The process's log: which lines there are, how they look, and what becomes of panics.
 
+use std::cell::Cell;
 use std::io::{IsTerminal, stderr};
 use std::panic::PanicHookInfo;
 use std::time::Duration;
@@ -50,8 +51,28 @@ pub fn init_logs(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Syn
     Ok(())
 }
 
+thread_local! {
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does some work whose panics are expected, and reported by whoever asked for it.
+pub(crate) fn without_panics_logged<T>(work: impl FnOnce() -> T) -> T {
+    struct Loud;
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            IS_QUIET.set(false);
+        }
+    }
+    IS_QUIET.set(true);
+    let _loud = Loud;
+    work()
+}
+
 /// Logs where a panic was. Its message only if it is fixed: one that is put together may quote an input.
 fn log_panic(panic: &PanicHookInfo<'_>) {
+    if IS_QUIET.get() {
+        return;
+    }
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let reason = panic.payload().downcast_ref::<&'static str>().copied();
     let backtrace = std::backtrace::Backtrace::capture();

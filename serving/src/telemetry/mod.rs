@@ -39,6 +39,7 @@ use gpus::GpuMetrics;
 pub(crate) use gpus::GpuMonitor;
 pub use log_queue::{flush_logs, tell};
 pub use logs::init_logs;
+pub(crate) use logs::without_panics_logged;
 use scaling::ScalingMetrics;
 pub(crate) use tenancy::TenancyMetrics;
 use tenants::TenantMetrics;
