@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use batching::{Clock, MonotonicClock};
 
+use crate::authentication::Directory;
 use crate::ledger::{Journal, JournalError, MicroDollars, Outcome, UsageObserver, UsageRecord};
 use crate::limit::{LimitError, Limiter, Quota, Taken, Unit};
 use crate::moment::Moment;
@@ -44,6 +45,8 @@ pub(crate) struct Desk {
     pub(crate) clock: fn() -> WallTime,
     /// What limits are measured by.
     pub(crate) uptime: MonotonicClock,
+    /// Knows the day, which does not go back.
+    pub(crate) directory: Arc<Directory>,
 }
 
 /// Leave to run one request. It ends by [`finish`](Self::finish), or as cancelled when the reservation is dropped, which is what
@@ -107,7 +110,7 @@ impl Desk {
     }
 
     fn moment(&self, wall: WallTime) -> Moment {
-        Moment { uptime: self.uptime.now(), wall }
+        Moment { uptime: self.uptime.now(), wall: self.directory.calendar(wall) }
     }
 }
 
@@ -228,6 +231,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::key::KeySecret;
     use crate::ledger::{Flush, JournalConfig};
     use crate::limit::{LimiterConfig, MemoryLimits, Outage};
     use crate::plan::{Plan, Terms};
@@ -272,6 +276,7 @@ mod tests {
             observer: ledger.clone(),
             clock: || WallTime(5),
             uptime: MonotonicClock::new(),
+            directory: Arc::new(Directory::new(KeySecret::generate().unwrap().0, false)),
         })
     }
 

@@ -204,7 +204,7 @@ impl Directory {
         match credential {
             Credential::ApiKey(text) if self.is_development_key(text) => self.development(peer),
             Credential::ApiKey(text) => self.find_key(text, now),
-            Credential::Jwt(token) => self.find_bearer(token, now).await,
+            Credential::Jwt(token) => self.find_bearer(token, self.calendar(now)).await,
         }
     }
 
@@ -235,7 +235,7 @@ impl Directory {
         if !bool::from(record.hash.ct_eq(&hash)) {
             return Err(AuthenticationError::UnknownKey);
         }
-        match record.state(self.calendar.now(self.uptime.now(), now)) {
+        match record.state(self.calendar(now)) {
             KeyState::Active => {}
             KeyState::Expired => return Err(AuthenticationError::ExpiredKey),
             KeyState::Revoked => return Err(AuthenticationError::RevokedKey),

@@ -77,7 +77,14 @@ impl Router {
         observer: Arc<dyn UsageObserver>,
         uptime: MonotonicClock,
     ) -> Self {
-        let desk = Desk { limiter, journal, observer, clock: WallTime::now, uptime };
+        let desk = Desk {
+            limiter,
+            journal,
+            observer,
+            clock: WallTime::now,
+            uptime,
+            directory: Arc::clone(&directory),
+        };
         Self { directory, desk: Arc::new(desk) }
     }
 

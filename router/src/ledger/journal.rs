@@ -189,8 +189,13 @@ impl Journal {
         if let Some(last) = segments.last() {
             last.mend()?;
         }
+        for entry in std::fs::read_dir(&config.folder)? {
+            let path = entry?.path();
+            if path.is_file() {
+                files::make_private(&path)?;
+            }
+        }
         for segment in segments.drain(..) {
-            files::make_private(&segment.path)?;
             let (end, epoch) = segment.end()?;
             let numbers = segment.first..end;
             if let Some(gap) = gaps.before(numbers.clone(), epoch.as_deref())

@@ -225,6 +225,56 @@ fn a_journal_that_cannot_be_written_says_so_and_recovers() {
 }
 
 #[test]
+fn what_a_failed_write_left_behind_is_no_damage() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let journal = Journal::open(config(folder)).unwrap();
+    append(&journal, 0..2);
+    let path = segments::path(folder, 0);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::File::options().append(true).open(&path).unwrap().write_all(&whole[..100]).unwrap();
+    let mut reader = Reader::new(folder, 0);
+    // With it comes, read ahead, what was half written.
+    assert_eq!(reader.read(journal.written(), 10).unwrap().len(), 2);
+    // As the writer does before it writes the next group.
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(whole.len() as u64).unwrap();
+    append(&journal, 2..4);
+    let found: Vec<u64> =
+        reader.read(journal.written(), 10).unwrap().iter().map(|entry| entry.record.inputs).collect();
+    assert_eq!((found, reader.take_passed()), (vec![2, 3], 0));
+}
+
+#[test]
+fn what_is_missing_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    append(&Journal::open(config(folder)).unwrap(), 0..40);
+    append(&Journal::open(config(folder)).unwrap(), 40..50);
+    let listed = segments::list(folder).unwrap();
+    let gap = listed[1].first..listed[3].first;
+    assert_eq!(Journal::open(config(folder)).unwrap().missing(), 0);
+    // One is gone, one empty.
+    std::fs::remove_file(&listed[1].path).unwrap();
+    std::fs::write(&listed[2].path, "").unwrap();
+    assert_eq!(Journal::open(config(folder)).unwrap().missing(), gap.end - gap.start);
+    let mut reader = Reader::new(folder, 0);
+    let found = reader.read(u64::MAX, 100).unwrap().len() as u64;
+    assert_eq!((found, reader.take_passed()), (50 - (gap.end - gap.start), gap.end - gap.start));
+}
+
+#[test]
+fn a_segment_that_is_taken_away_is_followed_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let journal = Journal::open(config(folder)).unwrap();
+    append(&journal, 0..2);
+    std::fs::remove_file(segments::path(folder, 0)).unwrap();
+    append(&journal, 2..4);
+    assert_eq!(read(folder, 0), [2, 3]);
+}
+
+#[test]
 fn closed_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open(config(folder.path())).unwrap();

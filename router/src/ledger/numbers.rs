@@ -1,9 +1,11 @@
-//! Numbers of records: none is ever given out twice.
+//! Numbers of records: none is ever given out twice in one folder. (Between folders, and where all but the segments is lost, epochs
+//! tell records apart: see `line`.)
 //!
 //! They are reserved in blocks on the disk before the first of a block is used, and every start begins above all that an
 //! earlier one had reserved. So the end of the journal may be lost in a power failure, after it was shipped, and no new record
 //! is taken for a lost one. Where the reservation is lost too, or older than the rest (a folder from a backup), a start also
-//! begins above what the segments, the followers and the store know, and above a number made of the clock. Numbers have gaps.
+//! begins above what the segments and the followers know, and above a number made of the clock. Numbers have gaps between starts,
+//! and none within one.
 
 use std::io;
 use std::path::{Path, PathBuf};

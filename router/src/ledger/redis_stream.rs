@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 use super::sink::{EventSink, SinkError, UsageEvent};
 use crate::store::{RedisConfig, RedisStore, StoreError, to_text};
 
-/// KEYS: the stream, and how far each source is in it. ARGV: the source, the stream's length from which on old entries go, then
+/// KEYS: the stream, and how far each epoch is in it. ARGV: the epoch, the stream's length from which on old entries go, then
 /// number, tenant and event of each. What is in the stream already is passed over, so every event enters it once. Numbers are
 /// text: in Lua they are exact up to 2^53 alone.
 const ADD: &str = r"
@@ -39,10 +39,10 @@ impl RedisStream {
     async fn add(&self, events: &[UsageEvent]) -> Result<(), StoreError> {
         let store = self.store.get_or_try_init(|| RedisStore::connect(self.config.clone())).await?;
         let key = |name| store.key("events", &self.stream, name);
-        // Of one source there are many in a row.
-        for events in events.chunk_by(|one, other| one.source == other.source) {
+        // Of one epoch there are many in a row.
+        for events in events.chunk_by(|one, other| one.epoch == other.epoch) {
             let Some(first) = events.first() else { continue };
-            let mut arguments = vec![first.source.clone(), self.length_max.to_string()];
+            let mut arguments = vec![format!("/ml-inference/{}", first.epoch), self.length_max.to_string()];
             for event in events {
                 arguments.extend([event.number.to_string(), event.subject.to_string(), to_text(event)?]);
             }

@@ -28,7 +28,7 @@ pub struct UsageEvent {
     /// What happened.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The server: one start of it.
+    /// The server.
     pub source: String,
     /// Unique together with `source`.
     pub id: String,
@@ -40,6 +40,9 @@ pub struct UsageEvent {
     pub datacontenttype: &'static str,
     /// What was used.
     pub data: UsageData,
+    /// The epoch of the record: one start of the server.
+    #[serde(skip)]
+    pub epoch: Arc<str>,
     /// Number of the record in its epoch.
     #[serde(skip)]
     pub number: u64,
@@ -102,7 +105,7 @@ pub trait EventSink: Send + Sync {
 pub struct Pump {
     sink: Box<dyn EventSink>,
     follower: Follower,
-    /// Name of the journal, for records without an epoch.
+    /// Name of the journal and its server.
     journal: String,
     /// Read and not delivered yet.
     held: Vec<UsageEvent>,
@@ -138,12 +141,12 @@ impl Pump {
 
 fn event(journal: &str, entry: Entry) -> UsageEvent {
     let Entry { number, epoch, record } = entry;
-    let journal = epoch.as_deref().unwrap_or(journal);
+    let epoch = epoch.unwrap_or_else(|| Arc::from(journal));
     UsageEvent {
         specversion: "1.0",
         kind: "com.techcorp.ml.usage.recorded",
         source: format!("/ml-inference/{journal}"),
-        id: format!("{journal}-{number}"),
+        id: format!("{epoch}-{number}"),
         time: record.at,
         subject: Arc::clone(&record.tenant),
         datacontenttype: "application/json",
@@ -160,6 +163,7 @@ fn event(journal: &str, entry: Entry) -> UsageEvent {
             outcome: record.outcome,
             price_micro_usd: record.price.0,
         },
+        epoch,
         number,
     }
 }
@@ -260,7 +264,7 @@ mod tests {
         let epoch = Some(Arc::from("01J"));
         let event = event("name", Entry { number: 17, epoch, record: record("acme", 6) });
         let expected = serde_json::json!({
-            "specversion": "1.0", "type": "com.techcorp.ml.usage.recorded", "source": "/ml-inference/01J", "id": "01J-17",
+            "specversion": "1.0", "type": "com.techcorp.ml.usage.recorded", "source": "/ml-inference/name", "id": "01J-17",
             "time": "2026-11-21T02:00:06Z", "subject": "acme", "datacontenttype": "application/json",
             "data": {
                 "request_id": "req_6", "tenant": "acme", "key": "key_1", "model": "sentiment-v3", "version": "3.0.0", "inputs": 6,
