@@ -76,6 +76,18 @@ pub struct Reservation {
     is_ended: bool,
 }
 
+/// A record that the observer sees when this is dropped.
+struct Seen {
+    desk: Arc<Desk>,
+    record: UsageRecord,
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        self.desk.observer.on_usage(&self.record);
+    }
+}
+
 impl Desk {
     /// Takes the inputs from the tenant's limits.
     pub(crate) async fn admit(
@@ -161,10 +173,13 @@ impl Reservation {
     /// The record cannot be kept: then nothing is charged, and the answer must not go out.
     pub async fn finish(mut self, outcome: Outcome) -> Result<(), JournalError> {
         let Some(record) = self.end(outcome) else { return Ok(()) };
-        let recorded = self.desk.journal.append(record).await;
+        // Also if nobody waits for the rest: it is written all the same.
+        let mut seen = Seen { desk: Arc::clone(&self.desk), record };
+        let recorded = self.desk.journal.append(seen.record.clone()).await;
         if recorded.is_err() {
-            // It was not answered: that is a fault of ours, whatever it was before.
+            // It is not answered: that is a fault of ours, whatever it was before.
             self.give_back();
+            (seen.record.outcome, seen.record.price) = (Outcome::Failed, MicroDollars(0));
         }
         recorded
     }
@@ -175,7 +190,7 @@ impl Reservation {
         }
     }
 
-    /// Its record, told to the observer; made once. None for what cost nothing.
+    /// Its record, made once. None for what cost nothing.
     fn end(&mut self, outcome: Outcome) -> Option<UsageRecord> {
         self.is_ended = true;
         let is_free = outcome == Outcome::Refused && !self.has_worked;
@@ -207,7 +222,6 @@ impl Reservation {
             outcome,
             price,
         };
-        self.desk.observer.on_usage(&record);
         Some(record)
     }
 }
@@ -217,6 +231,7 @@ impl Drop for Reservation {
         if !self.is_ended
             && let Some(record) = self.end(Outcome::Cancelled)
         {
+            self.desk.observer.on_usage(&record);
             self.desk.journal.append_detached(record);
         }
     }
@@ -369,7 +384,8 @@ mod tests {
     #[test]
     fn what_cannot_be_recorded_does_not_count() {
         let folder = tempfile::tempdir().unwrap();
-        let desk = desk(folder.path(), &Arc::default());
+        let ledger = Arc::new(Ledger::default());
+        let desk = desk(folder.path(), &ledger);
         let acme = principal(Terms { requests_per_minute: 3, ..Plan::Free.terms() });
         desk.journal.close();
         runtime().block_on(async {
@@ -379,6 +395,11 @@ mod tests {
                 assert!(reservation.finish(Outcome::Completed).await.is_err());
             }
         });
+        let told = ledger.0.lock().unwrap();
+        assert!(
+            told.len() == 10
+                && told.iter().all(|record| record.outcome == Outcome::Failed && record.price.0 == 0)
+        );
     }
 
     #[test]

@@ -178,9 +178,12 @@ impl File {
 
 /// Opens the database; what is in it is for this user alone.
 fn open(path: &Path) -> Result<Database, StoreError> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
+    if std::fs::metadata(path).map_or(true, |metadata| metadata.len() == 0) {
+        make(path)?;
+    }
     let mut options = std::fs::OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = options.read(true).write(true).open(path);
     let file = file.map_err(unavailable)?;
     let mode = file.metadata().map_err(unavailable)?.permissions().mode();
     if mode & 0o077 != 0 {
@@ -188,8 +191,32 @@ fn open(path: &Path) -> Result<Database, StoreError> {
     }
     drop(file);
     let database = Database::create(path).map_err(not_opened)?;
+    make_tables(&database)?;
+    Ok(database)
+}
+
+/// Makes a database: whole or not at all, whatever the disk has room for and whoever is killed meanwhile.
+fn make(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let draft = path.with_extension("new");
+    let made = (|| {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(unavailable)?;
+        make_tables(&Database::create(&draft).map_err(not_opened)?)?;
+        std::fs::rename(&draft, path).map_err(unavailable)?;
+        let folder = path.parent().map(std::fs::File::open).transpose().map_err(unavailable)?;
+        folder.map_or(Ok(()), |folder| folder.sync_all()).map_err(unavailable)
+    })();
+    if made.is_err() {
+        // It takes room, and is made anew.
+        let _ = std::fs::remove_file(&draft);
+    }
+    made
+}
+
+fn make_tables(database: &Database) -> Result<(), StoreError> {
     // Nothing is written where all is there: a disk may be full.
-    if !has_tables(&database)? {
+    if !has_tables(database)? {
         let write = database.begin_write().map_err(unavailable)?;
         // So that reading never meets a missing table.
         write.open_table(COUNTERS).map_err(unavailable)?;
@@ -205,7 +232,7 @@ fn open(path: &Path) -> Result<Database, StoreError> {
         write.open_table(ANSWER_ENDS).map_err(unavailable)?;
         write.commit().map_err(unavailable)?;
     }
-    Ok(database)
+    Ok(())
 }
 
 /// Why the database was not opened: damaged, or not to be had.

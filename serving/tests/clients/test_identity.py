@@ -2,6 +2,7 @@
 keys and test keys, and what is not shown to those without a right to it."""
 
 import http.server
+import itertools
 import json
 import os
 import socket
@@ -128,18 +129,18 @@ def test_a_full_disk_leaves_no_empty_secret(request, tmp_path, small_disk):
         with (small_disk / "filler").open("wb") as filler:
             filler.write(b"x" * (room.f_bavail - next(pages_left)) * room.f_frsize)
         try:
-            stop(start(request, tmp_path, cards=cards))
+            stop(start(request, tmp_path, cards=cards, patience=10))
             is_started = True
         except RuntimeError as error:
             assert "No space left" in str(error), error
+            if "not ready in time" in str(error):
+                # It runs, and waits for room to record calls.
+                pages_left = itertools.chain([next(pages_left) + 40], pages_left)
             failures += str(error).splitlines()[-1]
         for name in "operator.token", "key.secret", "usage/name":
             file = small_disk / name
             assert not file.exists() or file.stat().st_size > 25, name
         (small_disk / "filler").unlink()
-        if not is_started:
-            # A database that was cut off while it was made is another matter.
-            (small_disk / "store.redb").unlink(missing_ok=True)
     assert "cannot write" in failures, "a secret met the full disk"
     server = start(request, tmp_path, cards=cards)
     assert over_http2(server.ops, "/admin/v1/tenants", "Bearer ") == 401
