@@ -25,6 +25,7 @@ mod segments;
 mod shipper;
 mod sink;
 mod sums;
+mod writer;
 
 use std::sync::Arc;
 

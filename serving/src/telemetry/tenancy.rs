@@ -107,7 +107,7 @@ impl TenancyMetrics {
             self.missing.clone(),
         );
         r.register(
-            "sums_changed_days",
+            "sums_changed",
             "Days of tenants whose sums somebody else changed, and which this server's journal alone cannot mend",
             self.unsound.clone(),
         );
