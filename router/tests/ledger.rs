@@ -503,6 +503,14 @@ async fn positions_in_redis_are_the_stores() {
     let store = redis_store(vec![server.url()], false).await;
     positions_are_the_stores(store.as_ref()).await;
     let life = store.life().await.unwrap();
+    // What an older version summed, by a tenant's journal, is not summed again.
+    redis(&server.url(), &["HSET", "test:usage:{hooli}:applied", "journal", "7"]);
+    let place = TenantDay { tenant: Arc::from("hooli"), day: Day(20_000) };
+    let asked = [(place.clone(), vec![Arc::from("journal")])];
+    assert_eq!(store.days(&asked, true).await.unwrap()[0].positions, [7]);
+    let epoch = Arc::from("journal");
+    let batch = Batch { epoch, place, from: 0, to: 5, first: 0, records: 5, sums: BTreeMap::new() };
+    assert_eq!(store.apply(&[batch]).await.unwrap(), [Applied::At(7)]);
     redis(&server.url(), &["FLUSHALL"]);
     assert_ne!(store.life().await.unwrap(), life);
 }
