@@ -65,13 +65,17 @@ def answered(server, callers):
 
 
 @pytest.mark.parametrize(("name", "weights", "classes", "connections", "routes", "ratio_min"), [
-    # Shares by weight and class are 32, 8 and 4 to 1.
-    ("payer", (8, 1), ("normal", "low"), (8, 16), (["classify"], ["classify"]), 8),
-    ("models", (8, 1), ("normal", "low"), (8, 16), (["sentiment"], ["classify"]), 8),
+    # Shares by weight are 8 to 1.
+    ("payer", (8, 1), ("normal", "low"), (8, 16), (["classify"], ["classify"]), 4),
+    ("models", (8, 1), ("normal", "low"), (8, 16), (["sentiment"], ["classify"]), 2),
     ("weights", (8, 1), ("normal", "normal"), (12, 24), (["classify"], ["classify"]), 3),
-    ("classes", (1, 1), ("normal", "low"), (12, 24), (["classify"], ["classify"]), 2),
+    # What a caller states of its class takes nothing from other tenants.
+    ("stated", (8, 1), ("normal", "critical"), (8, 16), (["classify"], ["classify"]), 3),
+    # One tenant's classes are 4 to 1.
+    ("classes", (1,), ("normal", "low"), (12, 24), (["classify"], ["classify"]), 2),
 ])
 def test_shares_are_by_weight_not_by_connections(request, shared, name, weights, classes, connections, routes, ratio_min):
     keys = [tenant(request, shared, f"{name}-{index}", weight) for index, weight in enumerate(weights)]
+    keys += keys[:1] * (len(classes) - len(keys))
     mine, others = answered(shared, list(zip(keys, classes, connections, routes)))
     assert mine >= ratio_min * others, f"{mine} beside {others}"
