@@ -19,6 +19,8 @@ pub struct BodyMeter(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// In which a body has to be there that nobody admits, of whatever route: none for one that is not read from a peer.
+    timeout: Option<Duration>,
     admitted: OnceLock<Admitted>,
     fault: AtomicU8,
     /// Read so far.
@@ -35,6 +37,11 @@ const FULL: u8 = 1;
 const LATE: u8 = 2;
 
 impl BodyMeter {
+    /// Of a body that has to be there within `timeout` until it is admitted.
+    pub(crate) fn within(timeout: Duration) -> Self {
+        Self(Arc::new(Inner { timeout: Some(timeout), ..Inner::default() }))
+    }
+
     /// From here on the body is charged to `place` and has to be there within `timeout`; none for a stream of messages.
     pub(crate) fn admit(&self, place: &Place, timeout: Option<Duration>) {
         // A request is admitted once; were it twice, the first counts.
@@ -112,7 +119,8 @@ where
     ) -> Poll<Option<Result<Frame<Self::Data>, BoxError>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
-            let Some(timeout) = this.meter.0.admitted.get().and_then(|admitted| admitted.timeout) else {
+            let Inner { admitted, timeout, .. } = &*this.meter.0;
+            let Some(timeout) = admitted.get().map_or(*timeout, |admitted| admitted.timeout) else {
                 return Poll::Pending;
             };
             let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));

@@ -16,7 +16,7 @@ use crate::app::{App, Part};
 use crate::scaling::ExternalScaler;
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::{self, Format};
-use crate::{caller, grpc};
+use crate::{caller, grpc, rest};
 
 /// `/metrics`, `/livez`, `/readyz`, `/healthz`, `/scaling`, KEDA's external scaler over gRPC, and `/admin/v1/…`.
 pub fn router(app: Arc<App>) -> Router {
@@ -26,6 +26,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(readiness))
         .route("/healthz", get(readiness))
         .route("/scaling", get(scaling))
+        .method_not_allowed_fallback(rest::method_not_allowed)
         .with_state(Arc::clone(&app))
         .merge(admin::router(Arc::clone(&app)));
     let access = AccessLog::new(Arc::clone(&app.telemetry), false);

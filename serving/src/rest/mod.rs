@@ -81,7 +81,7 @@ pub(crate) fn not_found(error: &ApiError, request: &Request) -> Response {
 }
 
 /// Which methods the route has, its router says in `Allow`.
-async fn method_not_allowed(request: Request) -> Response {
+pub(crate) async fn method_not_allowed(request: Request) -> Response {
     refuse(&ApiError::MethodNotAllowed, &caller::request_id(request.extensions()))
 }
 

@@ -143,6 +143,12 @@ impl Activity {
         self.state().in_flight > 0
     }
 
+    /// Whether nothing has been asked or answered for so long.
+    pub(super) fn is_idle(&self, now: Instant, time: Duration) -> bool {
+        let state = self.state();
+        state.in_flight == 0 && state.waiting.is_empty() && state.idle_since + time <= now
+    }
+
     /// A number for an answer.
     pub(super) fn answer(&self) -> AnswerId {
         let mut state = self.state();

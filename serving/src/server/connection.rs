@@ -30,12 +30,17 @@ use crate::tls::ServiceId;
 
 /// How long a connection that has asked nothing is kept once nothing more is accepted.
 const LAST_CALL: Duration = Duration::from_millis(500);
+/// How long one that has been answered is kept then: over HTTP/2 the end takes an answer of the peer's, which may be gone.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How often a connection that may be told to go elsewhere is looked at: over HTTP/2 that takes a first request.
+const LEAVING_EVERY: Duration = Duration::from_millis(100);
 
 /// What every connection of a port is served with.
 pub(super) struct Protocol {
     http1: auto::Builder<TokioExecutor>,
     http2: auto::Builder<TokioExecutor>,
     patience: Patience,
+    body_timeout: Duration,
     unread_bytes_max: usize,
     unread_bytes_total_max: usize,
 }
@@ -66,6 +71,7 @@ impl Protocol {
             http1: http.clone().http1_only(),
             http2: http.http2_only(),
             patience: Patience::from(config),
+            body_timeout: config.body_timeout(),
             unread_bytes_max: config.unread_answer_bytes_max,
             unread_bytes_total_max: config.unread_answer_bytes_total_max,
         }
@@ -151,6 +157,8 @@ impl Peer {
 
         let mut next = Instant::now();
         let (mut is_draining, mut is_half_closed, mut idle_until) = (false, false, None::<Instant>);
+        // HTTP/1 is told with each answer.
+        let (mut is_leaving, mut is_told) = (false, version == Version::Http1);
         loop {
             let half_closed = async {
                 match socket {
@@ -172,6 +180,10 @@ impl Peer {
                     }
                     next = Instant::now() + LAST_CALL;
                 }
+                () = port.drain.leaving.cancelled(), if !is_leaving => {
+                    is_leaving = true;
+                    next = Instant::now();
+                }
                 result = half_closed, if !is_half_closed => match result {
                     Ok(()) => {
                         is_half_closed = true;
@@ -182,14 +194,21 @@ impl Peer {
                 },
                 () = sleep_until(next) => {
                     let now = Instant::now();
-                    if is_draining && activity.is_fresh() {
+                    if is_draining && (activity.is_fresh() || activity.is_idle(now, GOODBYE)) {
                         return "closed";
                     }
+                    // One that comes now is answered first, or its peer would come again for ever.
+                    if is_leaving && !is_told && !activity.is_fresh() {
+                        is_told = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    let latest = if is_leaving && !is_told { LEAVING_EVERY } else { GOODBYE };
                     if idle_until.is_some_and(|until| until <= now) {
                         return "idle";
                     }
                     match activity.verdict(now) {
                         Verdict::Close(reason) => return reason,
+                        Verdict::Wait(until) if is_leaving => next = until.min(now + latest),
                         Verdict::Wait(until) => next = until,
                         Verdict::Idle if idle_until.is_none() => {
                             // HTTP/2 says goodbye first, which takes an answer of the peer's.
@@ -216,7 +235,7 @@ impl Peer {
 async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
     let is_unread = peer.is_unread();
     let in_flight = InFlight::new(&peer.activity, &peer.port.unread);
-    let meter = BodyMeter::default();
+    let meter = BodyMeter::within(peer.port.protocol.body_timeout);
     let mut request = request.map(|body| axum::body::Body::new(MeteredBody::new(body, meter.clone())));
     let extensions = request.extensions_mut();
     extensions.insert(meter);
