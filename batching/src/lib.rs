@@ -15,9 +15,10 @@
 //!
 //! *Claims* (`scheduler/demand.rs`, `scheduler/queue.rs`). A model's target is a soft deadline: it orders the work and refuses
 //! nobody. While all that is asked for is feasible, every request that can still be on time is *entitled*. In overload the
-//! devices are divided max-min fairly between tenants, weighted by plan and class; what a tenant asks for beyond its part is
-//! *excess*, and what cannot be on time any more is *late*. These are served with what is left, and have turns so that none
-//! starves.
+//! devices are divided max-min fairly between tenants, weighted by plan; which class a caller states moves its own tenant's
+//! calls only. What a tenant asks for beyond its part is *excess*, and what cannot be on time any more is *late*. These are
+//! served with what is left, and have turns so that none starves; among callers who wait for their answers a late one goes
+//! first once it has waited 1.4 times what it would have waited in a line.
 //!
 //! *Dispatch* (`scheduler/dispatch.rs`). A device takes work as soon as it is free: a lone request never waits for company.
 //! Of several models the one goes first that has the smallest share of its target left. A batch ends in time for its
@@ -29,7 +30,7 @@
 //! stated bound, over all models; while shares are enforced nobody does at all, by a wider one. Shares hold among callers
 //! that wait for their answers, too, whose demand never seems too much.
 //!
-//! *Admission* (`scheduler/admission.rs`). Everything is bounded. What cannot meet a hard deadline is refused at once, with a
+//! *Admission* (`scheduler/admission.rs`). Everything is bounded. The requests of one call are taken all or none. What cannot meet a hard deadline is refused at once, with a
 //! hint when to come back. Where a queue is full, the request with the weakest claim makes place: late before excess, of
 //! these the flow that was served most; among equals the newcomer is refused.
 //!
