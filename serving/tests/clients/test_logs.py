@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -47,6 +48,18 @@ def end(server):
 def test_a_full_disk(request, tmp_path):
     with open("/dev/full", "wb") as full:
         server = start(request, tmp_path, stderr=full)
+    assert [call(server) for _ in range(60)] == [200] * 60
+    assert wait_until(lambda: dropped(server) >= 60)
+    end(server)
+
+
+def test_a_log_as_long_as_files_may_be(request, tmp_path):
+    """Whose next line would end the process by SIGXFSZ."""
+    longest = 64 << 20
+    with open(tmp_path / "log", "ab") as log:
+        log.truncate(longest)
+        server = start(request, tmp_path, stderr=log,
+                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (longest, longest)))
     assert [call(server) for _ in range(60)] == [200] * 60
     assert wait_until(lambda: dropped(server) >= 60)
     end(server)
