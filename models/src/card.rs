@@ -71,6 +71,8 @@ pub struct Card {
     pub is_default: bool,
     /// Whether the server is not ready without it.
     pub is_required: bool,
+    /// How the authors of an encoder pool, where no file of theirs says it.
+    pub pooling: Option<Pooling>,
     /// Names, or what names begin with, of tensors in the weights file that the answers are made without.
     pub ignore_tensors: Vec<String>,
     /// The card's folder: where adapter and head files are.
@@ -165,6 +167,14 @@ pub enum Head {
     SequenceClassification(HeadFile),
     /// Class logits of each token, `[T, C]`.
     TokenClassification(HeadFile),
+}
+
+/// What a checkpoint's authors make a vector by: the mean of the hidden states, and nothing after it but a scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// By the mean of all tokens.
+    Mean,
 }
 
 /// A head's weights: `classifier.weight [C, H]`, `classifier.bias [C]` and, if the head has a hidden layer with tanh,

@@ -2,8 +2,10 @@
 //!
 //! Weights load as whatever they are taken for: a classifier's encoder pools by mean as well as by `[CLS]`, and nobody sees that the
 //! answers are not the authors'. So what the files say beyond the card is refused, with what would be needed. The files are
-//! `config.json` of transformers, the names of the tensors, and what sentence-transformers puts beside them
-//! (<https://sbert.net/docs/sentence_transformer/usage/custom_models.html>): `modules.json` and a folder for each module.
+//! `config.json` of transformers, the names of the tensors, what says that there are other weights than these, and what
+//! sentence-transformers puts beside them (the module `modules`).
+
+mod modules;
 
 use std::path::Path;
 
@@ -16,8 +18,19 @@ use crate::weights::BertWeights;
 
 /// Architectures of transformers that are an encoder, with or without what it was pre-trained by.
 const ENCODERS: [&str; 3] = ["BertModel", "BertForMaskedLM", "BertForPreTraining"];
-const MODULES_FILE: &str = "modules.json";
-const PROMPTS_FILE: &str = "config_sentence_transformers.json";
+/// Other architectures, whose answers are made by a head over the encoder, and what the names of its tensors begin with.
+const WITH_HEADS: [(&str, &str); 6] = [
+    ("BertForSequenceClassification", "classifier."),
+    ("BertForTokenClassification", "classifier."),
+    ("BertForMultipleChoice", "classifier."),
+    ("BertForQuestionAnswering", "qa_outputs."),
+    ("BertForNextSentencePrediction", "cls."),
+    ("BertLMHeadModel", "cls."),
+];
+/// Beside weights: a low-rank adapter to them, in the layout of PEFT.
+const ADAPTER_FILE: &str = "adapter_config.json";
+/// Beside weights: which of several files has which tensor.
+const SHARDS_SUFFIX: &str = ".safetensors.index.json";
 
 /// What `config.json` may say that changes answers.
 #[derive(Deserialize)]
@@ -36,29 +49,8 @@ struct Config {
     quantization_config: Option<serde_json::Value>,
     #[serde(default)]
     problem_type: Option<String>,
-}
-
-/// A module of sentence-transformers.
-#[derive(Deserialize)]
-struct Module {
     #[serde(default)]
-    path: String,
-    r#type: String,
-}
-
-/// How a pooling module pools: older files have a switch for each way, newer ones a name.
-#[derive(Deserialize)]
-struct Pooling {
-    #[serde(default)]
-    pooling_mode: Option<serde_json::Value>,
-    #[serde(flatten)]
-    switches: serde_json::Map<String, serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-struct Prompts {
-    #[serde(default)]
-    default_prompt_name: Option<String>,
+    auto_map: Option<serde_json::Value>,
 }
 
 /// Compares a card with what lies in the folder of its files.
@@ -66,17 +58,18 @@ struct Prompts {
 /// # Errors
 /// Names the file, what it says, and what would be needed.
 pub(crate) fn check(card: &Card, folder: &Path, base: &BertWeights) -> Result<(), ModelError> {
-    check_config(card, folder)?;
-    check_tensors(card, folder, &base.unused())?;
+    let unused = base.unused();
+    check_config(card, folder, &unused)?;
+    check_tensors(card, folder, &unused)?;
+    check_beside(card, folder)?;
     // Where the card brings a head of its own, it stands in the place of the checkpoint's pooling.
     if card.head == Head::MeanPooling {
-        check_modules(folder)?;
-        check_prompts(folder)?;
+        modules::check(card, folder)?;
     }
     Ok(())
 }
 
-fn check_config(card: &Card, folder: &Path) -> Result<(), ModelError> {
+fn check_config(card: &Card, folder: &Path, unused: &[String]) -> Result<(), ModelError> {
     let path = folder.join(CONFIG_FILE);
     let config: Config = read(&path)?;
     let refuse = |field: &str, message: &str| Err(fault(&path, format!("{field}: {message}")));
@@ -105,19 +98,38 @@ fn check_config(card: &Card, folder: &Path) -> Result<(), ModelError> {
             "says that classes exclude each other, which the card's multi_label: independent does not";
         return refuse("problem_type", message);
     }
+    if config.auto_map.is_some() {
+        return refuse("auto_map", "names code of the authors' own, which is not run");
+    }
     for architecture in config.architectures.iter().flatten() {
-        let is_encoder = ENCODERS.contains(&architecture.as_str());
-        // A card that leaves parts of the file out has looked at them; which ones is checked by name.
-        if !is_encoder && card.ignore_tensors.is_empty() {
-            let message = format!(
-                "{architecture} answers by a head of its own over the encoder, which the card's head {} is not; needed: a head \
-                 that computes it, or the encoder alone, with ml_inference.ignore_tensors naming what is left out",
-                card.head.name()
-            );
+        if let Err(message) = check_architecture(card, architecture, unused) {
             return refuse("architectures", &message);
         }
     }
     Ok(())
+}
+
+/// A head of the checkpoint's own is left out by a card that names its tensors, which then are in the file.
+fn check_architecture(card: &Card, architecture: &str, unused: &[String]) -> Result<(), String> {
+    if ENCODERS.contains(&architecture) {
+        return Ok(());
+    }
+    let Some((_, head)) = WITH_HEADS.iter().find(|(name, _)| *name == architecture) else {
+        return Err(format!(
+            "{architecture} is not known; known are {} and heads over them",
+            ENCODERS.join(", ")
+        ));
+    };
+    // Whether each of the head's tensors is named is seen where tensors are looked at.
+    if !card.ignore_tensors.is_empty() && unused.iter().any(|tensor| tensor.starts_with(head)) {
+        return Ok(());
+    }
+    Err(format!(
+        "{architecture} answers by a head of its own over the encoder ({head}*), which the card's head {} is not; needed: a head \
+         that computes it, or weights with the head's tensors and ml_inference.ignore_tensors: [{head}] if the answers are made \
+         without it",
+        card.head.name()
+    ))
 }
 
 fn check_tensors(card: &Card, folder: &Path, unused: &[String]) -> Result<(), ModelError> {
@@ -140,92 +152,26 @@ fn check_tensors(card: &Card, folder: &Path, unused: &[String]) -> Result<(), Mo
     Ok(())
 }
 
-/// Looks at the modules that `modules.json` lists, and at the folders of modules that lie there without it.
-fn check_modules(folder: &Path) -> Result<(), ModelError> {
-    let path = folder.join(MODULES_FILE);
-    let modules: Vec<Module> = if path.is_file() { read(&path)? } else { stray_modules(folder)? };
-    for module in &modules {
-        let kind = module.r#type.rsplit('.').next().unwrap_or_default();
-        match kind {
-            "Transformer" if module.path.is_empty() => {}
-            "Pooling" => check_pooling(&folder.join(inside(&path, &module.path)?).join(CONFIG_FILE))?,
-            // What is embedded is scaled to length one unless the caller says otherwise, and compared by cosine.
-            "Normalize" => {}
-            _ => {
-                let message = format!(
-                    "module {kind} ({}) is not what the card's head mean_pooling computes; needed: a head that computes it",
-                    module.path
-                );
-                return Err(fault(&path, message));
-            }
-        }
+/// Files that say that the weights beside them are not all.
+fn check_beside(card: &Card, folder: &Path) -> Result<(), ModelError> {
+    let adapter = folder.join(ADAPTER_FILE);
+    let is_merged = card.adapter.as_ref().is_some_and(|own| card.folder.join(&own.config) == adapter);
+    if adapter.exists() && !is_merged {
+        let message = "is an adapter to the weights, which the card does not name; needed: ml_inference.adapter, or the weights \
+                       with it merged and without this file";
+        return Err(fault(&adapter, message.to_owned()));
     }
-    Ok(())
-}
-
-/// Folders such as `2_Dense`.
-fn stray_modules(folder: &Path) -> Result<Vec<Module>, ModelError> {
-    let mut modules = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|error| fault(folder, error.to_string()))? {
-        let entry = entry.map_err(|error| fault(folder, error.to_string()))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some((number, kind)) = name.split_once('_')
-            && !number.is_empty()
-            && number.bytes().all(|byte| byte.is_ascii_digit())
-            && entry.path().is_dir()
-        {
-            modules.push(Module { r#type: kind.to_owned(), path: name });
-        }
-    }
-    Ok(modules)
-}
-
-fn check_pooling(path: &Path) -> Result<(), ModelError> {
-    let pooling: Pooling = read(path)?;
-    let refuse = |how: &str| {
-        let message =
-            format!("pools by {how}, the card's head by mean; needed: a head that pools as it does");
-        Err(fault(path, message))
-    };
-    match &pooling.pooling_mode {
-        Some(serde_json::Value::String(mode)) if mode == "mean" => {}
-        Some(mode) => return refuse(&format!("pooling_mode {mode}")),
-        None => {
-            let is_on =
-                |name: &str| pooling.switches.get(name).and_then(serde_json::Value::as_bool) == Some(true);
-            let ways =
-                pooling.switches.keys().filter(|name| name.starts_with("pooling_mode_") && is_on(name));
-            match ways.map(String::as_str).collect::<Vec<_>>()[..] {
-                ["pooling_mode_mean_tokens"] => {}
-                [] => return refuse("nothing that is named"),
-                ref ways => return refuse(&ways.join(" and ")),
-            }
+        let path = entry.map_err(|error| fault(folder, error.to_string()))?.path();
+        if path.to_string_lossy().ends_with(SHARDS_SUFFIX) {
+            let message = format!(
+                "weight_map: spreads the weights over several files, of which {WEIGHTS_FILE} alone is read; needed: all of them \
+                 in {WEIGHTS_FILE}, and not this file"
+            );
+            return Err(fault(&path, message));
         }
     }
     Ok(())
-}
-
-/// A prompt that is put before every text changes its vector.
-fn check_prompts(folder: &Path) -> Result<(), ModelError> {
-    let path = folder.join(PROMPTS_FILE);
-    if !path.is_file() {
-        return Ok(());
-    }
-    let prompts: Prompts = read(&path)?;
-    match prompts.default_prompt_name {
-        Some(name) => {
-            let message = format!("default_prompt_name {name:?}: texts are read without a prompt");
-            Err(fault(&path, message))
-        }
-        None => Ok(()),
-    }
-}
-
-/// A path out of a file, which must stay in its folder.
-fn inside<'a>(file: &Path, path: &'a str) -> Result<&'a Path, ModelError> {
-    let path = Path::new(path);
-    let is_inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    if is_inside { Ok(path) } else { Err(fault(file, "a module's path leads out of the folder".to_owned())) }
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {

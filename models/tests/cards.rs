@@ -111,6 +111,7 @@ fn fields_of_the_wrong_kind_are_named() {
     check("\"0.10\"", "\"ten cents\"", "ml_inference.price_per_1000_requests_usd", "decimal string");
     check("dtype: float32", "dtype: float32\n  normalize_text: maybe", "ml_inference.normalize_text", "");
     check("p99_target_ms: 50", "p99_target_ms: soon", "ml_inference.p99_target_ms", "");
+    check("dtype: float32", "dtype: float32\n  pooling: cls", "ml_inference.pooling", "cls");
     check("ml_inference:", "other:", "ml_inference", "is missing");
     check("license: apache-2.0", "", "license", "is missing");
 }
@@ -143,6 +144,7 @@ fn values_that_make_no_sense_are_named() {
         "does not go with",
     );
     check("task: document-classification", "task: entities", "ml_inference.head.kind", "does not go with");
+    check("dtype: float32", "dtype: float32\n  pooling: mean", "ml_inference.pooling", "mean_pooling alone");
     check("[invoice, \"no\", news]", "[invoice]", "ml_inference.labels", "at least 2");
     check("[invoice, \"no\", news]", "[invoice, invoice]", "ml_inference.labels", "twice");
     check("[invoice, \"no\", news]", "[invoice, ' ']", "ml_inference.labels", "number 1 is empty");

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{
     Adapter, CONFIG_FILE, Card, CardError, Head, HeadFile, Limits, MicroDollars, MultiLabel, Origin, Package,
-    Sha256Digest, Source, TOKENIZER_FILE, Task, WEIGHTS_FILE, ZeroShot,
+    Pooling, Sha256Digest, Source, TOKENIZER_FILE, Task, WEIGHTS_FILE, ZeroShot,
 };
 
 /// The hub's keys that the server uses, and ours.
@@ -57,6 +57,7 @@ struct Manifest {
     default: bool,
     #[serde(default = "yes")]
     required: bool,
+    pooling: Option<Pooling>,
     #[serde(default)]
     ignore_tensors: Vec<String>,
 }
@@ -170,6 +171,8 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
         check_path(&ours("adapter.config"), &adapter.config)?;
     }
     let head = check_head(manifest.head, manifest.task)?;
+    let has_pooling = manifest.pooling.is_none() || head == Head::MeanPooling;
+    require(has_pooling, &ours("pooling"), "goes with the head mean_pooling alone")?;
     check_labels(&manifest.labels, &head)?;
     check_limits(&manifest.limits)?;
     require(manifest.p99_target_ms > 0, &ours("p99_target_ms"), "must be at least 1")?;
@@ -203,6 +206,7 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
         normalize_text: manifest.normalize_text,
         is_default: manifest.default,
         is_required: manifest.required,
+        pooling: manifest.pooling,
         ignore_tensors: manifest.ignore_tensors,
         folder,
     })
