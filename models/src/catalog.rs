@@ -382,17 +382,21 @@ fn read_cards(folder: &Path) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), Load
     let failed = |source| LoadError::Cards { folder: name(), source };
     let mut cards = Vec::new();
     let mut rejected = Vec::new();
+    let mut has_card = false;
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
+        if !is_of_model(&path) {
+            continue;
+        }
         let file = path.join(CARD_FILE);
-        if file.is_file() {
-            match Card::from_file(&file) {
-                Ok(card) => cards.push(Arc::new(card)),
-                Err(error) => rejected.push(RejectedCard::new(&path, &error)),
-            }
+        has_card |= file.symlink_metadata().is_ok();
+        match Card::from_file(&file) {
+            Ok(card) => cards.push(Arc::new(card)),
+            // Also where there is none: a link to what is not mounted is a model that is missing.
+            Err(error) => rejected.push(RejectedCard::new(&path, &error)),
         }
     }
-    if cards.is_empty() && rejected.is_empty() {
+    if !has_card {
         return Err(LoadError::NoCards { folder: name() });
     }
     let limit = usize::from(u16::MAX);
@@ -402,6 +406,14 @@ fn read_cards(folder: &Path) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), Load
     cards.sort_by(|left, right| left.name.cmp(&right.name));
     rejected.sort_by(|left, right| left.name.cmp(&right.name));
     Ok((cards, rejected))
+}
+
+/// Whether an entry of the folder of cards stands for a model: a folder, or a link whose target is gone; not what orchestrators
+/// (`..data` of a mounted ConfigMap) and file systems keep there.
+fn is_of_model(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let is_kept_by_others = name.starts_with('.') || name == "lost+found";
+    !is_kept_by_others && (path.is_dir() || !path.exists())
 }
 
 /// Changes cards as the overrides say: first what is for all, then what is for one.

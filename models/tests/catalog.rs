@@ -26,13 +26,34 @@ fn models_are_numbered_by_name_and_found() {
         Spec::classifier("m-tagger", "entities", "token_classification"),
         Spec::classifier("a-mood", "sentiment", "sequence_classification"),
     ]);
-    fs::create_dir(cards.path("no-card")).unwrap();
+    fs::create_dir(cards.path("..data")).unwrap();
+    fs::write(cards.path("NOTES.md"), "not a model").unwrap();
     let catalog = cards.load().unwrap();
     let names: Vec<_> = catalog.models().iter().map(|entry| (entry.id.0, entry.card.name.as_str())).collect();
     assert_eq!(names, [(0, "a-mood"), (1, "m-tagger"), (2, "z-embedder")]);
     assert!(catalog.models().iter().all(models::ModelEntry::is_loaded));
     assert_eq!(catalog.rejected(), []);
     assert!(catalog.find("other").is_none());
+}
+
+#[test]
+fn a_folder_without_a_card_is_a_model_that_is_missing() {
+    let check = |make: fn(&std::path::Path)| {
+        let cards = Cards::new(&[Spec::embedder("embedder")]);
+        make(&cards.path("missing"));
+        let catalog = cards.load().unwrap();
+        assert_eq!(catalog.models().len(), 1);
+        let unready = catalog.unready();
+        assert_eq!(unready.len(), 1);
+        assert_eq!(unready[0].name, "missing");
+        assert!(unready[0].reason.contains("README.md"), "{}", unready[0].reason);
+    };
+    check(|path| fs::create_dir(path).unwrap());
+    check(|path| std::os::unix::fs::symlink("/nowhere/at/all", path).unwrap());
+    check(|path| {
+        fs::create_dir(path).unwrap();
+        std::os::unix::fs::symlink("/nowhere/README.md", path.join("README.md")).unwrap();
+    });
 }
 
 #[test]

@@ -275,8 +275,11 @@ async fn run(
     end: &mut Ended<'_>,
 ) -> Result<InferResponse, ApiError> {
     let Work { app, entry, .. } = work;
-    if let ModelState::Unavailable { reason } = &entry.state {
-        return Err(ApiError::ModelUnavailable { model: entry.card.name.clone(), reason: reason.clone() });
+    for needed in [Some(entry), scores_labels(app, entry, &request.parameters)].into_iter().flatten() {
+        if let ModelState::Unavailable { reason } = &needed.state {
+            let model = needed.card.name.clone();
+            return Err(ApiError::ModelUnavailable { model, reason: reason.clone() });
+        }
     }
     let InferRequest { inputs, parameters, on_error, timeout, .. } = request;
     let bytes = inputs.iter().map(|text| text.len() as u64).sum();
@@ -309,6 +312,13 @@ async fn run(
         tokens,
         quotas: reservation.quotas(),
     })
+}
+
+/// The model that scores labels of the caller's, where there are any.
+fn scores_labels<'a>(app: &'a App, entry: &ModelEntry, parameters: &Parameters) -> Option<&'a ModelEntry> {
+    let has_labels = matches!(parameters, Parameters::Classify(classify) if classify.labels.is_some());
+    let zero_shot = entry.card.zero_shot.as_ref().filter(|_| has_labels)?;
+    app.catalog.find(&zero_shot.model)
 }
 
 /// Refuses a call that is predicted to be late, before anything is done for it.
