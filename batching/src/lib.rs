@@ -30,9 +30,10 @@
 //! stated bound, over all models; while shares are enforced nobody does at all, by a wider one. Shares hold among callers
 //! that wait for their answers, too, whose demand never seems too much.
 //!
-//! *Admission* (`scheduler/admission.rs`). Everything is bounded. The requests of one call are taken all or none. What cannot meet a hard deadline is refused at once, with a
-//! hint when to come back. Where a queue is full, the request with the weakest claim makes place: late before excess, of
-//! these the flow that was served most; among equals the newcomer is refused.
+//! *Admission* (`scheduler/admission.rs`). Everything is bounded. The requests of one call are taken all or none. What cannot
+//! meet a hard deadline is refused at once, with a hint when to come back. Where a queue is full, the request with the
+//! weakest claim makes place: late before excess, of these the flow that was served most; among equals the newcomer is
+//! refused.
 //!
 //! *Ends.* Every accepted request ends exactly once: dispatched, cancelled, expired at its deadline or shed. A batch that
 //! fails is halved until the input that spoils it is alone; the batch of a lost device is computed by another.

@@ -190,6 +190,11 @@ const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl Part {
+    /// Bytes of the call's texts.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// A device worked on it for so long, and this much of it is left to do, from 1 to 0.
     pub fn computed(&mut self, time: Duration, share: f64) {
         self.computed += time;

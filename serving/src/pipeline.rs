@@ -282,7 +282,6 @@ async fn run(
         }
     }
     let InferRequest { inputs, parameters, on_error, timeout, .. } = request;
-    let bytes = inputs.iter().map(|text| text.len() as u64).sum();
     let mut prepared = work.tokenize(inputs, parameters, on_error, reservation).await?;
     // A target is for one text that is read at once, and for a caller who waits as long.
     let has_patience = timeout.is_none_or(|timeout| timeout >= entry.card.p99_target);
@@ -303,7 +302,7 @@ async fn run(
         app.telemetry.input_refused(entry.id, ApiError::Input(error.clone()).row().code);
     }
     end.caller.access.refused_inputs(refusals.count());
-    part.done(app.pool.preparing(bytes).as_secs_f64());
+    part.done(app.pool.preparing(part.bytes()).as_secs_f64());
     Ok(InferResponse {
         model: Arc::from(entry.card.name.as_str()),
         version: Arc::from(entry.card.version.as_str()),

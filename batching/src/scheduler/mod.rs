@@ -507,6 +507,14 @@ impl<P> Scheduler<P> {
         }
     }
 
+    /// When a request that takes so many seconds is answered if it is late, by the policy that promises it.
+    fn promise(&mut self, at: Timestamp, seconds: f64, target: Duration) -> Timestamp {
+        let Policy::Deadline(DeadlinePolicy { stretch, .. }) = self.config.policy else { return at + target };
+        let drain = self.drain();
+        self.demand.backlog(at, drain.as_secs_f64());
+        at + (drain + Duration::from_secs_f64(seconds)).mul_f64(stretch).max(target)
+    }
+
     /// Puts a request into every structure that it belongs to.
     fn queue(&mut self, entry: Entry<P>, claim: Claim) {
         let Request { model, tenant, weight, priority, tokens, deadline, .. } = entry.request;
@@ -515,14 +523,7 @@ impl<P> Scheduler<P> {
         let target = bounds.latency_target;
         let due = deadline.min(entry.enqueued_at + target);
         let seconds = self.seconds(model, work);
-        let stretch = match &self.config.policy {
-            Policy::Deadline(policy) => policy.stretch,
-            Policy::PreferredSize(_) | Policy::TokenBudget(_) => 0.0,
-        };
-        let drain = self.drain();
-        self.demand.backlog(entry.enqueued_at, drain.as_secs_f64());
-        let patience = (drain + Duration::from_secs_f64(seconds)).mul_f64(stretch);
-        let promise = entry.enqueued_at + patience.max(target);
+        let promise = self.promise(entry.enqueued_at, seconds, target);
         let flow = self.flows.of(entry.enqueued_at, tenant, priority, weight);
         let waiting = Waiting { entry, flow, work, seconds, due, promise, claim };
         let queue = &mut self.queues[usize::from(model.0)];

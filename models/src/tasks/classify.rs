@@ -100,10 +100,6 @@ impl Reader for Trained {
         Ok(jobs.read(context, index, text, self.truncation).await?.1)
     }
 
-    fn share(&self, _: &Outputs) -> Result<(), DecodeError> {
-        Ok(())
-    }
-
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let logits = outputs.mean(reading, self.labels.len())?;
         let scores = match &self.multi_label {

@@ -45,10 +45,6 @@ impl Reader for Embed {
         Ok(jobs.read(context, index, text, self.truncation).await?.1)
     }
 
-    fn share(&self, _: &Outputs) -> Result<(), DecodeError> {
-        Ok(())
-    }
-
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let mut vector = outputs.mean(reading, self.columns)?;
         // The leading dimensions of an embedding, as in Matryoshka representation learning (Kusupati et al., 2022); a

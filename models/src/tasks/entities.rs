@@ -106,10 +106,6 @@ impl Reader for Decoder {
         Ok(Text { text: text.to_owned(), ends, encoded, reading })
     }
 
-    fn share(&self, _: &Outputs) -> Result<(), DecodeError> {
-        Ok(())
-    }
-
     fn decode(&self, text: &Text, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let probabilities = self.probabilities(text, outputs)?;
         let pieces = self.pieces(text, &probabilities);

@@ -12,7 +12,7 @@ pub(super) trait Reader: Send + Sync + 'static {
     /// What is kept of an input until its outputs are there.
     type Input: Send;
     /// What all inputs share of the outputs.
-    type Shared;
+    type Shared: Default;
 
     /// Reads one input and adds its jobs.
     ///
@@ -42,7 +42,9 @@ pub(super) trait Reader: Send + Sync + 'static {
     ///
     /// # Errors
     /// Outputs that are not what the model's head should give.
-    fn share(&self, outputs: &Outputs) -> Result<Self::Shared, DecodeError>;
+    fn share(&self, _: &Outputs) -> Result<Self::Shared, DecodeError> {
+        Ok(Self::Shared::default())
+    }
 
     /// The result of one input.
     ///

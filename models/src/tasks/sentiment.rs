@@ -41,10 +41,6 @@ impl Reader for Decoder {
         Ok(jobs.read(context, index, text, self.truncation).await?.1)
     }
 
-    fn share(&self, _: &Outputs) -> Result<(), DecodeError> {
-        Ok(())
-    }
-
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let scores = softmax(&outputs.mean(reading, self.labels.len())?);
         let best = argmax(&scores);

@@ -228,10 +228,6 @@ impl Reader for Decoder {
         Ok(document)
     }
 
-    fn share(&self, _: &Outputs) -> Result<(), DecodeError> {
-        Ok(())
-    }
-
     fn decode(&self, document: &Document, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let chosen = self.choose(document, outputs)?;
         let windows = document.units.iter().map(|unit| unit.reading.windows.len()).sum();
