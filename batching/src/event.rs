@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use units::{DeviceId, ModelId, Priority, TenantId, Tokens};
+
 use crate::scheduler::RejectReason;
-use crate::units::{DeviceId, ModelId, Priority, TenantId, Tokens};
 
 /// Something that happened. For every `Enqueued` and every `Requeued` there is one of `Cancelled`, `Expired`,
 /// `Shed` and `Dequeued`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A request was accepted.
+    /// A sequence was accepted.
     Enqueued {
         /// The model.
         model: ModelId,
@@ -20,36 +21,36 @@ pub enum Event {
         /// Its tokens.
         tokens: Tokens,
     },
-    /// A request was refused.
+    /// A sequence was refused.
     Rejected {
         /// The model asked for; may be one that does not exist.
         model: ModelId,
         /// Why.
         reason: RejectReason,
     },
-    /// A queued request's caller left.
+    /// A queued sequence's caller left.
     Cancelled {
         /// The model.
         model: ModelId,
     },
-    /// A queued request's deadline passed.
+    /// A queued sequence's deadline passed.
     Expired {
         /// The model.
         model: ModelId,
     },
-    /// A queued request had to make place for one with a better claim.
+    /// A queued sequence had to make place for one with a better claim.
     Shed {
         /// The model.
         model: ModelId,
     },
-    /// A request left its queue for a batch.
+    /// A sequence left its queue for a batch.
     Dequeued {
         /// The model.
         model: ModelId,
         /// How long it waited.
         queue_delay: Duration,
     },
-    /// A request whose device was lost was queued again, to be computed by another.
+    /// A sequence whose device was lost was queued again, to be computed by another.
     Requeued {
         /// The model.
         model: ModelId,
@@ -60,7 +61,7 @@ pub enum Event {
         model: ModelId,
         /// The device.
         device: DeviceId,
-        /// Requests in the batch.
+        /// Sequences in the batch.
         sequences: usize,
         /// Their tokens.
         tokens: Tokens,
@@ -89,8 +90,8 @@ pub enum Event {
     Queue {
         /// The model.
         model: ModelId,
-        /// Requests waiting.
-        requests: usize,
+        /// Sequences waiting.
+        sequences: usize,
         /// Their tokens.
         tokens: Tokens,
     },

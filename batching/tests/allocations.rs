@@ -1,20 +1,18 @@
-//! In the steady state a request costs the scheduler no allocation: only its batch does, a few however many it holds.
+//! In the steady state a sequence costs the scheduler no allocation: only its batch does, a few however many it holds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 
-use batching::{
-    Config, DeadlinePolicy, Decision, DeviceId, Entry, ModelConfig, ModelId, Policy, Priority, Request,
-    Scheduler, TenantId, Timestamp, Tokens, Work,
-};
+use batching::{Config, DeadlinePolicy, Decision, Entry, ModelConfig, Policy, Scheduler, Sequence, Work};
+use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 
 const MEMBERS: usize = 64;
 const BATCHES: u64 = 200;
 /// The list of members as it grows to 64, the lists of flows and of other models' work, the record of the batch.
 const ALLOCATIONS_PER_BATCH_MAX: u64 = 20;
 
-fn request(number: u32) -> Request<u32> {
-    Request {
+fn sequence(number: u32) -> Sequence<u32> {
+    Sequence {
         model: ModelId((number % 3) as u16),
         tenant: TenantId(number.wrapping_mul(2_654_435_761) % 50),
         weight: 1,
@@ -29,7 +27,7 @@ fn scheduler(queued: u32) -> Scheduler<u32> {
     let model = ModelConfig {
         batch_tokens_max: Tokens(1 << 16),
         batch_sequences_max: MEMBERS,
-        queue_requests_max: 1 << 20,
+        queue_sequences_max: 1 << 20,
         queue_tokens_max: Tokens(1 << 30),
         latency_target: Duration::from_secs(10_000),
         is_target_hard: false,
@@ -44,7 +42,7 @@ fn scheduler(queued: u32) -> Scheduler<u32> {
         }
     }
     for number in 0..queued {
-        scheduler.enqueue(Timestamp::ZERO, request(number)).unwrap();
+        scheduler.enqueue(Timestamp::ZERO, sequence(number)).unwrap();
     }
     scheduler
 }
@@ -54,9 +52,9 @@ fn turn(scheduler: &mut Scheduler<u32>, now: Timestamp) -> usize {
     let Decision::Dispatch(batch) = scheduler.poll(now, DeviceId(0)) else { panic!("work is queued") };
     scheduler.complete(now, batch.id, Some(batch.predicted));
     let count = batch.members.len();
-    for Entry { request, .. } in batch.members {
-        let again = request.clone();
-        let id = scheduler.enqueue(now, request).unwrap();
+    for Entry { sequence, .. } in batch.members {
+        let again = sequence.clone();
+        let id = scheduler.enqueue(now, sequence).unwrap();
         scheduler.cancel(id).unwrap();
         scheduler.enqueue(now, again).unwrap();
     }
@@ -71,13 +69,13 @@ fn a_request_in_the_steady_state_costs_no_allocation() {
     for number in 0..BATCHES {
         turn(&mut scheduler, moment(number));
     }
-    let mut requests = 0;
+    let mut sequences = 0;
     let counted = allocation_counter::measure(|| {
         for number in BATCHES..2 * BATCHES {
-            requests += turn(&mut scheduler, moment(number));
+            sequences += turn(&mut scheduler, moment(number));
         }
     });
-    assert_eq!(requests as u64, BATCHES * MEMBERS as u64);
+    assert_eq!(sequences as u64, BATCHES * MEMBERS as u64);
     let per_batch = counted.count_total / BATCHES;
     assert!(per_batch <= ALLOCATIONS_PER_BATCH_MAX, "{per_batch} allocations for each batch of {MEMBERS}");
 }

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use batching::{
-    Clock, Completion, Config, DeadlinePolicy, DeviceId, Engine, EngineConfig, Event, ExecuteError, Executor,
-    Failure, ModelConfig, ModelId, MonotonicClock, NoObserver, Observer, Overlap, Policy, Priority,
-    RejectReason, StartError, Submission, TenantId, Ticket, Timestamp, Tokens, UNDER_WAY_MAX,
+    Completion, Config, DeadlinePolicy, Engine, EngineConfig, Event, ExecuteError, Executor, Failure,
+    ModelConfig, NoObserver, Observer, Overlap, Policy, RejectReason, Sequence, StartError, Ticket,
+    UNDER_WAY_MAX,
 };
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use units::{Clock, DeviceId, ModelId, MonotonicClock, Priority, TenantId, Timestamp, Tokens};
 
 const MODEL: ModelId = ModelId(0);
 
@@ -143,11 +144,11 @@ impl Clock for ManualClock {
     }
 }
 
-fn config(devices: u16, queue_requests_max: usize) -> EngineConfig {
+fn config(devices: u16, queue_sequences_max: usize) -> EngineConfig {
     let model = ModelConfig {
         batch_tokens_max: Tokens(8),
         batch_sequences_max: 8,
-        queue_requests_max,
+        queue_sequences_max,
         queue_tokens_max: Tokens(100_000),
         // Far away, so that how long a gate is kept shut decides nothing.
         latency_target: Duration::from_secs(3600),
@@ -159,15 +160,15 @@ fn config(devices: u16, queue_requests_max: usize) -> EngineConfig {
     EngineConfig { scheduler, commands_max: 10_000 }
 }
 
-fn submission(input: u64) -> Submission<u64> {
-    Submission {
+fn submission(input: u64) -> Sequence<u64> {
+    Sequence {
         model: MODEL,
         tenant: TenantId(0),
         weight: 1,
         priority: Priority::Normal,
         tokens: Tokens(1),
         deadline: Timestamp::MAX,
-        input,
+        payload: input,
     }
 }
 
@@ -229,9 +230,9 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Waits until the engine's published snapshot shows this many requests waiting.
-fn until_queued(engine: &Engine<u64, u64>, requests: usize) {
-    while engine.snapshot().models[0].queued_requests != requests {
+/// Waits until the engine's published snapshot shows this many sequences waiting.
+fn until_queued(engine: &Engine<u64, u64>, sequences: usize) {
+    while engine.snapshot().models[0].queued_sequences != sequences {
         std::thread::yield_now();
     }
 }
@@ -303,13 +304,13 @@ fn deadlines_end_what_waits() {
     let running = engine.submit(submission(1)).unwrap();
     batches.recv().unwrap();
     let deadline = Timestamp::ZERO + Duration::from_millis(5);
-    let late = engine.submit(Submission { deadline, ..submission(2) }).unwrap();
+    let late = engine.submit(Sequence { deadline, ..submission(2) }).unwrap();
     until_queued(&engine, 1);
     *clock.0.lock().unwrap() = deadline;
     orders.send(Order::Compute).unwrap();
     assert!(matches!(wait(late), Err(Failure::DeadlineExceeded)));
     assert_eq!(wait(running).unwrap().output, 2);
-    let refused = wait(engine.submit(Submission { deadline, ..submission(3) }).unwrap());
+    let refused = wait(engine.submit(Sequence { deadline, ..submission(3) }).unwrap());
     assert!(matches!(refused, Err(Failure::Rejected(r)) if r.reason == RejectReason::DeadlinePassed));
     engine.shutdown();
 }

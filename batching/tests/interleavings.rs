@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use batching::{
-    Clock, Completion, Config, DeadlinePolicy, Engine, EngineConfig, Event, ExecuteError, Executor, Failure,
-    ModelConfig, ModelId, Observer, Overlap, Policy, Priority, RejectReason, Submission, TenantId, Ticket,
-    Timestamp, Tokens, UNDER_WAY_MAX,
+    Completion, Config, DeadlinePolicy, Engine, EngineConfig, Event, ExecuteError, Executor, Failure,
+    ModelConfig, Observer, Overlap, Policy, RejectReason, Sequence, Ticket, UNDER_WAY_MAX,
 };
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
+use units::{Clock, ModelId, Priority, TenantId, Timestamp, Tokens};
 
 const MODEL: ModelId = ModelId(0);
 
@@ -42,7 +42,7 @@ impl Clock for Ticking {
     }
 }
 
-/// What the engine said of its requests, and what its executors were given.
+/// What the engine said of its sequences, and what its executors were given.
 #[derive(Default)]
 struct Record {
     enqueued: u64,
@@ -141,7 +141,7 @@ fn start(lives: &[Option<u32>], commands_max: usize) -> (Engine<u64, u64>, Recor
     let model = ModelConfig {
         batch_tokens_max: Tokens(2),
         batch_sequences_max: 2,
-        queue_requests_max: 4,
+        queue_sequences_max: 4,
         queue_tokens_max: Tokens(4),
         latency_target: Duration::from_secs(3600),
         is_target_hard: false,
@@ -162,15 +162,15 @@ fn start(lives: &[Option<u32>], commands_max: usize) -> (Engine<u64, u64>, Recor
     (engine.unwrap(), recorder)
 }
 
-fn submission(input: u64, deadline: Timestamp) -> Submission<u64> {
+fn submission(input: u64, deadline: Timestamp) -> Sequence<u64> {
     let (tenant, priority) = (TenantId(input as u32 % 2), Priority::Normal);
-    Submission { model: MODEL, tenant, weight: 1, priority, tokens: Tokens(1), deadline, input }
+    Sequence { model: MODEL, tenant, weight: 1, priority, tokens: Tokens(1), deadline, payload: input }
 }
 
 /// What a caller saw of an input.
 fn assert_answer(input: u64, answer: &Answer) {
     match answer {
-        Ok(completion) => assert_eq!(completion.output, input + 1, "an answer to another request"),
+        Ok(completion) => assert_eq!(completion.output, input + 1, "an answer to another sequence"),
         Err(Failure::Rejected(rejection)) => assert_ne!(rejection.reason, RejectReason::Draining),
         Err(Failure::DeadlineExceeded | Failure::ShutDown | Failure::Execution(_)) => {}
     }

@@ -1,8 +1,8 @@
 //! The scheduler's promises under random use: a small world of callers and devices, with options and faults drawn by seed.
 //!
-//! Safety at every step: each request ends exactly once; no batch is over a budget, mixes models, or has a member past its
+//! Safety at every step: each sequence ends exactly once; no batch is over a budget, mixes models, or has a member past its
 //! deadline; no queue is over its bounds; what the scheduler counts is what there is. Then liveness: once callers and
-//! faults stop, everything drains, and no tenant's request is left.
+//! faults stop, everything drains, and no tenant's sequence is left.
 //!
 //! Which options are on is drawn too, so that some seeds use few of them and those heavily (Groce et al., "Swarm Testing",
 //! ISSTA 2012). A failing seed is printed; `SEED=n` runs it alone, `SEEDS=n` so many of them.
@@ -13,13 +13,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use batching::{
-    Batch, Config, DeadlinePolicy, Decision, DeviceId, Entry, ModelConfig, ModelId, Policy, PreferredSize,
-    Priority, Rejected, Request, RequestId, Scheduler, Snapshot, TenantId, Timestamp, TokenBudget, Tokens,
-    Work,
+    Batch, Config, DeadlinePolicy, Decision, EnqueueError, Entry, ModelConfig, Policy, PreferredSize,
+    Scheduler, Sequence, SequenceId, Snapshot, TokenBudget, Work,
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 
 /// Seeds that `cargo test` runs.
 const SEEDS: u64 = 2000;
@@ -70,7 +70,7 @@ struct Options {
     pause: Duration,
 }
 
-/// A request as its caller knows it.
+/// A sequence as its caller knows it.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     model: ModelId,
@@ -90,8 +90,8 @@ struct World {
     config: Config,
     scheduler: Scheduler<u64>,
     now: Timestamp,
-    queued: BTreeMap<RequestId, Asked>,
-    /// Numbers of requests that were accepted and have not ended.
+    queued: BTreeMap<SequenceId, Asked>,
+    /// Numbers of sequences that were accepted and have not ended.
     open: BTreeSet<u64>,
     next_number: u64,
     devices: Vec<VecDeque<Running>>,
@@ -172,28 +172,28 @@ impl World {
         self.collect_ended();
     }
 
-    /// A request comes, or a call of several, of which some ask for what cannot be.
+    /// A sequence comes, or a call of several, of which some ask for what cannot be.
     fn arrive(&mut self) {
         let model = ModelId(self.rng.random_range(0..self.config.models.len() as u16 + 1));
         let (tenant, weight) =
             (TenantId(self.rng.random_range(0..self.options.tenants)), self.rng.random_range(0..4));
         let priority = Priority::ALL[self.rng.random_range(0..4)];
         let count = if self.chance(0.2) { self.rng.random_range(2..6) } else { 1 };
-        let mut requests = Vec::new();
+        let mut sequences = Vec::new();
         for _ in 0..count {
             let tokens = Tokens(self.rng.random_range(0..120));
             let lasts = if self.options.deadlines { self.rng.random_range(0..60) } else { 30_000 };
             let (deadline, payload) = (self.now + Duration::from_millis(lasts), self.next_number);
             self.next_number += 1;
-            requests.push(Request { model, tenant, weight, priority, tokens, deadline, payload });
+            sequences.push(Sequence { model, tenant, weight, priority, tokens, deadline, payload });
         }
-        let asked: Vec<_> = requests.iter().map(|request| (request.tokens, request.deadline)).collect();
-        let first = requests[0].payload;
+        let asked: Vec<_> = sequences.iter().map(|sequence| (sequence.tokens, sequence.deadline)).collect();
+        let first = sequences[0].payload;
         let taken = if count == 1 {
-            let refused = |refused: Rejected<u64>| vec![refused.payload];
-            self.scheduler.enqueue(self.now, requests.remove(0)).map(|id| vec![id]).map_err(refused)
+            let refused = |refused: EnqueueError<u64>| vec![refused.payload];
+            self.scheduler.enqueue(self.now, sequences.remove(0)).map(|id| vec![id]).map_err(refused)
         } else {
-            self.scheduler.enqueue_all(self.now, requests).map_err(|refused| refused.payload)
+            self.scheduler.enqueue_all(self.now, sequences).map_err(|refused| refused.payload)
         };
         let ids = match taken {
             Ok(ids) => ids,
@@ -220,10 +220,10 @@ impl World {
         assert!(self.queued.values().all(|asked| asked.deadline > self.now), "kept past its deadline");
     }
 
-    /// A queued request ended without being computed.
+    /// A queued sequence ended without being computed.
     fn end(&mut self, entry: &Entry<u64>) {
         assert!(self.queued.remove(&entry.id).is_some(), "{:?} was not queued", entry.id);
-        assert!(self.open.remove(&entry.request.payload), "request {} ended twice", entry.request.payload);
+        assert!(self.open.remove(&entry.sequence.payload), "sequence {} ended twice", entry.sequence.payload);
     }
 
     fn poll(&mut self) {
@@ -238,11 +238,11 @@ impl World {
         assert!(!self.lost.contains(&device), "dispatched to a lost device");
         let bounds = &self.config.models[usize::from(batch.model.0)];
         assert!((1..=bounds.batch_sequences_max).contains(&batch.members.len()));
-        assert_eq!(batch.tokens, batch.members.iter().map(|entry| entry.request.tokens).sum());
+        assert_eq!(batch.tokens, batch.members.iter().map(|entry| entry.sequence.tokens).sum());
         assert!(batch.tokens <= bounds.batch_tokens_max, "over its budget");
         for entry in &batch.members {
-            assert_eq!(entry.request.model, batch.model, "a batch mixes no models");
-            assert!(entry.request.deadline > self.now, "dispatched past its deadline");
+            assert_eq!(entry.sequence.model, batch.model, "a batch mixes no models");
+            assert!(entry.sequence.deadline > self.now, "dispatched past its deadline");
             assert!(self.queued.remove(&entry.id).is_some(), "{:?} was not queued", entry.id);
         }
         let noise = (1.0 + self.options.noise * (self.rng.random::<f64>() - 0.5)).max(0.1);
@@ -261,7 +261,7 @@ impl World {
                 self.scheduler.complete(self.now, batch.id, (!has_failed).then_some(compute));
                 self.scheduler.complete(self.now, batch.id, Some(compute));
                 for entry in batch.members {
-                    assert!(self.open.remove(&entry.request.payload), "ended twice");
+                    assert!(self.open.remove(&entry.sequence.payload), "ended twice");
                 }
             }
         }
@@ -277,11 +277,11 @@ impl World {
         for Running { batch, .. } in std::mem::take(&mut self.devices[device]) {
             self.scheduler.complete(self.now, batch.id, None);
             for entry in batch.members {
-                if entry.request.deadline <= self.now {
-                    assert!(self.open.remove(&entry.request.payload));
+                if entry.sequence.deadline <= self.now {
+                    assert!(self.open.remove(&entry.sequence.payload));
                     continue;
                 }
-                let Request { model, tokens, deadline, .. } = entry.request;
+                let Sequence { model, tokens, deadline, .. } = entry.sequence;
                 let id = self.scheduler.requeue(entry);
                 assert!(self.queued.insert(id, Asked { model, tokens, deadline }).is_none());
             }
@@ -294,17 +294,17 @@ impl World {
         for (index, bounds) in self.config.models.iter().enumerate() {
             let model = &self.snapshot.models[index];
             let mine = || self.queued.values().filter(|asked| usize::from(asked.model.0) == index);
-            assert_eq!(model.queued_requests, mine().count());
+            assert_eq!(model.queued_sequences, mine().count());
             assert_eq!(model.queued_tokens, mine().map(|asked| asked.tokens).sum());
             // What a lost device gives back may be beyond the bounds.
             if self.lost.is_empty() {
-                assert!(model.queued_requests <= bounds.queue_requests_max);
+                assert!(model.queued_sequences <= bounds.queue_sequences_max);
                 assert!(model.queued_tokens <= bounds.queue_tokens_max);
             }
             let batches =
                 self.devices.iter().flatten().filter(|running| usize::from(running.batch.model.0) == index);
             assert_eq!(
-                model.in_flight_requests,
+                model.in_flight_sequences,
                 batches.map(|running| running.batch.members.len()).sum::<usize>()
             );
         }
@@ -329,7 +329,7 @@ impl World {
         assert!(self.open.is_empty(), "lost without an end: {:?}", self.open);
     }
 
-    fn any_queued(&mut self) -> Option<RequestId> {
+    fn any_queued(&mut self) -> Option<SequenceId> {
         let nth = self.rng.random_range(0..self.queued.len().max(1));
         self.queued.keys().nth(nth).copied()
     }
@@ -381,7 +381,7 @@ fn config(rng: &mut ChaCha8Rng) -> Config {
     let mut model = || ModelConfig {
         batch_tokens_max: Tokens(rng.random_range(50..300)),
         batch_sequences_max: rng.random_range(1..20),
-        queue_requests_max: rng.random_range(1..200),
+        queue_sequences_max: rng.random_range(1..200),
         queue_tokens_max: Tokens(rng.random_range(300..3000)),
         latency_target: Duration::from_millis(rng.random_range(2..100)),
         is_target_hard: rng.random_bool(0.3),

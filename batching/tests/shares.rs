@@ -5,11 +5,12 @@ mod callers;
 
 use std::time::Duration;
 
-use batching::{DeadlinePolicy, Policy, Priority, Timestamp};
+use batching::{DeadlinePolicy, Policy};
 use callers::{Caller, Loop, Outcome, Setup, World};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use units::{Priority, Timestamp};
 
 const ALL: [u16; 5] = [0, 1, 2, 3, 4];
 /// Time in which shares are found, and time that is counted, in seconds.

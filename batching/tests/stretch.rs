@@ -5,8 +5,9 @@ mod callers;
 
 use std::time::Duration;
 
-use batching::{DeadlinePolicy, Policy, Priority, Timestamp, TokenBudget, Tokens};
+use batching::{DeadlinePolicy, Policy, TokenBudget};
 use callers::{Caller, Loop, Outcome, Setup, World};
+use units::{Priority, Timestamp, Tokens};
 
 const TARGETS_MS: [u64; 5] = [20, 30, 50, 80, 500];
 const ALL: [u16; 5] = [0, 1, 2, 3, 4];

@@ -55,7 +55,7 @@ async fn router(folder: &std::path::Path) -> (Router, String) {
     let limits = LimiterConfig { outage: Outage::Open, servers_max: 8 };
     let limiter = Limiter::new(Arc::new(MemoryLimits::default()), limits);
     let header = format!("Bearer {}", made.key.expose());
-    let uptime = batching::MonotonicClock::new();
+    let uptime = units::MonotonicClock::new();
     (Router::new(directory, limiter, journal.unwrap(), Arc::new(Nobody), uptime), header)
 }
 

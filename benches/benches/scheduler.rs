@@ -6,10 +6,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use batching::{
-    Config, DeadlinePolicy, Decision, DeviceId, Entry, ModelConfig, ModelId, Policy, Priority, Request,
-    Scheduler, TenantId, Timestamp, Tokens, Work,
-};
+use batching::{Config, DeadlinePolicy, Decision, Entry, ModelConfig, Policy, Scheduler, Sequence, Work};
+use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const QUEUED: [u32; 3] = [10, 1_000, 100_000];
@@ -18,8 +16,8 @@ const MODELS: u16 = 5;
 /// A batch is cut to so many sequences, so that it has as many members however much is queued.
 const MEMBERS: usize = 64;
 
-fn request(number: u32) -> Request<u32> {
-    Request {
+fn request(number: u32) -> Sequence<u32> {
+    Sequence {
         model: ModelId((number % u32::from(MODELS)) as u16),
         tenant: TenantId(number.wrapping_mul(2_654_435_761) % TENANTS),
         weight: 1,
@@ -35,7 +33,7 @@ fn filled(queued: u32) -> Scheduler<u32> {
     let model = ModelConfig {
         batch_tokens_max: Tokens(1 << 16),
         batch_sequences_max: MEMBERS,
-        queue_requests_max: 1 << 20,
+        queue_sequences_max: 1 << 20,
         queue_tokens_max: Tokens(1 << 30),
         latency_target: Duration::from_secs(10_000),
         is_target_hard: false,
@@ -76,7 +74,7 @@ fn scheduler(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("batch out and back in", queued), |b| {
             b.iter(|| {
                 for entry in decide(&mut scheduler, now) {
-                    scheduler.enqueue(now, entry.request).expect("there is room");
+                    scheduler.enqueue(now, entry.sequence).expect("there is room");
                 }
             });
         });
@@ -89,7 +87,7 @@ fn scheduler(c: &mut Criterion) {
                     let members = black_box(decide(&mut scheduler, now));
                     total += began.elapsed();
                     for entry in members {
-                        scheduler.enqueue(now, entry.request).expect("there is room");
+                        scheduler.enqueue(now, entry.sequence).expect("there is room");
                     }
                 }
                 total

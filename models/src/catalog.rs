@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use batching::ModelId;
+use units::ModelId;
 
 use crate::card::{Card, CardError, Origin, Sha256Digest, Source, TOKENIZER_FILE, Task};
 use crate::error::{LoadError, ModelError};

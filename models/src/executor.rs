@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use batching::{ExecuteError, Executor, ModelId, Overlap, Tokens};
+use batching::{ExecuteError, Executor, Overlap};
+use units::{ModelId, Tokens};
 
 use crate::batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};
 use crate::runtimes::{self, Runtime, RuntimeError};

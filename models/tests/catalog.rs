@@ -9,7 +9,8 @@ mod cards;
 
 use std::fs;
 
-use batching::{Executor, ModelId};
+use batching::{Executor};
+use units::{ModelId};
 use candle_core::Tensor;
 use cards::{CONFIG, Cards, LABELS, Spec, TOKENIZER, device, encoder_tensors, head_tensors, reason, sha256};
 use models::tasks::{ClassifyParameters, Parameters};

@@ -4,7 +4,8 @@
 
 mod common;
 
-use batching::{Executor, ModelId};
+use batching::{Executor};
+use units::{ModelId};
 use models::{Catalog, CatalogConfig, DeviceExecutor, ModelState, Sequence};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

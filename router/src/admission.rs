@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use batching::{Clock, MonotonicClock};
+use units::{Clock, MonotonicClock};
 
 use crate::authentication::Directory;
 use crate::ledger::{Journal, JournalError, MicroDollars, Outcome, UsageObserver, UsageRecord};
@@ -242,7 +242,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Mutex;
 
-    use batching::TenantId;
+    use units::TenantId;
     use proptest::prelude::*;
 
     use super::*;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
-use batching::{Clock, MonotonicClock, TenantId, Timestamp};
+use units::{Clock, MonotonicClock, TenantId, Timestamp};
 use subtle::ConstantTimeEq;
 
 use crate::accounts::{Accounts, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName};

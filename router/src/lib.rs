@@ -56,7 +56,7 @@ pub use principal::{KeyId, Principal, Role, Tenant};
 pub use wall_time::{Day, TimeFormatError, WallTime};
 
 use admission::Desk;
-use batching::MonotonicClock;
+use units::MonotonicClock;
 use ledger::Journal;
 use limit::{LimitError, Limiter, Quota};
 

@@ -1,6 +1,6 @@
 //! The present by both clocks of a machine.
 
-use batching::Timestamp;
+use units::Timestamp;
 
 use crate::wall_time::WallTime;
 

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use batching::TenantId;
+use units::TenantId;
 use tokio::sync::Notify;
 
 use crate::limit::LimitError;

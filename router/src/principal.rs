@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use batching::TenantId;
+use units::TenantId;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;

@@ -195,11 +195,11 @@ async fn sums_take_each_record_once(home: &Home) {
 
 fn now() -> Moment {
     let clock = std::sync::LazyLock::force(&CLOCK);
-    Moment { uptime: batching::Clock::now(clock), wall: WallTime::now() }
+    Moment { uptime: units::Clock::now(clock), wall: WallTime::now() }
 }
 
-static CLOCK: std::sync::LazyLock<batching::MonotonicClock> =
-    std::sync::LazyLock::new(batching::MonotonicClock::new);
+static CLOCK: std::sync::LazyLock<units::MonotonicClock> =
+    std::sync::LazyLock::new(units::MonotonicClock::new);
 
 async fn limits_hold(home: &Home) {
     let now = now();
@@ -245,7 +245,7 @@ async fn limits_hold(home: &Home) {
     let config = LimiterConfig { outage: Outage::Open, servers_max: 4 };
     let terms = router::Terms { requests_per_minute: 120, ..Plan::Free.terms() };
     let tenant =
-        router::Tenant { id: batching::TenantId(3), name: Arc::from("l3"), plan: Plan::Custom(terms) };
+        router::Tenant { id: units::TenantId(3), name: Arc::from("l3"), plan: Plan::Custom(terms) };
     let servers: Vec<_> = (0..3).map(|_| Arc::new(Limiter::new(Arc::clone(&home.limits), config))).collect();
     let callers = servers.iter().flat_map(|server| [server, server]).map(|server| {
         let (server, tenant) = (Arc::clone(server), tenant.clone());

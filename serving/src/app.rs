@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use batching::{
-    Clock, DeadlinePolicy, Engine, EngineConfig, ModelConfig, MonotonicClock, PreferredSize, TokenBudget,
-    Tokens,
-};
+use batching::{DeadlinePolicy, Engine, EngineConfig, ModelConfig, PreferredSize, TokenBudget};
+use units::{Clock, MonotonicClock, Tokens};
 use models::{
     CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, Progress, Provider, Sequence,
     SequenceOutput, Unready, WorkPool,
@@ -307,7 +305,7 @@ fn engine_config(config: &Config, catalog: &Catalog, devices: &Devices) -> Engin
     let model = |entry: &models::ModelEntry| ModelConfig {
         batch_tokens_max: Tokens(batch_tokens_max.max(entry.card.limits.tokens_max as u32)),
         batch_sequences_max,
-        queue_requests_max: bounds.queue_requests_max,
+        queue_sequences_max: bounds.queue_requests_max,
         queue_tokens_max: Tokens(bounds.queue_tokens_max),
         latency_target: entry.card.p99_target,
         is_target_hard: entry.card.p99_target_is_deadline,

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use batching::{ModelId, TenantId, Timestamp};
+use units::{ModelId, TenantId, Timestamp};
 
 use crate::config;
 
@@ -162,7 +162,7 @@ impl Load {
     /// `Retry-After` is not.
     pub fn refusal_wait(&self, now: Timestamp) -> Duration {
         let mut state = self.state();
-        let at = state.next_refusal.max(now.back(REFUSALS_BURST));
+        let at = state.next_refusal.max(now - REFUSALS_BURST);
         let wait = at.saturating_duration_since(now);
         if wait >= REFUSAL_WAIT_MAX {
             return REFUSAL_WAIT_MAX;

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batching::{ModelId, Priority, Timestamp};
+use units::{ModelId, Priority, Timestamp};
 use models::tasks::{Answer, OnError, Parameters};
 use models::{ModelEntry, ModelState, NoDefault, Task};
 use router::idempotency::{self, Attempt};

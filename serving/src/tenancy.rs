@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use batching::{Clock, MonotonicClock};
+use units::{Clock, MonotonicClock};
 use router::accounts::Version;
 use router::idempotency::{AnswerRoom, AnswerStore, Idempotency, Room};
 use router::ledger::{Followers, Journal, JournalError, Shipper, ShipperState, UsageStore};

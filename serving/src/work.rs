@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batching::{
-    Completion, Failure, Priority, RejectReason, Rejection, Submission, TenantId, Timestamp, Tokens,
-};
+use batching::{Completion, Failure, RejectReason, Rejection};
+use units::{Priority, TenantId, Timestamp, Tokens};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -163,17 +162,17 @@ impl Work<'_> {
         answer.map_err(no_worker)?.map_err(ApiError::internal)
     }
 
-    fn submission(&self, job: &Job) -> Submission<Sequence> {
+    fn sequence(&self, job: &Job) -> batching::Sequence<Sequence> {
         let Self { tenant, weight, priority, deadline, .. } = *self;
         let tokens = Tokens(job.sequence.len() as u32);
-        Submission {
+        batching::Sequence {
             model: job.model,
             tenant,
             weight,
             priority,
             tokens,
             deadline,
-            input: job.sequence.clone(),
+            payload: job.sequence.clone(),
         }
     }
 
@@ -200,8 +199,8 @@ impl InFlight<'_> {
             next.push((index, job));
         }
         // Kept here too: where there is no place for them, they are given again.
-        let submissions = next.iter().map(|(_, job)| self.work.submission(job)).collect();
-        match self.work.app.engine.submit_all(submissions) {
+        let call = next.iter().map(|(_, job)| self.work.sequence(job)).collect();
+        match self.work.app.engine.submit_all(call) {
             Ok(tickets) => {
                 self.tokens = tokens_now;
                 self.windows.extend(next.into_iter().zip(tickets).map(|((index, job), ticket)| {

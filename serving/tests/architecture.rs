@@ -8,12 +8,13 @@ use std::path::Path;
 
 use cargo_metadata::MetadataCommand;
 
-const ALLOWED: [(&str, &[&str]); 5] = [
-    ("batching", &[]),
-    ("models", &["batching"]),
-    ("router", &["batching"]),
-    ("serving", &["batching", "models", "router"]),
-    ("benches", &["batching", "models", "router", "serving"]),
+const ALLOWED: [(&str, &[&str]); 6] = [
+    ("units", &[]),
+    ("batching", &["units"]),
+    ("models", &["units", "batching"]),
+    ("router", &["units", "batching"]),
+    ("serving", &["units", "batching", "models", "router"]),
+    ("benches", &["units", "batching", "models", "router", "serving"]),
 ];
 
 /// Crates that may not appear below a crate of ours, and why.

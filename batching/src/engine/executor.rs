@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use crate::units::{ModelId, Tokens};
+use units::{ModelId, Tokens};
 
 /// A device that computes batches, driven by a thread of its own.
 pub trait Executor: Send + 'static {
@@ -18,7 +18,7 @@ pub trait Executor: Send + 'static {
     /// The whole batch failed; unless that is fatal, the engine tries its halves. A panic is taken as a fatal error.
     fn execute(&mut self, model: ModelId, inputs: &[Self::Input]) -> Result<Vec<Self::Output>, ExecuteError>;
 
-    /// Some sequence of this length, by which the engine learns what batches of `model` cost before the first request
+    /// Some sequence of this length, by which the engine learns what batches of `model` cost before the first one
     /// comes. `None` if there is nothing to learn: the model is not on this device.
     fn sample(&self, model: ModelId, tokens: Tokens) -> Option<Self::Input>;
 

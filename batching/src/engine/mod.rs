@@ -6,26 +6,35 @@
 //!   └── ticket dropped: cancel ─────────┘◄──────────── completions ────────────────┘
 //! ```
 
-mod clock;
 mod device;
 mod executor;
+mod halving;
+mod message;
 mod scheduling;
+mod state;
 mod sweep;
 mod sync;
 mod ticket;
 
+use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-pub use clock::{Clock, MonotonicClock};
+use futures_channel::oneshot;
+use units::{Clock, DeviceId, ModelId, Timestamp};
+
 pub use executor::{ExecuteError, Executor, Overlap, UNDER_WAY_MAX};
 pub use ticket::{Completion, Failure, Ticket};
 
 use crate::event::{Event, Observer};
-use crate::scheduler::{Config, ConfigError, RejectReason, Rejection, Scheduler, Snapshot};
-use crate::units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
-use scheduling::{Command, Job, SchedulingThread};
-use sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::scheduler::{
+    Config, ConfigError, ModelConfig, RejectReason, Rejection, Scheduler, Sequence, Snapshot,
+};
+use device::DeviceThread;
+use message::{Command, Observation, Payload};
+use scheduling::SchedulingThread;
+use state::{State, Surroundings};
+use sync::atomic::{AtomicU64, Ordering};
 use sync::thread::{self, JoinHandle};
 use sync::{Mutex, Sender, TrySendError, bounded};
 use ticket::Canceller;
@@ -35,27 +44,8 @@ use ticket::Canceller;
 pub struct EngineConfig {
     /// The scheduler's bounds; `devices` must equal the number of executors.
     pub scheduler: Config,
-    /// Commands on their way to the scheduler thread; a submission that finds the channel full is refused.
+    /// Commands on their way to the scheduler thread; a call that finds the channel full is refused.
     pub commands_max: usize,
-}
-
-/// One sequence for the engine to compute.
-#[derive(Debug)]
-pub struct Submission<I> {
-    /// The model.
-    pub model: ModelId,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// The tenant's share of device time beside the others', at least 1.
-    pub weight: u32,
-    /// Its class.
-    pub priority: Priority,
-    /// Its cost.
-    pub tokens: Tokens,
-    /// Hard deadline, on the engine's clock.
-    pub deadline: Timestamp,
-    /// What the executor is given.
-    pub input: I,
 }
 
 /// Why an engine could not be started.
@@ -77,6 +67,20 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+/// Why a model was not added or removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ModelChangeError {
+    /// A bound makes no sense, or the number was used before.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The channel to the scheduler is full: try again.
+    #[error("the scheduler is busy")]
+    Busy,
+    /// The engine ended first.
+    #[error("the engine was shut down")]
+    ShutDown,
+}
+
 /// Retry hint where the scheduler cannot be asked for one.
 const RETRY_SOON: Duration = Duration::from_millis(100);
 
@@ -87,18 +91,9 @@ pub struct Engine<I, O> {
 
 struct Shared<I, O> {
     commands: Sender<Command<I, O>>,
-    clock: Arc<dyn Clock>,
-    observer: Arc<dyn Observer>,
-    state: Arc<State>,
+    surroundings: Surroundings,
     next_job: AtomicU64,
     threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What all threads of an engine see.
-struct State {
-    is_healthy: AtomicBool,
-    is_draining: AtomicBool,
-    snapshot: Mutex<Snapshot>,
 }
 
 impl<I, O> Clone for Engine<I, O> {
@@ -125,106 +120,119 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
         let batches_max = scheduler.batches_in_flight_max;
         let models = scheduler.models.clone();
         let mut scheduler = Scheduler::new(scheduler)?;
-        let state = Arc::new(State {
-            is_healthy: AtomicBool::new(true),
-            is_draining: AtomicBool::new(false),
-            snapshot: Mutex::new(Snapshot::default()),
-        });
+        let surroundings = Surroundings { clock, observer, state: Arc::new(State::new()) };
         let (commands, incoming) = bounded(commands_max.max(1));
-        // Room for every batch that can be in flight: a device never waits to say that it is done.
-        let (reports, reports_in) = bounded(batches_max.saturating_mul(executors.len()).max(1));
+        // Room for every batch that can be in flight, and one measurement: nobody waits to say something.
+        let orders_max = batches_max.saturating_add(1);
+        let (reports, reports_in) = bounded(orders_max.saturating_mul(executors.len()).max(1));
         let mut threads = Vec::new();
         let mut devices = Vec::new();
         for (index, mut executor) in executors.into_iter().enumerate() {
             let id = DeviceId(index as u16);
-            sweep::learn_costs(id, executor.as_mut(), &models, clock.as_ref(), &mut scheduler);
-            let (batches, batches_in) = bounded(batches_max);
-            let device = device::DeviceThread {
-                id,
-                executor,
-                batches: batches_in,
-                reports: reports.clone(),
-                clock: Arc::clone(&clock),
-                observer: Arc::clone(&observer),
-                state: Arc::clone(&state),
-                free_since: Timestamp::ZERO,
-                lost: None,
-            };
+            for (number, config) in (0..).zip(&models) {
+                let (model, clock) = (ModelId(number), surroundings.clock.as_ref());
+                for Observation { work, compute } in sweep::measure(executor.as_mut(), model, config, clock) {
+                    scheduler.calibrate(id, model, work, compute);
+                }
+            }
+            let (orders, orders_in) = bounded(orders_max);
+            let device = DeviceThread::new(id, executor, orders_in, reports.clone(), surroundings.clone());
             threads.push(thread::Builder::new().name(format!("device-{index}")).spawn(|| device.run())?);
-            devices.push(batches);
+            devices.push(orders);
         }
-        scheduler.snapshot(clock.now(), &mut state.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
-        let scheduling = SchedulingThread::new(
-            scheduler,
-            incoming,
-            reports_in,
-            devices,
-            (Arc::clone(&clock), Arc::clone(&observer), Arc::clone(&state)),
-        );
+        surroundings.publish(&scheduler);
+        let scheduling =
+            SchedulingThread::new(scheduler, incoming, reports_in, devices, surroundings.clone());
         threads.push(thread::Builder::new().name("scheduler".to_owned()).spawn(|| scheduling.run())?);
-        let threads = Mutex::new(threads);
-        Ok(Self {
-            shared: Arc::new(Shared {
-                commands,
-                clock,
-                observer,
-                state,
-                next_job: AtomicU64::new(0),
-                threads,
-            }),
-        })
+        let (next_job, threads) = (AtomicU64::new(0), Mutex::new(threads));
+        Ok(Self { shared: Arc::new(Shared { commands, surroundings, next_job, threads }) })
     }
 
     /// The present, on the engine's clock.
     pub fn now(&self) -> Timestamp {
-        self.shared.clock.now()
+        self.shared.surroundings.clock.now()
     }
 
-    /// Hands a request to the scheduler. Never blocks. The ticket resolves to the output, or to why there is none;
-    /// dropping it cancels the request.
+    /// Hands a sequence to the scheduler. Never blocks. The ticket resolves to the output, or to why there is none;
+    /// dropping it cancels the sequence.
     ///
     /// # Errors
     /// What is certain at once: the engine is draining, or the channel to the scheduler is full. Other refusals come
     /// through the ticket.
-    pub fn submit(&self, submission: Submission<I>) -> Result<Ticket<O>, Rejection> {
-        let model = submission.model;
-        let (job, ticket) = self.job(submission);
-        self.send(model, vec![job])?;
+    pub fn submit(&self, sequence: Sequence<I>) -> Result<Ticket<O>, Rejection> {
+        let model = sequence.model;
+        let (sequence, ticket) = self.job(sequence);
+        self.send(model, vec![sequence])?;
         Ok(ticket)
     }
 
-    /// Hands requests of one call to the scheduler, which takes all of them or none, and counts them as one when it looks at what
-    /// else there is to do. The model, tenant, weight and class of the first hold for all.
+    /// Hands the sequences of one call to the scheduler, which takes all of them or none, and counts them as one when it looks at
+    /// what else there is to do. The model, tenant, weight and class of the first hold for all.
     ///
     /// # Errors
     /// As [`submit`](Self::submit).
-    pub fn submit_all(&self, submissions: Vec<Submission<I>>) -> Result<Vec<Ticket<O>>, Rejection> {
-        let Some(model) = submissions.first().map(|first| first.model) else { return Ok(Vec::new()) };
-        let (jobs, tickets): (Vec<_>, _) =
-            submissions.into_iter().map(|submission| self.job(submission)).unzip();
+    pub fn submit_all(&self, call: Vec<Sequence<I>>) -> Result<Vec<Ticket<O>>, Rejection> {
+        let Some(model) = call.first().map(|first| first.model) else { return Ok(Vec::new()) };
+        let (jobs, tickets): (Vec<_>, _) = call.into_iter().map(|sequence| self.job(sequence)).unzip();
         self.send(model, jobs)?;
         Ok(tickets)
     }
 
-    fn job(&self, submission: Submission<I>) -> (Job<I, O>, Ticket<O>) {
-        let id = self.shared.next_job.fetch_add(1, Ordering::Relaxed);
-        let (job, answer) = Job::new(id, submission);
-        (job, Ticket::new(answer, Canceller::new(id, &self.shared.commands)))
+    /// Takes sequences of one more model from now on. Resolves once every device has measured what its batches cost, before
+    /// which none should be submitted. Executors must know the model already. Number: see [`Scheduler::add_model`].
+    pub fn add_model(
+        &self,
+        model: ModelId,
+        config: ModelConfig,
+    ) -> impl Future<Output = Result<(), ModelChangeError>> + Send + use<I, O> {
+        let (added, outcome) = oneshot::channel();
+        let sent = self.change(Command::AddModel { model, config, added });
+        async move {
+            sent?;
+            Ok(outcome.await.map_err(|_| ModelChangeError::ShutDown)??)
+        }
     }
 
-    fn send(&self, model: ModelId, jobs: Vec<Job<I, O>>) -> Result<(), Rejection> {
-        let shared = &self.shared;
-        let requests = jobs.len();
+    /// Takes nothing more for a model. Resolves once nothing of it waits or runs, after which executors may forget it.
+    pub fn remove_model(
+        &self,
+        model: ModelId,
+    ) -> impl Future<Output = Result<(), ModelChangeError>> + Send + use<I, O> {
+        let (removed, outcome) = oneshot::channel();
+        let sent = self.change(Command::RemoveModel { model, removed });
+        async move {
+            sent?;
+            outcome.await.map_err(|_| ModelChangeError::ShutDown)
+        }
+    }
+
+    fn change(&self, command: Command<I, O>) -> Result<(), ModelChangeError> {
+        self.shared.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => ModelChangeError::Busy,
+            TrySendError::Disconnected(_) => ModelChangeError::ShutDown,
+        })
+    }
+
+    fn job(&self, sequence: Sequence<I>) -> (Sequence<Payload<I, O>>, Ticket<O>) {
+        let job = self.shared.next_job.fetch_add(1, Ordering::Relaxed);
+        let (answer, receiver) = oneshot::channel();
+        let (sequence, ()) = sequence.map(|input| (Payload { job, input, answer, losses: 0 }, ()));
+        (sequence, Ticket::new(receiver, Canceller::new(job, &self.shared.commands)))
+    }
+
+    fn send(&self, model: ModelId, call: Vec<Sequence<Payload<I, O>>>) -> Result<(), Rejection> {
+        let Surroundings { observer, state, .. } = &self.shared.surroundings;
+        let sequences = call.len();
         let refuse = |reason| {
-            for _ in 0..requests {
-                shared.observer.on_event(&Event::Rejected { model, reason });
+            for _ in 0..sequences {
+                observer.on_event(&Event::Rejected { model, reason });
             }
             Rejection { reason, retry_after: RETRY_SOON }
         };
-        if shared.state.is_draining.load(Ordering::Acquire) {
+        if state.is_draining() {
             return Err(refuse(RejectReason::Draining));
         }
-        shared.commands.try_send(Command::Submit(jobs)).map_err(|error| match error {
+        self.shared.commands.try_send(Command::Submit(call)).map_err(|error| match error {
             TrySendError::Full(_) => refuse(RejectReason::QueueFull),
             TrySendError::Disconnected(_) => refuse(RejectReason::Draining),
         })
@@ -232,17 +240,17 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
 
     /// What waits, as of the scheduler thread's last turn.
     pub fn snapshot(&self) -> Snapshot {
-        self.shared.state.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.surroundings.state.snapshot()
     }
 
     /// Whether batches can be run: no device was lost and no thread has died.
     pub fn is_healthy(&self) -> bool {
-        self.shared.state.is_healthy.load(Ordering::Acquire)
+        self.shared.surroundings.state.is_healthy()
     }
 
     /// Takes no new work; what is queued is still computed.
     pub fn drain(&self) {
-        self.shared.state.is_draining.store(true, Ordering::Release);
+        self.shared.surroundings.state.drain();
     }
 
     /// Drains, waits until everything accepted has been answered, and ends the threads. Blocks. Safe to call twice.
@@ -254,19 +262,8 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
             std::mem::take(&mut *self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if thread.join().is_err() {
-                self.shared.state.is_healthy.store(false, Ordering::Release);
+                self.shared.surroundings.state.ail();
             }
-        }
-    }
-}
-
-/// Marks the engine as unhealthy if its thread unwinds.
-struct Sentinel(Arc<State>);
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.is_healthy.store(false, Ordering::Release);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a caller holds while its request is with the engine.
+//! What a caller holds while its sequence is with the engine.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures_channel::oneshot;
 
 use super::executor::ExecuteError;
-use super::scheduling::Command;
+use super::message::Command;
 use super::sync::Sender;
 use crate::scheduler::Rejection;
 
-/// A computed request.
+/// A computed sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion<O> {
     /// What the executor gave for it.
@@ -21,11 +21,11 @@ pub struct Completion<O> {
     pub queue: Duration,
     /// Time the device took for its batch.
     pub compute: Duration,
-    /// Requests in its batch.
+    /// Sequences in its batch.
     pub batch_sequences: usize,
 }
 
-/// Why a request has no output.
+/// Why a sequence has no output.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
     /// The scheduler refused it.
@@ -42,11 +42,11 @@ pub enum Failure {
     ShutDown,
 }
 
-/// What a request resolves to.
+/// What a sequence resolves to.
 pub(super) type Answer<O> = Result<Completion<O>, Failure>;
 
-/// A future of a request's output, for any async runtime. Dropping it before it resolves cancels the request.
-#[must_use = "dropping a ticket cancels its request"]
+/// A future of a sequence's output, for any async runtime. Dropping it before it resolves cancels the sequence.
+#[must_use = "dropping a ticket cancels its sequence"]
 pub struct Ticket<O> {
     answer: oneshot::Receiver<Answer<O>>,
     canceller: Option<Box<dyn Cancel>>,
@@ -104,7 +104,7 @@ impl<I, O> Canceller<I, O> {
 
 impl<I: Send + 'static, O: Send + 'static> Cancel for Canceller<I, O> {
     fn cancel(&self) {
-        // If there is no room for it, the closed answer channel still keeps the request from being computed: only its
+        // If there is no room for it, the closed answer channel still keeps the sequence from being computed: only its
         // place in the queue is freed later.
         let _ = self.commands.try_send(Command::Cancel(self.id));
     }

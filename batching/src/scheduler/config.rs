@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::units::{ModelId, Tokens};
+use units::{ModelId, Tokens};
 
 /// Everything the scheduler is told once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Bounds of each model, indexed by [`ModelId`].
+    /// Bounds of the models that it begins with, indexed by [`ModelId`].
     pub models: Vec<ModelConfig>,
     /// Device replicas. Each can run every model.
     pub devices: u16,
@@ -22,11 +22,11 @@ pub struct Config {
 pub struct ModelConfig {
     /// Tokens in a batch.
     pub batch_tokens_max: Tokens,
-    /// Requests in a batch.
+    /// Sequences in a batch.
     pub batch_sequences_max: usize,
-    /// Requests waiting.
-    pub queue_requests_max: usize,
-    /// Tokens waiting.
+    /// Sequences waiting.
+    pub queue_sequences_max: usize,
+    /// Their tokens.
     pub queue_tokens_max: Tokens,
     /// Within this time of its arrival a request should be answered.
     pub latency_target: Duration,
@@ -60,20 +60,20 @@ pub struct DeadlinePolicy {
     /// Demand above this share of the fluid limit is too much: this much is then divided among the tenants, and what is
     /// left goes to whoever wants it.
     pub feasible: f64,
-    /// The part of a batch's own time by which requests of flows that ask for much more than their share may lengthen it
+    /// The part of a batch's own time by which sequences of flows that ask for much more than their share may lengthen it
     /// while other models wait.
     pub riders: f64,
-    /// A late request goes first once it has waited so many times what it would have waited if all were served as they come:
+    /// A late sequence goes first once it has waited so many times what it would have waited if all were served as they come:
     /// while callers wait for their answers and no tenant is held to its share.
     pub stretch: f64,
-    /// Share of device time that goes to requests without a claim while others have one.
+    /// Share of device time that goes to sequences without a claim while others have one.
     pub turns: f64,
     /// What that share grows to, in proportion, while one of them is overdue for up to `patience`: late is not never. Not while
     /// a flow asks for much more than its share: then most of what is late is of its own making.
     pub turns_max: f64,
     /// See `turns_max`.
     pub patience: Duration,
-    /// How far ahead of the least served flow one may be among requests without a claim, in device time at weight 1.
+    /// How far ahead of the least served flow one may be among sequences without a claim, in device time at weight 1.
     pub spread: Duration,
     /// How far ahead of the least served flow among those that wait without a claim anybody may be while shares are
     /// enforced, in device time at weight 1.
@@ -141,6 +141,9 @@ pub enum ConfigError {
         /// What is wrong.
         what: &'static str,
     },
+    /// The number belongs to a model, or did.
+    #[error("model number {} is in use or used up", .0.0)]
+    ModelNumber(ModelId),
 }
 
 impl Config {
@@ -151,27 +154,23 @@ impl Config {
         if self.batches_in_flight_max == 0 {
             return Err(ConfigError::NothingInFlight);
         }
-        for (index, bounds) in self.models.iter().enumerate() {
-            if let Some(what) = bounds.fault() {
-                return Err(ConfigError::Model { model: ModelId(index as u16), what });
-            }
-        }
         Ok(())
     }
 }
 
 impl ModelConfig {
-    fn fault(&self) -> Option<&'static str> {
-        if self.batch_tokens_max.0 == 0 || self.batch_sequences_max == 0 {
-            Some("a batch must have room for one request")
-        } else if self.queue_requests_max == 0 {
-            Some("the queue must have room for one request")
+    pub(super) fn check(&self, model: ModelId) -> Result<(), ConfigError> {
+        let fault = if self.batch_tokens_max.0 == 0 || self.batch_sequences_max == 0 {
+            Some("a batch must have room for one sequence")
+        } else if self.queue_sequences_max == 0 {
+            Some("the queue must have room for one sequence")
         } else if self.queue_tokens_max < self.batch_tokens_max {
             Some("the queue must have room for one batch's tokens")
         } else if self.latency_target.is_zero() {
             Some("the latency target must be longer than nothing")
         } else {
             None
-        }
+        };
+        fault.map_or(Ok(()), |what| Err(ConfigError::Model { model, what }))
     }
 }

@@ -10,9 +10,11 @@
 //! kept with a small weight for good. Observations are clipped, so that one stall does not move the line, and no
 //! coefficient is ever negative.
 
+use std::iter::Sum;
+use std::ops::Add;
 use std::time::Duration;
 
-use crate::units::Tokens;
+use units::Tokens;
 
 /// Share that remains of an observation's weight after each further one.
 const FORGETTING: f64 = 0.995;
@@ -46,13 +48,34 @@ impl Work {
     }
 }
 
-impl std::ops::Add for Work {
+impl Work {
+    /// What is left; nothing if rounding leaves less.
+    pub(super) fn less(self, other: Self) -> Self {
+        Self((self.0 - other.0).max(0.0))
+    }
+}
+
+impl Add for Work {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
 }
+
+impl Sum for Work {
+    fn sum<I: Iterator<Item = Self>>(works: I) -> Self {
+        works.fold(Self::default(), Add::add)
+    }
+}
+
+/// Device time, to be weighed and divided.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
+pub(super) struct Seconds(pub(super) f64);
+
+/// Device seconds by the second.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
+pub(super) struct Rate(pub(super) f64);
 
 /// The fitted line of one model on one device.
 #[derive(Debug, Clone, Default)]

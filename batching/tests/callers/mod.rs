@@ -4,13 +4,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
-use batching::{
-    BatchId, Config, Decision, DeviceId, ModelConfig, ModelId, Policy, Priority, Request, Scheduler,
-    Snapshot, TenantId, Timestamp, Tokens, Work,
-};
+use batching::{BatchId, Config, Decision, ModelConfig, Policy, Scheduler, Sequence, Snapshot, Work};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 
 /// How a flow asks.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +27,7 @@ pub(crate) struct Caller {
     pub(crate) kind: Loop,
     /// Models that it asks, at random.
     pub(crate) models: Vec<u16>,
-    /// Requests of one call, and their shortest and longest length.
+    /// Sequences of one call, and their shortest and longest length.
     pub(crate) inputs: u32,
     pub(crate) tokens: (u32, u32),
 }
@@ -99,7 +97,7 @@ impl World {
         let model = |target: &u64| ModelConfig {
             batch_tokens_max: Tokens(16_384),
             batch_sequences_max: 256,
-            queue_requests_max: 4096,
+            queue_sequences_max: 4096,
             queue_tokens_max: Tokens(1 << 20),
             latency_target: Duration::from_millis(*target),
             is_target_hard: false,
@@ -163,7 +161,7 @@ impl World {
                     self.poll(device);
                 }
                 let idle = self.devices.iter().any(VecDeque::is_empty);
-                assert!(!idle || self.queued == 0, "a device is idle beside {} requests", self.queued);
+                assert!(!idle || self.queued == 0, "a device is idle beside {} sequences", self.queued);
             }
         }
     }
@@ -178,7 +176,7 @@ impl World {
         let number = self.next_call;
         self.next_call += 1;
         let model = ModelId(caller.models[self.rng.random_range(0..caller.models.len())]);
-        let requests = (0..caller.inputs).map(|_| Request {
+        let sequences = (0..caller.inputs).map(|_| Sequence {
             model,
             tenant: TenantId(index),
             weight: caller.weight,
@@ -187,8 +185,8 @@ impl World {
             deadline: self.now + Duration::from_secs(30),
             payload: number,
         });
-        let requests = requests.collect();
-        let left = self.scheduler.enqueue_all(self.now, requests).map_or(0, |ids| ids.len() as u32);
+        let sequences = sequences.collect();
+        let left = self.scheduler.enqueue_all(self.now, sequences).map_or(0, |ids| ids.len() as u32);
         self.queued += left as usize;
         self.scheduler.snapshot(self.now, &mut self.snapshot);
         let as_they_came = self.snapshot.drain.as_secs_f64();
@@ -204,14 +202,14 @@ impl World {
         loop {
             match self.scheduler.poll(self.now, DeviceId(device)) {
                 Decision::Dispatch(batch) => {
-                    let tokens: Vec<_> = batch.members.iter().map(|entry| entry.request.tokens.0).collect();
+                    let tokens: Vec<_> = batch.members.iter().map(|entry| entry.sequence.tokens.0).collect();
                     let sum = f64::from(tokens.iter().sum::<u32>());
                     let time = self.setup.overhead + Duration::from_secs_f64(self.setup.slope * sum);
                     let share = |tokens: u32| time.as_secs_f64() * f64::from(tokens) / sum;
                     let members = batch.members.iter().map(|entry| {
-                        let request = &entry.request;
-                        self.outcomes[request.tenant.0 as usize].service += share(request.tokens.0);
-                        request.payload
+                        let sequence = &entry.sequence;
+                        self.outcomes[sequence.tenant.0 as usize].service += share(sequence.tokens.0);
+                        sequence.payload
                     });
                     let members: Vec<_> = members.collect();
                     self.queued -= members.len();
@@ -259,15 +257,15 @@ impl World {
         }
     }
 
-    /// Calls whose requests ended without having been computed are over, and asked again.
+    /// Calls whose sequences ended without having been computed are over, and asked again.
     fn end(&mut self, now: Timestamp) {
         for (entry, _) in self.scheduler.ended(now) {
             self.queued -= 1;
-            let Some(call) = self.calls.get_mut(&entry.request.payload) else { continue };
+            let Some(call) = self.calls.get_mut(&entry.sequence.payload) else { continue };
             call.left -= 1;
             if call.left == 0 {
                 let caller = call.caller;
-                self.calls.remove(&entry.request.payload);
+                self.calls.remove(&entry.sequence.payload);
                 if let Loop::Closed(..) = self.callers[caller as usize].kind {
                     self.events.push(Reverse((now, Event::Ask(caller, 0))));
                 }

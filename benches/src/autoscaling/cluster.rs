@@ -4,10 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use batching::{
-    Batch, Config, ConfigError, Decision, DeviceId, ModelConfig, ModelId, Request, Scheduler, Snapshot,
-    TenantId, Timestamp, Tokens, Work,
-};
+use batching::{Batch, Config, ConfigError, Decision, ModelConfig, Scheduler, Sequence, Snapshot, Work};
+use units::{DeviceId, ModelId, TenantId, Timestamp, Tokens};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -266,7 +264,7 @@ impl<'a> Cluster<'a> {
             [(); 2].map(|()| self.ready[self.rng.random_range(0..self.ready.len())] as usize);
         let is_first = self.servers[first].holds <= self.servers[second].holds;
         let number = if is_first { first } else { second };
-        let request = Request {
+        let request = Sequence {
             model,
             tenant: TenantId(arrival.tenant),
             weight: 1,
@@ -292,12 +290,12 @@ impl<'a> Cluster<'a> {
             let server = &mut self.servers[number as usize];
             server.holds -= 1;
             server.ends.late += 1;
-            self.ended(now, entry.request.model, None);
+            self.ended(now, entry.sequence.model, None);
         }
         match self.servers[number as usize].scheduler.poll(now, DEVICE) {
             Decision::Dispatch(batch) => {
                 let attention = self.workload.attention;
-                let works = batch.members.iter().map(|member| Work::of(member.request.tokens, attention));
+                let works = batch.members.iter().map(|member| Work::of(member.sequence.tokens, attention));
                 let work = works.fold(Work::default(), std::ops::Add::add);
                 let time = self.noise.time(self.hardware, 0, work);
                 let server = &mut self.servers[number as usize];
@@ -321,7 +319,7 @@ impl<'a> Cluster<'a> {
         server.scheduler.complete(now, batch.id, Some(server.computing));
         server.holds -= batch.members.len();
         for member in &batch.members {
-            let model = member.request.model;
+            let model = member.sequence.model;
             let target = self.workload.models[usize::from(model.0)].target;
             let latency = now.saturating_duration_since(member.enqueued_at);
             let ends = &mut self.servers[number as usize].ends;
@@ -362,7 +360,7 @@ impl<'a> Cluster<'a> {
         let server = &mut self.servers[number as usize];
         let running = server.running.take().into_iter().flat_map(|batch| batch.members);
         for entry in server.scheduler.abandon().into_iter().chain(running) {
-            self.ended(now, entry.request.model, None);
+            self.ended(now, entry.sequence.model, None);
         }
         self.remove(now, number);
         self.start(now);
@@ -434,7 +432,7 @@ impl<'a> Cluster<'a> {
         let model = |traffic: &crate::simulation::workload::ModelTraffic| ModelConfig {
             batch_tokens_max: Tokens(1024),
             batch_sequences_max: 64,
-            queue_requests_max: 16_384,
+            queue_sequences_max: 16_384,
             queue_tokens_max: Tokens(262_144),
             latency_target: traffic.target,
             is_target_hard: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use batching::{Priority, Timestamp};
+use units::{Priority, Timestamp};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;

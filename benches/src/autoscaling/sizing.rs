@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use batching::Timestamp;
+use units::Timestamp;
 use router::scaling::{Autoscaler, Load, ScalingConfig};
 
 /// The cluster, every two seconds.

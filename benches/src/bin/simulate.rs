@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use batching::{DeadlinePolicy, Order, PreferredSize, TokenBudget, Tokens};
+use batching::{DeadlinePolicy, Order, PreferredSize, TokenBudget};
+use units::{Tokens};
 use benches::parallel::{Result, in_parallel};
 use benches::simulation::bounds::fluid_limit;
 use benches::simulation::families::{Family, Variant, baselines, by_deadline, ours, refusing_nobody};

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use batching::{Timestamp, Tokens, Work};
+use batching::{Work};
+use units::{Timestamp, Tokens};
 
 use super::hardware::Hardware;
 use super::workload::{Arrival, Workload};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use batching::{ConfigError, DeadlinePolicy, PreferredSize, TokenBudget, Tokens};
+use batching::{ConfigError, DeadlinePolicy, PreferredSize, TokenBudget};
+use units::{Tokens};
 
 use super::hardware::Hardware;
 use super::policies::{Clipper, Clockwork, Nexus, Policy, Production, Symphony};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use batching::{ConfigError, Tokens, Work};
+use batching::{ConfigError, Work};
+use units::{Tokens};
 
 use super::families::Make;
 use super::hardware::Hardware;

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use batching::{Timestamp, Tokens, Work};
+use batching::{Work};
+use units::{Timestamp, Tokens};
 
 use super::hardware::{Hardware, Noise};
 use super::policies::{Policy, Step};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use batching::{Priority, Timestamp, Work};
+use batching::{Work};
+use units::{Priority, Timestamp};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -151,7 +152,7 @@ impl Workload {
     pub fn mean_work_of(&self, model: usize) -> f64 {
         const SAMPLES: usize = 20_000;
         let mut rng = ChaCha8Rng::seed_from_u64(model as u64);
-        let work = |_| Work::of(batching::Tokens(self.length(model, &mut rng)), self.attention).0;
+        let work = |_| Work::of(units::Tokens(self.length(model, &mut rng)), self.attention).0;
         (0..SAMPLES).map(work).sum::<f64>() / SAMPLES as f64
     }
 

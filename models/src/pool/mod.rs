@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use batching::{Clock, TenantId, Timestamp};
+use units::{Clock, TenantId, Timestamp};
 use futures_channel::oneshot;
 
 pub use pace::Pace;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use batching::TenantId;
+use units::TenantId;
 
 /// Least that a turn costs its tenant, in bytes, so that many tiny ones are not free.
 const TURN_BYTES_MIN: u64 = 256;

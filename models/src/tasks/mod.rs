@@ -23,7 +23,7 @@ pub use types::{
     SentimentParameters, SummarizeParameters, Summary, SummaryMethod, SummarySentence, TaskResult,
 };
 
-use batching::ModelId;
+use units::ModelId;
 
 use crate::batch::{Sequence, SequenceOutput};
 use crate::card::Card;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use batching::ModelId;
+use units::ModelId;
 
 use super::types::{DecodeError, InputError, LengthUnit, Output, Remedy, TaskResult};
 use super::{Context, Job};

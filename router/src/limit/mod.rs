@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use batching::{TenantId, Timestamp};
+use units::{TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use memory::MemoryLimits;

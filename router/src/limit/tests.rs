@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use batching::{TenantId, Timestamp};
+use units::{TenantId, Timestamp};
 use proptest::prelude::*;
 
 use super::*;

@@ -18,7 +18,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use batching::Timestamp;
+use units::Timestamp;
 use serde::Serialize;
 
 use super::Load;

@@ -4,7 +4,8 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use batching::{Snapshot, Timestamp};
+use batching::{Snapshot};
+use units::{Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
@@ -65,7 +66,7 @@ pub struct Meter {
 #[derive(Debug, Clone)]
 struct Totals {
     at: Timestamp,
-    models: Vec<batching::Offered>,
+    models: Vec<batching::OfferedLoad>,
     computed: Duration,
     ends: Ends,
 }
@@ -98,13 +99,13 @@ impl Meter {
         };
         for (index, model) in snapshot.models.iter().enumerate() {
             let before = last.models.get(index).copied().unwrap_or_default();
-            let arrived = (model.offered.requests - before.requests) as f64 / elapsed;
+            let arrived = (model.offered.sequences - before.sequences) as f64 / elapsed;
             load.arrived += arrived;
             load.shed += (model.offered.shed - before.shed) as f64 / elapsed;
             load.offered += (model.offered.seconds - before.seconds) / elapsed;
             load.offered += self.overhead(index, model.batch_overhead, arrived);
             load.queued_seconds += model.queued_time.as_secs_f64();
-            load.queued_requests += model.queued_requests as u64;
+            load.queued_requests += model.queued_sequences as u64;
             load.queued_tokens += u64::from(model.queued_tokens.0);
         }
         load.turn_away((ends.turned_away - last.ends.turned_away) as f64 / elapsed);
@@ -151,16 +152,16 @@ impl AddAssign<&Self> for Load {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use batching::{DeviceSnapshot, ModelSnapshot, Offered};
+    use batching::{DeviceSnapshot, ModelSnapshot, OfferedLoad};
 
     use super::*;
 
     fn snapshot(requests: u64, shed: u64, seconds: f64, computed_ms: u64) -> Snapshot {
         let model = ModelSnapshot {
-            offered: Offered { requests, shed, seconds },
+            offered: OfferedLoad { sequences: requests, shed, seconds },
             batch_overhead: Duration::from_millis(2),
             queued_time: Duration::from_millis(30),
-            queued_requests: 3,
+            queued_sequences: 3,
             ..ModelSnapshot::default()
         };
         let device =

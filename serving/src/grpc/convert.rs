@@ -1,6 +1,6 @@
 //! Translation between the protobuf messages and the pipeline's terms.
 
-use batching::Priority;
+use units::Priority;
 use models::card::{Origin, WEIGHTS_FILE};
 use models::tasks::{
     Aggregation, ClassifyParameters, EmbedParameters, EntitiesParameters, InputError, OffsetUnit, OnError,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use batching::Priority;
+use units::Priority;
 use models::Task;
 use models::tasks::{
     Aggregation, ClassifyParameters, EmbedParameters, EntitiesParameters, InputError, LabelScore, OffsetUnit,

@@ -15,7 +15,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
-use batching::{Clock, MonotonicClock, Timestamp};
+use units::{Clock, MonotonicClock, Timestamp};
 use http_body::{Frame, SizeHint};
 use models::Task;
 use router::Principal;

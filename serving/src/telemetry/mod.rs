@@ -20,7 +20,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use batching::{Event, ModelId, Observer, Snapshot};
+use batching::{Event, Observer, Snapshot};
+use units::{ModelId};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -481,9 +482,9 @@ impl Observer for Telemetry {
                 tracing::error!(model = labels.model, device = device.0, is_fatal, reason, "batch failed");
                 self.batch_failures.get_or_create(&labels).inc();
             }
-            Event::Queue { model, requests, tokens } => {
+            Event::Queue { model, sequences, tokens } => {
                 let labels = self.model(model);
-                self.queue_requests.get_or_create(&labels).set(requests as i64);
+                self.queue_requests.get_or_create(&labels).set(sequences as i64);
                 self.queue_tokens.get_or_create(&labels).set(i64::from(tokens.0));
             }
         }

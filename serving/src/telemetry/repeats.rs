@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use batching::{Clock, MonotonicClock, Timestamp};
+use units::{Clock, MonotonicClock, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use batching::Timestamp;
+use units::Timestamp;
 
 use super::queues::Queues;
 use super::{Policy, Step};

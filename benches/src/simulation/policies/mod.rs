@@ -9,7 +9,7 @@ mod symphony;
 
 use std::time::Duration;
 
-use batching::Timestamp;
+use units::Timestamp;
 
 pub use clipper::Clipper;
 pub use clockwork::Clockwork;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use batching::Timestamp;
+use units::Timestamp;
 
 use super::queues::Queues;
 use super::{Policy, Step};

@@ -3,10 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use batching::{
-    BatchId, Config, ConfigError, Decision, DeviceId, ModelConfig, ModelId, Request, Scheduler, TenantId,
-    Timestamp, Tokens, Work,
-};
+use batching::{BatchId, Config, ConfigError, Decision, ModelConfig, Scheduler, Sequence, Work};
+use units::{DeviceId, ModelId, TenantId, Timestamp, Tokens};
 
 use super::{Policy, Step};
 use crate::simulation::hardware::{Hardware, Noise};
@@ -39,7 +37,7 @@ impl Production {
         let model = |traffic: &crate::simulation::workload::ModelTraffic| ModelConfig {
             batch_tokens_max: Tokens(65_536),
             batch_sequences_max: 4096,
-            queue_requests_max: 1 << 20,
+            queue_sequences_max: 1 << 20,
             queue_tokens_max: Tokens(1 << 30),
             latency_target: traffic.target,
             is_target_hard: targets_are_hard,
@@ -71,7 +69,7 @@ impl Policy for Production {
     fn arrive(&mut self, now: Timestamp, arrival: &Arrival, index: u32) {
         let timeout =
             if self.targets_are_hard { self.targets[usize::from(arrival.model)] } else { CALLERS_TIMEOUT };
-        let request = Request {
+        let request = Sequence {
             model: ModelId(arrival.model),
             tenant: TenantId(arrival.tenant),
             weight: 1,
@@ -88,7 +86,7 @@ impl Policy for Production {
             Decision::Dispatch(batch) => {
                 self.in_flight[usize::from(device)].push_back(batch.id);
                 Step::Dispatch {
-                    members: batch.members.into_iter().map(|entry| entry.request.payload).collect(),
+                    members: batch.members.into_iter().map(|entry| entry.sequence.payload).collect(),
                 }
             }
             Decision::WaitUntil(at) => Step::WaitUntil(at),

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use batching::{Timestamp, Tokens, Work};
+use batching::{Work};
+use units::{Timestamp, Tokens};
 
 use crate::simulation::hardware::Hardware;
 use crate::simulation::workload::{Arrival, Workload};

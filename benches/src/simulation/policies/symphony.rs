@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use batching::{Timestamp, Work};
+use batching::{Work};
+use units::{Timestamp};
 
 use super::queues::Queues;
 use super::{Policy, Step};

@@ -1,14 +1,14 @@
 //! Who may be served next: virtual counters of device time.
 //!
 //! A *flow* is a tenant's work of one class. Its counter is the device time it was given, over all models, divided by its
-//! weight. A tenant's weight is divided between the classes that it uses, by the weights of these: which class a caller states
-//! moves its own calls before or behind each other, and nobody else's. Counters are compared with the lowest among flows that have requests waiting
-//! without a claim. Among these a flow may be served while it is at most `spread` above the lowest: within that latitude
+//! weight. A tenant's weight is divided between the classes that it uses, by the weights of these: which class a caller
+//! states moves its own calls before or behind each other, and nobody else's. Counters are compared with the lowest among
+//! flows that have sequences waiting without a claim. Among these a flow may be served while it is at most `spread` above the lowest: within that latitude
 //! deadlines decide. With no latitude this is the virtual token counter of Sheng et al. ("Fairness in Serving Large Language
 //! Models", OSDI 2024), with unlimited latitude earliest deadline first. While shares are enforced nobody is served at all
 //! who is more than the longest *lag* above the lowest, whatever its claim.
 //!
-//! *Bound.* Let `S` be the longest lag and `U` the largest charge of one request over its weight. While shares are enforced
+//! *Bound.* Let `S` be the longest lag and `U` the largest charge of one sequence over its weight. While shares are enforced
 //! a counter is raised only if it is within `S` of the lowest, so counters of flows that always have work waiting without a
 //! claim never differ by more than `S + U`, and the time that two such flows are given in any interval, over their weights,
 //! by no more than `2 (S + U)`.
@@ -20,12 +20,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::heap::IndexedHeap;
-use crate::units::{Priority, TenantId, Timestamp};
+use units::{Priority, TenantId, Timestamp};
+
+use super::super::heap::IndexedHeap;
+use super::demand::Weight;
 
 /// A flow: a dense number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct FlowId(pub(super) u32);
+pub(in crate::scheduler) struct FlowId(pub(super) u32);
 
 /// Device time over weight, in units of a nanosecond at the weight [`UNIT_WEIGHT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -48,7 +50,7 @@ const CREDIT: u32 = 4;
 pub(super) struct Flows {
     tenants: HashMap<TenantId, [Option<Class>; 4]>,
     flows: Vec<Flow>,
-    /// Flows with requests that wait without a claim, by counter.
+    /// Flows with sequences that wait without a claim, by counter.
     waiting: IndexedHeap<Virtual>,
     /// The highest that the lowest of these counters has been.
     level: Virtual,
@@ -73,18 +75,8 @@ struct Flow {
     waiting: usize,
 }
 
-/// Weight of a class beside the others.
-pub(super) const fn class_weight(priority: Priority) -> u64 {
-    match priority {
-        Priority::Critical => 16,
-        Priority::High => 8,
-        Priority::Normal => 4,
-        Priority::Low => 1,
-    }
-}
-
 impl Flows {
-    /// `spread`: the latitude for deadlines among requests without a claim. `lag_max`: that of requests with one.
+    /// `spread`: the latitude for deadlines among sequences without a claim. `lag_max`: that of sequences with one.
     pub(super) fn new(spread: Duration, lag_max: Duration) -> Self {
         Self {
             tenants: HashMap::new(),
@@ -97,7 +89,7 @@ impl Flows {
         }
     }
 
-    /// The flow of a tenant and class, with the weight of its newest request.
+    /// The flow of a tenant and class, with the weight of its newest call.
     pub(super) fn of(&mut self, now: Timestamp, tenant: TenantId, priority: Priority, weight: u32) -> FlowId {
         let classes = self.tenants.entry(tenant).or_default();
         let next = FlowId(self.flows.len() as u32);
@@ -112,18 +104,18 @@ impl Flows {
             |class: &Class| now <= class.asked_at + IN_USE || flows[class.flow.0 as usize].waiting > 0;
         let in_use = Priority::ALL.into_iter().zip(classes.iter());
         let in_use = in_use.filter(|(_, class)| class.as_ref().is_some_and(is_in_use));
-        let all: u64 = in_use.map(|(priority, _)| class_weight(priority)).sum();
-        let weight = u64::from(weight.max(1)) * UNIT_WEIGHT * class_weight(priority) / all.max(1);
+        let all: u64 = in_use.map(|(priority, _)| u64::from(priority.weight())).sum();
+        let weight = u64::from(weight.max(1)) * UNIT_WEIGHT * u64::from(priority.weight()) / all.max(1);
         self.flows[id.0 as usize].weight = weight.max(1);
         id
     }
 
     /// A flow's weight beside that of a tenant of weight 1.
-    pub(super) fn weight(&self, id: FlowId) -> f64 {
-        self.flows[id.0 as usize].weight as f64 / UNIT_WEIGHT as f64
+    pub(super) fn weight(&self, id: FlowId) -> Weight {
+        Weight(self.flows[id.0 as usize].weight as f64 / UNIT_WEIGHT as f64)
     }
 
-    /// A request of the flow waits without a claim.
+    /// A sequence of the flow waits without a claim.
     pub(super) fn waits(&mut self, id: FlowId) {
         let counter = self.counter(id);
         let flow = &mut self.flows[id.0 as usize];
@@ -138,6 +130,7 @@ impl Flows {
     /// It does not wait any more.
     pub(super) fn left(&mut self, id: FlowId) {
         let flow = &mut self.flows[id.0 as usize];
+        debug_assert!(flow.waiting > 0, "a sequence left a flow of which none waits");
         flow.waiting -= 1;
         if flow.waiting == 0 {
             self.waiting.remove(id.0);
@@ -281,7 +274,7 @@ mod tests {
         let mut flows = Flows::new(Duration::ZERO, SPREAD);
         let check = |flows: &mut Flows, now, priority, expected: f64| {
             let id = flows.of(now, TenantId(0), priority, 5);
-            assert!((flows.weight(id) - expected).abs() < 1e-3, "{priority:?}: {}", flows.weight(id));
+            assert!((flows.weight(id).0 - expected).abs() < 1e-3, "{priority:?}: {:?}", flows.weight(id));
             id
         };
         for priority in Priority::ALL {

@@ -1,19 +1,19 @@
 //! Who asks for more than the devices can give.
 //!
 //! While there is enough for all nobody is held back, however uneven the shares. Shares are enforced once demand is high and
-//! requests are late, or at once in a flood, and until demand is feasible again: they begin on evidence and end on demand, so
+//! sequences are late, or at once in a flood, and until demand is feasible again: they begin on evidence and end on demand, so
 //! that they do not come and go with their own success. Then the devices are divided max-min fairly (Bertsekas and
 //! Gallager, "Data Networks", 2nd edition, section 6.5.2): there is a level such that flows that ask for less than it, times
 //! their weight, are given all they ask for, and the others the level. What a flow asks for beyond that is its *excess*. It
 //! is not refused: it is served with what the others leave.
 //!
-//! Demand is device time asked for by the second, smoothed, refused and expired requests included. What is feasible is a
+//! Demand is device time asked for by the second, smoothed, refused and expired sequences included. What is feasible is a
 //! share of the fluid limit: batches of a model need not come more often than its target asks, so each of `N` devices has
 //! `1 - sum a / (D - a) / N` of its time for work, with `a` a model's overhead for each batch and `D` its target.
 //!
 //! *Callers that wait for their answers* never ask for more than they are given, so by their rate nothing is ever too much,
 //! while the flow with the most connections takes the device. There are two signs of them. Requests are late although no
-//! more is asked for than served; then a late request that waits counts as demand, too: had it been answered at its target
+//! more is asked for than served; then a late sequence that waits counts as demand, too: had it been answered at its target
 //! `D`, its caller would have asked again every `D`, so it stands for its cost over `D`. Or more than is feasible is asked
 //! for without a break, and all of it served: by chance that does not happen for seconds on end. In either case what the
 //! devices do give is divided, so that what the model of their cost gets wrong cancels. A flow's part among all that ask
@@ -22,15 +22,16 @@
 
 use std::time::Duration;
 
-use super::fairness::FlowId;
-use super::queue::Claim;
-use crate::units::Timestamp;
+use units::Timestamp;
 
-/// Time constant of the smoothed demand, in seconds.
-const SMOOTHING: f64 = 0.25;
+use super::super::cost::{Rate, Seconds};
+use super::bands::Claim;
+use super::fairness::FlowId;
+use super::trend::{BacklogTrend, SmoothedRate};
+
 /// Demand over capacity that is a flood: shares are enforced before anybody is late.
 const FLOOD: f64 = 1.2;
-/// Share of requests late at which shares are enforced if demand is high.
+/// Share of sequences late at which shares are enforced if demand is high.
 const MISSED_MAX: f64 = 0.02;
 /// A flow that asks for so many times its share is capped: what is within its share is served after everybody else's.
 const CAPPED: f64 = 1.3;
@@ -40,10 +41,6 @@ const OPEN: f64 = 1.1;
 /// for the devices to be saturated.
 const SATURATION_SMOOTHING: f64 = 1.0;
 const SATURATED_AFTER: Duration = Duration::from_secs(2);
-/// How often the change of the backlog is taken, how many changes are looked at, and the one, in seconds, that is growth.
-const CHANGE_EVERY: Duration = Duration::from_secs(1);
-const CHANGES: usize = 7;
-const GROWTH: f64 = 0.02;
 /// How often the level is found anew.
 const LEVEL_EVERY: Duration = Duration::from_millis(20);
 /// A flow may use so many seconds of its level at once.
@@ -51,19 +48,44 @@ const BURST: f64 = 0.1;
 /// Demand in device time by the second that is too small to matter.
 const NEGLIGIBLE: f64 = 1e-6;
 
+/// Share of the devices beside others'.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct Weight(pub(super) f64);
+
+/// What a call asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask {
+    pub(super) flow: FlowId,
+    pub(super) weight: Weight,
+    pub(super) cost: Seconds,
+}
+
+/// What a flow asks for by the second.
+#[derive(Debug, Clone, Copy)]
+struct Want {
+    rate: f64,
+    weight: f64,
+}
+
+impl Want {
+    fn for_weight(&self) -> f64 {
+        self.rate / self.weight
+    }
+}
+
 /// The demand of all flows.
 #[derive(Debug)]
 pub(super) struct Demand {
     flows: Vec<Flow>,
-    total: Decaying,
+    total: SmoothedRate,
     /// The same over [`SATURATION_SMOOTHING`], and when it was last feasible.
-    sustained: Decaying,
+    sustained: SmoothedRate,
     feasible_at: Timestamp,
     /// Device time given, by the second.
-    served: Decaying,
+    served: SmoothedRate,
     /// Requests by the second, and of these entitled ones that cannot meet their target.
-    arrived: Decaying,
-    missed: Decaying,
+    arrived: SmoothedRate,
+    missed: SmoothedRate,
     /// Share of the fluid limit above which demand is too much, and which is then divided.
     feasible: f64,
     /// Device seconds by the second at weight 1; none while all demand is feasible.
@@ -75,15 +97,15 @@ pub(super) struct Demand {
     is_open: bool,
     /// The firm part of a flow of weight 1, in device seconds by the second.
     firm: f64,
-    backlog: Backlog,
-    scratch: Vec<(f64, f64)>,
+    backlog: BacklogTrend,
+    scratch: Vec<Want>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Flow {
     weight: f64,
-    rate: Decaying,
-    /// Late requests that wait, as demand: see the module.
+    rate: SmoothedRate,
+    /// Late sequences that wait, as demand: see the module.
     held_up: f64,
     /// Device seconds that it may still use at once.
     credit: f64,
@@ -92,102 +114,33 @@ struct Flow {
     credit_at: Timestamp,
 }
 
-/// How the backlog changes by the second.
-#[derive(Debug, Default)]
-struct Backlog {
-    seconds: f64,
-    at: Timestamp,
-    /// The last changes, as a ring.
-    changes: [f64; CHANGES],
-    next: usize,
-}
-
-impl Backlog {
-    fn tell(&mut self, now: Timestamp, seconds: f64) {
-        let elapsed = now.saturating_duration_since(self.at);
-        if elapsed < CHANGE_EVERY {
-            return;
-        }
-        if elapsed < 2 * CHANGE_EVERY {
-            self.changes[self.next] = seconds - self.seconds;
-            self.next = (self.next + 1) % CHANGES;
-        } else {
-            self.changes = [0.0; CHANGES];
-        }
-        (self.at, self.seconds) = (now, seconds);
-    }
-
-    /// Whether most changes are: not whether one is large, since many callers may begin at once.
-    fn is_growing(&self) -> bool {
-        self.changes.iter().filter(|change| **change > GROWTH).count() > CHANGES / 2
-    }
-}
-
-/// A rate that decays with a time constant.
-#[derive(Debug, Clone, Copy)]
-struct Decaying {
-    value: f64,
-    at: Timestamp,
-    /// In seconds.
-    constant: f64,
-}
-
-impl Default for Decaying {
-    fn default() -> Self {
-        Self::over(SMOOTHING)
-    }
-}
-
-impl Decaying {
-    fn over(constant: f64) -> Self {
-        Self { value: 0.0, at: Timestamp::ZERO, constant }
-    }
-
-    fn at(&self, now: Timestamp) -> f64 {
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.value * (-elapsed / self.constant).exp()
-    }
-
-    fn add(&mut self, now: Timestamp, amount: f64) {
-        self.value = self.at(now) + amount / self.constant;
-        self.at = now;
-    }
-}
-
 impl Demand {
     pub(super) fn new(feasible: f64) -> Self {
         Self {
             flows: Vec::new(),
-            total: Decaying::default(),
-            sustained: Decaying::over(SATURATION_SMOOTHING),
+            total: SmoothedRate::default(),
+            sustained: SmoothedRate::over(SATURATION_SMOOTHING),
             feasible_at: Timestamp::ZERO,
-            served: Decaying::default(),
-            arrived: Decaying::default(),
-            missed: Decaying::default(),
+            served: SmoothedRate::default(),
+            arrived: SmoothedRate::default(),
+            missed: SmoothedRate::default(),
             feasible,
             level: None,
             level_at: Timestamp::ZERO,
             is_flooded: false,
             is_open: false,
             firm: 0.0,
-            backlog: Backlog::default(),
+            backlog: BacklogTrend::default(),
             scratch: Vec::new(),
         }
     }
 
-    /// Counts a request that asks for `cost` seconds of a device, where `capacity` is the fluid limit in device seconds by
-    /// the second. Returns how good its claim is.
-    pub(super) fn asked(
-        &mut self,
-        now: Timestamp,
-        flow: FlowId,
-        weight: f64,
-        cost: f64,
-        capacity: f64,
-    ) -> Claim {
+    /// Counts a call. `capacity` is the fluid limit. Returns how good its claim is.
+    pub(super) fn count(&mut self, now: Timestamp, ask: Ask, capacity: Rate) -> Claim {
+        let Ask { flow, weight: Weight(weight), cost: Seconds(cost) } = ask;
         let index = flow.0 as usize;
         if index >= self.flows.len() {
-            let (rate, credit) = (Decaying::default(), f64::INFINITY);
+            let (rate, credit) = (SmoothedRate::default(), f64::INFINITY);
             let new = Flow { weight, rate, held_up: 0.0, credit, firm: 0.0, credit_at: now };
             self.flows.resize(index + 1, new);
         }
@@ -197,7 +150,7 @@ impl Demand {
         flow.weight = weight;
         flow.rate.add(now, cost);
         self.arrived.add(now, 1.0);
-        let is_flooded = self.level.is_none() && self.total.value > FLOOD * capacity;
+        let is_flooded = self.level.is_none() && self.total.last().0 > FLOOD * capacity.0;
         if is_flooded || now >= self.level_at + LEVEL_EVERY {
             self.level_at = now;
             self.find_level(now, capacity);
@@ -214,7 +167,7 @@ impl Demand {
             return Claim::Excess;
         }
         flow.credit -= cost;
-        let is_capped = if self.is_open { flow.rate.value > CAPPED * share } else { flow.firm < cost };
+        let is_capped = if self.is_open { flow.rate.last().0 > CAPPED * share } else { flow.firm < cost };
         if is_capped {
             return Claim::Capped;
         }
@@ -222,20 +175,25 @@ impl Demand {
         Claim::Entitled
     }
 
-    /// Late requests of a flow ask for so much more device time by the second, or less.
-    pub(super) fn held_up(&mut self, flow: FlowId, change: f64) {
+    /// A late sequence of a flow asks for device time, too, while it waits.
+    pub(super) fn hold_up(&mut self, flow: FlowId, rate: Rate) {
         if let Some(flow) = self.flows.get_mut(flow.0 as usize) {
-            flow.held_up += change;
+            flow.held_up += rate.0;
         }
     }
 
-    /// A device is given work of so many seconds.
-    pub(super) fn served(&mut self, now: Timestamp, seconds: f64) {
-        self.served.add(now, seconds);
+    /// Ends [`hold_up`](Self::hold_up).
+    pub(super) fn let_go(&mut self, flow: FlowId, rate: Rate) {
+        self.hold_up(flow, Rate(-rate.0));
     }
 
-    /// An entitled request cannot meet its target.
-    pub(super) fn missed(&mut self, now: Timestamp) {
+    /// A device is given so much work.
+    pub(super) fn serve(&mut self, now: Timestamp, work: Seconds) {
+        self.served.add(now, work.0);
+    }
+
+    /// An entitled sequence cannot meet its target.
+    pub(super) fn miss(&mut self, now: Timestamp) {
         self.missed.add(now, 1.0);
     }
 
@@ -250,8 +208,8 @@ impl Demand {
     }
 
     /// Tells how long all that waits will take.
-    pub(super) fn backlog(&mut self, now: Timestamp, seconds: f64) {
-        self.backlog.tell(now, seconds);
+    pub(super) fn tell_backlog(&mut self, now: Timestamp, drain: Duration) {
+        self.backlog.tell(now, drain);
     }
 
     /// Whether more is asked for than can be served, so that not everybody can be: callers who wait for their answers keep the
@@ -266,16 +224,16 @@ impl Demand {
     }
 
     /// Finds the level at which the flows' demands, each cut to the level times its weight, add up to what is divided.
-    fn find_level(&mut self, now: Timestamp, capacity: f64) {
-        let (total, served) = (self.total.at(now), self.served.at(now));
-        let feasible = self.feasible * capacity;
-        let is_missing = self.missed.at(now) > MISSED_MAX * self.arrived.at(now);
-        let is_high = total > feasible && (self.is_enforced() || is_missing || total > FLOOD * capacity);
+    fn find_level(&mut self, now: Timestamp, capacity: Rate) {
+        let (Rate(total), Rate(served)) = (self.total.at(now), self.served.at(now));
+        let feasible = self.feasible * capacity.0;
+        let is_missing = self.missed.at(now).0 > MISSED_MAX * self.arrived.at(now).0;
+        let is_high = total > feasible && (self.is_enforced() || is_missing || total > FLOOD * capacity.0);
         let is_open = is_high && total > OPEN * served;
         let is_held_up = self.flows.iter().any(|flow| flow.held_up > NEGLIGIBLE);
         // What drains a backlog serves more than is asked for.
         let is_late = is_held_up && served <= OPEN * total && (self.is_enforced() || is_missing);
-        if self.sustained.at(now) <= feasible {
+        if self.sustained.at(now).0 <= feasible {
             self.feasible_at = now;
         }
         let is_saturated = now > self.feasible_at + SATURATED_AFTER;
@@ -283,32 +241,34 @@ impl Demand {
         if !(is_high || is_late || is_saturated) {
             return;
         }
-        let demand = |flow: &Flow| flow.rate.at(now) + if is_open { 0.0 } else { flow.held_up };
-        let demands = self.flows.iter().map(|flow| (demand(flow), flow.weight));
+        let want = |flow: &Flow| Want {
+            rate: flow.rate.at(now).0 + if is_open { 0.0 } else { flow.held_up },
+            weight: flow.weight,
+        };
         self.scratch.clear();
-        self.scratch.extend(demands.filter(|(rate, _)| *rate > NEGLIGIBLE));
+        self.scratch.extend(self.flows.iter().map(want).filter(|want| want.rate > NEGLIGIBLE));
         if !is_open && self.scratch.len() < 2 {
             return;
         }
-        self.scratch.sort_unstable_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
+        self.scratch.sort_unstable_by(|a, b| a.for_weight().total_cmp(&b.for_weight()));
         let divided = if is_open { feasible } else { self.feasible * served };
         self.level = divide(&self.scratch, divided);
-        self.firm = divided / self.scratch.iter().map(|(_, weight)| weight).sum::<f64>();
-        let highest = self.scratch.last().map_or(0.0, |(rate, weight)| rate / weight);
+        self.firm = divided / self.scratch.iter().map(|want| want.weight).sum::<f64>();
+        let highest = self.scratch.last().map_or(0.0, Want::for_weight);
         self.is_flooded = is_open && self.level.is_some_and(|level| highest > CAPPED * level);
     }
 }
 
-/// Divides `left` among demands with weights, sorted by demand over weight: the level, if anybody asks for more than it.
-fn divide(demands: &[(f64, f64)], mut left: f64) -> Option<f64> {
-    let mut weights: f64 = demands.iter().map(|(_, weight)| weight).sum();
-    for (rate, weight) in demands {
+/// Divides `left` among wants, sorted by rate for weight: the level, if anybody asks for more than it.
+fn divide(wants: &[Want], mut left: f64) -> Option<f64> {
+    let mut weights: f64 = wants.iter().map(|want| want.weight).sum();
+    for want in wants {
         let level = left / weights;
-        if rate / weight > level {
+        if want.for_weight() > level {
             return Some(level.max(0.0));
         }
-        left -= rate;
-        weights -= weight;
+        left -= want.rate;
+        weights -= want.weight;
     }
     None
 }
@@ -320,7 +280,9 @@ mod tests {
     #[test]
     fn divisions_are_max_min_fair() {
         let check = |demands: &[(f64, f64)], left: f64, expected: Option<f64>| {
-            let level = divide(demands, left);
+            let wants: Vec<_> =
+                demands.iter().map(|(rate, weight)| Want { rate: *rate, weight: *weight }).collect();
+            let level = divide(&wants, left);
             match (level, expected) {
                 (Some(level), Some(expected)) => {
                     assert!((level - expected).abs() < 1e-12, "{demands:?}: {level}");
@@ -336,7 +298,7 @@ mod tests {
     }
 
     /// Lets flows ask by turns for `seconds`, each for 1 ms at its rate in device seconds by the second, and returns the
-    /// claims that each flow's requests had in the second half.
+    /// claims that each flow's sequences had in the second half.
     fn claims(rates: &[f64], weights: &[u32], capacity: f64, seconds: f64) -> Vec<Vec<Claim>> {
         const COST: f64 = 0.001;
         let mut demand = Demand::new(0.9);
@@ -349,8 +311,9 @@ mod tests {
                 owed[flow] += rate * 1e-4;
                 while owed[flow] >= COST {
                     owed[flow] -= COST;
-                    let weight = f64::from(weights[flow]);
-                    let claim = demand.asked(now, FlowId(flow as u32), weight, COST, capacity);
+                    let weight = Weight(f64::from(weights[flow]));
+                    let ask = Ask { flow: FlowId(flow as u32), weight, cost: Seconds(COST) };
+                    let claim = demand.count(now, ask, Rate(capacity));
                     if step > steps / 2 {
                         claims[flow].push(claim);
                     }
@@ -397,7 +360,13 @@ mod tests {
     #[test]
     fn a_flood_is_noticed_at_once() {
         let mut demand = Demand::new(0.9);
-        let ask = |demand: &mut Demand| demand.asked(Timestamp::ZERO, FlowId(0), 1.0, 0.01, 1.0);
+        let ask = |demand: &mut Demand| {
+            demand.count(
+                Timestamp::ZERO,
+                Ask { flow: FlowId(0), weight: Weight(1.0), cost: Seconds(0.01) },
+                Rate(1.0),
+            )
+        };
         let within = (0..1000).filter(|_| ask(&mut demand).is_entitled()).count();
         // What is feasible within the time constant, and the burst.
         assert!(within < 40, "{within}");

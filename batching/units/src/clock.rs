@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::units::Timestamp;
+use crate::Timestamp;
 
 /// Tells the time. The engine asks it and tells the scheduler.
 pub trait Clock: Send + Sync + 'static {

@@ -1,0 +1,325 @@
+//! What a device runs next, and when: the policy by deadlines.
+//!
+//! A device with nothing to do takes work as soon as there is any. Waiting for company buys nothing here: while devices are
+//! idle overhead is free, and once they are busy batches grow by themselves.
+//!
+//! *Which model* decides how many batches are needed. Every batch costs its overhead, so what counts is that no model is
+//! served more often than its target asks. The model goes first of which the smallest share of the target is left once its
+//! waiting sequences are computed, so that under load all models wait for the same share of their targets. The earliest
+//! deadline first, which ignores the targets' lengths, serves the short ones again and again in tiny batches: the ablation in
+//! `benches/results/simulation.md` has the numbers.
+//!
+//! *How much.* A batch ends before the first of its members is due, and early enough that whatever else waits can still be
+//! on time: a forward pass gives to other devices what they can take, a backward pass in deadline order finds the latest
+//! start of the rest (as in the feasibility tests of deadline scheduling: Stankovic et al., "Deadline Scheduling for Real-Time
+//! Systems", 1998, chapter 3). And it keeps no device that is the only one soon free longer than the *quantum*, a share of the
+//! shortest target, since the most urgent sequence may be the next to arrive.
+//!
+//! *Who rides along.* While shares are enforced, what is within the share of a flow that asks for much more than its share
+//! (*capped*) goes after everybody else's, so that a flood is felt by whoever sends it. Batches of its own would cost
+//! their overhead, and batches lengthened by it at will make the others wait as if it went first: so it rides in their
+//! batches, for a bounded part of their time, and has its own when nobody else waits.
+//!
+//! *What is given up.* A sequence whose deadline would cut a batch to less than its quantum is late: it makes place for the
+//! others (the early drop of Shen et al., "Nexus", SOSP 2019, section 4.3). Otherwise batches shrink just when load
+//! grows, their overhead eats the devices, and the queue never recovers. Late is not refused: it is served after the rest,
+//! and has turns of its own.
+//!
+//! *How long what is late waits.* Among callers who wait for their answers as many come as are answered, so that the backlog
+//! stays as it is, and whoever is passed over by everybody else waits for ever. So what is late has a *promise*: the time that
+//! it would have taken when it came if all had been served as they came, times the stretch. Until then fresh sequences use the
+//! time that it can spare; then it goes first. (Slack stealing: Lehoczky and Ramos-Thuel, "An optimal algorithm for scheduling
+//! soft-aperiodic tasks in fixed-priority preemptive systems", RTSS 1992; here only the first of the late ones is looked at.)
+//! Nothing is promised while the backlog grows: then not everybody can be served, and promises would make all of them late.
+
+mod candidate;
+mod fill;
+mod limit;
+
+use std::time::Duration;
+
+use units::{DeviceId, ModelId, Timestamp};
+
+use super::super::config::{DeadlinePolicy, Order};
+use super::super::cost::Rate;
+use super::bands::{Claim, ModelBands, Rank};
+use super::demand::{Ask, Demand};
+use super::fairness::{FlowId, Flows};
+use super::{CallSize, Decision, EndReason, Entry, RejectReason, SequenceId, Standing, State, Waiting};
+use candidate::Candidate;
+
+/// Quanta of device time owed to sequences without a claim after which they go first whoever else is urgent.
+const TURN_QUANTA: u32 = 4;
+
+/// The policy by deadlines at work.
+#[derive(Debug)]
+pub(in crate::scheduler) struct Deadline {
+    policy: DeadlinePolicy,
+    /// Indexed by model.
+    bands: Vec<ModelBands>,
+    flows: Flows,
+    demand: Demand,
+    /// The fluid limit of all devices.
+    capacity: Rate,
+    /// The longest that all devices may be busy with one model, and the least that a batch is cut to.
+    quantum: Duration,
+    /// Device time that sequences without a claim may still take before others.
+    owed: Duration,
+    candidates: Vec<Candidate>,
+}
+
+/// What to run: a batch of a model's sequences that have a claim, to end by a moment.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    model: ModelId,
+    claim: Claim,
+    end_max: Timestamp,
+    /// Other models have entitled sequences waiting.
+    is_pressed: bool,
+}
+
+/// A device that is to be given a batch, and when it could begin.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
+    device: DeviceId,
+    now: Timestamp,
+    start: Timestamp,
+}
+
+impl Deadline {
+    pub(super) fn new(policy: DeadlinePolicy) -> Self {
+        Self {
+            bands: Vec::new(),
+            flows: Flows::new(policy.spread, policy.lag_max),
+            demand: Demand::new(policy.feasible),
+            capacity: Rate(f64::INFINITY),
+            quantum: Duration::ZERO,
+            owed: Duration::ZERO,
+            candidates: Vec::new(),
+            policy,
+        }
+    }
+
+    pub(super) fn models_changed<P>(&mut self, state: &State<P>) {
+        self.bands.resize_with(state.models.len(), ModelBands::default);
+        self.capacity = state.fluid_limit();
+        let shortest = state.models.iter().map(|(_, queue)| queue.config.latency_target).min();
+        self.quantum = shortest.unwrap_or_default().mul_f64(self.policy.quantum);
+    }
+
+    pub(super) fn admit<P>(
+        &mut self,
+        state: &mut State<P>,
+        now: Timestamp,
+        call: &CallSize,
+    ) -> Result<Claim, RejectReason> {
+        let flow = self.flows.of(now, call.tenant, call.priority, call.weight);
+        let ask = Ask { flow, weight: self.flows.weight(flow), cost: call.seconds };
+        let claim = self.demand.count(now, ask, self.capacity);
+        self.flows.is_enforced = self.demand.is_enforced();
+        // An entitled call goes before whatever has a weaker claim, so that only what the devices hold is certain to be before
+        // it; another one waits for all that is queued.
+        let alone = call.earliest_end(state, now);
+        let end = if claim.is_entitled() { alone } else { alone + state.queued_time_of_all() };
+        if end > call.deadline {
+            return Err(RejectReason::Infeasible);
+        }
+        // Some of it in time helps nobody who waits for all of it.
+        let in_time = now + state.models[call.model].config.latency_target;
+        let is_late = claim.is_entitled() && call.sequences > 1 && end + self.entitled_time(state) > in_time;
+        let claim = if is_late { Claim::Late } else { claim };
+        while call.overfills(state) {
+            let bands = &self.bands[call.model.index()];
+            let weakest = bands.weakest(claim, &self.flows).ok_or(RejectReason::QueueFull)?;
+            self.end(state, weakest, EndReason::Shed);
+        }
+        Ok(claim)
+    }
+
+    /// How long what is within shares and can meet its target will take all devices.
+    fn entitled_time<P>(&self, state: &State<P>) -> Duration {
+        let time = |model: &ModelId| {
+            let bands = &self.bands[model.index()];
+            let work = bands.band(Claim::Entitled).work + bands.band(Claim::Capped).work;
+            state.fleet.fastest(*model).filter(|_| work.0 > 0.0).map(|cost| cost.predict(work))
+        };
+        state.shared_by_devices(state.models.present().iter().filter_map(time).sum())
+    }
+
+    /// Puts a sequence that is not queued yet where its claim and its flow say.
+    pub(super) fn insert<P>(&mut self, state: &State<P>, waiting: &mut Waiting<P>, claim: Claim) {
+        let (sequence, arrived) = (&waiting.entry.sequence, waiting.entry.enqueued_at);
+        let drain = state.drain();
+        self.demand.tell_backlog(arrived, drain);
+        let alone = Duration::from_secs_f64(waiting.seconds.0);
+        let target = state.models[sequence.model].config.latency_target;
+        let promise = arrived + (drain + alone).mul_f64(self.policy.stretch).max(target);
+        let flow = self.flows.of(arrived, sequence.tenant, sequence.priority, sequence.weight);
+        waiting.standing = Standing { flow, claim, promise };
+        let bands = &mut self.bands[sequence.model.index()];
+        bands.band_mut(claim).insert(flow, Rank::new(waiting), waiting.work);
+        if !claim.is_entitled() {
+            self.flows.waits(flow);
+        }
+        if claim == Claim::Late {
+            self.demand.hold_up(flow, state.rate(sequence.model, waiting.seconds));
+        }
+    }
+
+    pub(super) fn remove<P>(&mut self, state: &mut State<P>, id: SequenceId) -> Option<Entry<P>> {
+        let waiting = state.take(id)?;
+        let Standing { flow, claim, .. } = waiting.standing;
+        let (model, slots) = (waiting.entry.sequence.model, &state.slots);
+        let band = self.bands[model.index()].band_mut(claim);
+        band.remove(flow, waiting.work, |rank| slots.is_in(rank.id(), claim));
+        if !claim.is_entitled() {
+            self.flows.left(flow);
+        }
+        if claim == Claim::Late {
+            self.demand.let_go(flow, state.rate(model, waiting.seconds));
+        }
+        Some(waiting.entry)
+    }
+
+    fn end<P>(&mut self, state: &mut State<P>, id: SequenceId, why: EndReason) {
+        if let Some(entry) = self.remove(state, id) {
+            state.give_back(entry, why);
+        }
+    }
+
+    pub(super) fn poll<P>(&mut self, state: &mut State<P>, now: Timestamp, device: DeviceId) -> Decision<P> {
+        let Some(holder) = state.fleet.get(device) else { return Decision::Idle };
+        let lead = self.policy.handover_lead;
+        if holder.in_flight > 0 && holder.free_at > now + lead {
+            return Decision::WaitUntil(holder.free_at - lead);
+        }
+        let opening = Opening { device, now, start: holder.free_at.max(now) };
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        for index in 0..state.models.present().len() {
+            let Some(model) = state.models.present().get(index).copied() else { break };
+            self.sort_out(state, opening.start, model);
+            for claims in [&[Claim::Entitled][..], &[Claim::Capped], &[Claim::Excess, Claim::Late]] {
+                candidates.extend(self.candidate(state, opening, model, claims));
+            }
+        }
+        let choice =
+            self.pressing(state, opening, &candidates).or_else(|| self.choose(state, opening, &candidates));
+        let turns = candidate::turns(&candidates, opening.start, &self.policy, &self.demand);
+        self.candidates = candidates;
+        let batch = choice.and_then(|choice| self.fill(state, opening, choice));
+        let Some(batch) = batch else { return Decision::Idle };
+        self.owed = match choice {
+            Some(Choice { claim, .. }) if claim.is_entitled() => {
+                turns.map_or(Duration::ZERO, |turns| self.owed + batch.predicted.mul_f64(turns))
+            }
+            None => Duration::ZERO,
+            Some(_) => {
+                self.bands[batch.model.index()].last_turn = state.fleet.next_batch();
+                self.owed.saturating_sub(batch.predicted)
+            }
+        };
+        Decision::Dispatch(batch)
+    }
+
+    /// Moves the first sequences of a model that cannot meet their target in a batch worth running out of the way of the
+    /// others, and those that cannot meet their deadline at all out of the queue.
+    fn sort_out<P>(&mut self, state: &mut State<P>, start: Timestamp, model: ModelId) {
+        for claim in Claim::ALL {
+            while let Some((flow, rank)) = self.bands[model.index()].first(claim, &self.flows) {
+                let Some(waiting) = state.slots.get(rank.id()) else { break };
+                let Some(cost) = state.fleet.fastest(model) else { return };
+                let alone = start + cost.predict(waiting.work);
+                let needed = cost.plan(self.bands[model.index()].band(claim).work).min(self.quantum);
+                let is_hopeless = alone > waiting.entry.sequence.deadline;
+                let is_late = alone.max(start + needed) > rank.due;
+                if claim == Claim::Entitled && (is_hopeless || is_late) {
+                    self.demand.miss(start);
+                }
+                if is_hopeless {
+                    self.end(state, rank.id(), EndReason::DeadlineExceeded);
+                } else if claim != Claim::Late && is_late {
+                    self.make_late(state, model, flow, rank, claim);
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn make_late<P>(&mut self, state: &mut State<P>, model: ModelId, flow: FlowId, rank: Rank, from: Claim) {
+        let is_overload = self.demand.is_overload();
+        let Some(waiting) = state.slots.get_mut(rank.id()) else { return };
+        waiting.standing.claim = Claim::Late;
+        waiting.due = if is_overload { waiting.due } else { waiting.standing.promise };
+        let late = Rank::new(waiting);
+        let (work, seconds) = (waiting.work, waiting.seconds);
+        let (slots, bands) = (&state.slots, &mut self.bands[model.index()]);
+        bands.band_mut(from).remove(flow, work, |rank| slots.is_in(rank.id(), from));
+        bands.band_mut(Claim::Late).insert(flow, late, work);
+        if from.is_entitled() {
+            self.flows.waits(flow);
+        }
+        self.demand.hold_up(flow, state.rate(model, seconds));
+    }
+
+    /// What is late and can wait no longer.
+    fn pressing<P>(
+        &mut self,
+        state: &State<P>,
+        opening: Opening,
+        candidates: &[Candidate],
+    ) -> Option<Choice> {
+        if self.demand.is_overload() || self.demand.is_contended() {
+            return None;
+        }
+        let (start, quantum) = (opening.start, self.quantum);
+        let entitled = candidates.iter().filter(|candidate| candidate.claim.is_entitled());
+        let least = entitled.map(|candidate| candidate.counter).min();
+        let mut first: Option<Candidate> = None;
+        for model in state.models.present() {
+            let Some(late) = self.candidate(state, opening, *model, &[Claim::Late]) else { continue };
+            let is_pressing =
+                start + late.least(quantum) >= late.due && least.is_none_or(|least| late.counter <= least);
+            if is_pressing && first.is_none_or(|first| late.due < first.due) {
+                first = Some(late);
+            }
+        }
+        let late = first?;
+        let end_max = self.limit(state, opening, &late, candidates).max(start + late.least(quantum));
+        Some(Choice { model: late.model, claim: Claim::Late, end_max, is_pressed: true })
+    }
+
+    /// The model to run, and when its batch must have ended for the sake of the others.
+    fn choose<P>(&self, state: &State<P>, opening: Opening, candidates: &[Candidate]) -> Option<Choice> {
+        let (start, quantum) = (opening.start, self.quantum);
+        let needed = |candidate: &Candidate| start + candidate.least(quantum);
+        let limit = |candidate: &Candidate| self.limit(state, opening, candidate, candidates);
+        let chosen = |candidate: &Candidate, end_max: Timestamp| Choice {
+            model: candidate.model,
+            claim: candidate.claim,
+            end_max: end_max.max(needed(candidate)),
+            is_pressed: candidates
+                .iter()
+                .any(|other| other.claim == Claim::Entitled && other.model != candidate.model),
+        };
+        // What has no claim has its turn all the same: when nobody minds, or after long enough in any case.
+        let lower = candidate::next_in_turn(candidates);
+        if let Some(lower) = lower
+            && self.owed >= lower.least(quantum)
+        {
+            let limit = limit(lower);
+            if needed(lower) <= limit || self.owed >= quantum * TURN_QUANTA {
+                return Some(chosen(lower, limit));
+            }
+        }
+        let first = candidate::most_urgent(candidates, start, self.policy.order).or(lower)?;
+        let first_limit = limit(first);
+        if needed(first) <= first_limit {
+            return Some(chosen(first, first_limit));
+        }
+        // What stands in the way is more urgent than it seemed.
+        let urgent = candidates.iter().min_by_key(|candidate| (candidate.claim.place(), candidate.due))?;
+        Some(chosen(urgent, limit(urgent)))
+    }
+}

@@ -1,0 +1,15 @@
+//! The quantities and names that every part of the server shares, each its own type so that they cannot be mixed up.
+//!
+//! There is one definition of each, here; whoever needs one imports it from here.
+
+mod clock;
+mod ids;
+mod priority;
+mod timestamp;
+mod tokens;
+
+pub use clock::{Clock, MonotonicClock};
+pub use ids::{DeviceId, ModelId, TenantId};
+pub use priority::{Priority, UnknownPriority};
+pub use timestamp::Timestamp;
+pub use tokens::Tokens;
