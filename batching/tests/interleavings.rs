@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use batching::{
     Completion, Config, DeadlinePolicy, Engine, EngineConfig, Event, ExecuteError, Executor, Failure,
-    ModelConfig, Observer, Overlap, Policy, RejectReason, Sequence, Ticket, UNDER_WAY_MAX,
+    ModelConfig, Observer, Overlap, Policy, RejectReason, Rejection, Sequence, Ticket, UNDER_WAY_MAX,
 };
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
@@ -137,8 +137,8 @@ impl Overlap<u64, u64> for Mortal {
 type Answer = Result<Completion<u64>, Failure>;
 
 /// An engine with a device for each of `lives`, little room everywhere, and batches of at most two.
-fn start(lives: &[Option<u32>], commands_max: usize) -> (Engine<u64, u64>, Recorder) {
-    let model = ModelConfig {
+fn model_config() -> ModelConfig {
+    ModelConfig {
         batch_tokens_max: Tokens(2),
         batch_sequences_max: 2,
         queue_sequences_max: 4,
@@ -146,10 +146,13 @@ fn start(lives: &[Option<u32>], commands_max: usize) -> (Engine<u64, u64>, Recor
         latency_target: Duration::from_secs(3600),
         is_target_hard: false,
         attention: 0.0,
-    };
+    }
+}
+
+fn start(lives: &[Option<u32>], commands_max: usize) -> (Engine<u64, u64>, Recorder) {
     let policy = Policy::Deadline(DeadlinePolicy::default());
     let devices = lives.len() as u16;
-    let scheduler = Config { models: vec![model], devices, batches_in_flight_max: 2, policy };
+    let scheduler = Config { models: vec![model_config()], devices, batches_in_flight_max: 2, policy };
     let recorder = Recorder::default();
     let executor = |&lives| {
         let under_way = thread_rng().gen_bool(0.5).then(VecDeque::new);
@@ -311,6 +314,34 @@ fn when_the_last_device_is_lost_everyone_is_told() {
         assert!(answered <= 2, "one batch of two was computed");
         engine.shutdown();
         assert_eq!(answered, recorder.read(|record| record.executed.len()));
+        assert_conserved(&recorder);
+    });
+}
+
+#[test]
+fn a_model_comes_and_goes_among_submitters() {
+    const NEW: ModelId = ModelId(5);
+    check(|| {
+        let (engine, recorder) = start(&[Some(2), None], 16);
+        let submitter = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                for input in 0..4 {
+                    let model = if input % 2 == 0 { MODEL } else { NEW };
+                    let ticket = engine.submit(Sequence { model, ..submission(input, Timestamp::MAX) });
+                    assert_answer(input, &block_on(ticket.unwrap()));
+                }
+            })
+        };
+        block_on(engine.add_model(NEW, model_config())).unwrap();
+        let taken = engine.submit(Sequence { model: NEW, ..submission(50, Timestamp::MAX) }).unwrap();
+        block_on(engine.remove_model(NEW)).unwrap();
+        assert_eq!(block_on(taken).expect("taken before the model went").output, 51);
+        let late = engine.submit(Sequence { model: NEW, ..submission(51, Timestamp::MAX) }).unwrap();
+        let is_refused = |r: &Rejection| r.reason == RejectReason::UnknownModel;
+        assert!(matches!(block_on(late), Err(Failure::Rejected(r)) if is_refused(&r)));
+        submitter.join().unwrap();
+        engine.shutdown();
         assert_conserved(&recorder);
     });
 }

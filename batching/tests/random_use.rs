@@ -1,8 +1,9 @@
 //! The scheduler's promises under random use: a small world of callers and devices, with options and faults drawn by seed.
 //!
 //! Safety at every step: each sequence ends exactly once; no batch is over a budget, mixes models, or has a member past its
-//! deadline; no queue is over its bounds; what the scheduler counts is what there is. Then liveness: once callers and
-//! faults stop, everything drains, and no tenant's sequence is left.
+//! deadline; no queue is over its bounds; what the scheduler counts is what there is; models that come and go take what they
+//! should and lose nothing. Then liveness: once callers and faults stop, everything drains, and no tenant's sequence is
+//! left, nor a removed model.
 //!
 //! Which options are on is drawn too, so that some seeds use few of them and those heavily (Groce et al., "Swarm Testing",
 //! ISSTA 2012). A failing seed is printed; `SEED=n` runs it alone, `SEEDS=n` so many of them.
@@ -13,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use batching::{
-    Batch, Config, DeadlinePolicy, Decision, EnqueueError, Entry, ModelConfig, Policy, PreferredSize,
-    Scheduler, Sequence, SequenceId, Snapshot, TokenBudget, Work,
+    Batch, Config, ConfigError, DeadlinePolicy, Decision, EnqueueError, Entry, ModelConfig, Policy,
+    PreferredSize, Scheduler, Sequence, SequenceId, Snapshot, TokenBudget, Work,
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -59,6 +60,8 @@ struct Options {
     cancel: f64,
     fail: f64,
     lose: f64,
+    /// Chance that a model comes, and that one goes.
+    change: f64,
     /// Whether callers set deadlines of their own.
     deadlines: bool,
     tenants: u32,
@@ -96,6 +99,8 @@ struct World {
     next_number: u64,
     devices: Vec<VecDeque<Running>>,
     lost: BTreeSet<usize>,
+    /// Models that were removed.
+    removed: BTreeSet<ModelId>,
     snapshot: Snapshot,
 }
 
@@ -132,6 +137,7 @@ impl World {
             next_number: 0,
             devices: (0..devices).map(|_| VecDeque::new()).collect(),
             lost: BTreeSet::new(),
+            removed: BTreeSet::new(),
             snapshot: Snapshot::default(),
         }
     }
@@ -167,6 +173,12 @@ impl World {
         if self.chance(self.options.lose) && self.lost.len() + 1 < self.devices.len() {
             self.lose();
         }
+        if self.chance(self.options.change) {
+            self.add_model();
+        }
+        if self.chance(self.options.change) {
+            self.remove_model();
+        }
         self.collect_ended();
         self.poll();
         self.collect_ended();
@@ -196,7 +208,10 @@ impl World {
             self.scheduler.enqueue_all(self.now, sequences).map_err(|refused| refused.payload)
         };
         let ids = match taken {
-            Ok(ids) => ids,
+            Ok(ids) => {
+                assert!(!self.removed.contains(&model), "taken for a model that was removed");
+                ids
+            }
             Err(payloads) => {
                 assert_eq!(payloads, (first..first + count).collect::<Vec<_>>(), "none of a call is kept");
                 return;
@@ -275,7 +290,6 @@ impl World {
         }
         self.scheduler.lose(DeviceId(device as u16));
         for Running { batch, .. } in std::mem::take(&mut self.devices[device]) {
-            self.scheduler.complete(self.now, batch.id, None);
             for entry in batch.members {
                 if entry.sequence.deadline <= self.now {
                     assert!(self.open.remove(&entry.sequence.payload));
@@ -285,6 +299,27 @@ impl World {
                 let id = self.scheduler.requeue(entry);
                 assert!(self.queued.insert(id, Asked { model, tokens, deadline }).is_none());
             }
+            self.scheduler.complete(self.now, batch.id, None);
+        }
+    }
+
+    /// One more model, under the next number; numbers that were used are refused.
+    fn add_model(&mut self) {
+        let model = model_config(&mut self.rng);
+        let next = self.config.models.len() as u16;
+        let used = ModelId(self.rng.random_range(0..next));
+        assert_eq!(self.scheduler.add_model(used, model.clone()), Err(ConfigError::ModelNumber(used)));
+        self.scheduler.add_model(ModelId(next), model.clone()).unwrap();
+        self.config.models.push(model);
+    }
+
+    /// A model takes nothing more; what waits is computed yet.
+    fn remove_model(&mut self) {
+        let model = ModelId(self.rng.random_range(0..self.config.models.len() as u16 + 1));
+        let is_known = usize::from(model.0) < self.config.models.len() && !self.removed.contains(&model);
+        assert_eq!(self.scheduler.remove_model(model), is_known);
+        if is_known {
+            self.removed.insert(model);
         }
     }
 
@@ -308,6 +343,15 @@ impl World {
                 batches.map(|running| running.batch.members.len()).sum::<usize>()
             );
         }
+        for number in 0..self.config.models.len() {
+            let (model, counts) = (ModelId(number as u16), &self.snapshot.models[number]);
+            let has_work = counts.queued_sequences + counts.in_flight_sequences > 0;
+            assert_eq!(
+                self.scheduler.has_model(model),
+                !self.removed.contains(&model) || has_work,
+                "{model:?}"
+            );
+        }
         let is_idle = self.queued.is_empty() && self.devices.iter().all(VecDeque::is_empty);
         assert_eq!(self.scheduler.is_idle(), is_idle);
         let first = self.queued.values().map(|asked| asked.deadline).min();
@@ -316,7 +360,7 @@ impl World {
 
     /// Callers and faults stop: everything ends.
     fn drain(&mut self) {
-        self.options = Options { arrive: 0.0, burst: 0.0, cancel: 0.0, lose: 0.0, ..quiet() };
+        self.options = Options { arrive: 0.0, burst: 0.0, cancel: 0.0, ..quiet() };
         let until = self.now + Duration::from_secs(20);
         while self.now < until && !self.scheduler.is_idle() {
             self.now = self.now + Duration::from_millis(2);
@@ -326,6 +370,7 @@ impl World {
             self.collect_ended();
         }
         assert!(self.scheduler.is_idle(), "{} wait, {} open", self.queued.len(), self.open.len());
+        self.check();
         assert!(self.open.is_empty(), "lost without an end: {:?}", self.open);
     }
 
@@ -351,6 +396,7 @@ fn quiet() -> Options {
         cancel: 0.0,
         fail: 0.0,
         lose: 0.0,
+        change: 0.0,
         deadlines: false,
         tenants: 1,
         noise: 0.0,
@@ -362,13 +408,14 @@ fn quiet() -> Options {
 fn options(rng: &mut ChaCha8Rng) -> Options {
     let mut some = |chance: f64| if rng.random_bool(0.5) { chance * rng.random::<f64>() } else { 0.0 };
     let (burst, cancel, fail, lose) = (some(0.2), some(0.5), some(0.3), some(0.02));
-    let (noise, stall) = (some(1.0), some(0.1));
+    let (noise, stall, change) = (some(1.0), some(0.1), some(0.05));
     Options {
         arrive: rng.random::<f64>(),
         burst,
         cancel,
         fail,
         lose,
+        change,
         deadlines: rng.random_bool(0.5),
         tenants: rng.random_range(1..8),
         noise,
@@ -377,8 +424,8 @@ fn options(rng: &mut ChaCha8Rng) -> Options {
     }
 }
 
-fn config(rng: &mut ChaCha8Rng) -> Config {
-    let mut model = || ModelConfig {
+fn model_config(rng: &mut ChaCha8Rng) -> ModelConfig {
+    ModelConfig {
         batch_tokens_max: Tokens(rng.random_range(50..300)),
         batch_sequences_max: rng.random_range(1..20),
         queue_sequences_max: rng.random_range(1..200),
@@ -386,9 +433,12 @@ fn config(rng: &mut ChaCha8Rng) -> Config {
         latency_target: Duration::from_millis(rng.random_range(2..100)),
         is_target_hard: rng.random_bool(0.3),
         attention: if rng.random_bool(0.5) { 1.0 / 2304.0 } else { 0.0 },
-    };
-    let models = (0..5).map(|_| model()).collect::<Vec<_>>();
-    let models = models[..rng.random_range(1..=5)].to_vec();
+    }
+}
+
+fn config(rng: &mut ChaCha8Rng) -> Config {
+    let count = rng.random_range(1..=5);
+    let models = (0..count).map(|_| model_config(rng)).collect();
     let policy = match rng.random_range(0..6) {
         0 => Policy::PreferredSize(PreferredSize {
             sequences: rng.random_range(1..20),

@@ -7,8 +7,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use batching::{Config, DeadlinePolicy, Decision, Entry, ModelConfig, Policy, Scheduler, Sequence, Work};
-use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 
 const QUEUED: [u32; 3] = [10, 1_000, 100_000];
 const TENANTS: u32 = 500;

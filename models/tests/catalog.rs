@@ -9,8 +9,7 @@ mod cards;
 
 use std::fs;
 
-use batching::{Executor};
-use units::{ModelId};
+use batching::Executor;
 use candle_core::Tensor;
 use cards::{CONFIG, Cards, LABELS, Spec, TOKENIZER, device, encoder_tensors, head_tensors, reason, sha256};
 use models::tasks::{ClassifyParameters, Parameters};
@@ -19,6 +18,7 @@ use models::{
     CardOverride, Catalog, CatalogConfig, LoadError, ModelState, NoDefault, NoProgress, Sequence, Task,
 };
 use random::{Random, Tensors, difference, fused, hidden_states, identity};
+use units::ModelId;
 
 #[test]
 fn models_are_numbered_by_name_and_found() {

@@ -4,12 +4,12 @@
 
 mod common;
 
-use batching::{Executor};
-use units::{ModelId};
+use batching::Executor;
 use models::{Catalog, CatalogConfig, DeviceExecutor, ModelState, Sequence};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde::Deserialize;
+use units::ModelId;
 
 const MODEL: &str = "embeddings-v2";
 /// In float32.

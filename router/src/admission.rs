@@ -242,8 +242,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Mutex;
 
-    use units::TenantId;
     use proptest::prelude::*;
+    use units::TenantId;
 
     use super::*;
     use crate::key::KeySecret;

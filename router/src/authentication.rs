@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
-use units::{Clock, MonotonicClock, TenantId, Timestamp};
 use subtle::ConstantTimeEq;
+use units::{Clock, MonotonicClock, TenantId, Timestamp};
 
 use crate::accounts::{Accounts, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName};
 use crate::credential::{Credential, CredentialError};

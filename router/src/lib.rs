@@ -56,9 +56,9 @@ pub use principal::{KeyId, Principal, Role, Tenant};
 pub use wall_time::{Day, TimeFormatError, WallTime};
 
 use admission::Desk;
-use units::MonotonicClock;
 use ledger::Journal;
 use limit::{LimitError, Limiter, Quota};
+use units::MonotonicClock;
 
 /// Authenticates callers, admits their requests and records what they used. Cheap to clone.
 #[derive(Clone)]

@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use units::TenantId;
 use tokio::sync::Notify;
+use units::TenantId;
 
 use crate::limit::LimitError;
 use crate::principal::Principal;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use units::TenantId;
 use serde::{Deserialize, Serialize};
+use units::TenantId;
 
 use crate::plan::Plan;
 

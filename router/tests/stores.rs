@@ -244,8 +244,7 @@ async fn limits_hold(home: &Home) {
     // Several servers under much more than the plan's rate: never more than the plan allows.
     let config = LimiterConfig { outage: Outage::Open, servers_max: 4 };
     let terms = router::Terms { requests_per_minute: 120, ..Plan::Free.terms() };
-    let tenant =
-        router::Tenant { id: units::TenantId(3), name: Arc::from("l3"), plan: Plan::Custom(terms) };
+    let tenant = router::Tenant { id: units::TenantId(3), name: Arc::from("l3"), plan: Plan::Custom(terms) };
     let servers: Vec<_> = (0..3).map(|_| Arc::new(Limiter::new(Arc::clone(&home.limits), config))).collect();
     let callers = servers.iter().flat_map(|server| [server, server]).map(|server| {
         let (server, tenant) = (Arc::clone(server), tenant.clone());

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use batching::{DeadlinePolicy, Engine, EngineConfig, ModelConfig, PreferredSize, TokenBudget};
-use units::{Clock, MonotonicClock, Tokens};
 use models::{
     CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, Progress, Provider, Sequence,
     SequenceOutput, Unready, WorkPool,
@@ -14,6 +13,7 @@ use models::{
 use router::scaling::LoadBoard;
 use router::{Places, PlacesConfig};
 use tokio_util::sync::CancellationToken;
+use units::{Clock, MonotonicClock, Tokens};
 
 use crate::config::{self, Config};
 use crate::devices::{Devices, threads};

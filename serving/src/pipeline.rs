@@ -7,7 +7,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use units::{ModelId, Priority, Timestamp};
 use models::tasks::{Answer, OnError, Parameters};
 use models::{ModelEntry, ModelState, NoDefault, Task};
 use router::idempotency::{self, Attempt};
@@ -17,6 +16,7 @@ use router::{
     Demand, MicroDollars, Outcome, Peer, Place, PlaceError, Principal, RefusedInputs, Reservation, Role,
     WallTime,
 };
+use units::{ModelId, Priority, Timestamp};
 
 use crate::app::App;
 use crate::body_meter::BodyMeter;

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use units::{Clock, MonotonicClock};
 use router::accounts::Version;
 use router::idempotency::{AnswerRoom, AnswerStore, Idempotency, Room};
 use router::ledger::{Followers, Journal, JournalError, Shipper, ShipperState, UsageStore};
@@ -17,6 +16,7 @@ use router::{
     Router, Service, ShortSecret, UsageObserver, WallTime,
 };
 use tokio_util::sync::CancellationToken;
+use units::{Clock, MonotonicClock};
 
 use crate::config::{self, Config, Identity, Store};
 use crate::declared_tenants::{self, TenantsFileError};

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use batching::{Completion, Failure, RejectReason, Rejection};
-use units::{Priority, TenantId, Timestamp, Tokens};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use models::tasks::{Answer, Job, OnError, Parameters, Prepared};
 use models::{Errand, ModelEntry, PoolError, Sequence, SequenceOutput, Stage};
 use router::Reservation;
+use units::{Priority, TenantId, Timestamp, Tokens};
 
 use crate::app::App;
 use crate::error::ApiError;

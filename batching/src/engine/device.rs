@@ -73,18 +73,21 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
 
     /// The batch that began first, to be ended. While it computes, those that come are begun.
     fn next(&mut self, under_way: &mut VecDeque<UnderWay<I, O>>) -> Option<UnderWay<I, O>> {
-        while under_way.is_empty() {
-            let order = self.orders.recv().ok()?;
-            self.obey(order, under_way);
-        }
-        while under_way.len() < UNDER_WAY_MAX && under_way.front().is_some_and(|first| self.computes(first)) {
+        loop {
+            let Some(first) = under_way.front() else {
+                let order = self.orders.recv().ok()?;
+                self.obey(order, under_way);
+                continue;
+            };
+            if !self.computes(first) || under_way.len() >= UNDER_WAY_MAX {
+                return under_way.pop_front();
+            }
             match self.orders.try_recv() {
                 Ok(order) => self.obey(order, under_way),
                 // Whoever waits for a GPU by its driver turns in the same way: sleeping would cost what a small batch takes.
                 Err(_) => thread::yield_now(),
             }
         }
-        under_way.pop_front()
     }
 
     fn obey(&mut self, order: Order<I, O>, under_way: &mut VecDeque<UnderWay<I, O>>) {

@@ -72,8 +72,9 @@ impl<I, O> SchedulingThread<I, O> {
         loop {
             self.give_up();
             let wake = self.dispatch();
-            self.finish_removals();
             self.surroundings.publish(&self.scheduler);
+            // After the snapshot, so that whoever is told finds nothing of the model there.
+            self.finish_removals();
             if self.is_stopping && self.scheduler.is_idle() && self.commands.is_empty() {
                 return;
             }

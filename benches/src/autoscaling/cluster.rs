@@ -5,11 +5,11 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use batching::{Batch, Config, ConfigError, Decision, ModelConfig, Scheduler, Sequence, Snapshot, Work};
-use units::{DeviceId, ModelId, TenantId, Timestamp, Tokens};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use router::scaling::{Ends, Load, Meter};
+use units::{DeviceId, ModelId, TenantId, Timestamp, Tokens};
 
 use super::day::Day;
 use super::sizing::{Observed, Sizing};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use units::{Priority, Timestamp};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, Exp1, Normal, Zipf};
+use units::{Priority, Timestamp};
 
 use crate::simulation::workload::{Arrival, Workload};
 

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use units::Timestamp;
 use router::scaling::{Autoscaler, Load, ScalingConfig};
+use units::Timestamp;
 
 /// The cluster, every two seconds.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use batching::{DeadlinePolicy, Order, PreferredSize, TokenBudget};
-use units::{Tokens};
 use benches::parallel::{Result, in_parallel};
 use benches::simulation::bounds::fluid_limit;
 use benches::simulation::families::{Family, Variant, baselines, by_deadline, ours, refusing_nobody};
@@ -14,6 +13,7 @@ use benches::simulation::hardware::Hardware;
 use benches::simulation::measures::{Setup, jain, mean_and_interval};
 use benches::simulation::workload::{Arrivals, Workload};
 use serde_json::{Value, json};
+use units::Tokens;
 
 /// Seeds by which the setting of a baseline is chosen, before the best is run with all seeds.
 const GRID_SEEDS: u64 = 2;

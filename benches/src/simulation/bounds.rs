@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use batching::{Work};
+use batching::Work;
 use units::{Timestamp, Tokens};
 
 use super::hardware::Hardware;

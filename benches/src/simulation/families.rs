@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use batching::{ConfigError, DeadlinePolicy, PreferredSize, TokenBudget};
-use units::{Tokens};
+use units::Tokens;
 
 use super::hardware::Hardware;
 use super::policies::{Clipper, Clockwork, Nexus, Policy, Production, Symphony};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use batching::{ConfigError, Work};
-use units::{Tokens};
+use units::Tokens;
 
 use super::families::Make;
 use super::hardware::Hardware;

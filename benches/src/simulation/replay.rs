@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use batching::{Work};
+use batching::Work;
 use units::{Timestamp, Tokens};
 
 use super::hardware::{Hardware, Noise};

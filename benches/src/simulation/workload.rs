@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use batching::{Work};
-use units::{Priority, Timestamp};
+use batching::Work;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, Gamma, LogNormal, Zipf};
+use units::{Priority, Timestamp};
 
 /// One request.
 #[derive(Debug, Clone, Copy)]

@@ -17,8 +17,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use units::{Clock, TenantId, Timestamp};
 use futures_channel::oneshot;
+use units::{Clock, TenantId, Timestamp};
 
 pub use pace::Pace;
 pub(crate) use pace::complete;

@@ -24,8 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use units::{TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
+use units::{TenantId, Timestamp};
 
 pub use memory::MemoryLimits;
 

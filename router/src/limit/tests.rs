@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use units::{TenantId, Timestamp};
 use proptest::prelude::*;
+use units::{TenantId, Timestamp};
 
 use super::*;
 use crate::plan::Plan;

@@ -18,8 +18,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use units::Timestamp;
 use serde::Serialize;
+use units::Timestamp;
 
 use super::Load;
 

@@ -4,9 +4,9 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use batching::{Snapshot};
-use units::{Timestamp};
+use batching::Snapshot;
 use serde::{Deserialize, Serialize};
+use units::Timestamp;
 
 use crate::store::StoreError;
 

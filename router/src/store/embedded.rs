@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use units::{Clock, MonotonicClock, Timestamp};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
     TableDefinition, TableError, TableHandle,
 };
+use units::{Clock, MonotonicClock, Timestamp};
 
 use super::{AccountStore, Commit, LINEAGE_MAX, Loaded, StoreError, parse, to_text};
 use crate::accounts::{Accounts, AuditEntry, Change, Version};

@@ -1,12 +1,12 @@
 //! Translation between the protobuf messages and the pipeline's terms.
 
-use units::Priority;
 use models::card::{Origin, WEIGHTS_FILE};
 use models::tasks::{
     Aggregation, ClassifyParameters, EmbedParameters, EntitiesParameters, InputError, OffsetUnit, OnError,
     Output, Parameters, SentimentParameters, SummarizeParameters, SummaryMethod, TaskResult, Truncation,
 };
 use models::{ModelEntry, ModelState};
+use units::Priority;
 
 use super::proto;
 use crate::error::ApiError;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use units::Priority;
 use models::Task;
 use models::tasks::{
     Aggregation, ClassifyParameters, EmbedParameters, EntitiesParameters, InputError, LabelScore, OffsetUnit,
@@ -15,6 +14,7 @@ use models::tasks::{
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use units::Priority;
 
 use super::body::{Name, Object};
 use crate::error::{ApiError, EnvelopeError};

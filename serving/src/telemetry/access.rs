@@ -15,13 +15,13 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
-use units::{Clock, MonotonicClock, Timestamp};
 use http_body::{Frame, SizeHint};
 use models::Task;
 use router::Principal;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::Level;
+use units::{Clock, MonotonicClock, Timestamp};
 
 use super::{RequestEnd, Telemetry, Timeliness};
 use crate::caller;

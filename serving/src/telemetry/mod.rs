@@ -21,7 +21,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use batching::{Event, Observer, Snapshot};
-use units::{ModelId};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -31,6 +30,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use router::scaling::Ends;
 use router::{UsageObserver, UsageRecord};
+use units::ModelId;
 
 pub use access::Access;
 pub(crate) use connections::ConnectionCounts;

@@ -10,7 +10,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use units::{Clock, MonotonicClock, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
@@ -18,6 +17,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+use units::{Clock, MonotonicClock, Timestamp};
 
 /// What differs between two occurrences of one fault.
 const OF_ONE_REQUEST: &str = "request_id";

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use batching::{Work};
+use batching::Work;
 use units::{Timestamp, Tokens};
 
 use crate::simulation::hardware::Hardware;

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use batching::{Work};
-use units::{Timestamp};
+use batching::Work;
+use units::Timestamp;
 
 use super::queues::Queues;
 use super::{Policy, Step};
