@@ -8,8 +8,8 @@ import h2.events
 import httpx
 import pytest
 from conftest import KEY
-from test_connections import (  # noqa: F401
-    GOAWAY, METADATA, TEXT, Http2, bounded, connect, key_of, post, read_all, small, wait_for)
+from peers import (  # noqa: F401
+    GOAWAY, METADATA, TEXT, Http2, bounded, connect, post, read_all, small, wait_for)
 
 HEALTH, REFLECTION = "/grpc.health.v1.Health", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 
