@@ -15,6 +15,7 @@ use ulid::Ulid;
 use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
 use crate::pipeline::Caller;
+use crate::server::Account;
 use crate::telemetry::Access;
 use crate::tls::ServiceId;
 
@@ -96,7 +97,8 @@ pub(crate) fn caller(
     let peer = Peer { address, service, host };
     let access = extensions.get::<Access>().cloned().unwrap_or_default();
     let body = extensions.get::<BodyMeter>().cloned().unwrap_or_default();
-    Ok(Caller { authorization, peer, request_id: request_id(extensions), protocol, access, body })
+    let account = extensions.get::<Account>().cloned().unwrap_or_default();
+    Ok(Caller { authorization, peer, request_id: request_id(extensions), protocol, access, body, account })
 }
 
 /// The caller of a REST request.

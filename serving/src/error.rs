@@ -148,6 +148,14 @@ pub enum ApiError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// So many answers of the tenant's wait for its peers that no more are begun.
+    #[error(
+        "answers to this tenant wait to be read; read them, or close their connections, before asking for more"
+    )]
+    AnswersUnread {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The deadline cannot be met with what waits before the request.
     #[error("the deadline cannot be met at present; retry later or with a longer one")]
     DeadlineInfeasible {
@@ -289,6 +297,9 @@ impl ApiError {
                 row("model_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
             }
             Self::Overloaded { .. } => row("overloaded", S::SERVICE_UNAVAILABLE, Code::Unavailable),
+            Self::AnswersUnread { .. } => {
+                row("answers_unread", S::TOO_MANY_REQUESTS, Code::ResourceExhausted)
+            }
             Self::DeadlineInfeasible { .. } => {
                 row("deadline_infeasible", S::SERVICE_UNAVAILABLE, Code::Unavailable)
             }
@@ -312,7 +323,9 @@ impl ApiError {
     /// When to try again, where the error knows.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after } | Self::DeadlineInfeasible { retry_after } => Some(*retry_after),
+            Self::Overloaded { retry_after }
+            | Self::AnswersUnread { retry_after }
+            | Self::DeadlineInfeasible { retry_after } => Some(*retry_after),
             Self::IdempotencyInProgress => Some(Duration::from_secs(1)),
             // Answers are forgotten by the hour.
             Self::IdempotencyFull(_) => Some(Duration::from_secs(3600)),

@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
 use crate::load::{Excess, Part};
+use crate::server::Account;
 use crate::telemetry::access::CANCELLED;
 use crate::telemetry::{Access, RequestEnd, Timeliness};
 use crate::work::Work;
@@ -44,6 +45,8 @@ pub struct Caller {
     pub access: Access,
     /// What bounds the body of the request while it is read.
     pub body: BodyMeter,
+    /// In whose name the answer waits.
+    pub account: Account,
 }
 
 /// What is asked, in no protocol's terms.
@@ -167,6 +170,8 @@ pub async fn infer<E: Exchange>(
                 if let Some(quota) = app.tenancy.router.admit_replay(WallTime::now(), &principal).await? {
                     exchange.show_quota(&mut answer, &quota);
                 }
+                // It costs nothing, so of many at once each is as large as what was computed.
+                caller.account.check()?;
                 return Ok(answer);
             }
         };
@@ -245,11 +250,12 @@ async fn conclude(
 /// Authenticates a caller and checks its role.
 ///
 /// # Errors
-/// No or bad credentials, or a role below `needed`.
+/// No or bad credentials, a role below `needed`, or too many answers that the tenant does not read.
 pub async fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Principal, ApiError> {
     let authorization = caller.authorization.as_deref();
     let principal = app.tenancy.router.authenticate(WallTime::now(), authorization, &caller.peer).await?;
     caller.access.identified(&principal);
+    caller.account.identify(principal.tenant().id)?;
     if principal.has(needed) {
         return Ok(principal);
     }

@@ -126,6 +126,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::WrongTask { model: "ner-v2".to_owned(), offers: "entities", asked: "sentiment" },
         ApiError::ModelUnavailable { model: "ner-v2".to_owned(), reason: "for the log".to_owned() },
         ApiError::Overloaded { retry_after: Duration::from_millis(1500) },
+        ApiError::AnswersUnread { retry_after: Duration::from_secs(1) },
         ApiError::DeadlineInfeasible { retry_after: Duration::from_millis(40) },
         ApiError::IdempotencyKeyReused,
         ApiError::IdempotencyInProgress,

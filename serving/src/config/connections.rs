@@ -15,13 +15,15 @@ const FRAME_COST_MAX: u64 = 1 << 30;
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Connections {
-    /// Connections to the API at once; one more is closed. Fewer if the process may not open so many files.
+    /// Connections to the API at once. For one more, the one goes that has been without a request for longest, of those that
+    /// nobody with credentials has used or whose tenant has more than `limits.tenant_share_max` of what is free; if there is none,
+    /// the newcomer. Fewer if the process may not open so many files.
     #[garde(range(min = 1, max = 1 << 20))]
     pub open_max: usize,
     /// Connections to the API from one address. None: no bound, as behind a proxy.
     #[garde(inner(range(min = 1)))]
     pub open_per_address_max: Option<usize>,
-    /// Connections to the operations port at once. Descriptors for them are set aside.
+    /// Connections to the operations port at once, with the same order for one more. Descriptors for them are set aside.
     #[garde(range(min = 4, max = 4096))]
     pub operations_open_max: usize,
     /// From a connection, or the first byte of a later request on it, to the end of the request's head; TLS included.
@@ -52,9 +54,13 @@ pub struct Connections {
     /// Bytes of answers that wait for their peers, on one connection; beyond that its new calls are refused.
     #[garde(range(min = 65_536, max = 1 << 40))]
     pub unread_answer_bytes_max: usize,
-    /// The same of all connections together.
+    /// Bytes of answers that wait for peers of all tenants; of it each has `limits.tenant_share_max` of what is free, and new calls
+    /// of one that has more waiting are refused.
     #[garde(range(min = 65_536, max = 1 << 40))]
     pub unread_answer_bytes_total_max: usize,
+    /// Bytes of answers that wait for peers without credentials, a port; beyond that the connection with most of them is closed.
+    #[garde(range(min = 1 << 20, max = 1 << 40))]
+    pub unread_answer_bytes_anonymous_max: usize,
 }
 
 impl Connections {
@@ -97,6 +103,7 @@ impl Default for Connections {
             stream_window_bytes: 64 << 10,
             unread_answer_bytes_max: 32 << 20,
             unread_answer_bytes_total_max: 256 << 20,
+            unread_answer_bytes_anonymous_max: 16 << 20,
         }
     }
 }

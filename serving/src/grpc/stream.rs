@@ -1,8 +1,8 @@
 //! The bidirectional stream for bulk callers: many requests in flight, answers as they finish.
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
 use crate::pipeline::{self, Caller};
+use crate::server::{Account, WaitingBytes};
 
 /// A stream of messages, with all that reading and answering it takes.
 pub(super) struct Bulk {
@@ -35,11 +36,34 @@ pub(super) struct Bulk {
 }
 
 /// Answers that the peer has not taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Untaken {
     answers: AtomicUsize,
-    bytes: AtomicUsize,
+    /// They wait in their tenant's name too.
+    bytes: Mutex<WaitingBytes>,
     taken: Notify,
+}
+
+impl Untaken {
+    fn new(account: &Account) -> Arc<Self> {
+        let bytes = Mutex::new(account.waiting());
+        Arc::new(Self { answers: AtomicUsize::default(), bytes, taken: Notify::new() })
+    }
+
+    fn bytes(&self) -> MutexGuard<'_, WaitingBytes> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, answer: &InferStreamResponse) {
+        self.answers.fetch_add(1, Ordering::AcqRel);
+        self.bytes().add(answer.encoded_len());
+    }
+
+    fn remove(&self, answer: &InferStreamResponse) {
+        self.answers.fetch_sub(1, Ordering::AcqRel);
+        self.bytes().remove(answer.encoded_len());
+        self.taken.notify_one();
+    }
 }
 
 /// An answer on its way to the peer, or why there are no more.
@@ -69,7 +93,7 @@ impl Bulk {
     /// answered, and the stream ends as unavailable.
     pub(super) fn answer(self) -> impl Stream<Item = Outgoing> + Send {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let untaken = Arc::<Untaken>::default();
+        let untaken = Untaken::new(&self.caller.account);
         tokio::spawn(self.run(sender, Arc::clone(&untaken)));
         Answers { receiver, untaken }
     }
@@ -109,7 +133,7 @@ impl Bulk {
         let (app, stopping) = (Arc::clone(&self.app), self.app.stopping.clone());
         let has_room = |working: usize| {
             working + untaken.answers.load(Ordering::Acquire) < limits.stream_requests_in_flight_max
-                && untaken.bytes.load(Ordering::Acquire) < limits.stream_answer_bytes_max
+                && untaken.bytes().bytes() < limits.stream_answer_bytes_max
         };
         let mut number = 0_u64;
         // Read, and without a place yet.
@@ -129,8 +153,7 @@ impl Bulk {
                         tasks.spawn(async move {
                             let _line = line;
                             let answer = respond(&app, &caller, message, place).await;
-                            untaken.answers.fetch_add(1, Ordering::AcqRel);
-                            untaken.bytes.fetch_add(answer.encoded_len(), Ordering::AcqRel);
+                            untaken.add(&answer);
                             // If the caller has left nobody is told.
                             let _ = sender.send(Ok(answer));
                         });
@@ -173,9 +196,7 @@ impl Stream for Answers {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Outgoing>> {
         let answer = ready!(self.receiver.poll_recv(context));
         if let Some(Ok(answer)) = &answer {
-            self.untaken.answers.fetch_sub(1, Ordering::AcqRel);
-            self.untaken.bytes.fetch_sub(answer.encoded_len(), Ordering::AcqRel);
-            self.untaken.taken.notify_one();
+            self.untaken.remove(answer);
         }
         Poll::Ready(answer)
     }

@@ -24,6 +24,7 @@ use crate::page::Page;
 use crate::rest::failed::{self, Answer, Failed};
 use crate::rest::idempotency::{Posted, answer, posted};
 use crate::rest::{body, explain, not_found};
+use crate::server::Account;
 use crate::telemetry::{self, Format};
 use crate::usage_report::ReportQuery;
 
@@ -60,7 +61,12 @@ async fn operator_only(State(app): State<Arc<App>>, request: Request, next: Next
     let header = request.headers().get(header::AUTHORIZATION).map(HeaderValue::to_str).transpose();
     let token = header.map_err(|_| CredentialError::Malformed).and_then(bearer_token);
     match token {
-        Ok(token) if app.tenancy.operator_token.is(token) => next.run(request).await,
+        Ok(token) if app.tenancy.operator_token.is(token) => {
+            if let Some(account) = request.extensions().get::<Account>() {
+                account.operate();
+            }
+            next.run(request).await
+        }
         Ok(_) => Failed::from(AuthenticationError::UnknownKey).into_response(),
         Err(error) => Failed::from(AuthenticationError::Credential(error)).into_response(),
     }

@@ -1,19 +1,21 @@
 //! A port: accepts connections within its bounds and serves each on a task of its own.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Protocol};
 use super::drain::Drain;
+use super::seats::{Seat, Seats};
+use super::unread::UnreadAnswers;
 use crate::telemetry::ConnectionCounts;
 use crate::tls::TlsAcceptor;
 
@@ -50,67 +52,26 @@ pub(super) struct Port {
     pub(super) protocol: Protocol,
     pub(super) routes: Routes,
     pub(super) drain: Drain,
-    /// Bytes of answers that wait, on all its connections.
-    pub(super) unread: Arc<AtomicUsize>,
+    /// Answers that wait, on all its connections.
+    pub(super) unread: Arc<UnreadAnswers>,
     pub(super) counts: Arc<ConnectionCounts>,
-    pub(super) seats: Seats,
+    pub(super) seats: Arc<Seats>,
     pub(super) tasks: TaskTracker,
     /// Whether anybody but this machine has connected.
     pub(super) has_remote: AtomicBool,
+    /// Whether it was said that there are too many connections.
+    pub(super) has_warned: AtomicBool,
 }
 
-/// Which connections there may be.
-#[derive(Debug)]
-pub(super) struct Seats {
-    open_max: usize,
-    open_per_address_max: Option<usize>,
-    open: Mutex<(usize, HashMap<IpAddr, usize>)>,
-}
-
-impl Seats {
-    pub(super) fn new(open_max: usize, open_per_address_max: Option<usize>) -> Self {
-        Self { open_max, open_per_address_max, open: Mutex::default() }
-    }
-
-    /// Takes a seat, or says what there is too much of.
-    fn take(&self, address: IpAddr) -> Result<(), &'static str> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.0 >= self.open_max {
-            return Err("open_max");
-        }
-        if let Some(max) = self.open_per_address_max {
-            let own = open.1.entry(address).or_default();
-            if *own >= max {
-                return Err("open_per_address_max");
-            }
-            *own += 1;
-        }
-        open.0 += 1;
-        Ok(())
-    }
-
-    fn give_back(&self, address: IpAddr) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.0 = open.0.saturating_sub(1);
-        if let Some(own) = open.1.get_mut(&address) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                open.1.remove(&address);
-            }
-        }
-    }
-}
-
-/// A connection's seat; given back when dropped, however the connection ends.
-struct Seat {
+/// A connection that is open; counted as closed when dropped, however it ends.
+struct Open {
     port: Arc<Port>,
-    address: IpAddr,
+    seat: Seat,
     reason: &'static str,
 }
 
-impl Drop for Seat {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.port.seats.give_back(self.address);
         self.port.counts.closed(self.port.name, self.reason);
     }
 }
@@ -151,18 +112,33 @@ impl Port {
         if !ip.is_loopback() {
             self.has_remote.store(true, Ordering::Relaxed);
         }
-        if let Err(reason) = self.seats.take(ip) {
-            if self.counts.refused(self.name, reason) == 1 {
-                tracing::warn!(port = self.name, reason, "connections are closed: there are too many");
+        let seat = self.seats.take(ip, Instant::now());
+        let lack = match &seat {
+            Ok(seat) if seat.is_anothers => Some("gave_way"),
+            Ok(_) => None,
+            Err(reason) => {
+                self.counts.refused(self.name, reason);
+                Some(*reason)
             }
-            return;
+        };
+        if let Some(reason) = lack
+            && !self.has_warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(port = self.name, reason, "connections are closed: there are too many");
         }
+        let Ok(seat) = seat else { return };
         self.counts.opened(self.name);
-        let seat = Seat { port: Arc::clone(self), address: ip, reason: "panicked" };
+        let open = Open { port: Arc::clone(self), seat, reason: "panicked" };
         self.tasks.spawn(async move {
             // All of it, not just the field that is set.
-            let mut seat = seat;
-            seat.reason = connection::serve(Arc::clone(&seat.port), stream, address).await;
+            let mut open = open;
+            let standing = Arc::clone(&open.seat.standing);
+            let served = connection::serve(Arc::clone(&open.port), Arc::clone(&standing), stream, address);
+            open.reason = tokio::select! {
+                biased;
+                reason = served => reason,
+                () = standing.told_to_leave() => standing.reason(),
+            };
         });
     }
 }
@@ -171,27 +147,4 @@ impl Port {
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind as K;
     matches!(error.kind(), K::ConnectionRefused | K::ConnectionAborted | K::ConnectionReset | K::Interrupted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seats() {
-        let seats = Seats::new(3, Some(2));
-        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        assert_eq!(seats.take(one), Ok(()));
-        assert_eq!(seats.take(one), Ok(()));
-        assert_eq!(seats.take(one), Err("open_per_address_max"));
-        assert_eq!(seats.take(other), Ok(()));
-        assert_eq!(seats.take(other), Err("open_max"));
-        seats.give_back(one);
-        assert_eq!(seats.take(one), Ok(()));
-        for address in [one, one, other] {
-            seats.give_back(address);
-        }
-        let open = seats.open.lock().map(|open| (open.0, open.1.len()));
-        assert_eq!(open.ok(), Some((0, 0)));
-    }
 }

@@ -57,6 +57,8 @@ pub(super) struct AnswerId(u64);
 struct State {
     requests: u64,
     in_flight: usize,
+    /// When a request last began or ended, or the connection began.
+    last_request: Instant,
     /// When the last request ended, or the connection began.
     idle_since: Instant,
     /// When the first byte of the next head came.
@@ -85,6 +87,7 @@ impl Activity {
         let state = State {
             requests: 0,
             in_flight: 0,
+            last_request: began,
             idle_since: began,
             // Its first head has been awaited since then.
             head_since: is_http1.then_some(began),
@@ -116,9 +119,10 @@ impl Activity {
     }
 
     /// The head of a request is there.
-    pub(super) fn request_began(&self) {
+    pub(super) fn request_began(&self, now: Instant) {
         let mut state = self.state();
         state.requests += 1;
+        state.last_request = now;
         state.in_flight += 1;
         state.head_since = None;
     }
@@ -127,10 +131,16 @@ impl Activity {
     pub(super) fn request_ended(&self, now: Instant) {
         let mut state = self.state();
         state.in_flight = state.in_flight.saturating_sub(1);
+        state.last_request = now;
         if state.in_flight == 0 {
             state.idle_since = now;
             state.head_since = None;
         }
+    }
+
+    /// When a request last began or ended, or the connection began.
+    pub(super) fn last_request(&self) -> Instant {
+        self.state().last_request
     }
 
     /// Whether nothing was asked yet.
@@ -242,7 +252,7 @@ mod tests {
                 None => assert!(matches!(found, Verdict::Wait(_)), "{name}: {found:?}"),
             }
         };
-        let request: fn(&Activity, Instant) = |activity, _| activity.request_began();
+        let request: fn(&Activity, Instant) = Activity::request_began;
         let answered: fn(&Activity, Instant) = Activity::request_ended;
         let header = Some(Verdict::Close("header_timeout"));
         let stalled = Some(Verdict::Close("write_timeout"));

@@ -2,13 +2,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::account::{Account, WaitingBytes};
 use super::activity::{Activity, AnswerId};
 
 /// Largest piece that is handed out at once. HTTP/2 takes the next one only when the peer's window has room again.
@@ -17,29 +17,24 @@ const PIECE_BYTES_MAX: usize = 16 << 10;
 /// A request on a connection, until its answer has gone or it was given up.
 pub(super) struct InFlight {
     activity: Arc<Activity>,
-    /// Bytes of answers that wait, of all connections.
-    unread: Arc<AtomicUsize>,
     answer: AnswerId,
-    waiting_bytes: usize,
+    waiting: WaitingBytes,
 }
 
 impl InFlight {
-    pub(super) fn new(activity: &Arc<Activity>, unread: &Arc<AtomicUsize>) -> Self {
-        activity.request_began();
+    pub(super) fn new(activity: &Arc<Activity>) -> Self {
+        activity.request_began(Instant::now());
         let answer = activity.answer();
-        Self { activity: Arc::clone(activity), unread: Arc::clone(unread), answer, waiting_bytes: 0 }
+        Self { activity: Arc::clone(activity), answer, waiting: WaitingBytes::default() }
     }
 
     fn wait(&mut self, bytes: usize) {
-        self.waiting_bytes += bytes;
-        self.unread.fetch_add(bytes, Ordering::Relaxed);
+        self.waiting.add(bytes);
         self.activity.unread(bytes, 0);
     }
 
     fn leave(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.waiting_bytes);
-        self.waiting_bytes -= bytes;
-        self.unread.fetch_sub(bytes, Ordering::Relaxed);
+        let bytes = self.waiting.remove(bytes);
         self.activity.unread(0, bytes);
     }
 }
@@ -61,7 +56,9 @@ pub(super) struct AnswerBody {
 }
 
 impl AnswerBody {
-    pub(super) fn new(body: Body, mut in_flight: InFlight) -> Self {
+    /// An answer that waits in the name of whom its request belongs to.
+    pub(super) fn new(body: Body, account: &Account, mut in_flight: InFlight) -> Self {
+        in_flight.waiting = account.waiting();
         // It is there already, whoever asks for it when.
         let bytes = body.size_hint().exact().unwrap_or(0);
         in_flight.wait(usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -94,7 +91,7 @@ impl HttpBody for AnswerBody {
         };
         match frame?.into_data() {
             Ok(chunk) => {
-                let uncounted = chunk.len().saturating_sub(this.in_flight.waiting_bytes);
+                let uncounted = chunk.len().saturating_sub(this.in_flight.waiting.bytes());
                 this.in_flight.wait(uncounted);
                 this.chunk = chunk;
                 Poll::Ready(Some(Ok(this.piece())))
@@ -122,30 +119,57 @@ impl HttpBody for AnswerBody {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
+    use batching::TenantId;
     use http_body_util::BodyExt;
 
     use super::*;
     use crate::server::activity::{Patience, Verdict};
+    use crate::server::seats::{Seat, SeatBounds, Seats};
+    use crate::server::unread::{UnreadAnswers, UnreadBounds};
 
-    fn activity() -> Arc<Activity> {
+    struct Connection {
+        activity: Arc<Activity>,
+        unread: Arc<UnreadAnswers>,
+        account: Account,
+        seat: Seat,
+    }
+
+    fn connection() -> Connection {
         let second = Duration::from_secs(1);
         let patience = Patience { header: second, keep_alive: second, write: second, half_close: second };
-        Arc::new(Activity::new(patience, false, Instant::now()))
+        let activity = Arc::new(Activity::new(patience, false, Instant::now()));
+        let bounds = UnreadBounds { tenants_max: 1 << 16, tenant_share_max: 0.5, anonymous_max: 1 << 16 };
+        let unread = UnreadAnswers::new(bounds);
+        let bounds = SeatBounds { open_max: 10, open_per_address_max: None, tenant_share_max: 0.5 };
+        let seat = Seats::new(bounds).take(IpAddr::V4(Ipv4Addr::LOCALHOST), Instant::now()).unwrap();
+        Connection { activity, account: Account::new(&seat.standing, &unread), unread, seat: seat }
+    }
+
+    impl Connection {
+        fn body(&self, body: Vec<u8>) -> AnswerBody {
+            AnswerBody::new(Body::from(body), &self.account, InFlight::new(&self.activity))
+        }
+
+        fn waiting(&self) -> (usize, usize) {
+            (self.unread.total().load(Ordering::Relaxed), self.activity.unread_bytes())
+        }
     }
 
     #[tokio::test]
     async fn an_answer_leaves_in_pieces_and_is_counted_until_then() {
-        let (activity, unread) = (activity(), Arc::new(AtomicUsize::new(0)));
+        let connection = connection();
         let text = vec![b'x'; PIECE_BYTES_MAX * 2 + 5];
-        let mut body = AnswerBody::new(Body::from(text.clone()), InFlight::new(&activity, &unread));
+        let mut body = connection.body(text.clone());
         assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
         let mut found = Vec::new();
         for expected in [PIECE_BYTES_MAX, PIECE_BYTES_MAX, 5] {
             assert!(!body.is_end_stream());
-            assert_eq!(unread.load(Ordering::Relaxed), text.len() - found.len());
-            assert_eq!(activity.unread_bytes(), text.len() - found.len());
+            let left = text.len() - found.len();
+            assert_eq!(connection.waiting(), (left, left));
             let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
             assert_eq!(piece.len(), expected);
             found.extend_from_slice(&piece);
@@ -154,18 +178,39 @@ mod tests {
         assert!(body.is_end_stream() && found == text);
         // The last piece waits until it is gone.
         let late = Instant::now() + Duration::from_secs(2);
-        assert_eq!(activity.verdict(late), Verdict::Close("write_timeout"));
+        assert_eq!(connection.activity.verdict(late), Verdict::Close("write_timeout"));
         drop(body);
-        assert!(!activity.is_busy());
-        assert_eq!((unread.load(Ordering::Relaxed), activity.unread_bytes()), (0, 0));
+        assert!(!connection.activity.is_busy());
+        assert_eq!(connection.waiting(), (0, 0));
     }
 
     #[tokio::test]
     async fn an_answer_that_nobody_reads_is_given_back() {
-        let (activity, unread) = (activity(), Arc::new(AtomicUsize::new(0)));
-        let mut body = AnswerBody::new(Body::from(vec![0; 50_000]), InFlight::new(&activity, &unread));
+        let connection = connection();
+        let mut body = connection.body(vec![0; 50_000]);
         body.frame().await.unwrap().unwrap();
         drop(body);
-        assert_eq!((unread.load(Ordering::Relaxed), activity.unread_bytes()), (0, 0));
+        assert_eq!(connection.waiting(), (0, 0));
+    }
+
+    /// A tenant's answers wait in its name; what else is asked on its connection does too.
+    #[tokio::test]
+    async fn answers_wait_in_their_tenants_name() {
+        let connection = connection();
+        let (tenant, other) = (TenantId(1), TenantId(2));
+        connection.account.identify(tenant).unwrap();
+        let answer = connection.body(vec![0; 40_000]);
+        let code = |result: Result<(), crate::error::ApiError>| result.err().map(|error| error.row().code);
+        assert_eq!(code(connection.account.check()), Some("answers_unread"));
+        assert_eq!(connection.unread.check(other), Ok(()));
+        let account = Account::new(&connection.seat.standing, &connection.unread);
+        let refusal = AnswerBody::new(Body::from("refused"), &account, InFlight::new(&connection.activity));
+        drop(answer);
+        assert_eq!(connection.waiting(), (7, 7));
+        assert_eq!(code(connection.account.check()), None);
+        let mine = connection.body(vec![0; 40_000]);
+        assert!(!connection.unread.is_anonymous_over());
+        drop((refusal, mine));
+        assert_eq!(connection.waiting(), (0, 0));
     }
 }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -20,10 +19,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tower::Service;
 
 use super::accept::Port;
+use super::account::Account;
 use super::activity::{Activity, Patience, Verdict};
 use super::answer::{AnswerBody, InFlight};
 use super::head::Unread;
 use super::io::{self as wire, Socket, Version, Wire};
+use super::seats::Standing;
 use crate::body_meter::{BodyMeter, MeteredBody};
 use crate::config::Connections;
 use crate::tls::ServiceId;
@@ -42,12 +43,12 @@ pub(super) struct Protocol {
     patience: Patience,
     body_timeout: Duration,
     unread_bytes_max: usize,
-    unread_bytes_total_max: usize,
 }
 
 /// The other end of a connection, as its requests know it.
 struct Peer {
     port: Arc<Port>,
+    standing: Arc<Standing>,
     address: SocketAddr,
     service: Option<ServiceId>,
     activity: Arc<Activity>,
@@ -73,13 +74,17 @@ impl Protocol {
             patience: Patience::from(config),
             body_timeout: config.body_timeout(),
             unread_bytes_max: config.unread_answer_bytes_max,
-            unread_bytes_total_max: config.unread_answer_bytes_total_max,
         }
     }
 }
 
 /// Serves a connection to its end, and returns why it ended.
-pub(super) async fn serve(port: Arc<Port>, stream: TcpStream, address: SocketAddr) -> &'static str {
+pub(super) async fn serve(
+    port: Arc<Port>,
+    standing: Arc<Standing>,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> &'static str {
     let began = Instant::now();
     let deadline = began + port.protocol.patience.header;
     if let Err(error) = stream.set_nodelay(true) {
@@ -93,8 +98,7 @@ pub(super) async fn serve(port: Arc<Port>, stream: TcpStream, address: SocketAdd
             Some(Err(_)) => "broken",
             Some(Ok(None)) => "closed",
             Some(Ok(Some((version, head)))) => {
-                let activity = Activity::new(port.protocol.patience, version == Version::Http1, began);
-                let peer = Peer { port, address, service: None, activity: Arc::new(activity) };
+                let peer = Peer::new(port, standing, (address, None), version, began);
                 peer.supervise(stream, head, version, Some(&socket)).await
             }
         };
@@ -109,8 +113,7 @@ pub(super) async fn serve(port: Arc<Port>, stream: TcpStream, address: SocketAdd
         Some(Err(_)) => "broken",
         Some(Ok((_, _, None))) => "closed",
         Some(Ok((stream, service, Some((version, head))))) => {
-            let activity = Activity::new(port.protocol.patience, version == Version::Http1, began);
-            let peer = Peer { port: Arc::clone(&port), address, service, activity: Arc::new(activity) };
+            let peer = Peer::new(Arc::clone(&port), standing, (address, service), version, began);
             // The end of what is encrypted cannot be seen on the socket.
             peer.supervise(stream, head, version, None).await
         }
@@ -131,6 +134,18 @@ async fn beginning<T>(port: &Port, deadline: Instant, future: impl Future<Output
 }
 
 impl Peer {
+    fn new(
+        port: Arc<Port>,
+        standing: Arc<Standing>,
+        (address, service): (SocketAddr, Option<ServiceId>),
+        version: Version,
+        began: Instant,
+    ) -> Self {
+        let activity = Arc::new(Activity::new(port.protocol.patience, version == Version::Http1, began));
+        standing.follow(&activity);
+        Self { port, standing, address, service, activity }
+    }
+
     /// Serves requests until the connection ends. With a socket, an HTTP/1 peer may close its sending side and still be answered.
     async fn supervise<S>(
         self,
@@ -223,22 +238,22 @@ impl Peer {
         }
     }
 
-    /// Whether too much waits for this peer, or for all, to begin anything that makes it more.
+    /// Whether too much waits for this peer to begin anything that makes it more.
     fn is_unread(&self) -> bool {
-        let protocol = &self.port.protocol;
-        self.activity.unread_bytes() > protocol.unread_bytes_max
-            || self.port.unread.load(Ordering::Relaxed) > protocol.unread_bytes_total_max
+        self.activity.unread_bytes() > self.port.protocol.unread_bytes_max
     }
 }
 
 /// Answers one request.
 async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
     let is_unread = peer.is_unread();
-    let in_flight = InFlight::new(&peer.activity, &peer.port.unread);
+    let in_flight = InFlight::new(&peer.activity);
+    let account = Account::new(&peer.standing, &peer.port.unread);
     let meter = BodyMeter::within(peer.port.protocol.body_timeout);
     let mut request = request.map(|body| axum::body::Body::new(MeteredBody::new(body, meter.clone())));
     let extensions = request.extensions_mut();
     extensions.insert(meter);
+    extensions.insert(account.clone());
     extensions.insert(ConnectInfo(peer.address));
     if let Some(service) = &peer.service {
         extensions.insert(service.clone());
@@ -251,5 +266,9 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<
     if is_http1 && peer.port.drain.leaving.is_cancelled() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| AnswerBody::new(body, in_flight)))
+    let response = response.map(|body| AnswerBody::new(body, &account, in_flight));
+    if peer.port.unread.is_anonymous_over() {
+        peer.port.seats.end_least_read();
+    }
+    Ok(response)
 }

@@ -1,6 +1,7 @@
 //! Listening, readiness and the orderly end.
 
 mod accept;
+mod account;
 mod activity;
 mod answer;
 mod connection;
@@ -8,7 +9,9 @@ mod descriptors;
 mod drain;
 mod head;
 mod io;
+mod seats;
 mod starting;
+mod unread;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,11 +30,15 @@ use crate::telemetry::access::{self, AccessLog};
 use crate::tls::{self, Certificates};
 use crate::{caller, grpc, ops, rest};
 
+pub use account::Account;
+pub(crate) use account::WaitingBytes;
 pub use drain::{Shutdown, Signals};
 
-use accept::{Port, Routes, Seats};
+use accept::{Port, Routes};
 use connection::Protocol;
 use head::HeadLimits;
+use seats::{SeatBounds, Seats};
+use unread::{UnreadAnswers, UnreadBounds};
 
 /// How often gRPC health follows what the parts of the server say of themselves.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
@@ -68,30 +75,32 @@ impl Server {
         let open_max =
             descriptors::for_api(descriptors::raise(), bounds.open_max, bounds.operations_open_max);
         let counts = Arc::new(ConnectionCounts::default());
-        let port = |name, tls, starting, seats| {
+        let tenant_share_max = config.limits.tenant_share_max;
+        let port = |name, tls, starting, (open_max, open_per_address_max)| {
+            let unread = UnreadAnswers::new(UnreadBounds {
+                tenants_max: bounds.unread_answer_bytes_total_max,
+                tenant_share_max,
+                anonymous_max: bounds.unread_answer_bytes_anonymous_max,
+            });
+            counts.watch_unread(name, unread.total());
             Arc::new(Port {
                 name,
                 tls,
                 protocol: Protocol::new(bounds),
                 routes: Routes::new(starting),
                 drain: drain::Drain::default(),
-                unread: Arc::default(),
+                unread,
                 counts: Arc::clone(&counts),
-                seats,
+                seats: Seats::new(SeatBounds { open_max, open_per_address_max, tenant_share_max }),
                 tasks: TaskTracker::new(),
                 has_remote: AtomicBool::new(false),
+                has_warned: AtomicBool::new(false),
             })
         };
         let tls = certificates.as_ref().map(Certificates::acceptor);
-        let seats = Seats::new(open_max, bounds.open_per_address_max);
         let server = Self {
-            api: port("api", tls, starting::api(), seats),
-            operations: port(
-                "operations",
-                None,
-                starting::operations(),
-                Seats::new(bounds.operations_open_max, None),
-            ),
+            api: port("api", tls, starting::api(), (open_max, bounds.open_per_address_max)),
+            operations: port("operations", None, starting::operations(), (bounds.operations_open_max, None)),
             certificates,
             counts: Arc::clone(&counts),
         };

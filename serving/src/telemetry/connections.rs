@@ -1,6 +1,7 @@
 //! Connections, counted where they are accepted; the counts are there before the metrics, which are made with the models.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -21,6 +22,7 @@ struct Counts {
     closed: BTreeMap<(&'static str, &'static str), u64>,
     refused: BTreeMap<(&'static str, &'static str), u64>,
     accept_failures: BTreeMap<&'static str, u64>,
+    unread: BTreeMap<&'static str, Arc<AtomicUsize>>,
 }
 
 impl ConnectionCounts {
@@ -48,6 +50,11 @@ impl ConnectionCounts {
         self.change(|counts| *counts.accept_failures.entry(port).or_default() += 1);
     }
 
+    /// From here on the bytes of a port's answers that wait are shown.
+    pub(crate) fn watch_unread(&self, port: &'static str, bytes: Arc<AtomicUsize>) {
+        self.change(|counts| counts.unread.insert(port, bytes));
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Counts) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -72,6 +79,7 @@ pub(crate) struct ConnectionMetrics {
     closed: Family<ReasonLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
     accept_failures: Family<PortLabels, Counter>,
+    unread_answer_bytes: Family<PortLabels, Gauge>,
     places: Gauge,
     streams: Gauge,
     body_bytes: Gauge,
@@ -86,11 +94,16 @@ impl ConnectionMetrics {
             "Bytes of the bodies of calls that have a place",
             self.body_bytes.clone(),
         );
+        registry.register(
+            "unread_answer_bytes",
+            "Bytes of answers that wait for their peers to read them",
+            self.unread_answer_bytes.clone(),
+        );
         let r = registry.sub_registry_with_prefix("connections");
         r.register("open", "Connections that are open", self.open.clone());
         r.register(
             "closed",
-            "Connections that ended, by reason: `closed` by either side in order, `broken`, or what took too long",
+            "Connections that ended, by reason: `closed` by either side in order, `broken`, `gave_way` when there were too many, or what took too long",
             self.closed.clone(),
         );
         r.register(
@@ -116,6 +129,10 @@ impl ConnectionMetrics {
         let counts = counts.change(|counts| counts.clone());
         for (port, open) in counts.open {
             self.open.get_or_create(&PortLabels { port }).set(open);
+        }
+        for (port, bytes) in counts.unread {
+            let bytes = bytes.load(Ordering::Relaxed) as i64;
+            self.unread_answer_bytes.get_or_create(&PortLabels { port }).set(bytes);
         }
         for (port, count) in counts.accept_failures {
             raise(&self.accept_failures.get_or_create(&PortLabels { port }), count);

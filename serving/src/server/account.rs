@@ -1,0 +1,124 @@
+//! Whose a request is, as far as is known, and in whose name its answer waits. In the extensions of every request.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use batching::TenantId;
+
+use super::seats::Standing;
+use super::unread::{NoRoom, UnreadAnswers};
+use crate::error::ApiError;
+
+/// When to come again after answers could not be begun.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// In whose name something is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Holder {
+    /// A peer without credentials.
+    Nobody,
+    /// Whoever has the operator's token: trusted, and not counted.
+    Operator,
+    /// A tenant.
+    Tenant(TenantId),
+}
+
+/// The account of a request. Of one that came over no connection, nothing is counted.
+#[derive(Debug, Clone, Default)]
+pub struct Account(Option<Arc<Request>>);
+
+#[derive(Debug)]
+struct Request {
+    standing: Arc<Standing>,
+    unread: Arc<UnreadAnswers>,
+    holder: OnceLock<Holder>,
+}
+
+/// Bytes of answers that wait in somebody's name; given back when dropped.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingBytes {
+    of: Option<(Arc<UnreadAnswers>, Holder)>,
+    bytes: usize,
+}
+
+impl Account {
+    pub(super) fn new(standing: &Arc<Standing>, unread: &Arc<UnreadAnswers>) -> Self {
+        let (standing, unread) = (Arc::clone(standing), Arc::clone(unread));
+        Self(Some(Arc::new(Request { standing, unread, holder: OnceLock::new() })))
+    }
+
+    /// It is a tenant's: its connection is, if the tenant has not too many, and its answer waits in the tenant's name.
+    ///
+    /// # Errors
+    /// See [`check`](Self::check).
+    pub(crate) fn identify(&self, tenant: TenantId) -> Result<(), ApiError> {
+        self.belong(Holder::Tenant(tenant));
+        self.check()
+    }
+
+    /// It is the operator's.
+    pub(crate) fn operate(&self) {
+        self.belong(Holder::Operator);
+    }
+
+    fn belong(&self, holder: Holder) {
+        if let Some(request) = &self.0 {
+            // A request belongs to whom it belonged first.
+            let _ = request.holder.set(holder);
+            request.standing.claim(holder);
+        }
+    }
+
+    /// Whether one more answer may be begun.
+    ///
+    /// # Errors
+    /// So many of the tenant's wait for its peers already, or of all tenants'.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        let Some(request) = &self.0 else { return Ok(()) };
+        let Some(Holder::Tenant(tenant)) = request.holder.get() else { return Ok(()) };
+        request.unread.check(*tenant).map_err(|why| match why {
+            NoRoom::Own => ApiError::AnswersUnread { retry_after: RETRY_AFTER },
+            NoRoom::Others => ApiError::Overloaded { retry_after: RETRY_AFTER },
+        })
+    }
+
+    /// What counts bytes that wait in the name of whom the request, or else its connection, belongs to now.
+    pub(crate) fn waiting(&self) -> WaitingBytes {
+        let of = self.0.as_ref().map(|request| {
+            let holder = request.holder.get().copied().unwrap_or_else(|| request.standing.holder());
+            (Arc::clone(&request.unread), holder)
+        });
+        WaitingBytes { of, bytes: 0 }
+    }
+}
+
+impl WaitingBytes {
+    /// More wait.
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if let Some((unread, holder)) = &self.of {
+            unread.change(*holder, bytes, 0);
+        }
+    }
+
+    /// Fewer wait. Returns how many fewer, which is not more than there were.
+    pub(crate) fn remove(&mut self, bytes: usize) -> usize {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        if let Some((unread, holder)) = &self.of {
+            unread.change(*holder, 0, bytes);
+        }
+        bytes
+    }
+
+    /// How many wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for WaitingBytes {
+    fn drop(&mut self) {
+        self.remove(usize::MAX);
+    }
+}

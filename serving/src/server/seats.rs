@@ -1,0 +1,370 @@
+//! Seats: which connections there may be, whose they are, and which one gives way when there are too many.
+//!
+//! A connection is nobody's until a request on it shows credentials. Then its tenant claims it, as long as what the tenant has
+//! claimed does not exceed a multiple of what nobody has, as places are shared ([`router::Places`]). What is not claimed gives way
+//! when all seats are taken and one more peer comes: of these connections the one goes on which for the longest time no request
+//! has begun or ended. So callers and probes find a seat, whoever holds how many and does nothing with them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use batching::TenantId;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::account::Holder;
+use super::activity::Activity;
+
+/// Connections that were told to give way and have not ended yet; with more of them nobody else is let in. They end at once, and
+/// their descriptors are of those that are set aside.
+const LEAVING_MAX: usize = 64;
+/// How many connections are found at a time that are to give way next, so that not all are looked through for each newcomer.
+const NEXT_MAX: usize = 64;
+
+/// Bounds of [`Seats`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeatBounds {
+    pub(super) open_max: usize,
+    pub(super) open_per_address_max: Option<usize>,
+    /// What a tenant may claim while nobody else has claimed anything, above 0; 1 is all.
+    pub(super) tenant_share_max: f64,
+}
+
+/// The connections of a port.
+#[derive(Debug)]
+pub(super) struct Seats {
+    bounds: SeatBounds,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct SeatId(u64);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Connections, without those that were told to leave.
+    taken: usize,
+    leaving: usize,
+    addresses: HashMap<IpAddr, usize>,
+    claimed: usize,
+    tenants: HashMap<TenantId, usize>,
+    unclaimed: BTreeMap<SeatId, Arc<Standing>>,
+    /// Who gives way next, and since when there was no request, the first one last.
+    next: Vec<(Instant, SeatId)>,
+    last_id: u64,
+}
+
+/// A connection as its port knows it.
+#[derive(Debug)]
+pub(super) struct Standing {
+    id: SeatId,
+    seats: Weak<Seats>,
+    address: IpAddr,
+    began: Instant,
+    /// From when its version is known.
+    activity: OnceLock<Arc<Activity>>,
+    /// Who has claimed it.
+    holder: OnceLock<Holder>,
+    /// Cancelled when it has to go, which is for the reason.
+    leave: CancellationToken,
+    reason: OnceLock<&'static str>,
+}
+
+/// The seat of a connection; given back when dropped, however the connection ends.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    pub(super) standing: Arc<Standing>,
+    /// Whether somebody had to go for this one.
+    pub(super) is_anothers: bool,
+}
+
+impl Seats {
+    pub(super) fn new(bounds: SeatBounds) -> Arc<Self> {
+        Arc::new(Self { bounds, state: Mutex::default() })
+    }
+
+    /// Takes a seat, or says what there is too much of.
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Seat, &'static str> {
+        let SeatBounds { open_max, open_per_address_max, .. } = self.bounds;
+        let mut state = self.state();
+        if open_per_address_max
+            .is_some_and(|max| state.addresses.get(&address).is_some_and(|own| *own >= max))
+        {
+            return Err("open_per_address_max");
+        }
+        let is_anothers = state.taken >= open_max;
+        if is_anothers {
+            let longest = if state.leaving < LEAVING_MAX { state.longest_without_request() } else { None };
+            state.dismiss(longest.ok_or("open_max")?, "gave_way");
+        }
+        state.taken += 1;
+        if open_per_address_max.is_some() {
+            *state.addresses.entry(address).or_default() += 1;
+        }
+        state.last_id += 1;
+        let standing = Arc::new(Standing {
+            id: SeatId(state.last_id),
+            seats: Arc::downgrade(self),
+            address,
+            began: now,
+            activity: OnceLock::new(),
+            holder: OnceLock::new(),
+            leave: CancellationToken::new(),
+            reason: OnceLock::new(),
+        });
+        state.unclaimed.insert(standing.id, Arc::clone(&standing));
+        Ok(Seat { seats: Arc::clone(self), standing, is_anothers })
+    }
+
+    /// Ends the connection nobody has claimed that leaves most of its answers unread.
+    pub(super) fn end_least_read(&self) {
+        let mut state = self.state();
+        let unread =
+            |standing: &Standing| standing.activity.get().map_or(0, |activity| activity.unread_bytes());
+        let most = state.unclaimed.values().map(|standing| (unread(standing), standing.id)).max();
+        if let Some((1.., id)) = most
+            && state.leaving < LEAVING_MAX
+        {
+            state.dismiss(id, "unread_answers");
+        }
+    }
+
+    fn claim(&self, standing: &Standing, holder: Holder) {
+        let mut state = self.state();
+        if !state.unclaimed.contains_key(&standing.id) {
+            return;
+        }
+        let SeatBounds { open_max, tenant_share_max: share, .. } = self.bounds;
+        if let Holder::Tenant(tenant) = holder {
+            let own = state.tenants.get(&tenant).copied().unwrap_or(0) + 1;
+            let free = open_max.saturating_sub(state.claimed + 1);
+            if share < 1.0 && own as f64 > share / (1.0 - share) * free as f64 {
+                return;
+            }
+            state.tenants.insert(tenant, own);
+        }
+        state.claimed += 1;
+        state.unclaimed.remove(&standing.id);
+        let _ = standing.holder.set(holder);
+    }
+
+    fn give_back(&self, standing: &Standing) {
+        let mut state = self.state();
+        if let Some(own) = state.addresses.get_mut(&standing.address) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                state.addresses.remove(&standing.address);
+            }
+        }
+        if standing.reason.get().is_some() {
+            state.leaving = state.leaving.saturating_sub(1);
+            return;
+        }
+        state.taken = state.taken.saturating_sub(1);
+        if state.unclaimed.remove(&standing.id).is_some() {
+            return;
+        }
+        state.claimed = state.claimed.saturating_sub(1);
+        if let Some(Holder::Tenant(tenant)) = standing.holder.get()
+            && let Some(own) = state.tenants.get_mut(tenant)
+        {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                state.tenants.remove(tenant);
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Of the connections that nobody has claimed the one that has been without a request for longest.
+    fn longest_without_request(&mut self) -> Option<SeatId> {
+        while let Some((since, id)) = self.next.pop() {
+            // Not if it has left, was claimed or was used meanwhile.
+            if self.unclaimed.get(&id).is_some_and(|standing| standing.since() == since) {
+                return Some(id);
+            }
+        }
+        let mut all: Vec<_> =
+            self.unclaimed.values().map(|standing| (standing.since(), standing.id)).collect();
+        all.sort_unstable();
+        // A few of few: the rest have better been there for as long.
+        all.truncate((all.len() / 8).clamp(1, NEXT_MAX));
+        all.reverse();
+        self.next = all;
+        self.next.pop().map(|(_, id)| id)
+    }
+
+    fn dismiss(&mut self, id: SeatId, reason: &'static str) {
+        if let Some(standing) = self.unclaimed.remove(&id) {
+            self.taken = self.taken.saturating_sub(1);
+            self.leaving += 1;
+            let _ = standing.reason.set(reason);
+            standing.leave.cancel();
+        }
+    }
+}
+
+impl Standing {
+    /// From here on what the connection does is known.
+    pub(super) fn follow(&self, activity: &Arc<Activity>) {
+        // It has one.
+        let _ = self.activity.set(Arc::clone(activity));
+    }
+
+    /// A request on the connection has shown whose it is.
+    pub(super) fn claim(&self, holder: Holder) {
+        if self.holder.get().is_none()
+            && let Some(seats) = self.seats.upgrade()
+        {
+            seats.claim(self, holder);
+        }
+    }
+
+    /// Who has claimed the connection.
+    pub(super) fn holder(&self) -> Holder {
+        self.holder.get().copied().unwrap_or(Holder::Nobody)
+    }
+
+    /// Resolves when it has to go.
+    pub(super) fn told_to_leave(&self) -> WaitForCancellationFuture<'_> {
+        self.leave.cancelled()
+    }
+
+    /// Why it has to go.
+    pub(super) fn reason(&self) -> &'static str {
+        self.reason.get().copied().unwrap_or("gave_way")
+    }
+
+    /// When a request last began or ended, or the connection began.
+    fn since(&self) -> Instant {
+        self.activity.get().map_or(self.began, |activity| activity.last_request())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.give_back(&self.standing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::*;
+    use crate::server::activity::Patience;
+
+    fn seats(open_max: usize, open_per_address_max: Option<usize>, tenant_share_max: f64) -> Arc<Seats> {
+        Seats::new(SeatBounds { open_max, open_per_address_max, tenant_share_max })
+    }
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    /// Its activity, for a connection that began at `began`.
+    fn activity(seat: &Seat, began: Instant) -> Arc<Activity> {
+        let second = Duration::from_secs(1);
+        let patience = Patience { header: second, keep_alive: second, write: second, half_close: second };
+        let activity = Arc::new(Activity::new(patience, false, began));
+        seat.standing.follow(&activity);
+        activity
+    }
+
+    fn is_gone(seat: &Seat) -> bool {
+        seat.standing.leave.is_cancelled()
+    }
+
+    #[test]
+    fn addresses_have_their_bound() {
+        let (seats, now) = (seats(3, Some(2), 0.5), Instant::now());
+        let held = [seats.take(ONE, now).unwrap(), seats.take(ONE, now).unwrap()];
+        assert_eq!(seats.take(ONE, now).err(), Some("open_per_address_max"));
+        let other = seats.take(OTHER, now).unwrap();
+        drop(held);
+        drop((seats.take(ONE, now).unwrap(), other));
+        let state = seats.state();
+        assert_eq!((state.taken, state.addresses.len(), state.unclaimed.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_longest_without_a_request_gives_way() {
+        let (seats, began) = (seats(3, None, 0.5), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut held: Vec<_> = (0..3).map(|i| seats.take(ONE, at(i)).unwrap()).collect();
+        let activities: Vec<_> = held.iter().zip(0..).map(|(seat, i)| activity(seat, at(i))).collect();
+        // The first has asked something since, and waits for it; the second was answered before.
+        activities[1].request_began(at(3));
+        activities[1].request_ended(at(4));
+        activities[0].request_began(at(5));
+        for (gone, is_last) in [(2, false), (1, false), (0, true)] {
+            assert!(!is_gone(&held[gone]));
+            held.push(seats.take(OTHER, at(10)).unwrap());
+            assert!(is_gone(&held[gone]) && held[gone].standing.reason() == "gave_way", "{gone}");
+            assert_eq!(held[..3].iter().all(is_gone), is_last);
+        }
+        drop(held);
+        let state = seats.state();
+        assert_eq!((state.taken, state.leaving, state.claimed, state.unclaimed.len()), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn who_is_known_keeps_its_seat() {
+        let (seats, now) = (seats(2, None, 1.0), Instant::now());
+        let known = seats.take(ONE, now).unwrap();
+        known.standing.claim(Holder::Tenant(TenantId(7)));
+        let first = seats.take(ONE, now).unwrap();
+        let second = seats.take(ONE, now).unwrap();
+        assert!(is_gone(&first) && !is_gone(&known) && second.is_anothers);
+        second.standing.claim(Holder::Operator);
+        assert_eq!(seats.take(ONE, now).err(), Some("open_max"));
+        drop((known, second));
+        let counts = |state: MutexGuard<'_, State>| (state.claimed, state.tenants.len());
+        assert_eq!(counts(seats.state()), (0, 0));
+        assert!(!seats.take(ONE, now).unwrap().is_anothers);
+    }
+
+    /// What a tenant cannot claim gives way like what nobody has.
+    #[test]
+    fn a_tenant_claims_no_more_than_its_share() {
+        let (seats, now) = (seats(12, None, 0.5), Instant::now());
+        let held: Vec<_> = (0..12).map(|_| seats.take(ONE, now).unwrap()).collect();
+        let claim = |range: std::ops::Range<usize>, tenant| {
+            for seat in &held[range.clone()] {
+                seat.standing.claim(Holder::Tenant(TenantId(tenant)));
+            }
+            held[range].iter().filter(|seat| seat.standing.holder() != Holder::Nobody).count()
+        };
+        assert_eq!(claim(0..10, 1), 6);
+        assert_eq!(claim(8..12, 2), 3);
+        let newcomers: Vec<_> = (0..5).map(|_| seats.take(OTHER, now).unwrap()).collect();
+        assert!(newcomers.iter().all(|seat| seat.is_anothers));
+        let gone = held.iter().filter(|seat| is_gone(seat)).count();
+        assert_eq!(gone + newcomers.iter().filter(|seat| is_gone(seat)).count(), 5);
+        assert!(
+            held.iter().filter(|seat| seat.standing.holder() != Holder::Nobody).all(|seat| !is_gone(seat))
+        );
+    }
+
+    #[test]
+    fn the_least_read_ends() {
+        let (seats, now) = (seats(5, None, 0.5), Instant::now());
+        let held: Vec<_> = (0..4).map(|_| seats.take(ONE, now).unwrap()).collect();
+        seats.end_least_read();
+        for (seat, bytes) in held.iter().zip([100, 300, 200, 400]) {
+            activity(seat, now).unread(bytes, 0);
+        }
+        held[3].standing.claim(Holder::Operator);
+        seats.end_least_read();
+        let gone: Vec<_> = held.iter().map(is_gone).collect();
+        assert_eq!(gone, [false, true, false, false]);
+        assert_eq!(held[1].standing.reason(), "unread_answers");
+    }
+}
