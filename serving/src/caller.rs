@@ -22,9 +22,9 @@ use crate::tls::ServiceId;
 /// Echoed on every response; taken from the request if it brings a usable one.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest the caller will wait, in milliseconds.
-const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 /// The gRPC protocol's own.
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Longest id accepted from a caller, in bytes.
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 
@@ -70,9 +70,11 @@ pub(crate) fn request_id(extensions: &Extensions) -> Arc<str> {
     extensions.get::<RequestId>().map_or_else(new_id, |id| Arc::clone(&id.0))
 }
 
-/// Whether a request is a gRPC call.
+/// Whether a request is a gRPC call, whose messages are protobuf. `application/grpc-web` is another protocol.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    ["application/grpc", "application/grpc+proto"].iter().any(|known| essence.eq_ignore_ascii_case(known))
 }
 
 /// The caller of a request over `protocol`, from its head.

@@ -56,9 +56,12 @@ pub enum ApiError {
     /// The route exists, the method does not.
     #[error("method not allowed on this route")]
     MethodNotAllowed,
-    /// The body is not declared as JSON.
-    #[error("unsupported content type: send `Content-Type: application/json`")]
-    UnsupportedMediaType,
+    /// The body is not declared as what the route takes.
+    #[error("unsupported content type: send `Content-Type: {expected}`, in UTF-8")]
+    UnsupportedMediaType {
+        /// What the route takes.
+        expected: &'static str,
+    },
     /// The body is in a coding that is not taken.
     #[error("unsupported Content-Encoding: send the body as it is, or with one of `gzip` and `deflate`")]
     UnsupportedContentEncoding,
@@ -74,12 +77,28 @@ pub enum ApiError {
         /// Bytes allowed.
         limit: usize,
     },
-    /// The head is over the limit.
-    #[error("the request's headers are over the limit of {limit} bytes")]
+    /// The head is over a limit.
+    #[error("the request's headers are over the limit of {bytes_max} bytes or {fields_max} fields")]
     HeadersTooLarge {
+        /// Bytes allowed.
+        bytes_max: usize,
+        /// Fields allowed.
+        fields_max: usize,
+    },
+    /// The target is over the limit.
+    #[error("the request's path and query are over the limit of {limit} bytes")]
+    UriTooLong {
         /// Bytes allowed.
         limit: usize,
     },
+    /// What came is no request.
+    #[error("not a valid HTTP/1.1 request: the request line or a header field is malformed")]
+    MalformedRequest,
+    /// No such service, over gRPC's health protocol.
+    #[error(
+        "no such service; name ml.inference.v1.InferenceService, a model, or nothing for the whole server"
+    )]
+    ServiceNotFound,
     /// A gRPC message is compressed in a way that is not understood.
     #[error("the message's compression is not supported; identity, gzip and deflate are")]
     UnsupportedCompression,
@@ -269,7 +288,7 @@ impl ApiError {
                 row("not_found", S::NOT_FOUND, Code::Unimplemented)
             }
             Self::MethodNotAllowed => row("method_not_allowed", S::METHOD_NOT_ALLOWED, Code::Unimplemented),
-            Self::UnsupportedMediaType => {
+            Self::UnsupportedMediaType { .. } => {
                 row("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument)
             }
             Self::UnsupportedContentEncoding => {
@@ -282,6 +301,9 @@ impl ApiError {
             Self::HeadersTooLarge { .. } => {
                 row("headers_too_large", S::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::ResourceExhausted)
             }
+            Self::UriTooLong { .. } => row("uri_too_long", S::URI_TOO_LONG, Code::InvalidArgument),
+            Self::MalformedRequest => row("malformed_request", S::BAD_REQUEST, Code::InvalidArgument),
+            Self::ServiceNotFound => row("service_not_found", S::NOT_FOUND, Code::NotFound),
             Self::UnsupportedCompression => {
                 row("unsupported_compression", S::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented)
             }

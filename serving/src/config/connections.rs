@@ -11,6 +11,9 @@ const FRAME_COST_PER_BYTE: u64 = 51;
 /// What h2 allows a connection of such costs: half of its window, which is 2^31 - 1 bytes at most.
 const FRAME_COST_MAX: u64 = 1 << 30;
 
+/// Fields of a head that hyper parses without an allocation of its own.
+pub(crate) const HTTP1_FIELDS_MAX: usize = 100;
+
 /// Bounds of connections, the same on both ports unless they say otherwise.
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
@@ -45,6 +48,12 @@ pub struct Connections {
     /// Bytes of a request's head; more is `headers_too_large`.
     #[garde(range(min = 4096, max = 1 << 20))]
     pub header_bytes_max: usize,
+    /// Fields of a request's head; more is `headers_too_large` too.
+    #[garde(range(min = 16, max = 4096))]
+    pub header_fields_max: usize,
+    /// Bytes of a request's path and query; more is `uri_too_long`.
+    #[garde(range(min = 1024, max = 65_534))]
+    pub uri_bytes_max: usize,
     /// HTTP/2 streams at once on one connection.
     #[garde(range(min = 1, max = 4096))]
     pub streams_max: u32,
@@ -99,6 +108,8 @@ impl Default for Connections {
             write_timeout_ms: 30_000,
             half_close_timeout_ms: 500,
             header_bytes_max: 64 << 10,
+            header_fields_max: HTTP1_FIELDS_MAX,
+            uri_bytes_max: 16 << 10,
             streams_max: 256,
             stream_window_bytes: 64 << 10,
             unread_answer_bytes_max: 32 << 20,

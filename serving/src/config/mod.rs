@@ -24,6 +24,7 @@ use serde::Deserialize;
 use crate::secrets::SecretText;
 
 pub use connections::Connections;
+pub(crate) use connections::HTTP1_FIELDS_MAX;
 pub use device::Device;
 pub use listen::resolve;
 pub use log::{Log, LogFormat};

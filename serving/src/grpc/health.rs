@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -16,10 +17,11 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use super::proto::inference_service_server::InferenceServiceServer;
 use super::service::Inference;
 use crate::app::App;
+use crate::caller;
 use crate::error::ApiError;
 
 /// Longest request, in bytes: a name.
-const REQUEST_BYTES_MAX: usize = 4096;
+pub(super) const REQUEST_BYTES_MAX: usize = 4096;
 
 type Statuses = BTreeMap<String, ServingStatus>;
 
@@ -45,7 +47,10 @@ impl Health {
 
     pub(super) fn service(&self, stopping: CancellationToken) -> HealthServer<HealthService> {
         let service = HealthService { statuses: Arc::clone(&self.0), stopping };
-        HealthServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX)
+        HealthServer::new(service)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
     }
 }
 
@@ -107,7 +112,8 @@ impl health_server::Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let status = self.statuses.borrow().get(&request.get_ref().service).copied();
-        let status = status.ok_or_else(|| Status::not_found("no such service"))?;
+        let request_id = caller::request_id(request.extensions());
+        let status = status.ok_or_else(|| ApiError::ServiceNotFound.to_status(&request_id))?;
         Ok(Response::new(HealthCheckResponse { status: status.into() }))
     }
 

@@ -3,7 +3,9 @@
 pub mod codec;
 mod convert;
 mod exchange;
+mod form;
 mod health;
+mod reflection;
 mod service;
 mod stream;
 mod until_stop;
@@ -20,27 +22,20 @@ pub mod proto {
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::HeaderValue;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
+use axum::middleware::from_fn_with_state;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tower::Service;
 
 use crate::app::App;
-use crate::caller;
 use crate::error::ApiError;
 use proto::inference_service_server::InferenceServiceServer;
+use reflection::{Definitions, v1, v1alpha};
 use service::Inference;
 
+pub(crate) use form::Form;
 pub use health::Health;
-
-/// Compressions of messages that are understood, as `grpc-accept-encoding` has them.
-const COMPRESSIONS: &str = "identity,gzip,deflate";
-/// Longest request of the reflection service, in bytes: a name.
-const REFLECTION_BYTES_MAX: usize = 64 << 10;
 
 /// The routes of all gRPC services, to be merged with the REST routes: one port serves both.
 pub fn router(app: &Arc<App>, health: &Health) -> Router {
@@ -50,23 +45,30 @@ pub fn router(app: &Arc<App>, health: &Health) -> Router {
         .accept_compressed(CompressionEncoding::Deflate)
         .max_decoding_message_size(bytes_max)
         .max_encoding_message_size(usize::MAX);
-    let router = route(Router::new(), inference).layer(from_fn(understood));
-    let router = route(router, health.service(app.stopping.clone()));
+    let form = |bytes_max| Form { bytes_max, no_method: ApiError::RouteNotFound };
+    let router = route(Router::new(), inference, form(bytes_max));
+    let router = route(router, health.service(app.stopping.clone()), form(health::REQUEST_BYTES_MAX));
     router.merge(reflection().layer(from_fn_with_state(app.stopping.clone(), until_stop::until_stop)))
 }
 
 /// What services there are, for tools. Theirs are streams that last as long as the tool.
 fn reflection() -> Router {
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    match (reflection().build_v1(), reflection().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => {
-            let v1 = v1.max_decoding_message_size(REFLECTION_BYTES_MAX);
-            let v1alpha = v1alpha.max_decoding_message_size(REFLECTION_BYTES_MAX);
-            route(route(Router::new(), v1), v1alpha)
+    use tonic_reflection::pb;
+    let sets = [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+    let read = |own| Definitions::read(&[sets[0], sets[1], own]);
+    match (read(pb::v1::FILE_DESCRIPTOR_SET), read(pb::v1alpha::FILE_DESCRIPTOR_SET)) {
+        (Ok(new), Ok(old)) => {
+            let form =
+                || Form { bytes_max: reflection::REQUEST_BYTES_MAX, no_method: ApiError::RouteNotFound };
+            let new = v1::ServerReflectionServer::new(v1::Reflection(new))
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Deflate)
+                .max_decoding_message_size(reflection::REQUEST_BYTES_MAX);
+            let old = v1alpha::ServerReflectionServer::new(v1alpha::Reflection(old))
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Deflate)
+                .max_decoding_message_size(reflection::REQUEST_BYTES_MAX);
+            route(route(Router::new(), new, form()), old, form())
         }
         (Err(error), _) | (_, Err(error)) => {
             tracing::error!(%error, "no reflection: bad descriptors");
@@ -75,20 +77,8 @@ fn reflection() -> Router {
     }
 }
 
-/// Refuses messages that are compressed in another way, and says which ways there are.
-async fn understood(request: Request, next: Next) -> Response {
-    let encoding = request.headers().get(service::GRPC_ENCODING);
-    if encoding.is_none_or(|encoding| COMPRESSIONS.split(',').any(|known| encoding == known)) {
-        return next.run(request).await;
-    }
-    let status = ApiError::UnsupportedCompression.to_status(&caller::request_id(request.extensions()));
-    let mut response = status.into_http::<axum::body::Body>();
-    response.headers_mut().insert("grpc-accept-encoding", HeaderValue::from_static(COMPRESSIONS));
-    response
-}
-
-/// Adds one gRPC service to a router.
-pub(crate) fn route<S>(router: Router, service: S) -> Router
+/// Adds one gRPC service to a router, and holds its calls to their form.
+pub(crate) fn route<S>(router: Router, service: S, form: Form) -> Router
 where
     S: Service<
             http::Request<axum::body::Body>,
@@ -101,5 +91,6 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
+    let calls = Router::new().route_service(&format!("/{}/{{*method}}", S::NAME), service);
+    router.merge(calls.layer(from_fn_with_state(Arc::new(form), form::hold)))
 }

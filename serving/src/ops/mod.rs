@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 
 use crate::app::{App, Part};
-use crate::scaling::ExternalScaler;
-use crate::telemetry::access::{self, AccessLog};
+use crate::error::ApiError;
+use crate::grpc::{self, Form};
+use crate::rest;
+use crate::scaling::{ExternalScaler, REQUEST_BYTES_MAX};
 use crate::telemetry::{self, Format};
-use crate::{caller, grpc, rest};
 
 /// `/metrics`, `/livez`, `/readyz`, `/healthz`, `/scaling`, KEDA's external scaler over gRPC, and `/admin/v1/…`.
 pub fn router(app: Arc<App>) -> Router {
@@ -29,10 +29,8 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(rest::method_not_allowed)
         .with_state(Arc::clone(&app))
         .merge(admin::router(Arc::clone(&app)));
-    let access = AccessLog::new(Arc::clone(&app.telemetry), false);
-    grpc::route(router, ExternalScaler::service(app))
-        .layer(from_fn_with_state(access, access::record))
-        .layer(from_fn(caller::identify))
+    let form = Form { bytes_max: REQUEST_BYTES_MAX, no_method: ApiError::OperationsRouteNotFound };
+    grpc::route(router, ExternalScaler::service(app), form)
 }
 
 /// In the form that the scraper asks for.

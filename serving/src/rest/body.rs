@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::value::MapAccessDeserializer;
@@ -16,10 +17,13 @@ use super::explain;
 use crate::config::Config;
 use crate::error::ApiError;
 
+/// What bodies are.
+pub(super) const MEDIA_TYPE: &str = "application/json";
+
 /// Reads a JSON body within the bounds of size, which are those of what it is once it is decoded, and of time.
 pub(crate) async fn read(request: Request, config: &Config) -> Result<Bytes, ApiError> {
-    if !is_json(&request) {
-        return Err(ApiError::UnsupportedMediaType);
+    if !is_json(request.headers()) {
+        return Err(ApiError::UnsupportedMediaType { expected: MEDIA_TYPE });
     }
     let coding = Coding::of(request.headers())?;
     let reading = decode(request.into_body(), coding, config.limits.body_bytes_max);
@@ -34,6 +38,10 @@ async fn decode(body: Body, coding: Coding, limit: usize) -> Result<Bytes, ApiEr
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) if error.is::<LengthLimitError>() => return Err(ApiError::BodyTooLarge { limit }),
+            Err(error) if is_malformed(&*error) => {
+                let problem = "its transfer coding is malformed".to_owned();
+                return Err(ApiError::InvalidRequest { field: "body".to_owned(), problem });
+            }
             Err(_) => return Err(ApiError::BodyIncomplete),
         };
         if let Some(piece) = frame.data_ref() {
@@ -109,10 +117,32 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-fn is_json(request: &Request) -> bool {
-    let value = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = value.split(';').next().unwrap_or("").trim();
-    essence.eq_ignore_ascii_case("application/json")
+/// Whether a body broke off because of what came, and not because nothing came: hyper's errors of its chunks are these.
+fn is_malformed(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::{Error as IoError, ErrorKind as K};
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<IoError>() {
+            return matches!(error.kind(), K::InvalidInput | K::InvalidData);
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// Whether the body is JSON in UTF-8. Other charsets are not, whatever they would be: JSON between systems is UTF-8 (RFC 8259,
+/// section 8.1), of which US-ASCII is a part.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let mut parts = value.split(';').map(str::trim);
+    let is_good = |parameter: &str| match parameter.split_once('=') {
+        Some((name, value)) if name.eq_ignore_ascii_case("charset") => {
+            let value = value.trim_matches('"');
+            ["utf-8", "utf8", "us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known))
+        }
+        _ => true,
+    };
+    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(MEDIA_TYPE)) && parts.all(is_good)
 }
 
 #[cfg(test)]
@@ -133,6 +163,25 @@ mod tests {
     #[expect(dead_code, reason = "only parsed")]
     struct Inner {
         top_k: u8,
+    }
+
+    #[test]
+    fn types_of_bodies() {
+        let check = |value: &str, expected: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, value.parse().expect(value));
+            assert_eq!(is_json(&headers), expected, "{value}");
+        };
+        check("application/json", true);
+        check("Application/JSON ; Charset=\"UTF-8\"", true);
+        check("application/json;charset=us-ascii", true);
+        check("application/json; profile=x; charset=utf8", true);
+        check("application/json; charset=utf-16", false);
+        check("application/json; charset=iso-8859-1", false);
+        check("application/json; charset=utf-8; charset=utf-16", false);
+        check("text/json", false);
+        check("", false);
+        assert!(!is_json(&HeaderMap::new()));
     }
 
     #[test]

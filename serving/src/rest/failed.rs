@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::refuse;
+use super::{body, refuse};
 use crate::caller;
 use crate::error::{ApiError, ErrorCode};
 
@@ -63,7 +63,7 @@ fn in_our_form(response: Response, request_id: &str) -> Response {
         _ if is_ours => return response,
         StatusCode::NOT_FOUND => ApiError::RouteNotFound,
         StatusCode::METHOD_NOT_ALLOWED => ApiError::MethodNotAllowed,
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::UnsupportedMediaType,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::UnsupportedMediaType { expected: body::MEDIA_TYPE },
         status if status.is_client_error() => ApiError::InvalidRequest { field, problem },
         status if status.is_server_error() => ApiError::internal(status),
         _ => return response,

@@ -69,11 +69,7 @@ async fn unknown(request: Request) -> Response {
 /// Answers an unknown route in the caller's protocol.
 pub(crate) fn not_found(error: &ApiError, request: &Request) -> Response {
     let request_id = caller::request_id(request.extensions());
-    let is_grpc = request
-        .headers()
-        .get(axum::http::header::CONTENT_TYPE)
-        .is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc {
+    if caller::is_grpc(request.headers()) {
         error.to_status(&request_id).into_http::<axum::body::Body>()
     } else {
         refuse(error, &request_id)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use router::scaling::Signals;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use super::proto::external_scaler_server::{self, ExternalScalerServer};
@@ -15,6 +16,8 @@ use super::proto::{
     ScaledObjectRef,
 };
 use crate::app::App;
+use crate::caller;
+use crate::error::ApiError;
 
 /// The service.
 pub(crate) struct ExternalScaler {
@@ -23,6 +26,9 @@ pub(crate) struct ExternalScaler {
 
 /// A metric's name and where it is read.
 type Metric = (&'static str, fn(&Signals) -> f64);
+
+/// Longest request, in bytes: some names and what KEDA was told of one object.
+pub(crate) const REQUEST_BYTES_MAX: usize = 64 << 10;
 
 /// What can be scaled on.
 const METRICS: [Metric; 5] = [
@@ -37,12 +43,19 @@ impl ExternalScaler {
     /// The service over `app`.
     pub(crate) fn service(app: Arc<App>) -> ExternalScalerServer<Self> {
         ExternalScalerServer::new(Self { app })
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
     }
+}
+
+fn invalid(field: &str, problem: String) -> ApiError {
+    ApiError::InvalidRequest { field: field.to_owned(), problem }
 }
 
 /// A metric by its name. KEDA 2.5 and 2.6 ask with the prefix that they gave it for the autoscaler, such as `s0-` or
 /// `s1-external-` (kedacore/keda#2640).
-fn find(name: &str) -> Result<Metric, Status> {
+fn find(name: &str) -> Result<Metric, ApiError> {
     let unprefixed =
         name.strip_prefix('s').and_then(|rest| rest.split_once('-')).and_then(|(index, rest)| {
             let is_index = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
@@ -51,12 +64,12 @@ fn find(name: &str) -> Result<Metric, Status> {
     let name = unprefixed.unwrap_or(name);
     METRICS.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
         let known: Vec<_> = METRICS.iter().map(|(name, _)| *name).collect();
-        Status::invalid_argument(format!("no such metric; there are {}", known.join(", ")))
+        invalid("metric", format!("no such metric; there are {}", known.join(", ")))
     })
 }
 
 /// The metric that a scaled object asks for, and its value for one server.
-fn spec(object: &ScaledObjectRef) -> Result<MetricSpec, Status> {
+fn spec(object: &ScaledObjectRef) -> Result<MetricSpec, ApiError> {
     let (default, _) = METRICS[0];
     let (name, _) = find(object.scaler_metadata.get("metric").map_or(default, String::as_str))?;
     let target = match object.scaler_metadata.get("target") {
@@ -65,9 +78,7 @@ fn spec(object: &ScaledObjectRef) -> Result<MetricSpec, Status> {
         None => None,
     };
     let target = target.ok_or_else(|| {
-        Status::invalid_argument(format!(
-            "scalerMetadata.target: expected the value of {name} for one server, above 0"
-        ))
+        invalid("scalerMetadata.target", format!("expected the value of {name} for one server, above 0"))
     })?;
     Ok(MetricSpec {
         metric_name: name.to_owned(),
@@ -105,7 +116,9 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
-        let metric_specs = vec![spec(request.get_ref())?];
+        let request_id = caller::request_id(request.extensions());
+        let spec = spec(request.get_ref()).map_err(|error| error.to_status(&request_id))?;
+        let metric_specs = vec![spec];
         Ok(Response::new(GetMetricSpecResponse { metric_specs }))
     }
 
@@ -113,9 +126,12 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         &self,
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
-        let (name, of) = find(&request.get_ref().metric_name)?;
+        let request_id = caller::request_id(request.extensions());
+        let metric = find(&request.get_ref().metric_name);
+        let (name, of) = metric.map_err(|error| error.to_status(&request_id))?;
+        // The first ones come within seconds.
         let signals = self.app.scaling.signals();
-        let value = of(&signals.ok_or_else(|| Status::unavailable("the first signals come within seconds"))?);
+        let value = of(&signals.ok_or_else(|| ApiError::Starting.to_status(&request_id))?);
         Ok(Response::new(GetMetricsResponse {
             metric_values: vec![MetricValue {
                 metric_name: name.to_owned(),

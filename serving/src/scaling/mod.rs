@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::config;
 
-pub(crate) use keda::ExternalScaler;
+pub(crate) use keda::{ExternalScaler, REQUEST_BYTES_MAX};
 
 /// How often the load is read.
 const EVERY: Duration = Duration::from_secs(2);

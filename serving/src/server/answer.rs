@@ -146,7 +146,7 @@ mod tests {
         let unread = UnreadAnswers::new(bounds);
         let bounds = SeatBounds { open_max: 10, open_per_address_max: None, tenant_share_max: 0.5 };
         let seat = Seats::new(bounds).take(IpAddr::V4(Ipv4Addr::LOCALHOST), Instant::now()).unwrap();
-        Connection { activity, account: Account::new(&seat.standing, &unread), unread, seat: seat }
+        Connection { activity, account: Account::new(&seat.standing, &unread), unread, seat }
     }
 
     impl Connection {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request, Response, Version as HttpVersion};
+use axum::http::{HeaderValue, Request, Response, StatusCode, Version as HttpVersion};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -25,8 +25,9 @@ use super::answer::{AnswerBody, InFlight};
 use super::head::Unread;
 use super::io::{self as wire, Socket, Version, Wire};
 use super::seats::Standing;
+use super::unparsed::{Refusals, Unparsed};
 use crate::body_meter::{BodyMeter, MeteredBody};
-use crate::config::Connections;
+use crate::config::{Connections, HTTP1_FIELDS_MAX};
 use crate::tls::ServiceId;
 
 /// How long a connection that has asked nothing is kept once nothing more is accepted.
@@ -59,6 +60,9 @@ impl Protocol {
         let mut http = auto::Builder::new(TokioExecutor::new());
         // The supervisor has timers of its own, which know an idle connection from a slow head.
         http.http1().timer(TokioTimer::new()).header_read_timeout(None);
+        if config.header_fields_max != HTTP1_FIELDS_MAX {
+            http.http1().max_headers(config.header_fields_max);
+        }
         http.http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(config.streams_max)
@@ -165,8 +169,13 @@ impl Peer {
         };
         builder.http1().half_close(socket.is_some());
         let peer = Arc::new(self);
+        let refusals = (version == Version::Http1).then(|| {
+            let peer = Arc::clone(&peer);
+            Refusals::new(Box::new(move |status| Box::pin(refuse(Arc::clone(&peer), status))))
+        });
         let service = service_fn(move |request| answer(Arc::clone(&peer), request));
         let wire = Wire::new(stream, head, Arc::clone(&activity), port.protocol.patience.write);
+        let wire = wire.with_refusals(refusals);
         let connection = builder.serve_connection(TokioIo::new(wire), service);
         tokio::pin!(connection);
 
@@ -184,7 +193,11 @@ impl Peer {
             tokio::select! {
                 // The connection first: whether it is busy decides who looks at the socket.
                 biased;
-                result = connection.as_mut() => return if result.is_ok() { "closed" } else { "broken" },
+                result = connection.as_mut() => return match result {
+                    Ok(()) => "closed",
+                    Err(error) if is_malformed(&*error) => "malformed",
+                    Err(_) => "broken",
+                },
                 () = port.drain.kill.cancelled() => return "drain_timeout",
                 () = port.drain.stopping.cancelled(), if !is_draining => {
                     is_draining = true;
@@ -271,4 +284,19 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<
         peer.port.seats.end_least_read();
     }
     Ok(response)
+}
+
+/// Answers what could not be parsed, for which hyper has a status: by a request that stands for it.
+async fn refuse(peer: Arc<Peer>, status: StatusCode) -> axum::response::Response {
+    let mut request = Request::new(axum::body::Body::empty());
+    let extensions = request.extensions_mut();
+    extensions.insert(ConnectInfo(peer.address));
+    extensions.insert(Unparsed(status));
+    let Ok(response) = peer.port.routes.current().call(request).await;
+    response
+}
+
+/// Whether a connection ended because what came is not HTTP/1.
+fn is_malformed(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
 }

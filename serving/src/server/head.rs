@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, Version};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::caller;
+use super::unparsed::Unparsed;
+use crate::caller::{self, GRPC_TIMEOUT, REQUEST_TIMEOUT};
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::rest;
@@ -22,6 +24,8 @@ pub(super) struct Unread;
 #[derive(Debug)]
 pub(super) struct HeadLimits {
     header_bytes_max: usize,
+    header_fields_max: usize,
+    uri_bytes_max: usize,
     body_bytes_max: usize,
 }
 
@@ -29,17 +33,33 @@ impl HeadLimits {
     pub(super) fn of(config: &Config) -> Arc<Self> {
         Arc::new(Self {
             header_bytes_max: config.connections.header_bytes_max,
+            header_fields_max: config.connections.header_fields_max,
+            uri_bytes_max: config.connections.uri_bytes_max,
             body_bytes_max: config.limits.body_bytes_max,
         })
     }
 
     fn check(&self, request: &Request) -> Result<(), ApiError> {
         let headers = request.headers();
-        if headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
-            > self.header_bytes_max
-        {
-            return Err(ApiError::HeadersTooLarge { limit: self.header_bytes_max });
+        let too_large = || {
+            let (bytes_max, fields_max) = (self.header_bytes_max, self.header_fields_max);
+            ApiError::HeadersTooLarge { bytes_max, fields_max }
+        };
+        let too_long = || ApiError::UriTooLong { limit: self.uri_bytes_max };
+        match request.extensions().get::<Unparsed>() {
+            Some(Unparsed(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)) => return Err(too_large()),
+            Some(Unparsed(StatusCode::URI_TOO_LONG)) => return Err(too_long()),
+            Some(Unparsed(_)) => return Err(ApiError::MalformedRequest),
+            None => {}
         }
+        if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > self.uri_bytes_max) {
+            return Err(too_long());
+        }
+        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+        if bytes > self.header_bytes_max || headers.len() > self.header_fields_max {
+            return Err(too_large());
+        }
+        has_one_meaning(headers)?;
         if request.version() == Version::HTTP_11 {
             is_well_formed(headers)?;
         }
@@ -55,13 +75,29 @@ impl HeadLimits {
     }
 }
 
+fn invalid(field: &str, problem: &str) -> Result<(), ApiError> {
+    Err(ApiError::InvalidRequest { field: field.to_owned(), problem: problem.to_owned() })
+}
+
+/// Refuses fields that come twice and have one value, of which nobody can tell which one is meant.
+fn has_one_meaning(headers: &HeaderMap) -> Result<(), ApiError> {
+    let singular = [AUTHORIZATION, CONTENT_TYPE, REQUEST_TIMEOUT, GRPC_TIMEOUT];
+    match singular.iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()) {
+        Some(name) => invalid(name.as_str(), "it came more than once"),
+        None => Ok(()),
+    }
+}
+
 /// RFC 9112, sections 3.2 and 6.1.
 fn is_well_formed(headers: &HeaderMap) -> Result<(), ApiError> {
-    let invalid = |field: &str, problem: &str| {
-        Err(ApiError::InvalidRequest { field: field.to_owned(), problem: problem.to_owned() })
-    };
-    if headers.get_all(HOST).iter().count() != 1 {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return invalid("Host", "HTTP/1.1 requests have it exactly once");
+    };
+    // Empty where the target has no authority.
+    if !host.is_empty() && (Authority::try_from(host.as_bytes()).is_err() || host.as_bytes().contains(&b'@'))
+    {
+        return invalid("Host", "expected a name or an address, and a port if need be");
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -98,7 +134,12 @@ mod tests {
 
     #[test]
     fn heads() {
-        let limits = HeadLimits { header_bytes_max: 100, body_bytes_max: 1000 };
+        let limits = HeadLimits {
+            header_bytes_max: 100,
+            header_fields_max: 3,
+            uri_bytes_max: 50,
+            body_bytes_max: 1000,
+        };
         let check = |version: Version, headers: &[(&str, &str)], expected: Option<&str>| {
             let mut request = http::Request::builder().version(version);
             for (name, value) in headers {
@@ -121,5 +162,41 @@ mod tests {
         check(Version::HTTP_2, &[("content-length", "1001")], Some("body_too_large"));
         check(Version::HTTP_2, &[("x", &"y".repeat(99))], None);
         check(Version::HTTP_2, &[("x", &"y".repeat(100))], Some("headers_too_large"));
+        check(Version::HTTP_2, &[("a", ""), ("b", ""), ("b", "")], None);
+        check(Version::HTTP_2, &[("a", ""), ("b", ""), ("b", ""), ("c", "")], Some("headers_too_large"));
+        check(Version::HTTP_11, &[("host", "")], None);
+        check(Version::HTTP_11, &[("host", "[::1]:80")], None);
+        for bad in ["a b", "a/b", "user@a", "a:b:c"] {
+            check(Version::HTTP_11, &[("host", bad)], Some("invalid_request"));
+        }
+        for name in ["authorization", "content-type", "x-request-timeout", "grpc-timeout"] {
+            check(Version::HTTP_2, &[(name, "1")], None);
+            check(Version::HTTP_2, &[(name, "1"), (name, "1")], Some("invalid_request"));
+        }
+        check(Version::HTTP_2, &[("accept", "a"), ("accept", "b")], None);
+    }
+
+    #[test]
+    fn targets() {
+        let limits = HeadLimits {
+            header_bytes_max: 100,
+            header_fields_max: 3,
+            uri_bytes_max: 50,
+            body_bytes_max: 1000,
+        };
+        let check = |uri: &str, unparsed: Option<u16>, expected: Option<&str>| {
+            let mut request = http::Request::builder().uri(uri).version(Version::HTTP_2);
+            if let Some(status) = unparsed {
+                request = request.extension(Unparsed(StatusCode::from_u16(status).unwrap()));
+            }
+            let found = limits.check(&request.body(Body::empty()).unwrap()).err();
+            assert_eq!(found.map(|error| error.row().code), expected, "{uri} {unparsed:?}");
+        };
+        check("/a?b", None, None);
+        check(&format!("https://localhost/{}", "a".repeat(49)), None, None);
+        check(&format!("/{}?{}", "a".repeat(25), "b".repeat(24)), None, Some("uri_too_long"));
+        check("/", Some(400), Some("malformed_request"));
+        check("/", Some(414), Some("uri_too_long"));
+        check("/", Some(431), Some("headers_too_large"));
     }
 }

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::activity::Activity;
+use super::unparsed::{Automatic, Refusals};
 
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -130,13 +131,20 @@ pub(super) struct Wire<S> {
     head: Bytes,
     activity: Arc<Activity>,
     write_timeout: Duration,
+    /// Of HTTP/1.
+    refusals: Option<Refusals>,
     /// Runs while a write waits.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Wire<S> {
     pub(super) fn new(stream: S, head: Bytes, activity: Arc<Activity>, write_timeout: Duration) -> Self {
-        Self { stream, head, activity, write_timeout, stall: None }
+        Self { stream, head, activity, write_timeout, refusals: None, stall: None }
+    }
+
+    /// What hyper refuses is answered by `refusals`.
+    pub(super) fn with_refusals(self, refusals: Option<Refusals>) -> Self {
+        Self { refusals, ..self }
     }
 
     /// What a write came to, or that it waited for too long.
@@ -172,14 +180,44 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Wire<S> {
+    /// Writes what answers in the place of `automatic`, which is written when all of that is.
+    fn refuse(&mut self, context: &mut Context<'_>, automatic: &Automatic) -> Poll<io::Result<usize>> {
+        let Self { stream, refusals: Some(refusals), .. } = self else {
+            return Poll::Ready(Ok(automatic.length));
+        };
+        let bytes = ready!(refusals.poll(context, automatic));
+        while !bytes.is_empty() {
+            let count = ready!(Pin::new(&mut *stream).poll_write(context, bytes))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let _ = bytes.split_to(count.min(bytes.len()));
+        }
+        Poll::Ready(Ok(automatic.length))
+    }
+
+    /// What of `slices` may be written as it is, and what of them hyper answers by itself.
+    fn automatic<'a>(&self, slices: &'a [io::IoSlice<'a>]) -> Option<(Vec<io::IoSlice<'a>>, Automatic)> {
+        // While somebody answers, what is written is an answer.
+        if self.refusals.is_none() || self.activity.is_busy() {
+            return None;
+        }
+        let automatic = Automatic::find(slices)?;
+        let mut left = slices.iter().map(|slice| slice.len()).sum::<usize>() - automatic.length;
+        let mut before = Vec::new();
+        for slice in slices {
+            let count = slice.len().min(left);
+            left -= count;
+            before.extend(slice.get(..count).filter(|slice| !slice.is_empty()).map(io::IoSlice::new));
+        }
+        Some((before, automatic))
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.in_time(context, result)
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -187,7 +225,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let result = match self.automatic(slices) {
+            None => Pin::new(&mut self.stream).poll_write_vectored(context, slices),
+            Some((before, automatic)) if before.is_empty() => self.refuse(context, &automatic),
+            Some((before, _)) => Pin::new(&mut self.stream).poll_write_vectored(context, &before),
+        };
         self.in_time(context, result)
     }
 

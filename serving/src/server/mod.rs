@@ -11,6 +11,7 @@ mod head;
 mod io;
 mod seats;
 mod starting;
+mod unparsed;
 mod unread;
 
 use std::future::Future;
@@ -128,9 +129,7 @@ impl Server {
         app.telemetry.watch_connections(&self.counts);
         let health = grpc::Health::new(&app);
         self.api.routes.open(self.api_routes(&app, &health));
-        let limits = HeadLimits::of(&app.config);
-        let operations = ops::router(Arc::clone(&app)).layer(from_fn_with_state(limits, head::check));
-        self.operations.routes.open(operations);
+        self.operations.routes.open(every_request(&app, ops::router(Arc::clone(&app)), false));
         if let Some(certificates) = self.certificates.take() {
             tokio::spawn(certificates.follow(app.stopping.clone()));
         }
@@ -173,12 +172,18 @@ impl Server {
 
     fn api_routes(&self, app: &Arc<App>, health: &grpc::Health) -> Router {
         let api = rest::router(Arc::clone(app)).merge(grpc::router(app, health));
-        let api = api.layer(from_fn_with_state(HeadLimits::of(&app.config), head::check));
-        let access = AccessLog::new(Arc::clone(&app.telemetry), true);
-        let api = api.layer(from_fn_with_state(access, access::record));
-        let api = api.layer(from_fn(caller::identify));
+        let api = every_request(app, api, true);
         if self.certificates.is_some() { api.layer(map_response(tls::insist)) } else { api }
     }
+}
+
+/// What holds for every request of a port: it has an id, a line in the access log, and a head that is looked at first.
+fn every_request(app: &App, routes: Router, is_api: bool) -> Router {
+    let access = AccessLog::new(Arc::clone(&app.telemetry), is_api);
+    routes
+        .layer(from_fn_with_state(HeadLimits::of(&app.config), head::check))
+        .layer(from_fn_with_state(access, access::record))
+        .layer(from_fn(caller::identify))
 }
 
 /// Starts what runs beside requests, and returns it with what tells it that no more records come.

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -207,15 +207,13 @@ impl Line {
 
     fn begin(log: &Arc<AccessLog>, request: &Request) -> Self {
         let headers = request.headers();
-        let is_grpc =
-            headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let call = Call {
             log: Arc::clone(log),
             request_id: caller::request_id(request.extensions()),
             method: method(request.method()),
             route: route(request),
-            is_grpc,
+            is_grpc: caller::is_grpc(headers),
             started: log.clock.now(),
             bytes_in: length.and_then(|length| length.parse().ok()),
             facts: Mutex::default(),

@@ -103,7 +103,8 @@ impl ConnectionMetrics {
         r.register("open", "Connections that are open", self.open.clone());
         r.register(
             "closed",
-            "Connections that ended, by reason: `closed` by either side in order, `broken`, `gave_way` when there were too many, or what took too long",
+            "Connections that ended, by reason: `closed` by either side in order, `broken`, `malformed`, `gave_way` when there were too many, or what \
+             took too long",
             self.closed.clone(),
         );
         r.register(

@@ -1,0 +1,127 @@
+"""Heads and bodies that are not as they should be: who sends them is told what is wrong, in our form, and the log and metrics know."""
+
+import json
+
+import h2.events
+import httpx
+import pytest
+from conftest import KEY
+from peers import TEXT, Http2, connect, metric, read_all, wait_for
+
+BODY = json.dumps(TEXT).encode()
+HEAD = b"GET /v1/ml/models HTTP/1.1\r\nHost: localhost\r\n"
+POST = f"POST /v1/ml/sentiment HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n".encode()
+JSON = b"Content-Type: application/json\r\n"
+LENGTH = f"Content-Length: {len(BODY)}\r\n".encode()
+
+
+def answers(address, sent):
+    """Status, headers and body of each answer to what is sent, to the end of the connection."""
+    with connect(address) as connection:
+        connection.sendall(sent)
+        left, found = read_all(connection), []
+    while left:
+        head, _, left = left.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        assert len(headers) == len(lines), lines
+        length = int(headers["content-length"])
+        found.append((int(status.split()[1]), headers, left[:length]))
+        left = left[length:]
+    return found
+
+
+def check(server, address, sent, status, code):
+    """The last answer is the refusal, and its line and its count are where those of others are."""
+    counted = metric(server, "requests_total", code=code)
+    found, headers, body = answers(address, sent)[-1]
+    error = json.loads(body)["error"]
+    assert (found, error["code"]) == (status, code), body
+    assert error["request_id"] == headers["x-request-id"] and headers["content-type"] == "application/json" and headers["date"]
+    (line,) = wait_for(lambda: [line for line in server.log_lines() if line.get("request_id") == error["request_id"]])
+    assert (line["status"], line["code"], line["target"]) == (status, code, "access")
+    if address == server.api:
+        wait_for(lambda: metric(server, "requests_total", code=code) == counted + 1)
+    return error["message"]
+
+
+@pytest.mark.parametrize(("sent", "status", "code"), [
+    # More than hyper parses, or what it does not parse.
+    (HEAD + b"".join(b"X-%d: y\r\n" % i for i in range(101)) + b"\r\n", 431, "headers_too_large"),
+    (HEAD + b"".join(b"X-%d: y\r\n" % i for i in range(2000)) + b"\r\n", 431, "headers_too_large"),
+    (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414, "uri_too_long"),
+    (b"GET /v1/ml/models?" + b"a" * 17_000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 414, "uri_too_long"),
+    (HEAD + b"x y: 1\r\n\r\n", 400, "malformed_request"),
+    (b"GET /v1/ml/\xff HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed_request"),
+    (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "malformed_request"),
+    (HEAD + b"Content-Length: -1\r\n\r\n", 400, "malformed_request"),
+    (HEAD + b"Transfer-Encoding: identity\r\n\r\n", 400, "malformed_request"),
+    (b"GET / HTTP/9.9\r\nHost: a\r\n\r\n", 400, "malformed_request"),
+    (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n", 400, "malformed_request"),
+    (b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed_request"),
+], ids=["101 fields", "2000 fields", "long path", "long query", "name", "byte", "lengths", "length", "coding", "version", "tls",
+        "method"])
+@pytest.mark.parametrize("port", ["api", "ops"])
+def test_what_is_no_request(server, port, sent, status, code):
+    message = check(server, getattr(server, port), sent, status, code)
+    assert "aaa" not in message
+
+
+def test_what_is_no_request_after_one_that_is(server):
+    """On a connection that is kept alive, and sent together with the one before."""
+    good = HEAD.replace(b"\r\n\r\n", b"\r\n") + f"Authorization: Bearer {KEY}\r\n\r\n".encode()
+    before = metric(server, "connections_closed_total", reason="malformed")
+    for parts in ([good + b"G@T / HTTP/1.1\r\n\r\n"], [good, b"G@T / HTTP/1.1\r\n\r\n"]):
+        with connect(server.api) as connection:
+            for part in parts:
+                connection.sendall(part)
+                first = connection.recv(1 << 20)
+                assert first.startswith((b"HTTP/1.1 200", b"HTTP/1.1 400"))
+            text = first + read_all(connection)
+        status, _, rest = text.rpartition(b"HTTP/1.1 400")
+        assert b'"malformed_request"' in rest and (len(parts) > 1 or status.startswith(b"HTTP/1.1 200"))
+    wait_for(lambda: metric(server, "connections_closed_total", reason="malformed") == before + 2)
+
+
+@pytest.mark.parametrize(("more", "status", "code"), [
+    (JSON + LENGTH + b"Authorization: Bearer other\r\n", 400, "invalid_request"),
+    (JSON + LENGTH + b"X-Request-Timeout: 1000\r\nX-Request-Timeout: 2000\r\n", 400, "invalid_request"),
+    (JSON + JSON + LENGTH, 400, "invalid_request"),
+    (b"Content-Type: application/json; charset=utf-16\r\n" + LENGTH, 415, "unsupported_media_type"),
+    (b"Content-Type: application/json; charset=UTF-8\r\n" + LENGTH, 200, None),
+])
+def test_fields_of_two_meanings(server, more, status, code):
+    sent = POST + b"Connection: close\r\n" + more + b"\r\n" + BODY
+    if code:
+        check(server, server.api, sent, status, code)
+    else:
+        assert answers(server.api, sent)[0][0] == status
+
+
+@pytest.mark.parametrize("host", [b"a b", b"a/b", b"user@localhost"])
+def test_hosts_that_are_none(server, host):
+    sent = b"GET /v1/ml/models HTTP/1.1\r\nConnection: close\r\nHost: " + host + b"\r\n\r\n"
+    check(server, server.api, sent, 400, "invalid_request")
+
+
+def test_metadata_of_two_meanings(server):
+    for name in "authorization", "grpc-timeout":
+        peer = Http2(server.api)
+        stream = peer.headers("/ml.inference.v1.InferenceService/ListModels", KEY, "application/grpc",
+                              more=[(name, "1S"), (name, "2S")])
+        answer = dict(peer.until(h2.events.ResponseReceived, stream).headers)
+        assert answer["grpc-status"] == "3" and "grpc-status-details-bin" in answer
+        peer.close()
+
+
+@pytest.mark.parametrize("chunk", [b"xyz\r\n{}\r\n0\r\n\r\n", b"-1\r\n", b"fffffffffffffffff\r\n", b"2\r\n{}xx0\r\n\r\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("path", ["sentiment", "keys"])
+def test_chunks_that_are_none(server, chunk, path):
+    """What came is at fault, not that nothing came."""
+    sent = POST.replace(b"sentiment", path.encode()) + JSON + b"Transfer-Encoding: chunked\r\n\r\n" + chunk
+    check(server, server.api, sent, 400, "invalid_request")
+
+
+def test_long_queries_that_are_allowed(server):
+    answer = httpx.get(f"http://{server.api}/v1/ml/models?{'a' * 16_000}", headers={"Authorization": f"Bearer {KEY}"})
+    assert answer.status_code == 200
