@@ -83,7 +83,10 @@ impl Port {
         loop {
             let accepted = tokio::select! {
                 () = self.drain.stopping.cancelled() => break,
-                accepted = listener.accept() => accepted,
+                accepted = async {
+                    self.seats.cleared().await;
+                    listener.accept().await
+                } => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {

@@ -10,14 +10,15 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use batching::TenantId;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::account::Holder;
 use super::activity::Activity;
 
-/// Connections that were told to give way and have not ended yet; with more of them nobody else is let in. They end at once, and
-/// their descriptors are of those that are set aside.
+/// Connections that were told to give way and have not ended yet; with more of them nobody else is let in. They end as soon as
+/// their tasks run, and their descriptors are of those that are set aside.
 const LEAVING_MAX: usize = 64;
 /// How many connections are found at a time that are to give way next, so that not all are looked through for each newcomer.
 const NEXT_MAX: usize = 64;
@@ -36,6 +37,8 @@ pub(super) struct SeatBounds {
 pub(super) struct Seats {
     bounds: SeatBounds,
     state: Mutex<State>,
+    /// Somebody who was told to leave has left.
+    left: Notify,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +85,7 @@ pub(super) struct Seat {
 
 impl Seats {
     pub(super) fn new(bounds: SeatBounds) -> Arc<Self> {
-        Arc::new(Self { bounds, state: Mutex::default() })
+        Arc::new(Self { bounds, state: Mutex::default(), left: Notify::new() })
     }
 
     /// Takes a seat, or says what there is too much of.
@@ -116,6 +119,17 @@ impl Seats {
         });
         state.unclaimed.insert(standing.id, Arc::clone(&standing));
         Ok(Seat { seats: Arc::clone(self), standing, is_anothers })
+    }
+
+    /// Resolves when not too many that were told to leave are still there.
+    pub(super) async fn cleared(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.state().leaving < LEAVING_MAX {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// Ends the connection nobody has claimed that leaves most of its answers unread.
@@ -160,6 +174,7 @@ impl Seats {
         }
         if standing.reason.get().is_some() {
             state.leaving = state.leaving.saturating_sub(1);
+            self.left.notify_one();
             return;
         }
         state.taken = state.taken.saturating_sub(1);
@@ -351,6 +366,19 @@ mod tests {
         assert!(
             held.iter().filter(|seat| seat.standing.holder() != Holder::Nobody).all(|seat| !is_gone(seat))
         );
+    }
+
+    #[tokio::test]
+    async fn newcomers_wait_for_those_who_leave() {
+        let (seats, now) = (seats(1, None, 0.5), Instant::now());
+        let mut held: Vec<_> = (0..=LEAVING_MAX).map(|_| seats.take(ONE, now).unwrap()).collect();
+        assert_eq!(seats.take(ONE, now).err(), Some("open_max"));
+        let cleared = seats.cleared();
+        tokio::pin!(cleared);
+        assert!(futures_util::FutureExt::now_or_never(cleared.as_mut()).is_none());
+        held.remove(0);
+        cleared.await;
+        assert!(seats.take(ONE, now).is_ok());
     }
 
     #[test]
