@@ -121,8 +121,13 @@ impl Desk {
         Ok(taken.map(|taken| taken.quota))
     }
 
+    /// See [`Limiter::exchange`].
+    pub(crate) async fn exchange_limits(&self, now: WallTime) {
+        self.limiter.exchange(self.moment(now)).await;
+    }
+
     fn moment(&self, wall: WallTime) -> Moment {
-        Moment { uptime: self.uptime.now(), wall: self.directory.calendar(wall) }
+        Moment { uptime: self.uptime.now(), wall: self.directory.latest(wall) }
     }
 }
 

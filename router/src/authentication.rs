@@ -36,14 +36,29 @@ pub struct Directory {
 }
 
 /// The calendar, which does not go back: the time that passed since it was first looked at has passed, whatever it is set to. So
-/// a key that has expired stays expired. Set forward, it is believed.
+/// a key that has expired stays expired. Set forward, it is believed as long as it stays so.
 #[derive(Default)]
-struct Calendar(OnceLock<(Timestamp, WallTime)>);
+struct Calendar {
+    start: OnceLock<(Timestamp, WallTime)>,
+    /// The latest that it ever showed, and when that was.
+    latest: Mutex<Option<(Timestamp, WallTime)>>,
+}
 
 impl Calendar {
     fn now(&self, uptime: Timestamp, wall: WallTime) -> WallTime {
-        let (since, then) = *self.0.get_or_init(|| (uptime, wall));
+        let (since, then) = *self.start.get_or_init(|| (uptime, wall));
         wall.max(then.plus(uptime.saturating_duration_since(since)))
+    }
+
+    /// The latest that it showed, and what has passed since: also where it was set forward and back. So a day that was begun
+    /// goes on, and the one before does not come again; days go on to be as long as they are.
+    fn latest(&self, uptime: Timestamp, wall: WallTime) -> WallTime {
+        let now = self.now(uptime, wall);
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown =
+            latest.map_or(now, |(at, shown)| shown.plus(uptime.saturating_duration_since(at)).max(now));
+        *latest = Some((uptime, shown));
+        shown
     }
 }
 
@@ -142,12 +157,20 @@ impl Directory {
         Self { services, ..self }
     }
 
-    /// The same, whose calendar is not before `latest`, which an earlier process saw.
+    /// The same, whose calendar is not before `seen`, and whose days are not before that of `latest`: the last time that an
+    /// earlier process saw, and the latest.
     #[must_use]
-    pub fn with_calendar(self, latest: WallTime) -> Self {
+    pub fn with_calendar(self, seen: WallTime, latest: WallTime) -> Self {
+        let now = self.uptime.now();
         // It is set once, before it is looked at.
-        let _ = self.calendar.0.set((self.uptime.now(), latest));
+        let _ = self.calendar.start.set((now, seen));
+        *self.calendar.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, latest));
         self
+    }
+
+    /// The time by which days of limits begin, where the clock says `now`: never before the latest that the clock said.
+    pub fn latest(&self, now: WallTime) -> WallTime {
+        self.calendar.latest(self.uptime.now(), now)
     }
 
     /// The time by which keys expire, where the clock says `now`.

@@ -141,6 +141,11 @@ impl Router {
         self.desk.limiter.decided_alone()
     }
 
+    /// Tells the servers that share the limits what this one let through, and hears what they did. To be called every second.
+    pub async fn exchange_limits(&self, now: WallTime) {
+        self.desk.exchange_limits(now).await;
+    }
+
     /// The journal of what is used.
     pub fn journal(&self) -> &Journal {
         &self.desk.journal

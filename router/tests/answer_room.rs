@@ -28,6 +28,7 @@ async fn embedded() {
 async fn redis() {
     let server = RedisServer::start(&[]);
     let config = RedisConfig {
+        password: None,
         urls: vec![server.url()],
         is_cluster: false,
         prefix: "test".to_owned(),

@@ -381,7 +381,8 @@ async fn a_repaired_journal_ships_what_is_good_and_is_sound() {
 async fn redis_store(urls: Vec<String>, is_cluster: bool) -> Arc<RedisStore> {
     let timeout = std::time::Duration::from_secs(2);
     let breaker = BreakerConfig::default();
-    let config = RedisConfig { urls, is_cluster, prefix: "test".to_owned(), timeout, breaker };
+    let config =
+        RedisConfig { urls, password: None, is_cluster, prefix: "test".to_owned(), timeout, breaker };
     Arc::new(RedisStore::connect(config).await.unwrap())
 }
 

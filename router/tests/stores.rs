@@ -34,7 +34,14 @@ struct Home {
 
 fn redis_config(urls: Vec<String>, is_cluster: bool) -> RedisConfig {
     let timeout = Duration::from_secs(2);
-    RedisConfig { urls, is_cluster, prefix: "test".to_owned(), timeout, breaker: BreakerConfig::default() }
+    RedisConfig {
+        urls,
+        password: None,
+        is_cluster,
+        prefix: "test".to_owned(),
+        timeout,
+        breaker: BreakerConfig::default(),
+    }
 }
 
 async fn redis_home(urls: Vec<String>, is_cluster: bool) -> Home {
@@ -205,11 +212,11 @@ async fn limits_hold(home: &Home) {
     let now = now();
     let limits = Limits { minute: 10, day: Some(15) };
     let take = async |tenant: &str, need, wish, unused: Vec<(Slot, u64)>, owed| {
-        let take = Take { need, wish, unused, owed };
+        let take = Take { need, wish, unused, owed, owed_day: 0, life: Some(7), new_life: 7 };
         home.limits.take(now, tenant, Unit::Requests, limits, &take).await.unwrap()
     };
     let left = |minute, day| Left { minute, day: Some(day) };
-    let Grant::Taken { amount: 4, slot, left: Left { minute: 6, day: Some(11) } } =
+    let Grant::Taken { amount: 4, slot, left: Left { minute: 6, day: Some(11) }, life: 7 } =
         take("l1", 2, 4, vec![], 0).await
     else {
         panic!()
@@ -237,7 +244,8 @@ async fn limits_hold(home: &Home) {
         Grant::Refused { left: Left { minute: 3, day: Some(8) }, .. }
     ));
     // Units are counted apart.
-    let other = Take { need: 10, wish: 10, unused: Vec::new(), owed: 0 };
+    let other =
+        Take { need: 10, wish: 10, unused: Vec::new(), owed: 0, owed_day: 0, life: None, new_life: 8 };
     let tokens = home.limits.take(now, "l1", Unit::Tokens, limits, &other).await.unwrap();
     assert!(matches!(tokens, Grant::Taken { .. }));
 
@@ -567,7 +575,8 @@ async fn a_redis_whose_clock_is_set_back_locks_nobody_out() {
     let store = connect(&server, QUICK, Duration::from_secs(2)).await;
     let limits = Limits { minute: 10, day: Some(100) };
     let take = async |need| {
-        let take = Take { need, wish: need, unused: Vec::new(), owed: 0 };
+        let take =
+            Take { need, wish: need, unused: Vec::new(), owed: 0, owed_day: 0, life: None, new_life: 9 };
         store.take(now(), "acme", Unit::Requests, limits, &take).await.unwrap()
     };
     // As if it had been an hour ahead.

@@ -55,8 +55,17 @@ pub struct App {
     is_ready: AtomicBool,
 }
 
-/// A part of the server by name, and why it is not ready if it is not.
-pub type Part = (&'static str, Result<(), String>);
+/// A part of the server by name, and why it is not ready if it is not, or what there is to say of it all the same.
+pub type Part = (&'static str, Result<Option<Note>, String>);
+
+/// What there is to say of a part that is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// It does not do all that it should.
+    Degraded(String),
+    /// It does, and may not for long.
+    Warning(String),
+}
 
 /// Addresses the server listens on, bound already, so that a caller knows the ports.
 pub struct Listeners {
@@ -205,7 +214,7 @@ impl App {
 
     /// What has to be ready for requests to be sent here.
     pub fn parts(&self) -> Vec<Part> {
-        let needs = |is_met: bool, reason: &str| if is_met { Ok(()) } else { Err(reason.to_owned()) };
+        let needs = |is_met: bool, reason: &str| if is_met { Ok(None) } else { Err(reason.to_owned()) };
         let state = if self.stopping.is_cancelled() { "shutting down" } else { "does not take requests" };
         let unready: Vec<_> =
             self.unready.iter().map(|model| format!("{}: {}", model.name, model.reason)).collect();

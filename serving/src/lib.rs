@@ -22,6 +22,7 @@ mod idempotency;
 mod issuer;
 mod ledger;
 pub mod load;
+mod operator_token;
 pub mod ops;
 mod page;
 pub mod pipeline;

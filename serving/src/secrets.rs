@@ -24,7 +24,7 @@ const TOKEN_VARIABLE: &str = "ML_INFERENCE_OPERATOR_TOKEN";
 /// A file with it, in the environment.
 const TOKEN_FILE_VARIABLE: &str = "ML_INFERENCE_OPERATOR_TOKEN_FILE";
 /// Name of the file in the state folder.
-const TOKEN_FILE: &str = "operator.token";
+pub(crate) const TOKEN_FILE: &str = "operator.token";
 
 /// Largest file that is read as a secret, in bytes.
 const BYTES_MAX: u64 = 64 << 10;
@@ -71,7 +71,7 @@ pub struct SecretText(String);
 
 /// The token that opens the administration of all tenants.
 #[derive(Clone)]
-pub struct OperatorToken(String);
+pub(crate) struct OperatorToken(String);
 
 /// What becomes of a secret of ours whose file is empty, as a crash of an earlier version left it.
 pub(crate) enum OnEmpty<'a> {
@@ -114,7 +114,7 @@ impl OperatorToken {
             (Some(SecretText(text)), _) => Self::given(text),
             (None, Some(path)) => Self::read(path),
             (None, None) => {
-                let path = state_dir.join(TOKEN_FILE);
+                let path = token_file(None, state_dir);
                 let make = || ApiKey::generate(Mode::Live).map(|key| key.expose().replace("tc_live_", "op_"));
                 let text = keep(&path, &OnEmpty::Replace, make)?;
                 Self::new(&text).map_err(|problem| unusable(path.display(), problem))
@@ -133,11 +133,15 @@ impl OperatorToken {
     ) -> Result<Self, SecretError> {
         match given {
             Some(SecretText(text)) => Self::given(text),
-            None => Self::read(&file.map_or_else(|| state_dir.join(TOKEN_FILE), Path::to_owned)),
+            None => Self::read(&token_file(file, state_dir)),
         }
     }
 
-    fn read(path: &Path) -> Result<Self, SecretError> {
+    /// The token of a file.
+    ///
+    /// # Errors
+    /// It holds none.
+    pub(crate) fn read(path: &Path) -> Result<Self, SecretError> {
         let bytes = read(path)?;
         let text = String::from_utf8(bytes).unwrap_or_default();
         Self::new(&text).map_err(|problem| unusable(path.display(), problem))
@@ -237,6 +241,38 @@ pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
         tracing::warn!(path = %path.display(), %error, "others may look into this folder, and that cannot be changed");
     }
     Ok(())
+}
+
+/// Takes the files in a folder of ours from everybody else: an older version let others read them. Secrets stay as they are, so
+/// that who they belong to is warned of what may have been seen. What cannot be changed is said.
+pub(crate) fn private_files(folder: &Path, secrets: &[&str]) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, metadata) = (entry.path(), entry.metadata()?);
+        let mode = metadata.permissions().mode();
+        let is_secret = secrets.iter().any(|secret| entry.file_name() == **secret);
+        if metadata.is_file()
+            && mode & OTHERS != 0
+            && !is_secret
+            && let Err(error) = std::fs::set_permissions(&path, Permissions::from_mode(mode & 0o700))
+        {
+            tracing::warn!(path = %path.display(), %error, "others may use this file, and that cannot be changed");
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file of ours again: whole or not at all for whoever reads it, though not after a power failure.
+pub(crate) fn rewrite(path: &Path, text: &str) -> io::Result<()> {
+    let draft = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(draft, path)
+}
+
+/// Where the operator's token is, if it is not in the environment.
+pub(crate) fn token_file(file: Option<&Path>, state_dir: &Path) -> PathBuf {
+    file.map_or_else(|| state_dir.join(TOKEN_FILE), Path::to_owned)
 }
 
 /// The operator's token of the environment.

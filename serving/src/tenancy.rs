@@ -2,8 +2,8 @@
 //! changes of tenants and keys, and shipping what was used.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use router::accounts::Version;
@@ -18,11 +18,13 @@ use router::{
 use tokio_util::sync::CancellationToken;
 use units::{Clock, MonotonicClock};
 
+use crate::app::{Note, Part};
 use crate::config::{self, Config, Identity, Store};
 use crate::declared_tenants::{self, TenantsFileError};
 use crate::issuer::Issuer;
 use crate::ledger::{Ledger, Problem};
-use crate::secrets::{self, OnEmpty, OperatorToken, SecretError};
+use crate::operator_token::WatchedToken;
+use crate::secrets::{self, OnEmpty, SecretError};
 use crate::sinks::{Fed, SinkConfigError};
 use crate::state_folder::{StateFolder, StateFolderError};
 use crate::telemetry::TenancyMetrics;
@@ -39,9 +41,8 @@ const RESTORE: Duration = Duration::from_secs(62);
 /// Records of the journal that are looked through for that, at most.
 const RESTORE_RECORDS_MAX: u64 = 1_000_000;
 
-/// File with the latest time that was seen, how often it is written, and how far ahead of the clock it may be.
+/// File with the time that was seen last and the latest that was, a line each; and how far ahead of the clock they may be.
 const TIME_FILE: &str = "time";
-const KEEP_TIME_EVERY: Duration = Duration::from_secs(10);
 const TIME_AHEAD_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// How often keys are looked through for old ones.
 const WARN_EVERY: Duration = Duration::from_secs(60);
@@ -50,6 +51,8 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// What to do when the secret of keys is gone and there are keys.
 const NO_KEY_SECRET: &str = "it is empty, and the stored keys can be recognised with it alone: restore it from a backup; or remove \
                              it, and every key is invalid and has to be made again";
+/// The secret that keys are hashed under, in the state folder.
+const KEY_SECRET_FILE: &str = "key.secret";
 /// How the audit log names the file of declared tenants.
 const DECLARED: &str = "tenants_file";
 
@@ -64,12 +67,17 @@ pub struct Tenancy {
     /// Sums of what was used.
     pub usage: Arc<dyn UsageStore>,
     /// Opens the administration of all tenants.
-    pub operator_token: OperatorToken,
+    pub operator_token: WatchedToken,
     /// The store, if servers share one.
     pub redis: Option<Arc<RedisStore>>,
     /// The store, if it is a file of this server.
     embedded: Option<Arc<EmbeddedStore>>,
     directory: Arc<Directory>,
+    accounts: Arc<dyn AccountStore>,
+    /// The secret of keys, while it is not known to be the store's.
+    unconfirmed: tokio::sync::Mutex<Option<OwnSecret>>,
+    /// Why nobody can be let in for good, if so.
+    refused: OnceLock<String>,
     /// Tenants of the file that are not in force yet, since the store did not answer.
     declared: tokio::sync::Mutex<Option<Vec<DeclaredTenant>>>,
     /// Name of this server, which stays.
@@ -153,6 +161,12 @@ pub enum TenancyError {
     NoSecret,
 }
 
+/// The secret that this server hashes keys under.
+struct OwnSecret {
+    fingerprint: String,
+    path: PathBuf,
+}
+
 /// Every part that has two homes.
 struct Homes {
     answers: Arc<dyn AnswerStore>,
@@ -177,11 +191,13 @@ impl Tenancy {
         secrets::private_folder(&folder).map_err(|source| file_error(&folder, source))?;
         // Before anything in it is read.
         let state = StateFolder::take(&folder, WallTime::now())?;
+        secrets::private_files(&folder, &[secrets::TOKEN_FILE, KEY_SECRET_FILE])
+            .map_err(|source| file_error(&folder, source))?;
         let homes = homes(&config.tenancy.store, &folder).await?;
         let issuer = config.tenancy.jwt.as_ref().map(Issuer::of).transpose()?;
-        let (secret, secret_file) = secret(config, &folder, homes.accounts.as_ref()).await?;
-        let fingerprint = secret.fingerprint();
-        check_secret(homes.accounts.as_ref(), &fingerprint, &secret_file).await?;
+        let (secret, path) = secret(config, &folder, homes.accounts.as_ref()).await?;
+        let own = OwnSecret { fingerprint: secret.fingerprint(), path };
+        let is_confirmed = check_secret(homes.accounts.as_ref(), &own).await?;
         // Whoever answers a request has given up by then.
         let lease = config.request_timeout() + LEASE_MARGIN;
         let answer_bytes_max = config.limits.idempotent_answer_bytes_max;
@@ -196,13 +212,14 @@ impl Tenancy {
         if let Some(issuer) = &issuer {
             directory = directory.with_jwt(Arc::clone(&issuer.verifier));
         }
-        if let Some(latest) = latest_time(&folder, WallTime::now()) {
-            directory = directory.with_calendar(latest);
+        if let Some((seen, latest)) = kept_time(&folder, WallTime::now()) {
+            directory = directory.with_calendar(seen, latest);
         }
         let directory = Arc::new(directory.with_services(services(config)));
         let rotate_after = Duration::from_secs(u64::from(config.tenancy.key_rotation_days) * 86_400);
-        let administration = Administration::new(homes.accounts, Arc::clone(&directory), rotate_after)
-            .with_keys_max(config.tenancy.keys_per_tenant_max);
+        let administration =
+            Administration::new(Arc::clone(&homes.accounts), Arc::clone(&directory), rotate_after)
+                .with_keys_max(config.tenancy.keys_per_tenant_max);
         let mut declared = config.tenancy.tenants_file.as_deref().map(declared_tenants::read).transpose()?;
         let mut keys = declared.iter().flatten().flat_map(|tenant| &tenant.keys);
         if !config.has_sandbox() && keys.any(|key| key.key.mode() == Mode::Test) {
@@ -210,7 +227,12 @@ impl Tenancy {
                 "tenancy.tenants_file declares test keys, which are refused here (tenancy.test_keys)"
             );
         }
-        match read_accounts(&administration, &mut declared).await {
+        let read = match is_confirmed {
+            true => read_accounts(&administration, &mut declared).await,
+            // Under another secret nobody would be known, and what is declared must not be stored.
+            false => Err(StoreError::Unavailable("Redis does not answer".to_owned()).into()),
+        };
+        match read {
             // Nobody is let in until it does.
             Err(AdministrationError::Store(StoreError::Unavailable(problem))) if homes.redis.is_some() => {
                 tracing::error!(
@@ -231,13 +253,13 @@ impl Tenancy {
         let uptime = MonotonicClock::new();
         let limits = match homes.limits {
             Some(limits) => limits,
-            None => Arc::new(restored(&journal, uptime)?),
+            None => Arc::new(restored(&journal, uptime, &directory)?),
         };
         let limiter =
             LimiterConfig { outage: config.tenancy.outage, servers_max: config.tenancy.servers_max };
         let config::Tenancy { operator_token, operator_token_file, .. } = &config.tenancy;
         let operator_token =
-            OperatorToken::open(operator_token.as_ref(), operator_token_file.as_deref(), &folder)?;
+            WatchedToken::open(operator_token.as_ref(), operator_token_file.as_deref(), &folder)?;
         Ok(Self {
             router: Router::new(
                 Arc::clone(&directory),
@@ -249,6 +271,9 @@ impl Tenancy {
             administration,
             idempotency: Arc::new(idempotency),
             directory,
+            accounts: homes.accounts,
+            unconfirmed: tokio::sync::Mutex::new((!is_confirmed).then_some(own)),
+            refused: OnceLock::new(),
             declared: tokio::sync::Mutex::new(declared),
             embedded: homes.embedded,
             usage: homes.usage,
@@ -265,8 +290,8 @@ impl Tenancy {
     }
 
     /// Parts without which no request can be served, by name, and why one does not work.
-    pub fn parts(&self) -> Vec<(&'static str, Result<(), String>)> {
-        vec![("journal", self.router.journal().health()), ("store", self.store_health())]
+    pub fn parts(&self) -> Vec<Part> {
+        vec![("journal", self.router.journal().health().map(|()| None)), ("store", self.store_health())]
     }
 
     /// Shows how limits, store and journal do.
@@ -278,16 +303,28 @@ impl Tenancy {
         metrics.set_losses(self.administration.restorations(), self.idempotency.unkept());
     }
 
-    /// Whether the store lets this server do its work, or why not. A Redis that falls silent later does not count: this server
-    /// goes on with what it knows, as all do that share it.
-    fn store_health(&self) -> Result<(), String> {
-        if let Some(fault) = self.embedded.as_ref().and_then(|store| store.fault()) {
+    /// Whether the store lets this server do its work, or why not. A Redis that falls silent later, or does not take what is
+    /// written, is told of and is no reason to send requests elsewhere: this server goes on with what it knows, as all do that
+    /// share it.
+    fn store_health(&self) -> Result<Option<Note>, String> {
+        let fault = self.embedded.as_ref().and_then(|store| store.fault());
+        if let Some(fault) = self.refused.get().cloned().or(fault) {
             return Err(fault);
         }
-        if self.directory.has_accounts() {
-            return Ok(());
+        let fault = self.redis.as_ref().and_then(|redis| redis.fault());
+        if !self.directory.has_accounts() {
+            let why = fault.unwrap_or_else(|| "Redis has not answered since the start".to_owned());
+            return Err(format!("tenants and keys have not been read yet: {why}"));
         }
-        Err("tenants and keys have not been read yet: Redis has not answered since the start".to_owned())
+        if let Some(fault) = fault {
+            let goes_on = "tenants, keys and limits are as they were known, and what is used is summed later";
+            return Ok(Some(Note::Degraded(format!("Redis: {fault}; {goes_on}"))));
+        }
+        let eviction = self.redis.as_ref().and_then(|redis| redis.eviction());
+        Ok(eviction.map(|policy| {
+            let problem = "Redis may evict what is kept in it when its memory is full; set it to noeviction";
+            Note::Warning(format!("maxmemory-policy {policy}: {problem}"))
+        }))
     }
 
     /// What feeds the sinks of usage events; yielded once.
@@ -307,18 +344,15 @@ impl Tenancy {
 
     async fn follow(&self, stop: &CancellationToken) {
         let mut is_lost = false;
-        let mut kept: Option<WallTime> = None;
         loop {
-            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FOLLOW_EVERY) => {} }
-            let now = self.directory.calendar(WallTime::now());
-            if kept.is_none_or(|kept| now.since(kept) >= KEEP_TIME_EVERY) {
-                kept = Some(now);
-                if let Err(error) = keep_time(self.state.path(), now) {
-                    tracing::debug!(%error, "the time cannot be kept");
-                }
+            self.keep_time();
+            tokio::select! {
+                () = stop.cancelled() => return self.keep_time(),
+                () = tokio::time::sleep(FOLLOW_EVERY) => {}
             }
-            let read = read_accounts(&self.administration, &mut *self.declared.lock().await).await;
-            match read {
+            self.operator_token.refresh();
+            self.router.exchange_limits(WallTime::now()).await;
+            match self.follow_accounts().await {
                 Ok(()) => is_lost = false,
                 Err(error) if !is_lost => {
                     is_lost = true;
@@ -326,6 +360,39 @@ impl Tenancy {
                 }
                 Err(_) => {}
             }
+        }
+    }
+
+    /// Reads the accounts; first, if that was not done yet, whether their keys are hashed under this server's secret.
+    async fn follow_accounts(&self) -> Result<(), AdministrationError> {
+        if self.refused.get().is_some() {
+            return Ok(());
+        }
+        let mut unconfirmed = self.unconfirmed.lock().await;
+        if let Some(own) = &*unconfirmed {
+            match check_secret(self.accounts.as_ref(), own).await {
+                Ok(true) => *unconfirmed = None,
+                Ok(false) => return Err(StoreError::Unavailable("Redis does not answer".to_owned()).into()),
+                Err(error) => {
+                    tracing::error!(%error, "this server is not ready, and lets nobody in until it is started with the right one");
+                    // It is set once.
+                    let _ = self.refused.set(error.to_string());
+                    return Ok(());
+                }
+            }
+        }
+        drop(unconfirmed);
+        read_accounts(&self.administration, &mut *self.declared.lock().await).await
+    }
+
+    /// Keeps the time for the next process, which may find the clock set back.
+    fn keep_time(&self) {
+        let now = WallTime::now();
+        let (seen, latest) = (self.directory.calendar(now), self.directory.latest(now));
+        if let Err(error) =
+            secrets::rewrite(&self.state.path().join(TIME_FILE), &format!("{seen}\n{latest}\n"))
+        {
+            tracing::debug!(%error, "the time cannot be kept");
         }
     }
 
@@ -479,16 +546,22 @@ pub(crate) async fn open_embedded(folder: &Path) -> Result<EmbeddedStore, Tenanc
 }
 
 /// Counts of a process that was here before, from its journal, so that a restart is no way around a limit.
-fn restored(journal: &Journal, uptime: MonotonicClock) -> Result<MemoryLimits, JournalError> {
+fn restored(
+    journal: &Journal,
+    uptime: MonotonicClock,
+    directory: &Directory,
+) -> Result<MemoryLimits, JournalError> {
     let limits = MemoryLimits::default();
-    let moment = Moment { uptime: uptime.now(), wall: WallTime::now() };
-    let now = moment.wall;
+    let now = WallTime::now();
+    // Where the clock was set back, what is recorded of its day counted in a later one.
+    let today = directory.latest(now).day();
+    let moment = Moment { uptime: uptime.now(), wall: directory.latest(now) };
     for record in journal.newest(RESTORE_RECORDS_MAX)? {
-        let is_today = record.at.day() == now.day();
+        let is_today = [today, now.day()].contains(&record.at.day());
         // What was refused is recorded only if it was worked on.
         let counts = record.outcome != Outcome::Failed;
         if counts && (is_today || now.since(record.at) < RESTORE) {
-            let at = (now.since(record.at), record.at.day());
+            let at = (now.since(record.at), if is_today { today } else { record.at.day() });
             limits.restore(moment, at, &record.tenant, Unit::Requests, record.inputs);
             limits.restore(moment, at, &record.tenant, Unit::Tokens, record.tokens);
         }
@@ -506,7 +579,7 @@ async fn secret(
         (Some(path), _) => (path.clone(), secrets::read(path)?),
         (None, Store::Redis(_)) => return Err(TenancyError::NoSecret),
         (None, Store::Embedded) => {
-            let path = folder.join("key.secret");
+            let path = folder.join(KEY_SECRET_FILE);
             let has_keys = !accounts.load(&Version::default()).await?.accounts.keys.is_empty();
             let on_empty = if has_keys { OnEmpty::Refuse(NO_KEY_SECRET) } else { OnEmpty::Replace };
             let text = secrets::keep(&path, &on_empty, || {
@@ -523,11 +596,9 @@ async fn secret(
 }
 
 /// Whether the stored keys are hashed under the secret of this fingerprint. Where there are none it takes the place of another.
-async fn check_secret(
-    accounts: &dyn AccountStore,
-    fingerprint: &str,
-    file: &Path,
-) -> Result<(), TenancyError> {
+/// False: that cannot be told, since the store does not answer.
+async fn check_secret(accounts: &dyn AccountStore, own: &OwnSecret) -> Result<bool, TenancyError> {
+    let fingerprint = own.fingerprint.as_str();
     let checked = async {
         let kept = accounts.key_secret(fingerprint, false).await?;
         if kept == fingerprint || accounts.load(&Version::default()).await?.accounts.keys.is_empty() {
@@ -536,37 +607,38 @@ async fn check_secret(
         Ok(kept)
     };
     match checked.await {
-        Ok(kept) if kept == fingerprint => Ok(()),
-        Ok(_) => Err(TenancyError::OtherSecret { path: file.to_owned() }),
+        Ok(kept) if kept == fingerprint => Ok(true),
+        Ok(_) => Err(TenancyError::OtherSecret { path: own.path.clone() }),
         Err(StoreError::Unavailable(problem)) => {
-            tracing::warn!(
+            tracing::debug!(
                 problem,
                 "whether the stored keys are hashed under this secret cannot be told yet"
             );
-            Ok(())
+            Ok(false)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// The latest time that an earlier process saw. A clock that was ahead by more than a week was wrong, and is not believed.
-fn latest_time(folder: &Path, now: WallTime) -> Option<WallTime> {
+/// The last time that an earlier process saw, and the latest. A clock that was ahead by more than a week was wrong, and is not
+/// believed.
+fn kept_time(folder: &Path, now: WallTime) -> Option<(WallTime, WallTime)> {
     let text = std::fs::read_to_string(folder.join(TIME_FILE)).ok()?;
-    let latest: WallTime = text.trim().parse().ok()?;
-    if latest.since(now) > TIME_AHEAD_MAX {
-        tracing::warn!(%latest, "an earlier process saw a time that is far ahead; it is not believed");
-        return None;
+    let mut times = text.lines().filter_map(|line| line.trim().parse::<WallTime>().ok());
+    let seen = times.next()?;
+    let believed = |time: WallTime| {
+        let is_far = time.since(now) > TIME_AHEAD_MAX;
+        if is_far {
+            tracing::warn!(%time, "an earlier process saw a time that is far ahead; it is not believed");
+        }
+        if is_far { now } else { time.max(now) }
+    };
+    // An older version kept one.
+    let (seen, latest) = (believed(seen), times.next().map_or(now, believed));
+    if seen > now {
+        tracing::warn!(latest = %seen, %now, "the clock was set back: keys that had expired by then stay expired");
     }
-    if latest > now {
-        tracing::warn!(%latest, %now, "the clock was set back: keys that had expired by then stay expired");
-    }
-    Some(latest)
-}
-
-fn keep_time(folder: &Path, now: WallTime) -> std::io::Result<()> {
-    let draft = folder.join(format!("{TIME_FILE}.new"));
-    std::fs::write(&draft, now.to_string())?;
-    std::fs::rename(draft, folder.join(TIME_FILE))
+    Some((seen, latest.max(seen)))
 }
 
 fn file_error(path: &Path, source: std::io::Error) -> TenancyError {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Grant, Left, LimitStore, Limits, Slot, Take, Unit, WINDOW_SLOTS, Window};
+use super::{Board, Grant, Left, LimitStore, Limits, Slot, Take, Unit, Used, WINDOW_SLOTS, Window};
 use crate::moment::Moment;
 use crate::store::StoreError;
 use crate::wall_time::Day;
@@ -30,6 +30,7 @@ struct Count {
     slots: VecDeque<(u64, u64)>,
     minute: u64,
     days: BTreeMap<Day, u64>,
+    life: u64,
 }
 
 impl MemoryLimits {
@@ -61,6 +62,11 @@ impl LimitStore for MemoryLimits {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(counts.entry((tenant.to_owned(), unit)).or_default().take(now, limits, take))
     }
+
+    async fn exchange(&self, _server: &str, _own: &[Used]) -> Result<Board, StoreError> {
+        // Nobody else counts here, and what is lost is lost with who would remember it.
+        Ok(Board::new(true, []))
+    }
 }
 
 fn number(now: Moment) -> u64 {
@@ -70,13 +76,18 @@ fn number(now: Moment) -> u64 {
 impl Count {
     /// The same in Lua is `limit/redis.rs`.
     fn take(&mut self, now: Moment, limits: Limits, take: &Take) -> Grant {
-        let Take { need, wish, owed, ref unused } = *take;
+        let Take { need, wish, owed, owed_day, ref unused, life, new_life } = *take;
         self.advance(now);
+        if self.life == 0 {
+            self.life = new_life;
+        }
         let slot = Slot { number: number(now), day: now.wall.day() };
-        for (slot, amount) in unused {
+        let is_same = life == Some(self.life);
+        for (slot, amount) in unused.iter().filter(|_| is_same) {
             self.give_back(*slot, *amount);
         }
         self.add(slot, owed);
+        *self.days.entry(slot.day).or_default() += owed_day;
         let today = self.days.get(&slot.day).copied().unwrap_or(0);
         let minute_left = limits.minute.saturating_sub(self.minute);
         let day_left = limits.day.map(|day| day.saturating_sub(today));
@@ -92,7 +103,7 @@ impl Count {
         let amount = wish.min(minute_left).min(day_left.unwrap_or(u64::MAX)).max(need);
         self.add(slot, amount);
         let left = Left { minute: minute_left - amount, day: day_left.map(|left| left - amount) };
-        Grant::Taken { amount, slot, left }
+        Grant::Taken { amount, slot, left, life: self.life }
     }
 
     /// Forgets what has left the window, and the days furthest from today.

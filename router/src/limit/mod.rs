@@ -8,25 +8,36 @@
 //!
 //! While the store does not answer, each server either counts alone against its part of the limit (the limit divided by the
 //! servers there may be), or refuses; what it let through is added to the shared count afterwards. So that the limit holds over
-//! the beginning of an outage too, the part is one of what the store said was left, until what the store counted has left the
-//! window. (Who was not told within the last minute takes its part of the whole: the bound is then the limit and the parts of
-//! such servers.)
+//! the beginning of an outage too, the part is one of what is known to be left, until what was counted before has left the
+//! window: of what the store said last, and of the limit less what this server took and less what the others let through, which
+//! all tell each other every second over a [`Board`] in the store, with a reserve for what they take in the [`BOARD_AGE`] that
+//! such news is old. **The bound**, for k servers of n (`servers_max`) and a limit L, in any 60 s: L, and beyond it at most what
+//! the *others* took in the last [`BOARD_AGE`] before the store fell silent, and never more than `(k - 1) / n` of L. Where only
+//! some servers lose the store, these have their parts and the others the limit: L and a part for each that lost it.
+//!
+//! A store that comes back without its counts gets them back: every server remembers what it took in the minute and the day, and
+//! where the counts have another life than before, or say that all servers together took less, the server adds its own before
+//! it lets anything through.
 //!
 //! A minute is measured by clocks that nobody sets: the uptime of a server that counts alone, and where servers share counts
 //! that of Redis, in whose script what was counted in the future moves to the present. The calendar names days and nothing else.
 
+mod board;
 mod memory;
 mod redis;
+mod share;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use ulid::Ulid;
 use units::{TenantId, Timestamp};
 
+pub use board::{Board, Used};
 pub use memory::MemoryLimits;
 
 use crate::moment::Moment;
@@ -34,6 +45,7 @@ use crate::plan::Terms;
 use crate::principal::Tenant;
 use crate::store::StoreError;
 use crate::wall_time::Day;
+use share::Meter;
 
 /// How long a share may be used.
 pub const SHARE_TIME: Duration = Duration::from_secs(1);
@@ -41,6 +53,12 @@ pub const SHARE_TIME: Duration = Duration::from_secs(1);
 const SHARE_DIVISOR: u64 = 60;
 /// The shared window, in slots of a second: 60 s, the time of a share, and the slot that has begun.
 pub(crate) const WINDOW_SLOTS: u64 = 62;
+/// The same as a time.
+const WINDOW: Duration = Duration::from_secs(WINDOW_SLOTS);
+/// How old news of other servers are at most, if each tells and asks every second.
+pub const BOARD_AGE: Duration = Duration::from_secs(2);
+/// What is above this is no limit: numbers in Lua are exact to 2^53.
+const LIMIT_MAX: u64 = 1 << 52;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -79,8 +97,14 @@ pub struct Take {
     pub wish: u64,
     /// What was taken earlier and not used: the store's slot in which it was taken, and how much.
     pub unused: Vec<(Slot, u64)>,
-    /// What was let through while the store did not answer.
+    /// What was let through while the store did not answer, or was counted before and lost.
     pub owed: u64,
+    /// The same, of today and no longer of the minute.
+    pub owed_day: u64,
+    /// The life of the counts as it was when `unused` was taken; what was taken in another is not given back.
+    pub life: Option<u64>,
+    /// One for counts that have none: random, below 2^52, never used before.
+    pub new_life: u64,
 }
 
 /// A second of a store's, in which something was taken.
@@ -112,6 +136,8 @@ pub enum Grant {
         slot: Slot,
         /// What is left after that.
         left: Left,
+        /// The life of the counts: another one than before means that these were lost.
+        life: u64,
     },
     /// There is less than needed.
     Refused {
@@ -136,6 +162,9 @@ pub trait LimitStore: Send + Sync {
         limits: Limits,
         take: &Take,
     ) -> Result<Grant, StoreError>;
+
+    /// Tells the other servers what this one, which is called `server`, let through, and says what they did.
+    async fn exchange(&self, server: &str, own: &[Used]) -> Result<Board, StoreError>;
 }
 
 /// What happens while the store does not answer.
@@ -237,7 +266,11 @@ pub struct LimiterConfig {
 pub struct Limiter {
     store: Arc<dyn LimitStore>,
     config: LimiterConfig,
+    /// Name of this server among those that share the store: of this start.
+    server: String,
     meters: RwLock<Meters>,
+    /// What the others said last, and when.
+    board: RwLock<Option<(Timestamp, Board)>>,
     /// Counts alone while the store does not answer.
     alone: MemoryLimits,
     /// How often it did.
@@ -245,45 +278,6 @@ pub struct Limiter {
 }
 
 type Meters = HashMap<(TenantId, Unit), Arc<Meter>>;
-
-/// What this server holds of one tenant's limit.
-#[derive(Default)]
-struct Meter {
-    share: Mutex<Share>,
-    /// Held while the store is asked, so that one asks for all.
-    asking: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct Share {
-    left: u64,
-    taken: u64,
-    slot: Slot,
-    expires_at: Timestamp,
-    /// Taken earlier and not used, by slot.
-    unused: BTreeMap<Slot, u64>,
-    /// Let through without the store.
-    owed: u64,
-    /// What the store refused last.
-    refused: Option<Refusal>,
-    /// What was left in the store when last asked.
-    store_left: Left,
-    /// When that was.
-    told_at: Option<Timestamp>,
-    /// Since when the store does not answer, if so.
-    silent_since: Option<Timestamp>,
-}
-
-/// For a moment after a refusal as much and more is refused without asking again, so that whoever is told to wait and does
-/// not keeps nobody else waiting.
-#[derive(Debug, Clone, Copy)]
-struct Refusal {
-    least: u64,
-    by: Window,
-    ask_again_at: Timestamp,
-    enough_at: Timestamp,
-    left: Left,
-}
 
 impl LimitError {
     /// Name of the limit, as in metrics.
@@ -322,13 +316,13 @@ impl Unit {
 
     /// The limits of a plan in this unit, if it has any.
     pub fn limits(self, terms: &Terms) -> Option<Limits> {
-        match self {
-            Self::Requests => Some(Limits { minute: terms.requests_per_minute, day: terms.requests_per_day }),
-            Self::Tokens => match (terms.tokens_per_minute, terms.tokens_per_day) {
-                (None, None) => None,
-                (minute, day) => Some(Limits { minute: minute.unwrap_or(u64::MAX / 4), day }),
-            },
-        }
+        let (minute, day) = match self {
+            Self::Requests => (Some(terms.requests_per_minute), terms.requests_per_day),
+            Self::Tokens => (terms.tokens_per_minute, terms.tokens_per_day),
+        };
+        let bounded = |limit: u64| limit.min(LIMIT_MAX);
+        let is_limited = minute.is_some() || day.is_some();
+        is_limited.then(|| Limits { minute: bounded(minute.unwrap_or(LIMIT_MAX)), day: day.map(bounded) })
     }
 }
 
@@ -372,7 +366,9 @@ impl Limiter {
         Self {
             store,
             config,
+            server: Ulid::new().to_string(),
             meters: RwLock::default(),
+            board: RwLock::default(),
             alone: MemoryLimits::default(),
             alone_takes: AtomicU64::new(0),
         }
@@ -396,23 +392,83 @@ impl Limiter {
                 return Err(LimitError::TooMuch { unit, window, limit, amount });
             }
         }
-        let meter = self.meter(tenant.id, unit);
-        if let Some(known) = meter.take(now.uptime, amount, limits, unit) {
+        let meter = self.meter(tenant, unit);
+        if let Some(known) = meter.take(now.uptime, amount, limits) {
             return known.map(Some);
         }
         let _asking = meter.asking.lock().await;
         // Whoever asked before may have brought enough for this one.
-        if let Some(known) = meter.take(now.uptime, amount, limits, unit) {
+        if let Some(known) = meter.take(now.uptime, amount, limits) {
             return known.map(Some);
         }
-        let take = meter.ask(now.uptime, amount, limits);
-        match self.store.take(now, &tenant.name, unit, limits, &take).await {
-            Ok(grant) => meter.answered(now.uptime, amount, limits, unit, grant).map(Some),
+        match self.ask(now, &meter, amount, limits).await {
+            Ok(grant) => meter.answered(now.uptime, amount, limits, grant).map(Some),
             Err(error) => {
-                meter.unsettled(now.uptime, &take);
                 self.alone_takes.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%error, "limits: the store does not answer");
-                self.take_alone(now, &meter, &tenant.name, unit, (amount, limits)).await.map(Some)
+                self.take_alone(now, &meter, amount, limits).await.map(Some)
+            }
+        }
+    }
+
+    /// Asks the store, and gives it back what it lost.
+    async fn ask(
+        &self,
+        now: Moment,
+        meter: &Meter,
+        amount: u64,
+        limits: Limits,
+    ) -> Result<Grant, StoreError> {
+        let take = meter.ask(now.uptime, amount, limits);
+        let grant = self.tell(now, meter, limits, &take).await?;
+        let Some(again) = meter.settled(now.uptime, limits, &take, &grant) else { return Ok(grant) };
+        let grant = self.tell(now, meter, limits, &again).await?;
+        if let Some(again) = meter.settled(now.uptime, limits, &again, &grant) {
+            // Lost once more in between: the next one who asks brings it.
+            meter.owe(again.owed);
+        }
+        Ok(grant)
+    }
+
+    async fn tell(
+        &self,
+        now: Moment,
+        meter: &Meter,
+        limits: Limits,
+        take: &Take,
+    ) -> Result<Grant, StoreError> {
+        let answer = self.store.take(now, &meter.tenant, meter.unit, limits, take).await;
+        answer.inspect_err(|_| meter.unsettled(now.uptime, take))
+    }
+
+    /// Tells the other servers what this one let through, asks what they did, and if the store lost its counts gives it back
+    /// this server's own. To be called every second; while the store does not answer, nothing changes.
+    pub async fn exchange(&self, now: Moment) {
+        let meters: Vec<Arc<Meter>> =
+            self.meters.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
+        let used = |meter: &Arc<Meter>| meter.used(now.uptime);
+        let own = board::own(meters.iter().filter_map(used).collect());
+        let board = match self.store.exchange(&self.server, &own).await {
+            Ok(board) => board,
+            Err(error) => return tracing::debug!(%error, "limits: other servers are not heard of"),
+        };
+        let was_told = {
+            let mut known = self.board.write().unwrap_or_else(PoisonError::into_inner);
+            let was_told =
+                known.as_ref().is_some_and(|(at, _)| now.uptime.saturating_duration_since(*at) < WINDOW);
+            *known = Some((now.uptime, board.clone()));
+            was_told
+        };
+        if board.has_own || !was_told {
+            return;
+        }
+        // The counts went the same way, and whoever is elsewhere must not find them at nothing.
+        for meter in meters.iter().filter(|meter| meter.used(now.uptime).is_some()) {
+            let Some(limits) = meter.limits() else { continue };
+            let _asking = meter.asking.lock().await;
+            match self.ask(now, meter, 0, limits).await {
+                Ok(grant) => _ = meter.answered(now.uptime, 0, limits, grant),
+                Err(error) => return tracing::debug!(%error, "limits: what was lost is not given back yet"),
             }
         }
     }
@@ -424,33 +480,31 @@ impl Limiter {
 
     /// Gives back what was taken and not used.
     pub fn give_back(&self, tenant: &Tenant, taken: Taken) {
-        let Taken { unit, amount, slot, .. } = taken;
-        let Some(slot) = slot else { return };
-        let meter = self.meter(tenant.id, unit);
-        let mut share = meter.share();
-        if share.slot == slot {
-            share.left += amount;
-        } else {
-            *share.unused.entry(slot).or_default() += amount;
-        }
+        self.meter(tenant, taken.unit).give_back(taken);
     }
 
     async fn take_alone(
         &self,
         now: Moment,
         meter: &Meter,
-        tenant: &str,
-        unit: Unit,
-        (amount, limits): (u64, Limits),
+        amount: u64,
+        limits: Limits,
     ) -> Result<Taken, LimitError> {
         if self.config.outage == Outage::Closed {
             return Err(LimitError::Unavailable);
         }
-        let part = meter.share().part_alone(now.uptime, limits, self.config.servers_max);
-        let take = Take { need: amount, wish: amount, unused: Vec::new(), owed: 0 };
-        match self.alone.take(now, tenant, unit, part, &take).await {
+        let others =
+            self.board.read().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|(at, board)| {
+                let is_within = now.uptime.saturating_duration_since(*at) < WINDOW;
+                is_within.then(|| board.used(&meter.tenant, meter.unit))
+            });
+        let part = meter.part_alone(now, limits, self.config.servers_max, others);
+        let (need, wish) = (amount, amount);
+        let take = Take { need, wish, unused: Vec::new(), owed: 0, owed_day: 0, life: None, new_life: 0 };
+        let unit = meter.unit;
+        match self.alone.take(now, &meter.tenant, unit, part, &take).await {
             Ok(Grant::Taken { amount, left, .. }) => {
-                meter.share().owed += amount;
+                meter.owe(amount);
                 let quota = Quota { limits, minute_left: left.minute, day_left: left.day };
                 Ok(Taken { unit, amount, slot: None, quota })
             }
@@ -462,134 +516,13 @@ impl Limiter {
         }
     }
 
-    fn meter(&self, tenant: TenantId, unit: Unit) -> Arc<Meter> {
-        let key = (tenant, unit);
+    fn meter(&self, tenant: &Tenant, unit: Unit) -> Arc<Meter> {
+        let key = (tenant.id, unit);
         if let Some(meter) = self.meters.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Arc::clone(meter);
         }
         let mut meters = self.meters.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(meters.entry(key).or_default())
-    }
-}
-
-impl Meter {
-    fn share(&self) -> std::sync::MutexGuard<'_, Share> {
-        self.share.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes from the share; `None` if the store must be asked.
-    fn take(
-        &self,
-        now: Timestamp,
-        amount: u64,
-        limits: Limits,
-        unit: Unit,
-    ) -> Option<Result<Taken, LimitError>> {
-        let mut share = self.share();
-        if let Some(Refusal { least, by, ask_again_at, enough_at, left }) = share.refused
-            && now < ask_again_at
-            && amount >= least
-        {
-            let (retry_after, limit) = (enough_at.saturating_duration_since(now), limits.of(by));
-            let left = left.of(by) + share.left;
-            return Some(Err(LimitError::Exceeded { unit, window: by, limit, left, retry_after }));
-        }
-        if now >= share.expires_at || share.left < amount {
-            return None;
-        }
-        share.left -= amount;
-        Some(Ok(share.taken(unit, amount, limits)))
-    }
-
-    /// What to ask of the store: as much as was used of the last share and half as much again.
-    fn ask(&self, now: Timestamp, amount: u64, limits: Limits) -> Take {
-        let mut share = self.share();
-        let used = share.taken.saturating_sub(share.left);
-        let most = (limits.minute / SHARE_DIVISOR).max(amount);
-        let is_recent = now < share.expires_at + SHARE_TIME;
-        let wish = if is_recent { (used + used.div_ceil(2)).clamp(amount, most) } else { amount };
-        share.put_aside();
-        share.taken = 0;
-        let unused = std::mem::take(&mut share.unused).into_iter().collect();
-        Take { need: amount, wish, unused, owed: std::mem::take(&mut share.owed) }
-    }
-
-    /// The store did not settle what it was told.
-    fn unsettled(&self, now: Timestamp, take: &Take) {
-        let mut share = self.share();
-        share.silent_since.get_or_insert(now);
-        share.owed += take.owed;
-        // If the store heard of it after all, it counts twice: too much rather than too little. For the same reason what was
-        // not used is not told again.
-    }
-
-    fn answered(
-        &self,
-        now: Timestamp,
-        amount: u64,
-        limits: Limits,
-        unit: Unit,
-        grant: Grant,
-    ) -> Result<Taken, LimitError> {
-        let mut share = self.share();
-        (share.told_at, share.silent_since) = (Some(now), None);
-        match grant {
-            Grant::Taken { amount: taken, slot, left } => {
-                // What was given back meanwhile is of the share before.
-                share.put_aside();
-                share.left = taken.saturating_sub(amount);
-                (share.taken, share.slot, share.store_left, share.refused) = (taken, slot, left, None);
-                // From before the store was asked, so that the share ends here before it ends there.
-                share.expires_at = now + SHARE_TIME;
-                Ok(share.taken(unit, amount, limits))
-            }
-            Grant::Refused { by, retry_after, left } => {
-                share.store_left = left;
-                share.refused = Some(Refusal {
-                    least: amount,
-                    by,
-                    ask_again_at: now + retry_after.min(SHARE_TIME),
-                    enough_at: now + retry_after,
-                    left,
-                });
-                let (limit, left) = (limits.of(by), left.of(by));
-                Err(LimitError::Exceeded { unit, window: by, limit, left, retry_after })
-            }
-        }
-    }
-}
-
-impl Share {
-    /// Keeps what is left to be given back with the next call.
-    fn put_aside(&mut self) {
-        if self.left > 0 {
-            *self.unused.entry(self.slot).or_default() += std::mem::take(&mut self.left);
-        }
-    }
-
-    /// What this server may let through alone, while the store does not answer: its part of the limit, and for as long as the
-    /// store's counts are in the window, no more than its part of what was left.
-    fn part_alone(&self, now: Timestamp, limits: Limits, servers: u64) -> Limits {
-        let part = limits.part(servers);
-        let window = Duration::from_secs(WINDOW_SLOTS);
-        let is_within = |at: Timestamp| now.saturating_duration_since(at) < window;
-        let was_told = self.told_at.zip(self.silent_since).filter(|(told, silent)| {
-            // What the store counted until it fell silent is in the window.
-            is_within(*silent) && silent.saturating_duration_since(*told) < window
-        });
-        if was_told.is_none() {
-            return part;
-        }
-        let of_left = |part: u64, left: u64| part.min(left / servers.max(1));
-        let day = part.day.zip(self.store_left.day).map(|(part, left)| of_left(part, left));
-        Limits { minute: of_left(part.minute, self.store_left.minute), day: day.or(part.day) }
-    }
-
-    fn taken(&self, unit: Unit, amount: u64, limits: Limits) -> Taken {
-        let Left { minute, day } = self.store_left;
-        let quota =
-            Quota { limits, minute_left: minute + self.left, day_left: day.map(|day| day + self.left) };
-        Taken { unit, amount, slot: Some(self.slot), quota }
+        Arc::clone(meters.entry(key).or_insert_with(|| Arc::new(Meter::new(&tenant.name, unit))))
     }
 }
 

@@ -1,33 +1,40 @@
-//! Counts in Redis: one script, one round trip, one key a tenant and unit, so that a cluster has it in one slot.
+//! Counts in Redis: one script, one round trip, one key a tenant and unit, so that a cluster has it in one slot; and the board,
+//! another key with a field for each server.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Grant, Left, LimitStore, Limits, Slot, Take, Unit, WINDOW_SLOTS, Window};
+use super::{
+    Board, Grant, LIMIT_MAX, Left, LimitStore, Limits, Slot, Take, Unit, Used, WINDOW_SLOTS, Window,
+};
 use crate::moment::Moment;
-use crate::store::{RedisStore, StoreError};
+use crate::store::{RedisStore, StoreError, parse, to_text};
 use crate::wall_time::Day;
 
 /// Length of a day.
 const DAY_SECONDS: u64 = 86_400;
 
-/// KEYS: the counts. ARGV: need, wish, owed, limit of the minute, limit of the day or -1, slots; then slot and amount of what
-/// is given back.
-/// The clock is Redis's, so that servers need not agree on one. The counts are a hash: slot -> taken, `day:<day>` -> taken.
+/// KEYS: the counts. ARGV: need, wish, owed, limit of the minute, limit of the day or -1, slots, what is owed to the day
+/// alone, the counts' life when the rest was taken, or 0, and one for counts that have none; then slot and amount of what is
+/// given back.
+/// The clock is Redis's, so that servers need not agree on one. The counts are a hash: slot -> taken, `day:<day>` -> taken, `life`.
 /// If that clock was set back, what was counted in the future moves to the present: it leaves the window a minute later, not
 /// when the clock has caught up; and sums of the days around today stay, so that neither way is a new day.
-/// The same in Rust is `limit/memory.rs`. Returns 1, amount, slot, left in the minute, left in the day or -1; or 0, 1 for the
+/// The same in Rust is `limit/memory.rs`. Returns 1, amount, slot, left in the minute, left in the day or -1, life; or 0, 1 for the
 /// day and 0 for the minute, milliseconds until there may be enough, left in the minute, left in the day or -1.
 const TAKE: &str = r"
     local need, wish, owed = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
     local minute_max, day_max, slots_max = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+    local owed_day = tonumber(ARGV[7])
+    redis.call('HSETNX', KEYS[1], 'life', ARGV[9])
+    local life = redis.call('HGET', KEYS[1], 'life')
     local time = redis.call('TIME')
     local slot = tonumber(time[1])
     local now_ms = slot * 1000 + math.floor(tonumber(time[2]) / 1000)
     local day = math.floor(slot / 86400)
     local unused, unused_today = {}, 0
-    for i = 7, #ARGV, 2 do
+    for i = 10, life == ARGV[8] and #ARGV or 0, 2 do
         local given_back = tonumber(ARGV[i + 1])
         unused[tonumber(ARGV[i])] = given_back
         if math.floor(tonumber(ARGV[i]) / 86400) == day then unused_today = unused_today + given_back end
@@ -37,7 +44,9 @@ const TAKE: &str = r"
     for i = 1, #fields, 2 do
         local name, count = fields[i], tonumber(fields[i + 1])
         local number = tonumber(name)
-        if number == nil then
+        if name == 'life' then
+            -- No count.
+        elseif number == nil then
             local other = tonumber(string.sub(name, 5))
             if other == day then
                 today = count
@@ -69,11 +78,14 @@ const TAKE: &str = r"
         if amount > 0 then
             redis.call('HINCRBY', KEYS[1], slot, amount)
             redis.call('HINCRBY', KEYS[1], 'day:' .. day, amount)
-            redis.call('EXPIRE', KEYS[1], 172800)
         end
     end
     add(owed)
-    minute, today = minute + owed, today + owed
+    if owed_day > 0 then
+        redis.call('HINCRBY', KEYS[1], 'day:' .. day, owed_day)
+    end
+    redis.call('EXPIRE', KEYS[1], 172800)
+    minute, today = minute + owed, today + owed + owed_day
     local minute_left = math.max(0, minute_max - minute)
     local day_left = -1
     if day_max >= 0 then
@@ -96,7 +108,27 @@ const TAKE: &str = r"
     amount = math.max(amount, need)
     add(amount)
     if day_left >= 0 then day_left = day_left - amount end
-    return {1, amount, slot, minute_left - amount, day_left}
+    return {1, amount, slot, minute_left - amount, day_left, tonumber(life)}
+";
+
+/// KEYS: the board, a hash: server -> second in which it told, a blank, what it told. ARGV: server, what it tells, seconds that
+/// counts. Returns whether the server's own word was there, and what the others told.
+const EXCHANGE: &str = r"
+    local now, has_own, others = tonumber(redis.call('TIME')[1]), 0, {}
+    local fields = redis.call('HGETALL', KEYS[1])
+    for i = 1, #fields, 2 do
+        local at, told = string.match(fields[i + 1], '^(%d+) (.*)$')
+        if fields[i] == ARGV[1] then
+            has_own = 1
+        elseif at and math.abs(now - tonumber(at)) < tonumber(ARGV[3]) then
+            others[#others + 1] = told
+        else
+            redis.call('HDEL', KEYS[1], fields[i])
+        end
+    end
+    redis.call('HSET', KEYS[1], ARGV[1], now .. ' ' .. ARGV[2])
+    redis.call('EXPIRE', KEYS[1], 86400)
+    return {has_own, others}
 ";
 
 #[async_trait]
@@ -110,21 +142,22 @@ impl LimitStore for RedisStore {
         take: &Take,
     ) -> Result<Grant, StoreError> {
         let key = self.key("limits", tenant, unit.key());
-        // Numbers in Lua are exact to 2^53.
-        let bounded = |limit: u64| i64::try_from(limit.min(1 << 52)).unwrap_or(i64::MAX);
+        let bounded = |limit: u64| i64::try_from(limit.min(LIMIT_MAX)).unwrap_or(i64::MAX);
         let day = limits.day.map_or(-1, bounded);
-        let Take { need, wish, owed, unused } = take;
+        let Take { need, wish, owed, owed_day, unused, life, new_life } = take;
         let mut arguments = [*need, *wish, *owed, limits.minute].map(bounded).to_vec();
-        arguments.extend([day, WINDOW_SLOTS as i64]);
+        arguments.extend([day, WINDOW_SLOTS as i64, bounded(*owed_day)]);
+        arguments.extend([bounded(life.unwrap_or(0)), bounded(*new_life)]);
         arguments.extend(unused.iter().flat_map(|(slot, amount)| [bounded(slot.number), bounded(*amount)]));
         let answer: Vec<i64> = self.run(TAKE, &[key], &arguments).await?;
         let number = |value: i64| u64::try_from(value).unwrap_or(0);
         let left = |minute: i64, day: i64| Left { minute: number(minute), day: u64::try_from(day).ok() };
         match answer[..] {
-            [1, amount, slot, minute_left, day_left] => Ok(Grant::Taken {
+            [1, amount, slot, minute_left, day_left, life] => Ok(Grant::Taken {
                 amount: number(amount),
                 slot: Slot { number: number(slot), day: Day((number(slot) / DAY_SECONDS) as u32) },
                 left: left(minute_left, day_left),
+                life: number(life),
             }),
             [0, by, wait_ms, minute_left, day_left] => Ok(Grant::Refused {
                 by: if by == 1 { Window::Day } else { Window::Minute },
@@ -133,5 +166,14 @@ impl LimitStore for RedisStore {
             }),
             _ => Err(StoreError::Corrupt(format!("limits: {} numbers from the script", answer.len()))),
         }
+    }
+
+    async fn exchange(&self, server: &str, own: &[Used]) -> Result<Board, StoreError> {
+        // No tenant has this name.
+        let key = self.key("limits", ":all", "board");
+        let arguments = [server.to_owned(), to_text(&own)?, WINDOW_SLOTS.to_string()];
+        let (has_own, others): (i64, Vec<String>) = self.run(EXCHANGE, &[key], &arguments).await?;
+        let others = others.iter().map(|told| parse::<Vec<Used>>(told)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Board::new(has_own == 1, others.into_iter().flatten()))
     }
 }

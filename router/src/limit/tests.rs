@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
@@ -28,12 +30,25 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-/// A store that can be switched off and counts how often it is asked.
+/// A store that can be switched off and emptied, and counts how often it is asked.
 #[derive(Default)]
 struct Shaky {
-    counts: MemoryLimits,
+    counts: RwLock<Arc<MemoryLimits>>,
+    board: Mutex<HashMap<String, Vec<Used>>>,
     is_down: AtomicBool,
     asked: AtomicU64,
+}
+
+impl Shaky {
+    fn is_up(&self) -> Result<(), StoreError> {
+        let is_down = self.is_down.load(Ordering::Relaxed);
+        if is_down { Err(StoreError::Unavailable("switched off".to_owned())) } else { Ok(()) }
+    }
+
+    fn empty(&self) {
+        *self.counts.write().unwrap() = Arc::default();
+        self.board.lock().unwrap().clear();
+    }
 }
 
 #[async_trait]
@@ -47,10 +62,17 @@ impl LimitStore for Shaky {
         take: &Take,
     ) -> Result<Grant, StoreError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        if self.is_down.load(Ordering::Relaxed) {
-            return Err(StoreError::Unavailable("switched off".to_owned()));
-        }
-        self.counts.take(now, tenant, unit, limits, take).await
+        self.is_up()?;
+        let counts = Arc::clone(&*self.counts.read().unwrap());
+        counts.take(now, tenant, unit, limits, take).await
+    }
+
+    async fn exchange(&self, server: &str, own: &[Used]) -> Result<Board, StoreError> {
+        self.is_up()?;
+        let mut board = self.board.lock().unwrap();
+        let has_own = board.insert(server.to_owned(), own.to_vec()).is_some();
+        let others = board.iter().filter(|(other, _)| *other != server);
+        Ok(Board::new(has_own, others.flat_map(|(_, used)| used.clone()).collect::<Vec<_>>()))
     }
 }
 
@@ -316,4 +338,149 @@ fn who_is_refused_is_told_what_is_left() {
         );
     }
     assert!(take(116).is_ok());
+}
+
+/// Two servers of as many as there may be, which tell each other every second what they let through, and a store that falls
+/// silent at any time and comes back, with its counts or without.
+struct Pair {
+    store: Arc<Shaky>,
+    servers: [Limiter; 2],
+    tenant: Tenant,
+    now: u64,
+    told_at: u64,
+    /// When, by which server, how much.
+    through: VecDeque<(u64, usize, u64)>,
+}
+
+impl Pair {
+    fn new(limit: u64, servers_max: u64) -> Self {
+        let store = Arc::new(Shaky::default());
+        let config = LimiterConfig { servers_max, ..CONFIG };
+        let servers = [0, 1].map(|_| Limiter::new(store.clone(), config));
+        let (now, told_at, through) = (1_000_000, 0, VecDeque::new());
+        Self { store, servers, tenant: tenant(terms(limit, None)), now, told_at, through }
+    }
+
+    fn go_on(&mut self, ms: u64) {
+        let until = self.now + ms;
+        while self.told_at + 1_000 <= until {
+            self.told_at = if self.told_at == 0 { until } else { self.told_at + 1_000 };
+            for server in &self.servers {
+                block_on(server.exchange(at(self.told_at)));
+            }
+        }
+        self.now = until;
+    }
+
+    fn ask(&mut self, server: usize, amount: u64) -> bool {
+        let is_through = is_let_through(&self.servers[server], self.now, &self.tenant, amount);
+        if is_through {
+            self.through.push_back((self.now, server, amount));
+        }
+        is_through
+    }
+
+    fn sum(&self, since: u64, servers: &[usize]) -> u64 {
+        let counts = |(at, server, _): &&(u64, usize, u64)| *at > since && servers.contains(server);
+        self.through.iter().filter(counts).map(|(.., amount)| amount).sum()
+    }
+
+    fn in_window(&self) -> u64 {
+        self.sum(self.now - 60_000, &[0, 1])
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// The bound of the module's doc.
+    #[test]
+    fn an_outage_lets_through_no_more_than_what_was_not_heard_of(
+        limit in 10u64..200,
+        servers_max in 2u64..6,
+        before in proptest::collection::vec((0u64..3_000, 0usize..2, 1u64..30), 1..150),
+        after in proptest::collection::vec((0u64..3_000, 0usize..2, 1u64..5), 1..150),
+    ) {
+        let mut pair = Pair::new(limit, servers_max);
+        for (pause, server, amount) in before {
+            pair.go_on(pause);
+            pair.ask(server, amount);
+            prop_assert!(pair.in_window() <= limit, "{} of {limit}", pair.in_window());
+        }
+        pair.store.is_down.store(true, Ordering::Relaxed);
+        let silent = pair.now;
+        // Of two servers one is the others of the other.
+        let unheard = pair.sum(silent.saturating_sub(2_000), &[0]).max(pair.sum(silent.saturating_sub(2_000), &[1]));
+        let excess = unheard.min(limit / servers_max);
+        for (pause, server, amount) in after {
+            pair.go_on(pause);
+            pair.ask(server, amount);
+            prop_assert!(
+                pair.in_window() <= limit + excess,
+                "{} of {limit} and {excess}, {} ms into the outage", pair.in_window(), pair.now - silent
+            );
+        }
+    }
+
+    /// The store is emptied at any time: what each server knows of its own is counted again before that one lets anything
+    /// through, and of everybody's within a second.
+    #[test]
+    fn an_emptied_store_does_not_forget_the_minute(
+        limit in 10u64..200,
+        asks in proptest::collection::vec((0u64..2_000, 0usize..2, 1u64..30, 0u8..30), 1..200),
+    ) {
+        let mut pair = Pair::new(limit, 2);
+        for (pause, server, amount, what) in asks {
+            pair.go_on(pause);
+            if what == 0 {
+                pair.store.empty();
+                pair.go_on(1_000);
+            }
+            pair.ask(server, amount);
+            prop_assert!(pair.in_window() <= limit, "{} of {limit}", pair.in_window());
+        }
+    }
+}
+
+#[test]
+fn who_never_asked_knows_what_the_others_took() {
+    // All is taken by one server; the store falls silent, and the tenant comes to the other.
+    let check = |pause: u64, taken: u64, expected: u64| {
+        let mut pair = Pair::new(80, 4);
+        pair.go_on(1_000);
+        assert!(pair.ask(0, taken));
+        pair.go_on(pause);
+        pair.store.is_down.store(true, Ordering::Relaxed);
+        let through = (0..80).filter(|_| pair.ask(1, 1)).count() as u64;
+        assert_eq!(through, expected, "{taken} taken {pause} ms before the outage");
+    };
+    check(2_000, 80, 0);
+    check(30_000, 80, 0);
+    // It has left the window.
+    check(70_000, 80, 20);
+    // 40 and a reserve of 2: a quarter of the other 38.
+    check(2_000, 40, 9);
+    // Not heard of.
+    check(0, 80, 20);
+}
+
+#[test]
+fn what_an_emptied_store_forgot_is_not_to_be_had_again() {
+    let mut pair = Pair::new(100, 2);
+    pair.go_on(1_000);
+    assert!(pair.ask(0, 60));
+    pair.go_on(3_000);
+    pair.store.empty();
+    // Before anybody is heard of: its own is there with the same call.
+    assert!(!pair.ask(0, 41) && pair.ask(0, 40), "60 of 100 are used");
+    let (mut pair, day) = (Pair::new(100, 2), Terms { requests_per_day: Some(70), ..terms(100, None) });
+    pair.tenant = tenant(day);
+    pair.go_on(1_000);
+    assert!(pair.ask(0, 60));
+    pair.go_on(200_000);
+    assert!(pair.ask(0, 5));
+    pair.store.empty();
+    pair.go_on(1_000);
+    assert!(!pair.ask(1, 6), "65 of the day's 70 are used");
+    assert!(pair.ask(1, 5));
 }

@@ -5,22 +5,24 @@
 //! the task look for a better one. The task makes a connection, has it answer a probe that writes, and puts it in place; while
 //! Redis is left alone it tries again and again.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, ScriptInvocation,
-    ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, RedisError,
+    RedisFuture, ScriptInvocation, ServerErrorKind, Value,
 };
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::breaker::{Failure, Turn, Way};
-use super::{RedisConfig, StoreError};
+use super::{Password, RedisConfig, StoreError, eviction};
 
 /// How long a probe's key stays, in milliseconds.
 const PROBE_KEPT_MS: u64 = 60_000;
@@ -37,11 +39,17 @@ struct Shared {
     suspect: AtomicU64,
     wake: Notify,
     timeout: Duration,
+    /// How the last call or connection failed, until one does not.
+    fault: ArcSwapOption<String>,
+    /// By which policy keys may be evicted.
+    eviction: ArcSwapOption<String>,
 }
 
 /// Where connections are made to.
 struct Target {
     address: Address,
+    /// None: it is in the address, or there is none.
+    password: Option<Password>,
     /// A key that a probe writes.
     probe: String,
     timeout: Duration,
@@ -49,8 +57,8 @@ struct Target {
 }
 
 enum Address {
-    Single(Box<Client>),
-    Cluster(Box<redis::cluster::ClusterClient>),
+    Single(Box<ConnectionInfo>),
+    Cluster(Vec<String>),
 }
 
 /// Cheap to clone.
@@ -67,22 +75,24 @@ impl Link {
     /// # Errors
     /// An address that is none.
     pub(super) async fn open(config: &RedisConfig, probe: String) -> Result<Self, StoreError> {
-        let RedisConfig { urls, is_cluster, timeout, breaker, .. } = config;
+        let RedisConfig { urls, password, is_cluster, timeout, breaker, .. } = config;
         let address = if *is_cluster {
-            let builder = ClusterClientBuilder::new(urls.clone())
-                .connection_timeout(*timeout)
-                .response_timeout(*timeout);
-            Address::Cluster(Box::new(builder.build().map_err(unavailable)?))
+            // Whether they are addresses.
+            cluster(urls, None, *timeout)?;
+            Address::Cluster(urls.clone())
         } else {
             let url = urls.first().cloned().unwrap_or_default();
-            Address::Single(Box::new(Client::open(url).map_err(unavailable)?))
+            Address::Single(Box::new(url.into_connection_info().map_err(unavailable)?))
         };
-        let target = Target { address, probe, timeout: *timeout, probe_every: breaker.probe_every };
+        let (password, timeout, probe_every) = (password.clone(), *timeout, breaker.probe_every);
+        let target = Target { address, password, probe, timeout, probe_every };
         let shared = Arc::new(Shared {
             way: watch::Sender::new(Way::new(breaker.failures_max)),
             suspect: AtomicU64::new(0),
             wake: Notify::new(),
-            timeout: *timeout,
+            timeout,
+            fault: ArcSwapOption::empty(),
+            eviction: ArcSwapOption::empty(),
         });
         let keeper = tokio::spawn(keep(Arc::clone(&shared), target)).abort_handle();
         let link = Self { shared, keeper };
@@ -96,6 +106,16 @@ impl Link {
     /// Whether Redis is left alone.
     pub(super) fn is_left_alone(&self) -> bool {
         self.shared.way.borrow().is_left_alone()
+    }
+
+    /// How the last call or connection failed, until one does not.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.shared.fault.load().as_deref().cloned()
+    }
+
+    /// By which policy keys may be evicted, if Redis says so.
+    pub(super) fn eviction(&self) -> Option<String> {
+        self.shared.eviction.load().as_deref().cloned()
     }
 
     /// Runs a script. What Redis refused because it is not the one that may do it is tried once more elsewhere.
@@ -128,6 +148,7 @@ impl Link {
             answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
         let failure = answer.as_ref().err().and_then(failure);
         let Some(failure) = failure else {
+            self.shared.works();
             self.shared.way.send_if_modified(|way| {
                 way.succeeded(number);
                 false
@@ -135,6 +156,9 @@ impl Link {
             return answer.map_err(Attempt::Failed);
         };
         let mut is_left_alone = false;
+        if let Err(error) = &answer {
+            self.shared.fails(error);
+        }
         self.shared.way.send_modify(|way| is_left_alone = way.failed(number, failure));
         self.shared.suspect.fetch_max(number, Ordering::AcqRel);
         self.shared.wake.notify_one();
@@ -165,6 +189,27 @@ impl Link {
     }
 }
 
+impl Shared {
+    fn works(&self) {
+        if self.fault.load().is_some() {
+            self.fault.store(None);
+        }
+    }
+
+    fn fails(&self, error: &RedisError) {
+        self.fault.store(Some(Arc::new(error.to_string())));
+    }
+
+    /// Says if keys may be evicted: once, and again when that changes.
+    fn may_evict(&self, policy: Option<String>) {
+        let is_new = self.eviction.load().as_deref() != policy.as_ref();
+        if let Some(policy) = policy.as_ref().filter(|_| is_new) {
+            tracing::warn!(policy, "{}", eviction::WARNING);
+        }
+        self.eviction.store(policy.map(Arc::new));
+    }
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         self.keeper.abort();
@@ -192,8 +237,11 @@ async fn keep(shared: Arc<Shared>, target: Target) {
     let mut is_told = false;
     loop {
         match target.connect().await {
-            Ok(connection) => {
+            Ok(mut connection) => {
                 is_told = false;
+                let policy = tokio::time::timeout(shared.timeout, eviction::policy(&mut connection)).await;
+                shared.may_evict(policy.unwrap_or_default());
+                shared.works();
                 let mut was_left_alone = false;
                 shared.way.send_modify(|way| was_left_alone = way.connected(connection));
                 if was_left_alone {
@@ -202,6 +250,7 @@ async fn keep(shared: Arc<Shared>, target: Target) {
             }
             Err(error) => {
                 let mut is_left_alone = false;
+                shared.fails(&error);
                 shared.way.send_modify(|way| is_left_alone = way.unreachable());
                 if is_left_alone || !is_told {
                     is_told = true;
@@ -227,15 +276,24 @@ impl Target {
     /// A connection that has answered a probe.
     async fn connect(&self) -> Result<Connection, RedisError> {
         let connect = async {
+            let password = self.password().await?;
             let mut connection = match &self.address {
-                Address::Single(client) => {
+                Address::Single(info) => {
+                    let mut settings = info.redis_settings().clone();
+                    if let Some(password) = password {
+                        settings = settings.set_password(password);
+                    }
+                    let client = Client::open(info.as_ref().clone().set_redis_settings(settings))?;
                     let config = AsyncConnectionConfig::new()
                         .set_connection_timeout(Some(self.timeout))
                         .set_response_timeout(Some(self.timeout));
                     let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
                     Connection::Single(connection)
                 }
-                Address::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
+                Address::Cluster(urls) => {
+                    let client = cluster(urls, password, self.timeout).map_err(io::Error::other)?;
+                    Connection::Cluster(client.get_async_connection().await?)
+                }
             };
             // Reads are answered by a server that was demoted, too.
             let mut probe = redis::cmd("SET");
@@ -247,6 +305,27 @@ impl Target {
         let timed = tokio::time::timeout(self.timeout.saturating_mul(4), connect).await;
         timed.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
     }
+}
+
+impl Target {
+    /// The password as it is now.
+    async fn password(&self) -> Result<Option<String>, io::Error> {
+        let Some(password) = self.password.clone() else { return Ok(None) };
+        let read = tokio::task::spawn_blocking(move || password.read()).await;
+        read.map_err(io::Error::other)?.map_err(io::Error::other).map(Some)
+    }
+}
+
+fn cluster(
+    urls: &[String],
+    password: Option<String>,
+    timeout: Duration,
+) -> Result<redis::cluster::ClusterClient, StoreError> {
+    let mut builder = ClusterClientBuilder::new(urls.to_vec());
+    if let Some(password) = password {
+        builder = builder.password(password);
+    }
+    builder.connection_timeout(timeout).response_timeout(timeout).build().map_err(unavailable)
 }
 
 /// How a call failed; none if its answer is an answer, be it an error.

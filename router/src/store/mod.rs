@@ -2,6 +2,7 @@
 
 mod breaker;
 mod embedded;
+mod eviction;
 mod link;
 mod redis;
 
@@ -13,7 +14,7 @@ pub(crate) use embedded::{
     ANSWER_ENDS, ANSWERS, AnswerRow, File, USAGE_APPLIED, USAGE_POSITIONS, USAGE_RECORDS, USAGE_SUMS,
     unavailable,
 };
-pub use redis::{RedisConfig, RedisStore};
+pub use redis::{Password, RedisConfig, RedisStore};
 
 use crate::accounts::{Accounts, AuditEntry, Change, Version};
 

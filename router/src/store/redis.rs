@@ -3,6 +3,8 @@
 //! What belongs together has one hash tag, so that a script finds it in one slot of a cluster. Scripts are the transactions:
 //! Redis runs each as a whole.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +20,8 @@ use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, TenantRecord, Ver
 pub struct RedisConfig {
     /// `redis://…` or `rediss://…` (TLS): one address of a single server, or some of a cluster's.
     pub urls: Vec<String>,
+    /// The password, if it is not in the addresses.
+    pub password: Option<Password>,
     /// Whether it is a cluster.
     pub is_cluster: bool,
     /// What every key begins with, so that several deployments can share a server.
@@ -26,6 +30,27 @@ pub struct RedisConfig {
     pub timeout: Duration,
     /// When to leave it alone.
     pub breaker: BreakerConfig,
+}
+
+/// Tells the password of a Redis: asked for every connection, since it may have been changed. Blocks.
+#[derive(Clone)]
+pub struct Password(Arc<dyn Fn() -> Result<String, String> + Send + Sync>);
+
+impl Password {
+    /// A password that `read` tells, or why it cannot.
+    pub fn new(read: impl Fn() -> Result<String, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(super) fn read(&self) -> Result<String, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
 }
 
 /// State in Redis.
@@ -47,6 +72,16 @@ impl RedisStore {
     /// Whether Redis is left alone at present, because it does not answer.
     pub fn is_left_alone(&self) -> bool {
         self.link.is_left_alone()
+    }
+
+    /// Why Redis did not do what it was asked last, if so.
+    pub fn fault(&self) -> Option<String> {
+        self.link.fault()
+    }
+
+    /// The eviction policy (`maxmemory-policy`) by which Redis may lose what is kept in it, if it has one and tells.
+    pub fn eviction(&self) -> Option<String> {
+        self.link.eviction()
     }
 
     async fn call<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, StoreError> {

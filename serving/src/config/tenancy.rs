@@ -7,7 +7,7 @@ use std::time::Duration;
 use garde::Validate;
 use router::ledger::Flush;
 use router::limit::Outage;
-use router::store::{BreakerConfig, RedisConfig};
+use router::store::{BreakerConfig, Password, RedisConfig};
 use serde::Deserialize;
 
 use crate::secrets::{self, SecretError, SecretText};
@@ -128,7 +128,8 @@ pub struct Redis {
     /// Addresses, `redis://…` or `rediss://…`.
     #[garde(length(min = 1))]
     pub urls: Vec<String>,
-    /// File with the password, which then need not be in the addresses: as it is, or after `hex:` or `base64:`.
+    /// File with the password, which then need not be in the addresses: as it is, or after `hex:` or `base64:`. It is read for
+    /// every connection, so a password that is changed here and in Redis needs no restart.
     #[serde(default)]
     #[garde(skip)]
     pub password_file: Option<PathBuf>,
@@ -161,7 +162,8 @@ impl Redis {
     /// The password cannot be read.
     pub fn to_connect(&self) -> Result<RedisConfig, SecretError> {
         Ok(RedisConfig {
-            urls: self.urls_with_password()?,
+            urls: self.urls.clone(),
+            password: self.password()?,
             is_cluster: self.is_cluster,
             prefix: self.prefix.clone(),
             timeout: Duration::from_millis(self.timeout_ms),
@@ -172,21 +174,18 @@ impl Redis {
         })
     }
 
-    fn urls_with_password(&self) -> Result<Vec<String>, SecretError> {
-        let Some(path) = &self.password_file else { return Ok(self.urls.clone()) };
-        let unusable = |problem: &str| SecretError::Unusable {
-            place: format!("password_file {}", path.display()),
-            problem: problem.to_owned(),
+    /// What tells the password, if a file does; that can be read now.
+    fn password(&self) -> Result<Option<Password>, SecretError> {
+        let Some(path) = self.password_file.clone() else { return Ok(None) };
+        let read = move || {
+            let unusable = || SecretError::Unusable {
+                place: format!("password_file {}", path.display()),
+                problem: "it is not UTF-8".to_owned(),
+            };
+            String::from_utf8(secrets::read(&path)?).map_err(|_| unusable())
         };
-        let password = String::from_utf8(secrets::read(path)?).map_err(|_| unusable("it is not UTF-8"))?;
-        let with_password = |url: &String| {
-            let mut url =
-                reqwest::Url::parse(url).map_err(|_| unusable("`urls` holds what is no address"))?;
-            url.set_password(Some(&password))
-                .map_err(|()| unusable("an address of `urls` cannot have one"))?;
-            Ok(url.into())
-        };
-        self.urls.iter().map(with_password).collect()
+        read()?;
+        Ok(Some(Password::new(move || read().map_err(|error| error.to_string()))))
     }
 }
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 
-use crate::app::{App, Part};
+use crate::app::{App, Note, Part};
 use crate::error::ApiError;
 use crate::grpc::{self, Form};
 use crate::rest;
@@ -77,11 +77,17 @@ fn is_verbose(parameter: &str) -> bool {
     matches!(parameter.split_once('=').unwrap_or((parameter, "")), ("verbose", "" | "1" | "true"))
 }
 
+/// One line a part, whatever the reason says.
+fn one_line(reason: &str) -> String {
+    reason.replace(['\n', '\r'], " ")
+}
+
 fn line((name, state): &Part) -> String {
     match state {
-        Ok(()) => format!("{name} ok\n"),
-        // One line a part, whatever the reason says.
-        Err(reason) => format!("{name} not ready: {}\n", reason.replace(['\n', '\r'], " ")),
+        Ok(None) => format!("{name} ok\n"),
+        Ok(Some(Note::Warning(problem))) => format!("{name} ok, but: {}\n", one_line(problem)),
+        Ok(Some(Note::Degraded(problem))) => format!("{name} degraded: {}\n", one_line(problem)),
+        Err(reason) => format!("{name} not ready: {}\n", one_line(reason)),
     }
 }
 
@@ -103,7 +109,12 @@ mod tests {
 
     #[test]
     fn one_line_a_part() {
-        assert_eq!(line(&("store", Ok(()))), "store ok\n");
-        assert_eq!(line(&("store", Err("gone\nfor good".to_owned()))), "store not ready: gone for good\n");
+        let check = |state: Result<Option<Note>, String>, expected: &str| {
+            assert_eq!(line(&("store", state)), format!("store {expected}\n"));
+        };
+        check(Ok(None), "ok");
+        check(Err("gone\nfor good".to_owned()), "not ready: gone for good");
+        check(Ok(Some(Note::Degraded("OOM\r\n".to_owned()))), "degraded: OOM  ");
+        check(Ok(Some(Note::Warning("evicts".to_owned()))), "ok, but: evicts");
     }
 }

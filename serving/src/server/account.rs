@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use batching::TenantId;
+use units::TenantId;
 
 use super::seats::Standing;
 use super::unread::{NoRoom, UnreadAnswers};

@@ -123,8 +123,8 @@ mod tests {
     use std::sync::atomic::Ordering;
     use std::time::Duration;
 
-    use batching::TenantId;
     use http_body_util::BodyExt;
+    use units::TenantId;
 
     use super::*;
     use crate::server::activity::{Patience, Verdict};
