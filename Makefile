@@ -94,6 +94,7 @@ references: $(TRAIN_VENV)/.done ## remake the reference embeddings with sentence
 	@$(TRAIN_VENV)/bin/python scripts/make_references.py
 
 train: $(TRAIN_VENV)/.done ## retrain the adapters of the classifier, sentiment and entity models
+	@$(CARGO) build --release --locked --workspace --example text_as_read
 	@cd scripts && for task in sentiment documents entities; do ../$(TRAIN_VENV)/bin/python -m train --task $$task --seed 17 || exit 1; done
 
 $(ONNX_VENV)/.done: scripts/onnx-requirements.txt | system

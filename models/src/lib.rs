@@ -23,6 +23,7 @@ mod segment;
 pub mod source;
 pub mod tasks;
 pub mod tokenizer;
+pub mod training;
 pub mod weights;
 mod windows;
 

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from . import evaluate
+from .as_read import as_read
 from .base import REPOSITORY_ROOT, open_tokenizer
 from .calibrate import calibrate
 from .card import read_manifest, update_card
-from .data import check_disjoint, read_gazetteer, read_items
+from .data import Tagged, check_disjoint, check_new_names, read_gazetteer, read_items, read_structured
 from .model import load_model, save_model
+from .structured import read_layouts
 from .train import TASKS, train
 
+# How the texts that are no prose are written for another test of them.
+CASES: dict[str, Callable[[str], str]] = {"structured": str, "structured_lower": str.lower, "structured_upper": str.upper}
 LIBRARIES = ["torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn"]
 
 
@@ -32,11 +37,14 @@ def main() -> None:
     card = REPOSITORY_ROOT / "model-cards" / config.card
     labels: list[str] = read_manifest(card)["labels"]
     splits = {split: read_items(card / "data", split) for split in ("train", "dev", "test")}
-    check_disjoint(splits)
+    structured = read_structured(card / "data")
+    check_disjoint({**splits, "structured-test": structured})
+    gazetteer = read_gazetteer(card / "data")
+    check_new_names(structured, [*splits["train"], *splits["dev"]], gazetteer)
     tokenizer = open_tokenizer()
     if not arguments.evaluate_only:
-        gazetteer = read_gazetteer(card / "data")
-        model = train(config, splits, gazetteer, tokenizer, labels, arguments.seed)
+        layouts = read_layouts(card / "data")
+        model = train(config, splits, gazetteer, layouts, tokenizer, labels, arguments.seed)
         save_model(model, card)
     saved = load_model(card, config.is_token_task)
     evaluation: dict[str, Any] = {
@@ -49,6 +57,11 @@ def main() -> None:
         scores = evaluate.score(saved, tokenizer, splits[split], labels)
         print(f"{split}: {json.dumps({k: v for k, v in scores.items() if k != 'classes'})}")
         evaluation[split] = {key: value for key, value in scores.items() if key != "main"}
+    for name, change in CASES.items() if structured else []:
+        reads = as_read([Tagged(tuple((change(text), label) for text, label in item.pieces)) for item in structured])
+        scores = evaluate.score_read(saved, tokenizer, reads, labels)
+        print(f"{name}: {json.dumps({k: v for k, v in scores.items() if k != 'classes'})}")
+        evaluation[name] = {key: value for key, value in scores.items() if key != "main"}
     if config.everyday is not None:
         everyday = REPOSITORY_ROOT / "model-cards" / config.everyday
         worth = calibrate(card, everyday, saved, tokenizer, splits, labels)

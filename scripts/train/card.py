@@ -13,6 +13,11 @@ from .model import ADAPTER_FILE, HEAD_FILE
 
 SCORES_START = "<!-- scores: written by scripts/train -->"
 SCORES_END = "<!-- end of scores -->"
+NO_PROSE = {
+    "structured": "as they are written",
+    "structured_lower": "in small letters",
+    "structured_upper": "in capitals",
+}
 PIPELINES = {
     "sentiment": "text-classification",
     "document-classification": "text-classification",
@@ -101,6 +106,18 @@ def _score_table(evaluation: dict[str, Any]) -> str:
         for name, row in test["classes"].items()
     ]
     counts = evaluation["counts"]
+    if "structured" in evaluation:
+        lines += ["", "| texts that are no prose (test) | precision | recall | F1 | names |", "|---|---:|---:|---:|---:|"]
+        for key, name in NO_PROSE.items():
+            row = evaluation[key]
+            support = sum(of_class["support"] for of_class in row["classes"].values())
+            lines.append(
+                f"| {name} | {row['entity_precision']:.3f} | {row['entity_recall']:.3f} | {row['entity_f1']:.3f} | {support} |"
+            )
+        lines += [
+            f"| {name}, as they are written | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']} |"
+            for name, row in evaluation["structured"]["classes"].items()
+        ]
     lines += [
         "",
         f"{counts['train']} training, {counts['dev']} dev and {counts['test']} test texts; seed "

@@ -1,7 +1,7 @@
 """Data files, label encoding, augmentation and length-bucketed batches.
 
 Classification files are JSON lines `{"label", "text"}`. Entity files hold one text a line with
-inline markup: `[Anna Schmidt](PER) flew to [Oslo](LOC).`
+inline markup: `[Anna Schmidt](PER) flew to [Oslo](LOC).` In `structured-test.txt`, `⏎` is a line break in a text and `→` a tab.
 """
 
 from __future__ import annotations
@@ -105,6 +105,15 @@ def parse_markup(line: str) -> Tagged:
     return Tagged(tuple((piece, label) for piece, label in pieces if piece))
 
 
+def read_structured(folder: Path) -> list[Tagged]:
+    """The test texts that are no prose; none for cards without them."""
+    path = folder / "structured-test.txt"
+    if not path.exists():
+        return []
+    lines = path.read_text("utf-8").splitlines()
+    return [parse_markup(line.replace("⏎", "\n").replace("→", "\t")) for line in lines]
+
+
 def read_gazetteer(folder: Path) -> Gazetteer:
     """Names under PER_FIRST, PER_LAST, ORG, LOC and MISC; empty for cards without a gazetteer."""
     path = folder / "gazetteer.json"
@@ -119,6 +128,19 @@ def check_disjoint(splits: dict[str, list[Item]]) -> None:
             key = " ".join(item.text.lower().split())
             if seen.setdefault(key, split) != split:
                 raise ValueError(f"a text of {split} is also in {seen[key]}: {item.text[:80]}")
+
+
+def check_new_names(test: Sequence[Tagged], others: Sequence[Item], gazetteer: Gazetteer) -> None:
+    """Fails if a name of the test texts, or one word of a person's name, is in other texts or in the gazetteer."""
+    names = [piece for item in others if isinstance(item, Tagged) for piece, label in item.pieces if label is not None]
+    names += [name for names_of_kind in gazetteer.values() for name in names_of_kind]
+    whole = {name.lower() for name in names}
+    words = {word for name in whole for word in name.split()}
+    for item in test:
+        for piece, label in item.pieces:
+            known = words.intersection(piece.lower().split()) if label == "PER" else whole & {piece.lower()}
+            if label is not None and known:
+                raise ValueError(f"a name of the test texts is in those of training: {piece}")
 
 
 def encode(tokenizer: Tokenizer, item: Item, labels: Sequence[str]) -> Example:

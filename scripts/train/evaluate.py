@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, classification_report
 from tokenizers import Encoding, Tokenizer
 
 from .base import TOKENS_MAX
+from .as_read import Read
 from .data import Item, Labelled, Span, Tagged, cut
 from .model import TextModel
 
@@ -51,6 +52,12 @@ def score(
     return score_classes(truth, [labels[int(row.argmax())] for row in logits], labels)
 
 
+def score_read(model: TextModel, tokenizer: Tokenizer, reads: Sequence[Read], labels: Sequence[str]) -> Scores:
+    """The same for texts as the server reads them, where names end with lines and cells."""
+    logits = predict(model, tokenizer, [read.item.text for read in reads])
+    return score_entities(tokenizer, [read.item for read in reads], logits, labels, [read.ends for read in reads])
+
+
 def score_classes(truth: list[str], found: list[str], labels: Sequence[str]) -> Scores:
     """Accuracy, macro-F1, and precision, recall and F1 of each class."""
     report = classification_report(
@@ -67,14 +74,18 @@ def score_classes(truth: list[str], found: list[str], labels: Sequence[str]) -> 
 
 
 def score_entities(
-    tokenizer: Tokenizer, items: Sequence[Tagged], logits: list[torch.Tensor], labels: Sequence[str]
+    tokenizer: Tokenizer,
+    items: Sequence[Tagged],
+    logits: list[torch.Tensor],
+    labels: Sequence[str],
+    ends: Sequence[Sequence[int]] | None = None,
 ) -> Scores:
     """Precision, recall and F1 of entities whose offsets and type are both exactly right."""
     counts = {name: Counter[str]() for name in sorted({label[2:] for label in labels} - {""})}
-    for item, rows in zip(items, logits, strict=True):
+    for item, rows, places in zip(items, logits, ends or [()] * len(items), strict=True):
         tags = [labels[int(row.argmax())] for row in rows]
         encoding = tokenizer.encode(item.text)
-        found, truth = set(decode_spans(encoding, tags)), set(item.spans)
+        found, truth = set(decode_spans(encoding, tags, places)), set(item.spans)
         for name, counter in counts.items():
             predicted = {span for span in found if span.label == name}
             expected = {span for span in truth if span.label == name}
@@ -93,10 +104,10 @@ def score_entities(
     }
 
 
-def decode_spans(encoding: Encoding, tags: Sequence[str]) -> list[Span]:
+def decode_spans(encoding: Encoding, tags: Sequence[str], ends: Sequence[int] = ()) -> list[Span]:
     """Entities under `first` aggregation: a word takes the tag of its first sub-word.
 
-    A word tagged B- or with another type than the word before it starts a new entity.
+    A word tagged B- or with another type than the word before it starts a new entity, and so does one behind an end.
     """
     spans: list[Span] = []
     open_type = ""
@@ -111,7 +122,7 @@ def decode_spans(encoding: Encoding, tags: Sequence[str]) -> list[Span]:
             continue
         word_before = word
         prefix, _, name = tags[index].partition("-")
-        if prefix == "I" and name == open_type:
+        if prefix == "I" and name == open_type and not any(spans[-1].end <= place <= start for place in ends):
             spans[-1] = Span(spans[-1].start, end, name)
         elif prefix != "O":
             spans.append(Span(start, end, name))

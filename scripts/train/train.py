@@ -13,8 +13,15 @@ from torch import nn
 from torch.nn import functional
 
 from . import evaluate
-from .data import Batch, Example, Gazetteer, Item, augment, batches, encode
+from .as_read import Read
+from .data import Batch, Example, Gazetteer, Item, Tagged, augment, batches, encode
 from .model import TextModel, new_model
+from .structured import Drawer, Layouts, drawn_as_read, drawn_for_training, without
+
+
+# One name of so many is for dev.
+DEV_NAMES = 12
+DEV_TEXTS = 100
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class TaskConfig:
     weight_decay: float = 0.01
     warmup: float = 0.08
     patience: int = 5
+    # Texts that are no prose, for each text of the train split in an epoch, if the card has layouts for them.
+    structured: float = 1.0
     # The card whose texts are of none of the classes, for their probabilities one by one.
     everyday: str | None = None
 
@@ -56,25 +65,34 @@ def train(
     config: TaskConfig,
     splits: dict[str, list[Item]],
     gazetteer: Gazetteer,
+    layouts: Layouts,
     tokenizer: Tokenizer,
     labels: Sequence[str],
     seed: int,
 ) -> TextModel:
     """Trains until the dev score stops improving and returns the best epoch's model.
 
-    Of epochs with the same dev score, the one with the lower dev loss is kept.
+    With layouts, the dev score is the mean of that of the dev split and that of texts drawn from them. Of epochs with the same dev score, the one with the lower dev loss is kept.
     """
     rng = seed_everything(seed)
     model = new_model(len(labels), config.is_token_task, config.dense)
-    optimizer, schedule = optimizer_for(model, config, len(splits["train"]))
+    structured = round(config.structured * len(splits["train"])) if layouts else 0
+    optimizer, schedule = optimizer_for(model, config, len(splits["train"]) + structured)
     dev = [encode(tokenizer, item, labels) for item in splits["dev"]]
+    drawer = drawer_of(splits["train"], layouts, gazetteer, kept=False, seed=seed)
+    dev_reads = drawn_for_dev(splits["dev"], layouts, gazetteer) if layouts else []
     best_key, best_state, best_epoch = (-1.0, 0.0), trainable_state(model), 0
     for epoch in range(1, config.epochs + 1):
         started = time.monotonic()
         items = augment(splits["train"], gazetteer, rng)
+        items += drawn_for_training(drawer, structured)
         examples = [encode(tokenizer, item, labels) for item in items]
         loss = train_epoch(model, config, optimizer, schedule, examples, rng)
         scores = evaluate.score(model, tokenizer, splits["dev"], labels)
+        if dev_reads:
+            read_scores = evaluate.score_read(model, tokenizer, dev_reads, labels)
+            print(f"dev score of prose {scores['main']:.4f}, of other texts {read_scores['main']:.4f}")
+            scores["main"] = (scores["main"] + read_scores["main"]) / 2
         dev_loss = mean_loss(model, config, dev)
         print(
             f"epoch {epoch:2}  train loss {loss:.4f}  dev loss {dev_loss:.4f}  "
@@ -92,6 +110,17 @@ def train(
     model.load_state_dict(best_state, strict=False)
     print(f"kept epoch {best_epoch}")
     return model
+
+
+def drawer_of(items: Sequence[Item], layouts: Layouts, gazetteer: Gazetteer, kept: bool, seed: int) -> Drawer:
+    """Draws texts that are no prose, with the names kept for dev or with all others."""
+    running = [item for item in items if isinstance(item, Tagged)]
+    return Drawer(layouts, without(gazetteer, DEV_NAMES, kept), running, random.Random(seed))
+
+
+def drawn_for_dev(items: Sequence[Item], layouts: Layouts, gazetteer: Gazetteer) -> list[Read]:
+    """Texts that select the epoch, the same in every run."""
+    return drawn_as_read(drawer_of(items, layouts, gazetteer, kept=True, seed=0), DEV_TEXTS)
 
 
 def optimizer_for(
