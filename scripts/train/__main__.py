@@ -20,13 +20,24 @@ from .as_read import as_read
 from .base import REPOSITORY_ROOT, open_tokenizer
 from .calibrate import calibrate
 from .card import read_manifest, update_card
-from .data import Tagged, check_disjoint, check_new_names, read_gazetteer, read_items, read_structured
+from .data import (
+    Tagged,
+    check_disjoint,
+    check_new_names,
+    read_gazetteer,
+    read_items,
+    read_structured,
+)
 from .model import load_model, save_model
 from .structured import read_layouts
 from .train import TASKS, train
 
 # How the texts that are no prose are written for another test of them.
-CASES: dict[str, Callable[[str], str]] = {"structured": str, "structured_lower": str.lower, "structured_upper": str.upper}
+CASES: dict[str, Callable[[str], str]] = {
+    "structured": str,
+    "structured_lower": str.lower,
+    "structured_upper": str.upper,
+}
 LIBRARIES = ["torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn"]
 
 
@@ -58,7 +69,12 @@ def main() -> None:
         print(f"{split}: {json.dumps({k: v for k, v in scores.items() if k != 'classes'})}")
         evaluation[split] = {key: value for key, value in scores.items() if key != "main"}
     for name, change in CASES.items() if structured else []:
-        reads = as_read([Tagged(tuple((change(text), label) for text, label in item.pieces)) for item in structured])
+        reads = as_read(
+            [
+                Tagged(tuple((change(text), label) for text, label in item.pieces))
+                for item in structured
+            ]
+        )
         scores = evaluate.score_read(saved, tokenizer, reads, labels)
         print(f"{name}: {json.dumps({k: v for k, v in scores.items() if k != 'classes'})}")
         evaluation[name] = {key: value for key, value in scores.items() if key != "main"}

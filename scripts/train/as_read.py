@@ -29,7 +29,10 @@ def as_read(items: Sequence[Tagged]) -> list[Read]:
     lines = "".join(json.dumps(item.text) + "\n" for item in items)
     done = subprocess.run([PROGRAM], input=lines.encode(), stdout=subprocess.PIPE, check=True)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    return [_read(item, answer["text"], answer["ends"]) for item, answer in zip(items, answers, strict=True)]
+    return [
+        _read(item, answer["text"], answer["ends"])
+        for item, answer in zip(items, answers, strict=True)
+    ]
 
 
 def _read(item: Tagged, text: str, ends: Sequence[int]) -> Read:
@@ -39,4 +42,6 @@ def _read(item: Tagged, text: str, ends: Sequence[int]) -> Read:
         pieces.append((read[position:end].decode(), label))
         position = end
     # A place within a character of the text may be one between the blanks that stand for it.
-    return Read(Tagged(tuple(pieces)), tuple(len(read[:end].decode(errors="ignore")) for end in ends))
+    return Read(
+        Tagged(tuple(pieces)), tuple(len(read[:end].decode(errors="ignore")) for end in ends)
+    )

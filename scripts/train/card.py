@@ -107,7 +107,11 @@ def _score_table(evaluation: dict[str, Any]) -> str:
     ]
     counts = evaluation["counts"]
     if "structured" in evaluation:
-        lines += ["", "| texts that are no prose (test) | precision | recall | F1 | names |", "|---|---:|---:|---:|---:|"]
+        lines += [
+            "",
+            "| texts that are no prose (test) | precision | recall | F1 | names |",
+            "|---|---:|---:|---:|---:|",
+        ]
         for key, name in NO_PROSE.items():
             row = evaluation[key]
             support = sum(of_class["support"] for of_class in row["classes"].values())

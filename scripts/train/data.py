@@ -132,13 +132,23 @@ def check_disjoint(splits: dict[str, list[Item]]) -> None:
 
 def check_new_names(test: Sequence[Tagged], others: Sequence[Item], gazetteer: Gazetteer) -> None:
     """Fails if a name of the test texts, or one word of a person's name, is in other texts or in the gazetteer."""
-    names = [piece for item in others if isinstance(item, Tagged) for piece, label in item.pieces if label is not None]
+    names = [
+        piece
+        for item in others
+        if isinstance(item, Tagged)
+        for piece, label in item.pieces
+        if label is not None
+    ]
     names += [name for names_of_kind in gazetteer.values() for name in names_of_kind]
     whole = {name.lower() for name in names}
     words = {word for name in whole for word in name.split()}
     for item in test:
         for piece, label in item.pieces:
-            known = words.intersection(piece.lower().split()) if label == "PER" else whole & {piece.lower()}
+            known = (
+                words.intersection(piece.lower().split())
+                if label == "PER"
+                else whole & {piece.lower()}
+            )
             if label is not None and known:
                 raise ValueError(f"a name of the test texts is in those of training: {piece}")
 

@@ -52,10 +52,14 @@ def score(
     return score_classes(truth, [labels[int(row.argmax())] for row in logits], labels)
 
 
-def score_read(model: TextModel, tokenizer: Tokenizer, reads: Sequence[Read], labels: Sequence[str]) -> Scores:
+def score_read(
+    model: TextModel, tokenizer: Tokenizer, reads: Sequence[Read], labels: Sequence[str]
+) -> Scores:
     """The same for texts as the server reads them, where names end with lines and cells."""
     logits = predict(model, tokenizer, [read.item.text for read in reads])
-    return score_entities(tokenizer, [read.item for read in reads], logits, labels, [read.ends for read in reads])
+    return score_entities(
+        tokenizer, [read.item for read in reads], logits, labels, [read.ends for read in reads]
+    )
 
 
 def score_classes(truth: list[str], found: list[str], labels: Sequence[str]) -> Scores:
@@ -122,7 +126,11 @@ def decode_spans(encoding: Encoding, tags: Sequence[str], ends: Sequence[int] = 
             continue
         word_before = word
         prefix, _, name = tags[index].partition("-")
-        if prefix == "I" and name == open_type and not any(spans[-1].end <= place <= start for place in ends):
+        if (
+            prefix == "I"
+            and name == open_type
+            and not any(spans[-1].end <= place <= start for place in ends)
+        ):
             spans[-1] = Span(spans[-1].start, end, name)
         elif prefix != "O":
             spans.append(Span(start, end, name))

@@ -25,7 +25,17 @@ LABELS = {
     **dict.fromkeys(["misc", "language", "software", "work"], "MISC"),
 }
 # Of what lists are made, and how often.
-LISTED = {"per": 10, "first": 2, "last": 1, "loc": 6, "org": 7, "misc": 1, "language": 1, "software": 1, "work": 1}
+LISTED = {
+    "per": 8,
+    "first": 2,
+    "last": 1,
+    "loc": 7,
+    "org": 8,
+    "misc": 1,
+    "language": 1,
+    "software": 1,
+    "work": 1,
+}
 ASIDE = {
     "per": [", {role}", " – {role}", " - {role}", " ({role})", " ({org})", ", {org}", ", {loc}", " <{email}>", ": {amount}", " {date}",
             ", {role}, {org}", " – {org}", " ({number})", " / {org}", ", born {year}", " {phone}", " +1"],
@@ -33,13 +43,66 @@ ASIDE = {
     "org": [" ({loc})", ", {loc}", " – {amount}", ": {per}", " - {date}", " ({year})", ", c/o {per}", " {amount}", " – {noun}"],
     "misc": [" ({year})", " – {number}", ": {noun}"],
 }  # fmt: skip
-TITLES = ["Dr", "Dr.", "Prof.", "Prof. Dr.", "Mr", "Mr.", "Ms", "Mrs", "Mrs.", "Sir", "Judge", "Captain", "Rev.", "Herr", "Frau", "Sgt."]
-SEPARATORS = ["\n"] * 10 + ["\n\n"] * 3 + ["\t", "\t\t", " | ", "|", "; ", ";", ", ", ", ", "    ", "  ", "\n\t", "\n  ", " / ", " · ", " • "]
-MARKS = ["- "] * 4 + ["* ", "* ", "• ", "• ", "– ", "+ ", "> ", "◦ ", "→ ", "[ ] ", "[x] ", "● ", "▪ "]
+TITLES = [
+    "Dr",
+    "Dr.",
+    "Prof.",
+    "Prof. Dr.",
+    "Mr",
+    "Mr.",
+    "Ms",
+    "Mrs",
+    "Mrs.",
+    "Sir",
+    "Judge",
+    "Captain",
+    "Rev.",
+    "Herr",
+    "Frau",
+    "Sgt.",
+]
+SEPARATORS = (
+    ["\n"] * 10
+    + ["\n\n"] * 3
+    + [
+        "\t",
+        "\t\t",
+        " | ",
+        "|",
+        "; ",
+        ";",
+        ", ",
+        ", ",
+        "    ",
+        "  ",
+        "\n\t",
+        "\n  ",
+        " / ",
+        " · ",
+        " • ",
+    ]
+)
+MARKS = ["- "] * 4 + [
+    "* ",
+    "* ",
+    "• ",
+    "• ",
+    "– ",
+    "+ ",
+    "> ",
+    "◦ ",
+    "→ ",
+    "[ ] ",
+    "[x] ",
+    "● ",
+    "▪ ",
+]
 COUNTS = ["{n}. "] * 4 + ["{n}) ", "({n}) ", "#{n} ", "{a}) ", "{a}. ", "{n} ", "{n}: ", "No. {n} "]
 CELLS = ["\t"] * 3 + ["|", " | ", ",", ",", ";", "  ", "    ", '","', " - "]
 CASES: list[Callable[[str], str]] = [str.lower, str.lower, str.upper]
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = (
+    "January February March April May June July August September October November December".split()
+)
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 # Of the texts of training, those that are read as they are: so `aggregation: none` reads.
 AS_IT_IS = 0.25
@@ -55,7 +118,10 @@ def read_layouts(folder: Path) -> Layouts:
 
 def without(gazetteer: Gazetteer, every: int, kept: bool) -> Gazetteer:
     """The gazetteer without each `every`th name, or with nothing but those: names of dev are none of training."""
-    return {kind: [name for i, name in enumerate(names) if (i % every == every - 1) == kept] for kind, names in gazetteer.items()}
+    return {
+        kind: [name for i, name in enumerate(names) if (i % every == every - 1) == kept]
+        for kind, names in gazetteer.items()
+    }
 
 
 def drawn_as_read(drawer: Drawer, count: int) -> list[Read]:
@@ -66,7 +132,10 @@ def drawn_as_read(drawer: Drawer, count: int) -> list[Read]:
 def drawn_for_training(drawer: Drawer, count: int) -> list[Tagged]:
     """So many texts, most of them as the server reads them."""
     items = [drawer.draw() for _ in range(count)]
-    return [item if drawer.rng.random() < AS_IT_IS else read.item for item, read in zip(items, as_read(items), strict=True)]
+    return [
+        item if drawer.rng.random() < AS_IT_IS else read.item
+        for item, read in zip(items, as_read(items), strict=True)
+    ]
 
 
 class Drawer:
@@ -83,7 +152,9 @@ class Drawer:
     def draw(self) -> Tagged:
         """One text."""
         rng = self.rng
-        make = rng.choices([self.list, self.table, self.layout, self.nothing], [35, 18, 37, 10])[0]
+        make = rng.choices([self.roster, self.table, self.layout, self.nothing], [35, 18, 37, 10])[
+            0
+        ]
         pieces = make()
         if rng.random() < 0.08:
             pieces = [*self.fill("{running}"), (rng.choice(["\n\n", "\n"]), None), *pieces]
@@ -102,7 +173,7 @@ class Drawer:
     def nothing(self) -> Pieces:
         return self.fill(self.rng.choice(self.layouts["nothing"]))
 
-    def list(self) -> Pieces:
+    def roster(self) -> Pieces:
         """Names of one kind, or of a few, with marks, numbers and asides, below a heading or not."""
         rng = self.rng
         kinds = rng.choices(list(LISTED), list(LISTED.values()), k=1 if rng.random() < 0.8 else 2)
@@ -128,7 +199,15 @@ class Drawer:
             heading = rng.choice(headings) if rng.random() < 0.8 else self.word("{Noun}")
             heading = heading.upper() if rng.random() < 0.1 else heading
             is_inline = separator.strip("\t ") != "" and "\n" not in separator
-            text = heading + (rng.choice([": ", "\n"]) if is_inline else rng.choice(["\n", "\n", "\n\n", ":\n"])) + text
+            text = (
+                heading
+                + (
+                    rng.choice([": ", "\n"])
+                    if is_inline
+                    else rng.choice(["\n", "\n", "\n\n", ":\n"])
+                )
+                + text
+            )
         return self.fill(text.replace("::", ":"))
 
     def table(self) -> Pieces:
@@ -188,7 +267,10 @@ class Drawer:
 
     def person(self, field: str) -> str:
         rng = self.rng
-        first, last = rng.choice(self.gazetteer["PER_FIRST"]), rng.choice(self.gazetteer["PER_LAST"])
+        first, last = (
+            rng.choice(self.gazetteer["PER_FIRST"]),
+            rng.choice(self.gazetteer["PER_LAST"]),
+        )
         if field == "first":
             return first
         if field == "last":
@@ -229,20 +311,48 @@ class Drawer:
         number = rng.choice([rng.randint(1, 99), rng.randint(1, 9999)])
         year = rng.randint(1950, 2030)
         day, month = rng.randint(1, 28), rng.choice(MONTHS)
+        letter, host = (
+            rng.choice("ABDEGKLNRSW"),
+            rng.choice(self.layouts["word"]).lower().replace(" ", ""),
+        )
+        dates = [
+            f"{day} {month} {year}",
+            f"{month} {day}, {year}",
+            f"{year}-{day % 12 + 1:02}-{day:02}",
+        ]
+        dates += [
+            f"{day} {month[:3]}",
+            f"{day}.{day % 12 + 1}.{year}",
+            f"{day % 12 + 1}/{day}/{year}",
+        ]
+        phones = [
+            f"+{day} {year} {rng.randint(100000, 999999)}",
+            f"0{day}-{rng.randint(100000, 999999)}",
+        ]
+        phones += [f"({rng.randint(200, 999)}) 555-{rng.randint(1000, 9999)}"]
         made = {
             "number": lambda: str(number),
             "digit": lambda: str(rng.randint(0, 6)),
-            "amount": lambda: rng.choice([f"{number}.{rng.randint(0, 99):02}", f"{number:,}", f"EUR {number}", f"${number}", f"{number} %"]),
-            "zip": lambda: rng.choice([str(rng.randint(10000, 99999)), f"{rng.choice('ABCDEGLMNSW')}{rng.randint(1, 20)} {rng.randint(1, 9)}AB"]),
+            "amount": lambda: rng.choice(
+                [f"{number}.{rng.randint(0, 99):02}", f"{number:,}", f"EUR {number}", f"${number}"]
+            ),
+            "zip": lambda: rng.choice(
+                [
+                    str(rng.randint(10000, 99999)),
+                    f"{letter}{rng.randint(1, 20)} {rng.randint(1, 9)}AB",
+                ]
+            ),
             "year": lambda: str(year),
-            "years": lambda: rng.choice([f"{year}–{year + 3}", f"{year} - {year + 2}", f"{month} {year} – present", f"{year}-{year + 5}"]),
+            "years": lambda: rng.choice(
+                [f"{year}–{year + 3}", f"{year} - {year + 2}", f"{month} {year} – present"]
+            ),
             "day": lambda: rng.choice(DAYS),
-            "date": lambda: rng.choice([f"{day} {month} {year}", f"{month} {day}, {year}", f"{year}-{day % 12 + 1:02}-{day:02}", f"{day} {month[:3]}", f"{day}.{day % 12 + 1}.{year}", f"{day % 12 + 1}/{day}/{year}"]),
+            "date": lambda: rng.choice(dates),
             "time": lambda: f"{rng.randint(0, 23):02}:{rng.choice([0, 10, 15, 30, 45]):02}",
-            "phone": lambda: rng.choice([f"+{rng.randint(1, 99)} {rng.randint(10, 999)} {rng.randint(100000, 9999999)}", f"0{rng.randint(10, 99)}-{rng.randint(100000, 999999)}", f"({rng.randint(200, 999)}) 555-{rng.randint(1000, 9999)}"]),
-            "id": lambda: rng.choice([str(number), f"{rng.choice('ABDKR')}-{number}", f"#{number}"]),
-            "email": lambda: f"{rng.choice(self.gazetteer['PER_FIRST']).lower()}@{rng.choice(self.layouts['word']).lower().replace(' ', '')}.example",
-            "web": lambda: f"www.{rng.choice(self.layouts['word']).lower().replace(' ', '')}.example",
-        }  # fmt: skip
+            "phone": lambda: rng.choice(phones),
+            "id": lambda: rng.choice([str(number), f"{letter}-{number}", f"#{number}"]),
+            "email": lambda: f"{rng.choice(self.gazetteer['PER_FIRST']).lower()}@{host}.example",
+            "web": lambda: f"www.{host}.example",
+        }
         text = made[lower]() if lower in made else rng.choice(self.layouts[lower])
         return text[:1].upper() + text[1:] if name != lower else text

@@ -91,7 +91,9 @@ def train(
         scores = evaluate.score(model, tokenizer, splits["dev"], labels)
         if dev_reads:
             read_scores = evaluate.score_read(model, tokenizer, dev_reads, labels)
-            print(f"dev score of prose {scores['main']:.4f}, of other texts {read_scores['main']:.4f}")
+            print(
+                f"dev score of prose {scores['main']:.4f}, of other texts {read_scores['main']:.4f}"
+            )
             scores["main"] = (scores["main"] + read_scores["main"]) / 2
         dev_loss = mean_loss(model, config, dev)
         print(
@@ -112,7 +114,9 @@ def train(
     return model
 
 
-def drawer_of(items: Sequence[Item], layouts: Layouts, gazetteer: Gazetteer, kept: bool, seed: int) -> Drawer:
+def drawer_of(
+    items: Sequence[Item], layouts: Layouts, gazetteer: Gazetteer, kept: bool, seed: int
+) -> Drawer:
     """Draws texts that are no prose, with the names kept for dev or with all others."""
     running = [item for item in items if isinstance(item, Tagged)]
     return Drawer(layouts, without(gazetteer, DEV_NAMES, kept), running, random.Random(seed))
