@@ -41,7 +41,7 @@ mod tests {
     fn policies_that_evict() {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let check = |answer: &Value, expected: Option<&str>| {
-            assert_eq!(find(answer).as_deref(), expected, "{answer:?}")
+            assert_eq!(find(answer).as_deref(), expected, "{answer:?}");
         };
         let config = |policy: &str| Value::Array(vec![text("maxmemory-policy"), text(policy)]);
         check(&config("noeviction"), None);
