@@ -6,14 +6,14 @@
 use batching::Executor;
 use benches::{LENGTHS, catalog, text_of};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use models::{Device, DeviceConfig, Sequence, Task};
+use models::{DeviceConfig, Sequence, Task, open_device};
 
 fn encoder(c: &mut Criterion) {
     let catalog = catalog().expect("the models load");
     let model = catalog.default_for(Task::Embed).expect("an embedding model").id;
     let tokenizer = catalog.tokenizer(model).expect("it is loaded");
     let mut executor =
-        catalog.executor(&Device::new(DeviceConfig::default()).unwrap()).expect("a CPU executor");
+        catalog.executor(&open_device(DeviceConfig::default()).unwrap()).expect("a CPU executor");
     let mut group = c.benchmark_group("encoder");
     group.sample_size(20);
     for sequences in [1usize, 8] {

@@ -11,12 +11,13 @@ use gemm::Parallelism;
 use models::runtimes::fused;
 use models::runtimes::fused::standalone::{self, StandaloneLinear};
 use models::weights::LinearWeights;
-use models::{Device, DeviceConfig};
+use models::{DeviceConfig, Dtype, open_device};
 
 /// Inputs and outputs of the layers: query, key and value; attention's output; the two of the feed-forward block.
 const SHAPES: [(usize, usize); 4] = [(384, 1152), (384, 384), (384, 1536), (1536, 384)];
 const ROWS: [usize; 3] = [16, 96, 512];
 const RANK: usize = 16;
+const DTYPES: [Dtype; 2] = [Dtype::Float32, Dtype::Bfloat16];
 /// Of products in registers, in one iteration.
 const ROUNDS: usize = 10_000;
 /// Short, because there are many and each is a fraction of a millisecond.
@@ -27,7 +28,7 @@ fn values(len: usize, step: usize) -> Vec<f32> {
     (0..len).map(|index| ((index * step) % 1013) as f32 / 1013.0 - 0.5).collect()
 }
 
-fn layer(dtype: &str, inputs: usize, outputs: usize, rows: usize) -> Box<dyn StandaloneLinear> {
+fn layer(dtype: Dtype, inputs: usize, outputs: usize, rows: usize) -> Box<dyn StandaloneLinear> {
     let weights = LinearWeights { weight: values(inputs * outputs, 7), bias: vec![0.0; outputs] };
     let mut layer = standalone::linear(dtype, &weights).expect("the format is known");
     layer.set_rows(&values(rows * inputs, 11));
@@ -41,16 +42,16 @@ fn linear(c: &mut Criterion) {
         for rows in ROWS {
             group.throughput(Throughput::Elements((2 * rows * inputs * outputs) as u64));
             let shape = format!("{rows} x {inputs} x {outputs}");
-            for dtype in ["float32", "bfloat16"] {
+            for dtype in DTYPES {
                 let mut layer = layer(dtype, inputs, outputs, rows);
-                group.bench_function(BenchmarkId::new(dtype, &shape), |b| b.iter(|| layer.run()));
+                group.bench_function(BenchmarkId::new(dtype.as_str(), &shape), |b| b.iter(|| layer.run()));
             }
             let (left, weight) = (values(rows * inputs, 11), values(inputs * outputs, 7));
             let mut output = vec![0.0_f32; rows * outputs];
             group.bench_function(BenchmarkId::new("gemm", &shape), |b| {
                 b.iter(|| multiply(&left, &weight, &mut output, rows, inputs, outputs));
             });
-            let mut ours = layer("float32", inputs, outputs, rows);
+            let mut ours = layer(Dtype::Float32, inputs, outputs, rows);
             ours.run();
             multiply(&left, &weight, &mut output, rows, inputs, outputs);
             let last = output[rows * outputs - 1];
@@ -99,10 +100,10 @@ fn adapter(c: &mut Criterion) {
     for (inputs, outputs) in SHAPES {
         for rows in ROWS {
             let shape = format!("{rows} x {inputs} x {outputs}");
-            let mut base = layer("bfloat16", inputs, outputs, rows);
+            let mut base = layer(Dtype::Bfloat16, inputs, outputs, rows);
             group.bench_function(BenchmarkId::new("merged", &shape), |b| b.iter(|| base.run()));
-            let mut down = layer("bfloat16", inputs, RANK, rows);
-            let mut up = layer("bfloat16", RANK, outputs, rows);
+            let mut down = layer(Dtype::Bfloat16, inputs, RANK, rows);
+            let mut up = layer(Dtype::Bfloat16, RANK, outputs, rows);
             group.bench_function(BenchmarkId::new("beside", &shape), |b| {
                 b.iter(|| {
                     base.run();
@@ -117,12 +118,12 @@ fn adapter(c: &mut Criterion) {
 
 /// What the multipliers could do at most, on one thread.
 fn peak(c: &mut Criterion) {
-    let device = Device::new(DeviceConfig { threads: 1, ..DeviceConfig::default() }).expect("one thread");
+    let device = open_device(DeviceConfig { threads: 1, ..DeviceConfig::default() }).expect("one thread");
     let mut group = c.benchmark_group("peak");
-    for dtype in ["float32", "bfloat16"] {
+    for dtype in DTYPES {
         let run = |rounds| fused::multiply_in_registers(&device, dtype, rounds).expect("the format is known");
         group.throughput(Throughput::Elements(run(ROUNDS) as u64));
-        group.bench_function(dtype, |b| b.iter(|| run(ROUNDS)));
+        group.bench_function(dtype.as_str(), |b| b.iter(|| run(ROUNDS)));
     }
     group.finish();
 }

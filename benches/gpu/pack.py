@@ -32,7 +32,7 @@ def built():
     targets = [json.loads(line) for line in messages.splitlines() if '"compiler-artifact"' in line]
     tests = {one["target"]["name"]: one["executable"] for one in targets if one.get("executable") and one["profile"]["test"]}
     release = ROOT / "target/release"
-    kernels = max((path for path in (release / "build").glob("models-*/out/kernels.fatbin")), key=lambda path: path.stat().st_mtime)
+    kernels = max((path for path in (release / "build").glob("runtime-cuda-*/out/kernels.fatbin")), key=lambda path: path.stat().st_mtime)
     programs = {"cuda": tests["cuda"], "number_formats": tests["number_formats"], "ml-inference": release / "ml-inference",
                 "engine": release / "engine"}
     return programs, kernels
@@ -58,7 +58,7 @@ def main():
         for name, program in programs.items():
             run("strip", "-o", str(kit / "bin" / name), str(program))
         # Linked as little as can be: it may be another distribution's machine.
-        run("c++", "-std=c++20", "-O2", "-static-libstdc++", "-static-libgcc", "-I", "models/kernels", "models/kernels/checks.cpp", "-o",
+        run("c++", "-std=c++20", "-O2", "-static-libstdc++", "-static-libgcc", "-I", "models/runtimes/cuda/kernels", "models/runtimes/cuda/kernels/checks.cpp", "-o",
             str(kit / "bin/checks"), "-ldl")
         for generator in "wrk", "h2load":
             program = shutil.which(generator)

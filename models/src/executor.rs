@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use batching::{ExecuteError, Executor, Overlap};
+use models_core::{HostTensor, Runtime, RuntimeError, Sequence, SequenceOutput, TokenBatch};
 use units::{ModelId, Tokens};
-
-use crate::batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};
-use crate::runtimes::{self, Runtime, RuntimeError};
 
 /// What sequences for measuring consist of: every vocabulary has a first token.
 const SAMPLE_TOKEN: u32 = 0;
+
+// What a device is given at once is what its runtimes have room for.
+const _: () = assert!(batching::UNDER_WAY_MAX == models_core::UNDER_WAY_MAX);
 
 /// Packs sequences into a ragged batch, runs it, and cuts the result into one output per sequence.
 pub struct DeviceExecutor {
@@ -139,7 +140,7 @@ impl Overlap<Sequence, SequenceOutput> for DeviceExecutor {
     fn is_finished(&mut self) -> bool {
         let Some(UnderWay { model, is_on_device: true, .. }) = self.under_way.front() else { return true };
         let overlap = slot(&mut self.models, *model).ok().and_then(|model| model.runtime.overlap());
-        overlap.is_none_or(runtimes::Overlap::is_finished)
+        overlap.is_none_or(models_core::Overlap::is_finished)
     }
 
     fn finish(&mut self) -> Result<Vec<SequenceOutput>, ExecuteError> {

@@ -8,8 +8,8 @@ mod random;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use models::weights::{ClassifierWeights, HeadWeights, HiddenActivation, LinearWeights};
-use models::{HostTensor, TokenBatch};
+use models::weights::{ClassifierWeights, HeadWeights, LinearWeights};
+use models::{HiddenActivation, HostTensor, TokenBatch};
 use random::{Random, config, encoder_tensors, fused, weights};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);

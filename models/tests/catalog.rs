@@ -13,9 +13,9 @@ use batching::Executor;
 use candle_core::Tensor;
 use cards::{CONFIG, Cards, LABELS, Spec, TOKENIZER, device, encoder_tensors, head_tensors, reason, sha256};
 use models::tasks::{ClassifyParameters, Parameters};
-use models::weights::HiddenActivation;
 use models::{
-    CardOverride, Catalog, CatalogConfig, LoadError, ModelState, NoDefault, NoProgress, Sequence, Task,
+    CardOverride, Catalog, CatalogConfig, HiddenActivation, LoadError, ModelState, NoDefault, NoProgress,
+    RejectedCard, Sequence, Task,
 };
 use random::{Random, Tensors, difference, fused, hidden_states, identity};
 use units::ModelId;
@@ -123,15 +123,23 @@ fn check(spoil: impl FnOnce(&mut Spec), message: &str) {
 
 #[test]
 fn what_is_not_supported_is_named() {
-    check(
-        |spec| spec.fields += "  runtime: abacus\n",
-        "runtime \"abacus\" is not supported; supported: candle, fused, onnx",
-    );
-    check(
-        |spec| spec.fields += "  architecture: lstm\n",
-        "architecture \"lstm\" is not supported; supported: bert",
-    );
-    check(|spec| spec.fields += "  dtype: int4\n", "dtype \"int4\" is not supported; supported: float32");
+    // What nobody knows makes the card unreadable; what this model cannot be computed in, the model unavailable.
+    for (field, message) in [
+        ("runtime: abacus", "runtime \"abacus\" is not supported; supported: candle, fused, onnx"),
+        ("architecture: lstm", "architecture \"lstm\" is not supported; supported: bert"),
+        ("dtype: int4", "dtype \"int4\" is not supported; supported: float32"),
+    ] {
+        let mut spec = Spec::classifier("spoilt", "sentiment", "sequence_classification");
+        spec.fields += &format!("  {field}\n");
+        let catalog = Cards::new(&[spec, Spec::embedder("good")]).load().unwrap();
+        let RejectedCard { name, reason, .. } = &catalog.rejected()[0];
+        let (field, _) = field.split_once(':').unwrap();
+        assert!(name == "spoilt" && reason.contains(&format!("ml_inference.{field}: ")), "{reason}");
+        assert!(reason.contains(message), "{message:?} is not in {reason:?}");
+        assert!(catalog.find("spoilt").is_none() && catalog.find("good").unwrap().is_loaded());
+    }
+    let message = "dtype \"float16\" is not supported; supported: float32";
+    check(|spec| spec.fields += "  dtype: float16\n", message);
 }
 
 #[test]
@@ -401,8 +409,8 @@ fn overrides_change_runtime_and_number_format() {
     let cards = Cards::new(&[Spec::embedder("one"), Spec::embedder("two")]);
     let load = |name: &str, runtime: Option<&str>, dtype: Option<&str>| {
         let change = CardOverride {
-            runtime: runtime.map(Into::into),
-            dtype: dtype.map(Into::into),
+            runtime: runtime.map(|runtime| runtime.parse().unwrap()),
+            dtype: dtype.map(|dtype| dtype.parse().unwrap()),
             ..CardOverride::default()
         };
         let config = CatalogConfig {

@@ -1,7 +1,7 @@
 //! The CUDA runtime against the reference, on random encoders and ragged batches.
 //!
 //! Tests that are ignored need a GPU: `--ignored gpu::` runs them on one. Everywhere else they run on an emulated one
-//! (`models/kernels/emulation/driver.cpp`), in a process of their own that finds it in place of the driver.
+//! (`models/runtimes/cuda/kernels/emulation/driver.cpp`), in a process of their own that finds it in place of the driver.
 #![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,13 +14,13 @@ mod random;
 use std::sync::Arc;
 
 use models::runtimes::cuda;
-use models::weights::{
-    BertConfig, BertWeights, ClassifierWeights, HeadWeights, HiddenActivation, LinearWeights,
+use models::weights::{ClassifierWeights, EncoderWeights, HeadWeights, LinearWeights};
+use models::{
+    BatchLimits, DeviceConfig, EncoderSpec, GpuConfig, HiddenActivation, Runtime, Sequence, open_device,
 };
-use models::{BatchLimits, DeviceConfig, GpuConfig, Runtime, Sequence};
 use random::{Random, encoder_tensors, weights};
 
-fn base(hidden_size: usize, heads: usize, hidden_act: HiddenActivation) -> Arc<BertWeights> {
+fn base(hidden_size: usize, heads: usize, hidden_act: HiddenActivation) -> Arc<EncoderWeights> {
     base_of(hidden_size, heads, hidden_act, 4 * hidden_size)
 }
 
@@ -29,8 +29,8 @@ fn base_of(
     heads: usize,
     hidden_act: HiddenActivation,
     intermediate_size: usize,
-) -> Arc<BertWeights> {
-    let config = BertConfig {
+) -> Arc<EncoderWeights> {
+    let config = EncoderSpec {
         vocab_size: 300,
         hidden_size,
         num_hidden_layers: 3,
@@ -63,16 +63,16 @@ fn device(number: usize, graph_tokens_max: usize) -> models::Device {
 }
 
 fn device_with(gpu: GpuConfig) -> models::Device {
-    models::Device::new(DeviceConfig { threads: 1, gpu: Some(gpu), ..DeviceConfig::default() }).unwrap()
+    open_device(DeviceConfig { threads: 1, gpu: Some(gpu), ..DeviceConfig::default() }).unwrap()
 }
 
 fn runtime(
-    base: &Arc<BertWeights>,
+    base: &Arc<EncoderWeights>,
     head: &HeadWeights,
     dtype: &str,
     device: &models::Device,
 ) -> Box<dyn Runtime> {
-    let model = cuda::assemble(dtype, Arc::clone(base), None, head.clone()).unwrap();
+    let model = cuda::assemble(dtype.parse().unwrap(), Arc::clone(base), None, head.clone()).unwrap();
     model.runtime(device).unwrap()
 }
 
@@ -98,8 +98,11 @@ fn on_an_emulated_gpu_that_dies() {
 
 #[test]
 fn what_there_are_no_kernels_for_is_refused() {
-    let refused = |dtype: &str, base: Arc<BertWeights>, expected: &str| {
-        let error = cuda::assemble(dtype, base, None, HeadWeights::MeanPooling).err().unwrap().to_string();
+    let refused = |dtype: &str, base: Arc<EncoderWeights>, expected: &str| {
+        let error = cuda::assemble(dtype.parse().unwrap(), base, None, HeadWeights::MeanPooling)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains(expected), "{error}");
     };
     let check = |dtype: &str, hidden: usize, count: usize, act: HiddenActivation, expected: &str| {
@@ -114,9 +117,9 @@ fn what_there_are_no_kernels_for_is_refused() {
 
 #[test]
 fn a_gpu_that_is_not_there_is_an_error() {
-    let missing = GpuConfig::new(models::Device::gpus());
+    let missing = GpuConfig::new(models::gpus());
     let missing = DeviceConfig { threads: 1, gpu: Some(missing), ..DeviceConfig::default() };
-    let error = models::Device::new(missing).err().unwrap();
+    let error = open_device(missing).err().unwrap();
     assert!(error.to_string().contains("there is no CUDA device"), "{error}");
 }
 
@@ -227,7 +230,7 @@ mod gpu {
     #[ignore = "needs a GPU"]
     fn batches_under_way_do_not_mix() {
         let (shapes, _) = sizes();
-        let device = device(models::Device::gpus() - 1, 256);
+        let device = device(models::gpus() - 1, 256);
         let models: Vec<_> = shapes[..2]
             .iter()
             .map(|(hidden, count)| (*hidden, base(*hidden, *count, HiddenActivation::Gelu)))
@@ -290,7 +293,7 @@ mod gpu {
         for (hidden, head) in [(64, 0), (96, 1), (128, 2), (64, 3)] {
             let head = heads(hidden)[head].clone();
             let base = base(hidden, hidden / 32, HiddenActivation::Gelu);
-            let model = cuda::assemble("bfloat16", base, None, head).unwrap();
+            let model = cuda::assemble("bfloat16".parse().unwrap(), base, None, head).unwrap();
             let footprint = model.footprint(&device);
             let before = free();
             kept.push(model.runtime(&device).unwrap());

@@ -8,11 +8,13 @@ mod random;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::BertModel;
-use models::card::{CONFIG_FILE, WEIGHTS_FILE};
-use models::runtimes::RuntimeError;
+use models::card::WEIGHTS_FILE;
 use models::runtimes::fused::Loader;
-use models::weights::{BertConfig, BertWeights, HiddenActivation, LoraAdapter, TensorFile};
-use models::{ModelError, Runtime, Sequence, TokenBatch};
+use models::weights::{EncoderWeights, LoraAdapter, TensorFile};
+use models::{
+    Architecture, EncoderSpec, HiddenActivation, ModelError, Runtime, RuntimeError, Sequence, TokenBatch,
+    architectures, open_device,
+};
 use proptest::prelude::*;
 use random::{
     LINEARS, Random, Tensors, candle_config, config, difference, encoder_tensors, file, fused, hidden_states,
@@ -22,7 +24,7 @@ use random::{
 const TOLERANCE: f32 = 1e-5;
 
 /// Candle's BERT on one sequence alone: no padding, no mask.
-fn reference(tensors: &Tensors, config: &BertConfig, sequence: &Sequence) -> Vec<f32> {
+fn reference(tensors: &Tensors, config: &EncoderSpec, sequence: &Sequence) -> Vec<f32> {
     let weights = VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu);
     let model = BertModel::load(weights, &candle_config(config)).unwrap();
     reference_of(&model, sequence)
@@ -35,7 +37,7 @@ fn reference_of(model: &BertModel, sequence: &Sequence) -> Vec<f32> {
 }
 
 /// Every runtime's hidden states against the reference.
-fn check(tensors: &Tensors, config: &BertConfig, sequences: &[Sequence], context: &str) {
+fn check(tensors: &Tensors, config: &EncoderSpec, sequences: &[Sequence], context: &str) {
     let weights = weights(tensors, config);
     for (name, mut runtime) in runtimes(&weights, None, &identity(config.hidden_size)).unwrap() {
         let found = hidden_states(&mut *runtime, sequences);
@@ -72,7 +74,7 @@ fn odd_sizes_equal_candles_own() {
         (96, 12, 100, 0),
     ];
     for (hidden_size, num_attention_heads, intermediate_size, num_hidden_layers) in sizes {
-        let config = BertConfig {
+        let config = EncoderSpec {
             hidden_size,
             num_attention_heads,
             intermediate_size,
@@ -91,15 +93,14 @@ fn odd_sizes_equal_candles_own() {
 #[test]
 fn the_real_encoder_equals_candles_own() {
     let folder = common::source_folder(&common::card("embeddings-v2"));
-    let config = BertConfig::from_file(&folder.join(CONFIG_FILE), "bert").unwrap();
+    let weights = architectures::open(Architecture::Bert, &folder).unwrap();
+    let config = weights.spec.clone();
     let tensors = candle_core::safetensors::load(folder.join(WEIGHTS_FILE), &Device::Cpu).unwrap();
     let own = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
     let model = BertModel::load(own, &candle_config(&config)).unwrap();
     let mut random = Random::new(7);
     let sequences = [512, 3, 64, 17, 200].map(|length| random.sequence(length, config.vocab_size));
     let expected = sequences.each_ref().map(|sequence| reference_of(&model, sequence));
-    let weights =
-        BertWeights::new(TensorFile::open(&folder.join(WEIGHTS_FILE)).unwrap(), config.clone()).unwrap();
     for (name, mut runtime) in runtimes(&weights, None, &identity(config.hidden_size)).unwrap() {
         let found = hidden_states(&mut *runtime, &sequences);
         for (found, (expected, sequence)) in found.iter().zip(expected.iter().zip(&sequences)) {
@@ -114,7 +115,8 @@ fn the_real_encoder_equals_candles_own() {
 fn bfloat16_is_near_float32_with_every_instruction_set() {
     for hidden_size in [12, 35, 64] {
         let heads = if hidden_size == 35 { 5 } else { 4 };
-        let config = BertConfig { hidden_size, num_attention_heads: heads, ..config(HiddenActivation::Gelu) };
+        let config =
+            EncoderSpec { hidden_size, num_attention_heads: heads, ..config(HiddenActivation::Gelu) };
         let mut random = Random::new(21);
         let tensors = encoder_tensors(&mut random, &config);
         let weights = weights(&tensors, &config);
@@ -185,7 +187,7 @@ proptest! {
             factors.insert(format!("base_model.model.{place}.lora_A.weight"), a);
             factors.insert(format!("base_model.model.{place}.lora_B.weight"), b);
         }
-        let adapter = adapter(rank, alpha, is_rank_stabilised, &factors).unwrap();
+        let adapter = adapter(&base, rank, alpha, is_rank_stabilised, &factors).unwrap();
         let sequences = [random.sequence(9, config.vocab_size)];
         let expected = reference(&tensors, &config, &sequences[0]);
         let states = |adapter| -> Vec<_> {
@@ -219,6 +221,7 @@ fn explicit_merge(weight: &Tensor, a: &Tensor, b: &Tensor, scale: f64) -> Tensor
 }
 
 fn adapter(
+    base: &EncoderWeights,
     rank: usize,
     alpha: f64,
     is_rank_stabilised: bool,
@@ -227,7 +230,9 @@ fn adapter(
     let config = format!(
         r#"{{"peft_type": "LORA", "r": {rank}, "lora_alpha": {alpha}, "use_rslora": {is_rank_stabilised}}}"#
     );
-    LoraAdapter::new("adapter_config.json".as_ref(), config.as_bytes(), file("adapter", factors))
+    LoraAdapter::new("adapter_config.json".as_ref(), config.as_bytes(), file("adapter", factors), |module| {
+        base.layout().target(module)
+    })
 }
 
 #[test]
@@ -240,7 +245,7 @@ fn adapters_that_do_not_fit_are_refused() {
             .iter()
             .map(|(name, shape)| (format!("base_model.model.{name}.weight"), random.tensor(shape, 1.0)))
             .collect();
-        let result = adapter(2, 4.0, false, &factors).and_then(|adapter| {
+        let result = adapter(&base, 2, 4.0, false, &factors).and_then(|adapter| {
             adapter.check_layers(base.layers())?;
             base.layer(0, Some(&adapter))
         });
@@ -262,8 +267,8 @@ fn adapters_that_do_not_fit_are_refused() {
 fn weights_that_do_not_fit_the_configuration_are_refused() {
     let config = config(HiddenActivation::Gelu);
     let tensors = || encoder_tensors(&mut Random::new(1), &config);
-    let load = |tensors: Tensors, config: &BertConfig| {
-        let weights = BertWeights::new(file("model", &tensors), config.clone());
+    let load = |tensors: Tensors, config: &EncoderSpec| {
+        let weights = random::assemble(&tensors, config);
         let result = weights.and_then(|weights| {
             weights.embeddings()?;
             (0..weights.layers()).try_for_each(|layer| weights.layer(layer, None).map(drop))
@@ -273,11 +278,11 @@ fn weights_that_do_not_fit_the_configuration_are_refused() {
     let mut missing = tensors();
     missing.remove("encoder.layer.1.output.dense.bias");
     assert_eq!(load(missing, &config), "model: tensor encoder.layer.1.output.dense.bias is missing");
-    let wider = BertConfig { intermediate_size: 24, ..config.clone() };
+    let wider = EncoderSpec { intermediate_size: 24, ..config.clone() };
     let expected =
         "model: tensor encoder.layer.0.intermediate.dense.weight has shape [20, 12], expected [24, 12]";
     assert_eq!(load(tensors(), &wider), expected);
-    let odd = BertConfig { num_attention_heads: 5, ..config.clone() };
+    let odd = EncoderSpec { num_attention_heads: 5, ..config.clone() };
     assert_eq!(load(tensors(), &odd), "hidden_size 12 is not a multiple of num_attention_heads 5");
     let mut integers = tensors();
     let name = "embeddings.LayerNorm.bias";
@@ -350,17 +355,19 @@ fn batches_that_cannot_be_read_are_refused() {
 /// that gave infinities must not spoil the next.
 #[test]
 fn models_that_share_buffers_do_not_disturb_each_other() {
-    let device =
-        models::Device::new(models::DeviceConfig { threads: 2, ..models::DeviceConfig::default() }).unwrap();
+    let device = open_device(models::DeviceConfig { threads: 2, ..models::DeviceConfig::default() }).unwrap();
     let mut random = Random::new(9);
     let mut model = |hidden_size: usize, heads: usize, scale: f64, dtype: &str| -> Box<dyn Runtime> {
-        let config = BertConfig { hidden_size, num_attention_heads: heads, ..config(HiddenActivation::Gelu) };
+        let config =
+            EncoderSpec { hidden_size, num_attention_heads: heads, ..config(HiddenActivation::Gelu) };
         let mut tensors = encoder_tensors(&mut random, &config);
         let name = "encoder.layer.1.output.dense.weight";
         tensors.insert(name.to_owned(), (&tensors[name] * scale).unwrap());
         let base = weights(&tensors, &config);
         let head = identity(hidden_size);
-        let built = Loader::default().assemble(dtype, "random".as_ref(), &base, None, &head).unwrap();
+        let built = Loader::default()
+            .assemble(dtype.parse().unwrap(), "random".as_ref(), &base, None, &head)
+            .unwrap();
         built.runtime(&device).unwrap()
     };
     let mut good =

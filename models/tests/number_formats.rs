@@ -9,7 +9,7 @@ mod emulation;
 
 use batching::Executor;
 use models::tasks::{Output, Parameters};
-use models::{Catalog, CatalogConfig, Device, DeviceExecutor, ModelEntry};
+use models::{Catalog, CatalogConfig, Device, DeviceExecutor, Dtype, ModelEntry};
 use serde::Deserialize;
 
 /// Smallest cosine between an embedding and the same in float32, over at least this many texts.
@@ -147,8 +147,9 @@ fn compare(mut rounded: Engine, step: usize, cosine_min: f64, may_flip: impl Fn(
 #[test]
 fn bfloat16_keeps_embeddings_and_labels() {
     // A card may choose bfloat16 only where it changes no answer.
-    let differs =
-        compare(Engine::fused("bfloat16"), 1, COSINE_MIN, |model| common::card(model).dtype == "float32");
+    let differs = compare(Engine::fused("bfloat16"), 1, COSINE_MIN, |model| {
+        common::card(model).dtype == Dtype::Float32
+    });
     assert!(differs, "bfloat16 must have been used");
 }
 
@@ -161,7 +162,7 @@ fn on_an_emulated_gpu() {
 /// `STEP` texts are one apart.
 #[cfg(feature = "cuda")]
 mod gpu {
-    use models::{CardOverride, DeviceConfig, GpuConfig};
+    use models::{CardOverride, DeviceConfig, GpuConfig, RuntimeKind, open_device};
 
     use super::*;
 
@@ -171,11 +172,11 @@ mod gpu {
 
     fn compare_on_gpu(dtype: Option<&str>, cosine_min: f64) {
         let name = dtype.unwrap_or("the default");
-        let dtype = dtype.map(str::to_owned);
-        let all = CardOverride { runtime: Some("cuda".to_owned()), dtype, ..CardOverride::default() };
+        let dtype = dtype.map(|dtype| dtype.parse().unwrap());
+        let all = CardOverride { runtime: Some(RuntimeKind::Cuda), dtype, ..CardOverride::default() };
         let config = CatalogConfig { all, ..common::config() };
         let gpu = Some(GpuConfig::new(0));
-        let device = Device::new(DeviceConfig { threads: 1, gpu, ..DeviceConfig::default() }).unwrap();
+        let device = open_device(DeviceConfig { threads: 1, gpu, ..DeviceConfig::default() }).unwrap();
         let engine = Engine::new(&format!("cuda, {name}"), &config, &device);
         let differs = compare(engine, step(), cosine_min, |_| false);
         assert!(differs, "a format of 16 bits must have been used");

@@ -6,23 +6,32 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use models::card::Card;
 use models::runtimes::onnx::Loader;
-use models::{Device, DeviceConfig, HostTensor, OnnxConfig, Provider, Sequence, TokenBatch};
+use models::{
+    Backend, DeviceConfig, Dtype, HostTensor, ModelError, OnnxConfig, Provider, Sequence, TokenBatch,
+    Weights, architectures, open_device,
+};
 
 const MODEL: &str = "ner-v2";
 
 fn card() -> Card {
-    Card { dtype: "float32".to_owned(), ..common::card(MODEL) }
+    Card { dtype: Dtype::Float32, ..common::card(MODEL) }
 }
 
 fn loader() -> Loader {
     Loader::new(OnnxConfig::default(), &common::data_dir())
 }
 
-fn fault(loader: &Loader, card: &Card, folder: &Path) -> String {
-    loader.load(card, folder).err().unwrap().to_string()
+fn load(mut loader: Loader, card: &Card, folder: &Path) -> Result<Box<dyn Weights>, ModelError> {
+    let base = architectures::open(card.architecture, folder).unwrap();
+    loader.load(card, folder, &Arc::new(base))
+}
+
+fn fault(loader: Loader, card: &Card, folder: &Path) -> String {
+    load(loader, card, folder).err().unwrap().to_string()
 }
 
 /// One test, in this order: once the library is loaded it stays for the process.
@@ -32,12 +41,12 @@ fn what_is_missing_is_named_and_what_is_there_is_used() {
     let elsewhere = tempfile::tempdir().unwrap();
     if std::env::var_os("ORT_DYLIB_PATH").is_none() {
         let nowhere = Loader::new(OnnxConfig::default(), elsewhere.path());
-        let message = fault(&nowhere, &card(), &folder);
+        let message = fault(nowhere, &card(), &folder);
         assert!(message.contains("make setup") && message.contains("ORT_DYLIB_PATH"), "{message}");
     }
     let with_library = |library: &Path| {
         let config = OnnxConfig { library: Some(library.to_path_buf()), ..OnnxConfig::default() };
-        fault(&Loader::new(config, elsewhere.path()), &card(), &folder)
+        fault(Loader::new(config, elsewhere.path()), &card(), &folder)
     };
     let missing = elsewhere.path().join("missing.so");
     let message = with_library(&missing);
@@ -45,25 +54,25 @@ fn what_is_missing_is_named_and_what_is_there_is_used() {
     let message = with_library(&old_library(elsewhere.path()));
     assert!(message.contains("1.9.0") && message.contains("or newer"), "{message}");
 
-    let message = fault(&loader(), &Card { dtype: "int8".to_owned(), ..card() }, &folder);
-    assert!(message.contains("int8"), "{message}");
+    let message = fault(loader(), &Card { dtype: Dtype::Float16, ..card() }, &folder);
+    assert!(message.contains("float16"), "{message}");
     let copy = elsewhere.path().join("source");
     fs::create_dir(&copy).unwrap();
     for file in ["config.json", "model.safetensors"] {
         fs::copy(folder.join(file), copy.join(file)).unwrap();
     }
-    let message = fault(&loader(), &card(), &copy);
+    let message = fault(loader(), &card(), &copy);
     assert!(message.contains("ner-v2.onnx") && message.contains("make onnx"), "{message}");
     fs::write(copy.join("ner-v2.onnx"), b"no graph").unwrap();
-    assert!(fault(&loader(), &card(), &copy).contains("ner-v2.onnx"));
+    assert!(fault(loader(), &card(), &copy).contains("ner-v2.onnx"));
     // Another model's graph, made from another adapter.
     fs::copy(folder.join("sentiment-v3.onnx"), copy.join("ner-v2.onnx")).unwrap();
-    let message = fault(&loader(), &card(), &copy);
+    let message = fault(loader(), &card(), &copy);
     assert!(message.contains("another adapter") && message.contains("make onnx"), "{message}");
 
     // The library that `make setup` installs computes on the CPU only.
     let config = OnnxConfig { provider: Provider::Cuda { device: 0 }, ..OnnxConfig::default() };
-    let message = fault(&Loader::new(config, &common::data_dir()), &card(), &folder);
+    let message = fault(Loader::new(config, &common::data_dir()), &card(), &folder);
     assert!(message.contains("CUDAExecutionProvider"), "{message}");
 
     memory_stays(&folder);
@@ -84,8 +93,8 @@ fn old_library(folder: &Path) -> std::path::PathBuf {
 
 /// Batches of ever new shapes: what is resident after many of them is what was after some.
 fn memory_stays(folder: &Path) {
-    let weights = loader().load(&card(), folder).unwrap();
-    let device = Device::new(DeviceConfig::default()).unwrap();
+    let weights = load(loader(), &card(), folder).unwrap();
+    let device = open_device(DeviceConfig::default()).unwrap();
     let mut runtime = weights.runtime(&device).unwrap();
     let mut result = HostTensor::default();
     let mut state = 1_usize;

@@ -24,9 +24,9 @@ fi
 
 work=$system/work
 rm -rf "$work/models" "$work/scripts"
-mkdir -p "$work/models/src/runtimes/fused" "$work/models/src/weights"
-cp -r models/src/runtimes/fused/kernels models/src/runtimes/fused/{buffer,packing}.rs "$work/models/src/runtimes/fused/"
-cp models/src/weights/linear.rs "$work/models/src/weights/"
+mkdir -p "$work/models/runtimes/fused/src" "$work/models/core/src/weights"
+cp -r models/runtimes/fused/src/kernels models/runtimes/fused/src/{buffer,packing}.rs "$work/models/runtimes/fused/src/"
+cp models/core/src/weights/linear.rs "$work/models/core/src/weights/"
 mkdir -p "$work/scripts"
 cp -r scripts/kernels "$work/scripts/"
 # Crates come from where this machine's cargo gets them, and are used offline inside.

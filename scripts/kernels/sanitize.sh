@@ -7,9 +7,10 @@ cd "$(dirname "$0")/../.."
 echo "==> AddressSanitizer"
 # The sanitizer is an unstable option of the compiler, so the stable compiler is told to accept it.
 host=$(rustc -vV | sed -n 's/^host: //p')
-RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/sanitize \
-  cargo test --release --locked --target "$host" -p models --lib --test encoder -- \
-  fused random odd bfloat16 buffers company
+export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/sanitize
+cargo test --release --locked --target "$host" -p runtime-fused
+cargo test --release --locked --target "$host" -p models --test encoder -- random odd bfloat16 buffers company
+unset RUSTC_BOOTSTRAP RUSTFLAGS CARGO_TARGET_DIR
 
 echo "==> Miri"
 if cargo miri --version >/dev/null 2>&1; then

@@ -288,8 +288,8 @@ fn onnx_config(config: &Config) -> OnnxConfig {
 
 fn card_override(model: &config::Model) -> CardOverride {
     CardOverride {
-        runtime: model.runtime.map(|runtime| runtime.as_str().to_owned()),
-        dtype: model.dtype.map(|dtype| dtype.as_str().to_owned()),
+        runtime: model.runtime,
+        dtype: model.dtype,
         p99_target_is_deadline: model.p99_target_is_deadline,
         is_required: model.required,
     }

@@ -2,7 +2,7 @@
 
 use batching::Executor;
 use models::{
-    BatchLimits, CardOverride, Catalog, Device, DeviceConfig, GpuConfig, RuntimeError, Sequence,
+    BatchLimits, CardOverride, Catalog, Device, DeviceConfig, GpuConfig, RuntimeError, RuntimeKind, Sequence,
     SequenceOutput,
 };
 
@@ -25,11 +25,11 @@ impl Devices {
     pub(crate) fn open(config: &Config) -> Result<Self, RuntimeError> {
         let (pin, is_free) = (config.threads.pin_compute, config.device == config::Device::Auto);
         let open = |threads: usize, gpu: Option<GpuConfig>| {
-            let device = Device::new(DeviceConfig { threads, pin, gpu })?;
+            let device = models::open_device(DeviceConfig { threads, pin, gpu })?;
             tracing::info!(device = device.name(), "device ready");
             Ok(device)
         };
-        let gpus = config.device.gpus(Device::gpus);
+        let gpus = config.device.gpus(models::gpus);
         // What is left to the CPU by a model's configuration is computed by its device's share of the cores.
         let threads = threads(config.threads.compute).div_ceil(gpus.len().max(1));
         let (tokens_max, sequences_max) = batch_limits(&config.batching, true);
@@ -45,7 +45,7 @@ impl Devices {
         if !opened.is_empty() {
             return Ok(Self { opened, are_gpus: true });
         }
-        if Device::HAS_CUDA && is_free {
+        if models::HAS_CUDA && is_free {
             tracing::warn!("there is no usable GPU: models are computed on the CPU");
         }
         Ok(Self { opened: vec![open(config.threads.compute, None)?], are_gpus: false })
@@ -71,7 +71,7 @@ impl Devices {
 
     /// On a GPU models are computed by it, unless the configuration names another runtime.
     pub(crate) fn card_override(&self) -> CardOverride {
-        let runtime = self.are_gpus.then(|| "cuda".to_owned());
+        let runtime = self.are_gpus.then_some(RuntimeKind::Cuda);
         CardOverride { runtime, ..CardOverride::default() }
     }
 

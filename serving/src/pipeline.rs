@@ -415,7 +415,7 @@ impl<'a> Ended<'a> {
     }
 
     fn entry(&self) -> Option<&'a ModelEntry> {
-        self.model.and_then(|id| self.app.catalog.models().get(usize::from(id.0)))
+        self.model.and_then(|id| self.app.catalog.get(id))
     }
 
     fn duration(&self) -> Duration {

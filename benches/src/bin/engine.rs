@@ -18,11 +18,12 @@ use std::time::Instant;
 
 use batching::UNDER_WAY_MAX;
 use mimalloc::MiMalloc;
-use models::runtimes::{Loader, fused, onnx};
+use models::catalog::Loader;
+use models::runtimes::fused;
 use models::source::{self, Store};
 use models::{
-    BatchLimits, Card, Device, DeviceConfig, GpuConfig, HostTensor, NoProgress, OnnxConfig, Runtime,
-    RuntimeError, Sequence, TokenBatch,
+    BatchLimits, Card, DeviceConfig, GpuConfig, HostTensor, NoProgress, OnnxConfig, Runtime, RuntimeError,
+    RuntimeKind, Sequence, TokenBatch, open_device,
 };
 use serde::Deserialize;
 
@@ -56,16 +57,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut card = Card::from_file(&card.join("README.md"))?;
     let graph_tokens_max =
         arguments.next().map_or(Ok(GpuConfig::GRAPH_TOKENS_MAX), |tokens| tokens.parse())?;
-    (card.runtime, card.dtype) = (runtime, dtype.clone());
+    (card.runtime, card.dtype) = (runtime.parse()?, dtype.parse()?);
     let threads: usize = threads.parse()?;
     let store = Store { data_dir: data_dir.clone(), offline: false };
     let folder = source::ensure(&card.source, &card.folder, &store, &NoProgress)?;
     let onnx_config = OnnxConfig { threads, ..OnnxConfig::default() };
-    let weights = Loader::new(onnx::Loader::new(onnx_config, &data_dir)).load(&card, &folder)?;
+    let weights = Loader::new(&onnx_config, &data_dir).load(&card, &folder)?;
     let fuses_gelu = arguments.next().is_some_and(|option| option == "fuses-gelu");
     let gpu = GpuConfig { limits: LIMITS, graph_tokens_max, fuses_gelu, ..GpuConfig::new(0) };
-    let gpu = (card.runtime == "cuda").then_some(gpu);
-    let device = Device::new(DeviceConfig { threads, gpu, ..DeviceConfig::default() })?;
+    let gpu = (card.runtime == RuntimeKind::Cuda).then_some(gpu);
+    let device = open_device(DeviceConfig { threads, gpu, ..DeviceConfig::default() })?;
     let mut model = weights.runtime(&device)?;
     let mut result = HostTensor::default();
     let mut output = std::io::stdout().lock();
@@ -77,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for _ in 0..order.runs {
             let start = Instant::now();
             if batches.is_empty() {
-                let operations = fused::multiply_in_registers(&device, &dtype, PEAK_ROUNDS)?;
+                let operations = fused::multiply_in_registers(&device, card.dtype, PEAK_ROUNDS)?;
                 numbers.push(operations as f64 / start.elapsed().as_secs_f64());
                 continue;
             }

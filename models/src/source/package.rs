@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Fetcher;
-use crate::card::{Package, Registry};
 use crate::progress::Progress;
+use models_core::card::{Package, Registry};
 
 const PYTHON: &str = "python3";
 

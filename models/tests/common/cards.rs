@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use models::weights::HiddenActivation;
-use models::{Catalog, CatalogConfig, Device, DeviceConfig, LoadError, ModelState, NoProgress};
+use models::{
+    Catalog, CatalogConfig, Device, DeviceConfig, HiddenActivation, LoadError, ModelState, NoProgress,
+    open_device,
+};
 use sha2::{Digest, Sha256};
 
 use crate::random::{self, Random, Tensors};
@@ -84,7 +86,7 @@ pub fn encoder_tensors() -> Tensors {
 }
 
 pub fn device() -> Device {
-    Device::new(DeviceConfig { threads: 1, ..DeviceConfig::default() }).unwrap()
+    open_device(DeviceConfig { threads: 1, ..DeviceConfig::default() }).unwrap()
 }
 
 pub fn head_tensors(has_dense: bool) -> Tensors {

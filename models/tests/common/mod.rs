@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use models::card::Card;
 use models::source::{self, Store};
-use models::{CardOverride, CatalogConfig, Device, DeviceConfig, Progress};
+use models::{CardOverride, CatalogConfig, Device, DeviceConfig, Progress, open_device};
 
 /// Shows what is being fetched in the test's output.
 pub struct Shown;
@@ -46,8 +46,8 @@ const MODELS: [&str; 5] = ["embeddings-v2", "ner-v2", "sentiment-v3", "summarize
 /// All models on one runtime, in one number format.
 pub fn config_with(runtime: &str, dtype: &str) -> CatalogConfig {
     let change = CardOverride {
-        runtime: Some(runtime.to_owned()),
-        dtype: Some(dtype.to_owned()),
+        runtime: Some(runtime.parse().unwrap()),
+        dtype: Some(dtype.parse().unwrap()),
         ..CardOverride::default()
     };
     let overrides = MODELS.map(|model| (model.to_owned(), change.clone())).into();
@@ -55,7 +55,7 @@ pub fn config_with(runtime: &str, dtype: &str) -> CatalogConfig {
 }
 
 pub fn device() -> Device {
-    Device::new(DeviceConfig::default()).unwrap()
+    open_device(DeviceConfig::default()).unwrap()
 }
 
 pub fn card(name: &str) -> Card {

@@ -9,12 +9,14 @@ use candle_core::{Device, Tensor};
 use candle_transformers::models::bert::{Config, HiddenAct};
 use models::runtimes::candle::CandleModel;
 use models::runtimes::candle::encoder::{Embeddings, Encoder};
-use models::runtimes::{Weights, fused};
+use models::runtimes::fused;
 use models::weights::{
-    BertConfig, BertWeights, ClassifierWeights, HeadWeights, HiddenActivation, LinearWeights, LoraAdapter,
-    TensorFile,
+    ClassifierWeights, EncoderWeights, HeadWeights, LinearWeights, LoraAdapter, TensorFile,
 };
-use models::{DeviceConfig, HostTensor, ModelError, Runtime, Sequence, TokenBatch};
+use models::{
+    Architecture, DeviceConfig, EncoderSpec, HiddenActivation, HostTensor, ModelError, Runtime, Sequence,
+    TokenBatch, Weights, architectures, open_device,
+};
 
 pub type Tensors = HashMap<String, Tensor>;
 
@@ -63,8 +65,11 @@ impl Random {
     }
 }
 
-pub fn config(hidden_act: HiddenActivation) -> BertConfig {
-    BertConfig {
+/// Rows of the table of segments.
+const SEGMENTS: usize = 2;
+
+pub fn config(hidden_act: HiddenActivation) -> EncoderSpec {
+    EncoderSpec {
         vocab_size: 50,
         hidden_size: 12,
         num_hidden_layers: 2,
@@ -72,15 +77,12 @@ pub fn config(hidden_act: HiddenActivation) -> BertConfig {
         intermediate_size: 20,
         hidden_act,
         max_position_embeddings: 32,
-        type_vocab_size: 2,
         layer_norm_eps: 1e-12,
-        model_type: None,
-        position_embedding_type: None,
     }
 }
 
 /// The same sizes for candle's own BERT.
-pub fn candle_config(config: &BertConfig) -> Config {
+pub fn candle_config(config: &EncoderSpec) -> Config {
     Config {
         vocab_size: config.vocab_size,
         hidden_size: config.hidden_size,
@@ -93,19 +95,19 @@ pub fn candle_config(config: &BertConfig) -> Config {
             HiddenActivation::Relu => HiddenAct::Relu,
         },
         max_position_embeddings: config.max_position_embeddings,
-        type_vocab_size: config.type_vocab_size,
+        type_vocab_size: SEGMENTS,
         layer_norm_eps: config.layer_norm_eps,
         ..Config::default()
     }
 }
 
 /// All weights of an encoder of these sizes.
-pub fn encoder_tensors(random: &mut Random, config: &BertConfig) -> Tensors {
+pub fn encoder_tensors(random: &mut Random, config: &EncoderSpec) -> Tensors {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let mut shapes = vec![
         ("embeddings.word_embeddings.weight".to_owned(), vec![config.vocab_size, hidden]),
         ("embeddings.position_embeddings.weight".to_owned(), vec![config.max_position_embeddings, hidden]),
-        ("embeddings.token_type_embeddings.weight".to_owned(), vec![config.type_vocab_size, hidden]),
+        ("embeddings.token_type_embeddings.weight".to_owned(), vec![SEGMENTS, hidden]),
     ];
     let mut norms = vec!["embeddings.LayerNorm".to_owned()];
     for layer in 0..config.num_hidden_layers {
@@ -132,8 +134,12 @@ pub fn file(name: &str, tensors: &Tensors) -> TensorFile {
     TensorFile::parse(Path::new(name), bytes).unwrap()
 }
 
-pub fn weights(tensors: &Tensors, config: &BertConfig) -> BertWeights {
-    BertWeights::new(file("model", tensors), config.clone()).unwrap()
+pub fn assemble(tensors: &Tensors, config: &EncoderSpec) -> Result<EncoderWeights, ModelError> {
+    architectures::assemble(Architecture::Bert, file("model", tensors), config.clone(), SEGMENTS)
+}
+
+pub fn weights(tensors: &Tensors, config: &EncoderSpec) -> EncoderWeights {
+    assemble(tensors, config).unwrap()
 }
 
 /// A head that gives the last hidden states themselves.
@@ -149,7 +155,7 @@ pub type Named = (String, Box<dyn Runtime>);
 
 /// Every runtime in float32 that this CPU can run.
 pub fn runtimes(
-    weights: &BertWeights,
+    weights: &EncoderWeights,
     adapter: Option<&LoraAdapter>,
     head: &HeadWeights,
 ) -> Result<Vec<Named>, ModelError> {
@@ -166,16 +172,17 @@ pub fn runtimes(
 }
 
 pub fn fused(
-    weights: &BertWeights,
+    weights: &EncoderWeights,
     adapter: Option<&LoraAdapter>,
     head: &HeadWeights,
     dtype: &str,
     instructions: &str,
     threads: usize,
 ) -> Result<Box<dyn Runtime>, ModelError> {
-    let device = models::Device::new(DeviceConfig { threads, ..DeviceConfig::default() }).unwrap();
+    let device = open_device(DeviceConfig { threads, ..DeviceConfig::default() }).unwrap();
     let mut loader = fused::Loader::with_instructions(instructions);
-    let model: Box<dyn Weights> = loader.assemble(dtype, Path::new("random"), weights, adapter, head)?;
+    let model: Box<dyn Weights> =
+        loader.assemble(dtype.parse().unwrap(), Path::new("random"), weights, adapter, head)?;
     Ok(model.runtime(&device).unwrap())
 }
 

@@ -28,7 +28,7 @@ pub(crate) use connections::HTTP1_FIELDS_MAX;
 pub use device::Device;
 pub use listen::resolve;
 pub use log::{Log, LogFormat};
-pub use model::{Dtype, Model, Runtime};
+pub use model::Model;
 pub use scaling::Scaling;
 pub use tenancy::{Jwt, Redis, Sink, Store, Tenancy, TestKeys, Usage};
 pub use tls::{ClientCertificates, Identity, Tls, TlsVersion};
@@ -489,6 +489,8 @@ impl Default for Shutdown {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use models::{Dtype, RuntimeKind};
+
     use super::*;
 
     fn load(text: &str, overrides: Overrides) -> Result<Config, ConfigError> {
@@ -541,7 +543,7 @@ mod tests {
         let config = load(text, Overrides::default()).unwrap();
         let changes: Vec<_> =
             config.models.iter().map(|(name, model)| (name.as_str(), model.runtime, model.dtype)).collect();
-        let (dtype, runtime) = (Some(Dtype::Float32), Some(Runtime::Onnx));
+        let (dtype, runtime) = (Some(Dtype::Float32), Some(RuntimeKind::Onnx));
         assert_eq!(changes, [("embeddings-v2", None, dtype), ("ner-v2", runtime, None)]);
     }
 

@@ -1,4 +1,4 @@
-"""The server on GPUs: emulated ones, which run the real kernels on the CPU (models/kernels/emulation/driver.cpp). The same binary that
+"""The server on GPUs: emulated ones, which run the real kernels on the CPU (models/runtimes/cuda/kernels/emulation/driver.cpp). The same binary that
 computes on the CPU elsewhere finds them in place of the driver."""
 
 import concurrent.futures
@@ -24,7 +24,7 @@ TEXTS = {
 def gpus():
     """Builds the emulated driver, if the Rust tests have not; gives the environment of a process that is to find it."""
     folder = ROOT / "target/tmp/emulation"
-    subprocess.run([ROOT / "models/kernels/emulation/build.sh", folder], check=True)
+    subprocess.run([ROOT / "models/runtimes/cuda/kernels/emulation/build.sh", folder], check=True)
 
     def environment(**settings):
         return {"LD_LIBRARY_PATH": str(folder)} | {f"EMULATED_{name}": str(value) for name, value in settings.items()}

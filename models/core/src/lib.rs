@@ -1,0 +1,26 @@
+//! What is between a model's files and whatever computes it: a [`card::Card`] says what a model is, an [`EncoderSpec`] what its
+//! encoder is whatever its architecture, [`weights`] what it is made of; a [`Runtime`] computes one ragged [`TokenBatch`] of it on a
+//! [`Device`]. Each runtime is a crate of its own that knows this one and no other.
+
+// Standard error may be full or gone: what is to be said is logged.
+#![deny(clippy::print_stderr)]
+
+pub mod batch;
+pub mod card;
+pub mod error;
+pub mod faithful;
+pub mod files;
+pub mod kinds;
+pub mod runtime;
+pub mod spec;
+pub mod weights;
+
+pub use batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};
+pub use card::Card;
+pub use error::ModelError;
+pub use kinds::{Architecture, Dtype, RuntimeKind, Unsupported};
+pub use runtime::{
+    Backend, BatchLimits, Device, DeviceConfig, Footprint, GpuConfig, Overlap, Runtime, RuntimeError,
+    UNDER_WAY_MAX, Weights,
+};
+pub use spec::{EncoderSpec, HiddenActivation};

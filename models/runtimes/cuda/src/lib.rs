@@ -1,0 +1,266 @@
+//! The CUDA runtime: transformer encoders over ragged batches on a GPU.
+//!
+//! # How it is built
+//!
+//! Kernels (the folder `kernels`) are CUDA C++, compiled ahead by nvcc when the feature `cuda` is on, for the architectures in
+//! `CUDA_ARCHITECTURES` (`80,90`: A100, H100 and H200). The driver and cublasLt are found at run time, so one binary starts
+//! everywhere: without a GPU it computes on the CPU.
+//!
+//! # What computes
+//!
+//! - **Products** (`products`) are cublasLt's, in bfloat16 or float16 with sums in float32, over the packed rows of all sequences.
+//! - **Attention** is our own: one pass over keys and values with an online softmax, on tensor cores, by 64 queries of one
+//!   sequence, so that nothing is padded and no score goes to memory.
+//! - **What is between** (embedding, biases, GELU, residual connections, normalisation, pooling, heads) is fused into one pass
+//!   over memory each; only results cross the bus.
+//!
+//! The kernels' source also runs on a CPU (`kernels/emulation`), where every one is held against float64.
+//!
+//! Without its feature `cuda` this crate is empty, so that a workspace is built where there is no nvcc.
+#![cfg(feature = "cuda")]
+#![deny(clippy::print_stderr)]
+#![allow(unsafe_code, reason = "kernels are launched; every block states why it is sound")]
+
+mod device;
+mod encoder;
+mod layout;
+mod products;
+mod weights;
+mod workspace;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use models_core::runtime::{Accelerator, check_batch, check_finite};
+use models_core::weights::{EncoderWeights, HeadWeights, LoraAdapter};
+use models_core::{
+    Backend, BatchLimits, Card, Device, Dtype, EncoderSpec, Footprint, GpuConfig, HiddenActivation,
+    HostTensor, ModelError, Overlap, Runtime, RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
+};
+
+use device::{Format, HEAD_SIZES, Kernels};
+use layout::Widths;
+use weights::DeviceWeights;
+use workspace::Model;
+
+use device::Gpu;
+use workspace::Workspace;
+
+const DTYPES: &[Dtype] = &[Dtype::Bfloat16, Dtype::Float16];
+/// Hidden sizes that the row kernels hold in registers.
+const HIDDEN_MAX: usize = 1024;
+
+/// A model in host memory, to be put on each device.
+struct CudaModel {
+    base: Arc<EncoderWeights>,
+    adapter: Option<LoraAdapter>,
+    head: HeadWeights,
+    format: Format,
+}
+
+/// A model on one GPU.
+struct CudaRuntime {
+    number: u64,
+    weights: DeviceWeights,
+    kernels: Kernels,
+    widths: Widths,
+    workspace: Arc<Mutex<Workspace>>,
+}
+
+/// What the models of a GPU share.
+#[derive(Clone)]
+struct Shared {
+    gpu: Arc<Gpu>,
+    workspace: Arc<Mutex<Workspace>>,
+}
+
+/// A GPU as it is shown to others.
+struct Opened {
+    gpu: Arc<Gpu>,
+    limits: BatchLimits,
+}
+
+/// Loads models. Each keeps what it needs to be put on a device.
+#[derive(Default)]
+pub struct Loader;
+
+/// GPUs that could be used: none without a driver.
+pub fn gpus() -> usize {
+    Gpu::count()
+}
+
+/// Makes a GPU ready, and the device its.
+///
+/// # Errors
+/// There is none of that number, or it does not take the kernels.
+pub fn open(device: &mut Device, config: &GpuConfig) -> Result<(), RuntimeError> {
+    let gpu = Gpu::open(config.number)?;
+    let workspace = Arc::new(Mutex::new(Workspace::new(Arc::clone(&gpu), config)?));
+    device.set_accelerator(Opened { gpu: Arc::clone(&gpu), limits: config.limits });
+    device.insert(Shared { gpu, workspace });
+    Ok(())
+}
+
+impl Accelerator for Opened {
+    fn name(&self) -> &str {
+        &self.gpu.name
+    }
+
+    fn uuid(&self) -> &str {
+        &self.gpu.uuid
+    }
+
+    fn limits(&self) -> BatchLimits {
+        self.limits
+    }
+
+    fn memory(&self) -> Result<(usize, usize), RuntimeError> {
+        self.gpu.memory()
+    }
+}
+
+impl Backend for Loader {
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Cuda
+    }
+
+    fn supports(&self, spec: &EncoderSpec) -> Result<(), Unsupported> {
+        check_spec(spec)
+    }
+
+    fn load(
+        &mut self,
+        card: &Card,
+        _folder: &Path,
+        base: &Arc<EncoderWeights>,
+    ) -> Result<Box<dyn Weights>, ModelError> {
+        let adapter = base.adapter(card)?;
+        let head = HeadWeights::load(card, base.spec.hidden_size)?;
+        assemble(card.dtype, Arc::clone(base), adapter, head)
+    }
+}
+
+/// An activation, a hidden size or a head size that there are kernels for.
+fn check_spec(spec: &EncoderSpec) -> Result<(), Unsupported> {
+    let hidden = spec.hidden_size;
+    if spec.hidden_act != HiddenActivation::Gelu {
+        return Err(Unsupported::new("hidden_act", format!("{:?}", spec.hidden_act), &["Gelu"]));
+    }
+    if hidden > HIDDEN_MAX || !hidden.is_multiple_of(4) {
+        let supported = format!("multiples of 4 up to {HIDDEN_MAX}");
+        return Err(Unsupported::new("hidden_size", hidden, &[supported]));
+    }
+    if !spec.intermediate_size.is_multiple_of(8) {
+        return Err(Unsupported::new("intermediate_size", spec.intermediate_size, &["multiples of 8"]));
+    }
+    Unsupported::unless("attention head size", &spec.head_size(), &HEAD_SIZES)
+}
+
+/// Builds a model in a number format out of its parts.
+///
+/// # Errors
+/// A number format, an activation, a hidden size, a head size or a head that there are no kernels for.
+pub fn assemble(
+    dtype: Dtype,
+    base: Arc<EncoderWeights>,
+    adapter: Option<LoraAdapter>,
+    head: HeadWeights,
+) -> Result<Box<dyn Weights>, ModelError> {
+    let format = Format::of(dtype).ok_or_else(|| Unsupported::new("dtype", dtype, DTYPES))?;
+    check_spec(&base.spec)?;
+    if head.is_per_token() && head.classifier().is_some_and(|classifier| classifier.dense.is_some()) {
+        return Err(
+            Unsupported::new("head", "a token classifier with a hidden layer", &["one without"]).into()
+        );
+    }
+    Ok(Box::new(CudaModel { base, adapter, head, format }))
+}
+
+impl CudaModel {
+    fn widths(&self) -> Widths {
+        let spec = &self.base.spec;
+        Widths::new(spec, self.head.columns(spec.hidden_size), self.head.is_per_token())
+    }
+
+    /// Tokens and sequences of the largest batch; there is room for the longest sequence in any case.
+    fn largest(&self, device: &Device) -> (usize, usize) {
+        let limits = device.limits();
+        (limits.tokens_max.max(self.base.spec.max_position_embeddings), limits.sequences_max.max(1))
+    }
+}
+
+impl Weights for CudaModel {
+    fn runtime(&self, device: &Device) -> Result<Box<dyn Runtime>, RuntimeError> {
+        let Some(Shared { gpu, workspace: shared }) = device.get() else {
+            let message = "the model's runtime is cuda, and the device is the CPU".to_owned();
+            return Err(RuntimeError::Backend { message, is_fatal: false });
+        };
+        let kernels = gpu.kernels(self.format, self.base.spec.head_size())?;
+        let weights =
+            weights::upload(&gpu.compute, self.format, &self.base, self.adapter.as_ref(), &self.head)?;
+        let mut workspace = lock(shared);
+        workspace.reserve(self.widths(), self.largest(device))?;
+        let number = workspace.number();
+        let (widths, workspace) = (self.widths(), Arc::clone(shared));
+        Ok(Box::new(CudaRuntime { number, weights, kernels, widths, workspace }))
+    }
+
+    fn footprint(&self, device: &Device) -> Footprint {
+        let Some(Shared { workspace, .. }) = device.get() else { return Footprint::default() };
+        let shared = lock(workspace).bytes(self.widths(), self.largest(device));
+        Footprint { own: weights::bytes(&self.base.spec, &self.head), shared }
+    }
+
+    fn vocabulary_size(&self) -> usize {
+        self.base.spec.vocab_size
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.base.spec.hidden_size
+    }
+
+    fn columns(&self) -> usize {
+        self.head.columns(self.base.spec.hidden_size)
+    }
+}
+
+impl Runtime for CudaRuntime {
+    fn run(&mut self, batch: &TokenBatch, result: &mut HostTensor) -> Result<(), RuntimeError> {
+        if !self.begin(batch)? {
+            return Err(RuntimeError::MalformedBatch("it was run while others were under way"));
+        }
+        self.finish(result)
+    }
+
+    fn overlap(&mut self) -> Option<&mut dyn Overlap> {
+        Some(self)
+    }
+}
+
+impl Overlap for CudaRuntime {
+    fn begin(&mut self, batch: &TokenBatch) -> Result<bool, RuntimeError> {
+        let Self { number, weights, kernels, widths, workspace } = self;
+        check_batch(&weights.spec, batch)?;
+        let model = Model { number: *number, weights, kernels, widths: *widths };
+        Ok(lock(workspace).begin(&model, batch)?)
+    }
+
+    fn is_finished(&mut self) -> bool {
+        lock(&self.workspace).is_finished()
+    }
+
+    fn finish(&mut self, result: &mut HostTensor) -> Result<(), RuntimeError> {
+        lock(&self.workspace).finish(result)?;
+        check_finite(result)
+    }
+}
+
+impl Drop for CudaRuntime {
+    fn drop(&mut self) {
+        lock(&self.workspace).leave(self.number);
+    }
+}
+
+fn lock(workspace: &Mutex<Workspace>) -> MutexGuard<'_, Workspace> {
+    workspace.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,138 @@
+//! How the work of one batch is cut into pieces for the threads.
+//!
+//! Attention is cut by its estimated cost: whole heads of short sequences together, long sequences by heads, the longest by
+//! queries. All else works on packed rows and is cut in one of two ways, see [`Split`].
+
+use std::ops::Range;
+
+use models_core::TokenBatch;
+
+/// Rows that pass through the feed-forward block together: its inside then stays in the second cache. Not critical: 48 and 192
+/// were within 1 % at 16, 64 and 256 tokens.
+const BLOCK_ROWS_MAX: usize = 96;
+/// With fewer rows a thread, all threads read all weights for too little work: they share the columns instead.
+const COLUMNS_ROWS_MAX: usize = 24;
+/// Pieces of attention for each thread, so that threads end at about the same time.
+const PIECES_PER_THREAD: usize = 4;
+/// Fewest queries of a piece: each piece packs all keys and values of its sequence.
+const QUERIES_MIN: usize = 48;
+/// What packing a key costs, in products of a query and a key.
+const PACKING_COST: usize = 16;
+
+/// How the linear layers are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Split {
+    /// Into this many blocks of rows, each of which goes through a whole layer without waiting.
+    Rows(usize),
+    /// Into panels of columns: for few rows, where reading the weights is most of the work.
+    Columns,
+}
+
+/// Some queries of some heads of one sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AttentionPiece {
+    /// Rows of the sequence.
+    pub(super) rows: Range<usize>,
+    pub(super) heads: Range<usize>,
+    /// Queries, counted from the first row of the sequence.
+    pub(super) queries: Range<usize>,
+}
+
+/// The pieces of one batch.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) attention: Vec<AttentionPiece>,
+}
+
+impl Split {
+    pub(super) fn new(tokens: usize, threads: usize) -> Self {
+        if threads > 1 && tokens <= COLUMNS_ROWS_MAX * threads {
+            return Split::Columns;
+        }
+        let blocks = tokens.div_ceil(BLOCK_ROWS_MAX);
+        Split::Rows(blocks.next_multiple_of(threads).clamp(1, tokens.max(1)))
+    }
+
+    /// Rows that are inside of a feed-forward block at the same time.
+    pub(super) fn inner_rows(self, tokens: usize, threads: usize) -> usize {
+        match self {
+            Split::Columns => tokens,
+            Split::Rows(blocks) => threads * tokens.div_ceil(blocks),
+        }
+    }
+}
+
+/// The rows of a block.
+pub(super) fn block_rows(tokens: usize, blocks: usize, block: usize) -> Range<usize> {
+    tokens * block / blocks..tokens * (block + 1) / blocks
+}
+
+impl Plan {
+    /// Cuts a batch's attention into pieces for this many threads.
+    pub(super) fn cut(&mut self, batch: &TokenBatch, heads: usize, threads: usize) {
+        self.attention.clear();
+        let cost = |rows: &Range<usize>| rows.len() * (rows.len() + PACKING_COST);
+        let total: usize = batch.ranges().map(|rows| heads * cost(&rows)).sum();
+        let target = total.div_ceil(threads * PIECES_PER_THREAD).max(1);
+        for rows in batch.ranges() {
+            let length = rows.len();
+            let parts = match threads {
+                1 => 1,
+                _ => cost(&rows).div_ceil(target).min(length.div_ceil(QUERIES_MIN)).max(1),
+            };
+            let heads_each = match threads {
+                1 => heads,
+                _ => (target / cost(&rows).max(1)).clamp(1, heads),
+            };
+            for first in (0..heads).step_by(heads_each) {
+                for part in 0..parts {
+                    self.attention.push(AttentionPiece {
+                        rows: rows.clone(),
+                        heads: first..heads.min(first + heads_each),
+                        queries: length * part / parts..length * (part + 1) / parts,
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use models_core::batch::Sequence;
+
+    proptest! {
+        /// Every query of every head of every sequence is in exactly one piece.
+        #[test]
+        fn pieces_cover_a_batch(
+            lengths in prop::collection::vec(1_usize..300, 1..12), heads in 1_usize..13, threads in 1_usize..9,
+        ) {
+            let sequences: Vec<_> = lengths.iter().map(|&length| Sequence::new(vec![0; length])).collect();
+            let batch = TokenBatch::from_sequences(&sequences);
+            let mut plan = Plan::default();
+            plan.cut(&batch, heads, threads);
+            let mut counts = vec![0; heads * batch.tokens()];
+            for piece in &plan.attention {
+                for head in piece.heads.clone() {
+                    for query in piece.queries.clone() {
+                        counts[head * batch.tokens() + piece.rows.start + query] += 1;
+                    }
+                }
+            }
+            prop_assert!(counts.iter().all(|&count| count == 1));
+            prop_assert!(plan.attention.len() <= heads * lengths.iter().map(|l| l.div_ceil(QUERIES_MIN)).sum::<usize>());
+        }
+
+        #[test]
+        fn blocks_cover_the_rows(tokens in 1_usize..2000, threads in 1_usize..9) {
+            if let Split::Rows(blocks) = Split::new(tokens, threads) {
+                let rows: Vec<_> = (0..blocks).flat_map(|block| block_rows(tokens, blocks, block)).collect();
+                prop_assert_eq!(rows, (0..tokens).collect::<Vec<_>>());
+                prop_assert!((0..blocks).all(|block| block_rows(tokens, blocks, block).len() <= BLOCK_ROWS_MAX));
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The folder of cards: reading it, and changing cards as the configuration says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use models_core::card::{Card, CardError};
+
+use super::config::CardOverride;
+use super::error::LoadError;
+
+/// Name of a card's file in its folder.
+const CARD_FILE: &str = "README.md";
+
+/// A folder whose card could not be read, so that not even its task is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedCard {
+    /// Name of the card's folder.
+    pub name: String,
+    /// What is wrong with the card, naming the file and the field.
+    pub reason: String,
+    /// Whether the server is not ready without it, as far as the configuration says: what the card says is not known.
+    pub is_required: bool,
+}
+
+/// Cards in the order of their names, and folders whose card cannot be read. A folder without a card is no model.
+pub(super) fn read(folder: &Path) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), LoadError> {
+    let name = || folder.display().to_string();
+    let failed = |source| LoadError::Cards { folder: name(), source };
+    let mut cards = Vec::new();
+    let mut rejected = Vec::new();
+    let mut has_card = false;
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if !is_of_model(&path) {
+            continue;
+        }
+        let file = path.join(CARD_FILE);
+        has_card |= file.symlink_metadata().is_ok();
+        match Card::from_file(&file) {
+            Ok(card) => cards.push(Arc::new(card)),
+            // Also where there is none: a link to what is not mounted is a model that is missing.
+            Err(error) => rejected.push(RejectedCard::new(&path, &error)),
+        }
+    }
+    if !has_card {
+        return Err(LoadError::NoCards { folder: name() });
+    }
+    let limit = usize::from(u16::MAX);
+    if cards.len() > limit {
+        return Err(LoadError::TooManyModels { models: cards.len(), limit });
+    }
+    cards.sort_by(|left, right| left.name.cmp(&right.name));
+    rejected.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok((cards, rejected))
+}
+
+/// Whether an entry of the folder of cards stands for a model: a folder, or a link whose target is gone; not what orchestrators
+/// (`..data` of a mounted ConfigMap) and file systems keep there.
+fn is_of_model(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let is_kept_by_others = name.starts_with('.') || name == "lost+found";
+    !is_kept_by_others && (path.is_dir() || !path.exists())
+}
+
+/// Changes cards as the overrides say: first what is for all, then what is for one.
+pub(super) fn apply(
+    all: &CardOverride,
+    overrides: &BTreeMap<String, CardOverride>,
+    cards: &mut [Arc<Card>],
+    rejected: &mut [RejectedCard],
+) -> Result<(), LoadError> {
+    let is_known = |name: &String| {
+        cards.iter().any(|card| card.name == *name) || rejected.iter().any(|card| card.name == *name)
+    };
+    if let Some(model) = overrides.keys().find(|name| !is_known(name)) {
+        return Err(LoadError::UnknownModel { model: model.clone(), known: names(cards) });
+    }
+    for card in rejected {
+        let stated = overrides.get(&card.name).and_then(|card| card.is_required).or(all.is_required);
+        card.is_required = stated.unwrap_or(true);
+    }
+    for card in cards {
+        let of_card = overrides.get(&card.name);
+        let card = Arc::make_mut(card);
+        for CardOverride { runtime, dtype, p99_target_is_deadline, is_required } in
+            [Some(all), of_card].into_iter().flatten()
+        {
+            if let Some(runtime) = *runtime {
+                (card.runtime, card.dtype) = (runtime, runtime.default_dtype());
+            }
+            card.dtype = dtype.unwrap_or(card.dtype);
+            card.p99_target_is_deadline = p99_target_is_deadline.unwrap_or(card.p99_target_is_deadline);
+            card.is_required = is_required.unwrap_or(card.is_required);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn names(cards: &[Arc<Card>]) -> String {
+    cards.iter().map(|card| card.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+impl RejectedCard {
+    fn new(folder: &Path, error: &CardError) -> Self {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { name, reason: error.to_string(), is_required: true }
+    }
+}

@@ -1,0 +1,155 @@
+//! Loading a model: its files, its weights through the runtime that its card names, its tokenizer.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use models_core::card::{Card, Origin, Sha256Digest, Source, TOKENIZER_FILE, Task};
+use models_core::weights::EncoderWeights;
+use models_core::{Backend, ModelError, RuntimeKind, Unsupported, Weights, faithful, files};
+use runtime_onnx::OnnxConfig;
+
+use super::config::CatalogConfig;
+use super::error::UnavailableError;
+use crate::architectures;
+use crate::progress::Progress;
+use crate::source::{self, SourceError, Store};
+use crate::tokenizer::{TextTokenizer, TokenizeError};
+
+/// Loads weights through whichever runtime a card names, keeping base encoders that several cards share.
+pub struct Loader {
+    bases: HashMap<PathBuf, Arc<EncoderWeights>>,
+    backends: Vec<Box<dyn Backend>>,
+}
+
+/// What a model is once it is loaded.
+pub(super) struct Loaded {
+    /// Stands for the content of all its files.
+    pub(super) digest: Sha256Digest,
+    pub(super) tokenizer: TextTokenizer,
+    pub(super) weights: Box<dyn Weights>,
+}
+
+impl Loader {
+    /// Loads nothing yet. ONNX Runtime's library is looked for below the data folder last.
+    pub fn new(onnx: &OnnxConfig, data_dir: &Path) -> Self {
+        let backends: Vec<Box<dyn Backend>> = vec![
+            Box::new(runtime_candle::Loader::default()),
+            Box::new(runtime_fused::Loader::default()),
+            Box::new(runtime_onnx::Loader::new(onnx.clone(), data_dir)),
+            #[cfg(feature = "cuda")]
+            Box::new(runtime_cuda::Loader),
+        ];
+        Self { bases: HashMap::new(), backends }
+    }
+
+    /// Loads the model of a card whose source files are in `folder`.
+    ///
+    /// # Errors
+    /// When the card asks for what this build does not have, or its files do not fit together.
+    pub fn load(&mut self, card: &Card, folder: &Path) -> Result<Box<dyn Weights>, ModelError> {
+        let kinds: Vec<RuntimeKind> = self.backends.iter().map(|backend| backend.kind()).collect();
+        Unsupported::unless("runtime", &card.runtime, &kinds)?;
+        let base = self.base(card, folder)?;
+        faithful::check(card, folder, &base)?;
+        if card.limits.tokens_max > base.spec.max_position_embeddings {
+            let (asked, available) = (card.limits.tokens_max, base.spec.max_position_embeddings);
+            return Err(ModelError::Capacity { what: "limits.tokens_max", asked, available });
+        }
+        let backend = self.backends.iter_mut().find(|backend| backend.kind() == card.runtime);
+        let backend = backend.ok_or_else(|| Unsupported::new("runtime", card.runtime, &kinds))?;
+        backend.supports(&base.spec)?;
+        backend.load(card, folder, &base)
+    }
+
+    fn base(&mut self, card: &Card, folder: &Path) -> Result<Arc<EncoderWeights>, ModelError> {
+        if let Some(base) = self.bases.get(folder) {
+            return Ok(Arc::clone(base));
+        }
+        let base = Arc::new(architectures::open(card.architecture, folder)?);
+        self.bases.insert(folder.to_path_buf(), Arc::clone(&base));
+        Ok(base)
+    }
+}
+
+/// What models share while they are loaded.
+pub(super) struct Loading<'a> {
+    store: Store,
+    progress: &'a dyn Progress,
+    loader: Loader,
+    /// Where sources have been fetched and verified, or why not: none is tried twice.
+    folders: HashMap<(Source, PathBuf), Result<PathBuf, Arc<SourceError>>>,
+    tokenizers: HashMap<Sha256Digest, TextTokenizer>,
+}
+
+impl<'a> Loading<'a> {
+    pub(super) fn new(config: &CatalogConfig, progress: &'a dyn Progress) -> Self {
+        Self {
+            store: Store { data_dir: config.data_dir.clone(), offline: config.offline },
+            progress,
+            loader: Loader::new(&config.onnx, &config.data_dir),
+            folders: HashMap::new(),
+            tokenizers: HashMap::new(),
+        }
+    }
+
+    pub(super) fn load(&mut self, card: &Card) -> Result<Loaded, UnavailableError> {
+        let Card { name, version, runtime, dtype, .. } = card;
+        self.progress.message(&format!("loading {name} {version}: {runtime}, {dtype}"));
+        let folder = self.folder(card)?;
+        let weights = self.loader.load(card, &folder)?;
+        let tokenizer = self.tokenizer(card, &folder)?;
+        let (asked, available) = (tokenizer.vocabulary_size(), weights.vocabulary_size());
+        if asked > available {
+            return Err(ModelError::Capacity { what: "vocabulary of the tokenizer", asked, available }.into());
+        }
+        Ok(Loaded { digest: digest(card)?, tokenizer, weights })
+    }
+
+    pub(super) fn folder(&mut self, card: &Card) -> Result<PathBuf, Arc<SourceError>> {
+        // A repository is the same for every card; a folder is beside its card.
+        let place = match &card.source.origin {
+            Origin::Folder(_) => card.folder.clone(),
+            Origin::Repository { .. } => PathBuf::new(),
+        };
+        let folder = self.folders.entry((card.source.clone(), place)).or_insert_with(|| {
+            source::ensure(&card.source, &card.folder, &self.store, self.progress).map_err(Arc::new)
+        });
+        folder.clone()
+    }
+
+    fn tokenizer(&mut self, card: &Card, folder: &Path) -> Result<TextTokenizer, TokenizeError> {
+        let digest = card.source.files.get(TOKENIZER_FILE).copied();
+        if let Some(tokenizer) = digest.and_then(|digest| self.tokenizers.get(&digest)) {
+            return Ok(tokenizer.clone());
+        }
+        let tokenizer = TextTokenizer::from_file(&folder.join(TOKENIZER_FILE))?;
+        self.tokenizers.extend(digest.map(|digest| (digest, tokenizer.clone())));
+        Ok(tokenizer)
+    }
+}
+
+/// Zero-shot labels are tokenised once for both models, so they must have the same tokenizer.
+pub(super) fn check_zero_shot(card: &Card, cards: &[Arc<Card>]) -> Result<(), UnavailableError> {
+    let Some(zero_shot) = &card.zero_shot else { return Ok(()) };
+    let fault = |message| Err(UnavailableError::ZeroShot { model: zero_shot.model.clone(), message });
+    match cards.iter().find(|other| other.name == zero_shot.model) {
+        None => fault("there is no such card"),
+        Some(other) if other.task != Task::Embed => fault("its task is not embeddings"),
+        Some(other) if other.source.files.get(TOKENIZER_FILE) != card.source.files.get(TOKENIZER_FILE) => {
+            fault("it has another tokenizer")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Everything that decides the model's answers, in a fixed order.
+fn digest(card: &Card) -> Result<Sha256Digest, ModelError> {
+    let mut digests: Vec<Sha256Digest> = card.source.files.values().copied().collect();
+    if let Some(adapter) = &card.adapter {
+        digests.push(adapter.sha256);
+        digests.push(files::digest_of(&files::read(&card.folder.join(&adapter.config))?));
+    }
+    digests.extend(card.head.weights().map(|weights| weights.sha256));
+    Ok(files::digest_of_all(&digests))
+}

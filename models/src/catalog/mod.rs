@@ -1,0 +1,217 @@
+//! The models of one process: cards, weights and tokenizers, numbered in the order of their names.
+//!
+//! One bad model does not take the others down: it stays in the catalog as unavailable, with the reason.
+
+mod cards;
+mod config;
+mod defaults;
+mod error;
+mod loader;
+mod registry;
+
+use std::collections::BTreeMap;
+
+use models_core::card::Task;
+use models_core::{Device, RuntimeError};
+use units::ModelId;
+
+use crate::executor::{DeviceExecutor, DeviceModel};
+use crate::pool::{self, Pace};
+use crate::progress::Progress;
+use crate::tasks::{self, InputError, OnError, Parameters, Prepared};
+use crate::tokenizer::TextTokenizer;
+use defaults::TaskDefault;
+use loader::Loading;
+
+pub use cards::RejectedCard;
+pub use config::{CardOverride, CatalogConfig};
+pub use defaults::NoDefault;
+pub use error::{LoadError, OutOfNumbers, UnavailableError};
+pub use loader::Loader;
+pub use registry::{ModelEntry, ModelState, Registry};
+
+/// The models of one process.
+pub struct Catalog {
+    models: Registry,
+    rejected: Vec<RejectedCard>,
+    defaults: BTreeMap<Task, TaskDefault>,
+}
+
+/// A required model that does not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unready {
+    /// The model, or the folder of a card that could not be read.
+    pub name: String,
+    /// Why not, for people.
+    pub reason: String,
+}
+
+impl Catalog {
+    /// Reads all cards, fetches what is missing, and loads every model that can be loaded.
+    ///
+    /// # Errors
+    /// When the folder of cards cannot be read or holds none. What is wrong with one model is in its entry.
+    pub fn load(config: &CatalogConfig, progress: &dyn Progress) -> Result<Self, LoadError> {
+        let (mut cards, mut rejected) = cards::read(&config.cards_dir)?;
+        cards::apply(&config.all, &config.overrides, &mut cards, &mut rejected)?;
+        let defaults = defaults::defaults(&config.defaults, &cards, &rejected)?;
+        let mut loading = Loading::new(config, progress);
+        let results: Vec<_> = cards
+            .iter()
+            .map(|card| {
+                loader::check_zero_shot(card, &cards)?;
+                loading.load(card)
+            })
+            .collect();
+        let mut models = Registry::default();
+        let count = cards.len();
+        for (card, result) in cards.into_iter().zip(results) {
+            let too_many =
+                |_| LoadError::TooManyModels { models: count, limit: Registry::MODELS_MAX as usize };
+            models.add(card, result).map_err(too_many)?;
+        }
+        Ok(Self { models, rejected, defaults })
+    }
+
+    /// Fetches what is missing of all models, and loads nothing, so that a later start needs no network.
+    ///
+    /// # Errors
+    /// When the cards cannot be read, or the files of one of them cannot be had. A card that is not usable is only
+    /// mentioned.
+    pub fn fetch(config: &CatalogConfig, progress: &dyn Progress) -> Result<(), LoadError> {
+        let (cards, rejected) = cards::read(&config.cards_dir)?;
+        rejected.iter().for_each(|card| progress.message(&card.reason));
+        let mut loading = Loading::new(config, progress);
+        for card in cards {
+            loading.folder(&card).map_err(|source| LoadError::Fetch { model: card.name.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// All models whose card could be read, in the order of their numbers.
+    pub fn models(&self) -> &[ModelEntry] {
+        self.models.entries()
+    }
+
+    /// The model of this number.
+    pub fn get(&self, model: ModelId) -> Option<&ModelEntry> {
+        self.models.get(model)
+    }
+
+    /// Folders whose card could not be read.
+    pub fn rejected(&self) -> &[RejectedCard] {
+        &self.rejected
+    }
+
+    /// The model of this name.
+    pub fn find(&self, name: &str) -> Option<&ModelEntry> {
+        self.models.find(name)
+    }
+
+    /// The model for a task when the caller names none, whether it is loaded or not.
+    ///
+    /// # Errors
+    /// None is stated to be it, or its card could not be read.
+    pub fn default_for(&self, task: Task) -> Result<&ModelEntry, NoDefault> {
+        let default = match self.defaults.get(&task) {
+            Some(TaskDefault::Model(id)) => self.models.get(*id),
+            Some(TaskDefault::Rejected(index)) => {
+                let RejectedCard { name, reason, .. } = &self.rejected[*index];
+                return Err(NoDefault::Rejected { name: name.clone(), reason: reason.clone() });
+            }
+            None => None,
+        };
+        default.ok_or_else(|| {
+            let candidates = self.models().iter().filter(|entry| entry.card.task == task);
+            NoDefault::Unstated {
+                task,
+                candidates: candidates.map(|entry| entry.card.name.clone()).collect(),
+            }
+        })
+    }
+
+    /// Required models that do not serve: while there is one, the server is not ready.
+    pub fn unready(&self) -> Vec<Unready> {
+        let models = self.models().iter().filter_map(|entry| match &entry.state {
+            ModelState::Unavailable { reason } if entry.card.is_required => {
+                Some(Unready { name: entry.card.name.clone(), reason: reason.clone() })
+            }
+            _ => None,
+        });
+        let rejected = self.rejected.iter().filter(|card| card.is_required);
+        models
+            .chain(rejected.map(|card| Unready { name: card.name.clone(), reason: card.reason.clone() }))
+            .collect()
+    }
+
+    /// [`Self::prepare_paced`] at once, for callers of their own thread.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn prepare(
+        &self,
+        model: ModelId,
+        inputs: &[String],
+        parameters: &Parameters,
+    ) -> Result<Prepared, InputError> {
+        pool::complete(self.prepare_paced(model, inputs, parameters, OnError::Fail, &Pace::at_once()))
+    }
+
+    /// Checks inputs and cuts them into jobs for the scheduler. Tokenises, so it belongs on a [`crate::WorkPool`].
+    ///
+    /// # Errors
+    /// Names the input and the limit. A model that is not loaded is an error of the parameter `model`.
+    pub async fn prepare_paced(
+        &self,
+        model: ModelId,
+        inputs: &[String],
+        parameters: &Parameters,
+        on_error: OnError,
+        pace: &Pace,
+    ) -> Result<Prepared, InputError> {
+        let entry = self.models.get(model);
+        let Some((entry, loaded)) = entry.and_then(|entry| Some((entry, entry.loaded.as_ref()?))) else {
+            return Err(InputError::Parameter { name: "model", message: "is not loaded".into() });
+        };
+        let zero_shot = entry.card.zero_shot.as_ref().and_then(|zero_shot| self.find(&zero_shot.model));
+        let zero_shot = zero_shot.and_then(|entry| {
+            let loaded = entry.loaded.as_ref()?;
+            Some((entry.id, entry.card.as_ref(), loaded.weights.columns()))
+        });
+        let context = tasks::Context {
+            card: &entry.card,
+            model,
+            tokenizer: &loaded.tokenizer,
+            columns: loaded.weights.columns(),
+            zero_shot,
+        };
+        tasks::prepare(context, inputs, parameters, on_error, pace).await
+    }
+
+    /// The tokenizer of a loaded model.
+    pub fn tokenizer(&self, model: ModelId) -> Option<&TextTokenizer> {
+        self.models.get(model)?.loaded.as_ref().map(|loaded| &loaded.tokenizer)
+    }
+
+    /// An executor with a runtime for each loaded model, for one device replica. Weights are shared between replicas.
+    ///
+    /// # Errors
+    /// When the models do not fit the device's memory together, or it refuses one of them.
+    pub fn executor(&self, device: &Device) -> Result<DeviceExecutor, RuntimeError> {
+        let loaded = self.models().iter().filter_map(|entry| Some((entry, entry.loaded.as_ref()?)));
+        let plan: Vec<_> = loaded
+            .map(|(entry, loaded)| (entry.card.name.as_str(), loaded.weights.footprint(device)))
+            .collect();
+        device.plan(&plan)?;
+        let on_device = |entry: &ModelEntry| {
+            let Some(loaded) = &entry.loaded else { return Ok::<_, RuntimeError>(None) };
+            let runtime = loaded.weights.runtime(device)?;
+            Ok(Some(DeviceModel { runtime, is_per_token: entry.card.head.is_per_token() }))
+        };
+        let mut models: Vec<Option<DeviceModel>> = (0..self.models.numbers()).map(|_| None).collect();
+        for entry in self.models() {
+            models[entry.id.index()] = on_device(entry)?;
+        }
+        Ok(DeviceExecutor::new(models))
+    }
+}
