@@ -1,4 +1,5 @@
-//! Dependencies between our crates point one way. The table is the architecture; an edge that is not in it fails here.
+//! Dependencies between our crates, and between the files of each, point one way. The tables are the architecture; what is not in
+//! them fails here.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use cargo_metadata::MetadataCommand;
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+#[path = "architecture/circles.rs"]
+mod circles;
 
 const ALLOWED: [(&str, &[&str]); 11] = [
     ("units", &[]),
@@ -34,13 +38,50 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("benches", &["units", "batching", "models", "router", "serving"]),
 ];
 
-/// Crates that may not appear below a crate of ours, and why.
-const FORBIDDEN: [(&str, &[&str]); 3] = [
+/// Crates that may not be among all that a crate of ours needs, directly or not, and why.
+const FORBIDDEN: [(&str, &[&str]); 9] = [
+    ("units", &["serde", "tokio"]),
     // The scheduler is told the time and does no I/O.
     ("batching", &["tokio", "axum", "tonic", "serde", "candle-core"]),
-    // Models and the router know no transport.
-    ("models", &["axum", "tonic"]),
-    ("router", &["axum", "tonic", "candle-core"]),
+    // What runtimes share knows none of them, and neither text nor networks.
+    (
+        "models-core",
+        &["tokenizers", "hf-hub", "ort", "candle-core", "cudarc", "tokio", "reqwest", "rayon", "tracing"],
+    ),
+    // A runtime brings its own library and no other's.
+    ("runtime-candle", &["ort", "cudarc", "hf-hub", "tokio", "reqwest"]),
+    ("runtime-cuda", &["candle-core", "ort", "tokenizers", "hf-hub", "tokio", "reqwest", "rayon"]),
+    ("runtime-fused", &["candle-core", "ort", "cudarc", "tokenizers", "hf-hub", "tokio", "reqwest", "rayon"]),
+    ("runtime-onnx", &["candle-core", "cudarc", "tokenizers", "hf-hub", "tokio", "reqwest", "rayon"]),
+    // Models and the router know no transport, and not each other.
+    ("models", &["axum", "tonic", "redis", "router"]),
+    ("router", &["axum", "tonic", "candle-core", "models", "models-core"]),
+];
+
+/// Files that import each other in a circle, by crate, that are known; there should be none.
+const CIRCLES: &[(&str, &[&str])] = &[
+    ("batching", &["engine/message", "engine/ticket"]),
+    ("batching", &["engine/device", "engine/halving"]),
+    ("batching", &["scheduler/admission", "scheduler/policy", "scheduler/slots", "scheduler/state"]),
+    ("batching", &["scheduler/policy/bands", "scheduler/policy/demand", "scheduler/policy/fairness"]),
+    ("models", &["segment/lines", "segment/scan"]),
+    ("router", &["accounts", "store"]),
+    (
+        "router",
+        &[
+            "ledger/follower",
+            "ledger/journal",
+            "ledger/numbers",
+            "ledger/reader",
+            "ledger/shipper",
+            "ledger/sink",
+            "ledger/writer",
+        ],
+    ),
+    ("serving", &["app", "ledger", "scaling", "sinks", "tenancy", "work"]),
+    ("serving", &["caller", "ops", "pipeline", "rest", "server", "telemetry/access"]),
+    ("serving", &["server/account", "server/seats", "server/unread"]),
+    ("serving", &["server/accept", "server/connection", "server/drain"]),
 ];
 
 #[test]
@@ -100,13 +141,52 @@ fn unsafe_code_is_confined() {
 }
 
 #[test]
-fn direct_dependencies_kept_out() {
+fn dependencies_kept_out() {
     let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let lock: toml::Table = toml::from_str(&fs::read_to_string(root.join("Cargo.lock")).unwrap()).unwrap();
+    // Of all versions and features of a crate together: what is kept out is kept out of each.
+    let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in lock["package"].as_array().unwrap() {
+        let dependencies = package.get("dependencies").and_then(toml::Value::as_array);
+        let names = dependencies.into_iter().flatten().filter_map(|one| one.as_str()?.split(' ').next());
+        needs
+            .entry(package["name"].as_str().unwrap().to_owned())
+            .or_default()
+            .extend(names.map(str::to_owned));
+    }
+    // Of ours, not what tests and builds need.
+    for package in &metadata.packages {
+        let normal = package.dependencies.iter().filter(|one| one.kind == DependencyKind::Normal);
+        needs.insert(package.name.to_string(), normal.map(|one| one.name.clone()).collect());
+    }
     for (name, forbidden) in FORBIDDEN {
-        let package = metadata.packages.iter().find(|package| package.name.as_str() == name).unwrap();
-        for dependency in &package.dependencies {
-            let is_forbidden = forbidden.contains(&dependency.name.as_str());
-            assert!(!is_forbidden, "{name} depends on {}", dependency.name);
+        let mut below = BTreeSet::new();
+        let mut next = vec![name];
+        while let Some(crate_name) = next.pop() {
+            for dependency in &needs[crate_name] {
+                if below.insert(dependency.as_str()) {
+                    next.push(dependency);
+                }
+            }
+        }
+        assert!(below.len() > 1, "{name} needs something");
+        let found: Vec<_> = forbidden.iter().filter(|one| below.contains(**one)).collect();
+        assert!(found.is_empty(), "{name} needs {found:?}");
+    }
+}
+
+#[test]
+fn files_import_each_other_in_no_circle() {
+    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    for package in &metadata.packages {
+        let source = package.manifest_path.parent().unwrap().join("src");
+        for circle in circles::circles(source.as_std_path()) {
+            let is_known = |(name, files): &&(&str, &[&str])| {
+                package.name.as_str() == *name && circle.iter().all(|file| files.contains(&file.as_str()))
+            };
+            let known = CIRCLES.iter().find(is_known);
+            assert!(known.is_some(), "{}: these files import each other: {circle:?}", package.name);
         }
     }
 }

@@ -12,9 +12,9 @@ use models_core::EncoderSpec;
 
 use super::device::{Fault, Kernels};
 use super::layout::Shape;
+use super::memory::{Buffers, SlotMemory};
 use super::products::{Product, Products, Then};
 use super::weights::{DeviceHead, DeviceLayer, DeviceLinear, DeviceNorm, DeviceWeights, HeadLinear};
-use super::workspace::{Buffers, SlotMemory};
 
 /// Threads of every kernel's blocks, and rows of the batch that the row kernels' blocks compute.
 const THREADS: u32 = 128;

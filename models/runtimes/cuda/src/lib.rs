@@ -24,6 +24,7 @@
 mod device;
 mod encoder;
 mod layout;
+mod memory;
 mod products;
 mod weights;
 mod workspace;

@@ -12,13 +12,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use cudarc::driver::result::{memcpy_dtoh_async, memcpy_htod_async};
-use cudarc::driver::sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice};
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaEvent, CudaGraph, CudaStream, DevicePtr};
 use models_core::{GpuConfig, HostTensor, RuntimeError, TokenBatch, UNDER_WAY_MAX};
 
 use super::device::{Fault, Gpu, Kernels};
 use super::encoder::Pass;
 use super::layout::{Room, Shape, Widths};
+use super::memory::{Buffers, SlotMemory};
 use super::products::Products;
 use super::weights::DeviceWeights;
 
@@ -43,35 +44,12 @@ pub(crate) struct Workspace {
     next_model: u64,
 }
 
-/// Memory that a batch uses while it computes, and the next one after it.
-pub(super) struct Buffers {
-    /// `[T, H]`
-    pub(super) state: CudaSlice<u16>,
-    /// `[T, 3 H]` and `[T, I]`
-    pub(super) wide: CudaSlice<u16>,
-    /// `[T, H]`
-    pub(super) narrow: CudaSlice<u16>,
-    /// `[B, H]`
-    pub(super) pooled: CudaSlice<f32>,
-    /// `[B, H]`
-    pub(super) hidden: CudaSlice<f32>,
-}
-
 /// What a batch has to itself from its upload to the end of its download.
 struct Slot {
     memory: Option<SlotMemory>,
     uploaded: CudaEvent,
     computed: CudaEvent,
     downloaded: CudaEvent,
-}
-
-pub(super) struct SlotMemory {
-    pinned_input: PinnedHostSlice<u32>,
-    pinned_result: PinnedHostSlice<f32>,
-    /// As [`Shape::write`] has it.
-    pub(super) input: CudaSlice<u32>,
-    /// As [`Widths::result`] has it.
-    pub(super) result: CudaSlice<f32>,
 }
 
 /// The kernels of one model for one shape, with the addresses of one slot.
@@ -307,35 +285,4 @@ fn capture(pass: &mut Pass<'_>) -> Result<Graph, Fault> {
     let graph = stream.end_capture(CUgraphInstantiate_flags(0));
     launched?;
     Ok(Graph(graph?.ok_or(Fault::NoGraph)?))
-}
-
-impl SlotMemory {
-    fn new(gpu: &Gpu, room: Room) -> Result<Self, Fault> {
-        // SAFETY: all of it is written before it is read.
-        unsafe {
-            Ok(Self {
-                pinned_input: gpu
-                    .context
-                    .alloc_pinned_with_flags(room.input, CU_MEMHOSTALLOC_WRITECOMBINED)?,
-                pinned_result: gpu.context.alloc_pinned_with_flags(room.result, 0)?,
-                input: gpu.compute.alloc(room.input)?,
-                result: gpu.compute.alloc(room.result)?,
-            })
-        }
-    }
-}
-
-impl Buffers {
-    fn new(stream: &Arc<CudaStream>, room: Room) -> Result<Self, Fault> {
-        // SAFETY: every kernel writes what it or the next one reads.
-        unsafe {
-            Ok(Self {
-                state: stream.alloc(room.state)?,
-                wide: stream.alloc(room.wide)?,
-                narrow: stream.alloc(room.state)?,
-                pooled: stream.alloc(room.pooled)?,
-                hidden: stream.alloc(room.pooled)?,
-            })
-        }
-    }
 }
