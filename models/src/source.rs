@@ -10,9 +10,10 @@ mod package;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::progress::Progress;
 use models_core::card::{Origin, Source};
 use models_core::files;
+
+use crate::progress::Progress;
 
 /// Where files are kept, and whether the network may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use models_core::card::{Card, Task};
-use units::ModelId;
 
 use super::cards::{RejectedCard, names};
 use super::error::LoadError;
 
 /// The model that answers for a task where the caller names none. It is never replaced by another.
 pub(super) enum TaskDefault {
-    Model(ModelId),
+    /// Its name, whichever of its versions is there.
+    Model(String),
     /// Its card could not be read: an index into the rejected.
     Rejected(usize),
 }
@@ -46,12 +46,12 @@ pub(super) fn defaults(
     let mut defaults = BTreeMap::new();
     for task in Task::ALL {
         if let Some(name) = configured.get(&task) {
-            let default = match cards.iter().position(|card| card.name == *name) {
-                Some(index) if cards[index].task != task => {
-                    let (model, offers) = (name.clone(), cards[index].task);
+            let default = match cards.iter().find(|card| card.name == *name) {
+                Some(card) if card.task != task => {
+                    let (model, offers) = (name.clone(), card.task);
                     return Err(LoadError::DefaultTask { task, model, offers });
                 }
-                Some(index) => TaskDefault::Model(ModelId(index as u16)),
+                Some(_) => TaskDefault::Model(name.clone()),
                 None => match rejected.iter().position(|card| card.name == *name) {
                     Some(index) => TaskDefault::Rejected(index),
                     None => {
@@ -63,13 +63,13 @@ pub(super) fn defaults(
             defaults.insert(task, default);
             continue;
         }
-        let mut stated = cards.iter().enumerate().filter(|(_, card)| card.task == task && card.is_default);
-        if let Some((index, first)) = stated.next() {
-            if let Some((_, second)) = stated.next() {
+        let mut stated = cards.iter().filter(|card| card.task == task && card.is_default);
+        if let Some(first) = stated.next() {
+            if let Some(second) = stated.next() {
                 let (first, second) = (first.name.clone(), second.name.clone());
                 return Err(LoadError::TwoDefaults { task, first, second });
             }
-            defaults.insert(task, TaskDefault::Model(ModelId(index as u16)));
+            defaults.insert(task, TaskDefault::Model(first.name.clone()));
         }
     }
     Ok(defaults)

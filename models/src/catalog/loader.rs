@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use models_core::card::{Card, Origin, Sha256Digest, Source, TOKENIZER_FILE, Task};
 use models_core::weights::EncoderWeights;
-use models_core::{Backend, ModelError, RuntimeKind, Unsupported, Weights, faithful, files};
+use models_core::{Architecture, Backend, ModelError, RuntimeKind, Unsupported, Weights, faithful, files};
 use runtime_onnx::OnnxConfig;
 
 use super::config::CatalogConfig;
@@ -18,7 +18,7 @@ use crate::tokenizer::{TextTokenizer, TokenizeError};
 
 /// Loads weights through whichever runtime a card names, keeping base encoders that several cards share.
 pub struct Loader {
-    bases: HashMap<PathBuf, Arc<EncoderWeights>>,
+    bases: HashMap<(Architecture, PathBuf), Arc<EncoderWeights>>,
     backends: Vec<Box<dyn Backend>>,
 }
 
@@ -63,11 +63,12 @@ impl Loader {
     }
 
     fn base(&mut self, card: &Card, folder: &Path) -> Result<Arc<EncoderWeights>, ModelError> {
-        if let Some(base) = self.bases.get(folder) {
+        let key = (card.architecture, folder.to_path_buf());
+        if let Some(base) = self.bases.get(&key) {
             return Ok(Arc::clone(base));
         }
         let base = Arc::new(architectures::open(card.architecture, folder)?);
-        self.bases.insert(folder.to_path_buf(), Arc::clone(&base));
+        self.bases.insert(key, Arc::clone(&base));
         Ok(base)
     }
 }

@@ -114,7 +114,7 @@ impl Catalog {
     /// None is stated to be it, or its card could not be read.
     pub fn default_for(&self, task: Task) -> Result<&ModelEntry, NoDefault> {
         let default = match self.defaults.get(&task) {
-            Some(TaskDefault::Model(id)) => self.models.get(*id),
+            Some(TaskDefault::Model(name)) => self.models.find(name),
             Some(TaskDefault::Rejected(index)) => {
                 let RejectedCard { name, reason, .. } = &self.rejected[*index];
                 return Err(NoDefault::Rejected { name: name.clone(), reason: reason.clone() });

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use models_core::card::{Package, Registry};
+
 use super::Fetcher;
 use crate::progress::Progress;
-use models_core::card::{Package, Registry};
 
 const PYTHON: &str = "python3";
 

@@ -1,10 +1,10 @@
 //! Heads: from last hidden states to results, so that only results leave the device.
 
 use candle_core::{Device, Result, Tensor};
-
-use super::encoder::Linear;
 use models_core::TokenBatch;
 use models_core::weights::{ClassifierWeights, HeadWeights};
+
+use super::encoder::Linear;
 
 /// What is computed from the last hidden states `[T, H]`; see [`HeadWeights`].
 #[derive(Clone)]

@@ -11,15 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device as TensorDevice;
-
-use encoder::{Embeddings, Encoder};
-use heads::Head;
 use models_core::runtime::{check_batch, check_finite};
 use models_core::weights::{EncoderWeights, HeadWeights};
 use models_core::{
     Backend, Card, Device, Dtype, EncoderSpec, HostTensor, ModelError, Runtime, RuntimeError, RuntimeKind,
     TokenBatch, Unsupported, Weights,
 };
+
+use encoder::{Embeddings, Encoder};
+use heads::Head;
 
 const DTYPES: &[Dtype] = &[Dtype::Float32];
 

@@ -39,13 +39,10 @@ use models_core::{
     HostTensor, ModelError, Overlap, Runtime, RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
 };
 
-use device::{Format, HEAD_SIZES, Kernels};
+use device::{Format, Gpu, HEAD_SIZES, Kernels};
 use layout::Widths;
 use weights::DeviceWeights;
-use workspace::Model;
-
-use device::Gpu;
-use workspace::Workspace;
+use workspace::{Model, Workspace};
 
 const DTYPES: &[Dtype] = &[Dtype::Bfloat16, Dtype::Float16];
 /// Hidden sizes that the row kernels hold in registers.
