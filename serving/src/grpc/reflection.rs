@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn symbols() {
-        let sets = [crate::grpc::proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let sets = [proto::v1::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
         let definitions = Definitions::read(&sets).unwrap();
         assert_eq!(definitions.services, ["ml.inference.v1.InferenceService", "grpc.health.v1.Health"]);
         let check = |name: &str, expected: Option<&str>| {

@@ -2,10 +2,6 @@
 //! `/metrics`, as JSON on `/scaling`, and to KEDA.
 
 mod keda;
-mod proto {
-    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
-    tonic::include_proto!("externalscaler");
-}
 
 use std::sync::Arc;
 use std::time::Duration;
