@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 mod declared_tenants;
 mod devices;
+mod docs;
 pub mod error;
 pub mod grpc;
 mod idempotency;

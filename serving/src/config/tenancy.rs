@@ -327,7 +327,7 @@ fn default_length_max() -> u64 {
     1_000_000
 }
 
-fn is_web_address(url: &str, _: &()) -> garde::Result {
+pub(super) fn is_web_address(url: &str, _: &()) -> garde::Result {
     match reqwest::Url::parse(url) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),
         _ => Err(garde::Error::new("expected an http:// or https:// address")),

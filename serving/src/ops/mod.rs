@@ -12,6 +12,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 
 use crate::app::{App, Note, Part};
+use crate::docs;
 use crate::error::ApiError;
 use crate::grpc::{self, Form};
 use crate::rest;
@@ -26,6 +27,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(readiness))
         .route("/healthz", get(readiness))
         .route("/scaling", get(scaling))
+        .merge(docs::router())
         .method_not_allowed_fallback(rest::method_not_allowed)
         .with_state(Arc::clone(&app))
         .merge(admin::router(Arc::clone(&app)));

@@ -9,11 +9,12 @@ use axum::routing::get;
 
 use super::head;
 use crate::caller;
+use crate::docs;
 use crate::error::ApiError;
 
 /// Routes of the API.
 pub(super) fn api() -> Router {
-    Router::new().fallback(later).layer(from_fn(caller::identify))
+    docs::router().fallback(later).layer(from_fn(caller::identify))
 }
 
 /// Routes of operations.
@@ -23,6 +24,7 @@ pub(super) fn operations() -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(not_ready))
         .route("/healthz", get(not_ready))
+        .merge(docs::router())
         .fallback(later)
         .layer(from_fn(caller::identify))
 }
