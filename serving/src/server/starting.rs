@@ -35,3 +35,24 @@ async fn later(request: Request) -> Response {
     tracing::info!(target: "access", %request_id, code = row.code, status = row.http.as_u16(), "call");
     head::refuse(&error, &request)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use axum::body::Body;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn errors_are_explained_from_the_first_moment() {
+        for router in [api(), operations()] {
+            let status = async |path: &str| {
+                let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+                router.clone().oneshot(request).await.unwrap().status()
+            };
+            assert_eq!(status("/docs/errors").await, StatusCode::OK);
+            assert_eq!(status("/v1/ml/models").await, StatusCode::SERVICE_UNAVAILABLE);
+        }
+    }
+}
