@@ -12,7 +12,7 @@ CARGO := cargo
 # Features that are off by default and tested.
 TESTED := --features serving/kafka,serving/cuda
 
-.PHONY: help run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python lint bench bench-engines gpu-kit simulate autoscale simulate-long sanitize neon references train clean
+.PHONY: help check docs run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python lint bench bench-engines gpu-kit simulate autoscale simulate-long sanitize neon references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,12 @@ test-rust: cuda-toolkit ## unit, property, integration and end-to-end tests in R
 test-python: test-rust $(VENV)/.done ## clients nobody here wrote, against the real server
 	@echo "==> client tests"
 	@$(VENV)/bin/python -m pytest -q serving/tests/clients --binary target/release/ml-inference --data-dir $(DATA)
+
+check: cuda-toolkit ## formatting, clippy, unit tests and documentation tests, without what is slow
+	@scripts/check.sh
+
+docs: ## write the generated pages of docs/ anew
+	@UPDATE_DOCS=1 $(CARGO) test --release --locked --workspace $(TESTED) --test documentation -- --quiet
 
 lint: cuda-toolkit ## formatting, clippy, rustdoc, dependency checks
 	@scripts/lint.sh
