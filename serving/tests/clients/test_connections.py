@@ -151,6 +151,10 @@ def test_silence_after_a_tls_handshake(request, tmp_path):
         assert closes_after(connection)[0] == b""
     assert httpx.post(f"https://{server.api}/v1/ml/sentiment", json=TEXT, headers={"Authorization": f"Bearer {KEY}"},
                       verify=False).status_code == 200
+    # What is no request is answered through it too.
+    with made.wrap_socket(connect(server.api)) as connection:
+        connection.sendall(b"G@T / HTTP/1.1\r\n\r\n")
+        assert b'"malformed_request"' in read_all(connection)
     stop(server)
 
 
