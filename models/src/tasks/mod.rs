@@ -10,6 +10,7 @@ mod entities;
 mod inputs;
 mod math;
 mod matter;
+mod names;
 mod offsets;
 mod reading;
 mod sentiment;
