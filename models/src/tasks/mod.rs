@@ -5,9 +5,11 @@
 //! into one result for each input. Each task is a file with those two halves.
 
 mod classify;
+mod code;
 mod embed;
 mod entities;
 mod inputs;
+mod lines;
 mod math;
 mod matter;
 mod names;
