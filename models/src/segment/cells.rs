@@ -26,13 +26,13 @@ pub(crate) struct Cells {
     /// References such as `&amp;`, which are one character each, ascending.
     pub(crate) references: Vec<Range<usize>>,
     /// Without markup, with a comma where a name ends at the end of a line or cell, and with blanks for the marks of items:
-    /// models that were trained on sentences do not see lines.
-    pub(crate) read: String,
+    /// models that were trained on sentences do not see lines. `None` is the text as it is.
+    pub(crate) read: Option<String>,
 }
 
 impl Cells {
     pub(crate) async fn of(text: &str, pace: &Pace) -> Self {
-        let Plain { text: plain, ends: tags, references } = markup::plain(text);
+        let Plain { text: plain, ends: tags, blanks, references } = markup::plain(text);
         // Ends of lines and cells, and those at which the text says enough by itself.
         let (mut ends, mut marked) = (Vec::new(), Vec::new());
         let mut blocks = Blocks::new(&plain).peekable();
@@ -55,13 +55,13 @@ impl Cells {
             let bytes = block.len();
             let tag = tags.partition_point(|tag| *tag <= first);
             let is_tagged = tags.get(tag).is_some_and(|tag| *tag < block.end);
-            cells((text, &plain), block, first, is_tagged, (&mut ends, &mut marked));
+            cells((text, &plain, &blanks), block, first, is_tagged, (&mut ends, &mut marked));
             pace.spend(bytes / SEGMENTED_PER_TOKENISED).await;
         }
         ends.extend(tags);
         ends.sort_unstable();
         ends.dedup();
-        let read = separated(&plain, &ends);
+        let read = Some(separated(&plain, &ends)).filter(|read| read != text);
         ends.append(&mut marked);
         ends.sort_unstable();
         ends.dedup();
@@ -81,7 +81,7 @@ fn mark(block: &str) -> (Option<Mark>, usize) {
 
 /// Ends within a block, of a text and without its markup: those that are to be marked by a comma, and those that are marked.
 fn cells(
-    (text, plain): (&str, &str),
+    (text, plain, blanks): (&str, &str, &[Range<usize>]),
     block: Range<usize>,
     first: usize,
     is_tagged: bool,
@@ -97,6 +97,7 @@ fn cells(
         && !part.contains(|c| is_separator(c) || matches!(c, ',' | ':' | '/' | '–' | '—' | '\u{a0}'))
         && !part.trim().contains("  ")
         && !is_tagged;
+    let mut blanks = blanks[blanks.partition_point(|blank| blank.end <= block.start)..].iter().peekable();
     let mut spaces = 0;
     let mut has_name = true;
     // Indentation is no gap.
@@ -104,13 +105,20 @@ fn cells(
     let mut characters = part.char_indices().peekable();
     while let Some((offset, c)) = characters.next() {
         let at = block.start + offset;
+        // Blanks for markup take no place, and of those around a tag one is enough.
+        if c == ' ' && text.as_bytes()[at] == b'<' {
+            spaces = spaces.saturating_sub(1);
+        }
+        while blanks.next_if(|blank| blank.end <= at).is_some() {}
+        if blanks.peek().is_some_and(|blank| blank.start <= at) {
+            continue;
+        }
         let next = characters.peek().map(|(_, next)| *next);
         if is_line_break(c) {
             (spaces, is_indent) = (0, true);
             continue;
         }
         if c == ' ' || c == '\u{a0}' {
-            // Blanks for markup take no place.
             let is_space = c != ' ' || text.as_bytes()[at] == b' ';
             spaces += usize::from(is_space);
             continue;

@@ -190,7 +190,7 @@ impl Column {
         // The break was not needed, because the next word would have fitted.
         let was_meant = is_meant(before, line, self.width);
         let is_numbered = matches!(abbreviation(before.last), Some(words::Class::NumberedWord));
-        let goes_on = is_unfinished(before.last);
+        let goes_on = is_unfinished(before.last) || (is_initial(before.last) && is_initial(line.first));
         let is_unended = (!before.is_ended || is_numbered || goes_on) && !before.last.ends_with(':');
         if matches!(line.kind, Kind::MaybeItem | Kind::Field) {
             let is_listed = matches!(before.kind, Kind::Item | Kind::MaybeItem)
@@ -215,7 +215,11 @@ impl Column {
             return false;
         }
         // In a narrow column the next word seldom fits: "Results for Oslo", "The ship sailed."
-        if self.width < COLUMN_MIN && is_unended && !before.last.ends_with(')') && begins_sentence(line.first)
+        if self.width < COLUMN_MIN
+            && !is_open
+            && is_unended
+            && !before.last.ends_with(')')
+            && begins_sentence(line.first)
         {
             return false;
         }
@@ -277,10 +281,10 @@ fn is_name_parted(before: &Line<'_>, line: &Line<'_>, is_open: bool) -> bool {
 /// Whether a capital of a word says that a sentence begins with it, and not a name.
 fn begins_sentence(word: &str) -> bool {
     let word = word.trim_end_matches([',', ';']);
-    // "A." is a letter: "Exhibit", "A."
-    !word.ends_with('.')
+    // A letter may be a number: "Exhibit", "A."
+    word.len() > 1
+        && !word.ends_with('.')
         && word.starts_with(char::is_uppercase)
-        && word != "I"
         && words::is_starter(&bare(word))
 }
 
@@ -294,6 +298,11 @@ fn bare(word: &str) -> String {
 fn is_unfinished(last: &str) -> bool {
     use words::Class::{Link, Numbered, Title};
     words::is_unfinished(last) || matches!(abbreviation(last), Some(Title | Link | Numbered))
+}
+
+/// `J.`
+fn is_initial(word: &str) -> bool {
+    word.strip_suffix('.').is_some_and(|letter| letter.len() == 1 && letter.starts_with(char::is_alphabetic))
 }
 
 /// The class of the abbreviation that a word is.

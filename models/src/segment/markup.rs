@@ -28,6 +28,8 @@ pub(super) struct Plain<'a> {
     pub(super) text: Cow<'a, str>,
     /// Where tags begin that end what they stand behind, ascending.
     pub(super) ends: Vec<usize>,
+    /// Tags with blanks in them, which part nothing, ascending.
+    pub(super) blanks: Vec<Range<usize>>,
     /// References for which a character stands now, ascending.
     pub(super) references: Vec<Range<usize>>,
 }
@@ -56,11 +58,11 @@ struct Scanner<'a> {
 /// Puts blanks for the markup of a text, and characters for references.
 pub(super) fn plain(text: &str) -> Plain<'_> {
     let mut scanner = Scanner { text, closed: None, unended: Vec::new() };
-    let (mut ends, mut references) = (Vec::new(), Vec::new());
+    let (mut ends, mut blanks, mut references) = (Vec::new(), Vec::new(), Vec::new());
     let mut written: Option<Vec<u8>> = None;
     let mut at = 0;
     count(text.len());
-    while let Some(offset) = text[at..].find(['<', '&']) {
+    while let Some(offset) = text[at..].find(['<', '&', '\\']) {
         let start = at + offset;
         let Some(mark) = scanner.mark(start) else {
             at = start + 1;
@@ -73,6 +75,9 @@ pub(super) fn plain(text: &str) -> Plain<'_> {
                     ends.push(start);
                 }
                 let is_within = is_inline && is_within_word(text, start, end);
+                if bytes[start..end].contains(&b' ') {
+                    blanks.push(start..end);
+                }
                 bytes[start..end].fill(if is_within { NOTHING } else { b' ' });
                 end
             }
@@ -96,7 +101,7 @@ pub(super) fn plain(text: &str) -> Plain<'_> {
         Some(Ok(written)) => Cow::Owned(written),
         _ => Cow::Borrowed(text),
     };
-    Plain { text, ends, references }
+    Plain { text, ends, blanks, references }
 }
 
 /// Whether what is at the ends of a tag is one word: `An<b>na`, but not `Anna</b><b>Schmidt`.
@@ -107,6 +112,9 @@ fn is_within_word(text: &str, start: usize, end: usize) -> bool {
 impl<'a> Scanner<'a> {
     fn mark(&mut self, start: usize) -> Option<Mark> {
         let rest = &self.text[start..];
+        if rest.starts_with('\\') {
+            return self.line_break(start);
+        }
         if rest.starts_with('&') {
             return reference(rest).map(|(bytes, text)| Mark::Reference { end: start + bytes, text });
         }
@@ -130,6 +138,18 @@ impl<'a> Scanner<'a> {
         let end =
             close.filter(|_| !rest.starts_with("</")).and_then(|close| self.find(end, close)).unwrap_or(end);
         Some(Mark::Tag { end, is_inline })
+    }
+
+    /// A line break that is written out: `Anna\nPeter`, but not `C:\names`.
+    fn line_break(&self, start: usize) -> Option<Mark> {
+        let (before, rest) = (&self.text[..start], &self.text[start..]);
+        let length = ["\\r\\n", "\\n", "\\t"].iter().find(|written| rest.starts_with(**written))?.len();
+        let is_break = before
+            .ends_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | ',' | '!' | '?' | ')' | ':'))
+            && rest[length..].starts_with(|c: char| c.is_uppercase() || c == '\\');
+        let is_path = before.ends_with(':')
+            && before.as_bytes().iter().rev().nth(1).is_some_and(u8::is_ascii_uppercase);
+        (is_break && !is_path).then_some(Mark::Tag { end: start + length, is_inline: false })
     }
 
     /// Where something ends that is looked for from a place on.
@@ -328,6 +348,7 @@ mod tests {
         check("<style>Anna</style>Oslo", "···················Oslo", 1);
         check("<td>Anna", "····Anna", 1);
         check("<p class=\"x>Anna", "············Anna", 1);
+        check("Anna\\nOlga\\r\\nEva", "Anna··Olga····Eva", 2);
     }
 
     #[test]
@@ -356,6 +377,10 @@ mod tests {
             "&foo;",
             "&nbsp",
             "<!-- Anna",
+            "C:\\nAnna",
+            "C:\\Anna\\names",
+            "\\nAnna",
+            "a \\neq b",
         ] {
             check(text, text, 0);
         }

@@ -137,7 +137,7 @@ proptest! {
         let Cells { ends, read, plain, .. } = cells_at_once(&text);
         prop_assert!(ends.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", ends);
         prop_assert!(ends.iter().all(|end| text.is_char_boundary(*end)));
-        for other in [read, plain.unwrap_or(text.clone())] {
+        for other in [read, plain].into_iter().flatten() {
             prop_assert_eq!(other.len(), text.len());
             prop_assert!(text.char_indices().all(|(at, _)| other.is_char_boundary(at)));
         }
@@ -145,7 +145,7 @@ proptest! {
 
     /// A paragraph has the same sentences however it is wrapped.
     #[test]
-    fn width_does_not_matter(rows in prop::collection::vec(any::<prop::sample::Index>(), 1..6), width in 30usize..100) {
+    fn width_does_not_matter(rows in prop::collection::vec(any::<prop::sample::Index>(), 1..6), width in 20usize..100) {
         let prose = prose();
         let rows: Vec<&str> = rows.iter().map(|row| row.get(&prose).as_str()).collect();
         let text = rows.join(" ");
@@ -267,6 +267,7 @@ fn steps_are_short() {
 fn names_end_at_lines_and_cells() {
     let check = |text: &str, expected: &[&str]| {
         let Cells { ends, read, .. } = cells_at_once(text);
+        let read = read.unwrap_or(text.to_owned());
         let ends: Vec<usize> = ends.into_iter().chain([text.len()]).collect();
         let is_mark = |c: char| !c.is_alphabetic();
         let parts = ends.windows(2).map(|pair| text[pair[0]..pair[1]].trim_matches(is_mark));
@@ -305,5 +306,5 @@ fn names_end_at_lines_and_cells() {
     check(prose, &[prose.trim_end_matches('.')]);
     check("We saw Anna  Schmidt.", &["We saw Anna  Schmidt"]);
     // A number that is not counted is part of the line.
-    assert_eq!(cells_at_once("Oslo\n1. Bundesliga").read, "Oslo,1. Bundesliga");
+    assert_eq!(cells_at_once("Oslo\n1. Bundesliga").read.unwrap(), "Oslo,1. Bundesliga");
 }

@@ -7,6 +7,7 @@
 //! no `®` and `™`; it ends at emoji, too, and has no symbols at its ends ([`names`]). Tokens by themselves (`none`) are read and
 //! labelled as they are. A word through which a text was cut is no name.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -105,7 +106,7 @@ impl Reader for Decoder {
             jobs.check_length(context, index, text).await?;
         }
         let Cells { ends, plain, references, read } = Cells::of(text, jobs.pace()).await;
-        let read = unmarked(read);
+        let read = unmarked(read.map_or(Cow::Borrowed(text), Cow::Owned));
         let (encoded, reading) = jobs.read(context, index, &read, self.truncation).await?;
         let mut bounds = Bounds { ends, references };
         if !text.is_ascii() {
@@ -331,11 +332,11 @@ fn merge<'a>(text: &Text, pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> 
 
 /// The text with blanks for the marks of trade marks, of which models that were trained on prose make names of their own. It has
 /// as many bytes.
-fn unmarked(mut text: String) -> String {
+fn unmarked(mut text: Cow<'_, str>) -> Cow<'_, str> {
     let is_name = text.contains(char::is_alphanumeric);
     for mark in ["®", "™", "℠"] {
         if is_name && text.contains(mark) {
-            text = text.replace(mark, &" ".repeat(mark.len()));
+            text = Cow::Owned(text.replace(mark, &" ".repeat(mark.len())));
         }
     }
     text

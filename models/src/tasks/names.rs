@@ -251,6 +251,7 @@ fn part_before(text: &str, name: Range<usize>) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -260,7 +261,7 @@ mod tests {
         let mut from = 0;
         let parts = parts.iter().enumerate().map(|(source, part)| {
             let (is_rest, part) = part.strip_prefix('+').map_or((false, *part), |part| (true, part));
-            let start = from + text[from..].find(part).unwrap_or_else(|| panic!("{part}"));
+            let start = from + text[from..].find(part).unwrap();
             from = start + part.len();
             Part { bytes: start..from, source, is_rest }
         });

@@ -179,6 +179,22 @@ fn markup() {
     });
 }
 
+#[test]
+fn tags_within_lines_part_nothing() {
+    for text in [
+        "<b>Anna</b> Schmidt",
+        "Anna <b> Schmidt </b>",
+        "Anna<b> Schmidt</b>",
+        "Anna <!-- Oslo --> Schmidt",
+        "<a href=\"/x\" title=\"y z\">Anna</a> <span class=\"b c\">Schmidt</span>",
+        "Anna &amp; Schmidt",
+        "Anna&nbsp;Schmidt",
+        "AT&amp;T",
+    ] {
+        assert_eq!(cells_at_once(text).ends, [0], "{text:?}");
+    }
+}
+
 /// What names stand with in letters, minutes and résumés.
 #[test]
 fn with_other_lines() {
