@@ -98,7 +98,7 @@ fn cells(
         && !part.trim().contains("  ")
         && !is_tagged;
     let mut blanks = blanks[blanks.partition_point(|blank| blank.end <= block.start)..].iter().peekable();
-    let mut spaces = 0;
+    let mut spaces: usize = 0;
     let mut has_name = true;
     // Indentation is no gap.
     let mut is_indent = true;
