@@ -42,14 +42,14 @@
 //! Each names what holds it.
 //!
 //! - Every accepted request is answered exactly once: computed, cancelled, expired or refused, whatever
-//!   fails. (`batching/tests/random_use.rs`, `batching/tests/engine.rs`, and under shuttle
+//!   fails. (`batching/tests/random_use.rs`, `batching/tests/engine`, and under shuttle
 //!   `batching/tests/interleavings.rs`)
 //! - No batch exceeds its token budget or mixes models; nothing runs past its deadline; no queue exceeds its
 //!   bounds. (`batching/tests/random_use.rs`)
 //! - A request in the steady state costs the scheduler no allocation. (`batching/tests/allocations.rs`)
 //! - Flows without a claim that always have work never differ by more than a stated bound. (the unit tests of
 //!   `fairness` in `batching/src/scheduler`)
-//! - A lost device loses no request that another one can compute. (`batching/tests/engine.rs`)
+//! - A lost device loses no request that another one can compute. (`batching/tests/engine`)
 
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]

@@ -24,7 +24,7 @@ use crate::error::ApiError;
 use crate::load::{Excess, Part};
 use crate::server::Account;
 use crate::telemetry::access::CANCELLED;
-use crate::telemetry::{Access, RequestEnd, Timeliness};
+use crate::telemetry::{Access, CallEnd, Timeliness};
 use crate::work::Work;
 
 /// A call that is refused when so much of it was read counts against the limit.
@@ -305,7 +305,7 @@ async fn run(
     let outputs = work.compute(&mut prepared, reservation, part).await?;
     let answer = work.decode(prepared, outputs).await?;
     for error in answer.results.iter().filter_map(|result| result.as_ref().err()) {
-        app.telemetry.input_refused(entry.id, ApiError::Input(error.clone()).row().code);
+        app.telemetry.calls.input_refused(entry.id, ApiError::Input(error.clone()).row().code);
     }
     end.caller.access.refused_inputs(refusals.count());
     part.done(app.pool.preparing(part.bytes()).as_secs_f64());
@@ -399,7 +399,7 @@ struct Ended<'a> {
 
 impl<'a> Ended<'a> {
     fn new(app: &'a App, caller: &'a Caller, task: Task, started: Timestamp) -> Self {
-        let _in_flight = app.telemetry.request_started();
+        let _in_flight = app.telemetry.calls.started();
         Self {
             app,
             caller,
@@ -445,7 +445,7 @@ impl<'a> Ended<'a> {
             Err(error) => {
                 if let (ApiError::Limit(error), Some(tenant)) = (error, &self.tenant) {
                     self.app.telemetry.tenancy.refused(error);
-                    self.app.telemetry.tenants.refused(tenant, error);
+                    self.app.telemetry.usage.tenants.refused(tenant, error);
                 }
                 let code = error.row().code;
                 if let Some(detail) = error.log_detail() {
@@ -472,7 +472,7 @@ impl Drop for Ended<'_> {
             self.caller.access.abandoned();
         }
         let entry = self.entry();
-        self.app.telemetry.request_ended(RequestEnd {
+        self.app.telemetry.calls.ended(CallEnd {
             protocol: self.caller.protocol,
             task: self.task.as_str(),
             model: entry.map_or("", |entry| entry.card.name.as_str()),

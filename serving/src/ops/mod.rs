@@ -37,7 +37,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// In the form that the scraper asks for.
 async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    app.telemetry.observe(&app.engine.snapshot());
+    app.telemetry.engine.observe(&app.engine.snapshot());
     app.tenancy.show(&app.telemetry.tenancy);
     app.telemetry.connections.show(&app);
     let format = Format::negotiate(&headers);

@@ -100,7 +100,7 @@ def test_too_many_unread_answers_refuse_more(request, tmp_path):
     texts = {"inputs": [f"text {i}" for i in range(20)]}
     for _ in range(3):
         peer.post(texts, path="/v1/ml/embeddings")
-    wait_for(lambda: metric(server, "requests_total", code="ok") == 3)
+    wait_for(lambda: metric(server, "calls_total", code="ok") == 3)
     stream = peer.post(texts, path="/v1/ml/embeddings")
     answer = peer.until(h2.events.ResponseReceived, stream)
     assert dict(answer.headers)[":status"] == "503"

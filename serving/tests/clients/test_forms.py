@@ -137,7 +137,7 @@ def test_both_forms_tell_the_same(server, rest):
     assert process["process_cpu_seconds_total"] > 0 and process["process_resident_memory_bytes"] > 1 << 24
     assert 0 < process["process_open_fds"] < process["process_max_fds"]
     durations = [s.labels for f in plain_families(plain) for s in f.samples
-                 if s.name == "ml_inference_request_duration_seconds_count"]
+                 if s.name == "ml_inference_call_duration_seconds_count"]
     assert any(labels["model"] == "sentiment-v3" for labels in durations)
 
 
