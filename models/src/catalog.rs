@@ -134,6 +134,10 @@ pub struct RejectedCard {
     pub reason: String,
     /// Whether the server is not ready without it, as far as the configuration says: what the card says is not known.
     pub is_required: bool,
+    /// What it does, as far as a line of the card says.
+    pub task: Option<Task>,
+    /// Whether a line of the card says that it is its task's default.
+    pub is_default: bool,
 }
 
 struct Loaded {
@@ -210,9 +214,17 @@ impl Catalog {
         };
         default.ok_or_else(|| {
             let candidates = self.models.iter().filter(|entry| entry.card.task == task);
-            NoDefault::Unstated {
-                task,
-                candidates: candidates.map(|entry| entry.card.name.clone()).collect(),
+            let candidates: Vec<_> = candidates.map(|entry| entry.card.name.clone()).collect();
+            // Where nothing else does the task, a card that does not even say what it does is looked for first.
+            match self
+                .rejected
+                .iter()
+                .find(|card| candidates.is_empty() && card.task.is_none_or(|its| its == task))
+            {
+                Some(RejectedCard { name, reason, .. }) => {
+                    NoDefault::Rejected { name: name.clone(), reason: reason.clone() }
+                }
+                None => NoDefault::Unstated { task, candidates },
             }
         })
     }
@@ -486,6 +498,10 @@ fn defaults(
                 return Err(LoadError::TwoDefaults { task, first, second });
             }
             defaults.insert(task, TaskDefault::Model(ModelId(index as u16)));
+        } else if let Some(index) =
+            rejected.iter().position(|card| card.is_default && card.task == Some(task))
+        {
+            defaults.insert(task, TaskDefault::Rejected(index));
         }
     }
     Ok(defaults)
@@ -498,7 +514,17 @@ fn names(cards: &[Arc<Card>]) -> String {
 impl RejectedCard {
     fn new(folder: &Path, error: &CardError) -> Self {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { name, reason: error.to_string(), is_required: true }
+        // Whatever keeps it from being read as a whole, these lines may be as they should.
+        let text = std::fs::read(folder.join(CARD_FILE)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let said = |field: &str| {
+            let value =
+                text.lines().find_map(|line| line.trim_start().strip_prefix(field)?.strip_prefix(':'));
+            value.map(|value| value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']))
+        };
+        let task = said("task").and_then(|name| Task::ALL.into_iter().find(|task| task.as_str() == name));
+        let is_default = said("default") == Some("true");
+        Self { name, reason: error.to_string(), is_required: true, task, is_default }
     }
 }
 
