@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
 use units::{Clock, MonotonicClock, TenantId, Timestamp};
 
-use crate::accounts::{Accounts, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName};
+use crate::accounts::{Accounts, Change, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName, TenantRecord};
 use crate::credential::{Credential, CredentialError};
 use crate::jwt::{Bearer, JwtError, JwtVerifier};
 use crate::key::{ApiKey, KeyHash, KeySecret, Mode};
@@ -63,14 +63,18 @@ impl Calendar {
 }
 
 /// One version of the accounts, by what is looked up.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     /// Whether the accounts were read at all.
     is_read: bool,
-    tenants: HashMap<TenantName, Entry>,
-    keys: HashMap<KeyHash, (KeyRecord, Tenant, KeyId)>,
+    tenants: Arc<HashMap<TenantName, Entry>>,
+    /// In parts by their hash, so that a change copies one of them.
+    keys: Vec<Arc<HashMap<KeyHash, KnownKey>>>,
 }
 
+type KnownKey = Arc<(KeyRecord, KeyId)>;
+
+#[derive(Clone)]
 struct Entry {
     tenant: Tenant,
     is_suspended: bool,
@@ -200,18 +204,43 @@ impl Directory {
 
     /// Takes the accounts as they are now.
     pub fn update(&self, accounts: &Accounts) {
-        let mut known = Known { is_read: true, ..Known::default() };
-        for record in accounts.tenants.values() {
-            let name = Arc::from(record.name.as_str());
-            let tenant = Tenant { id: self.number(&record.name), name, plan: record.plan };
-            known.tenants.insert(record.name.clone(), Entry { tenant, is_suspended: record.is_suspended });
-        }
+        let tenants = accounts.tenants.values();
+        let tenants = tenants.map(|record| (record.name.clone(), self.entry(record))).collect();
+        let mut keys = vec![HashMap::new(); KeyHash::PARTS];
         for key in accounts.keys.values() {
-            let Some(entry) = known.tenants.get(&key.tenant) else { continue };
-            let id = KeyId(Arc::from(key.id.as_str()));
-            known.keys.insert(key.hash, (key.clone(), entry.tenant.clone(), id));
+            keys[key.hash.part()].insert(key.hash, known_key(key));
+        }
+        let keys = keys.into_iter().map(Arc::new).collect();
+        self.known.store(Arc::new(Known { is_read: true, tenants: Arc::new(tenants), keys }));
+    }
+
+    /// Takes changes of the accounts that it knows, which were like `before`. Costs as much as the changes, whatever the accounts
+    /// have.
+    pub(crate) fn change(&self, before: &Accounts, changes: &[Change]) {
+        let mut known = Known::clone(&self.known.load());
+        for change in changes {
+            match change {
+                Change::Tenant(record) => {
+                    let tenants = Arc::make_mut(&mut known.tenants);
+                    tenants.insert(record.name.clone(), self.entry(record));
+                }
+                Change::Key(key) => {
+                    known.keys.resize_with(KeyHash::PARTS, Arc::default);
+                    // A declared key may be another one by the same id.
+                    if let Some(old) = before.keys.get(&key.id).filter(|old| old.hash != key.hash) {
+                        Arc::make_mut(&mut known.keys[old.hash.part()]).remove(&old.hash);
+                    }
+                    Arc::make_mut(&mut known.keys[key.hash.part()]).insert(key.hash, known_key(key));
+                }
+            }
         }
         self.known.store(Arc::new(known));
+    }
+
+    fn entry(&self, record: &TenantRecord) -> Entry {
+        let name = Arc::from(record.name.as_str());
+        let tenant = Tenant { id: self.number(&record.name), name, plan: record.plan };
+        Entry { tenant, is_suspended: record.is_suspended }
     }
 
     /// The principal of a credential.
@@ -254,7 +283,10 @@ impl Directory {
         let hash = key.hash(&self.secret);
         let known = self.known()?;
         // What is looked up is the hash under a secret, so how long that takes says nothing of any key.
-        let (record, tenant, id) = known.keys.get(&hash).ok_or(AuthenticationError::UnknownKey)?;
+        let part = known.keys.get(hash.part());
+        let found = part.and_then(|keys| keys.get(&hash)).ok_or(AuthenticationError::UnknownKey)?;
+        let (record, id) = &**found;
+        let entry = known.tenants.get(&record.tenant).ok_or(AuthenticationError::UnknownKey)?;
         if !bool::from(record.hash.ct_eq(&hash)) {
             return Err(AuthenticationError::UnknownKey);
         }
@@ -263,10 +295,10 @@ impl Directory {
             KeyState::Expired => return Err(AuthenticationError::ExpiredKey),
             KeyState::Revoked => return Err(AuthenticationError::RevokedKey),
         }
-        if known.tenants.get(&record.tenant).is_none_or(|entry| entry.is_suspended) {
+        if entry.is_suspended {
             return Err(AuthenticationError::Suspended);
         }
-        Ok(Principal { tenant: tenant.clone(), key: id.clone(), role: record.role, is_sandboxed })
+        Ok(Principal { tenant: entry.tenant.clone(), key: id.clone(), role: record.role, is_sandboxed })
     }
 
     async fn find_bearer(&self, token: &str, now: WallTime) -> Result<Principal, AuthenticationError> {
@@ -311,6 +343,10 @@ impl Directory {
         let next = TenantId(numbers.len() as u32 + 1);
         *numbers.entry(name.clone()).or_insert(next)
     }
+}
+
+fn known_key(key: &KeyRecord) -> KnownKey {
+    Arc::new((key.clone(), KeyId(Arc::from(key.id.as_str()))))
 }
 
 /// What the development tenant may use: as much as it likes.
@@ -444,6 +480,92 @@ mod tests {
         check(9, 1_000, 14_000);
         check(10, 3_615_000, 3_615_000);
         check(11, 16_000, 16_000);
+    }
+
+    /// Whatever is changed, it is as if all were taken anew.
+    #[test]
+    fn changes_are_taken_as_the_whole_is() {
+        let directory = Directory::new(KeySecret::generate().unwrap().0, false);
+        let mut accounts = Accounts::default();
+        let tenant = |is_suspended| TenantRecord {
+            name: "acme".parse().unwrap(),
+            plan: Plan::Starter,
+            is_suspended,
+            created_at: WallTime(1),
+            plan_set_at: WallTime(1),
+            suspension_set_at: WallTime(1),
+        };
+        let keys = [(); 3].map(|()| ApiKey::generate(Mode::Live).unwrap());
+        let key = |id: &str, key: &ApiKey, revoked_at: Option<u64>| KeyRecord {
+            id: id.to_owned(),
+            tenant: "acme".parse().unwrap(),
+            label: String::new(),
+            mode: Mode::Live,
+            role: Role::Editor,
+            hash: key.hash(directory.secret()),
+            ending: String::new(),
+            created_at: WallTime(1),
+            expires_at: None,
+            revoked_at: revoked_at.map(WallTime),
+            replaced_by: None,
+            changed_at: WallTime(1),
+        };
+        let steps = [
+            vec![Change::Tenant(tenant(false)), Change::Key(key("1", &keys[0], None))],
+            vec![Change::Key(key("2", &keys[1], None))],
+            vec![Change::Key(key("2", &keys[2], None))],
+            vec![Change::Key(key("1", &keys[0], Some(2)))],
+            vec![Change::Tenant(tenant(true))],
+        ];
+        let found = |directory: &Directory| {
+            [0, 1, 2]
+                .map(|n| find(directory, keys[n].expose(), LOOPBACK, 9).map(|found| found.key.0.to_string()))
+        };
+        let mut seen = Vec::new();
+        for changes in steps {
+            directory.update(&accounts);
+            directory.change(&accounts, &changes);
+            let changed = found(&directory);
+            accounts.apply(&changes);
+            directory.update(&accounts);
+            assert_eq!(changed, found(&directory), "{changes:?}");
+            seen.push(changed.map(|found| found.is_ok()));
+        }
+        let expected = [
+            [true, false, false],
+            [true, true, false],
+            [true, false, true],
+            [false, false, true],
+            [false; 3],
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn days_that_were_begun_go_on() {
+        let (calendar, second) = (Calendar::default(), |s: u64| Timestamp::from_nanos(s * 1_000_000_000));
+        let day = 86_400_000;
+        let check = |uptime: u64, wall: u64, expected: u64| {
+            assert_eq!(
+                calendar.latest(second(uptime), WallTime(wall)),
+                WallTime(expected),
+                "{wall} at {uptime}"
+            );
+        };
+        check(0, 10 * day, 10 * day);
+        check(5, 10 * day + 5_000, 10 * day + 5_000);
+        // Three days ahead and back: the tenth does not come again, and the next day begins when this one has passed.
+        check(6, 13 * day, 13 * day);
+        check(7, 10 * day + 7_000, 13 * day + 1_000);
+        check(86_406, 11 * day + 6_000, 14 * day);
+        // Three days behind.
+        check(86_407, 8 * day, 14 * day + 1_000);
+        // Expiry believes the clock again.
+        assert_eq!(calendar.now(second(86_408), WallTime(11 * day + 8_000)), WallTime(11 * day + 8_000));
+        let directory = Directory::new(KeySecret::generate().unwrap().0, false);
+        let directory = directory.with_calendar(WallTime(10 * day), WallTime(13 * day));
+        assert!(directory.latest(WallTime(10 * day)).day() == WallTime(13 * day).day());
+        assert!(directory.calendar(WallTime(10 * day)).day() == WallTime(10 * day).day());
     }
 
     #[test]

@@ -37,8 +37,8 @@ const RESTORED_NAMES_MAX: usize = 100;
 /// How long a key that is no longer good counts against the bound of its tenant's keys. So a tenant that makes and revokes keys all
 /// day does not fill the store.
 const COUNTED_AFTER_END: Duration = Duration::from_secs(30 * 86_400);
-/// How many more keys there may be if it is for a rotation: a tenant at its bound can still change a key that leaked.
-const ROTATION_ROOM: usize = 2;
+/// How many more keys there may be if it is for a rotation: a tenant at its bound can still change a key that leaked, once.
+const ROTATION_ROOM: usize = 1;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ pub enum AdministrationError {
     NoAccount,
     /// The tenant has as many keys as it may.
     #[error(
-        "a tenant may have {limit} keys; those that were revoked or expired in the last {days} days count",
+        "a tenant may have {limit} keys, and one more by a rotation; those that were revoked or expired in the last {days} days count",
         days = COUNTED_AFTER_END.as_secs() / 86_400
     )]
     TooManyKeys {
@@ -268,7 +268,7 @@ impl Administration {
                     if by_itself { AdministrationError::NoAccount } else { AdministrationError::NoTenant };
                 return Err(problem);
             }
-            self.check_new(accounts, &record, now, 1)?;
+            self.check_new(accounts, &record, now, 0)?;
             let view = self.view(&record, now);
             Ok(Edit {
                 changes: vec![Change::Key(record.clone())],
@@ -463,7 +463,7 @@ impl Administration {
             key.tenant == new.tenant && end.is_none_or(|end| end.plus(COUNTED_AFTER_END) > now)
         };
         let limit = self.keys_max;
-        if accounts.keys.values().filter(counts).count() >= limit.saturating_mul(room) {
+        if accounts.keys.values().filter(counts).count() >= limit.saturating_add(room) {
             return Err(AdministrationError::TooManyKeys { limit });
         }
         Ok(())
@@ -518,10 +518,12 @@ impl Administration {
             let commit = Commit { expected, next: &next, restored: None, changes: &changes, audit: &audit };
             match self.store.commit(commit).await {
                 Ok(()) => {
-                    let mut accounts = Arc::unwrap_or_clone(accounts);
+                    self.directory.change(&accounts, &changes);
+                    // Changed in place, unless somebody else looks at them.
+                    drop(accounts);
+                    let accounts = Arc::make_mut(known.get_or_insert_default());
                     accounts.apply(&changes);
                     accounts.version = next;
-                    self.learn(&mut known, accounts);
                     return Ok(result);
                 }
                 Err(StoreError::Conflict) => {}
