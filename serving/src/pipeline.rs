@@ -233,6 +233,8 @@ async fn conclude(
     let answers = Arc::clone(&app.tenancy.idempotency);
     // Dropping what waits for a task does not end the task.
     let concluded = tokio::spawn(async move {
+        // Nobody gets it before it is charged.
+        let _unsettled = answers.settle(&attempt);
         if let Err(error) = answers.keep(WallTime::now(), &attempt, &answer).await {
             answers.release(&attempt).await;
             reservation.finish(Outcome::Failed).await.map_err(unrecorded)?;
