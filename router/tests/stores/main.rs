@@ -33,10 +33,9 @@ use router::{
 
 use accounts::accounts_change_together_with_their_log;
 use answers::answers_are_kept;
-use keys::keys_are_managed;
-use keys::tenants_are_declared;
+use keys::{keys_are_managed, tenants_are_declared};
 use limits::limits_hold;
-use sums::sums_take_each_record_once;
+use sums::{all_sums, sums_take_each_record_once};
 
 /// Every promise, of one home.
 struct Home {

@@ -15,7 +15,7 @@ fn batches(epoch: &str, from: u64, to: u64) -> Vec<Batch> {
     [(20_000, "a"), (20_001, "b|c")].map(batch).to_vec()
 }
 
-async fn all_sums(store: &dyn UsageStore) -> BTreeMap<SumKey, Sum> {
+pub(super) async fn all_sums(store: &dyn UsageStore) -> BTreeMap<SumKey, Sum> {
     store.sums("acme", Day(19_999), Day(20_005)).await.unwrap()
 }
 
