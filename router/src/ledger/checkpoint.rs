@@ -43,6 +43,9 @@ pub(super) struct Row {
     pub(super) first: u64,
     /// Number after the last.
     pub(super) next: u64,
+    /// Number after the last that this journal had: a copy of a folder hears of more than it has. 0: an older version's.
+    #[serde(default)]
+    pub(super) own: u64,
 }
 
 impl Checkpoint {

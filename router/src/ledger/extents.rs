@@ -25,8 +25,8 @@ impl Extents {
     /// What was summed of each epoch.
     fn summed(checkpoint: &Checkpoint) -> Self {
         let mut extents = Self::default();
-        for row in checkpoint.sums.iter().filter(|row| row.first < row.next) {
-            extents.add(&row.epoch, row.first..row.next);
+        for row in checkpoint.sums.iter().filter(|row| row.first < row.own) {
+            extents.add(&row.epoch, row.first..row.own);
         }
         extents
     }

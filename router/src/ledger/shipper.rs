@@ -57,6 +57,8 @@ struct Contained {
     first: u64,
     /// Number after the last.
     next: u64,
+    /// Number after the last that was in this journal.
+    own: u64,
 }
 
 /// Where the store is behind: up to which record it has an epoch.
@@ -138,9 +140,9 @@ impl Shipper {
         let (next, life) = match checkpoint {
             Some(Checkpoint { life, next, sums, lacking: known, .. }) => {
                 lacking = known;
-                for Row { tenant, day, epoch, first, next } in sums {
+                for Row { tenant, day, epoch, first, next, own } in sums {
                     let epochs = contained.entry(TenantDay { tenant, day }).or_default();
-                    epochs.insert(epoch, Contained { first, next });
+                    epochs.insert(epoch, Contained { first, next, own });
                 }
                 (next.min(frontier), life)
             }
@@ -204,11 +206,11 @@ impl Shipper {
             let mut is_done = true;
             for (Batch { epoch, place, from, to, first, .. }, result) in batches.into_iter().zip(&results) {
                 match *result {
-                    Applied::Yes => self.contains(place, epoch, first, to),
+                    Applied::Yes => self.contains(place, epoch, first, (to, to)),
                     // It has what was not known to be there.
                     Applied::At(at) if at > from => {
                         is_done = false;
-                        self.contains(place, epoch, first, at);
+                        self.contains(place, epoch, first, (at, to));
                     }
                     Applied::At(at) => behind.push((place, epoch, at)),
                 }
@@ -228,11 +230,11 @@ impl Shipper {
         Err(ShipError::Contended)
     }
 
-    /// The store has an epoch's records of a day, from `first` on, up to `next`.
-    fn contains(&mut self, place: TenantDay, epoch: Arc<str>, first: u64, next: u64) {
+    /// The store has an epoch's records of a day, from `first` on, up to `next`, and this journal has them up to `own`.
+    fn contains(&mut self, place: TenantDay, epoch: Arc<str>, first: u64, (next, own): (u64, u64)) {
         let contained = self.contained.entry(place).or_default().entry(epoch);
-        let contained = contained.or_insert(Contained { first, next });
-        *contained = Contained { first: contained.first.min(first), next };
+        let contained = contained.or_insert(Contained { first, next, own });
+        *contained = Contained { first: contained.first.min(first), next, own: contained.own.max(own) };
     }
 
     /// Asks the store whether it still has what it had, of some days at a time, and of all where there is reason to; and keeps
@@ -383,6 +385,7 @@ impl Shipper {
                 epoch: Arc::clone(epoch),
                 first: contained.first,
                 next: contained.next,
+                own: contained.own,
             };
             let places = self.contained.iter();
             let sums = places.flat_map(|(place, epochs)| epochs.iter().map(move |epoch| row(place, epoch)));
@@ -419,7 +422,7 @@ impl Shipper {
                 let known = std::mem::replace(&mut contained.next, at).max(at);
                 let (first, next) = (at.max(first), oldest.min(known));
                 let TenantDay { tenant, day } = place;
-                let row = Row { tenant, day, epoch, first, next };
+                let row = Row { tenant, day, epoch, first, next, own: next };
                 if first < next && !self.lacking.contains(&row) {
                     self.lacking.push(row);
                 }
