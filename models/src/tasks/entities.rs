@@ -220,11 +220,11 @@ impl Text {
                 .unwrap_or_default()
         };
         let mut start = 0;
-        while start < read.len().min(CUT_MAX) && is_within_word(&self.text, offsets(start).0) {
+        while start < read.len().min(CUT_MAX) && is_within_word(self.plain(), offsets(start).0) {
             start += 1;
         }
         let mut end = read.len();
-        while end > start && read.len() - end < CUT_MAX && is_within_word(&self.text, offsets(end - 1).1) {
+        while end > start && read.len() - end < CUT_MAX && is_within_word(self.plain(), offsets(end - 1).1) {
             end -= 1;
         }
         start..end
