@@ -132,7 +132,11 @@ fn cells(
         }
         has_name |= !is_separator(c);
         let is_dash = matches!(c, '-' | '–' | '—' | '/') && spaces > 0 && is_spaced;
-        if at > first && (is_dash || c == '<' || (c == ':' && is_spaced && ends_field(plain, &block, at))) {
+        if at > first
+            && (is_dash
+                || (c == '<' && spaces > 0)
+                || (c == ':' && is_spaced && ends_field(plain, &block, at)))
+        {
             marked.push(at);
         }
         spaces = 0;
