@@ -26,7 +26,7 @@
 //!   `test_tenants.py`)
 //! - What is stored of a key is its hash under a secret; no key is in a log, the audit log or a kept answer.
 //!   What was revoked stays revoked while one server knows of it, whatever its store loses.
-//!   (`router/src/key.rs`, `router/tests/stores.rs`, `test_identity.py`)
+//!   (`router/src/key.rs`, the stores in `router/tests`, `test_identity.py`)
 //! - The public development key works on loopback only and for local host names.
 //!   (`router/src/authentication.rs`, `router/src/peer.rs`)
 //! - A JWT is accepted only with the signature, algorithm, header, issuer, audience, times and claims that it
@@ -34,7 +34,7 @@
 //! - Every record reaches every sink, in order, whatever fails or is killed; a Redis stream has it once.
 //!   (`router/src/ledger/sink.rs`, `test_sinks.py`)
 //! - Of the requests with one idempotency key at most one is charged, whatever is killed; nobody but its
-//!   principal gets the answer, and no answer is readable in the store. (`router/tests/stores.rs`,
+//!   principal gets the answer, and no answer is readable in the store. (the stores in `router/tests`,
 //!   `test_idempotency.py`)
 //! - Desired servers are within their bounds, fall one by one, and not before five minutes called for fewer.
 //!   (`router/src/scaling/autoscaler.rs`, property test)
