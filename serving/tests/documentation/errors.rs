@@ -8,7 +8,8 @@ use crate::wrapped;
 
 pub(crate) fn page() -> String {
     let introduction = "Codes are stable; messages are for people and may change. A server shows this page, with an anchor for \
-        each code, at `/docs/errors`. The form of an error over REST and gRPC: [api.md](api.md#errors).";
+        each code, at `/docs/errors`. The form of an error over REST and gRPC: [api.md](api.md#errors); a request for \
+        each: [error-examples.md](error-examples.md).";
     let mut page = format!(
         "<!-- Made from serving/src/error/kind.rs by `make docs`. -->\n# Error codes\n\n{}\n\n\
          | code | HTTP | gRPC | retry | what happened | what to do |\n|---|---|---|---|---|---|\n",
