@@ -9,7 +9,7 @@ use serving::cli::Cli;
 use crate::configuration;
 use crate::markdown::{Document, document, documents};
 use crate::root;
-use crate::source::rust_files;
+use crate::source::{definitions, rust_files};
 
 #[test]
 fn links_lead_somewhere() {
@@ -212,6 +212,37 @@ fn routes_are_those_of_the_routers() {
     let mut documented = tabled("docs/api.md", "/");
     documented.extend(tabled("docs/operations.md", "/"));
     assert_eq!(documented, routes, "left: documented, right: in the code");
+}
+
+#[test]
+fn fields_of_cards_are_those_of_the_code() {
+    let code: BTreeSet<_> = definitions()["Manifest"].fields.iter().map(|field| field.name.clone()).collect();
+    let page = document("docs/models.md");
+    let rows = page.prose.iter().filter_map(|(_, text)| text.strip_prefix("| `"));
+    let names = rows.flat_map(|row| row.split(" | ").next().unwrap_or_default().split("`, `"));
+    let mut documented: BTreeSet<_> = names.map(|name| name.trim_matches('`').to_owned()).collect();
+    documented.remove("ml_inference");
+    // In the row of the target that it makes hard.
+    documented.insert("p99_target_is_deadline".to_owned());
+    assert_eq!(documented, code, "left: documented, right: in the code");
+}
+
+#[test]
+fn parameters_of_routes_are_documented() {
+    let text = std::fs::read_to_string(root().join("serving/src/rest/wire.rs")).unwrap();
+    let page: BTreeSet<_> = document("docs/api.md").spans().into_iter().map(|(_, span)| span).collect();
+    let mut count = 0;
+    // `wire_parameters!(ClassifyWire { top_k: usize, … });`, and the fields of every route within the macro.
+    let own = text.split("wire_parameters!(").skip(1).filter_map(|part| part.split("});").next());
+    let shared =
+        text.split("$($field: Option<$type>,)*").nth(1).and_then(|part| part.split('}').next()).unwrap();
+    for fields in own.chain([shared]) {
+        for name in fields.split([' ', '\n', '{']).filter_map(|word| word.strip_suffix(':')) {
+            count += 1;
+            assert!(page.contains(name), "docs/api.md lacks the parameter {name}");
+        }
+    }
+    assert!(count > 15, "only {count} parameters were found");
 }
 
 #[test]
