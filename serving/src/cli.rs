@@ -20,8 +20,8 @@ Examples:
 
 Every command has a --help of its own. GET /docs/errors on the server explains its error codes.";
 
-/// Answers text-inference calls over REST and gRPC: classifies documents, finds sentiment and entities, summarises and embeds.
-/// Serves many tenants with keys, limits and bills, and manages them.
+/// Text-inference server: classification, sentiment, entities, summaries and embeddings over REST and gRPC, for many tenants.
+/// It serves calls, and manages the tenants of a running server with their keys, limits and bills.
 #[derive(Debug, Parser)]
 #[command(name = "ml-inference", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -171,7 +171,7 @@ mod tests {
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
         let help = Cli::command().render_help().to_string();
-        assert!(help.starts_with("Answers text-inference calls over REST and gRPC: "), "{help}");
+        assert!(help.starts_with("Text-inference server: classification, "), "{help}");
     }
 
     #[test]

@@ -60,6 +60,7 @@ def test_the_page_needs_nobody_else(server):
     base = f"http://{server.api}"
     page = httpx.get(f"{base}/docs/errors")
     assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'")
+    assert (page.headers["x-content-type-options"], page.headers["x-frame-options"]) == ("nosniff", "DENY")
     found = re.findall(r'(?:href|src)="([^"#]+)', page.text)
     assert found and all(link.startswith("/") for link in found)
     for link in found:

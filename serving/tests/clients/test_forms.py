@@ -291,7 +291,8 @@ def test_configuration_that_cannot_be_meant(request, tmp_path, text, parts):
 
 
 def test_help_is_about_the_server(request):
-    assert run(request, "--help").stdout.startswith("Text-inference server: ")
+    shown = run(request, "--help").stdout
+    assert shown.startswith("Text-inference server: ") and "Examples:\n  ml-inference serve" in shown
 
 
 def test_definitions_say_where_generated_code_goes(tmp_path):
