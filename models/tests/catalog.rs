@@ -243,13 +243,18 @@ fn a_default_whose_card_cannot_be_read_is_named() {
     stated.fields += "  default: true\n";
     let card = |lines: &str| format!("---\nml_inference:\n  name: broken\n{lines}\n---\n");
     let is_default = card("  task: embeddings\n  default: true # ours\n  limits: {");
-    check(&is_default, &[a.clone()], Task::Embed, "broken rejected");
+    check(&is_default, std::slice::from_ref(&a), Task::Embed, "broken rejected");
     check(&is_default, &[stated], Task::Embed, "a");
-    check(&is_default, &[a.clone()], Task::Sentiment, "[]");
-    check(&card("  task: \"sentiment\"\n  unknown: 1"), &[a.clone()], Task::Sentiment, "broken rejected");
-    check(&card("  task: sentiment"), &[a.clone()], Task::Embed, "[\"a\"]");
+    check(&is_default, std::slice::from_ref(&a), Task::Sentiment, "[]");
+    check(
+        &card("  task: \"sentiment\"\n  unknown: 1"),
+        std::slice::from_ref(&a),
+        Task::Sentiment,
+        "broken rejected",
+    );
+    check(&card("  task: sentiment"), std::slice::from_ref(&a), Task::Embed, "[\"a\"]");
     // It says nothing at all.
-    check("", &[a.clone()], Task::Sentiment, "broken rejected");
+    check("", std::slice::from_ref(&a), Task::Sentiment, "broken rejected");
     check("", &[a], Task::Embed, "[\"a\"]");
 }
 
