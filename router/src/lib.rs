@@ -1,8 +1,8 @@
 //! Who may ask, how much, and at what price.
 //!
 //! Everything between a credential and the scheduler. The order is enforced by types rather than by convention:
-//! [`Router::authenticate`] turns a credential into a [`Principal`], [`Places::take`] gives it a place before its
-//! request is read, [`Router::admit`] turns a principal and a [`Demand`] into a [`Reservation`], and a reservation
+//! [`Gatekeeper::authenticate`] turns a credential into a [`Principal`], [`Places::take`] gives it a place before its
+//! request is read, [`Gatekeeper::admit`] turns a principal and a [`Demand`] into a [`Reservation`], and a reservation
 //! becomes exactly one [`UsageRecord`] however the request ends, because recording hangs on its drop.
 //!
 //! ```text
@@ -86,13 +86,13 @@ use units::MonotonicClock;
 
 /// Authenticates callers, admits their requests and records what they used. Cheap to clone.
 #[derive(Clone)]
-pub struct Router {
+pub struct Gatekeeper {
     directory: Arc<Directory>,
     desk: Arc<Desk>,
 }
 
-impl Router {
-    /// A router over a directory of tenants; every admitted request ends as one record in `journal`, which `observer` sees too.
+impl Gatekeeper {
+    /// A gatekeeper over a directory of tenants; every admitted request ends as one record in `journal`, which `observer` sees too.
     /// Limits are measured by `uptime`.
     pub fn new(
         directory: Arc<Directory>,

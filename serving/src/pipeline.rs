@@ -158,7 +158,7 @@ pub async fn infer<E: Exchange>(
                 let is_refused = fault.is_none() && outcome(&error) == Outcome::Refused;
                 // To read and parse much is work: it counts, or it could be had without end.
                 if is_refused && is_whole && caller.body.bytes() >= COUNTED_FROM_BYTES {
-                    app.tenancy.router.admit_replay(WallTime::now(), &principal).await?;
+                    app.tenancy.gatekeeper.admit_replay(WallTime::now(), &principal).await?;
                 }
                 return Err(fault.unwrap_or(error));
             }
@@ -167,7 +167,7 @@ pub async fn infer<E: Exchange>(
             Asked::Request(request) => request,
             Asked::Again { model, mut answer } => {
                 end.model = Some(find_model(app, task, model.as_deref())?.id);
-                if let Some(quota) = app.tenancy.router.admit_replay(WallTime::now(), &principal).await? {
+                if let Some(quota) = app.tenancy.gatekeeper.admit_replay(WallTime::now(), &principal).await? {
                     exchange.show_quota(&mut answer, &quota);
                 }
                 // It costs nothing, so of many at once each is as large as what was computed.
@@ -184,7 +184,7 @@ pub async fn infer<E: Exchange>(
         let work = Work { app, entry, tenant, weight, priority, deadline };
         let mut part = enter(work, &request)?;
         let demand = demand(caller, entry, request.inputs.len());
-        let mut reservation = app.tenancy.router.admit(WallTime::now(), &principal, demand).await?;
+        let mut reservation = app.tenancy.gatekeeper.admit(WallTime::now(), &principal, demand).await?;
         let result = run(work, request, &mut reservation, &mut part, &mut end).await;
         let mut answered = Outcome::Completed;
         let result = match result {
@@ -255,7 +255,7 @@ async fn conclude(
 /// No or bad credentials, a role below `needed`, or too many answers that the tenant does not read.
 pub async fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Principal, ApiError> {
     let authorization = caller.authorization.as_deref();
-    let principal = app.tenancy.router.authenticate(WallTime::now(), authorization, &caller.peer).await?;
+    let principal = app.tenancy.gatekeeper.authenticate(WallTime::now(), authorization, &caller.peer).await?;
     caller.access.identified(&principal);
     caller.account.identify(principal.tenant().id)?;
     if principal.has(needed) {

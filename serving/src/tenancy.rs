@@ -1,4 +1,4 @@
-//! Opens what the router works with (the store, the limits, the journal) and runs what happens beside requests: following
+//! Opens what the gatekeeper works with (the store, the limits, the journal) and runs what happens beside requests: following
 //! changes of tenants and keys, and shipping what was used.
 
 use std::collections::HashMap;
@@ -12,8 +12,8 @@ use router::ledger::{Followers, Journal, JournalError, Shipper, ShipperState, Us
 use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
 use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
 use router::{
-    Administration, AdministrationError, Day, DeclaredTenant, Directory, KeySecret, Mode, Moment, Outcome,
-    Router, Service, ShortSecret, UsageObserver, WallTime,
+    Administration, AdministrationError, Day, DeclaredTenant, Directory, Gatekeeper, KeySecret, Mode, Moment,
+    Outcome, Service, ShortSecret, UsageObserver, WallTime,
 };
 use tokio_util::sync::CancellationToken;
 use units::{Clock, MonotonicClock};
@@ -59,7 +59,7 @@ const DECLARED: &str = "tenants_file";
 /// Tenants, their keys and what they use.
 pub struct Tenancy {
     /// Authenticates, admits and records.
-    pub router: Router,
+    pub gatekeeper: Gatekeeper,
     /// Changes tenants and keys.
     pub administration: Administration,
     /// Keeps answers of requests that may be sent again.
@@ -261,7 +261,7 @@ impl Tenancy {
         let operator_token =
             WatchedToken::open(operator_token.as_ref(), operator_token_file.as_deref(), &folder)?;
         Ok(Self {
-            router: Router::new(
+            gatekeeper: Gatekeeper::new(
                 Arc::clone(&directory),
                 Limiter::new(limits, limiter),
                 journal,
@@ -291,14 +291,14 @@ impl Tenancy {
 
     /// Parts without which no request can be served, by name, and why one does not work.
     pub fn parts(&self) -> Vec<Part> {
-        vec![("journal", self.router.journal().health().map(|()| None)), ("store", self.store_health())]
+        vec![("journal", self.gatekeeper.journal().health().map(|()| None)), ("store", self.store_health())]
     }
 
     /// Shows how limits, store and journal do.
     pub(crate) fn show(&self, metrics: &TenancyMetrics) {
         let is_left_alone = self.redis.as_ref().is_some_and(|redis| redis.is_left_alone());
-        metrics.set_store(is_left_alone, self.router.decided_alone());
-        metrics.set_journal(self.router.journal(), &self.followers.positions());
+        metrics.set_store(is_left_alone, self.gatekeeper.decided_alone());
+        metrics.set_journal(self.gatekeeper.journal(), &self.followers.positions());
         metrics.set_shipping(&self.shipping);
         metrics.set_losses(self.administration.restorations(), self.idempotency.unkept());
     }
@@ -351,7 +351,7 @@ impl Tenancy {
                 () = tokio::time::sleep(FOLLOW_EVERY) => {}
             }
             self.operator_token.refresh();
-            self.router.exchange_limits(WallTime::now()).await;
+            self.gatekeeper.exchange_limits(WallTime::now()).await;
             match self.follow_accounts().await {
                 Ok(()) => is_lost = false,
                 Err(error) if !is_lost => {
@@ -418,8 +418,9 @@ impl Tenancy {
 
     /// Looks through what everybody is done with for damage, once. What it costs is time of the disk.
     async fn scrub(&self, stop: &CancellationToken) {
-        let (router, followers, stop) = (self.router.clone(), Arc::clone(&self.followers), stop.clone());
-        let scrub = move || router.journal().scrub(&followers, || stop.is_cancelled());
+        let (gatekeeper, followers, stop) =
+            (self.gatekeeper.clone(), Arc::clone(&self.followers), stop.clone());
+        let scrub = move || gatekeeper.journal().scrub(&followers, || stop.is_cancelled());
         match tokio::task::spawn_blocking(scrub).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -455,7 +456,7 @@ impl Tenancy {
 
     async fn ship_all(&self, shipper: &mut Shipper, problem: &mut Problem) {
         loop {
-            let shipped = shipper.ship(self.router.journal().written()).await;
+            let shipped = shipper.ship(self.gatekeeper.journal().written()).await;
             match &shipped {
                 // Somebody is behind: it is asked who else is.
                 Ok(1..) if shipper.is_suspicious() => problem.tell(shipper.check().await.err()),
