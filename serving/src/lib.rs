@@ -16,7 +16,7 @@
 //!   (`serving/src/config/mod.rs`)
 //! - SIGTERM loses nothing accepted. (`test_operations.py`)
 //! - A peer that does nothing holds no place, no memory and no connection beyond `[connections]` and
-//!   `[limits]`, and keeps nobody else out. (`test_connections.py`)
+//!   `[limits]`, and keeps nobody else out. (`test_places.py`, `test_standing.py`)
 //! - A service is known by one verified SPIFFE id, and never in place of a credential that was shown.
 //!   (`test_tls.py`)
 //! - A GPU that fails for good loses no request that another one can answer, and its server exits.
