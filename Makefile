@@ -11,8 +11,10 @@ PLOTS_VENV := $(DATA)/venv-plots
 CARGO := cargo
 # Features that are off by default and tested.
 TESTED := --features serving/kafka,serving/cuda
+# From an edit to its tests: thin crates of ours are compiled incrementally and without optimisation.
+QUICK := --config build.incremental=true --config profile.release.package.serving.opt-level=0 --config profile.release.package.router.opt-level=1
 
-.PHONY: help run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python lint bench bench-engines gpu-kit simulate autoscale simulate-long sanitize neon references train clean
+.PHONY: help check docs run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python lint bench bench-engines gpu-kit simulate autoscale simulate-long sanitize neon references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,12 +53,24 @@ test-rust: cuda-toolkit ## unit, property, integration and end-to-end tests in R
 	@$(ONNX_VENV)/bin/python scripts/export_onnx.py --data-dir $(DATA)
 	@echo "==> Rust tests"
 	@ML_INFERENCE_DATA_DIR=$(abspath $(DATA)) $(CARGO) test --release --locked --workspace $(TESTED)
+	@echo "==> the scheduler with its invariants asserted"
+	@$(CARGO) test --locked --package batching --package units
 	@echo "==> the engine's threads in many orders"
 	@$(CARGO) test --release --locked --package batching --features shuttle --test interleavings
 
 test-python: test-rust $(VENV)/.done ## clients nobody here wrote, against the real server
 	@echo "==> client tests"
 	@$(VENV)/bin/python -m pytest -q serving/tests/clients --binary target/release/ml-inference --data-dir $(DATA)
+
+# What `make test` proves at length is skipped: simulations.
+check: cuda-toolkit ## formatting, clippy, unit tests and documentation tests: under a minute after an edit
+	@$(CARGO) fmt --all -- --check
+	@$(CARGO) clippy $(QUICK) --release --locked --workspace $(TESTED) --all-targets -- -D warnings
+	@$(CARGO) test $(QUICK) --release --locked --workspace $(TESTED) --quiet --lib --test architecture --test documentation \
+		--test error_table -- --skip simulation:: --skip autoscaling::
+
+docs: cuda-toolkit ## write the generated pages of docs/ anew
+	@UPDATE_DOCS=1 $(CARGO) test $(QUICK) --release --locked --workspace $(TESTED) --quiet --test documentation is_fresh
 
 lint: cuda-toolkit ## formatting, clippy, rustdoc, dependency checks
 	@scripts/lint.sh

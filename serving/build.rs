@@ -1,35 +1,9 @@
-//! Compiles the service's protocol definition in pure Rust: no `protoc` needed. Finds out which commit is built.
+//! Finds out which commit is built.
 
-use std::error::Error;
-use std::path::PathBuf;
 use std::process::Command;
 
-use prost::Message;
-
-/// What the API answers, and what operations answer.
-const API: &str = "proto/ml/inference/v1/inference.proto";
-const SCALER: &str = "proto/externalscaler/externalscaler.proto";
-
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() {
     println!("cargo:rustc-env=ML_INFERENCE_COMMIT={}", commit());
-    for proto in [API, SCALER] {
-        println!("cargo:rerun-if-changed={proto}");
-    }
-    let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    // What the reflection service shows: what answers on the same port.
-    std::fs::write(out.join("descriptors.bin"), protox::compile([API], ["proto"])?.encode_to_vec())?;
-    let mut descriptors = protox::compile([API, SCALER], ["proto"])?;
-    // On the wire a call with one message and a stream of messages are the same. As a stream it is handed over when its head is
-    // there, so that the caller is known before a byte of the message is read (`grpc::service`).
-    let api = descriptors.file.iter_mut().filter(|file| file.package() == "ml.inference.v1");
-    for method in api.flat_map(|file| &mut file.service).flat_map(|service| &mut service.method) {
-        method.client_streaming = Some(true);
-    }
-    tonic_prost_build::configure()
-        // Decoding errors are the caller's fault: the codec says INVALID_ARGUMENT where the default says INTERNAL.
-        .codec_path("crate::grpc::codec::Codec")
-        .compile_fds(descriptors)?;
-    Ok(())
 }
 
 /// The commit that is built: what `ML_INFERENCE_COMMIT` says, for builds without a repository, or git.

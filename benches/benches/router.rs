@@ -15,8 +15,8 @@ use router::ledger::{Flush, Journal, JournalConfig};
 use router::limit::{Limiter, LimiterConfig, MemoryLimits, Outage};
 use router::store::EmbeddedStore;
 use router::{
-    Administration, Demand, Directory, KeySecret, MicroDollars, Mode, NewKey, Outcome, Peer, Plan, Role,
-    Router, Terms, UsageObserver, UsageRecord, WallTime,
+    Administration, Demand, Directory, Gatekeeper, KeySecret, MicroDollars, Mode, NewKey, Outcome, Peer,
+    Plan, Role, Terms, UsageObserver, UsageRecord, WallTime,
 };
 
 const PEER: Peer = Peer { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), service: None, host: None };
@@ -29,8 +29,8 @@ impl UsageObserver for Nobody {
     fn on_usage(&self, _: &UsageRecord) {}
 }
 
-/// A router with one tenant, and the header by which it is known.
-async fn router(folder: &std::path::Path) -> (Router, String) {
+/// A gatekeeper with one tenant, and the header by which it is known.
+async fn gatekeeper(folder: &std::path::Path) -> (Gatekeeper, String) {
     let directory = Arc::new(Directory::new(KeySecret::generate().unwrap().0, false));
     let store = Arc::new(EmbeddedStore::open(&folder.join("store.redb")).unwrap());
     let administration = Administration::new(store, Arc::clone(&directory), Duration::from_secs(1));
@@ -56,7 +56,7 @@ async fn router(folder: &std::path::Path) -> (Router, String) {
     let limiter = Limiter::new(Arc::new(MemoryLimits::default()), limits);
     let header = format!("Bearer {}", made.key.expose());
     let uptime = units::MonotonicClock::new();
-    (Router::new(directory, limiter, journal.unwrap(), Arc::new(Nobody), uptime), header)
+    (Gatekeeper::new(directory, limiter, journal.unwrap(), Arc::new(Nobody), uptime), header)
 }
 
 fn demand() -> Demand {
@@ -69,10 +69,10 @@ fn demand() -> Demand {
     }
 }
 
-async fn request(router: &Router, header: &str) {
+async fn request(gatekeeper: &Gatekeeper, header: &str) {
     let now = WallTime::now();
-    let principal = router.authenticate(now, Some(header), &PEER).await.unwrap();
-    let mut reservation = router.admit(now, &principal, demand()).await.unwrap();
+    let principal = gatekeeper.authenticate(now, Some(header), &PEER).await.unwrap();
+    let mut reservation = gatekeeper.admit(now, &principal, demand()).await.unwrap();
     reservation.settle(now, 40).await.unwrap();
     reservation.finish(Outcome::Completed).await.unwrap();
 }
@@ -80,27 +80,27 @@ async fn request(router: &Router, header: &str) {
 fn benches(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (router, header) = runtime.block_on(router(folder.path()));
-    let router = Arc::new(router);
+    let (gatekeeper, header) = runtime.block_on(gatekeeper(folder.path()));
+    let gatekeeper = Arc::new(gatekeeper);
     let mut group = criterion.benchmark_group("router");
     group.bench_function("authenticate", |bencher| {
         let now = WallTime::now();
         bencher.iter(|| {
-            router.authenticate(now, Some(black_box(&header)), &PEER).now_or_never().unwrap().unwrap()
+            gatekeeper.authenticate(now, Some(black_box(&header)), &PEER).now_or_never().unwrap().unwrap()
         });
     });
     // Each request waits until its record is in the journal, so this is measured as on a server: many at once.
     group.bench_function("request, 64 at once", |bencher| {
         bencher.to_async(&runtime).iter_custom(|iterations| {
-            let (router, header) = (Arc::clone(&router), header.clone());
+            let (gatekeeper, header) = (Arc::clone(&gatekeeper), header.clone());
             async move {
                 let begun = std::time::Instant::now();
                 let each = iterations.div_ceil(CONCURRENT);
                 let callers = (0..CONCURRENT).map(|_| {
-                    let (router, header) = (Arc::clone(&router), header.clone());
+                    let (gatekeeper, header) = (Arc::clone(&gatekeeper), header.clone());
                     tokio::spawn(async move {
                         for _ in 0..each {
-                            request(&router, &header).await;
+                            request(&gatekeeper, &header).await;
                         }
                     })
                 });

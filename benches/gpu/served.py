@@ -50,12 +50,12 @@ def grpc(api, route, connections, streams, seconds, inputs):
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder) / "body", Path(folder) / "log"
         body.write_bytes(framed(inputs))
-        before = metric(api, "requests_total", protocol="grpc", code="ok")
+        before = metric(api, "calls_total", protocol="grpc", code="ok")
         command = ["h2load", f"-c{connections}", f"-m{streams}", f"-t{min(4, connections)}", f"-D{seconds}", f"--log-file={log}", "-d",
                    str(body), "-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "authorization: Bearer tc_test_dev",
                    f"http://{api}/ml.inference.v1.InferenceService/{METHODS[route]}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        done = metric(api, "requests_total", protocol="grpc", code="ok") - before
+        done = metric(api, "calls_total", protocol="grpc", code="ok") - before
         times = sorted(int(line.split("\t")[2]) / 1e3 for line in log.read_text().splitlines())
     at = lambda share: times[min(len(times) - 1, math.ceil(share * len(times)) - 1)]  # noqa: E731
     return {"requests": done, "seconds": seconds, "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "sent": len(times)}

@@ -35,15 +35,40 @@ pub(crate) fn is_symbol(c: char) -> bool {
         )
 }
 
+/// The letter or digit in a circle or square. Unicode has no compatible forms for those that are white on black.
+pub(crate) fn enclosed(c: char) -> Option<char> {
+    let (first, of) = match c {
+        'Ⓐ'..='Ⓩ' => ('A', 'Ⓐ'),
+        'ⓐ'..='ⓩ' => ('a', 'ⓐ'),
+        '\u{1f130}'..='\u{1f149}' => ('A', '\u{1f130}'),
+        '\u{1f150}'..='\u{1f169}' => ('A', '\u{1f150}'),
+        '\u{1f170}'..='\u{1f189}' => ('A', '\u{1f170}'),
+        '①'..='⑨' => ('1', '①'),
+        '❶'..='❾' => ('1', '❶'),
+        '➀'..='➈' => ('1', '➀'),
+        '➊'..='➒' => ('1', '➊'),
+        '⓪' | '⓿' => ('0', c),
+        _ => return None,
+    };
+    char::from_u32(u32::from(first) + u32::from(c) - u32::from(of))
+}
+
 /// Whether a character is a picture: an emoji or a part of a flag, but not a trade mark.
 pub(crate) fn is_pictograph(c: char) -> bool {
-    let is_picture = || CodePointSetData::new::<ExtendedPictographic>().contains(c);
+    let is_picture = || enclosed(c).is_none() && CodePointSetData::new::<ExtendedPictographic>().contains(c);
     matches!(c, '\u{1f1e6}'..='\u{1f1ff}') || (!c.is_ascii() && !matches!(c, '©' | '®' | '™') && is_picture())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn letters_in_circles_and_squares() {
+        let read: String = "Ⓢⓘ🄴🅼🅔🅽🆂 🅐🅩🅰🆉🄰🅉 ①⑨❶❾➀➈➊➒⓪⓿".chars().map(|c| enclosed(c).unwrap_or(c)).collect();
+        assert_eq!(read, "SiEMENS AZAZAZ 1919191900");
+        assert_eq!("aA1🆎🇩ß🄯⑩".chars().find_map(enclosed), None);
+    }
 
     #[test]
     fn kinds_of_characters() {

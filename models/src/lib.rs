@@ -7,6 +7,22 @@
 //!
 //! What runtimes need to know of a model is the crate `models-core`; each runtime is a crate of its own. Both are shown here again,
 //! so that this crate is all that others need.
+//!
+//! # Invariants
+//! Each names what holds it.
+//!
+//! - An answer does not depend on what it was batched with. (`models/tests/encoder.rs`)
+//! - Embeddings equal sentence-transformers' on 200 texts, and logits those of training, with every runtime.
+//!   (`models/tests/embeddings_parity.rs`, `models/tests/trained_models.rs`)
+//! - The slice of the input at an entity's or sentence's offsets equals its text, normalised or not.
+//!   (`models/src/tasks`, `models/src/tokenizer/normalized/tests.rs`, property tests)
+//! - A warm fused runtime allocates nothing for a batch. (`models/tests/allocations.rs`)
+//! - Every CUDA kernel agrees with float64, reads nothing before it is there, and writes nothing beyond its
+//!   output. (`models/tests/cuda_kernels.rs`)
+//! - On a GPU a batch gives the same result alone, beside another one, as a graph or kernel by kernel, and
+//!   takes no memory that was not planned. (`models/tests/cuda.rs`)
+//! - A card whose checkpoint says more of its answers than the card does is refused.
+//!   (`models/tests/truthful.rs`)
 
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::segment::{name_ends, separated};
+use crate::pool::{Pace, complete};
+use crate::segment::Cells;
 
 /// A text as models that find names are given it.
 #[derive(Debug, Serialize)]
@@ -15,6 +16,6 @@ pub struct TextAsRead {
 
 /// How a text is read when its names are asked for, with any aggregation but `none`.
 pub fn text_as_read(text: &str) -> TextAsRead {
-    let ends = name_ends(text);
-    TextAsRead { text: separated(text, &ends), ends }
+    let Cells { ends, read, .. } = complete(Cells::of(text, &Pace::at_once()));
+    TextAsRead { text: read.unwrap_or_else(|| text.to_owned()), ends }
 }

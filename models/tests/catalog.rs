@@ -222,6 +222,50 @@ fn defaults_are_stated() {
     assert_eq!(named(&catalog), Ok("b".to_owned()));
 }
 
+/// A card that cannot be read stays its task's default, as far as it says what it does.
+#[test]
+fn a_default_whose_card_cannot_be_read_is_named() {
+    let check = |text: &str, others: &[Spec], task: Task, expected: &str| {
+        let cards = Cards::new(others);
+        fs::create_dir(cards.path("broken")).unwrap();
+        fs::write(cards.path("broken/README.md"), text).unwrap();
+        let config = CatalogConfig {
+            cards_dir: cards.folder.path().to_path_buf(),
+            data_dir: cards.path("data"),
+            offline: true,
+            ..CatalogConfig::default()
+        };
+        let catalog = Catalog::load(&config, &NoProgress).unwrap();
+        let found = match catalog.default_for(task) {
+            Ok(entry) => entry.card.name.clone(),
+            Err(NoDefault::Rejected { name, reason }) => {
+                assert!(!reason.is_empty());
+                format!("{name} rejected")
+            }
+            Err(NoDefault::Unstated { candidates, .. }) => format!("{candidates:?}"),
+        };
+        assert_eq!(found, expected, "{text:?}");
+    };
+    let a = Spec::embedder("a");
+    let mut stated = a.clone();
+    stated.fields += "  default: true\n";
+    let card = |lines: &str| format!("---\nml_inference:\n  name: broken\n{lines}\n---\n");
+    let is_default = card("  task: embeddings\n  default: true # ours\n  limits: {");
+    check(&is_default, std::slice::from_ref(&a), Task::Embed, "broken rejected");
+    check(&is_default, &[stated], Task::Embed, "a");
+    check(&is_default, std::slice::from_ref(&a), Task::Sentiment, "[]");
+    check(
+        &card("  task: \"sentiment\"\n  unknown: 1"),
+        std::slice::from_ref(&a),
+        Task::Sentiment,
+        "broken rejected",
+    );
+    check(&card("  task: sentiment"), std::slice::from_ref(&a), Task::Embed, "[\"a\"]");
+    // It says nothing at all.
+    check("", std::slice::from_ref(&a), Task::Sentiment, "broken rejected");
+    check("", &[a], Task::Embed, "[\"a\"]");
+}
+
 #[test]
 fn required_models_that_do_not_serve_are_told() {
     let mut spoilt = Spec::embedder("spoilt");

@@ -6,13 +6,15 @@ mod common;
 use std::sync::LazyLock;
 
 use common::{Shown, config};
-use models::tasks::{EmbedParameters, InputError, OnError, Parameters, SummarizeParameters, Truncation};
+use models::tasks::{
+    EmbedParameters, EntitiesParameters, InputError, OnError, Parameters, SummarizeParameters, Truncation,
+};
 use models::{Catalog, Pace, Task};
 
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::load(&config(), &Shown).unwrap());
 
 /// Texts by what is repeated in them: what segmenting, tokenising or counting could be slow at, or hold too much of.
-const HOSTILE: [&str; 32] = [
+const HOSTILE: [&str; 48] = [
     "#",
     "a b ",
     "... # ",
@@ -45,11 +47,30 @@ const HOSTILE: [&str; 32] = [
     "\u{fdfa}",
     "\u{fc5e}",
     "🇩🇪",
+    "<p>",
+    "<b>a",
+    "</x>",
+    "<x>",
+    "<a href=\"",
+    "<!--",
+    "<script>",
+    "&amp;",
+    "&",
+    "|",
+    "a|",
+    "a & ",
+    "A: b\n",
+    "a@",
+    "A-",
+    "anna\n",
 ];
 
 fn parameters(task: Task, truncation: Truncation) -> Parameters {
     match task {
         Task::Summarize => Parameters::Summarize(SummarizeParameters::default()),
+        Task::Entities => {
+            Parameters::Entities(EntitiesParameters { truncation, ..EntitiesParameters::default() })
+        }
         _ => Parameters::Embed(EmbedParameters { truncation, ..EmbedParameters::default() }),
     }
 }
@@ -70,8 +91,13 @@ fn prepare(task: Task, text: &str, truncation: Truncation) -> (u64, Result<usize
 
 #[test]
 fn work_grows_with_the_text_and_no_faster() {
-    for task in [Task::Embed, Task::Summarize] {
-        for truncation in [Truncation::Error, Truncation::Stride, Truncation::End] {
+    let truncations = [
+        (Task::Embed, [Truncation::Error, Truncation::Stride, Truncation::End].as_slice()),
+        (Task::Summarize, &[Truncation::Stride]),
+        (Task::Entities, &[Truncation::Stride, Truncation::End]),
+    ];
+    for (task, truncations) in truncations {
+        for &truncation in truncations {
             for unit in HOSTILE {
                 let work = |bytes: usize| prepare(task, &unit.repeat(bytes / unit.len()), truncation).0;
                 let (once, twice) = (work(100_000), work(200_000));
@@ -88,7 +114,7 @@ fn work_grows_with_the_text_and_no_faster() {
 #[test]
 fn memory_is_a_multiple_of_the_text() {
     // What is loaded and what is allocated once is not of a text.
-    for task in [Task::Embed, Task::Summarize] {
+    for task in [Task::Embed, Task::Summarize, Task::Entities] {
         prepare(task, "a first text. And another.", Truncation::Stride).1.unwrap();
     }
     let bytes = 1 << 20;
@@ -96,6 +122,8 @@ fn memory_is_a_multiple_of_the_text() {
         (Task::Embed, Truncation::Stride),
         (Task::Embed, Truncation::Start),
         (Task::Summarize, Truncation::Stride),
+        (Task::Entities, Truncation::Stride),
+        (Task::Entities, Truncation::Start),
     ] {
         for unit in HOSTILE {
             let text = unit.repeat(bytes / unit.len());

@@ -252,7 +252,9 @@ fn what_is_not_known_is_counted() {
     check("🦖 and 🦖", (3, 2), (3, 2));
     check("the o\u{fb03}ce", (2, 1), (2, 0));
     check("Acme®", (3, 0), (3, 0));
-    check("\u{e000}\u{e001}", (0, 0), (0, 0));
+    // Dropped, but people may see them.
+    check("\u{e000}\u{e001}", (0, 2), (0, 2));
+    check("known\u{e000} \u{fffd}words", (2, 2), (2, 2));
     check(&"😡".repeat(9000), (1, 1), (9000, 9000));
 }
 

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
 use units::{Clock, MonotonicClock, TenantId, Timestamp};
 
-use crate::accounts::{Accounts, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName};
+use crate::accounts::{Accounts, Change, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName, TenantRecord};
 use crate::credential::{Credential, CredentialError};
 use crate::jwt::{Bearer, JwtError, JwtVerifier};
 use crate::key::{ApiKey, KeyHash, KeySecret, Mode};
@@ -63,14 +63,18 @@ impl Calendar {
 }
 
 /// One version of the accounts, by what is looked up.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     /// Whether the accounts were read at all.
     is_read: bool,
-    tenants: HashMap<TenantName, Entry>,
-    keys: HashMap<KeyHash, (KeyRecord, Tenant, KeyId)>,
+    tenants: Arc<HashMap<TenantName, Entry>>,
+    /// In parts by their hash, so that a change copies one of them.
+    keys: Vec<Arc<HashMap<KeyHash, KnownKey>>>,
 }
 
+type KnownKey = Arc<(KeyRecord, KeyId)>;
+
+#[derive(Clone)]
 struct Entry {
     tenant: Tenant,
     is_suspended: bool,
@@ -200,18 +204,43 @@ impl Directory {
 
     /// Takes the accounts as they are now.
     pub fn update(&self, accounts: &Accounts) {
-        let mut known = Known { is_read: true, ..Known::default() };
-        for record in accounts.tenants.values() {
-            let name = Arc::from(record.name.as_str());
-            let tenant = Tenant { id: self.number(&record.name), name, plan: record.plan };
-            known.tenants.insert(record.name.clone(), Entry { tenant, is_suspended: record.is_suspended });
-        }
+        let tenants = accounts.tenants.values();
+        let tenants = tenants.map(|record| (record.name.clone(), self.entry(record))).collect();
+        let mut keys = vec![HashMap::new(); KeyHash::PARTS];
         for key in accounts.keys.values() {
-            let Some(entry) = known.tenants.get(&key.tenant) else { continue };
-            let id = KeyId(Arc::from(key.id.as_str()));
-            known.keys.insert(key.hash, (key.clone(), entry.tenant.clone(), id));
+            keys[key.hash.part()].insert(key.hash, known_key(key));
+        }
+        let keys = keys.into_iter().map(Arc::new).collect();
+        self.known.store(Arc::new(Known { is_read: true, tenants: Arc::new(tenants), keys }));
+    }
+
+    /// Takes changes of the accounts that it knows, which were like `before`. Costs as much as the changes, whatever the accounts
+    /// have.
+    pub(crate) fn change(&self, before: &Accounts, changes: &[Change]) {
+        let mut known = Known::clone(&self.known.load());
+        for change in changes {
+            match change {
+                Change::Tenant(record) => {
+                    let tenants = Arc::make_mut(&mut known.tenants);
+                    tenants.insert(record.name.clone(), self.entry(record));
+                }
+                Change::Key(key) => {
+                    known.keys.resize_with(KeyHash::PARTS, Arc::default);
+                    // A declared key may be another one by the same id.
+                    if let Some(old) = before.keys.get(&key.id).filter(|old| old.hash != key.hash) {
+                        Arc::make_mut(&mut known.keys[old.hash.part()]).remove(&old.hash);
+                    }
+                    Arc::make_mut(&mut known.keys[key.hash.part()]).insert(key.hash, known_key(key));
+                }
+            }
         }
         self.known.store(Arc::new(known));
+    }
+
+    fn entry(&self, record: &TenantRecord) -> Entry {
+        let name = Arc::from(record.name.as_str());
+        let tenant = Tenant { id: self.number(&record.name), name, plan: record.plan };
+        Entry { tenant, is_suspended: record.is_suspended }
     }
 
     /// The principal of a credential.
@@ -254,7 +283,10 @@ impl Directory {
         let hash = key.hash(&self.secret);
         let known = self.known()?;
         // What is looked up is the hash under a secret, so how long that takes says nothing of any key.
-        let (record, tenant, id) = known.keys.get(&hash).ok_or(AuthenticationError::UnknownKey)?;
+        let part = known.keys.get(hash.part());
+        let found = part.and_then(|keys| keys.get(&hash)).ok_or(AuthenticationError::UnknownKey)?;
+        let (record, id) = &**found;
+        let entry = known.tenants.get(&record.tenant).ok_or(AuthenticationError::UnknownKey)?;
         if !bool::from(record.hash.ct_eq(&hash)) {
             return Err(AuthenticationError::UnknownKey);
         }
@@ -263,10 +295,10 @@ impl Directory {
             KeyState::Expired => return Err(AuthenticationError::ExpiredKey),
             KeyState::Revoked => return Err(AuthenticationError::RevokedKey),
         }
-        if known.tenants.get(&record.tenant).is_none_or(|entry| entry.is_suspended) {
+        if entry.is_suspended {
             return Err(AuthenticationError::Suspended);
         }
-        Ok(Principal { tenant: tenant.clone(), key: id.clone(), role: record.role, is_sandboxed })
+        Ok(Principal { tenant: entry.tenant.clone(), key: id.clone(), role: record.role, is_sandboxed })
     }
 
     async fn find_bearer(&self, token: &str, now: WallTime) -> Result<Principal, AuthenticationError> {
@@ -313,6 +345,10 @@ impl Directory {
     }
 }
 
+fn known_key(key: &KeyRecord) -> KnownKey {
+    Arc::new((key.clone(), KeyId(Arc::from(key.id.as_str()))))
+}
+
 /// What the development tenant may use: as much as it likes.
 const DEVELOPMENT_TERMS: Terms = Terms {
     requests_per_minute: 1_000_000_000,
@@ -324,218 +360,4 @@ const DEVELOPMENT_TERMS: Terms = Terms {
 };
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::accounts::TenantRecord;
-    use crate::key::Mode;
-
-    const LOOPBACK: &str = "127.0.0.1";
-
-    fn find(
-        directory: &Directory,
-        token: &str,
-        peer: &str,
-        now: u64,
-    ) -> Result<Principal, AuthenticationError> {
-        find_at(directory, token, peer, None, now)
-    }
-
-    fn find_at(
-        directory: &Directory,
-        token: &str,
-        peer: &str,
-        host: Option<&str>,
-        now: u64,
-    ) -> Result<Principal, AuthenticationError> {
-        let credential = Credential::parse(Some(&format!("Bearer {token}"))).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let peer = Peer { address: peer.parse().unwrap(), service: None, host: host.map(Arc::from) };
-        runtime.block_on(directory.authenticate(&credential, &peer, WallTime(now)))
-    }
-
-    #[test]
-    fn the_development_key() {
-        let secret = KeySecret::generate().unwrap().0;
-        let check =
-            |has_development: bool, token: &str, peer: &str, expected: Option<AuthenticationError>| {
-                let directory = Directory::new(secret.clone(), has_development);
-                assert_eq!(find(&directory, token, peer, 0).err(), expected, "{token} from {peer}");
-            };
-        check(true, "tc_test_dev", LOOPBACK, None);
-        check(true, "tc_test_dev", "::1", None);
-        check(true, "tc_test_dev", "::ffff:127.0.0.1", None);
-        check(true, "tc_test_dev", "192.0.2.7", Some(AuthenticationError::NotLoopback));
-        check(true, "tc_test_dev", "::ffff:192.0.2.7", Some(AuthenticationError::NotLoopback));
-        check(true, "tc_test_other", LOOPBACK, Some(AuthenticationError::UnknownKey));
-        check(true, "tc_test_devx", LOOPBACK, Some(AuthenticationError::UnknownKey));
-        check(true, "a.b.c", LOOPBACK, Some(AuthenticationError::JwtNotConfigured));
-        check(false, "tc_test_dev", LOOPBACK, Some(AuthenticationError::UnknownKey));
-        let principal = find(&Directory::new(secret.clone(), true), "tc_test_dev", LOOPBACK, 0).unwrap();
-        assert_eq!(&*principal.tenant().name, "development");
-        assert!(principal.has(Role::Viewer) && principal.has(Role::Editor) && principal.has(Role::Owner));
-    }
-
-    #[test]
-    fn the_development_key_for_another_host() {
-        let directory = Directory::new(KeySecret::generate().unwrap().0, true);
-        let check = |peer: &str, host: &str, expected: Option<AuthenticationError>| {
-            let found = find_at(&directory, "tc_test_dev", peer, Some(host), 0);
-            assert_eq!(found.err(), expected, "{host} from {peer}");
-        };
-        check(LOOPBACK, "localhost:8080", None);
-        check(LOOPBACK, "127.0.0.1:8080", None);
-        check(LOOPBACK, "evil.example:8080", Some(AuthenticationError::NotLocalHost));
-        check("192.0.2.7", "localhost:8080", Some(AuthenticationError::NotLoopback));
-    }
-
-    #[test]
-    fn test_keys_are_for_the_sandbox() {
-        let secret = KeySecret::generate().unwrap().0;
-        let key = ApiKey::generate(Mode::Test).unwrap();
-        let name: TenantName = "acme".parse().unwrap();
-        let tenant = TenantRecord {
-            name: name.clone(),
-            plan: Plan::Free,
-            is_suspended: false,
-            created_at: WallTime(0),
-            plan_set_at: WallTime(0),
-            suspension_set_at: WallTime(0),
-        };
-        let record = KeyRecord {
-            id: "key_1".to_owned(),
-            tenant: name.clone(),
-            label: String::new(),
-            mode: Mode::Test,
-            role: Role::Editor,
-            hash: key.hash(&secret),
-            ending: key.ending(),
-            created_at: WallTime(0),
-            expires_at: None,
-            revoked_at: None,
-            replaced_by: None,
-            changed_at: WallTime(0),
-        };
-        let mut accounts = Accounts::default();
-        accounts.tenants.insert(name, tenant);
-        accounts.keys.insert("key_1".to_owned(), record);
-        for (has_sandbox, expected) in [(true, None), (false, Some(AuthenticationError::TestKey))] {
-            let directory = Directory::new(secret.clone(), false).with_sandbox(has_sandbox);
-            directory.update(&accounts);
-            let found = find(&directory, key.expose(), "192.0.2.7", 0);
-            assert!(found.as_ref().map_or(true, Principal::is_sandboxed));
-            assert_eq!(found.err(), expected);
-        }
-    }
-
-    #[test]
-    fn a_calendar_that_is_set_back_revives_nothing() {
-        let (calendar, second) = (Calendar::default(), |s: u64| Timestamp::from_nanos(s * 1_000_000_000));
-        let check = |uptime: u64, wall: u64, expected: u64| {
-            assert_eq!(
-                calendar.now(second(uptime), WallTime(wall)),
-                WallTime(expected),
-                "{wall} at {uptime}"
-            );
-        };
-        check(5, 10_000, 10_000);
-        check(7, 12_000, 12_000);
-        // Set back by nearly all, then forward by an hour and back.
-        check(9, 1_000, 14_000);
-        check(10, 3_615_000, 3_615_000);
-        check(11, 16_000, 16_000);
-    }
-
-    #[test]
-    fn services() {
-        let billing: Arc<str> = Arc::from("spiffe://company.com/ns/billing/sa/billing-service");
-        let name: TenantName = "acme".parse().unwrap();
-        let service = Service { tenant: name.clone(), role: Role::Viewer };
-        let directory = Directory::new(KeySecret::generate().unwrap().0, true);
-        let directory = directory.with_services(HashMap::from([(Arc::clone(&billing), service)]));
-        let check = |id: &str, expected: Option<AuthenticationError>| {
-            assert_eq!(directory.find_service(&Arc::from(id)).err(), expected, "{id}");
-        };
-        check(&billing, Some(AuthenticationError::AccountsUnread));
-        directory.update(&Accounts::default());
-        check(&billing, Some(AuthenticationError::UnknownTenant));
-        let tenant = TenantRecord {
-            name: name.clone(),
-            plan: Plan::Free,
-            is_suspended: false,
-            created_at: WallTime(0),
-            plan_set_at: WallTime(0),
-            suspension_set_at: WallTime(0),
-        };
-        let mut accounts = Accounts::default();
-        accounts.tenants.insert(name.clone(), tenant.clone());
-        directory.update(&accounts);
-        check(&billing, None);
-        check("spiffe://company.com/ns/billing/sa/other", Some(AuthenticationError::UnknownService));
-        let principal = directory.find_service(&billing).unwrap();
-        assert_eq!(principal.key().to_string(), &*billing);
-        assert!(principal.has(Role::Viewer) && !principal.has(Role::Editor));
-        accounts.tenants.insert(name, TenantRecord { is_suspended: true, ..tenant });
-        directory.update(&accounts);
-        check(&billing, Some(AuthenticationError::Suspended));
-    }
-
-    #[test]
-    fn keys_live_and_die() {
-        let secret = KeySecret::generate().unwrap().0;
-        let directory = Directory::new(secret.clone(), true);
-        let key = ApiKey::generate(Mode::Live).unwrap();
-        let name: TenantName = "acme".parse().unwrap();
-        let record = KeyRecord {
-            id: "key_1".to_owned(),
-            tenant: name.clone(),
-            label: "ci".to_owned(),
-            mode: Mode::Live,
-            role: Role::Editor,
-            hash: key.hash(&secret),
-            ending: key.ending(),
-            created_at: WallTime(0),
-            expires_at: Some(WallTime(100_000_000)),
-            revoked_at: None,
-            replaced_by: None,
-            changed_at: WallTime(0),
-        };
-        let tenant = TenantRecord {
-            name: name.clone(),
-            plan: Plan::Starter,
-            is_suspended: false,
-            created_at: WallTime(0),
-            plan_set_at: WallTime(0),
-            suspension_set_at: WallTime(0),
-        };
-        let mut accounts = Accounts::default();
-        let check = |accounts: &Accounts, now: u64, expected: Option<AuthenticationError>| {
-            directory.update(accounts);
-            // Another machine: these are not the development key.
-            assert_eq!(
-                find(&directory, key.expose(), "192.0.2.7", now).err(),
-                expected,
-                "{accounts:?} at {now}"
-            );
-        };
-        check(&accounts, 0, Some(AuthenticationError::UnknownKey));
-        accounts.tenants.insert(name.clone(), tenant.clone());
-        accounts.keys.insert("key_1".to_owned(), record.clone());
-        check(&accounts, 99_000_000, None);
-        check(&accounts, 100_000_000, Some(AuthenticationError::ExpiredKey));
-        let principal = find(&directory, key.expose(), LOOPBACK, 0).unwrap();
-        assert_eq!((&*principal.tenant().name, principal.tenant().plan), ("acme", Plan::Starter));
-        assert!(principal.has(Role::Editor) && !principal.has(Role::Admin));
-        assert_eq!(principal.key().to_string(), "key_1");
-        accounts.tenants.insert(name.clone(), TenantRecord { is_suspended: true, ..tenant.clone() });
-        check(&accounts, 1, Some(AuthenticationError::Suspended));
-        accounts.tenants.insert(name, tenant);
-        accounts.keys.insert("key_1".to_owned(), KeyRecord { revoked_at: Some(WallTime(1)), ..record });
-        check(&accounts, 1, Some(AuthenticationError::RevokedKey));
-        // The number stays.
-        let mut back = accounts.clone();
-        back.keys.values_mut().for_each(|key| key.revoked_at = None);
-        directory.update(&back);
-        assert_eq!(find(&directory, key.expose(), LOOPBACK, 0).unwrap().tenant().id, principal.tenant().id);
-    }
-}
+mod tests;

@@ -169,6 +169,16 @@ fn checksum(text: &str) -> String {
     digits.iter().copied().map(char::from).collect()
 }
 
+impl KeyHash {
+    /// Parts that hashes fall into, about as many in each.
+    pub(crate) const PARTS: usize = 256;
+
+    /// Into which one this falls, below [`PARTS`](Self::PARTS).
+    pub(crate) fn part(&self) -> usize {
+        usize::from(self.0[0])
+    }
+}
+
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ApiKey(…)")

@@ -1,9 +1,9 @@
 //! Who may ask, how much, and at what price.
 //!
 //! Everything between a credential and the scheduler. The order is enforced by types rather than by convention:
-//! [`Router::authenticate`] turns a credential into a [`Principal`], [`Places::take`] gives it a place before its request is
-//! read, [`Router::admit`] turns a principal and a [`Demand`] into a [`Reservation`], and a reservation becomes exactly one [`UsageRecord`] however the request ends, because recording hangs
-//! on its drop.
+//! [`Gatekeeper::authenticate`] turns a credential into a [`Principal`], [`Places::take`] gives it a place before its
+//! request is read, [`Gatekeeper::admit`] turns a principal and a [`Demand`] into a [`Reservation`], and a reservation
+//! becomes exactly one [`UsageRecord`] however the request ends, because recording hangs on its drop.
 //!
 //! ```text
 //! Authorization header -> Credential -> Principal -> Reservation -> UsageRecord -> journal -> sums
@@ -14,6 +14,30 @@
 //! Tenants and keys ([`accounts`]) are changed through [`Administration`]; they, the limits' counts and the sums of what was
 //! used live in a [`store`], which is a file of this process or Redis. The crate knows nothing of HTTP, gRPC or models: a
 //! price and a model name are told to it.
+//!
+//! # Invariants
+//! Each names what holds it; client tests are in `serving/tests/clients`.
+//!
+//! - Every admitted request leaves one usage record, which is kept if the request was answered and summed
+//!   once, whatever is killed, set back, emptied, copied or moved. (`router/src/admission.rs`, property test;
+//!   `router/tests/ledger.rs`; `test_tenants.py`, `test_ledger.py`, `test_money.py`)
+//! - No window of 60 s and no day sees more than a plan's limit, over all servers, whatever a calendar is set
+//!   to; who was refused is let in when it was told. (`router/src/limit/tests.rs`, property test;
+//!   `test_tenants.py`)
+//! - What is stored of a key is its hash under a secret; no key is in a log, the audit log or a kept answer.
+//!   What was revoked stays revoked while one server knows of it, whatever its store loses.
+//!   (`router/src/key.rs`, the stores in `router/tests`, `test_identity.py`)
+//! - The public development key works on loopback only and for local host names.
+//!   (`router/src/authentication.rs`, `router/src/peer.rs`)
+//! - A JWT is accepted only with the signature, algorithm, header, issuer, audience, times and claims that it
+//!   must have. (`test_jwt.py`, `test_identity.py`)
+//! - Every record reaches every sink, in order, whatever fails or is killed; a Redis stream has it once.
+//!   (`router/src/ledger/sink.rs`, `test_sinks.py`)
+//! - Of the requests with one idempotency key at most one is charged, whatever is killed; nobody but its
+//!   principal gets the answer, and no answer is readable in the store. (the stores in `router/tests`,
+//!   `test_idempotency.py`)
+//! - Desired servers are within their bounds, fall one by one, and not before five minutes called for fewer.
+//!   (`router/src/scaling/autoscaler.rs`, property test)
 
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]
@@ -62,13 +86,13 @@ use units::MonotonicClock;
 
 /// Authenticates callers, admits their requests and records what they used. Cheap to clone.
 #[derive(Clone)]
-pub struct Router {
+pub struct Gatekeeper {
     directory: Arc<Directory>,
     desk: Arc<Desk>,
 }
 
-impl Router {
-    /// A router over a directory of tenants; every admitted request ends as one record in `journal`, which `observer` sees too.
+impl Gatekeeper {
+    /// A gatekeeper over a directory of tenants; every admitted request ends as one record in `journal`, which `observer` sees too.
     /// Limits are measured by `uptime`.
     pub fn new(
         directory: Arc<Directory>,

@@ -43,7 +43,7 @@ pub enum Role {
     Owner,
 }
 
-/// An authenticated caller. Only [`Router::authenticate`](crate::Router::authenticate) makes one, so
+/// An authenticated caller. Only [`Gatekeeper::authenticate`](crate::Gatekeeper::authenticate) makes one, so
 /// a function that takes a principal cannot be reached without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {

@@ -169,8 +169,8 @@ impl App {
         let executors = devices.executors(&catalog)?;
         let engine = engine_config(&config, &catalog, &devices);
         let call_in_flight_max = call_in_flight_max(&config, &devices);
-        let engine = Engine::start(engine, executors, Arc::clone(&clock), telemetry.clone())?;
-        let tenancy = runtime.block_on(Tenancy::open(&config, telemetry.clone()))?;
+        let engine = Engine::start(engine, executors, Arc::clone(&clock), telemetry.engine.clone())?;
+        let tenancy = runtime.block_on(Tenancy::open(&config, telemetry.usage.clone()))?;
         let redis = tenancy.redis.clone();
         let stopping = CancellationToken::new();
         if let Some(monitor) = GpuMonitor::new(devices.uuids()) {

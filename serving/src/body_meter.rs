@@ -64,7 +64,12 @@ impl BodyMeter {
         }
     }
 
-    /// Bytes that were read of the body.
+    /// The body was decoded to so many bytes.
+    pub(crate) fn decoded(&self, bytes: usize) {
+        self.0.bytes.fetch_max(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that were read of the body, or that it was decoded to if these are more.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }

@@ -9,9 +9,21 @@ use crate::admin_client::{Keys, Server, Tenants, Usage};
 use crate::config::{Overrides, resolve};
 use crate::secrets;
 
+/// What to type, under the list of commands.
+const EXAMPLES: &str = "\
+Examples:
+  ml-inference serve                                   Serve on 127.0.0.1:8080, for this machine alone
+  ml-inference serve --config server.toml              Serve as a file says
+  ml-inference tenants create acme --plan starter      Create a tenant on a running server,
+  ml-inference keys create acme --role editor          a key with which it can call models,
+  ml-inference usage acme --by day,model --format csv  and its bill
+
+Every command has a --help of its own. GET /docs/errors on the server explains its error codes.";
+
 /// Text-inference server: classification, sentiment, entities, summaries and embeddings over REST and gRPC, for many tenants.
+/// It serves calls, and manages the tenants of a running server with their keys, limits and bills.
 #[derive(Debug, Parser)]
-#[command(name = "ml-inference", version)]
+#[command(name = "ml-inference", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -160,6 +172,17 @@ mod tests {
         Cli::command().debug_assert();
         let help = Cli::command().render_help().to_string();
         assert!(help.starts_with("Text-inference server: classification, "), "{help}");
+    }
+
+    #[test]
+    fn the_examples_are_commands() {
+        let examples: Vec<_> = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+        assert_eq!(examples.len(), 5);
+        for example in examples {
+            let command = example.split("  ").next().unwrap_or_default();
+            let parsed = Cli::try_parse_from(command.split(' '));
+            assert!(parsed.is_ok(), "{command}: {parsed:?}");
+        }
     }
 
     #[test]

@@ -1,15 +1,18 @@
-//! The one error table: every way a request can fail, with its HTTP status, gRPC code and error code.
+//! Every way a request can fail, and the one table of error codes.
 //!
-//! Inner crates know nothing of transports; [`ApiError`] wraps their errors and [`ApiError::row`]
-//! matches them exhaustively, so that a new failure does not compile until it has a row. A snapshot
-//! test keeps the table from changing unnoticed. The message goes to the client and never quotes an
-//! input; what only the operator may know goes to the log through [`ApiError::log_detail`].
+//! Inner crates know nothing of transports; [`ApiError`] wraps their errors and [`ApiError::kind`]
+//! matches them exhaustively, so that a new failure does not compile until it has a row of the table,
+//! [`ErrorKind`]. A snapshot test keeps the table from changing unnoticed. The message goes to the
+//! client and never quotes an input; what only the operator may know goes to the log through
+//! [`ApiError::log_detail`].
 
-use std::sync::Arc;
+mod kind;
+
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
-use models::tasks::{InputError, LengthUnit};
+use models::tasks::InputError;
 use router::idempotency::IdempotencyError;
 use router::limit::{LimitError, Window};
 use router::store::StoreError;
@@ -18,8 +21,20 @@ use serde::Serialize;
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt};
 
-/// Where the error codes are explained.
-const DOCS_URL: &str = "https://docs.company.com/ml-inference/errors";
+pub use kind::{ErrorKind, Retry, grpc_name};
+
+/// Path of the page that explains the codes.
+pub const DOCS_PATH: &str = "/docs/errors";
+
+/// Where the codes are explained; the path alone until it is said. Of the whole process, as its log is: an error is made where
+/// nothing else is known but what went wrong.
+static DOCS_URL: OnceLock<String> = OnceLock::new();
+
+/// Says where the codes are explained, for all errors from now on. The first one to say so counts.
+pub fn set_docs_url(url: String) {
+    // Another server of this process has said it: the page is the same.
+    let _ = DOCS_URL.set(url);
+}
 
 /// Why a request was not answered.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -214,7 +229,7 @@ pub enum ApiError {
     },
 }
 
-/// One row of the error table.
+/// Code and statuses of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// Stable, machine-readable code.
@@ -229,27 +244,24 @@ pub struct Row {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ErrorCode(pub(crate) &'static str);
 
-const fn row(code: &'static str, http: StatusCode, grpc: Code) -> Row {
-    Row { code, http, grpc }
-}
-
 impl ApiError {
     /// A fault of ours: `detail` goes to the log, never to the client.
     pub fn internal(detail: impl std::fmt::Display) -> Self {
         Self::Internal { detail: detail.to_string() }
     }
 
-    /// The error's row in the table.
+    /// Code and statuses.
     pub fn row(&self) -> Row {
-        use StatusCode as S;
+        self.kind().row()
+    }
+
+    /// The error's row in the table.
+    pub fn kind(&self) -> ErrorKind {
+        use ErrorKind as Kind;
         match self {
             Self::Authentication(AuthenticationError::Credential(e)) => match e {
-                CredentialError::Missing => {
-                    row("missing_credentials", S::UNAUTHORIZED, Code::Unauthenticated)
-                }
-                CredentialError::Scheme | CredentialError::Malformed => {
-                    row("malformed_credentials", S::UNAUTHORIZED, Code::Unauthenticated)
-                }
+                CredentialError::Missing => Kind::MissingCredentials,
+                CredentialError::Scheme | CredentialError::Malformed => Kind::MalformedCredentials,
             },
             Self::Authentication(
                 AuthenticationError::UnknownKey
@@ -259,86 +271,48 @@ impl ApiError {
                 | AuthenticationError::NotLoopback
                 | AuthenticationError::NotLocalHost
                 | AuthenticationError::JwtNotConfigured,
-            ) => row("invalid_credentials", S::UNAUTHORIZED, Code::Unauthenticated),
-            Self::Authentication(AuthenticationError::TestKey) => {
-                row("test_key_refused", S::UNAUTHORIZED, Code::Unauthenticated)
-            }
-            Self::Authentication(AuthenticationError::Jwt(JwtError::NoKeys)) => {
-                row("issuer_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
-            }
-            Self::Authentication(AuthenticationError::Jwt(_)) => {
-                row("invalid_token", S::UNAUTHORIZED, Code::Unauthenticated)
-            }
-            Self::Authentication(AuthenticationError::AccountsUnread) => {
-                row("store_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
-            }
-            Self::Authentication(AuthenticationError::UnknownTenant) => {
-                row("unknown_tenant", S::FORBIDDEN, Code::PermissionDenied)
-            }
-            Self::Authentication(AuthenticationError::Suspended) => {
-                row("account_suspended", S::FORBIDDEN, Code::PermissionDenied)
-            }
-            Self::Limit(error) => limit_row(error),
-            Self::Administration(error) => administration_row(error),
-            Self::StoreUnavailable { .. } => {
-                row("store_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
-            }
-            Self::Forbidden { .. } => row("forbidden", S::FORBIDDEN, Code::PermissionDenied),
-            Self::RouteNotFound | Self::OperationsRouteNotFound => {
-                row("not_found", S::NOT_FOUND, Code::Unimplemented)
-            }
-            Self::MethodNotAllowed => row("method_not_allowed", S::METHOD_NOT_ALLOWED, Code::Unimplemented),
-            Self::UnsupportedMediaType { .. } => {
-                row("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument)
-            }
-            Self::UnsupportedContentEncoding => {
-                row("unsupported_content_encoding", S::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented)
-            }
-            Self::InvalidContentEncoding { .. } => {
-                row("invalid_content_encoding", S::BAD_REQUEST, Code::InvalidArgument)
-            }
-            Self::BodyTooLarge { .. } => row("body_too_large", S::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
-            Self::HeadersTooLarge { .. } => {
-                row("headers_too_large", S::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::ResourceExhausted)
-            }
-            Self::UriTooLong { .. } => row("uri_too_long", S::URI_TOO_LONG, Code::InvalidArgument),
-            Self::MalformedRequest => row("malformed_request", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::ServiceNotFound => row("service_not_found", S::NOT_FOUND, Code::NotFound),
-            Self::UnsupportedCompression => {
-                row("unsupported_compression", S::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented)
-            }
-            Self::BodyIncomplete => row("body_incomplete", S::REQUEST_TIMEOUT, Code::Cancelled),
-            Self::InvalidUtf8 { .. } => row("invalid_utf8", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::InvalidJson { .. } => row("invalid_json", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::InvalidRequest { .. } => row("invalid_request", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::Input(e) => row(input_code(e), S::BAD_REQUEST, Code::InvalidArgument),
-            Self::ModelNotFound => row("model_not_found", S::NOT_FOUND, Code::NotFound),
-            Self::ModelRequired { .. } => row("model_required", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::WrongTask { .. } => row("wrong_task", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::ModelUnavailable { .. } => {
-                row("model_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable)
-            }
-            Self::Overloaded { .. } => row("overloaded", S::SERVICE_UNAVAILABLE, Code::Unavailable),
-            Self::AnswersUnread { .. } => {
-                row("answers_unread", S::TOO_MANY_REQUESTS, Code::ResourceExhausted)
-            }
-            Self::DeadlineInfeasible { .. } => {
-                row("deadline_infeasible", S::SERVICE_UNAVAILABLE, Code::Unavailable)
-            }
-            Self::IdempotencyKeyReused => {
-                row("idempotency_key_reused", S::UNPROCESSABLE_ENTITY, Code::FailedPrecondition)
-            }
-            Self::IdempotencyInProgress => row("idempotency_in_progress", S::CONFLICT, Code::Aborted),
-            Self::IdempotencyAnswerTooLarge => {
-                row("idempotency_answer_too_large", S::UNPROCESSABLE_ENTITY, Code::FailedPrecondition)
-            }
-            Self::IdempotencyFull(_) => {
-                row("idempotency_full", S::TOO_MANY_REQUESTS, Code::ResourceExhausted)
-            }
-            Self::DeadlineExceeded => row("deadline_exceeded", S::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
-            Self::Starting => row("starting", S::SERVICE_UNAVAILABLE, Code::Unavailable),
-            Self::ShuttingDown => row("shutting_down", S::SERVICE_UNAVAILABLE, Code::Unavailable),
-            Self::Internal { .. } => row("internal", S::INTERNAL_SERVER_ERROR, Code::Internal),
+            ) => Kind::InvalidCredentials,
+            Self::Authentication(AuthenticationError::TestKey) => Kind::TestKeyRefused,
+            Self::Authentication(AuthenticationError::Jwt(JwtError::NoKeys)) => Kind::IssuerUnavailable,
+            Self::Authentication(AuthenticationError::Jwt(_)) => Kind::InvalidToken,
+            Self::Authentication(AuthenticationError::AccountsUnread) => Kind::StoreUnavailable,
+            Self::Authentication(AuthenticationError::UnknownTenant) => Kind::UnknownTenant,
+            Self::Authentication(AuthenticationError::Suspended) => Kind::AccountSuspended,
+            Self::Limit(error) => limit_kind(error),
+            Self::Administration(error) => administration_kind(error),
+            Self::StoreUnavailable { .. } => Kind::StoreUnavailable,
+            Self::Forbidden { .. } => Kind::Forbidden,
+            Self::RouteNotFound | Self::OperationsRouteNotFound => Kind::NotFound,
+            Self::MethodNotAllowed => Kind::MethodNotAllowed,
+            Self::UnsupportedMediaType { .. } => Kind::UnsupportedMediaType,
+            Self::UnsupportedContentEncoding => Kind::UnsupportedContentEncoding,
+            Self::InvalidContentEncoding { .. } => Kind::InvalidContentEncoding,
+            Self::BodyTooLarge { .. } => Kind::BodyTooLarge,
+            Self::HeadersTooLarge { .. } => Kind::HeadersTooLarge,
+            Self::UriTooLong { .. } => Kind::UriTooLong,
+            Self::MalformedRequest => Kind::MalformedRequest,
+            Self::ServiceNotFound => Kind::ServiceNotFound,
+            Self::UnsupportedCompression => Kind::UnsupportedCompression,
+            Self::BodyIncomplete => Kind::BodyIncomplete,
+            Self::InvalidUtf8 { .. } => Kind::InvalidUtf8,
+            Self::InvalidJson { .. } => Kind::InvalidJson,
+            Self::InvalidRequest { .. } => Kind::InvalidRequest,
+            Self::Input(error) => input_kind(error),
+            Self::ModelNotFound => Kind::ModelNotFound,
+            Self::ModelRequired { .. } => Kind::ModelRequired,
+            Self::WrongTask { .. } => Kind::WrongTask,
+            Self::ModelUnavailable { .. } => Kind::ModelUnavailable,
+            Self::Overloaded { .. } => Kind::Overloaded,
+            Self::AnswersUnread { .. } => Kind::AnswersUnread,
+            Self::DeadlineInfeasible { .. } => Kind::DeadlineInfeasible,
+            Self::IdempotencyKeyReused => Kind::IdempotencyKeyReused,
+            Self::IdempotencyInProgress => Kind::IdempotencyInProgress,
+            Self::IdempotencyAnswerTooLarge => Kind::IdempotencyAnswerTooLarge,
+            Self::IdempotencyFull(_) => Kind::IdempotencyFull,
+            Self::DeadlineExceeded => Kind::DeadlineExceeded,
+            Self::Starting => Kind::Starting,
+            Self::ShuttingDown => Kind::ShuttingDown,
+            Self::Internal { .. } => Kind::Internal,
         }
     }
 
@@ -423,44 +397,38 @@ impl ApiError {
 }
 
 fn docs_url(code: &str) -> String {
-    format!("{DOCS_URL}#{code}")
+    format!("{}#{code}", DOCS_URL.get().map_or(DOCS_PATH, String::as_str))
 }
 
-fn limit_row(error: &LimitError) -> Row {
-    use StatusCode as S;
+fn limit_kind(error: &LimitError) -> ErrorKind {
+    use ErrorKind as Kind;
     match error {
-        LimitError::Exceeded { .. } => {
-            row("rate_limit_exceeded", S::TOO_MANY_REQUESTS, Code::ResourceExhausted)
-        }
-        LimitError::Concurrency { .. } => {
-            row("concurrency_limit_exceeded", S::TOO_MANY_REQUESTS, Code::ResourceExhausted)
-        }
-        LimitError::TooMuch { .. } => row("over_plan_limit", S::BAD_REQUEST, Code::FailedPrecondition),
-        LimitError::Unavailable => row("limits_unavailable", S::SERVICE_UNAVAILABLE, Code::Unavailable),
+        LimitError::Exceeded { .. } => Kind::RateLimitExceeded,
+        LimitError::Concurrency { .. } => Kind::ConcurrencyLimitExceeded,
+        LimitError::TooMuch { .. } => Kind::OverPlanLimit,
+        LimitError::Unavailable => Kind::LimitsUnavailable,
     }
 }
 
-fn administration_row(error: &AdministrationError) -> Row {
-    use StatusCode as S;
+fn administration_kind(error: &AdministrationError) -> ErrorKind {
+    use ErrorKind as Kind;
     match error {
-        AdministrationError::NoTenant => row("tenant_not_found", S::NOT_FOUND, Code::NotFound),
-        AdministrationError::NoAccount => row("tenant_not_managed", S::CONFLICT, Code::FailedPrecondition),
-        AdministrationError::TooManyKeys { .. } => row("too_many_keys", S::CONFLICT, Code::ResourceExhausted),
-        AdministrationError::AlreadyMade(_) => row("secret_shown_once", S::CONFLICT, Code::AlreadyExists),
-        AdministrationError::NoKey => row("key_not_found", S::NOT_FOUND, Code::NotFound),
-        AdministrationError::AboveRole => row("forbidden", S::FORBIDDEN, Code::PermissionDenied),
-        AdministrationError::TenantExists => row("tenant_exists", S::CONFLICT, Code::AlreadyExists),
-        AdministrationError::NotActive => row("key_not_active", S::CONFLICT, Code::FailedPrecondition),
+        AdministrationError::NoTenant => Kind::TenantNotFound,
+        AdministrationError::NoAccount => Kind::TenantNotManaged,
+        AdministrationError::TooManyKeys { .. } => Kind::TooManyKeys,
+        AdministrationError::AlreadyMade(_) => Kind::SecretShownOnce,
+        AdministrationError::NoKey => Kind::KeyNotFound,
+        AdministrationError::AboveRole => Kind::Forbidden,
+        AdministrationError::TenantExists => Kind::TenantExists,
+        AdministrationError::NotActive => Kind::KeyNotActive,
         AdministrationError::Reserved
         | AdministrationError::Plan(_)
         | AdministrationError::Label
         | AdministrationError::TestKey
-        | AdministrationError::Past => row("invalid_request", S::BAD_REQUEST, Code::InvalidArgument),
-        AdministrationError::Store(StoreError::Conflict) => row("conflict", S::CONFLICT, Code::Aborted),
+        | AdministrationError::Past => Kind::InvalidRequest,
+        AdministrationError::Store(StoreError::Conflict) => Kind::Conflict,
         AdministrationError::Random(_)
-        | AdministrationError::Store(StoreError::Unavailable(_) | StoreError::Corrupt(_)) => {
-            row("internal", S::INTERNAL_SERVER_ERROR, Code::Internal)
-        }
+        | AdministrationError::Store(StoreError::Unavailable(_) | StoreError::Corrupt(_)) => Kind::Internal,
     }
 }
 
@@ -489,15 +457,15 @@ impl From<IdempotencyError> for ApiError {
     }
 }
 
-fn input_code(error: &InputError) -> &'static str {
+fn input_kind(error: &InputError) -> ErrorKind {
     match error {
-        InputError::None => "no_inputs",
-        InputError::TooMany { .. } => "too_many_inputs",
-        InputError::Empty { .. } | InputError::Invisible { .. } => "empty_input",
-        InputError::Nul { .. } => "nul_character",
-        InputError::TooLong { unit: LengthUnit::Tokens | LengthUnit::Words, .. } => "input_too_long",
-        InputError::Parameter { .. } => "invalid_parameter",
-        InputError::Tokenize { .. } => "unreadable_input",
+        InputError::None => ErrorKind::NoInputs,
+        InputError::TooMany { .. } => ErrorKind::TooManyInputs,
+        InputError::Empty { .. } | InputError::Invisible { .. } => ErrorKind::EmptyInput,
+        InputError::Nul { .. } => ErrorKind::NulCharacter,
+        InputError::TooLong { .. } => ErrorKind::InputTooLong,
+        InputError::Parameter { .. } => ErrorKind::InvalidParameter,
+        InputError::Tokenize { .. } => ErrorKind::UnreadableInput,
     }
 }
 

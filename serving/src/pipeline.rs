@@ -24,7 +24,7 @@ use crate::error::ApiError;
 use crate::load::{Excess, Part};
 use crate::server::Account;
 use crate::telemetry::access::CANCELLED;
-use crate::telemetry::{Access, RequestEnd, Timeliness};
+use crate::telemetry::{Access, CallEnd, Timeliness};
 use crate::work::Work;
 
 /// A call that is refused when so much of it was read counts against the limit.
@@ -158,7 +158,7 @@ pub async fn infer<E: Exchange>(
                 let is_refused = fault.is_none() && outcome(&error) == Outcome::Refused;
                 // To read and parse much is work: it counts, or it could be had without end.
                 if is_refused && is_whole && caller.body.bytes() >= COUNTED_FROM_BYTES {
-                    app.tenancy.router.admit_replay(WallTime::now(), &principal).await?;
+                    app.tenancy.gatekeeper.admit_replay(WallTime::now(), &principal).await?;
                 }
                 return Err(fault.unwrap_or(error));
             }
@@ -167,7 +167,7 @@ pub async fn infer<E: Exchange>(
             Asked::Request(request) => request,
             Asked::Again { model, mut answer } => {
                 end.model = Some(find_model(app, task, model.as_deref())?.id);
-                if let Some(quota) = app.tenancy.router.admit_replay(WallTime::now(), &principal).await? {
+                if let Some(quota) = app.tenancy.gatekeeper.admit_replay(WallTime::now(), &principal).await? {
                     exchange.show_quota(&mut answer, &quota);
                 }
                 // It costs nothing, so of many at once each is as large as what was computed.
@@ -184,7 +184,7 @@ pub async fn infer<E: Exchange>(
         let work = Work { app, entry, tenant, weight, priority, deadline };
         let mut part = enter(work, &request)?;
         let demand = demand(caller, entry, request.inputs.len());
-        let mut reservation = app.tenancy.router.admit(WallTime::now(), &principal, demand).await?;
+        let mut reservation = app.tenancy.gatekeeper.admit(WallTime::now(), &principal, demand).await?;
         let result = run(work, request, &mut reservation, &mut part, &mut end).await;
         let mut answered = Outcome::Completed;
         let result = match result {
@@ -233,6 +233,8 @@ async fn conclude(
     let answers = Arc::clone(&app.tenancy.idempotency);
     // Dropping what waits for a task does not end the task.
     let concluded = tokio::spawn(async move {
+        // Nobody gets it before it is charged.
+        let _unsettled = answers.settle(&attempt);
         if let Err(error) = answers.keep(WallTime::now(), &attempt, &answer).await {
             answers.release(&attempt).await;
             reservation.finish(Outcome::Failed).await.map_err(unrecorded)?;
@@ -253,7 +255,7 @@ async fn conclude(
 /// No or bad credentials, a role below `needed`, or too many answers that the tenant does not read.
 pub async fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Principal, ApiError> {
     let authorization = caller.authorization.as_deref();
-    let principal = app.tenancy.router.authenticate(WallTime::now(), authorization, &caller.peer).await?;
+    let principal = app.tenancy.gatekeeper.authenticate(WallTime::now(), authorization, &caller.peer).await?;
     caller.access.identified(&principal);
     caller.account.identify(principal.tenant().id)?;
     if principal.has(needed) {
@@ -305,7 +307,7 @@ async fn run(
     let outputs = work.compute(&mut prepared, reservation, part).await?;
     let answer = work.decode(prepared, outputs).await?;
     for error in answer.results.iter().filter_map(|result| result.as_ref().err()) {
-        app.telemetry.input_refused(entry.id, ApiError::Input(error.clone()).row().code);
+        app.telemetry.calls.input_refused(entry.id, ApiError::Input(error.clone()).row().code);
     }
     end.caller.access.refused_inputs(refusals.count());
     part.done(app.pool.preparing(part.bytes()).as_secs_f64());
@@ -399,7 +401,7 @@ struct Ended<'a> {
 
 impl<'a> Ended<'a> {
     fn new(app: &'a App, caller: &'a Caller, task: Task, started: Timestamp) -> Self {
-        let _in_flight = app.telemetry.request_started();
+        let _in_flight = app.telemetry.calls.started();
         Self {
             app,
             caller,
@@ -445,7 +447,7 @@ impl<'a> Ended<'a> {
             Err(error) => {
                 if let (ApiError::Limit(error), Some(tenant)) = (error, &self.tenant) {
                     self.app.telemetry.tenancy.refused(error);
-                    self.app.telemetry.tenants.refused(tenant, error);
+                    self.app.telemetry.usage.tenants.refused(tenant, error);
                 }
                 let code = error.row().code;
                 if let Some(detail) = error.log_detail() {
@@ -472,7 +474,7 @@ impl Drop for Ended<'_> {
             self.caller.access.abandoned();
         }
         let entry = self.entry();
-        self.app.telemetry.request_ended(RequestEnd {
+        self.app.telemetry.calls.ended(CallEnd {
             protocol: self.caller.protocol,
             task: self.task.as_str(),
             model: entry.map_or("", |entry| entry.card.name.as_str()),

@@ -1,33 +1,37 @@
-//! Opens what the router works with (the store, the limits, the journal) and runs what happens beside requests: following
+//! Opens what the gatekeeper works with (the store, the limits, the journal) and runs what happens beside requests: following
 //! changes of tenants and keys, and shipping what was used.
+
+mod opening;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use router::accounts::Version;
 use router::idempotency::{AnswerRoom, AnswerStore, Idempotency, Room};
-use router::ledger::{Followers, Journal, JournalError, Shipper, ShipperState, UsageStore};
-use router::limit::{LimitStore, Limiter, LimiterConfig, MemoryLimits, Unit};
+use router::ledger::{Followers, JournalError, Shipper, ShipperState, UsageStore};
+use router::limit::{LimitStore, Limiter, LimiterConfig};
 use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
 use router::{
-    Administration, AdministrationError, Day, DeclaredTenant, Directory, KeySecret, Mode, Moment, Outcome,
-    Router, Service, ShortSecret, UsageObserver, WallTime,
+    Administration, AdministrationError, Day, DeclaredTenant, Directory, Gatekeeper, Mode, Service,
+    ShortSecret, UsageObserver, WallTime,
 };
 use tokio_util::sync::CancellationToken;
-use units::{Clock, MonotonicClock};
+use units::MonotonicClock;
 
 use crate::app::{Note, Part};
-use crate::config::{self, Config, Identity, Store};
+use crate::config::{self, Config, Identity};
 use crate::declared_tenants::{self, TenantsFileError};
 use crate::issuer::Issuer;
 use crate::ledger::{Ledger, Problem};
 use crate::operator_token::WatchedToken;
-use crate::secrets::{self, OnEmpty, SecretError};
+use crate::secrets::{self, SecretError};
 use crate::sinks::{Fed, SinkConfigError};
 use crate::state_folder::{StateFolder, StateFolderError};
 use crate::telemetry::TenancyMetrics;
+
+use opening::{KEY_SECRET_FILE, check_secret, homes, kept_time, restored, secret};
+pub(crate) use opening::{STORE_FILE, open_embedded};
 
 /// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere after that.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -36,30 +40,20 @@ const SHIP_EVERY: Duration = Duration::from_millis(200);
 /// How often the store is asked whether it still has what it had: all tenants at the start and where there is reason to, some
 /// hundred at a time otherwise.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
-/// How far back the minute's limits look.
-const RESTORE: Duration = Duration::from_secs(62);
-/// Records of the journal that are looked through for that, at most.
-const RESTORE_RECORDS_MAX: u64 = 1_000_000;
 
-/// File with the time that was seen last and the latest that was, a line each; and how far ahead of the clock they may be.
+/// File with the time that was seen last and the latest that was, a line each.
 const TIME_FILE: &str = "time";
-const TIME_AHEAD_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// How often keys are looked through for old ones.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// How much longer an idempotency key is held than a request may take.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
-/// What to do when the secret of keys is gone and there are keys.
-const NO_KEY_SECRET: &str = "it is empty, and the stored keys can be recognised with it alone: restore it from a backup; or remove \
-                             it, and every key is invalid and has to be made again";
-/// The secret that keys are hashed under, in the state folder.
-const KEY_SECRET_FILE: &str = "key.secret";
 /// How the audit log names the file of declared tenants.
 const DECLARED: &str = "tenants_file";
 
 /// Tenants, their keys and what they use.
 pub struct Tenancy {
     /// Authenticates, admits and records.
-    pub router: Router,
+    pub gatekeeper: Gatekeeper,
     /// Changes tenants and keys.
     pub administration: Administration,
     /// Keeps answers of requests that may be sent again.
@@ -261,7 +255,7 @@ impl Tenancy {
         let operator_token =
             WatchedToken::open(operator_token.as_ref(), operator_token_file.as_deref(), &folder)?;
         Ok(Self {
-            router: Router::new(
+            gatekeeper: Gatekeeper::new(
                 Arc::clone(&directory),
                 Limiter::new(limits, limiter),
                 journal,
@@ -291,14 +285,14 @@ impl Tenancy {
 
     /// Parts without which no request can be served, by name, and why one does not work.
     pub fn parts(&self) -> Vec<Part> {
-        vec![("journal", self.router.journal().health().map(|()| None)), ("store", self.store_health())]
+        vec![("journal", self.gatekeeper.journal().health().map(|()| None)), ("store", self.store_health())]
     }
 
     /// Shows how limits, store and journal do.
     pub(crate) fn show(&self, metrics: &TenancyMetrics) {
         let is_left_alone = self.redis.as_ref().is_some_and(|redis| redis.is_left_alone());
-        metrics.set_store(is_left_alone, self.router.decided_alone());
-        metrics.set_journal(self.router.journal(), &self.followers.positions());
+        metrics.set_store(is_left_alone, self.gatekeeper.decided_alone());
+        metrics.set_journal(self.gatekeeper.journal(), &self.followers.positions());
         metrics.set_shipping(&self.shipping);
         metrics.set_losses(self.administration.restorations(), self.idempotency.unkept());
     }
@@ -351,7 +345,7 @@ impl Tenancy {
                 () = tokio::time::sleep(FOLLOW_EVERY) => {}
             }
             self.operator_token.refresh();
-            self.router.exchange_limits(WallTime::now()).await;
+            self.gatekeeper.exchange_limits(WallTime::now()).await;
             match self.follow_accounts().await {
                 Ok(()) => is_lost = false,
                 Err(error) if !is_lost => {
@@ -418,8 +412,9 @@ impl Tenancy {
 
     /// Looks through what everybody is done with for damage, once. What it costs is time of the disk.
     async fn scrub(&self, stop: &CancellationToken) {
-        let (router, followers, stop) = (self.router.clone(), Arc::clone(&self.followers), stop.clone());
-        let scrub = move || router.journal().scrub(&followers, || stop.is_cancelled());
+        let (gatekeeper, followers, stop) =
+            (self.gatekeeper.clone(), Arc::clone(&self.followers), stop.clone());
+        let scrub = move || gatekeeper.journal().scrub(&followers, || stop.is_cancelled());
         match tokio::task::spawn_blocking(scrub).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -455,7 +450,7 @@ impl Tenancy {
 
     async fn ship_all(&self, shipper: &mut Shipper, problem: &mut Problem) {
         loop {
-            let shipped = shipper.ship(self.router.journal().written()).await;
+            let shipped = shipper.ship(self.gatekeeper.journal().written()).await;
             match &shipped {
                 // Somebody is behind: it is asked who else is.
                 Ok(1..) if shipper.is_suspicious() => problem.tell(shipper.check().await.err()),
@@ -486,159 +481,6 @@ fn services(config: &Config) -> HashMap<Arc<str>, Service> {
     let identities = clients.flat_map(|clients| &clients.identities);
     let service = |identity: &Identity| Service { tenant: identity.tenant.clone(), role: identity.role };
     identities.map(|identity| (Arc::from(identity.uri.as_str()), service(identity))).collect()
-}
-
-async fn homes(store: &Store, folder: &Path) -> Result<Homes, TenancyError> {
-    match store {
-        Store::Embedded => {
-            let store = Arc::new(open_embedded(folder).await?);
-            Ok(Homes {
-                accounts: store.clone(),
-                usage: store.clone(),
-                answers: store.clone(),
-                room: store.clone(),
-                limits: None,
-                redis: None,
-                embedded: Some(store),
-            })
-        }
-        Store::Redis(redis) => {
-            let store = Arc::new(RedisStore::connect(redis.to_connect()?).await?);
-            Ok(Homes {
-                accounts: store.clone(),
-                usage: store.clone(),
-                answers: store.clone(),
-                room: store.clone(),
-                limits: Some(store.clone()),
-                redis: Some(store),
-                embedded: None,
-            })
-        }
-    }
-}
-
-/// Name of the embedded store's file.
-pub(crate) const STORE_FILE: &str = "store.redb";
-
-/// Opens the embedded store; one that is empty is a new one, which is said if there was one before.
-pub(crate) async fn open_embedded(folder: &Path) -> Result<EmbeddedStore, TenancyError> {
-    let path = folder.join(STORE_FILE);
-    let is_empty = std::fs::metadata(&path).map_or(true, |metadata| metadata.len() == 0);
-    if is_empty && (path.exists() || folder.join(crate::ledger::FOLDER).exists()) {
-        tracing::error!(
-            path = %path.display(),
-            "the store of tenants, keys and sums is empty or gone: tenants and keys are lost with it unless a file declares \
-             them; what was used is summed again as far back as the journal goes"
-        );
-    }
-    let opening = path.clone();
-    // Of a damaged file redb panics; the error says what there is to say.
-    let open = move || crate::telemetry::without_panics_logged(|| EmbeddedStore::open(&opening));
-    match tokio::task::spawn_blocking(open).await {
-        Ok(Ok(store)) => Ok(store),
-        Ok(Err(StoreError::Corrupt(problem))) => Err(TenancyError::StoreDamaged { path, problem }),
-        Ok(Err(error)) => Err(error.into()),
-        // It met what it does not expect in its own file.
-        Err(_) => {
-            Err(TenancyError::StoreDamaged { path, problem: "it is not as long as it says".to_owned() })
-        }
-    }
-}
-
-/// Counts of a process that was here before, from its journal, so that a restart is no way around a limit.
-fn restored(
-    journal: &Journal,
-    uptime: MonotonicClock,
-    directory: &Directory,
-) -> Result<MemoryLimits, JournalError> {
-    let limits = MemoryLimits::default();
-    let now = WallTime::now();
-    // Where the clock was set back, what is recorded of its day counted in a later one.
-    let today = directory.latest(now).day();
-    let moment = Moment { uptime: uptime.now(), wall: directory.latest(now) };
-    for record in journal.newest(RESTORE_RECORDS_MAX)? {
-        let is_today = [today, now.day()].contains(&record.at.day());
-        // What was refused is recorded only if it was worked on.
-        let counts = record.outcome != Outcome::Failed;
-        if counts && (is_today || now.since(record.at) < RESTORE) {
-            let at = (now.since(record.at), if is_today { today } else { record.at.day() });
-            limits.restore(moment, at, &record.tenant, Unit::Requests, record.inputs);
-            limits.restore(moment, at, &record.tenant, Unit::Tokens, record.tokens);
-        }
-    }
-    Ok(limits)
-}
-
-/// What keys are hashed under: of the configured file, else of the state folder, where one is made if there is none.
-async fn secret(
-    config: &Config,
-    folder: &Path,
-    accounts: &dyn AccountStore,
-) -> Result<(KeySecret, std::path::PathBuf), TenancyError> {
-    let (path, bytes) = match (&config.tenancy.key_secret_file, &config.tenancy.store) {
-        (Some(path), _) => (path.clone(), secrets::read(path)?),
-        (None, Store::Redis(_)) => return Err(TenancyError::NoSecret),
-        (None, Store::Embedded) => {
-            let path = folder.join(KEY_SECRET_FILE);
-            let has_keys = !accounts.load(&Version::default()).await?.accounts.keys.is_empty();
-            let on_empty = if has_keys { OnEmpty::Refuse(NO_KEY_SECRET) } else { OnEmpty::Replace };
-            let text = secrets::keep(&path, &on_empty, || {
-                let (_, bytes) = KeySecret::generate()?;
-                Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-            })?;
-            (path, text.into_bytes())
-        }
-    };
-    match KeySecret::new(bytes) {
-        Ok(secret) => Ok((secret, path)),
-        Err(problem) => Err(TenancyError::KeySecret { path, problem }),
-    }
-}
-
-/// Whether the stored keys are hashed under the secret of this fingerprint. Where there are none it takes the place of another.
-/// False: that cannot be told, since the store does not answer.
-async fn check_secret(accounts: &dyn AccountStore, own: &OwnSecret) -> Result<bool, TenancyError> {
-    let fingerprint = own.fingerprint.as_str();
-    let checked = async {
-        let kept = accounts.key_secret(fingerprint, false).await?;
-        if kept == fingerprint || accounts.load(&Version::default()).await?.accounts.keys.is_empty() {
-            return accounts.key_secret(fingerprint, true).await;
-        }
-        Ok(kept)
-    };
-    match checked.await {
-        Ok(kept) if kept == fingerprint => Ok(true),
-        Ok(_) => Err(TenancyError::OtherSecret { path: own.path.clone() }),
-        Err(StoreError::Unavailable(problem)) => {
-            tracing::debug!(
-                problem,
-                "whether the stored keys are hashed under this secret cannot be told yet"
-            );
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The last time that an earlier process saw, and the latest. A clock that was ahead by more than a week was wrong, and is not
-/// believed.
-fn kept_time(folder: &Path, now: WallTime) -> Option<(WallTime, WallTime)> {
-    let text = std::fs::read_to_string(folder.join(TIME_FILE)).ok()?;
-    let mut times = text.lines().filter_map(|line| line.trim().parse::<WallTime>().ok());
-    let seen = times.next()?;
-    let believed = |time: WallTime| {
-        let is_far = time.since(now) > TIME_AHEAD_MAX;
-        if is_far {
-            tracing::warn!(%time, "an earlier process saw a time that is far ahead; it is not believed");
-        }
-        if is_far { now } else { time.max(now) }
-    };
-    // An older version kept one.
-    let (seen, latest) = (believed(seen), times.next().map_or(now, believed));
-    if seen > now {
-        tracing::warn!(latest = %seen, %now, "the clock was set back: keys that had expired by then stay expired");
-    }
-    Some((seen, latest.max(seen)))
 }
 
 fn file_error(path: &Path, source: std::io::Error) -> TenancyError {

@@ -76,7 +76,7 @@ impl Work<'_> {
                 (prepared, pace.spent() > 0)
             })
             .await;
-        app.telemetry.tokenized(model, app.engine.now().saturating_duration_since(started));
+        app.telemetry.calls.tokenized(model, app.engine.now().saturating_duration_since(started));
         let (prepared, has_worked) = done.map_err(no_worker)?;
         if has_worked {
             reservation.work_began();
@@ -158,7 +158,7 @@ impl Work<'_> {
         let started = app.engine.now();
         let answer =
             app.pool.run(self.errand(Stage::Decode, 0), move |_| async { prepared.decode(outputs) }).await;
-        app.telemetry.decoded(self.entry.id, app.engine.now().saturating_duration_since(started));
+        app.telemetry.calls.decoded(self.entry.id, app.engine.now().saturating_duration_since(started));
         answer.map_err(no_worker)?.map_err(ApiError::internal)
     }
 

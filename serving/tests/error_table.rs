@@ -1,145 +1,209 @@
 //! The error table, held by a snapshot: codes and statuses are part of the API.
 
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
 use models::tasks::{InputError, LengthUnit, Remedy};
+use router::accounts::{KeyState, KeyView};
 use router::idempotency::{IdempotencyError, Room};
 use router::limit::{LimitError, Unit, Window};
 use router::store::StoreError;
-use router::{AdministrationError, AuthenticationError, CredentialError, JwtError};
-use serving::error::ApiError;
+use router::{
+    AdministrationError, AuthenticationError, CredentialError, JwtError, Mode, Plan, Role, Terms, WallTime,
+};
+use serving::error::{ApiError, ErrorKind, Retry};
 
-/// One of each; a variant left out here shows in the table's length.
-fn every_error() -> Vec<ApiError> {
+/// Errors by the pattern that each of them matches. The patterns together are a `match` without a wildcard, so a variant that is
+/// not here does not compile, here as in the table itself.
+macro_rules! one_of_each {
+    ($type:ty { $($pattern:pat => [$($example:expr),* $(,)?],)+ }) => {{
+        fn all_are_here(error: &$type) {
+            match error { $($pattern => (),)+ }
+        }
+        let mut examples: Vec<$type> = Vec::new();
+        $($(
+            let example = $example;
+            assert!(matches!(&example, $pattern), "{example:?} is not what its row is for");
+            all_are_here(&example);
+            examples.push(example);
+        )*)+
+        examples
+    }};
+}
+
+fn detail() -> String {
+    "for the log".to_owned()
+}
+
+fn too_long(length: usize, unit: LengthUnit, remedy: Remedy) -> ApiError {
+    let (is_counted, limit) = if length == 600 { (true, 512) } else { (false, 20_000) };
+    ApiError::Input(InputError::TooLong { index: 0, length, is_counted, limit, unit, remedy })
+}
+
+fn every_api_error() -> Vec<ApiError> {
+    use ApiError as E;
+    use AuthenticationError as A;
     let field = || "parameters.top_k".to_owned();
-    vec![
-        ApiError::Authentication(CredentialError::Missing.into()),
-        ApiError::Authentication(CredentialError::Scheme.into()),
-        ApiError::Authentication(CredentialError::Malformed.into()),
-        ApiError::Authentication(AuthenticationError::UnknownKey),
-        ApiError::Authentication(AuthenticationError::UnknownService),
-        ApiError::Authentication(AuthenticationError::NotLoopback),
-        ApiError::Authentication(AuthenticationError::NotLocalHost),
-        ApiError::Authentication(AuthenticationError::TestKey),
-        ApiError::Authentication(AuthenticationError::JwtNotConfigured),
-        ApiError::Authentication(AuthenticationError::RevokedKey),
-        ApiError::Authentication(AuthenticationError::ExpiredKey),
-        ApiError::Authentication(AuthenticationError::Suspended),
-        ApiError::Authentication(AuthenticationError::UnknownTenant),
-        ApiError::Authentication(AuthenticationError::AccountsUnread),
-        ApiError::Authentication(JwtError::Malformed.into()),
-        ApiError::Authentication(JwtError::Algorithm.into()),
-        ApiError::Authentication(JwtError::Header("crit").into()),
-        ApiError::Authentication(JwtError::UnknownKey.into()),
-        ApiError::Authentication(JwtError::Signature.into()),
-        ApiError::Authentication(JwtError::Claim("aud").into()),
-        ApiError::Authentication(JwtError::Lifetime.into()),
-        ApiError::Authentication(JwtError::Expired.into()),
-        ApiError::Authentication(JwtError::NotYetValid.into()),
-        ApiError::Authentication(JwtError::NoKeys.into()),
-        ApiError::Limit(LimitError::Exceeded {
-            unit: Unit::Requests,
-            window: Window::Minute,
-            limit: 100,
-            left: 16,
-            retry_after: Duration::from_secs(7),
-        }),
-        ApiError::Limit(LimitError::Exceeded {
-            unit: Unit::Tokens,
-            window: Window::Day,
-            limit: 5000,
-            left: 0,
-            retry_after: Duration::from_secs(3600),
-        }),
-        ApiError::Limit(LimitError::TooMuch {
-            unit: Unit::Requests,
-            window: Window::Minute,
-            limit: 100,
-            amount: 128,
-        }),
-        ApiError::Limit(LimitError::Concurrency { limit: 16 }),
-        ApiError::Limit(LimitError::Unavailable),
-        AdministrationError::NoTenant.into(),
-        AdministrationError::NoKey.into(),
-        AdministrationError::NoAccount.into(),
-        AdministrationError::TooManyKeys { limit: 1000 }.into(),
-        AdministrationError::TestKey.into(),
-        AdministrationError::AboveRole.into(),
-        AdministrationError::TenantExists.into(),
-        AdministrationError::Reserved.into(),
-        AdministrationError::Label.into(),
-        AdministrationError::Past.into(),
-        AdministrationError::NotActive.into(),
-        AdministrationError::Store(StoreError::Conflict).into(),
-        AdministrationError::Store(StoreError::Unavailable("for the log".to_owned())).into(),
-        AdministrationError::Store(StoreError::Corrupt("for the log".to_owned())).into(),
-        ApiError::Forbidden { needed: "editor" },
-        ApiError::RouteNotFound,
-        ApiError::OperationsRouteNotFound,
-        ApiError::MethodNotAllowed,
-        ApiError::UnsupportedMediaType { expected: "application/json" },
-        ApiError::UnsupportedContentEncoding,
-        ApiError::InvalidContentEncoding { coding: "gzip" },
-        ApiError::BodyTooLarge { limit: 8_388_608 },
-        ApiError::HeadersTooLarge { bytes_max: 65_536, fields_max: 100 },
-        ApiError::UriTooLong { limit: 16_384 },
-        ApiError::MalformedRequest,
-        ApiError::ServiceNotFound,
-        ApiError::UnsupportedCompression,
-        ApiError::BodyIncomplete,
-        ApiError::InvalidUtf8 { offset: 12 },
-        ApiError::InvalidJson { problem: "expected value".to_owned(), line: 1, column: 2 },
-        ApiError::InvalidRequest { field: field(), problem: "expected u32, got string".to_owned() },
-        ApiError::Input(InputError::None),
-        ApiError::Input(InputError::TooMany { inputs: 200, limit: 128 }),
-        ApiError::Input(InputError::Empty { index: 3 }),
-        ApiError::Input(InputError::Invisible { index: 3 }),
-        ApiError::Input(InputError::Nul { index: 3, offset: 17 }),
-        ApiError::Input(InputError::TooLong {
-            index: 0,
-            length: 600,
-            is_counted: true,
-            limit: 512,
-            unit: LengthUnit::Tokens,
-            remedy: Remedy::Windows { limit: 20_000 },
-        }),
-        ApiError::Input(InputError::TooLong {
-            index: 0,
-            length: 20_001,
-            is_counted: false,
-            limit: 20_000,
-            unit: LengthUnit::Tokens,
-            remedy: Remedy::Part,
-        }),
-        ApiError::Input(InputError::TooLong {
-            index: 0,
-            length: 20_001,
-            is_counted: false,
-            limit: 20_000,
-            unit: LengthUnit::Words,
-            remedy: Remedy::Inputs,
-        }),
-        ApiError::Input(InputError::Parameter {
-            name: "top_k",
-            message: "must be between 1 and 11".to_owned(),
-        }),
-        ApiError::ModelNotFound,
-        ApiError::ModelRequired { task: "embeddings", candidates: "one, two".to_owned() },
-        ApiError::WrongTask { model: "ner-v2".to_owned(), offers: "entities", asked: "sentiment" },
-        ApiError::ModelUnavailable { model: "ner-v2".to_owned(), reason: "for the log".to_owned() },
-        ApiError::Overloaded { retry_after: Duration::from_millis(1500) },
-        ApiError::AnswersUnread { retry_after: Duration::from_secs(1) },
-        ApiError::DeadlineInfeasible { retry_after: Duration::from_millis(40) },
-        ApiError::IdempotencyKeyReused,
-        ApiError::IdempotencyInProgress,
-        ApiError::IdempotencyAnswerTooLarge,
-        IdempotencyError::Full(Room { answers: 1000, bytes: 1 << 20 }).into(),
-        ApiError::DeadlineExceeded,
-        ApiError::Starting,
-        ApiError::ShuttingDown,
-        ApiError::internal("for the log"),
-    ]
+    let exceeded = |unit, window, limit, left, seconds| {
+        E::Limit(LimitError::Exceeded {
+            unit,
+            window,
+            limit,
+            left,
+            retry_after: Duration::from_secs(seconds),
+        })
+    };
+    let (unit, window) = (Unit::Requests, Window::Minute);
+    one_of_each!(ApiError {
+        E::Authentication(A::Credential(CredentialError::Missing)) => [E::Authentication(CredentialError::Missing.into())],
+        E::Authentication(A::Credential(CredentialError::Scheme)) => [E::Authentication(CredentialError::Scheme.into())],
+        E::Authentication(A::Credential(CredentialError::Malformed)) => [E::Authentication(CredentialError::Malformed.into())],
+        E::Authentication(A::UnknownKey) => [E::Authentication(A::UnknownKey)],
+        E::Authentication(A::UnknownService) => [E::Authentication(A::UnknownService)],
+        E::Authentication(A::NotLoopback) => [E::Authentication(A::NotLoopback)],
+        E::Authentication(A::NotLocalHost) => [E::Authentication(A::NotLocalHost)],
+        E::Authentication(A::TestKey) => [E::Authentication(A::TestKey)],
+        E::Authentication(A::JwtNotConfigured) => [E::Authentication(A::JwtNotConfigured)],
+        E::Authentication(A::RevokedKey) => [E::Authentication(A::RevokedKey)],
+        E::Authentication(A::ExpiredKey) => [E::Authentication(A::ExpiredKey)],
+        E::Authentication(A::Suspended) => [E::Authentication(A::Suspended)],
+        E::Authentication(A::UnknownTenant) => [E::Authentication(A::UnknownTenant)],
+        E::Authentication(A::AccountsUnread) => [E::Authentication(A::AccountsUnread)],
+        E::Authentication(A::Jwt(JwtError::Malformed)) => [E::Authentication(JwtError::Malformed.into())],
+        E::Authentication(A::Jwt(JwtError::Algorithm)) => [E::Authentication(JwtError::Algorithm.into())],
+        E::Authentication(A::Jwt(JwtError::Header(_))) => [E::Authentication(JwtError::Header("crit").into())],
+        E::Authentication(A::Jwt(JwtError::UnknownKey)) => [E::Authentication(JwtError::UnknownKey.into())],
+        E::Authentication(A::Jwt(JwtError::Signature)) => [E::Authentication(JwtError::Signature.into())],
+        E::Authentication(A::Jwt(JwtError::Claim(_))) => [E::Authentication(JwtError::Claim("aud").into())],
+        E::Authentication(A::Jwt(JwtError::Lifetime)) => [E::Authentication(JwtError::Lifetime.into())],
+        E::Authentication(A::Jwt(JwtError::Expired)) => [E::Authentication(JwtError::Expired.into())],
+        E::Authentication(A::Jwt(JwtError::NotYetValid)) => [E::Authentication(JwtError::NotYetValid.into())],
+        E::Authentication(A::Jwt(JwtError::NoKeys)) => [E::Authentication(JwtError::NoKeys.into())],
+        E::Limit(LimitError::Exceeded { .. }) => [
+            exceeded(unit, window, 100, 16, 7),
+            exceeded(Unit::Tokens, Window::Day, 5000, 0, 3600),
+        ],
+        E::Limit(LimitError::TooMuch { .. }) => [
+            E::Limit(LimitError::TooMuch { unit, window, limit: 100, amount: 128 }),
+        ],
+        E::Limit(LimitError::Concurrency { .. }) => [E::Limit(LimitError::Concurrency { limit: 16 })],
+        E::Limit(LimitError::Unavailable) => [E::Limit(LimitError::Unavailable)],
+        // See `every_administration_error` and `every_idempotency_error`.
+        E::Administration(_) => [],
+        E::IdempotencyFull(_) => [],
+        E::StoreUnavailable { .. } => [E::StoreUnavailable { detail: detail() }],
+        E::Forbidden { .. } => [E::Forbidden { needed: "editor" }],
+        E::RouteNotFound => [E::RouteNotFound],
+        E::OperationsRouteNotFound => [E::OperationsRouteNotFound],
+        E::MethodNotAllowed => [E::MethodNotAllowed],
+        E::UnsupportedMediaType { .. } => [E::UnsupportedMediaType { expected: "application/json" }],
+        E::UnsupportedContentEncoding => [E::UnsupportedContentEncoding],
+        E::InvalidContentEncoding { .. } => [E::InvalidContentEncoding { coding: "gzip" }],
+        E::BodyTooLarge { .. } => [E::BodyTooLarge { limit: 8_388_608 }],
+        E::HeadersTooLarge { .. } => [E::HeadersTooLarge { bytes_max: 65_536, fields_max: 100 }],
+        E::UriTooLong { .. } => [E::UriTooLong { limit: 16_384 }],
+        E::MalformedRequest => [E::MalformedRequest],
+        E::ServiceNotFound => [E::ServiceNotFound],
+        E::UnsupportedCompression => [E::UnsupportedCompression],
+        E::BodyIncomplete => [E::BodyIncomplete],
+        E::InvalidUtf8 { .. } => [E::InvalidUtf8 { offset: 12 }],
+        E::InvalidJson { .. } => [E::InvalidJson { problem: "expected value".to_owned(), line: 1, column: 2 }],
+        E::InvalidRequest { .. } => [
+            E::InvalidRequest { field: field(), problem: "expected u32, got string".to_owned() },
+        ],
+        E::Input(InputError::None) => [E::Input(InputError::None)],
+        E::Input(InputError::TooMany { .. }) => [E::Input(InputError::TooMany { inputs: 200, limit: 128 })],
+        E::Input(InputError::Empty { .. }) => [E::Input(InputError::Empty { index: 3 })],
+        E::Input(InputError::Invisible { .. }) => [E::Input(InputError::Invisible { index: 3 })],
+        E::Input(InputError::Nul { .. }) => [E::Input(InputError::Nul { index: 3, offset: 17 })],
+        E::Input(InputError::TooLong { .. }) => [
+            too_long(600, LengthUnit::Tokens, Remedy::Windows { limit: 20_000 }),
+            too_long(20_001, LengthUnit::Tokens, Remedy::Part),
+            too_long(20_001, LengthUnit::Words, Remedy::Inputs),
+        ],
+        E::Input(InputError::Parameter { .. }) => [
+            E::Input(InputError::Parameter { name: "top_k", message: "must be between 1 and 11".to_owned() }),
+        ],
+        E::Input(InputError::Tokenize { .. }) => [E::Input(InputError::Tokenize { index: 3 })],
+        E::ModelNotFound => [E::ModelNotFound],
+        E::ModelRequired { .. } => [E::ModelRequired { task: "embeddings", candidates: "one, two".to_owned() }],
+        E::WrongTask { .. } => [
+            E::WrongTask { model: "ner-v2".to_owned(), offers: "entities", asked: "sentiment" },
+        ],
+        E::ModelUnavailable { .. } => [E::ModelUnavailable { model: "ner-v2".to_owned(), reason: detail() }],
+        E::Overloaded { .. } => [E::Overloaded { retry_after: Duration::from_millis(1500) }],
+        E::AnswersUnread { .. } => [E::AnswersUnread { retry_after: Duration::from_secs(1) }],
+        E::DeadlineInfeasible { .. } => [E::DeadlineInfeasible { retry_after: Duration::from_millis(40) }],
+        E::IdempotencyKeyReused => [E::IdempotencyKeyReused],
+        E::IdempotencyInProgress => [E::IdempotencyInProgress],
+        E::IdempotencyAnswerTooLarge => [E::IdempotencyAnswerTooLarge],
+        E::DeadlineExceeded => [E::DeadlineExceeded],
+        E::Starting => [E::Starting],
+        E::ShuttingDown => [E::ShuttingDown],
+        E::Internal { .. } => [E::internal(detail())],
+    })
+}
+
+fn every_administration_error() -> Vec<AdministrationError> {
+    use AdministrationError as E;
+    let key = KeyView {
+        id: "key_1".to_owned(),
+        tenant: "acme".parse().unwrap(),
+        label: String::new(),
+        mode: Mode::Live,
+        role: Role::Editor,
+        ending: "x7Qz".to_owned(),
+        state: KeyState::Active,
+        created_at: WallTime(0),
+        expires_at: None,
+        revoked_at: None,
+        replaced_by: None,
+        is_rotation_due: false,
+    };
+    let none_a_minute = Plan::Custom(Terms { requests_per_minute: 0, ..Plan::Free.terms() });
+    one_of_each!(AdministrationError {
+        E::NoTenant => [E::NoTenant],
+        E::NoKey => [E::NoKey],
+        E::NoAccount => [E::NoAccount],
+        E::TooManyKeys { .. } => [E::TooManyKeys { limit: 1000 }],
+        E::TestKey => [E::TestKey],
+        E::AlreadyMade(_) => [E::AlreadyMade(Box::new(key.clone()))],
+        E::AboveRole => [E::AboveRole],
+        E::TenantExists => [E::TenantExists],
+        E::Reserved => [E::Reserved],
+        E::Plan(_) => [E::Plan(none_a_minute.check().unwrap_err())],
+        E::Label => [E::Label],
+        E::Past => [E::Past],
+        E::NotActive => [E::NotActive],
+        E::Store(StoreError::Conflict) => [E::Store(StoreError::Conflict)],
+        E::Store(StoreError::Unavailable(_)) => [E::Store(StoreError::Unavailable(detail()))],
+        E::Store(StoreError::Corrupt(_)) => [E::Store(StoreError::Corrupt(detail()))],
+        // Only the system can make one.
+        E::Random(_) => [],
+    })
+}
+
+fn every_idempotency_error() -> Vec<IdempotencyError> {
+    use IdempotencyError as E;
+    one_of_each!(IdempotencyError {
+        E::Store(StoreError::Conflict) => [E::Store(StoreError::Conflict)],
+        E::Store(StoreError::Unavailable(_)) => [E::Store(StoreError::Unavailable(detail()))],
+        E::Store(StoreError::Corrupt(_)) => [E::Store(StoreError::Corrupt(detail()))],
+        E::Lost => [E::Lost],
+        E::Full(_) => [E::Full(Room { answers: 1000, bytes: 1 << 20 })],
+        E::Seal => [E::Seal],
+        // Only the system can make one.
+        E::Random(_) => [],
+    })
+}
+
+fn every_error() -> Vec<ApiError> {
+    let administration = every_administration_error().into_iter().map(ApiError::from);
+    let idempotency = every_idempotency_error().into_iter().map(ApiError::from);
+    every_api_error().into_iter().chain(administration).chain(idempotency).collect()
 }
 
 #[test]
@@ -151,6 +215,20 @@ fn the_table() {
         let _ = writeln!(table, "{} {} {:?}{retry}: {error}", row.http.as_u16(), row.code, row.grpc);
     }
     insta::assert_snapshot!(table);
+}
+
+#[test]
+fn no_row_is_of_no_error() {
+    let found: BTreeSet<_> = every_error().iter().map(ApiError::kind).collect();
+    assert_eq!(found, ErrorKind::ALL.iter().copied().collect());
+}
+
+#[test]
+fn hints_are_given_where_the_table_says() {
+    for error in every_error() {
+        let is_hinted = error.kind().retry() == Retry::Hinted;
+        assert_eq!(error.retry_after().is_some(), is_hinted, "{error:?}");
+    }
 }
 
 #[test]

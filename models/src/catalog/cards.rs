@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use models_core::card::{Card, CardError};
+use models_core::card::{Card, CardError, Task};
 
 use super::config::CardOverride;
 use super::error::LoadError;
@@ -21,6 +21,10 @@ pub struct RejectedCard {
     pub reason: String,
     /// Whether the server is not ready without it, as far as the configuration says: what the card says is not known.
     pub is_required: bool,
+    /// What it does, as far as a line of the card says.
+    pub task: Option<Task>,
+    /// Whether a line of the card says that it is its task's default.
+    pub is_default: bool,
 }
 
 /// Cards in the order of their names, and folders whose card cannot be read. A folder without a card is no model.
@@ -104,6 +108,16 @@ pub(super) fn names(cards: &[Arc<Card>]) -> String {
 impl RejectedCard {
     fn new(folder: &Path, error: &CardError) -> Self {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { name, reason: error.to_string(), is_required: true }
+        // Whatever keeps it from being read as a whole, these lines may be as they should.
+        let text = std::fs::read(folder.join(CARD_FILE)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let said = |field: &str| {
+            let value =
+                text.lines().find_map(|line| line.trim_start().strip_prefix(field)?.strip_prefix(':'));
+            value.map(|value| value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']))
+        };
+        let task = said("task").and_then(|name| Task::ALL.into_iter().find(|task| task.as_str() == name));
+        let is_default = said("default") == Some("true");
+        Self { name, reason: error.to_string(), is_required: true, task, is_default }
     }
 }

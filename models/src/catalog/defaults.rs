@@ -70,6 +70,10 @@ pub(super) fn defaults(
                 return Err(LoadError::TwoDefaults { task, first, second });
             }
             defaults.insert(task, TaskDefault::Model(first.name.clone()));
+        } else if let Some(index) =
+            rejected.iter().position(|card| card.is_default && card.task == Some(task))
+        {
+            defaults.insert(task, TaskDefault::Rejected(index));
         }
     }
     Ok(defaults)

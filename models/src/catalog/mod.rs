@@ -123,9 +123,17 @@ impl Catalog {
         };
         default.ok_or_else(|| {
             let candidates = self.models().iter().filter(|entry| entry.card.task == task);
-            NoDefault::Unstated {
-                task,
-                candidates: candidates.map(|entry| entry.card.name.clone()).collect(),
+            let candidates: Vec<_> = candidates.map(|entry| entry.card.name.clone()).collect();
+            // Where nothing else does the task, a card that does not even say what it does is looked for first.
+            match self
+                .rejected
+                .iter()
+                .find(|card| candidates.is_empty() && card.task.is_none_or(|its| its == task))
+            {
+                Some(RejectedCard { name, reason, .. }) => {
+                    NoDefault::Rejected { name: name.clone(), reason: reason.clone() }
+                }
+                None => NoDefault::Unstated { task, candidates },
             }
         })
     }

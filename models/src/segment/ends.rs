@@ -190,9 +190,10 @@ impl<'a> Context<'a, '_> {
     fn is_end_of_call(&self, word: &Word<'_>, next: &Word<'_>) -> bool {
         let lower = word.lower();
         if words::is_exclaimed(&lower) {
-            let follower = next.text.trim_end_matches([',', '.']).to_lowercase();
-            let is_name =
-                words::is_company_word(&follower) || next.first == First::Lower && self.here.words > 1;
+            // In small letters "yahoo! we won" may be two sentences.
+            let is_within = self.here.words > 1 || (word.first == First::Capital && !self.is_small);
+            let is_name = words::goes_on_with_company(&next.bare())
+                || (next.first == First::Lower && is_within && word.stem.len() + 1 == word.text.len());
             return !is_name;
         }
         match next.first {
@@ -205,9 +206,9 @@ impl<'a> Context<'a, '_> {
             First::Lower if word.is_closed => false,
             First::Lower if self.is_small => true,
             First::Lower => {
-                let is_name =
-                    word.first == First::Capital && self.here.words > 1 && word.stop == Stop::Exclaimed;
-                !is_name
+                // "Who's Afraid of Virginia Woolf? by Albee"
+                let is_within = word.stop == Stop::Exclaimed || words::goes_on(&next.bare());
+                !(word.first == First::Capital && self.here.words > 1 && is_within)
             }
             First::None if word.stem.is_empty() => false,
             _ => true,
@@ -224,6 +225,14 @@ impl<'a> Context<'a, '_> {
         // The number of an item, of a chapter: "3. Payment", "IV. Results".
         let is_letter = word.stem.chars().nth(1).is_none();
         if self.is_first(word) && (is_letter || Mark::of(word.text).is_some() || words::is_roman(word.stem)) {
+            return false;
+        }
+        // "Section 5. Payment."
+        let is_number = word.first == First::Digit || words::is_roman(word.stem);
+        if is_number && self.here.words == 2 && words::is_heading(&self.here.first.bare()) {
+            return false;
+        }
+        if is_number && self.is_ordinal(word, next) {
             return false;
         }
         if word.is_closed && (next.first == First::Lower || self.is_said(word)) {
@@ -274,10 +283,9 @@ impl<'a> Context<'a, '_> {
             return letters.count == 1 && self.follows_lettered();
         }
         if next.first == First::Lower && !self.is_small {
-            return letters.count == 1
-                && !word.opens
-                && (self.follows_lettered() || lower == "i")
-                && self.is_starter(next);
+            // "Type O. is common."
+            let begins = self.is_starter(next) && !words::is_preposition(&next.bare());
+            return letters.count == 1 && !word.opens && (self.follows_lettered() || lower == "i") && begins;
         }
         if next.first == First::None {
             return false;
@@ -295,6 +303,17 @@ impl<'a> Context<'a, '_> {
             return self.follows_lettered() || self.is_starter(next);
         }
         if next.first == First::Lower { self.is_sure_starter(next) } else { self.is_starter(next) }
+    }
+
+    /// A number that a dot makes an ordinal, as in German: "am 3. Mai", "im 19. Jahrhundert".
+    fn is_ordinal(&self, word: &Word<'_>, next: &Word<'_>) -> bool {
+        let before = self.here.previous.map(|before| before.bare()).unwrap_or_default();
+        let next = next.bare();
+        let is_short = word.stem.chars().count() <= 3 || words::is_roman(word.stem);
+        is_short
+            && (words::is_german_month(&next)
+                || (words::is_german_article(&before) && !words::is_starter(&next))
+                || (words::is_german_word(&before) && words::is_month(&next)))
     }
 
     /// "plan", "Exhibit" and the like before a single letter.
@@ -345,7 +364,7 @@ impl<'a> Context<'a, '_> {
             return self.is_small
                 && !is_when
                 && (words::is_starter(&bare) || self.is_title(next))
-                && !is_preposition(&bare);
+                && !words::is_preposition(&bare);
         }
         !is_when
     }
@@ -358,7 +377,7 @@ impl<'a> Context<'a, '_> {
         let bare = next.bare();
         let is_small_next = next.first == First::Lower;
         let begins = words::is_starter(&bare) || words::is_common(&bare) || next.text.ends_with(':');
-        let is_preposition = is_preposition(&bare) && is_small_next;
+        let is_preposition = words::is_preposition(&bare) && is_small_next;
         match class {
             Class::Title | Class::Link => false,
             _ if next.first == First::None => false,
@@ -400,71 +419,6 @@ impl<'a> Context<'a, '_> {
         }
         is_known || starts || length >= WORD_MIN
     }
-}
-
-/// Prepositions go on with a sentence in small letters: "acme inc. in oslo".
-fn is_preposition(word: &str) -> bool {
-    matches!(
-        word,
-        "in" | "on"
-            | "at"
-            | "by"
-            | "from"
-            | "for"
-            | "with"
-            | "without"
-            | "within"
-            | "under"
-            | "over"
-            | "between"
-            | "among"
-            | "through"
-            | "as"
-            | "and"
-            | "but"
-            | "or"
-            | "nor"
-            | "to"
-            | "of"
-            | "is"
-            | "are"
-            | "was"
-            | "were"
-            | "has"
-            | "have"
-            | "had"
-            | "will"
-            | "would"
-            | "can"
-            | "could"
-            | "should"
-            | "did"
-            | "does"
-            | "do"
-            | "who"
-            | "which"
-            | "that"
-            | "until"
-            | "after"
-            | "before"
-            | "since"
-            | "because"
-            | "when"
-            | "where"
-            | "if"
-            | "may"
-            | "must"
-            | "shall"
-            | "might"
-            | "one"
-            | "two"
-            | "three"
-            | "then"
-            | "also"
-            | "only"
-            | "any"
-            | "all"
-    )
 }
 
 /// IV, A, §, #5, or another abbreviation that a number follows: "Ref. No."

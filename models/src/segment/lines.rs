@@ -1,22 +1,32 @@
 //! Lines: which of them read on, and which stand by themselves.
 //!
 //! A line break in prose is there because the next word did not fit. So the widest line of a paragraph tells its width, and
-//! a break before a word that would have fitted was meant: a heading, an address, a list.
+//! a break before a word that would have fitted was meant: a heading, an address, a list. What lines are made of tells, too:
+//! prose is full of articles, pronouns and prepositions, and the entries of a list have hardly any.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::count;
+use super::kind::Kind;
+use super::scan::Mark;
 use super::words;
 
-/// The narrowest column that prose is taken to be set in, in characters.
+/// The narrowest column that prose is taken to be set in, in characters, if nothing else says that it is prose.
 const COLUMN_MIN: usize = 30;
+/// The narrowest column of lines of which all say so.
+const NARROW_MIN: usize = 16;
+/// Of so many breaks one may be where it was not needed.
+const NEEDED_OF: usize = 10;
+/// Share of the words of prose that are articles, pronouns, prepositions and the like: at least; and of a list at most.
+const GRAMMAR_MIN: f32 = 0.1;
+const GRAMMAR_MAX: f32 = 0.34;
+/// Most words of an entry of a list.
+const ENTRY_WORDS: usize = 8;
 /// Longest word that says something about the width of a column; longer ones are addresses of pages.
 const WORD_MAX: usize = 30;
 /// Most lines that are looked at together.
 const RUN_MAX: usize = 4096;
-/// Longest name of a field at the start of a line: `Ship to: …`
-const FIELD_MAX: usize = 32;
 
 /// How a line begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +49,10 @@ struct Line<'a> {
     last: &'a str,
     /// In characters.
     width: usize,
+    words: usize,
+    /// Those of them that a list of names hardly has, and of these the ones that no name has.
+    grammar: usize,
+    no_name: usize,
     begin: Begin,
     is_ended: bool,
     is_wide: bool,
@@ -47,25 +61,12 @@ struct Line<'a> {
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Text,
-    /// `> quoted`
-    Quoted,
-    /// `- item`: nothing else begins like this.
-    Item,
-    /// `3. item`, `a) item`, `– item`: or words that a line happens to begin with.
-    MaybeItem,
-    /// `Subject: …`
-    Header,
-    /// `Ship to: …`, `Anna: …`: or words that a line happens to begin with.
-    Field,
-    /// `# Title`
-    Title,
-    /// `-----`, `* * *`
-    Rule,
-    /// Cells between tabs or bars, or a line of a log.
-    Row,
+/// Lines that read on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) bytes: Range<usize>,
+    /// Where lines of it begin before which a name ends all the same.
+    pub(super) name_ends: Vec<usize>,
 }
 
 /// The blocks of lines that read on, in order.
@@ -74,7 +75,7 @@ pub(super) struct Blocks<'a> {
     at: usize,
     /// Lines without a blank one between them.
     run: Vec<Line<'a>>,
-    ready: VecDeque<Range<usize>>,
+    ready: VecDeque<Block>,
 }
 
 impl<'a> Blocks<'a> {
@@ -104,11 +105,22 @@ impl<'a> Blocks<'a> {
             }
         }
         let column = Column::of(&self.run);
+        // Whether the line before went on with a sentence of the one before it.
+        let mut is_open = false;
         for (index, line) in self.run.iter().enumerate() {
             let before = index.checked_sub(1).map(|before| &self.run[before]);
             match (before, self.ready.back_mut()) {
-                (Some(before), Some(block)) if column.reads_on(before, line) => block.end = line.end,
-                _ => self.ready.push_back(line.start..line.end),
+                (Some(before), Some(block)) if column.reads_on(before, line, is_open) => {
+                    block.bytes.end = line.end;
+                    if column.ends_name(before, line) {
+                        block.name_ends.push(line.start);
+                    }
+                    is_open = !before.is_ended;
+                }
+                _ => {
+                    self.ready.push_back(Block { bytes: line.start..line.end, name_ends: Vec::new() });
+                    is_open = false;
+                }
             }
         }
         self.run.clear();
@@ -116,9 +128,9 @@ impl<'a> Blocks<'a> {
 }
 
 impl Iterator for Blocks<'_> {
-    type Item = Range<usize>;
+    type Item = Block;
 
-    fn next(&mut self) -> Option<Range<usize>> {
+    fn next(&mut self) -> Option<Block> {
         while self.ready.is_empty() && self.at < self.text.len() {
             self.read();
         }
@@ -135,60 +147,162 @@ pub(crate) fn is_line_break(c: char) -> bool {
 struct Column {
     /// Characters in the widest line of prose.
     width: usize,
-    /// Each line begins anew and the last has no end: lines of a list, an address or a signature.
+    /// Each line is by itself: the lines of a list, an address or a signature.
     is_list: bool,
     /// Most lines are fields.
     is_fields: bool,
+    /// Sentences in lines, even or not: it ends with a mark, and has words that lists do not have.
+    is_prose: bool,
 }
 
 impl Column {
-    fn of(run: &[Line<'_>]) -> Self {
-        let widest = run.iter().filter(|line| !line.is_wide).map(|line| line.width).max();
-        let is_list = run.iter().all(|line| line.begin != Begin::Lower)
-            && run.last().is_some_and(|line| !line.is_ended);
-        let fields = run.iter().filter(|line| matches!(line.kind, Kind::Field | Kind::Header)).count();
-        Self { width: widest.unwrap_or(0).max(COLUMN_MIN), is_list, is_fields: fields * 2 > run.len() }
+    fn of(lines: &[Line<'_>]) -> Self {
+        let run: Vec<&Line<'_>> = lines.iter().filter(|line| !line.stands_alone()).collect();
+        let widest = run.iter().filter(|line| !line.is_wide).map(|line| line.width).max().unwrap_or(0);
+        let fields = lines.iter().filter(|line| matches!(line.kind, Kind::Field | Kind::Header)).count();
+        let (words, grammar) =
+            run.iter().fold((0, 0), |(words, grammar), line| (words + line.words, grammar + line.grammar));
+        let share = grammar as f32 / words.max(1) as f32;
+        let is_ended = run.last().is_some_and(|line| line.is_ended);
+        // What a mark is before may begin anywhere.
+        let breaks = run.windows(2).filter(|pair| !pair[0].is_ended);
+        let meant = breaks.clone().filter(|pair| is_meant(pair[0], pair[1], widest)).count();
+        let is_wrapped = widest >= NARROW_MIN
+            && share >= GRAMMAR_MIN
+            && meant * NEEDED_OF <= run.len().saturating_sub(1)
+            && (is_ended || run.len() > 3);
+        Self {
+            width: if is_wrapped { widest } else { widest.max(COLUMN_MIN) },
+            is_list: is_list(&run, is_ended, share, meant > 0),
+            is_fields: fields * 2 > lines.len(),
+            is_prose: is_wrapped || (is_ended && share >= GRAMMAR_MIN),
+        }
     }
 
-    /// Whether a line goes on with the sentence of the line before it.
-    fn reads_on(&self, before: &Line<'_>, line: &Line<'_>) -> bool {
-        let stands_alone =
-            |line: &Line<'_>| matches!(line.kind, Kind::Header | Kind::Title | Kind::Rule | Kind::Row);
-        if stands_alone(before) || stands_alone(line) || line.kind == Kind::Item {
+    /// Whether a line goes on with the sentence of the line before it, which may have gone on with one itself.
+    fn reads_on(&self, before: &Line<'_>, line: &Line<'_>, is_open: bool) -> bool {
+        if before.stands_alone() || line.stands_alone() || line.kind == Kind::Item {
             return false;
         }
         if (before.kind == Kind::Quoted) != (line.kind == Kind::Quoted) {
             return false;
         }
         // The break was not needed, because the next word would have fitted.
-        let next = line.first.chars().take(self.width + 1).count();
-        let was_meant = before.width + 1 + next <= self.width;
+        let was_meant = is_meant(before, line, self.width);
         let is_numbered = matches!(abbreviation(before.last), Some(words::Class::NumberedWord));
-        let is_open =
-            (!before.is_ended || is_numbered || is_unfinished(before.last)) && !before.last.ends_with(':');
+        let goes_on = is_unfinished(before.last) || (is_initial(before.last) && is_initial(line.first));
+        let is_unended = (!before.is_ended || is_numbered || goes_on) && !before.last.ends_with(':');
         if matches!(line.kind, Kind::MaybeItem | Kind::Field) {
-            let is_listed =
-                matches!(before.kind, Kind::Item | Kind::MaybeItem) && line.kind == Kind::MaybeItem;
+            let is_listed = matches!(before.kind, Kind::Item | Kind::MaybeItem)
+                && line.kind == Kind::MaybeItem
+                && Mark::of(before.first)
+                    .zip(Mark::of(line.first))
+                    .is_none_or(|(mark, next)| mark.precedes(next));
             let is_field = self.is_fields && line.kind == Kind::Field;
-            if was_meant || !is_open || is_listed || is_field {
+            if was_meant || !is_unended || is_listed || is_field {
                 return false;
             }
         }
         if was_meant && before.is_greeting {
             return false;
         }
-        if is_unfinished(before.last) || line.begin == Begin::Lower {
+        let is_mark = !line.first.is_empty() && line.first.chars().all(super::scan::is_terminal);
+        if goes_on || is_mark || (line.begin == Begin::Lower && !self.is_list) {
             return true;
         }
         let ends_field = self.is_fields && before.last.ends_with(':') && before.begin != Begin::Lower;
-        !(was_meant || self.is_list || ends_field)
+        if self.is_list || ends_field {
+            return false;
+        }
+        // In a narrow column the next word seldom fits: "Results for Oslo", "The ship sailed."
+        if self.width < COLUMN_MIN
+            && !is_open
+            && is_unended
+            && !before.last.ends_with(')')
+            && begins_sentence(line.first)
+        {
+            return false;
+        }
+        !was_meant || ((self.is_prose || is_open) && is_unended && is_name_parted(before, line, is_open))
     }
+
+    /// Whether a name ends between lines that read on.
+    fn ends_name(&self, before: &Line<'_>, line: &Line<'_>) -> bool {
+        !self.is_prose
+            && before.is_entry()
+            && line.is_entry()
+            && !is_unfinished(before.last)
+            && is_meant(before, line, self.width)
+    }
+}
+
+/// Whether the first word of the second line would have fitted into the first.
+fn is_meant(before: &Line<'_>, line: &Line<'_>, width: usize) -> bool {
+    before.width + 1 + line.first.chars().take(width + 1).count() <= width
+}
+
+/// Whether each line is by itself, whatever its width: all begin anew and the last has no end, or none has words that names and
+/// headings do not have.
+fn is_list(run: &[&Line<'_>], is_ended: bool, share: f32, has_meant: bool) -> bool {
+    if run.iter().all(|line| line.begin != Begin::Lower) {
+        return !is_ended || run.iter().all(|line| line.is_entry());
+    }
+    // "Attendees:" is above a list, and is none of it.
+    let listed = match run {
+        [first, rest @ ..] if first.last.ends_with(':') => rest,
+        _ => run,
+    };
+    let is_by_itself = |line: &&Line<'_>| {
+        !line.is_ended
+            && line.words <= ENTRY_WORDS
+            && !is_unfinished(line.last)
+            && !words::goes_on(&bare(line.first))
+    };
+    let are_entries = listed.iter().all(|line| line.is_entry());
+    let is_alike = are_entries || (has_meant && share <= GRAMMAR_MAX);
+    let is_even = are_entries || listed.iter().all(|line| line.begin == Begin::Lower);
+    is_even && is_alike && listed.iter().all(is_by_itself)
+}
+
+/// Whether a line ends within a name, as it seems: "the chancellor Angela", "Merkel met". A heading before a sentence that begins
+/// with a name looks so, too, if it is none of names and nouns only.
+fn is_name_parted(before: &Line<'_>, line: &Line<'_>, is_open: bool) -> bool {
+    let is_capital = |word: &str| {
+        word.chars().find(|c| c.is_alphanumeric()).is_some_and(char::is_uppercase)
+            && !word.ends_with([',', ';', ')', '"', '”'])
+    };
+    let first = line.first.trim_end_matches([',', ';', '.', ')']);
+    is_capital(before.last)
+        && is_capital(first)
+        && !begins_sentence(line.first)
+        && (is_open || before.no_name > 0)
+}
+
+/// Whether a capital of a word says that a sentence begins with it, and not a name.
+fn begins_sentence(word: &str) -> bool {
+    let word = word.trim_end_matches([',', ';']);
+    // A letter may be a number: "Exhibit", "A."
+    word.len() > 1
+        && !word.ends_with('.')
+        && word.starts_with(char::is_uppercase)
+        && words::is_starter(&bare(word))
+}
+
+/// A word without marks at its ends, in small letters; empty if it is too long to be in a table.
+fn bare(word: &str) -> String {
+    let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+    if bare.len() <= words::WORD_MAX { bare.to_lowercase() } else { String::new() }
 }
 
 /// Whether a line that ends with this word must go on.
 fn is_unfinished(last: &str) -> bool {
     use words::Class::{Link, Numbered, Title};
     words::is_unfinished(last) || matches!(abbreviation(last), Some(Title | Link | Numbered))
+}
+
+/// `J.`
+fn is_initial(word: &str) -> bool {
+    word.strip_suffix('.').is_some_and(|letter| letter.len() == 1 && letter.starts_with(char::is_alphabetic))
 }
 
 /// The class of the abbreviation that a word is.
@@ -208,20 +322,43 @@ impl<'a> Line<'a> {
             Some(_) => Begin::Anew,
             None => Begin::Other,
         };
-        let bare = text.trim_end_matches(is_closer);
+        let unclosed = super::scan::without_notes(text).trim_end_matches(is_closer);
         let words = || body.split_whitespace();
+        let (mut count, mut grammar, mut no_name) = (0, 0, 0);
+        for word in words() {
+            let word = bare(word);
+            // "the Alps" is an entry, too.
+            no_name += usize::from(words::is_grammar(&word) && (count > 0 || word != "the"));
+            grammar += usize::from(words::is_grammar(&word) || words::is_link(&word));
+            count += 1;
+        }
         Self {
             start: range.start,
             end: range.end,
             first: words().next().unwrap_or(""),
             last: body.rsplit(char::is_whitespace).next().unwrap_or(""),
             width: text.chars().count(),
+            words: count,
+            grammar,
+            no_name,
             begin,
-            is_ended: bare.ends_with(super::scan::is_terminal),
+            is_ended: unclosed.ends_with(super::scan::is_terminal),
             is_wide: words().any(|word| word.len() > WORD_MAX && word.chars().count() > WORD_MAX),
             is_greeting: text.ends_with([',', '!']) && is_greeting(body),
             kind,
         }
+    }
+}
+
+impl Line<'_> {
+    /// Whether no line goes on with it, nor does it with one.
+    fn stands_alone(&self) -> bool {
+        matches!(self.kind, Kind::Header | Kind::Title | Kind::Rule | Kind::Row)
+    }
+
+    /// Whether it could be a name, or a few: short, and without words that no name has.
+    fn is_entry(&self) -> bool {
+        self.no_name == 0 && self.words <= ENTRY_WORDS
     }
 }
 
@@ -253,118 +390,4 @@ pub(super) fn is_closer(c: char) -> bool {
             | '）'
             | '〉'
     )
-}
-
-impl Kind {
-    fn of(line: &str) -> Self {
-        if line.starts_with('>') {
-            Self::Quoted
-        } else if is_title(line) {
-            Self::Title
-        } else if is_rule(line) {
-            Self::Rule
-        } else if is_row(line) {
-            Self::Row
-        } else if let Some(kind) = item(line) {
-            kind
-        } else {
-            field(line).unwrap_or(Self::Text)
-        }
-    }
-}
-
-/// `# Title`, but not `#8 was the last engine`.
-fn is_title(line: &str) -> bool {
-    let marks = line.bytes().take_while(|b| *b == b'#').count();
-    (1..=6).contains(&marks) && line[marks..].chars().next().is_none_or(char::is_whitespace)
-}
-
-/// `- item`, `* item`, `• item`, `1. item`, `2) item`, `(a) item`.
-fn item(line: &str) -> Option<Kind> {
-    if line.starts_with(is_bullet) {
-        return Some(Kind::Item);
-    }
-    let (mark, _) = line.split_once(char::is_whitespace)?;
-    match mark {
-        "-" | "*" | "+" | "o" | "[ ]" | "[x]" => return Some(Kind::Item),
-        "–" | "—" => return Some(Kind::MaybeItem),
-        _ => {}
-    }
-    super::scan::Mark::of(mark).map(|_| Kind::MaybeItem)
-}
-
-/// Bullets of lists, and arrows.
-pub(super) fn is_bullet(c: char) -> bool {
-    matches!(
-        c,
-        '•' | '◦'
-            | '▪'
-            | '‣'
-            | '⁃'
-            | '●'
-            | '○'
-            | '■'
-            | '□'
-            | '✓'
-            | '✔'
-            | '☐'
-            | '☑'
-            | '→'
-            | '➢'
-            | '·'
-    )
-}
-
-/// `--` before a signature, `=====` below a heading, `* * *` between parts.
-fn is_rule(line: &str) -> bool {
-    let mut marks = 0;
-    line.chars().filter(|c| !c.is_whitespace()).all(|c| {
-        marks += 1;
-        matches!(c, '-' | '=' | '_' | '*' | '~' | '─' | '—' | '–')
-    }) && marks >= 2
-}
-
-/// A row of a table, or a line that begins with a time as those of logs and chats do.
-fn is_row(line: &str) -> bool {
-    is_stamped(line)
-        || line.starts_with('|')
-        || line.ends_with('|')
-        || line.contains('\t')
-        || line.contains(" | ")
-}
-
-/// Whether a line begins with `2026-11-27 13:00`, `13:00:01` or `[13:00]`.
-pub(crate) fn is_stamped(line: &str) -> bool {
-    let digits = |text: &str, count: usize| {
-        text.len() >= count && text.bytes().take(count).all(|b| b.is_ascii_digit())
-    };
-    let is_time =
-        |text: &str| digits(text, 2) && text[2..].starts_with(':') && digits(text.get(3..).unwrap_or(""), 2);
-    let bare = line.trim_start_matches(['[', '(', '<']);
-    let is_date = digits(bare, 4)
-        && bare[4..].starts_with(['-', '/'])
-        && digits(bare.get(5..).unwrap_or(""), 2)
-        && bare[7..].starts_with(['-', '/'])
-        && digits(bare.get(8..).unwrap_or(""), 2);
-    let is_dated = is_date && bare[10..].starts_with(['T', ' ']) && is_time(&bare[11..]);
-    is_dated || (is_time(bare) && (bare[5..].starts_with(':') || bare.len() < line.len()))
-}
-
-/// `Subject: …`, `Ship to: …`.
-fn field(line: &str) -> Option<Kind> {
-    const NAMES: [&str; 10] =
-        ["from", "to", "cc", "bcc", "date", "sent", "subject", "reply-to", "re", "attendees"];
-    let mut end = FIELD_MAX.min(line.len());
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    let (name, rest) = line[..end].split_once(':')?;
-    if NAMES.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-        return Some(Kind::Header);
-    }
-    let is_spaced = rest.is_empty() || rest.starts_with(char::is_whitespace);
-    let is_name = name.starts_with(char::is_uppercase)
-        && name.split(' ').count() <= 4
-        && !name.contains(['.', '"', ',']);
-    (is_spaced && is_name).then_some(Kind::Field)
 }

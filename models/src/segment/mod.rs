@@ -7,7 +7,9 @@
 
 mod cells;
 mod ends;
+mod kind;
 mod lines;
+mod markup;
 mod scan;
 mod words;
 
@@ -15,8 +17,9 @@ use std::ops::Range;
 
 use crate::pool::Pace;
 
-pub(crate) use cells::{name_ends, separated};
-pub(crate) use lines::{is_line_break, is_stamped};
+pub(crate) use cells::Cells;
+pub(crate) use kind::is_stamped;
+pub(crate) use lines::is_line_break;
 
 /// Bytes of words that are read in one step.
 const STEP: usize = 16 << 10;
@@ -59,7 +62,7 @@ impl<'a> Segmenter<'a> {
         while bytes < STEP {
             let Some(reader) = &mut self.reader else {
                 let Some(block) = self.blocks.next() else { break };
-                self.reader = Some(ends::Reader::new(self.text, &block));
+                self.reader = Some(ends::Reader::new(self.text, &block.bytes));
                 continue;
             };
             match reader.advance(found) {

@@ -219,7 +219,7 @@ fn ends_with_tag(text: &str) -> bool {
 }
 
 /// Takes tags (`</b>`) and numbers of notes (`[12]`, `¹`) off the end of a word.
-fn without_notes(text: &str) -> &str {
+pub(super) fn without_notes(text: &str) -> &str {
     let mut text = text;
     for _ in 0..4 {
         let bare = text.trim_end_matches(|c| matches!(c, '¹' | '²' | '³' | '⁰' | '⁴'..='⁹' | '†' | '‡'));

@@ -76,6 +76,11 @@ const SURE_STARTERS: &str = "the this these those there here it it's its he he's
 const SPEECH: &str = "said says asked asks cried shouted added adds replied told tells wrote writes explained noted whispered \
     answered thought yelled exclaimed warned insisted remarked continued laughed muttered called";
 
+/// Words in small letters that go on with a sentence: "acme inc. in oslo".
+const PREPOSITIONS: &str = "in on at by from for with without within under over between among through as and but or nor to of is are was \
+    were has have had will would can could should did does do who which that until after before since because when \
+    where if may must shall might one two three then also only any all";
+
 /// Nouns that are told apart by letters: no initial is behind them.
 const LETTERED: &str = "plan plans exhibit exhibits vitamin vitamins schedule appendix annex attachment section part class \
     grade group type option options hepatitis team block building gate terminal hall room level series item point figure \
@@ -84,10 +89,18 @@ const LETTERED: &str = "plan plans exhibit exhibits vitamin vitamins schedule ap
     product score rating share shares tranche letter letters train bus strain factor";
 
 /// Companies and works whose names end in an exclamation or question mark.
-const EXCLAIMED: &str = "yahoo yum jeopardy guess wham oklahoma taboola elliott";
+const EXCLAIMED: &str =
+    "yahoo yum jeopardy guess wham oklahoma taboola elliott joomla panic therapy ahoy airplane";
 /// Words that go on with the name of a company.
-const COMPANY_WORDS: &str = "inc inc. corp corp. ltd ltd. co co. llc plc brands group holdings japan news mail finance sports \
-    answers entertainment international company";
+const COMPANY_WORDS: &str = "inc corp ltd co llc plc brands group holdings japan news mail finance sports \
+    answers entertainment international company china japan india taiwan korea brazil mexico canada france germany italy \
+    spain australia europe asia america uk us usa search messenger games music tv store stores foods";
+/// Headings that a number follows, and a dot.
+const HEADINGS: &str = "section article clause chapter part rule step paragraph artikel kapitel abschnitt";
+/// Months, and words before a number, in German.
+const GERMAN_MONTHS: &str = "januar jänner februar märz mai juni juli oktober dezember";
+const GERMAN_ARTICLES: &str = "das dem des im zum vom beim zur seit jeder jedes jeden der";
+const GERMAN_WORDS: &str = "am den bis ab nach vor";
 
 /// Words of two or three letters that are no abbreviations.
 const SHORT_WORDS: &str = "it is me us go so up on in no do we he my ok by to at am be if or as an i a you him her out off \
@@ -97,12 +110,20 @@ const SHORT_WORDS: &str = "it is me us go so up on in no do we he my ok by to at
     win won lost tea pub bar gym hr it pm ceo cfo cto vat usa faq atm id ids pc tv team bob tom ann joe tim";
 /// Words that begin a greeting, or the end of a letter.
 const GREETINGS: &str = "dear hello hi hey good greetings yours regards best kind sincerely cheers thanks many warm with respectfully";
+/// Words of which prose is full, and that no name has but at its beginning.
+const GRAMMAR: &str = "a an the this that these those it its he she they we you i i'm it's his her their our your my me him us \
+    them who what when where why how which whose is are was were be been being am has have had do does did can could \
+    will would shall should might must not if because although while until since than as at by for from in into on \
+    onto to with without over under between through during after before about against but nor yet also only just very \
+    there here then ist und nicht wurde sind wird sich dem est dans une sont était fue";
+/// Words that prose and names are linked by.
+const LINK_WORDS: &str = "of and or de la";
 /// Words at whose end no line is finished: it was wrapped there.
 const UNFINISHED: &str = "a an and are as at be been but by can could did do does for from had has have he her his if in \
     into is it its may my no not of on or our over she should so such than that the their them then there \
     these they this those to under up upon was we were when where whether which while who whose will with within without \
     would you your about after all also am among any because before being between both during each either every more \
-    most must new other said says some their through until via very what";
+    most must new other said says some their through until via very what van von der den del di du bin ibn &";
 
 /// A set of words, made of a line of them.
 struct Words(LazyLock<HashMap<&'static str, ()>>);
@@ -128,9 +149,16 @@ sets! {
     is_speech = SPEECH;
     is_lettered = LETTERED;
     is_exclaimed = EXCLAIMED;
-    is_company_word = COMPANY_WORDS;
+    goes_on_with_company = COMPANY_WORDS;
     is_short_word = SHORT_WORDS;
     is_unfinished = UNFINISHED;
+    is_grammar = GRAMMAR;
+    is_link = LINK_WORDS;
+    is_preposition = PREPOSITIONS;
+    is_heading = HEADINGS;
+    is_german_month = GERMAN_MONTHS;
+    is_german_article = GERMAN_ARTICLES;
+    is_german_word = GERMAN_WORDS;
     only_capitalised = ONLY_CAPITALISED;
 }
 
@@ -149,6 +177,11 @@ static CLASSES: LazyLock<HashMap<&'static str, Class>> = LazyLock::new(|| {
 
 /// Longest abbreviation in the tables, in bytes; longer words are not looked up.
 pub(super) const WORD_MAX: usize = 24;
+
+/// Whether a word in small letters goes on with what is before it, so that a line does not begin a list with it.
+pub(super) fn goes_on(word: &str) -> bool {
+    is_preposition(word) || matches!(word, "a" | "an" | "the" | "than" | "be" | "been")
+}
 
 /// The class of an abbreviation, without its last dot.
 pub(super) fn class(stem: &str, lower: &str, after_number: bool) -> Option<Class> {

@@ -3,18 +3,19 @@
 //! Labels are `O`, `B-TYPE` and `I-TYPE`. Aggregations carry the names and meanings of Hugging Face's token-classification
 //! pipeline, with one difference: words are the tokenizer's own, and a name that the tokenizer splits at punctuation
 //! (`O'Brien`, `Coca-Cola`) is put together again, because parts of one type with nothing between them are one name.
-//! Whatever the tags say, a name ends with its line, item or cell ([`name_ends`]), and the model reads commas there
-//! ([`separated`]) and no `®` and `™`; it ends at emoji, too, and has no symbols at its ends. Tokens by themselves (`none`) are
-//! read and labelled as they are. A word through which a text was cut is no name.
+//! Whatever the tags say, a name ends with its line, item or cell ([`Cells`]), and the model reads commas there, no markup, and
+//! no `®` and `™`; it ends at emoji, too, and has no symbols at its ends ([`names`]). Tokens by themselves (`none`) are read and
+//! labelled as they are. A word through which a text was cut is no name.
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
+use unicode_segmentation::UnicodeSegmentation;
 
 use super::inputs::{self, Reader, Texts};
 use super::math::{argmax, softmax};
+use super::names::{Bounds, Part, is_glue, is_picture, touches};
 use super::offsets::Offsets;
 use super::reading::{Jobs, Outputs, Reading};
 use super::types::{
@@ -22,8 +23,7 @@ use super::types::{
     TaskResult,
 };
 use super::{Context, Decode};
-use crate::characters::{is_invisible, is_pictograph, is_space, is_symbol};
-use crate::segment::{name_ends, separated};
+use crate::segment::Cells;
 use crate::tokenizer::EncodedText;
 use crate::windows::{self, Truncation};
 
@@ -42,8 +42,9 @@ struct Decoder {
 
 pub(super) struct Text {
     text: String,
-    /// Where names end whatever the model says.
-    ends: Vec<usize>,
+    /// Without markup, in as many bytes, if there is any.
+    plain: Option<String>,
+    bounds: Bounds,
     encoded: EncodedText,
     reading: Reading,
 }
@@ -95,15 +96,24 @@ impl Reader for Decoder {
         index: usize,
         text: &str,
     ) -> Result<Text, InputError> {
-        let is_plain = self.aggregation == Aggregation::None;
-        let mut ends = if is_plain { Vec::new() } else { name_ends(text) };
-        let read = if is_plain { Cow::Borrowed(text) } else { Cow::Owned(unmarked(separated(text, &ends))) };
-        let (encoded, reading) = jobs.read(context, index, &read, self.truncation).await?;
-        if !is_plain && !text.is_ascii() {
-            ends.extend(pictures(text));
-            ends.sort_unstable();
+        if self.aggregation == Aggregation::None {
+            let (encoded, reading) = jobs.read(context, index, text, self.truncation).await?;
+            let bounds = Bounds::default();
+            return Ok(Text { text: text.to_owned(), plain: None, bounds, encoded, reading });
         }
-        Ok(Text { text: text.to_owned(), ends, encoded, reading })
+        if self.truncation == Truncation::Stride {
+            // A text that is too long is not looked through for lines and tags.
+            jobs.check_length(context, index, text).await?;
+        }
+        let Cells { ends, plain, references, read } = Cells::of(text, jobs.pace()).await;
+        let read = unmarked(read.map_or(Cow::Borrowed(text), Cow::Owned));
+        let (encoded, reading) = jobs.read(context, index, &read, self.truncation).await?;
+        let mut bounds = Bounds { ends, references };
+        if !text.is_ascii() {
+            bounds.ends.extend(pictures(text));
+            bounds.ends.sort_unstable();
+        }
+        Ok(Text { text: text.to_owned(), plain, bounds, encoded, reading })
     }
 
     fn decode(&self, text: &Text, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
@@ -137,10 +147,10 @@ impl Decoder {
             || probabilities.iter().map(|(token, p)| self.piece(text, *token..*token + 1, argmax(p), p));
         match self.aggregation {
             Aggregation::None => tokens().filter(|piece| piece.tag.kind.is_some()).collect(),
-            Aggregation::Simple => merge(&text.text, &text.ends, tokens().collect(), false),
+            Aggregation::Simple => merge(text, tokens().collect(), false),
             Aggregation::First | Aggregation::Average | Aggregation::Max => {
                 let words = self.words(text, probabilities);
-                merge(&text.text, &text.ends, join_split_names(&text.text, words), true)
+                merge(text, join_split_names(text.plain(), words), true)
             }
         }
     }
@@ -169,8 +179,9 @@ impl Decoder {
 
     fn piece(&self, text: &Text, tokens: Range<usize>, tag: usize, probabilities: &[f32]) -> Piece<'_> {
         let offsets = &text.encoded.offsets;
-        let start = text.text.floor_char_boundary(offsets.get(tokens.start).map_or(0, |o| o.0));
-        let end = text.text.ceil_char_boundary(offsets.get(tokens.end - 1).map_or(start, |o| o.1)).max(start);
+        let plain = text.plain();
+        let start = plain.floor_char_boundary(offsets.get(tokens.start).map_or(0, |o| o.0));
+        let end = plain.ceil_char_boundary(offsets.get(tokens.end - 1).map_or(start, |o| o.1)).max(start);
         Piece { bytes: start..end, tag: &self.tags[tag], score: probabilities[tag] }
     }
 
@@ -194,6 +205,11 @@ impl Decoder {
 }
 
 impl Text {
+    /// What names are looked for in.
+    fn plain(&self) -> &str {
+        self.plain.as_deref().unwrap_or(&self.text)
+    }
+
     /// Those of the tokens read, by their place in the list, that belong to words which were read whole: a part of a word
     /// is no name.
     fn whole_words(&self, read: &[(usize, Vec<f32>)]) -> Range<usize> {
@@ -204,11 +220,11 @@ impl Text {
                 .unwrap_or_default()
         };
         let mut start = 0;
-        while start < read.len().min(CUT_MAX) && is_within_word(&self.text, offsets(start).0) {
+        while start < read.len().min(CUT_MAX) && is_within_word(self.plain(), offsets(start).0) {
             start += 1;
         }
         let mut end = read.len();
-        while end > start && read.len() - end < CUT_MAX && is_within_word(&self.text, offsets(end - 1).1) {
+        while end > start && read.len() - end < CUT_MAX && is_within_word(self.plain(), offsets(end - 1).1) {
             end -= 1;
         }
         start..end
@@ -266,7 +282,7 @@ fn join_split_names<'a>(text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>>
     let is_glue = |bytes: &Range<usize>| text[bytes.clone()].chars().all(is_glue);
     for i in 1..words.len().saturating_sub(1) {
         let (before, here, after) = (&words[i - 1], &words[i], &words[i + 1]);
-        let touches = before.bytes.end == here.bytes.start && here.bytes.end == after.bytes.start;
+        let touches = touches(text, &before.bytes, &here.bytes) && touches(text, &here.bytes, &after.bytes);
         if touches && before.tag.kind.is_some() && before.tag.kind == after.tag.kind && is_glue(&here.bytes) {
             words[i] = Piece { tag: after.tag, score: before.score.min(after.score), ..here.clone() };
         }
@@ -274,61 +290,53 @@ fn join_split_names<'a>(text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>>
     words
 }
 
-/// Punctuation inside of names.
-fn is_glue(c: char) -> bool {
-    matches!(c, '\'' | '’' | '-' | '.' | '&' | '‐' | '‑')
-}
-
-/// Merges neighbours of one kind that no end of names, which ascend, is between. A piece that begins a name starts another,
-/// unless it is glued to the one before.
-fn merge<'a>(text: &str, ends: &[usize], pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> {
-    let are_apart = |left: usize, right: usize| {
-        let end = ends.partition_point(|end| *end < left);
-        ends.get(end).is_some_and(|end| *end <= right)
-    };
-    let mut merged: Vec<(Piece<'a>, usize)> = Vec::new();
+/// Merges neighbours of one kind that no end of names is between. A piece that begins a name starts another, unless it is glued to
+/// the one before.
+fn merge<'a>(text: &Text, pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> {
+    let (plain, bounds) = (text.plain(), &text.bounds);
+    let mut merged: Vec<(Piece<'a>, usize, bool)> = Vec::new();
     let mut was_inside = false;
     for piece in pieces {
         let is_inside = piece.tag.kind.is_some();
+        let mut is_rest = false;
         match merged.last_mut() {
-            Some((last, parts))
+            Some((last, parts, _))
                 if was_inside && is_inside && last.tag.kind == piece.tag.kind && {
-                    let touches = last.bytes.end == piece.bytes.start;
-                    let continues = !piece.tag.begins || (glue && touches);
-                    continues && !are_apart(last.bytes.end, piece.bytes.start)
+                    let touches = || touches(plain, &last.bytes, &piece.bytes);
+                    is_rest = !piece.tag.begins || (glue && touches());
+                    is_rest && !bounds.are_apart(last.bytes.end, piece.bytes.start)
                 } =>
             {
                 last.bytes.end = piece.bytes.end.max(last.bytes.end);
                 last.score += (piece.score - last.score) / (*parts as f32 + 1.0);
                 *parts += 1;
             }
-            _ if is_inside => merged.push((piece, 1)),
+            _ if is_inside => merged.push((piece, 1, is_rest)),
             _ => {}
         }
         was_inside = is_inside;
     }
-    let mut names: Vec<Piece<'a>> = Vec::new();
-    for (piece, _) in merged {
-        let mut piece = complete(text, trim(text, piece));
-        // Two names that begin and end in one character as people see it share it no more than bytes.
-        let end = names.last().map_or(0, |last| last.bytes.end);
-        piece.bytes = piece.bytes.start.max(end)..piece.bytes.end.max(end);
-        // Punctuation is no name, nor is a picture, whatever the model says.
-        let is_name = |part: &str| part.contains(char::is_alphanumeric) && !is_picture(part);
-        if text[piece.bytes.clone()].graphemes(true).any(is_name) {
-            names.push(piece);
-        }
-    }
-    names
+    let is_person = |piece: &Piece<'_>| piece.tag.kind.as_deref().is_some_and(|kind| kind.starts_with("PER"));
+    let parts = merged.iter().enumerate().flat_map(|(index, (piece, _, is_rest))| {
+        let bytes = piece.bytes.clone();
+        let people = if is_person(piece) { Bounds::people(plain, bytes) } else { vec![bytes] };
+        people.into_iter().enumerate().map(move |(part, bytes)| Part {
+            bytes,
+            source: index,
+            is_rest: part > 0 || *is_rest,
+        })
+    });
+    let names = bounds.whole_names(plain, parts.collect());
+    names.into_iter().map(|part| Piece { bytes: part.bytes, ..merged[part.source].0.clone() }).collect()
 }
 
 /// The text with blanks for the marks of trade marks, of which models that were trained on prose make names of their own. It has
 /// as many bytes.
-fn unmarked(mut text: String) -> String {
+fn unmarked(mut text: Cow<'_, str>) -> Cow<'_, str> {
     let is_name = text.contains(char::is_alphanumeric);
     for mark in ["®", "™", "℠"] {
         if is_name && text.contains(mark) {
-            text = text.replace(mark, &" ".repeat(mark.len()));
+            text = Cow::Owned(text.replace(mark, &" ".repeat(mark.len())));
         }
     }
     text
@@ -338,54 +346,4 @@ fn unmarked(mut text: String) -> String {
 fn pictures(text: &str) -> impl Iterator<Item = usize> + '_ {
     let pictures = text.grapheme_indices(true).filter(|(_, grapheme)| is_picture(grapheme));
     pictures.flat_map(|(at, grapheme)| [at, at + grapheme.len()])
-}
-
-/// An emoji, or the picture of a key.
-fn is_picture(grapheme: &str) -> bool {
-    grapheme.contains(|c| is_pictograph(c) || c == '\u{20e3}')
-}
-
-/// Takes punctuation that belongs to the sentence, and symbols, off a name's ends.
-fn trim<'a>(text: &str, mut piece: Piece<'a>) -> Piece<'a> {
-    let is_loose = |c: char| {
-        let c = narrow(c);
-        is_space(c)
-            || is_symbol(c)
-            || is_invisible(c)
-            || matches!(c, ',' | ';' | ':' | '!' | '?' | '"' | '“' | '”' | '(' | ')' | '[' | ']')
-            // Marks of items and cells.
-            || matches!(c, '-' | '–' | '—' | '*' | '•' | '·' | '●' | '▪' | '◦' | '⁃' | '|' | '¦' | '│' | '→' | '>' | '<' | '=' | '_')
-    };
-    let name = &text[piece.bytes.clone()];
-    let start = piece.bytes.start + (name.len() - name.trim_start_matches(is_loose).len());
-    let end = start + name.trim_matches(is_loose).len();
-    piece.bytes = start..end;
-    piece
-}
-
-/// A character of ASCII for its wide form.
-fn narrow(c: char) -> char {
-    match c {
-        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
-        c => c,
-    }
-}
-
-/// Gives a name back what tokenizers take off its ends: combining marks, and the last dot of `U.S.`
-fn complete<'a>(text: &str, mut piece: Piece<'a>) -> Piece<'a> {
-    let Range { start, end } = piece.bytes;
-    let mut cursor = GraphemeCursor::new(start, text.len(), true);
-    let is_whole = cursor.is_boundary(text, 0).unwrap_or(true);
-    let start = if is_whole { start } else { cursor.prev_boundary(text, 0).ok().flatten().unwrap_or(start) };
-    let mut cursor = GraphemeCursor::new(end, text.len(), true);
-    let is_whole = cursor.is_boundary(text, 0).unwrap_or(true);
-    let end = if is_whole { end } else { cursor.next_boundary(text, 0).ok().flatten().unwrap_or(end) };
-    let is_abbreviation = {
-        let mut parts = text[start..end].split('.').peekable();
-        let has_dot = parts.clone().count() > 1;
-        has_dot && parts.all(|part| part.chars().count() == 1 && part.chars().all(char::is_alphabetic))
-    };
-    let dot = usize::from(is_abbreviation && text[end..].starts_with('.'));
-    piece.bytes = start..end + dot;
-    piece
 }

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use super::reading::{Jobs, Outputs};
+use super::reading::{Jobs, Outputs, check_visible};
 use super::types::{DecodeError, InputError, OnError, Refusals, TaskResult};
 use super::{Context, Decode};
 
@@ -89,7 +89,7 @@ pub(super) async fn read<R: Reader>(
     let mut refusals = Refusals::default();
     for (index, text) in texts.iter().enumerate() {
         let (begun, spent) = (jobs.count_of(), jobs.pace().spent());
-        let input = match no_nul(index, text) {
+        let input = match no_nul(index, text).and_then(|()| check_visible(index, text)) {
             Ok(()) => reader.read(&context, jobs, index, text).await,
             Err(error) => Err(error),
         };

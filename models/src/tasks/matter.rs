@@ -6,16 +6,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::segment::{is_line_break, is_stamped};
+use super::lines::Lines;
 
 /// How often a line that has no end mark stands in a document, numbers aside, to be a header or footer of its pages.
 const HEADERS_MIN: usize = 3;
 /// The most words of a line that gives the number of a page.
 const PAGE_WORDS_MAX: usize = 14;
-/// Share of its marks in a line of code.
-const CODE_SHARE: f32 = 0.12;
-/// Share of numbers in a row of figures.
-const FIGURES_SHARE: f32 = 0.6;
 /// Bytes of a sentence that are looked at for phrases.
 const PHRASE_MAX: usize = 1000;
 
@@ -30,7 +26,9 @@ const BOILERPLATE: &[&str] = &[
     "consider the environment before",
     "do not print this",
     "do not reply to this",
+    "if you are not the addressee",
     "if you are not the intended recipient",
+    "if you are not the recipient",
     "if you have received this",
     "intended only for the",
     "please delete it immediately",
@@ -98,59 +96,6 @@ pub(super) fn roles(text: &str, sentences: &[Range<usize>]) -> Vec<Role> {
     sentences.iter().zip(alone).map(role).collect()
 }
 
-/// The lines of a text that are not blank, and whether they are of logs, code or tables.
-struct Lines(Vec<Line>);
-
-struct Line {
-    bytes: Range<usize>,
-    is_apart: bool,
-}
-
-impl Lines {
-    fn of(text: &str) -> Self {
-        let mut lines = Vec::new();
-        let mut start = 0;
-        // Between lines of ``` everything is code.
-        let mut is_fenced = false;
-        for raw in text.split_inclusive(is_line_break) {
-            let line = raw.trim();
-            let from = start + (raw.len() - raw.trim_start().len());
-            start += raw.len();
-            if line.is_empty() {
-                continue;
-            }
-            let is_fence = line.starts_with("```") || line.starts_with("~~~");
-            is_fenced ^= is_fence;
-            let is_apart = is_fence || is_fenced || is_log(line) || is_row(line) || is_code(line);
-            lines.push(Line { bytes: from..from + line.len(), is_apart });
-        }
-        Self(lines)
-    }
-
-    /// The line, at or behind a place, in which a byte is.
-    fn place(&self, from: usize, byte: usize) -> usize {
-        let mut place = from;
-        while self.0.get(place + 1).is_some_and(|next| next.bytes.start <= byte) {
-            place += 1;
-        }
-        place
-    }
-
-    /// Whether most lines of a sentence that begins in this line are of logs, code or tables.
-    fn are_apart(&self, place: usize, sentence: &Range<usize>) -> bool {
-        let lines =
-            self.0[place.min(self.0.len())..].iter().take_while(|line| line.bytes.start < sentence.end);
-        let (apart, all) =
-            lines.fold((0, 0), |(apart, all), line| (apart + usize::from(line.is_apart), all + 1));
-        apart * 2 > all
-    }
-
-    /// Whether a sentence is a line and nothing else.
-    fn is_line(&self, place: usize, sentence: &Range<usize>) -> bool {
-        self.0.get(place).is_some_and(|line| line.bytes == *sentence)
-    }
-}
-
 /// What headers have in common from page to page: the words of a line without an end mark, numbers left out.
 fn header(line: &str) -> Option<String> {
     if line.len() > PHRASE_MAX || line.ends_with(['.', '!', '?', '。', '！', '？']) {
@@ -159,176 +104,6 @@ fn header(line: &str) -> Option<String> {
     let lower = line.to_lowercase();
     let same = |word| if str::contains(word, |c: char| c.is_numeric()) { "0" } else { word };
     Some(lower.split_whitespace().map(same).collect::<Vec<_>>().join(" "))
-}
-
-/// A time and a level, or what else lines of logs begin with.
-fn is_log(line: &str) -> bool {
-    const LEVELS: [&str; 12] = [
-        "TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "ERR", "FATAL", "CRITICAL", "SEVERE",
-        "PANIC",
-    ];
-    let is_level = |word: &str| LEVELS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric()));
-    let mut words = line.split_whitespace();
-    let first = words.next().unwrap_or("");
-    let begins_with_number =
-        first.trim_start_matches(['[', '(', '<']).starts_with(|c: char| c.is_ascii_digit());
-    let has_level = words.clone().take(5).any(is_level);
-    let is_syslog = first.len() == 3 && {
-        let mut words = words.clone();
-        words.next().is_some_and(|day| day.len() <= 2 && day.bytes().all(|b| b.is_ascii_digit()))
-            && words.next().is_some_and(|time| time.len() == 8 && is_stamped(time))
-    };
-    let is_address = first.split('.').count() == 4 && first.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let is_trace = line.starts_with("Traceback (")
-        || line.starts_with("Exception in thread")
-        || line.starts_with("Caused by: ")
-        || (line.starts_with("File \"") && line.contains(", line "))
-        || (line.starts_with("at ") && line.ends_with(')') && line.contains(':') && !line[3..].contains(' '));
-    (is_level(first) && (words.clone().next().is_some() || first.ends_with(':')))
-        || (begins_with_number && has_level)
-        || (is_stamped(line) && !first.starts_with(|c: char| c.is_alphabetic()) && has_seconds(line))
-        || is_syslog
-        || (is_address && line.contains(['[', '"']))
-        || is_trace
-        || (line.starts_with('{') && line.ends_with('}') && line.contains("\":"))
-}
-
-/// A time to the second among the first characters: those of chats seldom have one.
-fn has_seconds(line: &str) -> bool {
-    let head = &line.as_bytes()[..line.len().min(32)];
-    let is_digit = |at: usize| head.get(at).is_some_and(u8::is_ascii_digit);
-    (0..head.len()).any(|at| {
-        is_digit(at)
-            && is_digit(at + 1)
-            && head.get(at + 2) == Some(&b':')
-            && is_digit(at + 3)
-            && is_digit(at + 4)
-            && head.get(at + 5) == Some(&b':')
-    })
-}
-
-/// Cells between tabs or bars, values between commas, figures in a row.
-fn is_row(line: &str) -> bool {
-    let gaps = line.split("  ").filter(|cell| !cell.trim().is_empty()).count();
-    let words = || line.split_whitespace();
-    let figures = words().filter(|word| word.bytes().any(|b| b.is_ascii_digit())).count();
-    let count = words().count();
-    let is_figures = count >= 3 && figures as f32 >= FIGURES_SHARE * count as f32 && !line.ends_with('.');
-    let is_values =
-        line.matches(',').count() >= 3 && !line.contains(", ") && count <= 2 + line.matches(',').count() / 2;
-    line.contains('\t')
-        || line.starts_with('|')
-        || line.matches(" | ").count() >= 2
-        || gaps >= 3
-        || is_figures
-        || is_values
-}
-
-fn is_code(line: &str) -> bool {
-    const KEYWORDS: [&str; 34] = [
-        "import ",
-        "from ",
-        "def ",
-        "class ",
-        "function ",
-        "const ",
-        "let ",
-        "var ",
-        "public ",
-        "private ",
-        "protected ",
-        "static ",
-        "return ",
-        "return;",
-        "fn ",
-        "pub ",
-        "use ",
-        "impl ",
-        "struct ",
-        "enum ",
-        "package ",
-        "#include",
-        "#define",
-        "if (",
-        "if(",
-        "for (",
-        "for(",
-        "while (",
-        "while(",
-        "} else",
-        "} catch",
-        "try {",
-        "elif ",
-        "async ",
-    ];
-    const QUERIES: [(&str, &str); 5] = [
-        ("SELECT ", " FROM "),
-        ("INSERT INTO ", "("),
-        ("UPDATE ", " SET "),
-        ("DELETE FROM ", ""),
-        ("CREATE TABLE ", "("),
-    ];
-    let is_mark = |c: &char| {
-        matches!(
-            c,
-            '{' | '}'
-                | '['
-                | ']'
-                | '('
-                | ')'
-                | '='
-                | '<'
-                | '>'
-                | ';'
-                | '&'
-                | '|'
-                | '\\'
-                | '$'
-                | '_'
-                | '+'
-                | '*'
-                | '`'
-        )
-    };
-    let marks = line.chars().filter(is_mark).count();
-    let share = marks as f32 / line.chars().count().max(1) as f32;
-    let is_sentence = line.ends_with(['.', '!', '?']) && line.starts_with(|c: char| c.is_uppercase());
-    let ends = line.ends_with(['{', '}', ';'])
-        || line.ends_with("):")
-        || line.ends_with("),")
-        || line.ends_with("];")
-        || line.ends_with("/>");
-    let name = line.split([' ', '(']).next().unwrap_or("");
-    let is_name = !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$'));
-    let assigns =
-        is_name && [" = ", " := ", " += ", " == "].iter().any(|sign| line[name.len()..].starts_with(sign));
-    let calls = is_name && line[name.len()..].starts_with('(') && line.ends_with(')') && !line.contains(") ");
-    let has_keyword = KEYWORDS.iter().any(|word| line.starts_with(word));
-    let is_statement = has_keyword
-        && (ends
-            || line.ends_with(':')
-            || marks >= 2
-            || (line.starts_with("import ") && line.split(' ').count() <= 4));
-    let is_import = line.starts_with("from ") && line.contains(" import ");
-    let is_query = QUERIES.iter().any(|(verb, next)| line.starts_with(verb) && line.contains(next));
-    let is_comment = line.starts_with("// ")
-        || line.starts_with("/*")
-        || line.starts_with("*/")
-        || line.starts_with("#!/");
-    !is_sentence
-        && (matches!(
-            line,
-            "{" | "}" | "};" | "});" | "]" | "];" | ")" | ");" | "end" | "else:" | "pass" | "try:"
-        ) || (share >= CODE_SHARE && marks >= 4)
-            || (ends && share >= 0.75 * CODE_SHARE && marks >= 2)
-            || line.starts_with("$ ")
-            || assigns
-            || calls
-            || is_statement
-            || is_import
-            || is_query
-            || is_comment)
 }
 
 /// `Page 3 of 9`, `- 3 -`, with little else.
@@ -416,66 +191,6 @@ fn is_mail_header(lower: &str, is_line: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines() {
-        let check = |line: &str, expected: bool| {
-            assert_eq!(is_log(line) || is_row(line) || is_code(line), expected, "{line:?}");
-        };
-        for line in [
-            "2026-11-27 13:00:01 INFO request 0 done in 0 ms",
-            "[2026-11-27T13:00:01Z] connection closed",
-            "13:00:01.234 worker started",
-            "ERROR: disk full",
-            "WARN [main] pool is full",
-            "Nov 27 13:00:01 host sshd[123]: session opened",
-            "10.0.0.1 - - [27/Nov/2026:13:00:01] \"GET / HTTP/1.1\" 200",
-            "at com.example.App.main(App.java:12)",
-            "Traceback (most recent call last):",
-            "File \"main.py\", line 3, in <module>",
-            "{\"level\":\"info\",\"msg\":\"started\"}",
-            "def total(prices):",
-            "return sum(prices) * 1.19",
-            "let total = prices.iter().sum();",
-            "for (int i = 0; i < n; i++) {",
-            "}",
-            "#include <stdio.h>",
-            "from os import path",
-            "import numpy as np",
-            "x = compute(y)",
-            "print(total(prices))",
-            "SELECT name, price FROM pumps WHERE price > 10",
-            "$ cargo build --release",
-            "<div class=\"row\"><span>{name}</span></div>",
-            "Region\tSales\tCosts",
-            "| North | 120 | 80 |",
-            "North    120    80",
-            "North 120 80 40 12",
-            "anna,schmidt,oslo,12",
-        ] {
-            check(line, true);
-        }
-        for line in [
-            "The company sold forty heat pumps (to schools) in May.",
-            "2026-11-27 was a cold day.",
-            "[12:01] Ann: is it up?",
-            "Error handling was the topic of the day.",
-            "INFO",
-            "Let us return to the plan of last year",
-            "From Oslo we sail to Bergen, Narvik, and Tromso.",
-            "For each ship there is a crew of 14",
-            "Class A shares rose (by 3 %) and class B shares fell",
-            "In 2019 sales were 120, in 2020 they were 140.",
-            "See https://www.example.com/new-site/awesome_content.html for more",
-            "Use plan B if the server is down",
-            "Import duties rose by 3 percent",
-            "If you have questions, call 555-1234.",
-            "At noon the ship (the Anna) left.",
-            "the Seller (Nord Ltd.) shall deliver the goods;",
-        ] {
-            check(line, false);
-        }
-    }
 
     #[test]
     fn pages() {

@@ -5,11 +5,14 @@
 //! into one result for each input. Each task is a file with those two halves.
 
 mod classify;
+mod code;
 mod embed;
 mod entities;
 mod inputs;
+mod lines;
 mod math;
 mod matter;
+mod names;
 mod offsets;
 mod reading;
 mod sentiment;

@@ -85,6 +85,19 @@ impl<'a> Jobs<'a> {
         (tokens + special > limit).then_some(tokens + special)
     }
 
+    /// Refuses a text that is too long for windows by a look at its characters.
+    pub(super) async fn check_length(
+        &self,
+        context: &Context<'_>,
+        index: usize,
+        text: &str,
+    ) -> Result<(), InputError> {
+        let limit = context.card.limits.document_tokens_max;
+        let Some(length) = self.look(text, limit).await else { return Ok(()) };
+        let (is_counted, unit, remedy) = (false, LengthUnit::Tokens, Remedy::Part);
+        Err(InputError::TooLong { index, length, is_counted, limit, unit, remedy })
+    }
+
     /// Tokenises one input for the context's model and adds its windows, as `truncation` says.
     pub(super) async fn read(
         &mut self,
@@ -119,9 +132,6 @@ impl<'a> Jobs<'a> {
             return Err(too_long(length, false));
         }
         let encoded = self.encode(index, text, keep, counted.saturating_sub(special)).await?;
-        if encoded.tokens == 0 {
-            check_visible(index, text)?;
-        }
         let (length, is_counted) = (encoded.tokens + special, encoded.is_whole);
         if length > limit {
             return Err(too_long(length, is_counted));
@@ -186,7 +196,8 @@ impl Reading {
     }
 }
 
-/// Refuses a text that is nothing to look at. Characters that a tokenizer drops, such as those of private use, are something.
+/// Refuses a text that is nothing to look at, whatever a tokenizer makes of it. Characters that one drops, such as those of private
+/// use, are something.
 pub(super) fn check_visible(index: usize, text: &str) -> Result<(), InputError> {
     if text.chars().all(char::is_whitespace) {
         return Err(InputError::Empty { index });

@@ -17,7 +17,7 @@ use super::inputs::{self, Reader, Texts};
 use super::math::{dot, normalize};
 use super::matter::{self, Role};
 use super::offsets::Offsets;
-use super::reading::{Jobs, Outputs, Reading, check_visible};
+use super::reading::{Jobs, Outputs, Reading};
 use super::types::{
     DecodeError, InputError, LengthUnit, OffsetUnit, Output, Refusals, Remedy, SummarizeParameters, Summary,
     SummaryMethod, SummarySentence, TaskResult,
@@ -130,15 +130,12 @@ async fn read(
         let together = first.start..last.end;
         let left = limit.saturating_sub(tokens);
         let encoded = jobs.encode(index, &text[together.clone()], Keep::All, left).await?;
+        unknown += encoded.unknown;
         // Characters that the tokenizer drops are a sentence if there is nothing else.
-        if encoded.tokens == 0 {
-            if !units.is_empty() || last.end < text.trim_end().len() {
-                continue;
-            }
-            check_visible(index, text)?;
+        if encoded.tokens == 0 && (!units.is_empty() || last.end < text.trim_end().len()) {
+            continue;
         }
         tokens += encoded.tokens;
-        unknown += encoded.unknown;
         is_recognized |= jobs.is_recognized(&encoded);
         if tokens > limit {
             return Err(too_long(tokens, limit, LengthUnit::Tokens));

@@ -66,7 +66,7 @@ pub struct Encoded {
     pub text: EncodedText,
     /// Tokens found.
     pub tokens: usize,
-    /// Those of them that stand for what the tokenizer does not know.
+    /// Those of them that stand for what the tokenizer does not know, and characters of private use that it drops.
     pub unknown: usize,
     /// Whether the text was read to its end; otherwise it has more tokens than were found.
     pub is_whole: bool,
@@ -104,6 +104,8 @@ struct Inner {
     unknown: Option<u32>,
     /// The other special tokens, which no text stands for.
     control: Vec<u32>,
+    /// Whether characters of private use, which people may see, are dropped.
+    drops_private: bool,
 }
 
 impl TextTokenizer {
@@ -128,7 +130,10 @@ impl TextTokenizer {
         let added = tokenizer.get_added_tokens_decoder().into_iter();
         let control = added.filter(|(id, token)| token.special && Some(*id) != unknown);
         let control = control.map(|(id, _)| id).collect();
-        let inner = Inner { tokenizer, prefix, suffix, vocabulary_size, cuts, unknown, control };
+        let private = tokenizer.encode(PRIVATE.to_string(), false).map_err(as_error)?;
+        let drops_private = private.get_ids().is_empty();
+        let inner =
+            Inner { tokenizer, drops_private, prefix, suffix, vocabulary_size, cuts, unknown, control };
         Ok(Self { inner: Arc::new(inner), is_normalizing: false })
     }
 
@@ -196,6 +201,9 @@ impl TextTokenizer {
                 }
                 found.tokens += encoded.ids.len();
                 found.unknown += encoded.ids.iter().filter(|id| self.is_unknown(**id)).count();
+                if self.inner.drops_private && !read.is_ascii() {
+                    found.unknown += read.chars().filter(|c| is_private(*c)).count();
+                }
                 words = found.text.append(&encoded, words, keep);
                 pace.spend(piece.len()).await;
                 if found.tokens > limit {
@@ -296,6 +304,14 @@ impl std::fmt::Debug for TextTokenizer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("TextTokenizer").field("vocabulary_size", &self.vocabulary_size()).finish()
     }
+}
+
+/// A character of private use.
+const PRIVATE: char = '\u{e000}';
+
+/// Whether a character is of private use, or stands for one that was lost before.
+fn is_private(c: char) -> bool {
+    matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fffd}' | '\u{f0000}'..='\u{ffffd}' | '\u{100000}'..='\u{10fffd}')
 }
 
 /// The token that a model gives for what it does not know, if it has one.

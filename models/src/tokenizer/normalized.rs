@@ -13,7 +13,7 @@ use icu_properties::props::GeneralCategory as Category;
 use tokenizers::Tokenizer;
 use unicode_segmentation::UnicodeSegmentation;
 
-use crate::characters::{category, is_invisible, is_space, is_symbol};
+use crate::characters::{category, enclosed, is_invisible, is_space, is_symbol};
 
 /// Bytes of a chunk, if there is a place to end it.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -249,6 +249,9 @@ fn form(grapheme: &str) -> Form<'_> {
         text = Cow::Owned(grapheme.chars().filter(|c| is_kept(*c)).collect());
     }
     let is_number = category(first) == Category::OtherNumber && !is_script(first);
+    if let Some(digit) = enclosed(first).filter(|_| is_number) {
+        return Form::Symbol(Cow::Owned(digit.to_string()));
+    }
     if has_plain_form(first) {
         text = match plain(&text) {
             Cow::Borrowed(_) => text,
@@ -269,6 +272,9 @@ fn symbol(grapheme: &str, first: char) -> Form<'_> {
         Some(_) if !matches!(first, '\u{1f1e6}'..='\u{1f1ff}') => Cow::Owned(first.to_string()),
         _ => Cow::Borrowed(grapheme),
     };
+    if let Some(letter) = enclosed(first) {
+        return Form::Word(Cow::Owned(letter.to_string()));
+    }
     match first {
         '\u{b4}' => return Form::Word(Cow::Borrowed("'")),
         '\u{2044}' => return Form::Word(Cow::Borrowed("/")),

@@ -5,6 +5,7 @@
 //! that a revoked key stays revoked as long as one server knows of it.
 
 mod declared;
+mod error;
 mod restoration;
 
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use crate::accounts::{
     Accounts, AuditEntry, Change, KeyRecord, KeyState, KeyView, TenantName, TenantRecord, Version,
 };
 use crate::authentication::Directory;
-use crate::key::{ApiKey, Mode, RandomError, random};
-use crate::plan::{Plan, TermsError};
+use crate::key::{ApiKey, Mode, random};
+use crate::plan::Plan;
 use crate::principal::Role;
 use crate::store::{AccountStore, Commit, StoreError};
 use crate::wall_time::WallTime;
 
 pub use declared::{DeclaredKey, DeclaredTenant};
+pub use error::AdministrationError;
 
 /// How often a change is tried when others change the accounts at the same moment.
 const ATTEMPTS_MAX: usize = 8;
@@ -37,64 +39,8 @@ const RESTORED_NAMES_MAX: usize = 100;
 /// How long a key that is no longer good counts against the bound of its tenant's keys. So a tenant that makes and revokes keys all
 /// day does not fill the store.
 const COUNTED_AFTER_END: Duration = Duration::from_secs(30 * 86_400);
-/// How many more keys there may be if it is for a rotation: a tenant at its bound can still change a key that leaked.
-const ROTATION_ROOM: usize = 2;
-
-/// Why nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum AdministrationError {
-    /// There is no tenant of that name.
-    #[error("no such tenant")]
-    NoTenant,
-    /// There is no key of that id.
-    #[error("no such key")]
-    NoKey,
-    /// The tenant is known by its JWTs or is the development tenant: no keys can be made for it.
-    #[error("this tenant has no keys of its own here; the operator makes tenants that have")]
-    NoAccount,
-    /// The tenant has as many keys as it may.
-    #[error(
-        "a tenant may have {limit} keys; those that were revoked or expired in the last {days} days count",
-        days = COUNTED_AFTER_END.as_secs() / 86_400
-    )]
-    TooManyKeys {
-        /// How many it may have.
-        limit: usize,
-    },
-    /// Test keys are refused here, so none are made.
-    #[error("mode: test keys are not accepted here")]
-    TestKey,
-    /// The same request made this key before; the key itself was shown then.
-    #[error("this request has made its key already")]
-    AlreadyMade(Box<KeyView>),
-    /// The key may do more than whoever would make, rotate or revoke it.
-    #[error("a key above one's own role cannot be managed")]
-    AboveRole,
-    /// There is a tenant of that name already.
-    #[error("there is a tenant of that name already")]
-    TenantExists,
-    /// The name is one of the server's own.
-    #[error("this name is reserved")]
-    Reserved,
-    /// The plan makes no sense.
-    #[error("plan: {0}")]
-    Plan(#[from] TermsError),
-    /// The label is too long.
-    #[error("label: at most {LABEL_LENGTH_MAX} characters")]
-    Label,
-    /// A moment that should be yet to come.
-    #[error("expires_at: must be in the future")]
-    Past,
-    /// A key that is not accepted cannot be rotated.
-    #[error("only an active key that was not rotated yet can be rotated")]
-    NotActive,
-    /// No random numbers.
-    #[error(transparent)]
-    Random(#[from] RandomError),
-    /// The store did not take the change.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+/// How many more keys there may be if it is for a rotation: a tenant at its bound can still change a key that leaked, once.
+const ROTATION_ROOM: usize = 1;
 
 type Result<T> = std::result::Result<T, AdministrationError>;
 
@@ -268,7 +214,7 @@ impl Administration {
                     if by_itself { AdministrationError::NoAccount } else { AdministrationError::NoTenant };
                 return Err(problem);
             }
-            self.check_new(accounts, &record, now, 1)?;
+            self.check_new(accounts, &record, now, 0)?;
             let view = self.view(&record, now);
             Ok(Edit {
                 changes: vec![Change::Key(record.clone())],
@@ -463,7 +409,7 @@ impl Administration {
             key.tenant == new.tenant && end.is_none_or(|end| end.plus(COUNTED_AFTER_END) > now)
         };
         let limit = self.keys_max;
-        if accounts.keys.values().filter(counts).count() >= limit.saturating_mul(room) {
+        if accounts.keys.values().filter(counts).count() >= limit.saturating_add(room) {
             return Err(AdministrationError::TooManyKeys { limit });
         }
         Ok(())
@@ -518,10 +464,12 @@ impl Administration {
             let commit = Commit { expected, next: &next, restored: None, changes: &changes, audit: &audit };
             match self.store.commit(commit).await {
                 Ok(()) => {
-                    let mut accounts = Arc::unwrap_or_clone(accounts);
+                    self.directory.change(&accounts, &changes);
+                    // Changed in place, unless somebody else looks at them.
+                    drop(accounts);
+                    let accounts = Arc::make_mut(known.get_or_insert_default());
                     accounts.apply(&changes);
                     accounts.version = next;
-                    self.learn(&mut known, accounts);
                     return Ok(result);
                 }
                 Err(StoreError::Conflict) => {}

@@ -15,8 +15,8 @@ mod later;
 mod redis;
 mod room;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -178,6 +178,22 @@ pub struct Idempotency {
     /// What the store did not confirm.
     later: Later,
     room: Option<BoundedRoom>,
+    /// Digests of those whose answer is kept and not charged yet.
+    unsettled: Mutex<HashSet<String>>,
+}
+
+/// While it lives, whoever repeats the request on this server is told that it is being answered: its answer may be kept, and whether it
+/// is charged is not known yet.
+#[must_use]
+pub struct Unsettled<'a> {
+    idempotency: &'a Idempotency,
+    digest: String,
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        self.idempotency.unsettled().remove(&self.digest);
+    }
 }
 
 /// What a tenant may keep, and what is known of what each does.
@@ -196,7 +212,7 @@ impl Idempotency {
         answer_bytes_max: usize,
     ) -> Self {
         let later = Later::new(Arc::clone(&store));
-        Self { store, secret, lease, answer_bytes_max, later, room: None }
+        Self { store, secret, lease, answer_bytes_max, later, room: None, unsettled: Mutex::default() }
     }
 
     /// The same, which keeps no more for a tenant than `max`.
@@ -238,7 +254,21 @@ impl Idempotency {
             return Ok(Begun::Different);
         }
         let Some(sealed) = kept.answer else { return Ok(Begun::Running(kept.until.since(now))) };
+        if self.unsettled().contains(&name.digest) {
+            return Ok(Begun::Running(Duration::ZERO));
+        }
         Ok(self.open(&name, &sealed)?.map_or(Begun::TooLarge, Begun::Again))
+    }
+
+    /// Begins to keep and to charge an answer: until what this returns is dropped, it is not given to anybody.
+    pub fn settle(&self, attempt: &Attempt) -> Unsettled<'_> {
+        let digest = attempt.name.digest.clone();
+        self.unsettled().insert(digest.clone());
+        Unsettled { idempotency: self, digest }
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps an answer, before it is charged and goes out. If the store does not say that it has it, it may have it all the same:

@@ -28,6 +28,9 @@ pub(super) struct Checkpoint {
     /// What is in the store.
     #[serde(default)]
     pub(super) sums: Vec<Row>,
+    /// What the store lost for good: records that the journal no longer had.
+    #[serde(default)]
+    pub(super) lacking: Vec<Row>,
 }
 
 /// What the store has of one epoch's records of a tenant and day.
@@ -40,6 +43,9 @@ pub(super) struct Row {
     pub(super) first: u64,
     /// Number after the last.
     pub(super) next: u64,
+    /// Number after the last that this journal had: a copy of a folder hears of more than it has. 0: an older version's.
+    #[serde(default)]
+    pub(super) own: u64,
 }
 
 impl Checkpoint {
@@ -57,7 +63,15 @@ impl Checkpoint {
         files::replace(&folder.join(FILE), &serde_json::to_vec(self)?)
     }
 
-    pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    /// Has all records looked at again. What is known of the store and of the journal stays.
+    pub(super) fn reset(folder: &Path) -> io::Result<()> {
+        match Self::read(folder)? {
+            Some(checkpoint) => Self { next: 0, ..checkpoint }.write(folder),
+            None => Self::remove(folder),
+        }
+    }
+
+    fn remove(folder: &Path) -> io::Result<()> {
         match std::fs::remove_file(folder.join(FILE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
+use super::extents::{self, Extents};
 use super::journal::JournalError;
 use super::line::Entry;
 use super::numbers;
@@ -79,6 +80,10 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
     let mut found = Inspection { set_aside: segments::set_aside(folder)?, ..Inspection::default() };
     // Before the records: who reads while it is written is not ahead of it.
     let followers = follower_files(folder)?;
+    let checkpoint = Checkpoint::read(folder)?;
+    let journal: Arc<str> =
+        Arc::from(checkpoint.as_ref().map_or("", |checkpoint| checkpoint.journal.as_str()));
+    let mut extents = Extents::default();
     let (mut end, mut gaps) = (0, Gaps::new());
     for segment in segments::list(folder)? {
         let mut epoch: Option<Arc<str>> = None;
@@ -88,6 +93,7 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
             if epoch.as_deref() != named {
                 epoch = named.map(Arc::from);
             }
+            extents.add(epoch.as_ref().unwrap_or(&journal), number..number + 1);
             // What another segment has already counts once.
             if number >= end {
                 found.add(&Entry { number, epoch: epoch.clone(), record });
@@ -101,6 +107,10 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
         let numbers = (segment.first, scan.end);
         found.segments.push(JournalFinding { file: segment.path, numbers, records: scan.records, problem });
         end = end.max(scan.end);
+    }
+    if let Some(checkpoint) = &checkpoint {
+        let oldest = found.segments.first().map_or(0, |segment| segment.numbers.0);
+        found.problems = extents::problems(folder, &extents, oldest, checkpoint);
     }
     for (file, next) in followers {
         let (next, problem) = match next {
@@ -315,7 +325,7 @@ pub fn repair(folder: &Path) -> Result<Vec<String>, JournalError> {
         }
     }
     // With that the shipper asks the store for every record that there is.
-    Checkpoint::remove(folder)?;
+    Checkpoint::reset(folder)?;
     Ok(done)
 }
 

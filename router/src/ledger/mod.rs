@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod embedded;
+mod extents;
 mod files;
 mod follower;
 mod inspection;

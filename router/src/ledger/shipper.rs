@@ -30,6 +30,9 @@ const ATTEMPTS_MAX: usize = 4;
 /// are looked at again, and the store knows that it has them.
 pub(super) const POSITION_FILE: &str = "shipped";
 
+/// What sums lack for good is remembered of so many epochs of days.
+const LACKING_MAX: usize = 1_000;
+
 /// Why records were not moved; they will be tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum ShipError {
@@ -54,6 +57,8 @@ struct Contained {
     first: u64,
     /// Number after the last.
     next: u64,
+    /// Number after the last that was in this journal.
+    own: u64,
 }
 
 /// Where the store is behind: up to which record it has an epoch.
@@ -77,8 +82,8 @@ pub struct Shipper {
     unchecked: VecDeque<TenantDay>,
     /// Something was found: the whole round is gone through at once.
     is_suspicious: bool,
-    /// Days whose sums lack records that the journal no longer has.
-    incomplete: BTreeSet<TenantDay>,
+    /// What sums lack for good, since the journal no longer has it.
+    lacking: Vec<Row>,
     /// Days whose sums are not what was added, and which cannot be summed again from this journal.
     unsound: BTreeSet<TenantDay>,
     /// Something is not in the checkpoint yet, which says that all before `checkpointed` is in the store.
@@ -118,6 +123,11 @@ impl ShipperState {
     }
 }
 
+/// How many tenants lack something.
+fn tenants(lacking: &[Row]) -> u64 {
+    lacking.iter().map(|row| &row.tenant).collect::<BTreeSet<_>>().len() as u64
+}
+
 impl Shipper {
     /// A shipper of the journal's records, which has the name `journal`. Blocks.
     pub fn new(store: Arc<dyn UsageStore>, journal: String, followers: Arc<Followers>) -> Self {
@@ -126,11 +136,13 @@ impl Shipper {
         // A file that cannot be read is one that is not there.
         let checkpoint = Checkpoint::read(follower.folder()).ok().flatten();
         let mut contained: BTreeMap<TenantDay, BTreeMap<_, _>> = BTreeMap::new();
+        let mut lacking = Vec::new();
         let (next, life) = match checkpoint {
-            Some(Checkpoint { life, next, sums, .. }) => {
-                for Row { tenant, day, epoch, first, next } in sums {
+            Some(Checkpoint { life, next, sums, lacking: known, .. }) => {
+                lacking = known;
+                for Row { tenant, day, epoch, first, next, own } in sums {
                     let epochs = contained.entry(TenantDay { tenant, day }).or_default();
-                    epochs.insert(epoch, Contained { first, next });
+                    epochs.insert(epoch, Contained { first, next, own });
                 }
                 (next.min(frontier), life)
             }
@@ -148,11 +160,11 @@ impl Shipper {
             life,
             frontier,
             is_suspicious: true,
-            incomplete: BTreeSet::new(),
+            state: Arc::new(ShipperState { incomplete: tenants(&lacking).into(), ..ShipperState::default() }),
+            lacking,
             unsound: BTreeSet::new(),
             is_changed: false,
             checkpointed: next,
-            state: Arc::default(),
         }
     }
 
@@ -194,11 +206,11 @@ impl Shipper {
             let mut is_done = true;
             for (Batch { epoch, place, from, to, first, .. }, result) in batches.into_iter().zip(&results) {
                 match *result {
-                    Applied::Yes => self.contains(place, epoch, first, to),
+                    Applied::Yes => self.contains(place, epoch, first, (to, to)),
                     // It has what was not known to be there.
                     Applied::At(at) if at > from => {
                         is_done = false;
-                        self.contains(place, epoch, first, at);
+                        self.contains(place, epoch, first, (at, to));
                     }
                     Applied::At(at) => behind.push((place, epoch, at)),
                 }
@@ -218,11 +230,11 @@ impl Shipper {
         Err(ShipError::Contended)
     }
 
-    /// The store has an epoch's records of a day, from `first` on, up to `next`.
-    fn contains(&mut self, place: TenantDay, epoch: Arc<str>, first: u64, next: u64) {
+    /// The store has an epoch's records of a day, from `first` on, up to `next`, and this journal has them up to `own`.
+    fn contains(&mut self, place: TenantDay, epoch: Arc<str>, first: u64, (next, own): (u64, u64)) {
         let contained = self.contained.entry(place).or_default().entry(epoch);
-        let contained = contained.or_insert(Contained { first, next });
-        *contained = Contained { first: contained.first.min(first), next };
+        let contained = contained.or_insert(Contained { first, next, own });
+        *contained = Contained { first: contained.first.min(first), next, own: contained.own.max(own) };
     }
 
     /// Asks the store whether it still has what it had, of some days at a time, and of all where there is reason to; and keeps
@@ -373,12 +385,14 @@ impl Shipper {
                 epoch: Arc::clone(epoch),
                 first: contained.first,
                 next: contained.next,
+                own: contained.own,
             };
             let places = self.contained.iter();
             let sums = places.flat_map(|(place, epochs)| epochs.iter().map(move |epoch| row(place, epoch)));
             let (journal, life, next) = (self.journal.to_string(), self.life.clone(), self.position());
             let home = Some(self.store.home().to_owned());
-            Checkpoint { journal, home, life, next, sums: sums.collect() }.write(self.follower.folder())?;
+            let (sums, lacking) = (sums.collect(), self.lacking.clone());
+            Checkpoint { journal, home, life, next, sums, lacking }.write(self.follower.folder())?;
             self.checkpointed = next;
             self.is_changed = false;
             self.follower.keep(next, next)?;
@@ -397,7 +411,7 @@ impl Shipper {
         let listed = tokio::task::spawn_blocking(move || segments::list(&folder)).await;
         let oldest =
             listed.map_err(std::io::Error::other)??.first().map_or(u64::MAX, |segment| segment.first);
-        let (before, days) = (self.incomplete.len(), behind.len());
+        let (before, days) = (self.lacking.len(), behind.len());
         let position = self.position();
         let mut to = position;
         for (place, epoch, at) in behind {
@@ -406,8 +420,11 @@ impl Shipper {
             to = to.min(at.max(first));
             if let Some(contained) = contained {
                 let known = std::mem::replace(&mut contained.next, at).max(at);
-                if at.max(first) < oldest.min(known) {
-                    self.incomplete.insert(place);
+                let (first, next) = (at.max(first), oldest.min(known));
+                let TenantDay { tenant, day } = place;
+                let row = Row { tenant, day, epoch, first, next, own: next };
+                if first < next && !self.lacking.contains(&row) {
+                    self.lacking.push(row);
                 }
             }
         }
@@ -417,17 +434,17 @@ impl Shipper {
             position,
             "the store of sums is behind what it had: it was set back, restored or emptied. Records are summed again"
         );
-        if self.incomplete.len() > before {
+        if self.lacking.len() > before {
             tracing::error!(
-                days = self.incomplete.len() - before,
+                days = self.lacking.len() - before,
                 oldest_record = oldest,
                 "sums of these tenants' days may lack records for good: the store lost them, and the journal no longer has \
                  them (usage.shipped_segments_kept)"
             );
         }
         self.state.went_back.fetch_add(1, Ordering::Relaxed);
-        let tenants: BTreeSet<&Arc<str>> = self.incomplete.iter().map(|place| &place.tenant).collect();
-        self.state.incomplete.store(tenants.len() as u64, Ordering::Relaxed);
+        self.lacking.truncate(LACKING_MAX);
+        self.state.incomplete.store(tenants(&self.lacking), Ordering::Relaxed);
         self.held.clear();
         self.frontier = self.frontier.max(position);
         self.follower.go_to(to, self.frontier);

@@ -463,8 +463,8 @@ impl Limiter {
             return;
         }
         // The counts went the same way, and whoever is elsewhere must not find them at nothing.
-        for meter in meters.iter().filter(|meter| meter.used(now.uptime).is_some()) {
-            let Some(limits) = meter.limits() else { continue };
+        for meter in &meters {
+            let Some(limits) = meter.to_restore(now.uptime) else { continue };
             let _asking = meter.asking.lock().await;
             match self.ask(now, meter, 0, limits).await {
                 Ok(grant) => _ = meter.answered(now.uptime, 0, limits, grant),

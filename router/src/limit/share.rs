@@ -235,9 +235,13 @@ impl Meter {
         (amount > 0).then(|| Used { tenant: Arc::clone(&self.tenant), unit: self.unit, amount })
     }
 
-    /// The limits of the last that was taken.
-    pub(super) fn limits(&self) -> Option<Limits> {
-        self.share().limits
+    /// The limits of the last that was taken, if the store should have something of this server's: of the minute, or of the day
+    /// where that is limited.
+    pub(super) fn to_restore(&self, now: Timestamp) -> Option<Limits> {
+        let share = self.share();
+        let is_counted =
+            |limits: &Limits| share.own.since(now) > 0 || limits.day.is_some() && share.own.today > 0;
+        share.limits.filter(is_counted)
     }
 
     /// What this server may let through alone, while the store does not answer: its part of the limit, and for as long as what

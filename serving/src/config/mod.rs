@@ -21,6 +21,9 @@ use garde::Validate;
 use models::Task;
 use serde::Deserialize;
 
+use tenancy::is_web_address;
+
+use crate::error::DOCS_PATH;
 use crate::secrets::SecretText;
 
 pub use connections::Connections;
@@ -57,6 +60,10 @@ pub struct Config {
     /// Whether to stay away from model hubs and package registries: use what is in `data_dir`.
     #[garde(skip)]
     pub offline: bool,
+    /// Page that explains the error codes: what `docs_url` in errors leads to. None: the one that this server serves at `/docs/errors`,
+    /// by the address of `listen`; by its path alone where that is every address of the machine.
+    #[garde(inner(custom(is_web_address)))]
+    pub docs_url: Option<String>,
     /// Whether the development tenant, with its public key, is let in. On loopback only.
     #[garde(skip)]
     pub development_tenant: bool,
@@ -351,6 +358,15 @@ impl Config {
         self.state_dir.clone().unwrap_or_else(|| self.data_dir.join("state"))
     }
 
+    /// Page that explains the error codes, for a server whose API listens on `api`.
+    pub fn docs_url(&self, api: SocketAddr) -> String {
+        match &self.docs_url {
+            Some(url) => url.clone(),
+            None if api.ip().is_unspecified() => DOCS_PATH.to_owned(),
+            None => format!("{}://{api}{DOCS_PATH}", if self.tls.is_some() { "https" } else { "http" }),
+        }
+    }
+
     /// Longest deadline of a request.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.limits.request_timeout_ms)
@@ -424,6 +440,7 @@ impl Default for Config {
             state_dir: None,
             cards_dir: PathBuf::from("model-cards"),
             offline: false,
+            docs_url: None,
             development_tenant: true,
             tls: None,
             tenancy: Tenancy::default(),
@@ -528,6 +545,7 @@ mod tests {
         check("device = \"gpu\"", &["line 1, column 10", "cuda:<number>"]);
         check("[connections]\nstreams_max = 1024", &["streams_max times stream_window_bytes is 67108864"]);
         check("[scaling]\nreplicas_min = 9", &["scaling.replicas_max (8)"]);
+        check("docs_url = \"docs\"", &["docs_url", "http://"]);
         check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
         check("\nlisten = \"8080\"", &["line 2, column 10", "127.0.0.1:8080", "localhost:8080"]);
         check("ops_listen = \"nobody.invalid:1\"", &["line 1", "nobody.invalid"]);
@@ -551,6 +569,27 @@ mod tests {
     fn another_address_without_the_development_tenant() {
         let config = load("listen = \"0.0.0.0:8080\"\ndevelopment_tenant = false", Overrides::default());
         assert!(config.is_ok());
+    }
+
+    #[test]
+    fn where_errors_are_explained() {
+        let check = |text: &str, api: &str, expected: &str| {
+            let config = load(text, Overrides::default()).unwrap();
+            assert_eq!(config.docs_url(api.parse().unwrap()), expected);
+        };
+        check("", "127.0.0.1:8080", "http://127.0.0.1:8080/docs/errors");
+        check("", "[::1]:8080", "http://[::1]:8080/docs/errors");
+        check("", "0.0.0.0:8080", "/docs/errors");
+        check(
+            "tls = { certificate_file = \"c\", key_file = \"k\" }",
+            "10.0.0.7:443",
+            "https://10.0.0.7:443/docs/errors",
+        );
+        check(
+            "docs_url = \"https://ml.example.com/docs/errors\"",
+            "0.0.0.0:8080",
+            "https://ml.example.com/docs/errors",
+        );
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Tenancy {
     /// `accept` with the development tenant, and as `refuse` without.
     #[garde(skip)]
     pub test_keys: Option<TestKeys>,
-    /// Keys that a tenant may have, counting those that were revoked or expired in the last 30 days.
+    /// Keys that a tenant may have, counting those that were revoked or expired in the last 30 days; and one more by a rotation.
     #[garde(range(min = 1, max = 1_000_000))]
     pub keys_per_tenant_max: usize,
     /// Accepts the JWTs of an issuer.
@@ -327,7 +327,7 @@ fn default_length_max() -> u64 {
     1_000_000
 }
 
-fn is_web_address(url: &str, _: &()) -> garde::Result {
+pub(super) fn is_web_address(url: &str, _: &()) -> garde::Result {
     match reqwest::Url::parse(url) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),
         _ => Err(garde::Error::new("expected an http:// or https:// address")),

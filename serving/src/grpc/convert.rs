@@ -8,10 +8,10 @@ use models::tasks::{
 use models::{ModelEntry, ModelState};
 use units::Priority;
 
-use super::proto;
 use crate::error::ApiError;
 use crate::pipeline::{InferRequest, InferResponse};
 use crate::rest::public_reason;
+use proto::v1;
 
 /// A message that asks for inference.
 pub(super) trait IntoInferRequest {
@@ -25,7 +25,7 @@ pub(super) trait FromResponse {
     fn from_response(response: InferResponse) -> Self;
 }
 
-impl IntoInferRequest for proto::ClassifyRequest {
+impl IntoInferRequest for v1::ClassifyRequest {
     fn into_infer_request(self) -> Result<InferRequest, ApiError> {
         let default = ClassifyParameters::default();
         let parameters = Parameters::Classify(ClassifyParameters {
@@ -38,7 +38,7 @@ impl IntoInferRequest for proto::ClassifyRequest {
     }
 }
 
-impl IntoInferRequest for proto::AnalyzeSentimentRequest {
+impl IntoInferRequest for v1::AnalyzeSentimentRequest {
     fn into_infer_request(self) -> Result<InferRequest, ApiError> {
         let default = SentimentParameters::default();
         let parameters = Parameters::Sentiment(SentimentParameters {
@@ -48,9 +48,9 @@ impl IntoInferRequest for proto::AnalyzeSentimentRequest {
     }
 }
 
-impl IntoInferRequest for proto::ExtractEntitiesRequest {
+impl IntoInferRequest for v1::ExtractEntitiesRequest {
     fn into_infer_request(self) -> Result<InferRequest, ApiError> {
-        use proto::Aggregation as A;
+        use proto::v1::Aggregation as A;
         let default = EntitiesParameters::default();
         let aggregation = match known(self.aggregation, "aggregation")? {
             A::Unspecified => default.aggregation,
@@ -67,9 +67,9 @@ impl IntoInferRequest for proto::ExtractEntitiesRequest {
     }
 }
 
-impl IntoInferRequest for proto::SummarizeRequest {
+impl IntoInferRequest for v1::SummarizeRequest {
     fn into_infer_request(self) -> Result<InferRequest, ApiError> {
-        use proto::SummaryMethod as M;
+        use proto::v1::SummaryMethod as M;
         let default = SummarizeParameters::default();
         let method = match known(self.method, "method")? {
             M::Unspecified => default.method,
@@ -87,7 +87,7 @@ impl IntoInferRequest for proto::SummarizeRequest {
     }
 }
 
-impl IntoInferRequest for proto::EmbedRequest {
+impl IntoInferRequest for v1::EmbedRequest {
     fn into_infer_request(self) -> Result<InferRequest, ApiError> {
         let default = EmbedParameters::default();
         let parameters = Parameters::Embed(EmbedParameters {
@@ -107,7 +107,7 @@ fn request(
     priority: i32,
     on_error: i32,
 ) -> Result<InferRequest, ApiError> {
-    use proto::{OnError as E, Priority as P};
+    use proto::v1::{OnError as E, Priority as P};
     let priority = match known(priority, "priority")? {
         P::Unspecified | P::Normal => Priority::Normal,
         P::Critical => Priority::Critical,
@@ -123,7 +123,7 @@ fn request(
 }
 
 fn offset_unit(value: i32) -> Result<Option<OffsetUnit>, ApiError> {
-    use proto::OffsetUnit as U;
+    use proto::v1::OffsetUnit as U;
     Ok(match known(value, "offset_unit")? {
         U::Unspecified => None,
         U::Codepoint => Some(OffsetUnit::Codepoint),
@@ -133,7 +133,7 @@ fn offset_unit(value: i32) -> Result<Option<OffsetUnit>, ApiError> {
 }
 
 fn truncation(value: i32) -> Result<Option<Truncation>, ApiError> {
-    use proto::Truncation as T;
+    use proto::v1::Truncation as T;
     Ok(match known(value, "truncation")? {
         T::Unspecified => None,
         T::Stride => Some(Truncation::Stride),
@@ -155,7 +155,7 @@ fn known<E: TryFrom<i32>>(value: i32, field: &str) -> Result<E, ApiError> {
 /// output of another task cannot come, and would be left out.
 macro_rules! from_response {
     ($message:ident, $result_message:ident, $output:pat => $result:expr) => {
-        impl FromResponse for proto::$message {
+        impl FromResponse for v1::$message {
             fn from_response(response: InferResponse) -> Self {
                 let InferResponse { model, version, answer, inputs, tokens, .. } = response;
                 let result = |result: Result<TaskResult, InputError>| {
@@ -163,7 +163,7 @@ macro_rules! from_response {
                         Ok(result) => result,
                         Err(error) => {
                             let error = Some(input_error(error));
-                            return Some(proto::$result_message { error, ..Default::default() });
+                            return Some(v1::$result_message { error, ..Default::default() });
                         }
                     };
                     let report = Some(report(&result));
@@ -176,7 +176,7 @@ macro_rules! from_response {
                     model: model.to_string(),
                     version: version.to_string(),
                     results: answer.results.into_iter().filter_map(result).collect(),
-                    usage: Some(proto::Usage { inputs: inputs as u64, tokens: tokens as u64 }),
+                    usage: Some(v1::Usage { inputs: inputs as u64, tokens: tokens as u64 }),
                 }
             }
         }
@@ -184,38 +184,38 @@ macro_rules! from_response {
 }
 
 from_response!(ClassifyResponse, ClassifyResult, Output::Labels(labels) => |report| {
-    let score = |l: models::tasks::LabelScore| proto::LabelScore { label: l.label.to_string(), score: l.score };
-    proto::ClassifyResult { labels: labels.into_iter().map(score).collect(), report, error: None }
+    let score = |l: models::tasks::LabelScore| v1::LabelScore { label: l.label.to_string(), score: l.score };
+    v1::ClassifyResult { labels: labels.into_iter().map(score).collect(), report, error: None }
 });
 
 from_response!(AnalyzeSentimentResponse, AnalyzeSentimentResult, Output::Sentiment(s) => |report| {
     let scores = s.scores.into_iter().map(|l| (l.label.to_string(), l.score)).collect();
-    proto::AnalyzeSentimentResult { label: s.label.to_string(), score: s.score, scores, report, error: None }
+    v1::AnalyzeSentimentResult { label: s.label.to_string(), score: s.score, scores, report, error: None }
 });
 
 from_response!(ExtractEntitiesResponse, ExtractEntitiesResult, Output::Entities(entities) => |report| {
-    let entity = |e: models::tasks::Entity| proto::Entity {
+    let entity = |e: models::tasks::Entity| v1::Entity {
         text: e.text,
         label: e.label.to_string(),
         start: e.start as u64,
         end: e.end as u64,
         score: e.score,
     };
-    proto::ExtractEntitiesResult { entities: entities.into_iter().map(entity).collect(), report, error: None }
+    v1::ExtractEntitiesResult { entities: entities.into_iter().map(entity).collect(), report, error: None }
 });
 
 from_response!(SummarizeResponse, SummarizeResult, Output::Summary(summary) => |report| {
-    let sentence = |s: models::tasks::SummarySentence| proto::SummarySentence {
+    let sentence = |s: models::tasks::SummarySentence| v1::SummarySentence {
         text: s.text,
         start: s.start as u64,
         end: s.end as u64,
     };
     let method = match summary.method {
-        SummaryMethod::Auto => proto::SummaryMethod::Auto,
-        SummaryMethod::Extractive => proto::SummaryMethod::Extractive,
-        SummaryMethod::Abstractive => proto::SummaryMethod::Abstractive,
+        SummaryMethod::Auto => v1::SummaryMethod::Auto,
+        SummaryMethod::Extractive => v1::SummaryMethod::Extractive,
+        SummaryMethod::Abstractive => v1::SummaryMethod::Abstractive,
     };
-    proto::SummarizeResult {
+    v1::SummarizeResult {
         summary: summary.summary,
         method: method.into(),
         sentences: summary.sentences.into_iter().map(sentence).collect(),
@@ -225,23 +225,18 @@ from_response!(SummarizeResponse, SummarizeResult, Output::Summary(summary) => |
 });
 
 from_response!(EmbedResponse, EmbedResult, Output::Embedding(embedding) => |report| {
-    proto::EmbedResult { embedding, report, error: None }
+    v1::EmbedResult { embedding, report, error: None }
 });
 
-fn input_error(error: InputError) -> proto::InputError {
+fn input_error(error: InputError) -> v1::InputError {
     let field = error.field();
     let error = ApiError::Input(error);
     let row = error.row();
-    proto::InputError {
-        status: row.grpc as i32,
-        code: row.code.to_owned(),
-        message: error.to_string(),
-        field,
-    }
+    v1::InputError { status: row.grpc as i32, code: row.code.to_owned(), message: error.to_string(), field }
 }
 
-fn report(result: &TaskResult) -> proto::InputReport {
-    proto::InputReport {
+fn report(result: &TaskResult) -> v1::InputReport {
+    v1::InputReport {
         tokens: result.tokens as u64,
         truncated: result.truncated,
         windows: result.windows as u64,
@@ -251,7 +246,7 @@ fn report(result: &TaskResult) -> proto::InputReport {
 }
 
 /// A model as the API shows it.
-pub(super) fn model(entry: &ModelEntry) -> proto::Model {
+pub(super) fn model(entry: &ModelEntry) -> v1::Model {
     let card = &*entry.card;
     let (repository, revision) = match &card.source.origin {
         Origin::Folder(_) => (String::new(), String::new()),
@@ -262,12 +257,12 @@ pub(super) fn model(entry: &ModelEntry) -> proto::Model {
         ModelState::Unavailable { reason } => (false, public_reason(reason)),
     };
     let limits = &card.limits;
-    proto::Model {
+    v1::Model {
         name: card.name.clone(),
         version: card.version.clone(),
         task: card.task.as_str().to_owned(),
         labels: card.labels.clone(),
-        limits: Some(proto::ModelLimits {
+        limits: Some(v1::ModelLimits {
             tokens_max: limits.tokens_max as u64,
             document_tokens_max: limits.document_tokens_max as u64,
             document_words_max: limits.document_words_max.map(|n| n as u64),
@@ -275,7 +270,7 @@ pub(super) fn model(entry: &ModelEntry) -> proto::Model {
         }),
         p99_target_ms: card.p99_target.as_millis() as u64,
         price_per_1000_requests_micro_usd: card.price_per_1000_requests.0,
-        source: Some(proto::ModelSource {
+        source: Some(v1::ModelSource {
             repository,
             revision,
             sha256: card.source.files.get(WEIGHTS_FILE).map(ToString::to_string).unwrap_or_default(),

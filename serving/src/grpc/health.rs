@@ -14,11 +14,11 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use super::proto::inference_service_server::InferenceServiceServer;
 use super::service::Inference;
 use crate::app::App;
 use crate::caller;
 use crate::error::ApiError;
+use proto::v1::inference_service_server::InferenceServiceServer;
 
 /// Longest request, in bytes: a name.
 pub(super) const REQUEST_BYTES_MAX: usize = 4096;

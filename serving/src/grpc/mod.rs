@@ -1,6 +1,5 @@
 //! The gRPC API: `ml.inference.v1.InferenceService`, health and reflection.
 
-pub mod codec;
 mod convert;
 mod exchange;
 mod form;
@@ -10,19 +9,11 @@ mod service;
 mod stream;
 mod until_stop;
 
-/// Messages and service stubs generated from `proto/ml/inference/v1/inference.proto`.
-pub mod proto {
-    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
-    tonic::include_proto!("ml.inference.v1");
-
-    /// The definition of the API's services, for reflection.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-}
-
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use proto::v1::inference_service_server::InferenceServiceServer;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
@@ -30,7 +21,6 @@ use tower::Service;
 
 use crate::app::App;
 use crate::error::ApiError;
-use proto::inference_service_server::InferenceServiceServer;
 use reflection::{Definitions, v1, v1alpha};
 use service::Inference;
 
@@ -54,7 +44,7 @@ pub fn router(app: &Arc<App>, health: &Health) -> Router {
 /// What services there are, for tools. Theirs are streams that last as long as the tool.
 fn reflection() -> Router {
     use tonic_reflection::pb;
-    let sets = [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+    let sets = [proto::v1::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
     let read = |own| Definitions::read(&[sets[0], sets[1], own]);
     match (read(pb::v1::FILE_DESCRIPTOR_SET), read(pb::v1alpha::FILE_DESCRIPTOR_SET)) {
         (Ok(new), Ok(old)) => {

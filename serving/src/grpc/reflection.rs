@@ -112,12 +112,12 @@ macro_rules! version {
             use std::pin::Pin;
             use std::sync::Arc;
 
+            pub(in crate::grpc) use server::ServerReflectionServer;
             use tokio_stream::Stream;
             use tonic::{Code, Request, Response, Status, Streaming};
             use tonic_reflection::pb::$version::server_reflection_request::MessageRequest as Asked;
             use tonic_reflection::pb::$version::server_reflection_response::MessageResponse as Answer;
-            pub(in crate::grpc) use tonic_reflection::pb::$version::server_reflection_server::ServerReflectionServer;
-            use tonic_reflection::pb::$version::server_reflection_server::ServerReflection;
+            use tonic_reflection::pb::$version::server_reflection_server as server;
             use tonic_reflection::pb::$version::{
                 ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse,
                 ServerReflectionRequest, ServerReflectionResponse, ServiceResponse,
@@ -130,14 +130,20 @@ macro_rules! version {
             pub(in crate::grpc) struct Reflection(pub(in crate::grpc) Arc<Definitions>);
 
             impl Reflection {
-                fn answer(definitions: &Definitions, request: ServerReflectionRequest) -> ServerReflectionResponse {
+                fn answer(
+                    definitions: &Definitions,
+                    request: ServerReflectionRequest,
+                ) -> ServerReflectionResponse {
                     let files = |files: Vec<Vec<u8>>| {
-                        Answer::FileDescriptorResponse(FileDescriptorResponse { file_descriptor_proto: files })
+                        let files = FileDescriptorResponse { file_descriptor_proto: files };
+                        Answer::FileDescriptorResponse(files)
                     };
                     let answer: Result<Answer, Refusal> = match &request.message_request {
                         Some(Asked::FileByFilename(name)) => definitions.file(name).map(files),
                         Some(Asked::FileContainingSymbol(name)) => definitions.symbol(name).map(files),
-                        Some(Asked::FileContainingExtension(_)) => Err((Code::NotFound, "there are no extensions")),
+                        Some(Asked::FileContainingExtension(_)) => {
+                            Err((Code::NotFound, "there are no extensions"))
+                        }
                         Some(Asked::AllExtensionNumbersOfType(name)) => definitions.symbol(name).map(|_| {
                             let (base_type_name, extension_number) = (name.clone(), Vec::new());
                             let numbers = ExtensionNumberResponse { base_type_name, extension_number };
@@ -163,7 +169,7 @@ macro_rules! version {
             }
 
             #[tonic::async_trait]
-            impl ServerReflection for Reflection {
+            impl server::ServerReflection for Reflection {
                 type ServerReflectionInfoStream =
                     Pin<Box<dyn Stream<Item = Result<ServerReflectionResponse, Status>> + Send>>;
 
@@ -195,7 +201,7 @@ mod tests {
 
     #[test]
     fn symbols() {
-        let sets = [crate::grpc::proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let sets = [proto::v1::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
         let definitions = Definitions::read(&sets).unwrap();
         assert_eq!(definitions.services, ["ml.inference.v1.InferenceService", "grpc.health.v1.Health"]);
         let check = |name: &str, expected: Option<&str>| {

@@ -15,9 +15,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{FromResponse, IntoInferRequest};
 use super::exchange::{Call, Message, UnreadCall};
-use super::proto::inference_service_server::InferenceService;
 use super::stream::Bulk;
-use super::{convert, proto};
+use proto::v1;
+use proto::v1::inference_service_server::InferenceService;
+
+use super::convert;
 use crate::app::App;
 use crate::caller::{caller, grpc_timeout, request_id};
 use crate::error::ApiError;
@@ -88,7 +90,7 @@ impl Inference {
     async fn bulk(
         &self,
         caller: Caller,
-        messages: Streaming<proto::InferStreamRequest>,
+        messages: Streaming<v1::InferStreamRequest>,
     ) -> Result<Bulk, ApiError> {
         let principal = pipeline::authorise(&self.app, &caller, Role::Editor).await?;
         let place = self.app.stream_places.take(&principal).map_err(pipeline::no_place)?;
@@ -101,44 +103,44 @@ impl Inference {
 impl InferenceService for Inference {
     async fn classify(
         &self,
-        request: Request<Streaming<proto::ClassifyRequest>>,
-    ) -> Result<Response<proto::ClassifyResponse>, Status> {
+        request: Request<Streaming<v1::ClassifyRequest>>,
+    ) -> Result<Response<v1::ClassifyResponse>, Status> {
         self.unary(Task::Classify, request).await
     }
 
     async fn analyze_sentiment(
         &self,
-        request: Request<Streaming<proto::AnalyzeSentimentRequest>>,
-    ) -> Result<Response<proto::AnalyzeSentimentResponse>, Status> {
+        request: Request<Streaming<v1::AnalyzeSentimentRequest>>,
+    ) -> Result<Response<v1::AnalyzeSentimentResponse>, Status> {
         self.unary(Task::Sentiment, request).await
     }
 
     async fn extract_entities(
         &self,
-        request: Request<Streaming<proto::ExtractEntitiesRequest>>,
-    ) -> Result<Response<proto::ExtractEntitiesResponse>, Status> {
+        request: Request<Streaming<v1::ExtractEntitiesRequest>>,
+    ) -> Result<Response<v1::ExtractEntitiesResponse>, Status> {
         self.unary(Task::Entities, request).await
     }
 
     async fn summarize(
         &self,
-        request: Request<Streaming<proto::SummarizeRequest>>,
-    ) -> Result<Response<proto::SummarizeResponse>, Status> {
+        request: Request<Streaming<v1::SummarizeRequest>>,
+    ) -> Result<Response<v1::SummarizeResponse>, Status> {
         self.unary(Task::Summarize, request).await
     }
 
     async fn embed(
         &self,
-        request: Request<Streaming<proto::EmbedRequest>>,
-    ) -> Result<Response<proto::EmbedResponse>, Status> {
+        request: Request<Streaming<v1::EmbedRequest>>,
+    ) -> Result<Response<v1::EmbedResponse>, Status> {
         self.unary(Task::Embed, request).await
     }
 
-    type InferStreamStream = Pin<Box<dyn Stream<Item = Result<proto::InferStreamResponse, Status>> + Send>>;
+    type InferStreamStream = Pin<Box<dyn Stream<Item = Result<v1::InferStreamResponse, Status>> + Send>>;
 
     async fn infer_stream(
         &self,
-        request: Request<Streaming<proto::InferStreamRequest>>,
+        request: Request<Streaming<v1::InferStreamRequest>>,
     ) -> Result<Response<Self::InferStreamStream>, Status> {
         let (metadata, extensions, messages) = request.into_parts();
         let stream_id = request_id(&extensions);
@@ -153,19 +155,19 @@ impl InferenceService for Inference {
 
     async fn list_models(
         &self,
-        request: Request<Streaming<proto::ListModelsRequest>>,
-    ) -> Result<Response<proto::ListModelsResponse>, Status> {
+        request: Request<Streaming<v1::ListModelsRequest>>,
+    ) -> Result<Response<v1::ListModelsResponse>, Status> {
         self.read(request, |app, _| {
             let models = app.catalog.models().iter().map(convert::model).collect();
-            Ok(proto::ListModelsResponse { models })
+            Ok(v1::ListModelsResponse { models })
         })
         .await
     }
 
     async fn get_model(
         &self,
-        request: Request<Streaming<proto::GetModelRequest>>,
-    ) -> Result<Response<proto::Model>, Status> {
+        request: Request<Streaming<v1::GetModelRequest>>,
+    ) -> Result<Response<v1::Model>, Status> {
         self.read(request, |app, message| {
             app.catalog.find(&message.name).map(convert::model).ok_or(ApiError::ModelNotFound)
         })

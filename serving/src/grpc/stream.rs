@@ -16,14 +16,14 @@ use tonic::{Status, Streaming};
 
 use super::convert::{FromResponse, IntoInferRequest};
 use super::exchange::{Message, unreadable};
-use super::proto::infer_stream_request::Request;
-use super::proto::infer_stream_response::Response;
-use super::proto::{InferStreamRequest, InferStreamResponse, StreamError};
 use crate::app::App;
 use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
 use crate::pipeline::{self, Caller};
 use crate::server::{Account, WaitingBytes};
+use proto::v1::infer_stream_request::Request;
+use proto::v1::infer_stream_response::Response;
+use proto::v1::{InferStreamRequest, InferStreamResponse, StreamError};
 
 /// A stream of messages, with all that reading and answering it takes.
 pub(super) struct Bulk {

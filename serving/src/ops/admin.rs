@@ -174,7 +174,7 @@ async fn audit(State(app): State<Arc<App>>, request: Request) -> Answer {
 /// What each tenant uses and costs, which is not for everybody who may look at `/metrics`.
 async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
     let format = Format::negotiate(&headers);
-    let text = app.telemetry.tenants.encode(format).map_err(ApiError::internal)?;
+    let text = app.telemetry.usage.tenants.encode(format).map_err(ApiError::internal)?;
     Ok(telemetry::answer(format, text))
 }
 

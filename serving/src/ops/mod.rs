@@ -12,6 +12,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 
 use crate::app::{App, Note, Part};
+use crate::docs;
 use crate::error::ApiError;
 use crate::grpc::{self, Form};
 use crate::rest;
@@ -26,6 +27,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(readiness))
         .route("/healthz", get(readiness))
         .route("/scaling", get(scaling))
+        .merge(docs::router())
         .method_not_allowed_fallback(rest::method_not_allowed)
         .with_state(Arc::clone(&app))
         .merge(admin::router(Arc::clone(&app)));
@@ -35,7 +37,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// In the form that the scraper asks for.
 async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    app.telemetry.observe(&app.engine.snapshot());
+    app.telemetry.engine.observe(&app.engine.snapshot());
     app.tenancy.show(&app.telemetry.tenancy);
     app.telemetry.connections.show(&app);
     let format = Format::negotiate(&headers);

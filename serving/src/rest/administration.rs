@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::IntoResponse;
-use router::{Actor, AdministrationError, Principal, Role, Scope, WallTime};
+use router::{Actor, AdministrationError, Place, Principal, Role, Scope, WallTime};
 
 use super::failed::Answer;
 use super::idempotency::{Posted, posted};
@@ -26,6 +26,15 @@ struct Administrator {
 }
 
 impl Administrator {
+    /// The same with a place for a call whose body is read, as every call with one has.
+    async fn placed(app: &App, caller: Caller) -> Result<(Self, Place), ApiError> {
+        let body = caller.body.clone();
+        let administrator = Self::of(app, caller).await?;
+        let place = app.places.take(&administrator.principal).map_err(pipeline::no_place)?;
+        body.admit(&place, Some(app.config.connections.body_timeout()));
+        Ok((administrator, place))
+    }
+
     async fn of(app: &App, caller: Caller) -> Result<Self, ApiError> {
         let principal = pipeline::authorise(app, &caller, Role::Admin).await?;
         let name = &principal.tenant().name;
@@ -47,7 +56,8 @@ pub(super) async fn own_keys(State(app): State<Arc<App>>, request: Request) -> A
 }
 
 pub(super) async fn create_own_key(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let Administrator { principal, scope, actor } = Administrator::of(&app, rest_caller(&request)?).await?;
+    let caller = rest_caller(&request)?;
+    let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&app, caller).await?;
     let (once, new) = match posted::<CreateKey>(&app, Sender::from(&principal), request).await? {
         Posted::First(once, new) => (once, new.of(scope.tenant.clone())),
         Posted::Again(answer) => return Ok(answer),
@@ -62,7 +72,8 @@ pub(super) async fn rotate_own_key(
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Answer {
-    let Administrator { principal, scope, actor } = Administrator::of(&app, rest_caller(&request)?).await?;
+    let caller = rest_caller(&request)?;
+    let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&app, caller).await?;
     let Path(id) = id?;
     let (once, rotate) = match posted::<RotateKey>(&app, Sender::from(&principal), request).await? {
         Posted::First(once, rotate) => (once, rotate),

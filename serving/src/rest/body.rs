@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::coding::{Coding, Decoder};
 use super::explain;
+use crate::body_meter::BodyMeter;
 use crate::config::Config;
 use crate::error::ApiError;
 
@@ -26,8 +27,17 @@ pub(crate) async fn read(request: Request, config: &Config) -> Result<Bytes, Api
         return Err(ApiError::UnsupportedMediaType { expected: MEDIA_TYPE });
     }
     let coding = Coding::of(request.headers())?;
+    let meter = request.extensions().get::<BodyMeter>().cloned().unwrap_or_default();
     let reading = decode(request.into_body(), coding, config.limits.body_bytes_max);
-    tokio::time::timeout(config.request_timeout(), reading).await.unwrap_or(Err(ApiError::BodyIncomplete))
+    let read = tokio::time::timeout(config.request_timeout(), reading).await;
+    let read = read.unwrap_or(Err(ApiError::BodyIncomplete));
+    match &read {
+        Ok(bytes) => meter.decoded(bytes.len()),
+        // So much it was decoded to before that was known.
+        Err(ApiError::BodyTooLarge { limit }) if coding != Coding::Identity => meter.decoded(*limit),
+        Err(_) => {}
+    }
+    read
 }
 
 /// Reads a body to its end; neither what comes nor what it decodes to may have more bytes than `limit`.

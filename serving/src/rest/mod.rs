@@ -26,6 +26,7 @@ use router::limit::LimitError;
 
 use crate::app::App;
 use crate::caller;
+use crate::docs;
 use crate::error::{ApiError, ErrorCode};
 use crate::pipeline;
 
@@ -48,6 +49,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/ml/keys", get(administration::own_keys).post(administration::create_own_key))
         .route("/v1/ml/keys/{id}", delete(administration::revoke_own_key))
         .route("/v1/ml/keys/{id}/rotate", post(administration::rotate_own_key))
+        .merge(docs::router())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(unknown)
         .layer(from_fn(failed::explain))

@@ -10,14 +10,14 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
-use super::proto::external_scaler_server::{self, ExternalScalerServer};
-use super::proto::{
-    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
-    ScaledObjectRef,
-};
 use crate::app::App;
 use crate::caller;
 use crate::error::ApiError;
+use proto::externalscaler::external_scaler_server::{self, ExternalScalerServer};
+use proto::externalscaler::{
+    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
+    ScaledObjectRef,
+};
 
 /// The service.
 pub(crate) struct ExternalScaler {

@@ -2,10 +2,6 @@
 //! `/metrics`, as JSON on `/scaling`, and to KEDA.
 
 mod keda;
-mod proto {
-    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
-    tonic::include_proto!("externalscaler");
-}
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +64,7 @@ impl Scaling {
         let mut ticks = tokio::time::interval(EVERY);
         loop {
             tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
-            let (now, ends) = (app.engine.now(), app.telemetry.ends());
+            let (now, ends) = (app.engine.now(), app.telemetry.calls.ends());
             let Some(mut load) = meter.read(now, &app.engine.snapshot(), ends, app.is_ready()) else {
                 continue;
             };

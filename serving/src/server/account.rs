@@ -37,7 +37,7 @@ struct Request {
 /// Bytes of answers that wait in somebody's name; given back when dropped.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingBytes {
-    of: Option<(Arc<UnreadAnswers>, Holder)>,
+    of: Option<(Arc<Request>, Holder)>,
     bytes: usize,
 }
 
@@ -86,7 +86,7 @@ impl Account {
     pub(crate) fn waiting(&self) -> WaitingBytes {
         let of = self.0.as_ref().map(|request| {
             let holder = request.holder.get().copied().unwrap_or_else(|| request.standing.holder());
-            (Arc::clone(&request.unread), holder)
+            (Arc::clone(request), holder)
         });
         WaitingBytes { of, bytes: 0 }
     }
@@ -96,19 +96,23 @@ impl WaitingBytes {
     /// More wait.
     pub(crate) fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
-        if let Some((unread, holder)) = &self.of {
-            unread.change(*holder, bytes, 0);
-        }
+        self.change(bytes, 0);
     }
 
     /// Fewer wait. Returns how many fewer, which is not more than there were.
     pub(crate) fn remove(&mut self, bytes: usize) -> usize {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        if let Some((unread, holder)) = &self.of {
-            unread.change(*holder, 0, bytes);
-        }
+        self.change(0, bytes);
         bytes
+    }
+
+    fn change(&self, more: usize, fewer: usize) {
+        let Some((request, holder)) = &self.of else { return };
+        request.unread.change(*holder, more, fewer);
+        if *holder == Holder::Nobody {
+            request.standing.anonymous(more, fewer);
+        }
     }
 
     /// How many wait.

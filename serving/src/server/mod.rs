@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::telemetry::ConnectionCounts;
 use crate::telemetry::access::{self, AccessLog};
 use crate::tls::{self, Certificates};
-use crate::{caller, grpc, ops, rest};
+use crate::{caller, error, grpc, ops, rest};
 
 pub use account::Account;
 pub(crate) use account::WaitingBytes;
@@ -72,6 +72,9 @@ impl Server {
     /// A listener cannot be used.
     pub fn open(listeners: Listeners, config: &Config) -> Result<Self, ServerError> {
         let Listeners { api, ops, certificates } = listeners;
+        if let Ok(address) = api.local_addr() {
+            error::set_docs_url(config.docs_url(address));
+        }
         let bounds = &config.connections;
         let open_max =
             descriptors::for_api(descriptors::raise(), bounds.open_max, bounds.operations_open_max);

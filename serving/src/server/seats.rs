@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::Notify;
@@ -20,6 +21,9 @@ use super::activity::Activity;
 /// Connections that were told to give way and have not ended yet; with more of them nobody else is let in. They end as soon as
 /// their tasks run, and their descriptors are of those that are set aside.
 const LEAVING_MAX: usize = 64;
+/// Why connections are told to leave: for others, or for what they do not read.
+const GAVE_WAY: &str = "gave_way";
+const UNREAD_ANSWERS: &str = "unread_answers";
 /// How many connections are found at a time that are to give way next, so that not all are looked through for each newcomer.
 const NEXT_MAX: usize = 64;
 
@@ -46,11 +50,11 @@ struct SeatId(u64);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Connections, without those that were told to leave.
-    taken: usize,
+    /// Connections that were told to leave and are still there; of them those that left too much unread.
     leaving: usize,
+    leaving_unread: usize,
     addresses: HashMap<IpAddr, usize>,
-    claimed: usize,
+    claimed: BTreeMap<SeatId, Arc<Standing>>,
     tenants: HashMap<TenantId, usize>,
     unclaimed: BTreeMap<SeatId, Arc<Standing>>,
     /// Who gives way next, and since when there was no request, the first one last.
@@ -69,6 +73,8 @@ pub(super) struct Standing {
     activity: OnceLock<Arc<Activity>>,
     /// Who has claimed it.
     holder: OnceLock<Holder>,
+    /// Bytes of answers that wait on it in nobody's name.
+    anonymous_bytes: AtomicUsize,
     /// Cancelled when it has to go, which is for the reason.
     leave: CancellationToken,
     reason: OnceLock<&'static str>,
@@ -97,12 +103,11 @@ impl Seats {
         {
             return Err("open_per_address_max");
         }
-        let is_anothers = state.taken >= open_max;
+        let is_anothers = state.claimed.len() + state.unclaimed.len() >= open_max;
         if is_anothers {
             let longest = if state.leaving < LEAVING_MAX { state.longest_without_request() } else { None };
-            state.dismiss(longest.ok_or("open_max")?, "gave_way");
+            state.dismiss(longest.ok_or("open_max")?, GAVE_WAY);
         }
-        state.taken += 1;
         if open_per_address_max.is_some() {
             *state.addresses.entry(address).or_default() += 1;
         }
@@ -114,6 +119,7 @@ impl Seats {
             began: now,
             activity: OnceLock::new(),
             holder: OnceLock::new(),
+            anonymous_bytes: AtomicUsize::new(0),
             leave: CancellationToken::new(),
             reason: OnceLock::new(),
         });
@@ -132,35 +138,34 @@ impl Seats {
         }
     }
 
-    /// Ends the connection nobody has claimed that leaves most of its answers unread.
+    /// Ends the connection with most bytes that wait in nobody's name, unless one that was told so is still there.
     pub(super) fn end_least_read(&self) {
         let mut state = self.state();
-        let unread =
-            |standing: &Standing| standing.activity.get().map_or(0, |activity| activity.unread_bytes());
-        let most = state.unclaimed.values().map(|standing| (unread(standing), standing.id)).max();
-        if let Some((1.., id)) = most
-            && state.leaving < LEAVING_MAX
-        {
-            state.dismiss(id, "unread_answers");
+        if state.leaving_unread > 0 || state.leaving >= LEAVING_MAX {
+            return;
+        }
+        let all = state.unclaimed.values().chain(state.claimed.values());
+        let most = all.map(|standing| (standing.anonymous_bytes.load(Ordering::Relaxed), standing.id)).max();
+        if let Some((1.., id)) = most {
+            state.dismiss(id, UNREAD_ANSWERS);
         }
     }
 
     fn claim(&self, standing: &Standing, holder: Holder) {
         let mut state = self.state();
-        if !state.unclaimed.contains_key(&standing.id) {
-            return;
-        }
         let SeatBounds { open_max, tenant_share_max: share, .. } = self.bounds;
         if let Holder::Tenant(tenant) = holder {
             let own = state.tenants.get(&tenant).copied().unwrap_or(0) + 1;
-            let free = open_max.saturating_sub(state.claimed + 1);
+            let free = open_max.saturating_sub(state.claimed.len() + 1);
             if share < 1.0 && own as f64 > share / (1.0 - share) * free as f64 {
                 return;
             }
-            state.tenants.insert(tenant, own);
         }
-        state.claimed += 1;
-        state.unclaimed.remove(&standing.id);
+        let Some(own) = state.unclaimed.remove(&standing.id) else { return };
+        state.claimed.insert(standing.id, own);
+        if let Holder::Tenant(tenant) = holder {
+            *state.tenants.entry(tenant).or_default() += 1;
+        }
         let _ = standing.holder.set(holder);
     }
 
@@ -172,23 +177,13 @@ impl Seats {
                 state.addresses.remove(&standing.address);
             }
         }
-        if standing.reason.get().is_some() {
+        state.remove(standing.id);
+        if let Some(reason) = standing.reason.get() {
             state.leaving = state.leaving.saturating_sub(1);
-            self.left.notify_one();
-            return;
-        }
-        state.taken = state.taken.saturating_sub(1);
-        if state.unclaimed.remove(&standing.id).is_some() {
-            return;
-        }
-        state.claimed = state.claimed.saturating_sub(1);
-        if let Some(Holder::Tenant(tenant)) = standing.holder.get()
-            && let Some(own) = state.tenants.get_mut(tenant)
-        {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                state.tenants.remove(tenant);
+            if *reason == UNREAD_ANSWERS {
+                state.leaving_unread = state.leaving_unread.saturating_sub(1);
             }
+            self.left.notify_one();
         }
     }
 
@@ -217,12 +212,25 @@ impl State {
     }
 
     fn dismiss(&mut self, id: SeatId, reason: &'static str) {
-        if let Some(standing) = self.unclaimed.remove(&id) {
-            self.taken = self.taken.saturating_sub(1);
+        if let Some(standing) = self.remove(id) {
             self.leaving += 1;
+            self.leaving_unread += usize::from(reason == UNREAD_ANSWERS);
             let _ = standing.reason.set(reason);
             standing.leave.cancel();
         }
+    }
+
+    fn remove(&mut self, id: SeatId) -> Option<Arc<Standing>> {
+        let standing = self.unclaimed.remove(&id).or_else(|| self.claimed.remove(&id))?;
+        if let Some(Holder::Tenant(tenant)) = standing.holder.get()
+            && let Some(own) = self.tenants.get_mut(tenant)
+        {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                self.tenants.remove(tenant);
+            }
+        }
+        Some(standing)
     }
 }
 
@@ -247,6 +255,12 @@ impl Standing {
         self.holder.get().copied().unwrap_or(Holder::Nobody)
     }
 
+    /// More bytes wait on it in nobody's name, or fewer.
+    pub(super) fn anonymous(&self, more: usize, fewer: usize) {
+        self.anonymous_bytes.fetch_add(more, Ordering::Relaxed);
+        self.anonymous_bytes.fetch_sub(fewer, Ordering::Relaxed);
+    }
+
     /// Resolves when it has to go.
     pub(super) fn told_to_leave(&self) -> WaitForCancellationFuture<'_> {
         self.leave.cancelled()
@@ -254,7 +268,7 @@ impl Standing {
 
     /// Why it has to go.
     pub(super) fn reason(&self) -> &'static str {
-        self.reason.get().copied().unwrap_or("gave_way")
+        self.reason.get().copied().unwrap_or(GAVE_WAY)
     }
 
     /// When a request last began or ended, or the connection began.
@@ -306,7 +320,7 @@ mod tests {
         drop(held);
         drop((seats.take(ONE, now).unwrap(), other));
         let state = seats.state();
-        assert_eq!((state.taken, state.addresses.len(), state.unclaimed.len()), (0, 0, 0));
+        assert_eq!((state.addresses.len(), state.unclaimed.len()), (0, 0));
     }
 
     #[test]
@@ -327,7 +341,7 @@ mod tests {
         }
         drop(held);
         let state = seats.state();
-        assert_eq!((state.taken, state.leaving, state.claimed, state.unclaimed.len()), (0, 0, 0, 0));
+        assert_eq!((state.leaving, state.claimed.len(), state.unclaimed.len()), (0, 0, 0));
     }
 
     #[test]
@@ -341,7 +355,7 @@ mod tests {
         second.standing.claim(Holder::Operator);
         assert_eq!(seats.take(ONE, now).err(), Some("open_max"));
         drop((known, second));
-        let counts = |state: MutexGuard<'_, State>| (state.claimed, state.tenants.len());
+        let counts = |state: MutexGuard<'_, State>| (state.claimed.len(), state.tenants.len());
         assert_eq!(counts(seats.state()), (0, 0));
         assert!(!seats.take(ONE, now).unwrap().is_anothers);
     }
@@ -381,18 +395,31 @@ mod tests {
         assert!(seats.take(ONE, now).is_ok());
     }
 
+    /// Also where somebody has claimed the connection afterwards; and one at a time, whose bytes go with it.
     #[test]
     fn the_least_read_ends() {
-        let (seats, now) = (seats(5, None, 0.5), Instant::now());
-        let held: Vec<_> = (0..4).map(|_| seats.take(ONE, now).unwrap()).collect();
+        let (seats, now) = (seats(6, None, 0.5), Instant::now());
+        let mut held: Vec<_> = (0..4).map(|_| seats.take(ONE, now).unwrap()).collect();
         seats.end_least_read();
-        for (seat, bytes) in held.iter().zip([100, 300, 200, 400]) {
-            activity(seat, now).unread(bytes, 0);
+        for (seat, bytes) in held.iter().zip([100, 300, 0, 400]) {
+            seat.standing.anonymous(bytes + 7, 7);
+            activity(seat, now).unread(1000, 0);
         }
-        held[3].standing.claim(Holder::Operator);
+        held[3].standing.claim(Holder::Tenant(TenantId(1)));
+        let gone = |held: &[Seat]| held.iter().map(is_gone).collect::<Vec<_>>();
         seats.end_least_read();
-        let gone: Vec<_> = held.iter().map(is_gone).collect();
-        assert_eq!(gone, [false, true, false, false]);
-        assert_eq!(held[1].standing.reason(), "unread_answers");
+        assert_eq!(gone(&held), [false, false, false, true]);
+        assert_eq!(held[3].standing.reason(), UNREAD_ANSWERS);
+        seats.end_least_read();
+        assert_eq!(gone(&held), [false, false, false, true]);
+        held.pop();
+        seats.end_least_read();
+        assert_eq!(gone(&held), [false, true, false]);
+        held.clear();
+        let state = seats.state();
+        assert_eq!(
+            (state.leaving, state.leaving_unread, state.claimed.len(), state.tenants.len()),
+            (0, 0, 0, 0)
+        );
     }
 }

@@ -9,11 +9,12 @@ use axum::routing::get;
 
 use super::head;
 use crate::caller;
+use crate::docs;
 use crate::error::ApiError;
 
 /// Routes of the API.
 pub(super) fn api() -> Router {
-    Router::new().fallback(later).layer(from_fn(caller::identify))
+    docs::router().fallback(later).layer(from_fn(caller::identify))
 }
 
 /// Routes of operations.
@@ -23,6 +24,7 @@ pub(super) fn operations() -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(not_ready))
         .route("/healthz", get(not_ready))
+        .merge(docs::router())
         .fallback(later)
         .layer(from_fn(caller::identify))
 }
@@ -32,4 +34,25 @@ async fn later(request: Request) -> Response {
     let row = error.row();
     tracing::info!(target: "access", %request_id, code = row.code, status = row.http.as_u16(), "call");
     head::refuse(&error, &request)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use axum::body::Body;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn errors_are_explained_from_the_first_moment() {
+        for router in [api(), operations()] {
+            let status = async |path: &str| {
+                let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+                router.clone().oneshot(request).await.unwrap().status()
+            };
+            assert_eq!(status("/docs/errors").await, StatusCode::OK);
+            assert_eq!(status("/v1/ml/models").await, StatusCode::SERVICE_UNAVAILABLE);
+        }
+    }
 }

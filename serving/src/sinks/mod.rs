@@ -84,7 +84,7 @@ impl Fed {
     pub(crate) async fn run(mut self, app: &App, stop: &CancellationToken, patience: Duration) {
         let mut failures = 0;
         while !stop.is_cancelled() {
-            let pause = match self.pump.pump(app.tenancy.router.journal().written()).await {
+            let pause = match self.pump.pump(app.tenancy.gatekeeper.journal().written()).await {
                 Ok(0) => LOOK_EVERY,
                 Ok(_) => {
                     failures = 0;
@@ -100,7 +100,7 @@ impl Fed {
             tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
         }
         let rest =
-            async { while let Ok(1..) = self.pump.pump(app.tenancy.router.journal().written()).await {} };
+            async { while let Ok(1..) = self.pump.pump(app.tenancy.gatekeeper.journal().written()).await {} };
         if tokio::time::timeout(patience, rest).await.is_err() {
             tracing::warn!(
                 sink = self.name,

@@ -23,7 +23,7 @@ use tonic_types::StatusExt;
 use tracing::Level;
 use units::{Clock, MonotonicClock, Timestamp};
 
-use super::{RequestEnd, Telemetry, Timeliness};
+use super::{CallEnd, Telemetry, Timeliness};
 use crate::caller;
 use crate::error::{ApiError, ErrorCode};
 
@@ -377,7 +377,7 @@ impl Drop for Line {
         let protocol = if call.is_grpc { "grpc" } else { "rest" };
         let is_probe = PROBES.contains(&&*call.route);
         if call.log.is_api && !facts.is_counted && !is_probe {
-            call.log.telemetry.request_ended(RequestEnd {
+            call.log.telemetry.calls.ended(CallEnd {
                 protocol,
                 task: task(&call.route),
                 model: facts.model.as_deref().unwrap_or_default(),

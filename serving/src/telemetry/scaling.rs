@@ -15,7 +15,7 @@ pub(crate) struct ScalingMetrics {
     offered_long: FloatGauge,
     offered_expected: FloatGauge,
     queued_time: FloatGauge,
-    queued_requests: Gauge,
+    queued_sequences: Gauge,
     queued_tokens: Gauge,
     drain: FloatGauge,
     shed_ratio: FloatGauge,
@@ -56,7 +56,7 @@ impl ScalingMetrics {
             Unit::Seconds,
             self.queued_time.clone(),
         );
-        r.register("queued_requests", "Sequences that wait", self.queued_requests.clone());
+        r.register("queued_sequences", "Sequences that wait", self.queued_sequences.clone());
         r.register("queued_tokens", "Tokens that wait", self.queued_tokens.clone());
         r.register_with_unit(
             "drain",
@@ -86,7 +86,7 @@ impl ScalingMetrics {
         self.offered_long.set(signals.offered_60s);
         self.offered_expected.set(signals.offered_expected);
         self.queued_time.set(signals.queued_seconds);
-        self.queued_requests.set(signals.queued_requests as i64);
+        self.queued_sequences.set(signals.queued_requests as i64);
         self.queued_tokens.set(signals.queued_tokens as i64);
         self.drain.set(signals.drain_seconds);
         self.shed_ratio.set(signals.shed_ratio);

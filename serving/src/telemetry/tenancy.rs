@@ -24,8 +24,8 @@ struct LimitLabels {
 #[derive(Debug, Default)]
 pub(crate) struct TenancyMetrics {
     refusals: Family<LimitLabels, Counter>,
-    decided_alone: Counter,
-    is_left_alone: Gauge,
+    degraded: Counter,
+    unreachable: Gauge,
     restorations: Counter,
     unkept: Counter,
     rotations_due: Gauge,
@@ -46,14 +46,14 @@ impl TenancyMetrics {
         let r = registry.sub_registry_with_prefix("limits");
         r.register("refusals", "Requests refused by their tenants' limits, by limit", self.refusals.clone());
         r.register(
-            "decided_alone",
+            "degraded",
             "Takes from a limit that this server decided alone, since the store did not answer",
-            self.decided_alone.clone(),
+            self.degraded.clone(),
         );
         registry.register(
-            "store_left_alone",
+            "store_unreachable",
             "Whether Redis does not answer and is left alone until it does",
-            self.is_left_alone.clone(),
+            self.unreachable.clone(),
         );
         registry.register(
             "store_restorations",
@@ -125,9 +125,9 @@ impl TenancyMetrics {
     }
 
     /// Shows how the store does.
-    pub(crate) fn set_store(&self, is_left_alone: bool, decided_alone: u64) {
-        self.is_left_alone.set(i64::from(is_left_alone));
-        self.decided_alone.inc_by(decided_alone.saturating_sub(self.decided_alone.get()));
+    pub(crate) fn set_store(&self, is_unreachable: bool, decided_alone: u64) {
+        self.unreachable.set(i64::from(is_unreachable));
+        self.degraded.inc_by(decided_alone.saturating_sub(self.degraded.get()));
     }
 
     /// Shows what the store lost or did not take, as counted since the start.

@@ -100,7 +100,7 @@ def test_too_many_unread_answers_refuse_more(request, tmp_path):
     texts = {"inputs": [f"text {i}" for i in range(20)]}
     for _ in range(3):
         peer.post(texts, path="/v1/ml/embeddings")
-    wait_for(lambda: metric(server, "requests_total", code="ok") == 3)
+    wait_for(lambda: metric(server, "calls_total", code="ok") == 3)
     stream = peer.post(texts, path="/v1/ml/embeddings")
     answer = peer.until(h2.events.ResponseReceived, stream)
     assert dict(answer.headers)[":status"] == "503"
@@ -151,6 +151,10 @@ def test_silence_after_a_tls_handshake(request, tmp_path):
         assert closes_after(connection)[0] == b""
     assert httpx.post(f"https://{server.api}/v1/ml/sentiment", json=TEXT, headers={"Authorization": f"Bearer {KEY}"},
                       verify=False).status_code == 200
+    # What is no request is answered through it too.
+    with made.wrap_socket(connect(server.api)) as connection:
+        connection.sendall(b"G@T / HTTP/1.1\r\n\r\n")
+        assert b'"malformed_request"' in read_all(connection)
     stop(server)
 
 

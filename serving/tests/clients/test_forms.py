@@ -137,7 +137,7 @@ def test_both_forms_tell_the_same(server, rest):
     assert process["process_cpu_seconds_total"] > 0 and process["process_resident_memory_bytes"] > 1 << 24
     assert 0 < process["process_open_fds"] < process["process_max_fds"]
     durations = [s.labels for f in plain_families(plain) for s in f.samples
-                 if s.name == "ml_inference_request_duration_seconds_count"]
+                 if s.name == "ml_inference_call_duration_seconds_count"]
     assert any(labels["model"] == "sentiment-v3" for labels in durations)
 
 
@@ -291,7 +291,8 @@ def test_configuration_that_cannot_be_meant(request, tmp_path, text, parts):
 
 
 def test_help_is_about_the_server(request):
-    assert run(request, "--help").stdout.startswith("Text-inference server: ")
+    shown = run(request, "--help").stdout
+    assert shown.startswith("Text-inference server: ") and "Examples:\n  ml-inference serve" in shown
 
 
 def test_definitions_say_where_generated_code_goes(tmp_path):

@@ -33,7 +33,7 @@ def answers(address, sent):
 
 def check(server, address, sent, status, code):
     """The last answer is the refusal, and its line and its count are where those of others are."""
-    counted = metric(server, "requests_total", code=code)
+    counted = metric(server, "calls_total", code=code)
     found, headers, body = answers(address, sent)[-1]
     error = json.loads(body)["error"]
     assert (found, error["code"]) == (status, code), body
@@ -41,7 +41,7 @@ def check(server, address, sent, status, code):
     (line,) = wait_for(lambda: [line for line in server.log_lines() if line.get("request_id") == error["request_id"]])
     assert (line["status"], line["code"], line["target"]) == (status, code, "access")
     if address == server.api:
-        wait_for(lambda: metric(server, "requests_total", code=code) == counted + 1)
+        wait_for(lambda: metric(server, "calls_total", code=code) == counted + 1)
     return error["message"]
 
 

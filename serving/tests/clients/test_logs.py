@@ -221,7 +221,7 @@ def test_a_line_for_who_leaves(logged, proto, metadata):
         request = proto.AnalyzeSentimentRequest(inputs=long)
         given = (*metadata, ("x-request-id", "left-grpc"))
         answer = proto.Stub(channel).AnalyzeSentiment.future(request, metadata=given)
-        wait_until(lambda: total(samples(logged), "ml_inference_requests_in_flight") > 0)
+        wait_until(lambda: total(samples(logged), "ml_inference_calls_in_flight") > 0)
         answer.cancel()
         line = line_of(logged, "left-grpc")
     assert (line["grpc_status"], line["code"]) == ("CANCELLED", "cancelled")
@@ -229,10 +229,10 @@ def test_a_line_for_who_leaves(logged, proto, metadata):
 
 def test_calls_that_no_route_takes_are_counted(logged):
     labels = {"task": "unknown", "code": "not_found", "protocol": "rest"}
-    before = total(samples(logged), "ml_inference_requests_total", **labels)
+    before = total(samples(logged), "ml_inference_calls_total", **labels)
     for _ in range(3):
         httpx.get(f"http://{logged.api}/nowhere/{SECRET}")
-    assert wait_until(lambda: total(samples(logged), "ml_inference_requests_total", **labels) == before + 3)
+    assert wait_until(lambda: total(samples(logged), "ml_inference_calls_total", **labels) == before + 3)
 
 
 def test_probes_leave_no_lines_and_refusals_do(logged):

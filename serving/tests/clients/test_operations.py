@@ -49,16 +49,16 @@ def test_metrics_count_what_happened(server, rest):
     def grew(name, **labels):
         return total(after, f"ml_inference_{name}", **labels) - total(before, f"ml_inference_{name}", **labels)
 
-    assert grew("requests_total", model="sentiment-v3", code="ok", protocol="rest") == 1
-    assert grew("requests_total", code="no_inputs") == 1
-    assert grew("request_duration_seconds_count", task="sentiment") == 2
+    assert grew("calls_total", model="sentiment-v3", code="ok", protocol="rest") == 1
+    assert grew("calls_total", code="no_inputs") == 1
+    assert grew("call_duration_seconds_count", task="sentiment") == 2
     assert grew("usage_inputs_total", model="sentiment-v3", outcome="completed") == 3
     assert grew("usage_tokens_total", outcome="completed") == 9
     assert grew("batch_sequences_sum", model="sentiment-v3") == 3
     assert grew("batch_tokens_sum", model="sentiment-v3") == 9
     assert grew("queue_delay_seconds_count", model="sentiment-v3") == 3
-    assert total(after, "ml_inference_requests_in_flight") == 0
-    assert total(after, "ml_inference_queue_requests") == 0
+    assert total(after, "ml_inference_calls_in_flight") == 0
+    assert total(after, "ml_inference_queue_sequences") == 0
     assert total(after, "ml_inference_model_loaded") == 5
 
 
@@ -176,12 +176,12 @@ def test_a_caller_who_leaves_frees_the_queue(request, tmp_path):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         after = samples(server)
-        if not total(after, "ml_inference_queue_requests") and not total(after, "ml_inference_requests_in_flight"):
+        if not total(after, "ml_inference_queue_sequences") and not total(after, "ml_inference_calls_in_flight"):
             break
         time.sleep(0.05)
-    assert total(after, "ml_inference_queue_requests") == 0
+    assert total(after, "ml_inference_queue_sequences") == 0
     cancelled = [total(s, "ml_inference_queue_departures_total", reason="cancelled") for s in (before, after)]
     assert cancelled[1] > cancelled[0]
-    assert total(after, "ml_inference_requests_total", code="cancelled") - total(
-        before, "ml_inference_requests_total", code="cancelled") == 4
+    assert total(after, "ml_inference_calls_total", code="cancelled") - total(
+        before, "ml_inference_calls_total", code="cancelled") == 4
     stop(server)

@@ -198,14 +198,14 @@ def test_metrics_and_access_lines_say_it(request, limits):
             return sample(limits, "inputs_refused_total", model="ner-v2", code=code)
 
         before = {code: refused(code) for code in ("empty_input", "nul_character")}
-        calls = sample(limits, "requests_total", model="ner-v2", code="ok")
+        calls = sample(limits, "calls_total", model="ner-v2", code="ok")
         ids = []
         for inputs in [GOOD, "", "a\0", ""], [GOOD], ["a\0"]:
             answer = client.post("/v1/ml/entities", json={"inputs": inputs, "parameters": PARTIAL})
             ids.append(answer.headers["x-request-id"])
         assert refused("empty_input") - before["empty_input"] == 2
         assert refused("nul_character") - before["nul_character"] == 2
-        assert sample(limits, "requests_total", model="ner-v2", code="ok") - calls == 3
+        assert sample(limits, "calls_total", model="ner-v2", code="ok") - calls == 3
 
         def lines():
             # The last one may be half written.

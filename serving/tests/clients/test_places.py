@@ -84,11 +84,11 @@ def test_slow_bodies_take_only_their_tenants_places(request, tmp_path):
             peer.data(peer.headers("/v1/ml/sentiment", key), b"{")
 
     half_sent(free, 30)
-    wait_for(lambda: metric(server, "requests_total", code="concurrency_limit_exceeded") == 14)
+    wait_for(lambda: metric(server, "calls_total", code="concurrency_limit_exceeded") == 14)
     assert metric(server, "places_taken") == 16
     half_sent(big, 60)
     # 64 places, 16 taken: 24 for one more tenant, 24 are free then.
-    wait_for(lambda: metric(server, "requests_total", code="overloaded") == 60 - 24)
+    wait_for(lambda: metric(server, "calls_total", code="overloaded") == 60 - 24)
     assert post(server, free).json()["error"]["code"] == "concurrency_limit_exceeded"
     assert post(server, big).json()["error"]["code"] == "overloaded"
     assert post(server).status_code == 200
@@ -125,11 +125,11 @@ def test_streams_that_are_not_read_hold_no_places(small, proto):
     """A peer without a window: what it asks is answered or ends at its deadline; its places are free while it is still there."""
     peer = Http2(small.api, window=0)
     message = proto.InferStreamRequest(correlation_id="x", embed=proto.EmbedRequest(inputs=["a text"])).SerializeToString()
-    ok = metric(small, "requests_total", code="ok")
+    ok = metric(small, "calls_total", code="ok")
     for _ in range(4):
         stream = peer.headers("/ml.inference.v1.InferenceService/InferStream", small.big, "application/grpc")
         peer.data(stream, framed(message) * 20)
-    wait_for(lambda: metric(small, "requests_total", code="ok") - ok == 80)
+    wait_for(lambda: metric(small, "calls_total", code="ok") - ok == 80)
     wait_for(lambda: metric(small, "places_taken") == 0)
     assert post(small).status_code == 200
     assert peer.is_closed_within(20)
@@ -143,7 +143,7 @@ def test_peers_that_read_nothing_do_not_hold_up_the_end(request, tmp_path, proto
     message = proto.InferStreamRequest(correlation_id="x", embed=proto.EmbedRequest(inputs=["a text"])).SerializeToString()
     stream = peer.headers("/ml.inference.v1.InferenceService/InferStream", KEY, "application/grpc")
     peer.data(stream, framed(message) * 20)
-    wait_for(lambda: metric(server, "requests_total", code="ok") == 20)
+    wait_for(lambda: metric(server, "calls_total", code="ok") == 20)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=60) == 0
     assert "closed unfinished" not in server.log.read_text()

@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand: the answers shown are the answers given."""
+"""The examples of README and API guide, run as they stand: the answers shown are the answers given."""
 
 import json
 import re
@@ -9,8 +9,11 @@ from conftest import ROOT
 EXAMPLE = re.compile(r"^\$ ml (\w+) '(.*)'\n((?:[{ ].*\n)+)", re.MULTILINE)
 
 
+PAGES = "README.md", "docs/api.md"
+
+
 def examples():
-    found = EXAMPLE.findall((ROOT / "README.md").read_text())
+    found = [example for page in PAGES for example in EXAMPLE.findall((ROOT / page).read_text())]
     return [pytest.param(route, body, answer, id=f"{route}-{i}") for i, (route, body, answer) in enumerate(found)]
 
 
@@ -31,7 +34,10 @@ def assert_alike(given, shown, path=""):
     if isinstance(shown, dict):
         assert given.keys() == shown.keys(), path
         for key in shown:
-            if key != "request_id":
+            if key == "docs_url":
+                # Its beginning is the server's address.
+                assert given[key].partition("/docs/")[2] == shown[key].partition("/docs/")[2], path
+            elif key != "request_id":
                 assert_alike(given[key], shown[key], f"{path}.{key}")
     elif isinstance(shown, list):
         assert len(given) == len(shown), path

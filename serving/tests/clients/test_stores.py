@@ -172,7 +172,7 @@ def test_after_a_failover_the_new_master_is_used(request, tmp_path):
         assert keyed.status_code == 200, keyed.text
     make(request, server, "globex")
     until("summed", lambda: cli(request, server, "usage", "acme")["total"]["completed"] == 12 or cli(request, server, "usage", "acme"))
-    assert metrics(server)["store_left_alone",] == 0
+    assert metrics(server)["store_unreachable",] == 0
     assert new.client.hexists("{ml:accounts}:tenants", "globex")
     stop(server)
     old.stop()
@@ -188,7 +188,7 @@ def test_a_revocation_is_followed_as_soon_as_a_cut_is_over(request, tmp_path):
     made = make(request, near, "acme")
     agree([near, far], made["key"], 200)
     address.open.clear()
-    until("left alone", lambda: metrics(far)["store_left_alone",] == 1)
+    until("left alone", lambda: metrics(far)["store_unreachable",] == 1)
     cli(request, near, "keys", "revoke", made["id"])
     assert answer(far, made["key"]) == 200, "it cannot know"
     address.open.set()
@@ -270,10 +270,10 @@ def test_redis_stalls_and_no_answer_is_given_that_is_not_charged(request, tmp_pa
         before = answered.total()
         until("answers", lambda: answered.total() > before + 20)
         address.open.clear()
-        until("left alone", lambda: metrics(server)["store_left_alone",] == 1)
+        until("left alone", lambda: metrics(server)["store_unreachable",] == 1)
         time.sleep(0.3)
         address.open.set()
-        until("taken up", lambda: metrics(server)["store_left_alone",] == 0)
+        until("taken up", lambda: metrics(server)["store_unreachable",] == 0)
     is_over.set()
     for caller in callers:
         caller.join()
@@ -369,7 +369,7 @@ def test_refused_calls_with_keys_cost_their_neighbours_little(request, tmp_path)
     callers = [threading.Thread(target=ask) for _ in range(64)]
     for caller in callers:
         caller.start()
-    refused = lambda: sum(v for k, v in metrics(server).items() if k[0] == "requests_total" and "empty_input" in k)  # noqa: E731
+    refused = lambda: sum(v for k, v in metrics(server).items() if k[0] == "calls_total" and "empty_input" in k)  # noqa: E731
 
     def busy():
         most[0] = max(most[0], count())

@@ -81,14 +81,14 @@ def test_a_redis_that_dies_is_seen_and_old_keys_are_told_of(request, tmp_path):
     assert settled(lambda: metrics(server)["keys_rotation_due",], 1) == 1
     (warning,) = [line for line in server.log_lines() if line["message"] == "this key is due to be rotated"]
     assert (warning["level"], warning["key"], warning["tenant"]) == ("WARN", made["id"], "acme")
-    assert (metrics(server)["store_left_alone",], metrics(server)["limits_decided_alone_total",]) == (0, 0)
+    assert (metrics(server)["store_unreachable",], metrics(server)["limits_degraded_total",]) == (0, 0)
     store.stop()
     # Within its part of the limits it goes on, and stays ready.
     with as_tenant(server, made["key"]) as client:
         end = time.monotonic() + 20
-        while metrics(server)["store_left_alone",] == 0 and time.monotonic() < end:
+        while metrics(server)["store_unreachable",] == 0 and time.monotonic() < end:
             assert client.post("/v1/ml/sentiment", json={"inputs": "Well."}).status_code == 200
-    assert metrics(server)["store_left_alone",] == 1 and metrics(server)["limits_decided_alone_total",] > 0
+    assert metrics(server)["store_unreachable",] == 1 and metrics(server)["limits_degraded_total",] > 0
     assert metrics(server)["usage_journal_records_behind", "shipped"] > 0
     assert httpx.get(f"http://{server.ops}/readyz").status_code == 200
     server.process.terminate()

@@ -202,7 +202,7 @@ fn rows(count: usize) -> LaunchConfig {
 }
 
 fn start(launch: &mut LaunchArgs<'_>, config: LaunchConfig) -> Result<(), Fault> {
-    // SAFETY: the arguments are those of the kernels in `models/kernels`, in their order; all memory has room for the shape and is
+    // SAFETY: the arguments are those of the kernels in `kernels`, in their order; all memory has room for the shape and is
     // freed in the order of the stream.
     unsafe { launch.launch(config) }?;
     Ok(())

@@ -34,7 +34,7 @@
 //! # Adapters
 //!
 //! Low-rank adapters are merged into the weights at load. The alternative, computing their branches beside one shared base,
-//! was weighed: see `ARCHITECTURE.md`.
+//! was weighed: see `docs/decisions/2026-11-21-merge-adapters.md`.
 //!
 //! # Layers of the code
 //!

@@ -63,6 +63,9 @@ fn compatible_forms_are_plain() {
     check("ｆｕｌｌ　ｗｉｄｔｈ１２３，Ａ！", "full width123,A!");
     check("𝐁𝐨𝐥𝐝 𝟙𝟚 𝒮𝒸𝓇𝒾𝓅𝓉", "Bold 12 Script");
     check("ⒽⒺⓁⓁⓄ", "HELLO");
+    check("🅷🅴🅻🅻🅾 🅗🅔🅛🅛🅞 🄷🄴🄻🄻🄾", "HELLO HELLO HELLO");
+    check("Ⓢiemens and 🅰\u{fe0f}cme", "Siemens and Acme");
+    check("❶ one ➁ two ➌ three", "1 one 2 two 3 three");
     check("①First", "1 First");
     check("Ⅳ ⅷ", "IV viii");
     check("5㎏ 20℃ №7", "5 kg 20 °C No 7");

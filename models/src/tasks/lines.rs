@@ -1,0 +1,286 @@
+//! Which lines of a text are of logs, code or tables: by themselves, and by what they stand in.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::code::is_code;
+use crate::segment::{is_line_break, is_stamped};
+
+/// Share of numbers in a row of figures.
+const FIGURES_SHARE: f32 = 0.6;
+/// Bytes of a line that are looked at.
+const LOOKED_MAX: usize = 4096;
+/// Lines of a paragraph that are looked at together.
+const PARAGRAPH_MAX: usize = 4096;
+
+/// The lines of a text that are not blank, and whether they are of logs, code or tables.
+pub(super) struct Lines(Vec<Line>);
+
+struct Line {
+    bytes: Range<usize>,
+    is_apart: bool,
+}
+
+/// What lines stand in.
+#[derive(Default)]
+struct Place {
+    /// Between lines of ``` everything is code.
+    is_fenced: bool,
+    /// Within `"""`, or `/* */`: what ends it.
+    until: Option<&'static str>,
+    /// The indentation of a line such as `def run(x):`, which is above what is further to the right.
+    body: Option<usize>,
+    /// Below `Traceback`, up to the line of the error.
+    is_trace: bool,
+}
+
+impl Lines {
+    pub(super) fn of(text: &str) -> Self {
+        let mut lines: Vec<Line> = Vec::new();
+        let (mut start, mut paragraph) = (0, 0);
+        let mut place = Place::default();
+        for raw in text.split_inclusive(is_line_break) {
+            let line = raw.trim();
+            let indent = raw.len() - raw.trim_start().len();
+            let from = start + indent;
+            start += raw.len();
+            if line.is_empty() || lines.len() - paragraph >= PARAGRAPH_MAX {
+                if raw != "\n" || !text[..start - raw.len()].ends_with('\r') {
+                    Self::look_at_paragraph(text, &mut lines[paragraph..]);
+                    paragraph = lines.len();
+                }
+                if line.is_empty() {
+                    continue;
+                }
+            }
+            let head = &line[..line.floor_char_boundary(LOOKED_MAX)];
+            let is_apart = place.is_apart(head, indent);
+            lines.push(Line { bytes: from..from + line.len(), is_apart });
+        }
+        Self::look_at_paragraph(text, &mut lines[paragraph..]);
+        Self(lines)
+    }
+
+    /// Lines of which most are code are all code, and so are keys with their values.
+    fn look_at_paragraph(text: &str, lines: &mut [Line]) {
+        let apart = lines.iter().filter(|line| line.is_apart).count();
+        let texts = || lines.iter().map(|line| &text[line.bytes.clone()]);
+        let is_code = (apart > 1 && apart * 2 >= lines.len() && texts().any(is_code))
+            || is_mapping(texts())
+            || are_values(texts());
+        if is_code {
+            lines.iter_mut().for_each(|line| line.is_apart = true);
+        }
+    }
+
+    /// The line, at or behind a place, in which a byte is.
+    pub(super) fn place(&self, from: usize, byte: usize) -> usize {
+        let mut place = from;
+        while self.0.get(place + 1).is_some_and(|next| next.bytes.start <= byte) {
+            place += 1;
+        }
+        place
+    }
+
+    /// Whether most lines of a sentence that begins in this line are of logs, code or tables.
+    pub(super) fn are_apart(&self, place: usize, sentence: &Range<usize>) -> bool {
+        let lines =
+            self.0[place.min(self.0.len())..].iter().take_while(|line| line.bytes.start < sentence.end);
+        let (apart, all) =
+            lines.fold((0, 0), |(apart, all), line| (apart + usize::from(line.is_apart), all + 1));
+        apart * 2 > all
+    }
+
+    /// Whether a sentence is a line and nothing else.
+    pub(super) fn is_line(&self, place: usize, sentence: &Range<usize>) -> bool {
+        self.0.get(place).is_some_and(|line| line.bytes == *sentence)
+    }
+}
+
+impl Place {
+    /// Whether the next line is of a log, of code or of a table.
+    fn is_apart(&mut self, line: &str, indent: usize) -> bool {
+        if let Some(end) = self.until {
+            if line.contains(end) {
+                self.until = None;
+            }
+            return true;
+        }
+        if line.starts_with("```") || line.starts_with("~~~") {
+            self.is_fenced = !self.is_fenced;
+            return true;
+        }
+        if self.is_fenced {
+            return true;
+        }
+        if self.is_trace {
+            self.is_trace = indent > 0 && !is_error(line);
+            return true;
+        }
+        for quote in ["\"\"\"", "'''"] {
+            let quotes = line.matches(quote).count();
+            if quotes % 2 == 1 {
+                self.until = Some(quote);
+            }
+            if quotes > 0 {
+                return true;
+            }
+        }
+        if line.starts_with("/*") {
+            self.until = Some("*/").filter(|end| !line.contains(end));
+            return true;
+        }
+        self.is_trace = line.starts_with("Traceback (");
+        if self.body.is_some_and(|body| indent > body) {
+            return true;
+        }
+        let is_code = is_code(line);
+        self.body = (is_code && (line.ends_with([':', '{']))).then_some(indent);
+        is_code || is_log(line) || is_row(line)
+    }
+}
+
+/// `ValueError: The value is bad.`, `java.lang.NullPointerException: null`.
+fn is_error(line: &str) -> bool {
+    // "E   AssertionError: …"
+    let line = line.strip_prefix("E  ").map_or(line, str::trim_start);
+    let name = line.split([':', ' ']).next().unwrap_or("");
+    let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$'));
+    is_name
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && line[name.len()..].starts_with(':')
+        && ["Error", "Exception", "Warning"].iter().any(|end| name.ends_with(end) && name.len() > end.len())
+}
+
+/// `name: Oslo`, `replicas: 3`: keys in small letters, each once, of which one at least has no sentence as its value.
+fn is_mapping<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+    let mut keys = HashSet::new();
+    let (mut count, mut values, mut indents) = (0, 0, 0);
+    for line in lines {
+        count += 1;
+        let item = line.trim_start_matches("- ");
+        let Some((key, value)) = item.split_once(':') else {
+            if item.len() < line.len() && keys.len() > 1 {
+                continue;
+            }
+            return false;
+        };
+        let is_key = key.starts_with(|c: char| c.is_ascii_lowercase())
+            && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+            && (value.is_empty() || value.starts_with(' '));
+        if !is_key || !(keys.insert(key) || item.len() < line.len() || indents > 0) {
+            return false;
+        }
+        indents += usize::from(item.len() < line.len());
+        values += usize::from(!value.trim().contains(' '));
+    }
+    count > 1 && values > 0
+}
+
+/// Rows of values between commas, as many in each.
+fn are_values<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+    let (mut commas, mut count) = (0, 0);
+    for line in lines {
+        let found = line.matches(',').count();
+        if found == 0 || line.contains(", ") || line.ends_with(['.', ',']) || (count > 0 && found != commas) {
+            return false;
+        }
+        (commas, count) = (found, count + 1);
+    }
+    count > 1
+}
+
+/// A time and a level, or what else lines of logs begin with.
+fn is_log(line: &str) -> bool {
+    const LEVELS: [&str; 12] = [
+        "TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "ERR", "FATAL", "CRITICAL", "SEVERE",
+        "PANIC",
+    ];
+    let is_level = |word: &str| LEVELS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric()));
+    let mut words = line.split_whitespace();
+    let first = words.next().unwrap_or("");
+    let begins_with_number =
+        first.trim_start_matches(['[', '(', '<']).starts_with(|c: char| c.is_ascii_digit());
+    let has_level = words.clone().take(5).any(is_level);
+    let is_syslog = first.len() == 3 && {
+        let mut words = words.clone();
+        words.next().is_some_and(|day| day.len() <= 2 && day.bytes().all(|b| b.is_ascii_digit()))
+            && words.next().is_some_and(|time| time.len() == 8 && is_stamped(time))
+    };
+    let is_address = first.split('.').count() == 4 && first.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_trace = line.starts_with("Traceback (")
+        || line.starts_with("Exception in thread")
+        || line.starts_with("Caused by: ")
+        || (line.starts_with("thread '") && line.contains(" panicked at "))
+        || (line.starts_with("File \"") && line.contains(", line "))
+        || line.starts_with("panic: ")
+        || line.starts_with("fatal error: ")
+        || (line.starts_with("goroutine ") && line.ends_with("]:"))
+        || (line.starts_with("... ") && line.ends_with(" more"))
+        || (line.starts_with("at ") && ends_with_place(line));
+    // `main.c:3:5: error: …`, and the lines of glog: `I1127 13:00:01.000`.
+    let mut parts = first.split(':');
+    let is_diagnostic = (first.ends_with(':') || first.starts_with('/'))
+        && parts.next().is_some_and(|file| file.contains('.'))
+        && parts.next().is_some_and(|line| !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit()));
+    let is_glog = first.len() == 5
+        && first.starts_with(['I', 'W', 'E', 'F'])
+        && first.bytes().skip(1).all(|b| b.is_ascii_digit())
+        && words.clone().next().is_some_and(is_stamped_time);
+    (is_level(first) && (words.clone().next().is_some() || first.ends_with(':')))
+        || (begins_with_number && has_level)
+        || (is_stamped(line) && !first.starts_with(|c: char| c.is_alphabetic()) && has_seconds(line))
+        || is_syslog
+        || (is_address && line.contains(['[', '"']))
+        || is_trace
+        || is_error(line)
+        || is_diagnostic
+        || is_glog
+        || (line.starts_with('{') && line.ends_with('}') && line.contains("\":"))
+}
+
+/// `main.go:3`, `A.java:12)`
+fn ends_with_place(line: &str) -> bool {
+    let place = line.trim_end_matches(')');
+    place.rsplit_once(':').is_some_and(|(file, line)| {
+        !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit()) && !file.ends_with(' ')
+    })
+}
+
+fn is_stamped_time(word: &str) -> bool {
+    word.len() >= 8 && has_seconds(word)
+}
+
+/// A time to the second among the first characters: those of chats seldom have one.
+fn has_seconds(line: &str) -> bool {
+    let head = &line.as_bytes()[..line.len().min(32)];
+    let is_digit = |at: usize| head.get(at).is_some_and(u8::is_ascii_digit);
+    (0..head.len()).any(|at| {
+        is_digit(at)
+            && is_digit(at + 1)
+            && head.get(at + 2) == Some(&b':')
+            && is_digit(at + 3)
+            && is_digit(at + 4)
+            && head.get(at + 5) == Some(&b':')
+    })
+}
+
+/// Cells between tabs or bars, values between commas, figures in a row.
+fn is_row(line: &str) -> bool {
+    let gaps = line.split("  ").filter(|cell| !cell.trim().is_empty()).count();
+    let words = || line.split_whitespace();
+    let figures = words().filter(|word| word.bytes().any(|b| b.is_ascii_digit())).count();
+    let count = words().count();
+    let is_figures = count >= 3 && figures as f32 >= FIGURES_SHARE * count as f32 && !line.ends_with('.');
+    let is_values =
+        line.matches(',').count() >= 3 && !line.contains(", ") && count <= 2 + line.matches(',').count() / 2;
+    line.contains('\t')
+        || line.starts_with('|')
+        || line.matches(" | ").count() >= 2
+        || gaps >= 3
+        || is_figures
+        || is_values
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! Where names begin and end in a text, whatever a model says: at no symbol, at whole words, and never over the end of a line or
+//! cell.
+
+use std::ops::Range;
+
+use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
+
+use crate::characters::{enclosed, is_invisible, is_pictograph, is_space, is_symbol};
+use crate::segment::is_line_break;
+
+/// Longest part of a name that a hyphen parts from the rest, in characters.
+const PART_MAX: usize = 32;
+/// Most parts that are given back to a name on each side.
+const PARTS_MAX: usize = 4;
+
+/// Where names may be in a text; what is done with it is given the text without markup, in as many bytes.
+#[derive(Debug, Default)]
+pub(super) struct Bounds {
+    /// Where names end, ascending.
+    pub(super) ends: Vec<usize>,
+    /// What is one character though it is written as several, ascending.
+    pub(super) references: Vec<Range<usize>>,
+}
+
+/// A part of a text that a model takes for a name, or for the rest of one that ended before it.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) bytes: Range<usize>,
+    /// Of which of the model's names it is made.
+    pub(super) source: usize,
+    pub(super) is_rest: bool,
+}
+
+impl Bounds {
+    /// Whether a name ends between two places.
+    pub(super) fn are_apart(&self, left: usize, right: usize) -> bool {
+        let end = self.ends.partition_point(|end| *end < left);
+        self.ends.get(end).is_some_and(|end| *end <= right)
+    }
+
+    /// What is taken for one person may be several: `Anna Schmidt & Peter Jones`, or two of two words each with a line break
+    /// between them.
+    pub(super) fn people(plain: &str, name: Range<usize>) -> Vec<Range<usize>> {
+        let text = &plain[name.clone()];
+        let mut people = Vec::new();
+        let mut start = 0;
+        for (at, c) in text.char_indices() {
+            let (before, after) = (&text[start..at], &text[at + c.len_utf8()..]);
+            let is_spaced = before.ends_with(is_space) && after.starts_with(is_space);
+            let ends = match c {
+                '&' | '+' => is_spaced,
+                ':' => after.starts_with(is_space),
+                _ if is_line_break(c) => {
+                    let line = after.trim_start().split(is_line_break).next().unwrap_or("");
+                    is_full_name(before) && is_full_name(line)
+                }
+                _ => false,
+            };
+            if ends {
+                people.push(name.start + start..name.start + at);
+                start = at + c.len_utf8();
+            }
+        }
+        people.push(name.start + start..name.end);
+        people
+    }
+
+    /// The names among parts that ascend, with their ends where they should be: those that have letters or digits.
+    pub(super) fn whole_names(&self, text: &str, mut parts: Vec<Part>) -> Vec<Part> {
+        for part in &mut parts {
+            part.bytes = trim(text, part.bytes.clone());
+        }
+        parts.retain(|part| !part.bytes.is_empty());
+        let mut names: Vec<Part> = Vec::with_capacity(parts.len());
+        // Whether what came before was written with a capital.
+        let mut was_capital = false;
+        for index in 0..parts.len() {
+            let left = names.last().map_or(0, |name| name.bytes.end);
+            let right = parts.get(index + 1).map_or(text.len(), |next| next.bytes.start);
+            let mut part = parts[index].clone();
+            part.bytes = complete(text, part.bytes, left..right);
+            // Two names that begin and end in one character as people see it share it no more than bytes.
+            part.bytes = part.bytes.start.max(left)..part.bytes.end.max(left);
+            let name = &text[part.bytes.clone()];
+            // "Anna Schmidt: hello", "Anna Schmidt", "head of sales" in the next line: what is behind the end of a name and
+            // has no capital is none.
+            let is_capital = name.contains(char::is_uppercase);
+            let says =
+                |name: &Part| text.get(name.bytes.end..part.bytes.start).is_some_and(|s| s.trim() == ":");
+            let is_rest = part.is_rest || names.last().is_some_and(says);
+            let is_tail = is_rest && was_capital && !is_capital && name.contains(char::is_lowercase);
+            let is_tail = is_tail || is_in_address(text, part.bytes.clone());
+            // Punctuation is no name, nor is a picture, whatever the model says.
+            let is_name = |part: &str| part.contains(char::is_alphanumeric) && !is_picture(part);
+            if !is_tail {
+                was_capital = is_capital;
+                if name.graphemes(true).any(is_name) {
+                    part.bytes = self.whole_references(part.bytes);
+                    names.push(part);
+                }
+            }
+        }
+        names
+    }
+
+    fn whole_references(&self, bytes: Range<usize>) -> Range<usize> {
+        let around = |at: usize| {
+            let next = self.references.partition_point(|reference| reference.end <= at);
+            self.references.get(next).filter(|reference| reference.start < at)
+        };
+        let start = around(bytes.start).map_or(bytes.start, |reference| reference.start);
+        start..around(bytes.end).map_or(bytes.end, |reference| reference.end)
+    }
+}
+
+/// Whether a part of a text is within an address: `anna@acme.com`.
+fn is_in_address(text: &str, bytes: Range<usize>) -> bool {
+    const ADDRESS_MAX: usize = 64;
+    let is_of_address = |c: &char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '@');
+    let before: String =
+        text[..bytes.start].chars().rev().take(ADDRESS_MAX).take_while(is_of_address).collect();
+    let after: String = text[bytes.end..].chars().take(ADDRESS_MAX).take_while(is_of_address).collect();
+    // Before a sign that stands first is nobody: `@acme`.
+    let is_host = before.strip_prefix('@').is_some_and(|user| user.starts_with(char::is_alphanumeric))
+        || before.chars().rev().skip(1).any(|c| c == '@');
+    let is_user = after.split_once('@').is_some_and(|(_, host)| host.starts_with(char::is_alphanumeric));
+    is_host || is_user
+}
+
+/// Whether a text is two words or more with capitals, as the names of people are; those between them may be small: `van`.
+fn is_full_name(text: &str) -> bool {
+    let is_capital = |word: &str| word.starts_with(char::is_uppercase);
+    let mut words = text.split_whitespace();
+    let (first, last) = (words.next(), words.next_back());
+    first.is_some_and(is_capital) && last.is_some_and(is_capital)
+}
+
+/// Whether nothing that is seen is between two parts.
+pub(super) fn touches(text: &str, left: &Range<usize>, right: &Range<usize>) -> bool {
+    left.end == right.start
+        || text.get(left.end..right.start).is_some_and(|between| between.chars().all(is_invisible))
+}
+
+/// Punctuation inside of names.
+pub(super) fn is_glue(c: char) -> bool {
+    matches!(c, '\'' | '’' | '-' | '.' | '&' | '‐' | '‑')
+}
+
+/// An emoji, or the picture of a key.
+pub(super) fn is_picture(grapheme: &str) -> bool {
+    grapheme.contains(|c| is_pictograph(c) || c == '\u{20e3}')
+}
+
+/// Takes punctuation that belongs to the sentence, and symbols, off a name's ends.
+fn trim(text: &str, bytes: Range<usize>) -> Range<usize> {
+    let is_loose = |c: char| {
+        let c = narrow(c);
+        is_space(c)
+            || (is_symbol(c) && enclosed(c).is_none())
+            || is_invisible(c)
+            || matches!(c, ',' | ';' | ':' | '!' | '?' | '"' | '“' | '”' | '(' | ')' | '[' | ']' | '&' | '/')
+            // Marks of items and cells.
+            || matches!(c, '-' | '–' | '—' | '*' | '•' | '·' | '●' | '▪' | '◦' | '⁃' | '|' | '¦' | '│' | '→' | '>' | '<' | '=' | '_')
+    };
+    let name = &text[bytes.clone()];
+    let start = bytes.start + (name.len() - name.trim_start_matches(is_loose).len());
+    start..start + name.trim_matches(is_loose).len()
+}
+
+/// A character of ASCII for its wide form.
+fn narrow(c: char) -> char {
+    match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
+        c => c,
+    }
+}
+
+/// Gives a name back what tokenizers take off its ends, and models leave off: combining marks, the rest of a name with a hyphen,
+/// and the last dot of `U.S.` It stays between what is before and behind it.
+fn complete(text: &str, name: Range<usize>, room: Range<usize>) -> Range<usize> {
+    if name.is_empty() {
+        return name;
+    }
+    let Range { start, end } = name;
+    let mut cursor = GraphemeCursor::new(start, text.len(), true);
+    let is_whole = cursor.is_boundary(text, 0).unwrap_or(true);
+    let mut start =
+        if is_whole { start } else { cursor.prev_boundary(text, 0).ok().flatten().unwrap_or(start) };
+    let mut cursor = GraphemeCursor::new(end, text.len(), true);
+    let is_whole = cursor.is_boundary(text, 0).unwrap_or(true);
+    let mut end = if is_whole { end } else { cursor.next_boundary(text, 0).ok().flatten().unwrap_or(end) };
+    for _ in 0..PARTS_MAX {
+        let longer = part_behind(text, start..end);
+        if longer == end || longer > room.end {
+            break;
+        }
+        end = longer;
+    }
+    for _ in 0..PARTS_MAX {
+        let longer = part_before(text, start..end);
+        if longer == start || longer < room.start {
+            break;
+        }
+        start = longer;
+    }
+    let is_abbreviation = {
+        let mut parts = text[start..end].split('.').peekable();
+        let has_dot = parts.clone().count() > 1;
+        has_dot && parts.all(|part| part.chars().count() == 1 && part.chars().all(char::is_alphabetic))
+    };
+    start..end + usize::from(is_abbreviation && text[end..].starts_with('.'))
+}
+
+fn is_hyphen(c: char) -> bool {
+    matches!(c, '-' | '\u{2010}' | '\u{2011}')
+}
+
+/// Where a name ends with the part that a hyphen joins to it: `Al` of `Al-Sayed`, but not `Berlin` of `Berlin-based`.
+fn part_behind(text: &str, name: Range<usize>) -> usize {
+    const ARTICLES: [&str; 6] = ["al", "el", "ben", "bin", "ibn", "abu"];
+    const ENDINGS: [&str; 8] = ["based", "born", "led", "backed", "owned", "style", "era", "wide"];
+    let Some(hyphen) = text[name.end..].chars().next().filter(|c| is_hyphen(*c)) else { return name.end };
+    let rest = &text[name.end + hyphen.len_utf8()..];
+    let length: usize =
+        rest.chars().take(PART_MAX + 1).take_while(|c| c.is_alphabetic()).map(char::len_utf8).sum();
+    let part = &rest[..length];
+    let before: String =
+        text[name.clone()].chars().rev().take(PART_MAX).take_while(|c| c.is_alphabetic()).collect();
+    let before: String = before.chars().rev().collect::<String>().to_lowercase();
+    let is_capital = part.starts_with(char::is_uppercase) && !ENDINGS.contains(&part.to_lowercase().as_str());
+    let is_part = is_capital || ARTICLES.contains(&before.as_str());
+    let is_whole = part.chars().count() <= PART_MAX && !before.is_empty() && !part.is_empty();
+    if is_part && is_whole { name.end + hyphen.len_utf8() + length } else { name.end }
+}
+
+/// Where a name begins with the part before its hyphen: `Al-Sayed` for `Sayed`, but not `Anti-Trump` for `Trump`.
+fn part_before(text: &str, name: Range<usize>) -> usize {
+    const PREFIXES: [&str; 12] =
+        ["anti", "pro", "post", "pre", "non", "ex", "mid", "trans", "pan", "inter", "neo", "de"];
+    let before = &text[..name.start];
+    let Some(hyphen) = before.chars().next_back().filter(|c| is_hyphen(*c)) else { return name.start };
+    let before = &before[..before.len() - hyphen.len_utf8()];
+    let length: usize =
+        before.chars().rev().take(PART_MAX + 1).take_while(|c| c.is_alphabetic()).map(char::len_utf8).sum();
+    let part = &before[before.len() - length..];
+    let is_part = part.starts_with(char::is_uppercase)
+        && text[name.start..].starts_with(char::is_uppercase)
+        && part.chars().count() <= PART_MAX
+        && !PREFIXES.contains(&part.to_lowercase().as_str());
+    if is_part { name.start - hyphen.len_utf8() - length } else { name.start }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The names that are made of parts, which are given by their texts; `+` marks the rest of one before.
+    fn check(text: &str, parts: &[&str], expected: &[&str]) {
+        let bounds = Bounds::default();
+        let mut from = 0;
+        let parts = parts.iter().enumerate().map(|(source, part)| {
+            let (is_rest, part) = part.strip_prefix('+').map_or((false, *part), |part| (true, part));
+            let start = from + text[from..].find(part).unwrap();
+            from = start + part.len();
+            Part { bytes: start..from, source, is_rest }
+        });
+        let names = bounds.whole_names(text, parts.collect());
+        let names: Vec<&str> = names.iter().map(|name| &text[name.bytes.clone()]).collect();
+        assert_eq!(names, expected, "{text:?}");
+    }
+
+    #[test]
+    fn whole_words() {
+        check("Fatima Al-Sayed left.", &["Fatima Al"], &["Fatima Al-Sayed"]);
+        check("fatima al-sayed left.", &["fatima al"], &["fatima al-sayed"]);
+        check("Fatima Al-Sayed left.", &["Sayed"], &["Al-Sayed"]);
+        check("Jean-Luc Picard", &["Jean"], &["Jean-Luc"]);
+        check("Marie Curie-Sklodowska-Joliot", &["Marie Curie"], &["Marie Curie-Sklodowska-Joliot"]);
+        check("the Berlin-based firm", &["Berlin"], &["Berlin"]);
+        check("A Berlin-Based Firm", &["Berlin"], &["Berlin"]);
+        check("the Anti-Trump camp", &["Trump"], &["Trump"]);
+        check("the anti-Trump camp", &["Trump"], &["Trump"]);
+        check("Covid-19", &["Covid"], &["Covid"]);
+        check("the Siemens-Merkel talks", &["Siemens", "Merkel"], &["Siemens", "Merkel"]);
+        check("Anna- Lena", &["Anna"], &["Anna"]);
+        check("U.S.-led", &["U.S"], &["U.S."]);
+        check("Al-Sayed", &["Al", "Sayed"], &["Al", "Sayed"]);
+    }
+
+    #[test]
+    fn no_rest_without_capitals() {
+        check("Anna Schmidt: hello", &["Anna Schmidt", "+hello"], &["Anna Schmidt"]);
+        check("Anna Schmidt: hello", &["Anna Schmidt", "hello"], &["Anna Schmidt"]);
+        check("Anna Schmidt and hello", &["Anna Schmidt", "hello"], &["Anna Schmidt", "hello"]);
+        check("Anna Schmidt\nhead of sales", &["Anna Schmidt", "+head of sales"], &["Anna Schmidt"]);
+        check(
+            "anna schmidt\npeter jones",
+            &["anna schmidt", "+peter jones"],
+            &["anna schmidt", "peter jones"],
+        );
+        check("Anna\nPeter", &["Anna", "+Peter"], &["Anna", "Peter"]);
+        check("Anna: hello you: Peter", &["Anna", "+hello", "+you", "+Peter"], &["Anna", "Peter"]);
+        check("Anna, 李明", &["Anna", "+李明"], &["Anna", "李明"]);
+    }
+
+    #[test]
+    fn addresses() {
+        check("Anna <anna@acme.com>", &["Anna", "anna", "acme"], &["Anna"]);
+        check("Anna <anna.schmidt+1@mail.acme.com>", &["Anna", "schmidt", "acme"], &["Anna"]);
+        check("write to schmidt@acme.com.", &["schmidt", "acme.com"], &[]);
+        check("@Siemens in @Oslo", &["Siemens", "Oslo"], &["Siemens", "Oslo"]);
+        check("Anna @ Siemens", &["Anna", "Siemens"], &["Anna", "Siemens"]);
+        check("Anna@ Siemens", &["Anna", "Siemens"], &["Anna", "Siemens"]);
+    }
+
+    #[test]
+    fn people() {
+        let check = |text: &str, expected: &[&str]| {
+            let people = Bounds::people(text, 0..text.len());
+            let people: Vec<&str> = people.into_iter().map(|bytes| text[bytes].trim()).collect();
+            assert_eq!(people, expected, "{text:?}");
+        };
+        check("Anna Schmidt & Peter Jones", &["Anna Schmidt", "Peter Jones"]);
+        check("Anna & Peter & Eva", &["Anna", "Peter", "Eva"]);
+        check("Anna + Peter", &["Anna", "Peter"]);
+        check("R&B", &["R&B"]);
+        check("Anna: hello", &["Anna", "hello"]);
+        check("Anna Schmidt\nPeter Jones", &["Anna Schmidt", "Peter Jones"]);
+        check("Anna Schmidt\r\nPeter van Dyk", &["Anna Schmidt", "Peter van Dyk"]);
+        check("Anna\nSchmidt", &["Anna\nSchmidt"]);
+        check("Anna Maria\nSchmidt", &["Anna Maria\nSchmidt"]);
+        check("Ludwig van\nBeethoven", &["Ludwig van\nBeethoven"]);
+        check("anna schmidt\npeter jones", &["anna schmidt\npeter jones"]);
+    }
+}

@@ -1,0 +1,18 @@
+//! The server's `.proto` files, and the messages and service stubs that are generated of them.
+
+pub mod codec;
+
+/// `ml.inference.v1`, the API: `ml/inference/v1/inference.proto`.
+pub mod v1 {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+    tonic::include_proto!("ml.inference.v1");
+
+    /// The definition of the API's services, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}
+
+/// KEDA's external scaler: `externalscaler/externalscaler.proto`.
+pub mod externalscaler {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+    tonic::include_proto!("externalscaler");
+}
