@@ -301,12 +301,16 @@ fn is_in_the_source(name: &str) -> bool {
     let crates = ["batching", "models", "router", "serving", "benches"];
     crates.contains(&name)
         || crates.iter().any(|of| {
-            rust_files(&root().join(of).join("src")).iter().any(|path| {
+            let inner = ["src", "core", "runtimes"].map(|folder| root().join(of).join(folder));
+            let files = inner.iter().filter(|folder| folder.exists()).flat_map(|folder| rust_files(folder));
+            let root = root();
+            files.into_iter().any(|path| {
+                // A module, or a folder of modules or crates.
+                let inside = path.strip_prefix(&root).unwrap_or(&path);
                 let is_module = path.file_stem().is_some_and(|stem| stem == name)
-                    || (path.ends_with("mod.rs")
-                        && path.parent().is_some_and(|folder| folder.ends_with(name)));
+                    || inside.iter().any(|part| part == name);
                 let declares = || {
-                    let text = std::fs::read_to_string(path).unwrap();
+                    let text = std::fs::read_to_string(&path).unwrap();
                     ["struct", "enum", "trait"].iter().any(|kind| {
                         text.match_indices(&format!("{kind} {name}")).any(|(start, found)| {
                             !text[start + found.len()..]

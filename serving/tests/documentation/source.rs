@@ -31,7 +31,7 @@ pub(crate) struct Definition {
 /// configuration come first.
 pub(crate) fn definitions() -> BTreeMap<String, Definition> {
     let mut found = BTreeMap::new();
-    for folder in ["serving/src/config", "router/src", "models/src"] {
+    for folder in ["serving/src/config", "router/src", "models/src", "models/core/src"] {
         for path in rust_files(&root().join(folder)) {
             let text = std::fs::read_to_string(&path).unwrap();
             let file = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
