@@ -1,7 +1,7 @@
 //! Counts of one process.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,16 +24,24 @@ pub struct MemoryLimits {
 }
 
 /// What was taken of one limit: a strict sliding window of slots of a second, and the sums of days.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Count {
     /// Slot, and what was taken in it; oldest first.
     slots: VecDeque<(u64, u64)>,
     minute: u64,
     days: BTreeMap<Day, u64>,
+    /// What each server took of a day and did not give back.
+    own: BTreeMap<(Day, Arc<str>), u64>,
     life: u64,
 }
 
 impl MemoryLimits {
+    /// All that it counts, to be set back to.
+    #[cfg(test)]
+    pub(super) fn copy(&self) -> Self {
+        Self { counts: Mutex::new(self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()) }
+    }
+
     /// Tells of what was used before this process began, `age` ago and on `day`; nothing if it was used in the future, by a
     /// calendar that was set back since: then it counts as used now.
     pub fn restore(&self, now: Moment, (age, day): (Duration, Day), tenant: &str, unit: Unit, amount: u64) {
@@ -63,7 +71,7 @@ impl LimitStore for MemoryLimits {
         Ok(counts.entry((tenant.to_owned(), unit)).or_default().take(now, limits, take))
     }
 
-    async fn exchange(&self, _server: &str, _own: &[Used]) -> Result<Board, StoreError> {
+    async fn exchange(&self, _server: &str, _number: u64, _own: &[Used]) -> Result<Board, StoreError> {
         // Nobody else counts here, and what is lost is lost with who would remember it.
         Ok(Board::new(true, []))
     }
@@ -76,18 +84,23 @@ fn number(now: Moment) -> u64 {
 impl Count {
     /// The same in Lua is `limit/redis.rs`.
     fn take(&mut self, now: Moment, limits: Limits, take: &Take) -> Grant {
-        let Take { need, wish, owed, owed_day, ref unused, life, new_life } = *take;
+        let Take { need, wish, owed, owed_day, ref unused, life, new_life, .. } = *take;
         self.advance(now);
         if self.life == 0 {
             self.life = new_life;
         }
         let slot = Slot { number: number(now), day: now.wall.day() };
         let is_same = life == Some(self.life);
-        for (slot, amount) in unused.iter().filter(|_| is_same) {
-            self.give_back(*slot, *amount);
+        let own = (slot.day, Arc::clone(&take.server));
+        let mut own_today = self.own.remove(&own).unwrap_or(0);
+        for (unused, amount) in unused.iter().filter(|_| is_same) {
+            self.give_back(*unused, *amount);
+            own_today = own_today.saturating_sub(if unused.day == slot.day { *amount } else { 0 });
         }
         self.add(slot, owed);
         *self.days.entry(slot.day).or_default() += owed_day;
+        own_today += owed + owed_day;
+        self.own.insert(own.clone(), own_today);
         let today = self.days.get(&slot.day).copied().unwrap_or(0);
         let minute_left = limits.minute.saturating_sub(self.minute);
         let day_left = limits.day.map(|day| day.saturating_sub(today));
@@ -102,8 +115,10 @@ impl Count {
         }
         let amount = wish.min(minute_left).min(day_left.unwrap_or(u64::MAX)).max(need);
         self.add(slot, amount);
+        own_today += amount;
+        self.own.insert(own, own_today);
         let left = Left { minute: minute_left - amount, day: day_left.map(|left| left - amount) };
-        Grant::Taken { amount, slot, left, life: self.life }
+        Grant::Taken { amount, slot, left, own_today, life: self.life }
     }
 
     /// Forgets what has left the window, and the days furthest from today.
@@ -120,6 +135,8 @@ impl Count {
             let furthest = self.days.keys().copied().max_by_key(|day| day.0.abs_diff(today.0));
             furthest.and_then(|day| self.days.remove(&day));
         }
+        let days = &self.days;
+        self.own.retain(|(day, _), _| days.contains_key(day) || *day == today);
     }
 
     fn add(&mut self, slot: Slot, amount: u64) {

@@ -15,9 +15,10 @@
 //! the *others* took in the last [`BOARD_AGE`] before the store fell silent, and never more than `(k - 1) / n` of L. Where only
 //! some servers lose the store, these have their parts and the others the limit: L and a part for each that lost it.
 //!
-//! A store that comes back without its counts gets them back: every server remembers what it took in the minute and the day, and
-//! where the counts have another life than before, or say that all servers together took less, the server adds its own before
-//! it lets anything through.
+//! A store that comes back without its counts, or with older ones, gets them back: every server remembers what it took in the
+//! minute and the day, and the store counts what each took. Where it has less of a server's than that server knows, the server
+//! adds what is missing before it lets anything through. Who asks for nothing finds out by the board, whose words are numbered,
+//! within a second, unless the store is no older than its last word.
 //!
 //! A minute is measured by clocks that nobody sets: the uptime of a server that counts alone, and where servers share counts
 //! that of Redis, in whose script what was counted in the future moves to the present. The calendar names days and nothing else.
@@ -91,6 +92,8 @@ pub struct Limits {
 /// What a server asks of the store in one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Take {
+    /// Name of the server that asks: of one start of it.
+    pub server: Arc<str>,
     /// The least that helps.
     pub need: u64,
     /// The most that is wanted.
@@ -136,6 +139,8 @@ pub enum Grant {
         slot: Slot,
         /// What is left after that.
         left: Left,
+        /// What was taken by this server and not given back, of the slot's day.
+        own_today: u64,
         /// The life of the counts: another one than before means that these were lost.
         life: u64,
     },
@@ -163,8 +168,9 @@ pub trait LimitStore: Send + Sync {
         take: &Take,
     ) -> Result<Grant, StoreError>;
 
-    /// Tells the other servers what this one, which is called `server`, let through, and says what they did.
-    async fn exchange(&self, server: &str, own: &[Used]) -> Result<Board, StoreError>;
+    /// Tells the other servers what this one let through, and says what they did. `number` grows by one from word to word of a
+    /// server's, so that a board which has an older word is told from one that lost nothing.
+    async fn exchange(&self, server: &str, number: u64, own: &[Used]) -> Result<Board, StoreError>;
 }
 
 /// What happens while the store does not answer.
@@ -267,7 +273,9 @@ pub struct Limiter {
     store: Arc<dyn LimitStore>,
     config: LimiterConfig,
     /// Name of this server among those that share the store: of this start.
-    server: String,
+    server: Arc<str>,
+    /// Words that it told the others.
+    words: AtomicU64,
     meters: RwLock<Meters>,
     /// What the others said last, and when.
     board: RwLock<Option<(Timestamp, Board)>>,
@@ -366,7 +374,8 @@ impl Limiter {
         Self {
             store,
             config,
-            server: Ulid::new().to_string(),
+            server: Arc::from(Ulid::new().to_string()),
+            words: AtomicU64::new(0),
             meters: RwLock::default(),
             board: RwLock::default(),
             alone: MemoryLimits::default(),
@@ -421,9 +430,9 @@ impl Limiter {
     ) -> Result<Grant, StoreError> {
         let take = meter.ask(now.uptime, amount, limits);
         let grant = self.tell(now, meter, limits, &take).await?;
-        let Some(again) = meter.settled(now.uptime, limits, &take, &grant) else { return Ok(grant) };
+        let Some(again) = meter.settled(now.uptime, &take, &grant) else { return Ok(grant) };
         let grant = self.tell(now, meter, limits, &again).await?;
-        if let Some(again) = meter.settled(now.uptime, limits, &again, &grant) {
+        if let Some(again) = meter.settled(now.uptime, &again, &grant) {
             // Lost once more in between: the next one who asks brings it.
             meter.owe(again.owed);
         }
@@ -448,7 +457,8 @@ impl Limiter {
             self.meters.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
         let used = |meter: &Arc<Meter>| meter.used(now.uptime);
         let own = board::own(meters.iter().filter_map(used).collect());
-        let board = match self.store.exchange(&self.server, &own).await {
+        let number = self.words.fetch_add(1, Ordering::Relaxed) + 1;
+        let board = match self.store.exchange(&self.server, number, &own).await {
             Ok(board) => board,
             Err(error) => return tracing::debug!(%error, "limits: other servers are not heard of"),
         };
@@ -500,7 +510,9 @@ impl Limiter {
             });
         let part = meter.part_alone(now, limits, self.config.servers_max, others);
         let (need, wish) = (amount, amount);
-        let take = Take { need, wish, unused: Vec::new(), owed: 0, owed_day: 0, life: None, new_life: 0 };
+        let server = Arc::clone(&self.server);
+        let take =
+            Take { server, need, wish, unused: Vec::new(), owed: 0, owed_day: 0, life: None, new_life: 0 };
         let unit = meter.unit;
         match self.alone.take(now, &meter.tenant, unit, part, &take).await {
             Ok(Grant::Taken { amount, left, .. }) => {
@@ -522,7 +534,9 @@ impl Limiter {
             return Arc::clone(meter);
         }
         let mut meters = self.meters.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(meters.entry(key).or_insert_with(|| Arc::new(Meter::new(&tenant.name, unit))))
+        Arc::clone(
+            meters.entry(key).or_insert_with(|| Arc::new(Meter::new(&self.server, &tenant.name, unit))),
+        )
     }
 }
 

@@ -15,6 +15,7 @@ use crate::wall_time::Day;
 
 /// What this server holds of one tenant's limit.
 pub(super) struct Meter {
+    server: Arc<str>,
     pub(super) tenant: Arc<str>,
     pub(super) unit: Unit,
     share: Mutex<Share>,
@@ -79,9 +80,9 @@ struct OwnSlot {
 
 impl Meter {
     /// A meter of a tenant's limit.
-    pub(super) fn new(tenant: &Arc<str>, unit: Unit) -> Self {
+    pub(super) fn new(server: &Arc<str>, tenant: &Arc<str>, unit: Unit) -> Self {
         let (share, asking) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { tenant: Arc::clone(tenant), unit, share, asking }
+        Self { server: Arc::clone(server), tenant: Arc::clone(tenant), unit, share, asking }
     }
 
     fn share(&self) -> MutexGuard<'_, Share> {
@@ -139,7 +140,8 @@ impl Meter {
         (share.taken, share.limits) = (0, Some(limits));
         let unused = std::mem::take(&mut share.unused).into_iter().collect();
         let (owed, life) = (std::mem::take(&mut share.owed), share.life);
-        Take { need: amount, wish, unused, owed, owed_day: 0, life, new_life: new_life() }
+        let server = Arc::clone(&self.server);
+        Take { server, need: amount, wish, unused, owed, owed_day: 0, life, new_life: new_life() }
     }
 
     /// The store did not settle what it was told.
@@ -152,27 +154,22 @@ impl Meter {
         share.own.give_back(&take.unused);
     }
 
-    /// The store settled what it was told. What to ask instead, if it lost what this server took before: its counts are others
-    /// than they were, or all servers together took less than this one. It gets them back with that.
-    pub(super) fn settled(&self, now: Timestamp, limits: Limits, take: &Take, grant: &Grant) -> Option<Take> {
+    /// The store settled what it was told. What to ask instead, if it has less of this server's than was taken. It gets that back
+    /// with it.
+    pub(super) fn settled(&self, now: Timestamp, take: &Take, grant: &Grant) -> Option<Take> {
         let mut share = self.share();
         share.own.give_back(&take.unused);
-        let Grant::Taken { amount, slot, left, life } = *grant else { return None };
+        let Grant::Taken { amount, slot, own_today, life, .. } = *grant else { return None };
         share.own.to(slot);
-        let (minute_before, today_before) = share.own.sums();
+        let minute_before = share.own.minute();
         share.own.add(now, slot, amount + take.owed);
-        let is_other = share.life.replace(life).is_some_and(|known| known != life);
-        let (lost, lost_today) = if is_other {
-            (minute_before, today_before)
-        } else {
-            let (minute, today) = share.own.sums();
-            let missing = |own: u64, limit: u64, left: u64| own.saturating_sub(limit.saturating_sub(left));
-            let of_day = limits.day.zip(left.day).map_or(0, |(limit, left)| missing(today, limit, left));
-            (missing(minute, limits.minute, left.minute), of_day)
-        };
-        if lost == 0 && lost_today == 0 {
+        share.life = Some(life);
+        let lost_today = share.own.today.saturating_sub(own_today);
+        if lost_today == 0 {
             return None;
         }
+        // Which of it is of the minute, nobody knows: all that can be.
+        let lost = minute_before.min(lost_today);
         tracing::warn!(
             tenant = %self.tenant,
             unit = self.unit.name(),
@@ -183,11 +180,12 @@ impl Meter {
         // They stand in the memory already, and come back as one with what was taken just now.
         share.own.forget(slot, lost);
         Some(Take {
+            server: Arc::clone(&self.server),
             need: take.need,
             wish: take.wish,
             unused: vec![(slot, amount)],
             owed: lost,
-            owed_day: lost_today.saturating_sub(lost),
+            owed_day: lost_today - lost,
             life: Some(life),
             new_life: new_life(),
         })
@@ -325,9 +323,9 @@ impl Own {
         }
     }
 
-    /// What the store must have counted of this server's in the window and the day.
-    fn sums(&self) -> (u64, u64) {
-        (self.slots.iter().map(|own| own.amount).sum(), self.today)
+    /// What the store must have counted of this server's in the window.
+    fn minute(&self) -> u64 {
+        self.slots.iter().map(|own| own.amount).sum()
     }
 
     /// What was taken within the window by this server's clock.

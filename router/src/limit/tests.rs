@@ -30,11 +30,11 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-/// A store that can be switched off and emptied, and counts how often it is asked.
+/// A store that can be switched off, emptied and set back, and counts how often it is asked.
 #[derive(Default)]
 struct Shaky {
     counts: RwLock<Arc<MemoryLimits>>,
-    board: Mutex<HashMap<String, Vec<Used>>>,
+    board: Mutex<HashMap<String, (u64, Vec<Used>)>>,
     is_down: AtomicBool,
     asked: AtomicU64,
 }
@@ -48,6 +48,16 @@ impl Shaky {
     fn empty(&self) {
         *self.counts.write().unwrap() = Arc::default();
         self.board.lock().unwrap().clear();
+    }
+
+    /// All that it counts, as a copy on a disk has it.
+    fn copy(&self) -> (MemoryLimits, HashMap<String, (u64, Vec<Used>)>) {
+        (self.counts.read().unwrap().copy(), self.board.lock().unwrap().clone())
+    }
+
+    fn set_back(&self, (counts, board): &(MemoryLimits, HashMap<String, (u64, Vec<Used>)>)) {
+        *self.counts.write().unwrap() = Arc::new(counts.copy());
+        *self.board.lock().unwrap() = board.clone();
     }
 }
 
@@ -67,12 +77,13 @@ impl LimitStore for Shaky {
         counts.take(now, tenant, unit, limits, take).await
     }
 
-    async fn exchange(&self, server: &str, own: &[Used]) -> Result<Board, StoreError> {
+    async fn exchange(&self, server: &str, number: u64, own: &[Used]) -> Result<Board, StoreError> {
         self.is_up()?;
         let mut board = self.board.lock().unwrap();
-        let has_own = board.insert(server.to_owned(), own.to_vec()).is_some();
+        let before = board.insert(server.to_owned(), (number, own.to_vec()));
+        let has_own = before.is_some_and(|(before, _)| before + 1 >= number);
         let others = board.iter().filter(|(other, _)| *other != server);
-        Ok(Board::new(has_own, others.flat_map(|(_, used)| used.clone()).collect::<Vec<_>>()))
+        Ok(Board::new(has_own, others.flat_map(|(_, (_, used))| used.clone()).collect::<Vec<_>>()))
     }
 }
 
@@ -440,6 +451,62 @@ proptest! {
             prop_assert!(pair.in_window() <= limit, "{} of {limit}", pair.in_window());
         }
     }
+
+    /// The store is set back to a copy of any age, at any time, as by a restart from a copy on its disk or a failover to a replica
+    /// that lagged: neither the minute nor the day is forgotten; and nothing is counted twice but what was on its way.
+    #[test]
+    fn a_store_that_is_set_back_does_not_forget(
+        limit in 10u64..200,
+        asks in proptest::collection::vec((0u64..2_000, 0usize..2, 1u64..30, 0u8..30), 1..200),
+    ) {
+        let mut pair = Pair::new(limit, 2);
+        let day = limit * 3 / 2;
+        pair.tenant = tenant(Terms { requests_per_day: Some(day), ..terms(limit, None) });
+        let mut copy = pair.store.copy();
+        for (pause, server, amount, what) in asks {
+            pair.go_on(pause);
+            match what {
+                0..3 => {
+                    copy = pair.store.copy();
+                    // What was taken since the last word before the store was set back is lost with it.
+                    pair.go_on(1_000);
+                }
+                3 => {
+                    pair.store.set_back(&copy);
+                    pair.go_on(1_000);
+                }
+                _ => {}
+            }
+            pair.ask(server, amount);
+            prop_assert!(pair.in_window() <= limit, "{} of {limit}", pair.in_window());
+            let all = pair.sum(0, &[0, 1]);
+            prop_assert!(all <= day, "{all} of {day} in the day");
+        }
+    }
+}
+
+#[test]
+fn a_store_that_is_set_back_gets_back_what_it_lost_and_no_more() {
+    let terms = Terms { requests_per_day: Some(300), ..terms(100, None) };
+    let check = |idle: u64, expected: u64| {
+        let mut pair = Pair::new(100, 2);
+        pair.tenant = tenant(terms.clone());
+        pair.go_on(1_000);
+        assert!(pair.ask(0, 10) && pair.ask(1, 10));
+        pair.go_on(1_000);
+        let copy = pair.store.copy();
+        assert!(pair.ask(0, 30) && pair.ask(1, 20));
+        pair.go_on(2_000);
+        pair.store.set_back(&copy);
+        pair.go_on(idle);
+        // What the other took is there although it asks for nothing.
+        let through = (0..200).filter(|_| pair.ask(1, 1)).count() as u64;
+        assert_eq!(through, expected, "after {idle} ms");
+        pair.go_on(70_000);
+        assert!(pair.ask(0, 100), "the minute is whole again");
+    };
+    check(1_000, 30);
+    check(5_000, 30);
 }
 
 #[test]

@@ -14,11 +14,20 @@ pub(super) async fn limits_hold(home: &Home) {
     let now = now();
     let limits = Limits { minute: 10, day: Some(15) };
     let take = async |tenant: &str, need, wish, unused: Vec<(Slot, u64)>, owed| {
-        let take = Take { need, wish, unused, owed, owed_day: 0, life: Some(7), new_life: 7 };
+        let take = Take {
+            server: Arc::from("one"),
+            need,
+            wish,
+            unused,
+            owed,
+            owed_day: 0,
+            life: Some(7),
+            new_life: 7,
+        };
         home.limits.take(now, tenant, Unit::Requests, limits, &take).await.unwrap()
     };
     let left = |minute, day| Left { minute, day: Some(day) };
-    let Grant::Taken { amount: 4, slot, left: Left { minute: 6, day: Some(11) }, life: 7 } =
+    let Grant::Taken { amount: 4, slot, left: Left { minute: 6, day: Some(11) }, own_today: 4, life: 7 } =
         take("l1", 2, 4, vec![], 0).await
     else {
         panic!()
@@ -37,6 +46,17 @@ pub(super) async fn limits_hold(home: &Home) {
     );
     // What is given back is there again.
     assert_eq!(taken(take("l1", 3, 3, vec![(slot, 3)], 0).await), (3, left(0, 5)));
+    // What was taken by each server is counted, too: four, six, and what was given back taken again.
+    let own = async |server: &str| {
+        let (server, unused) = (Arc::from(server), Vec::new());
+        let take =
+            Take { server, need: 0, wish: 0, unused, owed: 0, owed_day: 0, life: Some(7), new_life: 7 };
+        match home.limits.take(now, "l1", Unit::Requests, limits, &take).await.unwrap() {
+            Grant::Taken { own_today, .. } => own_today,
+            refused @ Grant::Refused { .. } => panic!("{refused:?}"),
+        }
+    };
+    assert_eq!((own("one").await, own("two").await), (10, 0));
     // What is owed counts.
     assert_eq!(taken(take("l2", 1, 1, vec![], 9).await), (1, left(0, 5)));
     // What is left is told to who is refused.
@@ -46,8 +66,16 @@ pub(super) async fn limits_hold(home: &Home) {
         Grant::Refused { left: Left { minute: 3, day: Some(8) }, .. }
     ));
     // Units are counted apart.
-    let other =
-        Take { need: 10, wish: 10, unused: Vec::new(), owed: 0, owed_day: 0, life: None, new_life: 8 };
+    let other = Take {
+        server: Arc::from("one"),
+        need: 10,
+        wish: 10,
+        unused: Vec::new(),
+        owed: 0,
+        owed_day: 0,
+        life: None,
+        new_life: 8,
+    };
     let tokens = home.limits.take(now, "l1", Unit::Tokens, limits, &other).await.unwrap();
     assert!(matches!(tokens, Grant::Taken { .. }));
 
@@ -85,8 +113,16 @@ async fn a_redis_whose_clock_is_set_back_locks_nobody_out() {
     let store = connect(&server, QUICK, Duration::from_secs(2)).await;
     let limits = Limits { minute: 10, day: Some(100) };
     let take = async |need| {
-        let take =
-            Take { need, wish: need, unused: Vec::new(), owed: 0, owed_day: 0, life: None, new_life: 9 };
+        let take = Take {
+            server: Arc::from("one"),
+            need,
+            wish: need,
+            unused: Vec::new(),
+            owed: 0,
+            owed_day: 0,
+            life: None,
+            new_life: 9,
+        };
         store.take(now(), "acme", Unit::Requests, limits, &take).await.unwrap()
     };
     // As if it had been an hour ahead.
@@ -116,20 +152,23 @@ async fn servers_hear_what_the_others_let_through() {
     let server = RedisServer::start(&[]);
     let store = connect(&server, QUICK, Duration::from_secs(2)).await;
     let used = |tenant: &str, amount| Used { tenant: Arc::from(tenant), unit: Unit::Tokens, amount };
-    let exchange = async |server: &str, own: &[Used]| store.exchange(server, own).await.unwrap();
-    assert_eq!(exchange("one", &[used("acme", 5)]).await, Board::new(false, []));
-    let heard = exchange("two", &[used("acme", 7), used("globex \"2\"", 1)]).await;
+    let exchange =
+        async |server: &str, number: u64, own: &[Used]| store.exchange(server, number, own).await.unwrap();
+    assert_eq!(exchange("one", 1, &[used("acme", 5)]).await, Board::new(false, []));
+    let heard = exchange("two", 1, &[used("acme", 7), used("globex \"2\"", 1)]).await;
     assert_eq!(heard, Board::new(false, [used("acme", 5)]));
-    assert_eq!(exchange("one", &[]).await, Board::new(true, [used("acme", 7), used("globex \"2\"", 1)]));
-    exchange("three", &[used("acme", 3)]).await;
+    assert_eq!(exchange("one", 2, &[]).await, Board::new(true, [used("acme", 7), used("globex \"2\"", 1)]));
+    exchange("three", 1, &[used("acme", 3)]).await;
     let all = [used("acme", 10), used("globex \"2\"", 1)];
-    assert_eq!(exchange("one", &[]).await, Board::new(true, all));
+    assert_eq!(exchange("one", 3, &[]).await, Board::new(true, all.clone()));
+    // A word that was told and is not there: the board is an older one.
+    assert_eq!(exchange("one", 5, &[]).await, Board::new(false, all));
     // One that told nothing for a minute is gone; a clock that was set back is no reason.
     let second: u64 = server.command(&["time"]).lines().next().unwrap().parse().unwrap();
     let board = "test:limits:{:all}:board";
-    let told = |at: u64| format!("{at} [{{\"tenant\":\"acme\",\"unit\":\"tokens\",\"amount\":9}}]");
+    let told = |at: u64| format!("{at} 1 [{{\"tenant\":\"acme\",\"unit\":\"tokens\",\"amount\":9}}]");
     server.command(&["hset", board, "two", &told(second - 70), "three", &told(second + 20)]);
-    assert_eq!(exchange("one", &[]).await, Board::new(true, [used("acme", 9)]));
+    assert_eq!(exchange("one", 6, &[]).await, Board::new(true, [used("acme", 9)]));
     server.command(&["flushall"]);
-    assert_eq!(exchange("one", &[]).await, Board::new(false, []));
+    assert_eq!(exchange("one", 7, &[]).await, Board::new(false, []));
 }
