@@ -100,6 +100,8 @@ MARKS = ["- "] * 4 + [
 COUNTS = ["{n}. "] * 4 + ["{n}) ", "({n}) ", "#{n} ", "{a}) ", "{a}. ", "{n} ", "{n}: ", "No. {n} "]
 CELLS = ["\t"] * 3 + ["|", " | ", ",", ",", ";", "  ", "    ", '","', " - "]
 CASES: list[Callable[[str], str]] = [str.lower, str.lower, str.upper]
+# Each is a word by itself when the server has put a text into plain characters.
+SYMBOLS = "★ ☆ ♥ ❤ ✔ ✨ 🎉 👍 📍 ☎ 🚀 😀 🔥 © € ▲".split()
 MONTHS = (
     "January February March April May June July August September October November December".split()
 )
@@ -160,12 +162,31 @@ class Drawer:
             pieces = [*self.fill("{running}"), (rng.choice(["\n\n", "\n"]), None), *pieces]
         if rng.random() < 0.08:
             pieces = [*pieces, (rng.choice(["\n\n", "\n"]), None), *self.fill("{running}")]
+        if rng.random() < 0.08:
+            pieces = self.decorated(pieces)
         if rng.random() < 0.18:
             case = rng.choice(CASES)
             pieces = [(case(text), label) for text, label in pieces]
         if rng.random() < 0.1:
             pieces = [(text.replace("\n", "\r\n"), label) for text, label in pieces]
         return Tagged(tuple(piece for piece in pieces if piece[0]))
+
+    def decorated(self, pieces: Pieces) -> Pieces:
+        """With a symbol beside some names."""
+        symbol = self.rng.choice(SYMBOLS)
+        decorated: Pieces = []
+        for text, label in pieces:
+            places = [("", "")] * 2
+            if label is not None:
+                places = [
+                    (f"{symbol} ", ""),
+                    ("", f" {symbol}"),
+                    (f"{symbol} ", f" {symbol}"),
+                    ("", ""),
+                ]
+            before, after = self.rng.choice(places)
+            decorated += [(before, None), (text, label), (after, None)]
+        return decorated
 
     def layout(self) -> Pieces:
         return self.fill(self.rng.choice(self.layouts["layouts"]))

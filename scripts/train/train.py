@@ -40,7 +40,7 @@ class TaskConfig:
     warmup: float = 0.08
     patience: int = 5
     # Texts that are no prose, for each text of the train split in an epoch, if the card has layouts for them.
-    structured: float = 1.0
+    structured: float = 1.5
     # The card whose texts are of none of the classes, for their probabilities one by one.
     everyday: str | None = None
 
@@ -50,7 +50,7 @@ TASKS = {
     "documents": TaskConfig(
         "text-classifier-v2", is_token_task=False, dense=True, epochs=14, everyday="sentiment-v3"
     ),
-    "entities": TaskConfig("ner-v2", is_token_task=True, dense=False, epochs=16),
+    "entities": TaskConfig("ner-v2", is_token_task=True, dense=False, epochs=14),
 }
 
 
