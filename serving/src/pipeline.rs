@@ -150,6 +150,7 @@ pub async fn infer<E: Exchange>(
             Some(place) => place,
             None => app.places.take(&principal).map_err(no_place)?,
         };
+        let _working = caller.account.work();
         caller.body.admit(&place, Some(app.config.connections.body_timeout()));
         let asked = match exchange.read(&principal).await {
             Ok(asked) => asked,

@@ -490,7 +490,7 @@ fn a_store_that_is_set_back_gets_back_what_it_lost_and_no_more() {
     let terms = Terms { requests_per_day: Some(300), ..terms(100, None) };
     let check = |idle: u64, expected: u64| {
         let mut pair = Pair::new(100, 2);
-        pair.tenant = tenant(terms.clone());
+        pair.tenant = tenant(terms);
         pair.go_on(1_000);
         assert!(pair.ask(0, 10) && pair.ask(1, 10));
         pair.go_on(1_000);

@@ -202,6 +202,9 @@ impl Stream for Answers {
     }
 }
 
+/// Longest id of a message of a stream, in bytes: it is echoed with every answer.
+const CORRELATION_ID_BYTES_MAX: usize = 256;
+
 async fn respond(
     app: &App,
     caller: &Caller,
@@ -209,9 +212,16 @@ async fn respond(
     place: Place,
 ) -> InferStreamResponse {
     let bytes = message.encoded_len();
-    let InferStreamRequest { correlation_id, request, timeout_ms } = message;
+    let InferStreamRequest { mut correlation_id, request, timeout_ms } = message;
     let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
+    let is_id = correlation_id.len() <= CORRELATION_ID_BYTES_MAX;
     let result = match place.hold(bytes) {
+        _ if !is_id => {
+            // Its beginning tells the caller which one it was.
+            correlation_id.truncate(correlation_id.floor_char_boundary(CORRELATION_ID_BYTES_MAX));
+            let problem = format!("at most {CORRELATION_ID_BYTES_MAX} bytes");
+            Err(refused(caller, ApiError::InvalidRequest { field: "correlation_id".to_owned(), problem }))
+        }
         Ok(()) => one_of(app, caller, request, timeout, place).await,
         Err(error) => Err(refused(caller, pipeline::no_place(error))),
     };

@@ -34,6 +34,10 @@ struct Request {
     holder: OnceLock<Holder>,
 }
 
+/// A call that is worked on: its connection does not give way to newcomers before those without one do.
+#[derive(Debug)]
+pub(crate) struct Working(Option<Arc<Request>>);
+
 /// Bytes of answers that wait in somebody's name; given back when dropped.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingBytes {
@@ -82,6 +86,14 @@ impl Account {
         })
     }
 
+    /// The call has a place.
+    pub(crate) fn work(&self) -> Working {
+        if let Some(request) = &self.0 {
+            request.standing.work(true);
+        }
+        Working(self.0.clone())
+    }
+
     /// What counts bytes that wait in the name of whom the request, or else its connection, belongs to now.
     pub(crate) fn waiting(&self) -> WaitingBytes {
         let of = self.0.as_ref().map(|request| {
@@ -89,6 +101,14 @@ impl Account {
             (Arc::clone(request), holder)
         });
         WaitingBytes { of, bytes: 0 }
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if let Some(request) = &self.0 {
+            request.standing.work(false);
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! A connection is nobody's until a request on it shows credentials. Then its tenant claims it, as long as what the tenant has
 //! claimed does not exceed a multiple of what nobody has, as places are shared ([`router::Places`]). What is not claimed gives way
-//! when all seats are taken and one more peer comes: of these connections the one goes on which for the longest time no request
-//! has begun or ended. So callers and probes find a seat, whoever holds how many and does nothing with them.
+//! when all seats are taken and one more peer comes: of these connections one on which no call is worked on, and of those the one
+//! on which for the longest time no request has begun or ended. So callers and probes find a seat, whoever holds how many and does
+//! nothing with them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -57,9 +58,16 @@ struct State {
     claimed: BTreeMap<SeatId, Arc<Standing>>,
     tenants: HashMap<TenantId, usize>,
     unclaimed: BTreeMap<SeatId, Arc<Standing>>,
-    /// Who gives way next, and since when there was no request, the first one last.
-    next: Vec<(Instant, SeatId)>,
+    /// Who gives way next, the first one last.
+    next: Vec<(Use, SeatId)>,
     last_id: u64,
+}
+
+/// How much a connection is used, the least first: whether a call is worked on, and since when there was no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Use {
+    is_worked_on: bool,
+    since: Instant,
 }
 
 /// A connection as its port knows it.
@@ -73,6 +81,8 @@ pub(super) struct Standing {
     activity: OnceLock<Arc<Activity>>,
     /// Who has claimed it.
     holder: OnceLock<Holder>,
+    /// Calls on it that have a place.
+    calls: AtomicUsize,
     /// Bytes of answers that wait on it in nobody's name.
     anonymous_bytes: AtomicUsize,
     /// Cancelled when it has to go, which is for the reason.
@@ -105,7 +115,7 @@ impl Seats {
         }
         let is_anothers = state.claimed.len() + state.unclaimed.len() >= open_max;
         if is_anothers {
-            let longest = if state.leaving < LEAVING_MAX { state.longest_without_request() } else { None };
+            let longest = if state.leaving < LEAVING_MAX { state.least_used() } else { None };
             state.dismiss(longest.ok_or("open_max")?, GAVE_WAY);
         }
         if open_per_address_max.is_some() {
@@ -119,6 +129,7 @@ impl Seats {
             began: now,
             activity: OnceLock::new(),
             holder: OnceLock::new(),
+            calls: AtomicUsize::new(0),
             anonymous_bytes: AtomicUsize::new(0),
             leave: CancellationToken::new(),
             reason: OnceLock::new(),
@@ -193,16 +204,16 @@ impl Seats {
 }
 
 impl State {
-    /// Of the connections that nobody has claimed the one that has been without a request for longest.
-    fn longest_without_request(&mut self) -> Option<SeatId> {
-        while let Some((since, id)) = self.next.pop() {
+    /// Of the connections that nobody has claimed the one that is used least.
+    fn least_used(&mut self) -> Option<SeatId> {
+        while let Some((before, id)) = self.next.pop() {
             // Not if it has left, was claimed or was used meanwhile.
-            if self.unclaimed.get(&id).is_some_and(|standing| standing.since() == since) {
+            if self.unclaimed.get(&id).is_some_and(|standing| standing.usage() == before) {
                 return Some(id);
             }
         }
         let mut all: Vec<_> =
-            self.unclaimed.values().map(|standing| (standing.since(), standing.id)).collect();
+            self.unclaimed.values().map(|standing| (standing.usage(), standing.id)).collect();
         all.sort_unstable();
         // A few of few: the rest have better been there for as long.
         all.truncate((all.len() / 8).clamp(1, NEXT_MAX));
@@ -271,9 +282,18 @@ impl Standing {
         self.reason.get().copied().unwrap_or(GAVE_WAY)
     }
 
-    /// When a request last began or ended, or the connection began.
-    fn since(&self) -> Instant {
-        self.activity.get().map_or(self.began, |activity| activity.last_request())
+    /// One more call on it has a place, or one fewer.
+    pub(super) fn work(&self, is_begun: bool) {
+        if is_begun {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn usage(&self) -> Use {
+        let since = self.activity.get().map_or(self.began, |activity| activity.last_request());
+        Use { is_worked_on: self.calls.load(Ordering::Relaxed) > 0, since }
     }
 }
 
