@@ -103,7 +103,7 @@ async fn create_tenant(State(app): State<Arc<App>>, request: Request) -> Answer 
 }
 
 async fn change_tenant(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
-    let ChangeTenant { plan, is_suspended } = body::parse(&body::read(request, &app.config).await?)?;
+    let ChangeTenant { plan, is_suspended } = body::parse(&body::read_change(request, &app.config).await?)?;
     let (administration, name) = (&app.tenancy.administration, tenant_name(&name)?);
     let tenant = administration.change_tenant(WallTime::now(), OPERATOR, &name, plan, is_suspended).await?;
     Ok(Json(tenant).into_response())

@@ -21,14 +21,27 @@ use crate::error::ApiError;
 /// What bodies are.
 pub(super) const MEDIA_TYPE: &str = "application/json";
 
+/// Most bytes of a body that changes tenants or keys, of which the longest label makes some hundred: to read and parse it is no
+/// work to speak of, so it need not count against a limit.
+const CHANGE_BYTES_MAX: usize = 16 << 10;
+
+/// Reads the JSON body of a change of tenants or keys.
+pub(crate) async fn read_change(request: Request, config: &Config) -> Result<Bytes, ApiError> {
+    read_up_to(CHANGE_BYTES_MAX.min(config.limits.body_bytes_max), request, config).await
+}
+
 /// Reads a JSON body within the bounds of size, which are those of what it is once it is decoded, and of time.
 pub(crate) async fn read(request: Request, config: &Config) -> Result<Bytes, ApiError> {
+    read_up_to(config.limits.body_bytes_max, request, config).await
+}
+
+async fn read_up_to(bytes_max: usize, request: Request, config: &Config) -> Result<Bytes, ApiError> {
     if !is_json(request.headers()) {
         return Err(ApiError::UnsupportedMediaType { expected: MEDIA_TYPE });
     }
     let coding = Coding::of(request.headers())?;
     let meter = request.extensions().get::<BodyMeter>().cloned().unwrap_or_default();
-    let reading = decode(request.into_body(), coding, config.limits.body_bytes_max);
+    let reading = decode(request.into_body(), coding, bytes_max);
     let read = tokio::time::timeout(config.request_timeout(), reading).await;
     let read = read.unwrap_or(Err(ApiError::BodyIncomplete));
     match &read {

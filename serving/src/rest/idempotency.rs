@@ -36,7 +36,7 @@ pub(crate) async fn posted<T: DeserializeOwned>(
 ) -> Result<Posted<T>, ApiError> {
     let (parts, content) = request.into_parts();
     let (headers, route) = (parts.headers.clone(), parts.uri.path().to_owned());
-    let body = body::read(Request::from_parts(parts, content), &app.config).await?;
+    let body = body::read_change(Request::from_parts(parts, content), &app.config).await?;
     let parsed = body::parse(&body)?;
     Ok(match Once::start(app, sender, &route, &headers, &body).await? {
         Start::First(once) => Posted::First(once, parsed),
