@@ -47,6 +47,8 @@ const TIME_FILE: &str = "time";
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// How much longer an idempotency key is held than a request may take.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// At every how many looks for changes the store is asked for the fingerprint of the key secret.
+const SECRET_EVERY: u32 = 10;
 /// How the audit log names the file of declared tenants.
 const DECLARED: &str = "tenants_file";
 
@@ -69,7 +71,7 @@ pub struct Tenancy {
     directory: Arc<Directory>,
     accounts: Arc<dyn AccountStore>,
     /// The secret of keys, while it is not known to be the store's.
-    unconfirmed: tokio::sync::Mutex<Option<OwnSecret>>,
+    secret: tokio::sync::Mutex<SecretWatch>,
     /// Why nobody can be let in for good, if so.
     refused: OnceLock<String>,
     /// Tenants of the file that are not in force yet, since the store did not answer.
@@ -175,6 +177,23 @@ struct Homes {
     embedded: Option<Arc<EmbeddedStore>>,
 }
 
+/// The key secret, of which the store keeps a fingerprint: told again now and then, since the store may lose it, and then another
+/// server could come with another secret.
+struct SecretWatch {
+    own: OwnSecret,
+    /// Whether the store had this one's once.
+    is_confirmed: bool,
+    looks: u32,
+}
+
+impl SecretWatch {
+    /// Whether the store is to be asked.
+    fn is_due(&mut self) -> bool {
+        self.looks = self.looks.wrapping_add(1);
+        !self.is_confirmed || self.looks.is_multiple_of(SECRET_EVERY)
+    }
+}
+
 impl Tenancy {
     /// Opens everything.
     ///
@@ -266,7 +285,7 @@ impl Tenancy {
             idempotency: Arc::new(idempotency),
             directory,
             accounts: homes.accounts,
-            unconfirmed: tokio::sync::Mutex::new((!is_confirmed).then_some(own)),
+            secret: tokio::sync::Mutex::new(SecretWatch { own, is_confirmed, looks: 0 }),
             refused: OnceLock::new(),
             declared: tokio::sync::Mutex::new(declared),
             embedded: homes.embedded,
@@ -362,11 +381,15 @@ impl Tenancy {
         if self.refused.get().is_some() {
             return Ok(());
         }
-        let mut unconfirmed = self.unconfirmed.lock().await;
-        if let Some(own) = &*unconfirmed {
-            match check_secret(self.accounts.as_ref(), own).await {
-                Ok(true) => *unconfirmed = None,
+        let mut secret = self.secret.lock().await;
+        if secret.is_due() {
+            match check_secret(self.accounts.as_ref(), &secret.own).await {
+                Ok(true) => secret.is_confirmed = true,
+                Ok(false) if secret.is_confirmed => {}
                 Ok(false) => return Err(StoreError::Unavailable("Redis does not answer".to_owned()).into()),
+                Err(error) if secret.is_confirmed => {
+                    tracing::error!(%error, "another server uses this store with another key secret");
+                }
                 Err(error) => {
                     tracing::error!(%error, "this server is not ready, and lets nobody in until it is started with the right one");
                     // It is set once.
@@ -375,7 +398,7 @@ impl Tenancy {
                 }
             }
         }
-        drop(unconfirmed);
+        drop(secret);
         read_accounts(&self.administration, &mut *self.declared.lock().await).await
     }
 

@@ -37,15 +37,15 @@ def ask(server, key, times):
 def heard_of(store, tenant, amount):
     """Waits until it is told that so much of a tenant's limit was let through, and then until every server heard it."""
     def board():
-        return {server: told.split(" ", 1) for server, told in store.client.hgetall(BOARD).items()}
+        return {server: told.split(" ", 2) for server, told in store.client.hgetall(BOARD).items()}
 
     def told():
-        all_used = [used for _, told in board().values() for used in json.loads(told)]
+        all_used = [used for _, _, told in board().values() for used in json.loads(told)]
         return sum(used["amount"] for used in all_used if used["tenant"] == tenant) == amount or board()
 
     until(f"{amount} of {tenant} are told", told)
     at = int(store.client.time()[0])
-    until("and heard", lambda: all(int(second) > at for second, _ in board().values()) or board())
+    until("and heard", lambda: all(int(second) > at for second, _, _ in board().values()) or board())
 
 
 def pair(request, folder, store, **options):
@@ -104,6 +104,49 @@ def test_a_limit_holds_over_an_outage_and_an_emptied_redis(request, tmp_path):
     in_time(scenario)
     for server in servers:
         stop(server)
+    store.stop()
+
+
+def test_a_limit_holds_over_a_redis_that_is_set_back(request, tmp_path):
+    """As by a restart from a copy on its disk, or a failover to a replica that lagged."""
+    store = Redis(tmp_path / "redis")
+    servers = one, two = pair(request, tmp_path, store)
+
+    def scenario(attempt):
+        name = f"older-{attempt}"
+        key = make(request, one, name, limited(40))["key"]
+        agree(servers, key, 200)
+        assert ask(one, key, 1) == ask(two, key, 1) == [200]
+        heard_of(store, name, 2)
+        store.client.save()
+        assert ask(one, key, 15) == [200] * 15 and ask(two, key, 10) == [200] * 10
+        heard_of(store, name, 27)
+        store.set_back()
+
+        def counted():
+            counts = store.client.hgetall(f"ml:limits:{{{name}}}:requests")
+            return sum(int(count) for slot, count in counts.items() if slot.isdigit()) == 27 or counts
+
+        # Of both, before anybody asks.
+        until("counted again", counted)
+        assert ask(two, key, 20).count(200) == 13 and ask(one, key, 3) == [429] * 3
+
+    in_time(scenario)
+    for server in servers:
+        stop(server)
+    store.stop()
+
+
+def test_the_secrets_fingerprint_comes_back(request, tmp_path):
+    """Or another server could come with another secret, and the right ones would be refused afterwards."""
+    store = Redis(tmp_path / "redis")
+    (tmp_path / "one").mkdir()
+    server = start(request, tmp_path / "one", *config(tmp_path, store.port))
+    [place] = store.client.keys("*accounts}:secret")
+    fingerprint = store.client.get(place)
+    store.client.delete(place)
+    until("it is back", lambda: store.client.get(place) == fingerprint or None)
+    stop(server)
     store.stop()
 
 
