@@ -9,6 +9,7 @@ use super::lines::{Block, Blocks, is_line_break};
 use super::markup::{self, Plain};
 use super::scan::{self, Mark};
 use super::{SEGMENTED_PER_TOKENISED, count};
+use crate::characters::enclosed;
 use crate::pool::Pace;
 
 /// Spaces that part two columns in a line that is no sentence; in one that is, two may be a slip.
@@ -36,18 +37,26 @@ impl Cells {
         // Ends of lines and cells, and those at which the text says enough by itself.
         let (mut ends, mut marked) = (Vec::new(), Vec::new());
         let mut blocks = Blocks::new(&plain).peekable();
-        let mut before = None;
-        while let Some(Block { bytes: block, name_ends }) = blocks.next() {
+        let (mut before, mut was_lettered) = (None, false);
+        let mut prefixes = Vec::new();
+        while let Some(Block { bytes: block, name_ends, prefixes: marks }) = blocks.next() {
+            prefixes.extend(marks);
             ends.push(block.start);
             ends.extend(name_ends);
             let (mark, end) = mark(&plain[block.clone()]);
             let next = blocks.peek().and_then(|next| self::mark(&plain[next.bytes.clone()]).0);
             // A number may be part of a name, but not if the lines are counted.
             let is_counted = |left: Option<Mark>, right: Option<Mark>| {
-                left.zip(right).is_some_and(|(left, right)| left.precedes(right))
+                left.zip(right).is_some_and(|(left, right)| left.precedes(right) || left.repeats(right))
             };
             let mut first = block.start;
-            if end > 0 && (mark.is_none() || is_counted(before, mark) || is_counted(mark, next)) {
+            // `A. `, `B. ` may be initials, if they do not count from A.
+            let is_lettered = mark.is_some_and(Mark::is_initial);
+            let is_item = !is_lettered
+                || (was_lettered && is_counted(before, mark))
+                || (mark.is_some_and(|mark| mark.number == 1) && is_counted(mark, next));
+            was_lettered = is_lettered && is_item;
+            if end > 0 && is_item && (mark.is_none() || is_counted(before, mark) || is_counted(mark, next)) {
                 first = block.start + end;
                 ends.push(first);
             }
@@ -61,7 +70,7 @@ impl Cells {
         ends.extend(tags);
         ends.sort_unstable();
         ends.dedup();
-        let read = Some(separated(&plain, &ends)).filter(|read| read != text);
+        let read = Some(separated(&plain, &ends, &prefixes)).filter(|read| read != text);
         ends.append(&mut marked);
         ends.sort_unstable();
         ends.dedup();
@@ -73,8 +82,10 @@ impl Cells {
 fn mark(block: &str) -> (Option<Mark>, usize) {
     let blank = block.len() - block.trim_start().len();
     let word = block[blank..].split(char::is_whitespace).next().unwrap_or("");
-    let mark = Mark::of(word);
-    let is_mark = mark.is_some() || matches!(word, "-" | "*" | "+" | "–" | "—" | ">");
+    let mark = Mark::of_item(word);
+    let is_circled =
+        word.chars().next().is_some_and(|c| enclosed(c).is_some()) && word.chars().nth(1).is_none();
+    let is_mark = is_circled || mark.is_some() || matches!(word, "-" | "*" | "+" | "–" | "—" | ">");
     let bytes = if is_mark { word.len() } else { check_box(&block[blank..]) };
     (mark, if bytes > 0 { blank + bytes } else { 0 })
 }
@@ -158,9 +169,10 @@ fn is_separator(c: char) -> bool {
 }
 
 /// The text with commas and blanks where names end: see [`Cells::read`].
-fn separated(text: &str, ends: &[usize]) -> String {
+fn separated(text: &str, ends: &[usize], prefixes: &[Range<usize>]) -> String {
     let mut written = text.as_bytes().to_vec();
     let mut ends = ends.iter().copied().peekable();
+    let mut prefixes = prefixes.iter().peekable();
     // The end of what stands before, if a comma may follow it, and the bytes of what follows.
     let mut open: Option<Range<usize>> = None;
     let mut blank_to = 0;
@@ -189,7 +201,8 @@ fn separated(text: &str, ends: &[usize]) -> String {
                 blank_to = if is_mark { next } else { blank_to };
             }
         }
-        let is_quote = begins_line && c == '>';
+        while prefixes.next_if(|prefix| prefix.end <= at).is_some() {}
+        let is_quote = (begins_line && c == '>') || prefixes.peek().is_some_and(|prefix| prefix.start <= at);
         let is_mark = at < blank_to || is_quote || is_separator(c);
         begins_line = is_line_break(c) || (begins_line && (is_quote || c.is_whitespace()));
         if is_mark && !matches!(written[at], b',' | b'\n' | b'\r') {

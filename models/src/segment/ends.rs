@@ -11,6 +11,8 @@ use super::words::{self, Class};
 const WHEN_MAX: usize = 4;
 /// Bytes of a block that tell whether it is written without capitals.
 const STYLE_MAX: usize = 64 << 10;
+/// Fewest words of a text that is taken to be written in capitals.
+const CAPITALS_MIN: usize = 5;
 /// Shortest word in small letters that is no abbreviation if it is in no table.
 const WORD_MIN: usize = 5;
 
@@ -36,8 +38,9 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, block: &Range<usize>) -> Self {
-        let is_small = is_small(&text[block.clone()]);
-        Self { scan: Scan::new(text, block), sentence: None, mark: None, is_small }
+        let style = Style::of(&text[block.clone()]);
+        let scan = Scan::new(text, block, style == Style::Capitals);
+        Self { scan, sentence: None, mark: None, is_small: style != Style::Mixed }
     }
 
     /// Reads one word; adds the sentences that end there. Gives the bytes of the word, `None` at the end of the block.
@@ -67,22 +70,39 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a text is written without capitals: in small letters, as in a chat.
-fn is_small(text: &str) -> bool {
-    let text = &text[..text.floor_char_boundary(STYLE_MAX)];
-    count(text.len());
-    let mut capitals = 0;
-    let mut small = 0;
-    let mut is_start = true;
-    for c in text.chars() {
-        if is_start && c.is_lowercase() {
-            small += 1;
-        } else if is_start && c.is_uppercase() {
-            capitals += 1;
+/// Whether capitals tell anything in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Mixed,
+    /// In small letters, as in a chat.
+    Small,
+    /// In capitals, as in headlines and releases.
+    Capitals,
+}
+
+impl Style {
+    fn of(text: &str) -> Self {
+        let text = &text[..text.floor_char_boundary(STYLE_MAX)];
+        count(text.len());
+        let (mut capitals, mut small) = (0, 0);
+        let (mut all_capitals, mut all_small) = (0, 0);
+        let mut is_start = true;
+        for c in text.chars() {
+            let (is_small, is_capital) = (c.is_lowercase(), c.is_uppercase());
+            small += usize::from(is_start && is_small);
+            capitals += usize::from(is_start && is_capital);
+            all_small += usize::from(is_small);
+            all_capitals += usize::from(is_capital);
+            is_start = !c.is_alphanumeric() && !matches!(c, '\'' | '’' | '.');
         }
-        is_start = !c.is_alphanumeric() && !matches!(c, '\'' | '’' | '.');
+        if capitals * 12 < small {
+            Self::Small
+        } else if all_small * 12 < all_capitals && capitals >= CAPITALS_MIN {
+            Self::Capitals
+        } else {
+            Self::Mixed
+        }
     }
-    capitals * 12 < small
 }
 
 /// Whether a word begins the next item of a list: `• two`, `2. Two` after `1. One`.

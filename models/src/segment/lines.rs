@@ -67,6 +67,8 @@ pub(super) struct Block {
     pub(super) bytes: Range<usize>,
     /// Where lines of it begin before which a name ends all the same.
     pub(super) name_ends: Vec<usize>,
+    /// What its lines begin with that is none of the text: the marks of a comment.
+    pub(super) prefixes: Vec<Range<usize>>,
 }
 
 /// The blocks of lines that read on, in order.
@@ -104,6 +106,13 @@ impl<'a> Blocks<'a> {
                 break;
             }
         }
+        let prefix = comment_prefix(self.text, &self.run);
+        if prefix > 0 {
+            for line in &mut self.run {
+                let text = self.text[line.start..line.end].trim();
+                *line = Line::new(line.start..line.end, text.get(prefix..).unwrap_or("").trim_start());
+            }
+        }
         let column = Column::of(&self.run);
         // Whether the line before went on with a sentence of the one before it.
         let mut is_open = false;
@@ -113,14 +122,23 @@ impl<'a> Blocks<'a> {
                 (Some(before), Some(block)) if column.reads_on(before, line, is_open) => {
                     block.bytes.end = line.end;
                     if column.ends_name(before, line) {
+                        if column.is_joined {
+                            block.name_ends.push(before.start_of_last(self.text));
+                        }
                         block.name_ends.push(line.start);
                     }
                     is_open = !before.is_ended;
                 }
                 _ => {
-                    self.ready.push_back(Block { bytes: line.start..line.end, name_ends: Vec::new() });
+                    let bytes = line.start..line.end;
+                    self.ready.push_back(Block { bytes, name_ends: Vec::new(), prefixes: Vec::new() });
                     is_open = false;
                 }
+            }
+            if let Some(block) = self.ready.back_mut().filter(|_| prefix > 0) {
+                let raw = &self.text[line.start..line.end];
+                let start = line.start + raw.len() - raw.trim_start().len();
+                block.prefixes.push(start..start + prefix);
             }
         }
         self.run.clear();
@@ -149,6 +167,8 @@ struct Column {
     width: usize,
     /// Each line is by itself: the lines of a list, an address or a signature.
     is_list: bool,
+    /// Each line but the last ends with `&`, and nothing else joins them.
+    is_joined: bool,
     /// Most lines are fields.
     is_fields: bool,
     /// Sentences in lines, even or not: it ends with a mark, and has words that lists do not have.
@@ -174,6 +194,9 @@ impl Column {
         Self {
             width: if is_wrapped { widest } else { widest.max(COLUMN_MIN) },
             is_list: is_list(&run, is_ended, share, meant > 0),
+            is_joined: run.len() > 2
+                && run[..run.len() - 1].iter().all(|line| line.last == "&" && line.words > 1)
+                && !is_ended,
             is_fields: fields * 2 > lines.len(),
             is_prose: is_wrapped || (is_ended && share >= GRAMMAR_MIN),
         }
@@ -197,7 +220,7 @@ impl Column {
                 && line.kind == Kind::MaybeItem
                 && Mark::of(before.first)
                     .zip(Mark::of(line.first))
-                    .is_none_or(|(mark, next)| mark.precedes(next));
+                    .is_none_or(|(mark, next)| mark.precedes(next) || mark.repeats(next));
             let is_field = self.is_fields && line.kind == Kind::Field;
             if was_meant || !is_unended || is_listed || is_field {
                 return false;
@@ -228,12 +251,37 @@ impl Column {
 
     /// Whether a name ends between lines that read on.
     fn ends_name(&self, before: &Line<'_>, line: &Line<'_>) -> bool {
+        if self.is_joined {
+            return true;
+        }
         !self.is_prose
             && before.is_entry()
             && line.is_entry()
             && !is_unfinished(before.last)
             && is_meant(before, line, self.width)
     }
+}
+
+/// The bytes of what all lines begin with that stand together, if it is the mark of a comment: `// `, `# `, `-- `; or ` * `, if the
+/// lines are prose otherwise, for a list has such marks, too.
+fn comment_prefix(text: &str, lines: &[Line<'_>]) -> usize {
+    const MARKS: [&str; 6] = ["//", "#", "--", ";;", "%", "*"];
+    let texts = || lines.iter().map(|line| text[line.start..line.end].trim());
+    let rest = |line: &'_ str, mark: &str| -> Option<bool> {
+        let rest = line.strip_prefix(mark)?;
+        (rest.is_empty() || rest.starts_with(' ')).then(|| rest.trim_start().starts_with(char::is_lowercase))
+    };
+    let is_prefix = |mark: &&&str| {
+        let begins = texts().map(|line| rest(line, mark));
+        let (mut small, mut all) = (0, 0);
+        for begin in begins {
+            let Some(is_small) = begin else { return false };
+            (small, all) = (small + usize::from(is_small), all + 1);
+        }
+        // Items begin anew, or all small.
+        all > 1 && (**mark != "*" || (small > 0 && small * 2 >= all && small < all))
+    };
+    MARKS.iter().find(is_prefix).map_or(0, |mark| mark.len())
 }
 
 /// Whether the first word of the second line would have fitted into the first.
@@ -354,6 +402,11 @@ impl Line<'_> {
     /// Whether no line goes on with it, nor does it with one.
     fn stands_alone(&self) -> bool {
         matches!(self.kind, Kind::Header | Kind::Title | Kind::Rule | Kind::Row)
+    }
+
+    /// Where its last word begins.
+    fn start_of_last(&self, text: &str) -> usize {
+        self.start + text[self.start..self.end].trim_end().len() - self.last.len()
     }
 
     /// Whether it could be a name, or a few: short, and without words that no name has.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::count;
+use super::lines::is_line_break;
 
 /// Longest tag, in bytes.
 const TAG_MAX: usize = 4096;
@@ -71,7 +72,11 @@ pub(super) fn plain(text: &str) -> Plain<'_> {
         let bytes = written.get_or_insert_with(|| text.as_bytes().to_vec());
         let end = match mark {
             Mark::Tag { end, is_inline } => {
-                if !is_inline {
+                // A line that is broken in HTML and in the text, too: the lines tell whether it reads on.
+                let is_line_end =
+                    text[start..end].get(1..3).is_some_and(|name| name.eq_ignore_ascii_case("br"))
+                        && text[end..].starts_with(is_line_break);
+                if !is_inline && !is_line_end {
                     ends.push(start);
                 }
                 let is_within = is_inline && is_within_word(text, start, end);

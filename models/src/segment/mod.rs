@@ -20,6 +20,7 @@ use crate::pool::Pace;
 pub(crate) use cells::Cells;
 pub(crate) use kind::is_stamped;
 pub(crate) use lines::is_line_break;
+pub(crate) use words::{is_exclaimed, is_grammar};
 
 /// Bytes of words that are read in one step.
 const STEP: usize = 16 << 10;

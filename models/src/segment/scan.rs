@@ -75,6 +75,8 @@ pub(super) struct Scan<'a> {
     /// Openers of `《「` that are not closed, and how far behind the last is.
     depth: usize,
     since: usize,
+    /// Whether all is written in capitals, so that they say nothing.
+    is_capitals: bool,
 }
 
 /// Marks that may end a sentence.
@@ -123,7 +125,7 @@ fn is_emphasis(c: char) -> bool {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(text: &'a str, block: &Range<usize>) -> Self {
+    pub(super) fn new(text: &'a str, block: &Range<usize>, is_capitals: bool) -> Self {
         let mut scan = Self {
             text,
             at: block.start,
@@ -131,6 +133,7 @@ impl<'a> Scan<'a> {
             ahead: VecDeque::with_capacity(AHEAD + 1),
             depth: 0,
             since: 0,
+            is_capitals,
         };
         scan.fill();
         scan
@@ -188,7 +191,11 @@ impl<'a> Scan<'a> {
         }
         self.at = start + end;
         let is_spaced = rest[end..].chars().next().is_none_or(char::is_whitespace);
-        Some(Word::new(start, &rest[..end], is_spaced))
+        let mut word = Word::new(start, &rest[..end], is_spaced);
+        if self.is_capitals && word.first == First::Capital {
+            word.first = First::Lower;
+        }
+        Some(word)
     }
 }
 
@@ -351,6 +358,8 @@ pub(super) struct Mark {
     is_letter: bool,
     has_dot: bool,
     has_bracket: bool,
+    /// A capital with a dot.
+    is_capital: bool,
     /// Its place in the list, from 1.
     pub(super) number: u32,
 }
@@ -374,7 +383,26 @@ impl Mark {
             [letter @ b'A'..=b'Z'] if has_bracket => u32::from(letter - b'A') + 1,
             _ => roman(name)?,
         };
-        Some(Self { is_letter: !is_number, has_dot, has_bracket, number })
+        Some(Self { is_letter: !is_number, has_dot, has_bracket, is_capital: false, number })
+    }
+
+    /// The same at the start of a line, where `B.` may be one, too.
+    pub(super) fn of_item(word: &str) -> Option<Self> {
+        let letter = match word.as_bytes() {
+            [letter @ b'A'..=b'Z', b'.'] => u32::from(letter - b'A') + 1,
+            _ => return Self::of(word),
+        };
+        Some(Self { is_letter: true, has_dot: true, has_bracket: false, is_capital: true, number: letter })
+    }
+
+    /// Whether it could be the initial of a name: `B.`
+    pub(super) fn is_initial(self) -> bool {
+        self.is_capital
+    }
+
+    /// Whether the item is marked as the one before it, which no name is: `a)`, `a)`.
+    pub(super) fn repeats(self, next: Self) -> bool {
+        self == next && self.has_bracket
     }
 
     /// Whether the list goes on with another mark.

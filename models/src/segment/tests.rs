@@ -93,6 +93,43 @@ fn wrapped_lines_read_on() {
     }
 }
 
+/// In capitals a text has the sentences that it has in small letters, or those of the text as it is.
+#[test]
+fn capitals() {
+    let check = |text: &str, expected: &[&str]| assert_eq!(found(text), expected, "{text:?}");
+    check(
+        "THE FIRM SOLD BONDS IN THE U.S. LAST YEAR. IT PLANS MORE.",
+        &["THE FIRM SOLD BONDS IN THE U.S. LAST YEAR.", "IT PLANS MORE."],
+    );
+    check(
+        "NORTHERN STEEL CO. ANNOUNCED RESULTS. THEY ARE GOOD.",
+        &["NORTHERN STEEL CO. ANNOUNCED RESULTS.", "THEY ARE GOOD."],
+    );
+    check(
+        "ANNA BERG, PH.D. JOINS THE BOARD OF NORD LTD. TODAY.",
+        &["ANNA BERG, PH.D. JOINS THE BOARD OF NORD LTD. TODAY."],
+    );
+    check("SHE WORKS FOR YAHOO! IN OSLO.", &["SHE WORKS FOR YAHOO! IN OSLO."]);
+    check("\"THIS IS GREAT.\" SHE SAID.", &["\"THIS IS GREAT.\" SHE SAID."]);
+    check("HE CAME (AS AN ENGINEER.) AT NOON WE LEFT.", &["HE CAME (AS AN ENGINEER.) AT NOON WE LEFT."]);
+    check("MADE IN THE U.S.A. BY HAND.", &["MADE IN THE U.S.A. BY HAND."]);
+    check(
+        "THE SHIP SAILED. THE CREW SLEPT. NOBODY KNEW WHY!",
+        &["THE SHIP SAILED.", "THE CREW SLEPT.", "NOBODY KNEW WHY!"],
+    );
+    let (mut right, mut all) = (0, 0);
+    for text in prose() {
+        let expected: Vec<String> = found(&text).iter().map(|part| part.to_uppercase()).collect();
+        let capitals = text.to_uppercase();
+        all += 1;
+        right += usize::from(found(&capitals) == expected);
+        if found(&capitals) != expected {
+            eprintln!("{:?}", found(&capitals));
+        }
+    }
+    assert!(right * 100 >= all * 85, "{right} of {all}");
+}
+
 /// What looked like an item of a list, a title or a field, but was only where a line happened to begin.
 #[test]
 fn words_at_the_start_of_a_line() {

@@ -130,7 +130,7 @@ struct Words(LazyLock<HashMap<&'static str, ()>>);
 
 macro_rules! sets {
     ($($name:ident = $list:expr;)*) => {
-        $(pub(super) fn $name(word: &str) -> bool {
+        $(pub(crate) fn $name(word: &str) -> bool {
             static SET: Words = Words(LazyLock::new(|| $list.split_whitespace().map(|w| (w, ())).collect()));
             SET.0.contains_key(word)
         })*

@@ -65,7 +65,12 @@ impl Lines {
     fn look_at_paragraph(text: &str, lines: &mut [Line]) {
         let apart = lines.iter().filter(|line| line.is_apart).count();
         let texts = || lines.iter().map(|line| &text[line.bytes.clone()]);
+        // Lines that begin with a level, and of which most are no sentences.
+        let is_log = lines.len() > 2
+            && texts().all(begins_with_level)
+            && texts().filter(|line| line.ends_with(['.', '!', '?'])).count() * 2 < lines.len();
         let is_code = (apart > 1 && apart * 2 >= lines.len() && texts().any(is_code))
+            || is_log
             || is_mapping(texts())
             || are_values(texts());
         if is_code {
@@ -190,17 +195,72 @@ fn are_values<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
     count > 1
 }
 
-/// A time and a level, or what else lines of logs begin with.
-fn is_log(line: &str) -> bool {
-    const LEVELS: [&str; 12] = [
-        "TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "ERR", "FATAL", "CRITICAL", "SEVERE",
-        "PANIC",
-    ];
-    let is_level = |word: &str| LEVELS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric()));
+const LEVELS: [&str; 12] = [
+    "TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "ERR", "FATAL", "CRITICAL", "SEVERE",
+    "PANIC",
+];
+
+fn is_level(word: &str) -> bool {
+    LEVELS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric()))
+}
+
+/// Whether a line begins with a level, whatever it says: `ERROR: …`, `WARN[0003] …`.
+fn begins_with_level(line: &str) -> bool {
+    let first = line.split_whitespace().next().unwrap_or("");
+    is_level(first) || first.split_once('[').is_some_and(|(word, _)| is_level(word))
+}
+
+/// A level and what a sentence does not have behind it: brackets, keys with values, the name of a logger. A word that warns makes
+/// no log: "WARNING: the bridge is slippery."
+fn is_leveled(line: &str) -> bool {
     let mut words = line.split_whitespace();
     let first = words.next().unwrap_or("");
-    let begins_with_number =
-        first.trim_start_matches(['[', '(', '<']).starts_with(|c: char| c.is_ascii_digit());
+    let Some(next) = words.next() else { return first.ends_with(':') && is_level(first) };
+    if !begins_with_level(line) {
+        return false;
+    }
+    let is_name = |word: &str| {
+        let name = word.trim_end_matches([':', ']']).trim_start_matches('[');
+        let is_of_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':');
+        // `com.acme.Main`, `pool-1`, `net::http`
+        name.bytes().all(is_of_name)
+            && (name.contains("::") || name.contains('_') || name.trim_end_matches('.').contains('.'))
+            && name.starts_with(|c: char| c.is_ascii_alphabetic())
+    };
+    let is_bracketed = first.contains('[') || next.starts_with('[') || next == "-" || next == "---";
+    let is_named = (is_name(next) && (next.ends_with(':') || !first.ends_with(':'))) || next.ends_with("]:");
+    let is_telling = line.ends_with(['.', '!', '?']) || line.split_whitespace().skip(1).any(is_grammatical);
+    is_bracketed || is_named || pairs(line) > 0 || is_stamped(next) || !is_telling
+}
+
+/// Whether a word is an article, a pronoun, or another of which sentences are full.
+fn is_grammatical(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+    word.len() <= 8 && crate::segment::is_grammar(&word.to_lowercase())
+}
+
+/// How many words of a line are keys with values: `level=info`.
+fn pairs(line: &str) -> usize {
+    let is_pair = |word: &&str| {
+        word.split_once('=').is_some_and(|(key, value)| {
+            let is_of_key = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+            key.starts_with(|c: char| c.is_ascii_alphabetic())
+                && key.bytes().all(is_of_key)
+                && !value.is_empty()
+        })
+    };
+    line.split_whitespace().filter(is_pair).count()
+}
+
+/// A time and a level, or what else lines of logs begin with.
+fn is_log(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let first = words.next().unwrap_or("");
+    // "12 CRITICAL patients" begins with no time.
+    let bare = first.trim_start_matches(['[', '(', '<']);
+    let digits = bare.bytes().filter(u8::is_ascii_digit).count();
+    let begins_with_time = bare.starts_with(|c: char| c.is_ascii_digit())
+        && (digits >= 9 || (digits >= 4 && bare.contains([':', '-', '/', '.'])) || bare.len() < first.len());
     let has_level = words.clone().take(5).any(is_level);
     let is_syslog = first.len() == 3 && {
         let mut words = words.clone();
@@ -208,9 +268,14 @@ fn is_log(line: &str) -> bool {
             && words.next().is_some_and(|time| time.len() == 8 && is_stamped(time))
     };
     let is_address = first.split('.').count() == 4 && first.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_request = is_address && words.clone().next().is_some_and(|next| next.starts_with(['-', '[', '"']));
+    let is_cause = |cause: &str| {
+        is_error(cause)
+            || cause.split([':', ' ']).next().is_some_and(|name| name.trim_end_matches('.').contains('.'))
+    };
     let is_trace = line.starts_with("Traceback (")
         || line.starts_with("Exception in thread")
-        || line.starts_with("Caused by: ")
+        || line.strip_prefix("Caused by: ").is_some_and(is_cause)
         || (line.starts_with("thread '") && line.contains(" panicked at "))
         || (line.starts_with("File \"") && line.contains(", line "))
         || line.starts_with("panic: ")
@@ -227,15 +292,27 @@ fn is_log(line: &str) -> bool {
         && first.starts_with(['I', 'W', 'E', 'F'])
         && first.bytes().skip(1).all(|b| b.is_ascii_digit())
         && words.clone().next().is_some_and(is_stamped_time);
-    (is_level(first) && (words.clone().next().is_some() || first.ends_with(':')))
-        || (begins_with_number && has_level)
+    // `level=info ts=… msg="…"`, `npm ERR! code`, `error[E0308]: …`
+    let pairs = pairs(line);
+    let is_paired =
+        first.contains('=') && pairs >= 2 && (pairs >= 3 || pairs * 2 >= words.clone().count() + 1);
+    let is_of_tool = (matches!(first, "npm" | "yarn" | "pnpm")
+        && words
+            .clone()
+            .next()
+            .is_some_and(|next| matches!(next, "ERR!" | "WARN" | "error" | "warn" | "notice")))
+        || (first.starts_with("error[") && first.ends_with("]:"));
+    is_leveled(line)
+        || (begins_with_time && has_level)
         || (is_stamped(line) && !first.starts_with(|c: char| c.is_alphabetic()) && has_seconds(line))
         || is_syslog
-        || (is_address && line.contains(['[', '"']))
+        || is_request
         || is_trace
         || is_error(line)
         || is_diagnostic
         || is_glog
+        || is_paired
+        || is_of_tool
         || (line.starts_with('{') && line.ends_with('}') && line.contains("\":"))
 }
 
@@ -271,10 +348,20 @@ fn is_row(line: &str) -> bool {
     let words = || line.split_whitespace();
     let figures = words().filter(|word| word.bytes().any(|b| b.is_ascii_digit())).count();
     let count = words().count();
-    let is_figures = count >= 3 && figures as f32 >= FIGURES_SHARE * count as f32 && !line.ends_with('.');
+    let is_figures = count >= 3
+        && figures as f32 >= FIGURES_SHARE * count as f32
+        && !line.ends_with('.')
+        && !line.contains(", ");
     let is_values =
         line.matches(',').count() >= 3 && !line.contains(", ") && count <= 2 + line.matches(',').count() / 2;
-    line.contains('\t')
+    // "1.<tab>The ship sailed on Monday." is an item.
+    let is_sentence =
+        |cell: &str| cell.ends_with(['.', '!', '?']) && cell.split_whitespace().nth(3).is_some();
+    let is_tabbed = match line.split_once('\t') {
+        Some((_, rest)) => rest.contains('\t') || !is_sentence(rest),
+        None => false,
+    };
+    is_tabbed
         || line.starts_with('|')
         || line.matches(" | ").count() >= 2
         || gaps >= 3

@@ -20,20 +20,12 @@ const BOILERPLATE: &[&str] = &[
     "all rights reserved",
     "any attachments are confidential",
     "attachments may contain confidential",
-    "before printing this",
+    "click here to unsubscribe",
     "confidential and intended solely",
     "confidentiality notice",
     "consider the environment before",
-    "do not print this",
     "do not reply to this",
-    "if you are not the addressee",
-    "if you are not the intended recipient",
-    "if you are not the recipient",
-    "if you have received this",
-    "intended only for the",
-    "please delete it immediately",
     "privileged and confidential",
-    "sent from my ",
     "this e-mail and any",
     "this e-mail is confidential",
     "this e-mail was sent",
@@ -44,11 +36,50 @@ const BOILERPLATE: &[&str] = &[
     "this message is confidential",
     "this message is intended",
     "this message was sent automatically",
+    "view this email in your browser",
+];
+
+/// Phrases that are of a message only if the sentence speaks of it elsewhere, too.
+const MAYBE_BOILERPLATE: &[&str] = &[
+    "before printing this",
+    "do not print this",
+    "if you are not the addressee",
+    "if you are not the intended recipient",
+    "if you are not the recipient",
+    "if you have received this",
+    "intended only for the",
+    "please delete it immediately",
+    "please notify the sender",
+    "received it in error",
+    "received this in error",
     "to stop receiving",
     "unsubscribe",
-    "view this email in your browser",
     "you are receiving this",
 ];
+/// Words of a sentence that speaks of the message it stands in.
+const OF_MESSAGES: &[&str] = &[
+    "attachment",
+    "click",
+    "delete",
+    "disclos",
+    "distribution",
+    "e-mail",
+    "email",
+    "hereby notified",
+    "link below",
+    "newsletter",
+    "our mailing list",
+    "prohibited",
+    "sender",
+    "these messages",
+    "this list",
+    "this message",
+];
+/// What such a sentence may begin with.
+const MESSAGE_STARTS: &[&str] = &["sent from my ", "unsubscribe", "to unsubscribe", "you are receiving this"];
+/// Words by which somebody else speaks: it is reported, and no notice to the reader.
+const REPORTS: &[&str] =
+    &[" said", " says", " ruled", " told ", " according to ", " argued", " reported", " warned"];
 
 /// What a sentence is to a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +152,16 @@ fn is_page(sentence: &str) -> bool {
         is_number(last[0]) && last[1] == "of" && is_number(last[2]) && words.contains(&"page")
     };
     let is_sentence = sentence.ends_with(['.', '!', '?']) && words.len() > 2;
+    // `- 3 -`, `[3]`, `3 / 9`
+    let is_bare = matches!(words.len(), 1 | 2)
+        && words.iter().all(|word| word.len() <= 4 && is_number(word))
+        && (words.len() == 1 || lower.contains('/'))
+        && !lower.contains(['%', '$', '€', '£', '.', ',', '!', '?'])
+        && lower
+            .starts_with(['-', '–', '—', '[', '|', '~', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+    if is_bare {
+        return true;
+    }
     words.len() <= PAGE_WORDS_MAX && !is_sentence && (is_named && ends_with_number(&lower) || is_counted)
 }
 
@@ -128,10 +169,15 @@ fn ends_with_number(lower: &str) -> bool {
     lower.trim_end_matches(|c: char| !c.is_alphanumeric()).ends_with(|c: char| c.is_ascii_digit())
 }
 
+/// Whether a sentence is a notice about the message or document it stands in. One that is reported is none, nor is one that only
+/// has a word of it: "Customers may unsubscribe at any time."
 fn is_boilerplate(sentence: &str) -> bool {
     let head = &sentence[..sentence.floor_char_boundary(PHRASE_MAX)];
     let lower = head.to_lowercase();
-    BOILERPLATE.iter().any(|phrase| lower.contains(phrase))
+    let has = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
+    let bare = lower.trim_start_matches(|c: char| !c.is_alphanumeric());
+    let begins = MESSAGE_STARTS.iter().any(|start| bare.starts_with(start));
+    (begins || has(BOILERPLATE) || (has(MAYBE_BOILERPLATE) && has(OF_MESSAGES))) && !has(REPORTS)
 }
 
 /// Where a letter ends and its signature begins.
@@ -201,8 +247,48 @@ mod tests {
         check("Page 3/9", true);
         check("Please turn to page 3 of the report, which says more.", false);
         check("See page 12.", false);
+        check("- 3 -", true);
+        check("– 12 –", true);
+        check("[4]", true);
+        check("17", true);
+        check("3/9", true);
+        check("-5 %", false);
+        check("1,5", false);
+        check("3 ships", false);
         check("The rest is on p. 90.", false);
         check("The page was torn.", false);
+    }
+
+    /// Sentences were lost that had a word of a notice.
+    #[test]
+    fn boilerplate() {
+        let check =
+            |sentence: &str, expected: bool| assert_eq!(is_boilerplate(sentence), expected, "{sentence:?}");
+        check("Unsubscribe | Privacy", true);
+        check("To unsubscribe, reply with the word STOP.", true);
+        check("You can unsubscribe from this list at any time.", true);
+        check("Click here to unsubscribe.", true);
+        check("If you are not the intended recipient, please delete this message.", true);
+        check("If you are not the intended recipient, any disclosure is prohibited.", true);
+        check("If you have received it in error, please delete it.", true);
+        check("This e-mail and any attachments are confidential.", true);
+        check("Sent from my phone", true);
+        check("© 2026 Nord Ltd. All rights reserved.", true);
+        check("Customers may unsubscribe at any time, the regulator said.", false);
+        check("Customers may unsubscribe at any time.", false);
+        check(
+            "The new law makes it easier to unsubscribe from mailing lists, lawmakers said on Monday.",
+            false,
+        );
+        check("If you are not the intended recipient of the grant, you must pay it back.", false);
+        check(
+            "If you are not the intended recipient of the grant, you must pay it back, the court ruled.",
+            false,
+        );
+        check("The letter was sent from my office in Oslo.", false);
+        check("The seats are intended only for the crew of the ship.", false);
+        check("If you have received this parcel, you owe the post 5 euros.", false);
+        check("The e-mail was confidential, she said, and any attachments are confidential.", false);
     }
 
     #[test]

@@ -5,13 +5,15 @@ use std::ops::Range;
 
 use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 
-use crate::characters::{enclosed, is_invisible, is_pictograph, is_space, is_symbol};
-use crate::segment::is_line_break;
+use crate::characters::{category, enclosed, is_invisible, is_pictograph, is_space, is_symbol};
+use crate::segment::{is_exclaimed, is_line_break};
 
 /// Longest part of a name that a hyphen parts from the rest, in characters.
 const PART_MAX: usize = 32;
 /// Most parts that are given back to a name on each side.
 const PARTS_MAX: usize = 4;
+/// Most signs behind a name that are of it: `C++`.
+const SIGNS_MAX: usize = 2;
 
 /// Where names may be in a text; what is done with it is given the text without markup, in as many bytes.
 #[derive(Debug, Default)]
@@ -94,7 +96,9 @@ impl Bounds {
             let is_name = |part: &str| part.contains(char::is_alphanumeric) && !is_picture(part);
             if !is_tail {
                 was_capital = is_capital;
-                if name.graphemes(true).any(is_name) {
+                // Nor is the mark of an item.
+                let is_mark = name.chars().nth(1).is_none() && name.chars().any(|c| enclosed(c).is_some());
+                if !is_mark && name.graphemes(true).any(is_name) {
                     part.bytes = self.whole_references(part.bytes);
                     names.push(part);
                 }
@@ -151,20 +155,130 @@ pub(super) fn is_picture(grapheme: &str) -> bool {
     grapheme.contains(|c| is_pictograph(c) || c == '\u{20e3}')
 }
 
-/// Takes punctuation that belongs to the sentence, and symbols, off a name's ends.
+/// Takes punctuation that belongs to the sentence, and symbols, off a name's ends. What belongs to the name stays: brackets that
+/// close in it, `C++`, the mark of `Yahoo! said`.
 fn trim(text: &str, bytes: Range<usize>) -> Range<usize> {
-    let is_loose = |c: char| {
-        let c = narrow(c);
-        is_space(c)
-            || (is_symbol(c) && enclosed(c).is_none())
-            || is_invisible(c)
-            || matches!(c, ',' | ';' | ':' | '!' | '?' | '"' | '“' | '”' | '(' | ')' | '[' | ']' | '&' | '/')
-            // Marks of items and cells.
-            || matches!(c, '-' | '–' | '—' | '*' | '•' | '·' | '●' | '▪' | '◦' | '⁃' | '|' | '¦' | '│' | '→' | '>' | '<' | '=' | '_')
-    };
     let name = &text[bytes.clone()];
-    let start = bytes.start + (name.len() - name.trim_start_matches(is_loose).len());
-    start..start + name.trim_matches(is_loose).len()
+    let held = held(name);
+    let is_held = |at: usize| held.binary_search(&at).is_ok();
+    let is_alphanumeric_before = |at: usize| name[..at].ends_with(char::is_alphanumeric);
+    let (mut start, mut end) = (0, name.len());
+    let mut characters = name.char_indices();
+    for (at, c) in characters.by_ref() {
+        start = at;
+        let rest = &name[at + c.len_utf8()..];
+        // "Ⓑ Peter Jones": a mark of an item; a letter of a name touches the next.
+        let is_mark = enclosed(c).is_some() && rest.starts_with(is_space);
+        if !(is_mark || (is_loose(c) && !is_held(at)) || is_loose_apostrophe(c, &text[bytes.start + at..])) {
+            break;
+        }
+        start = at + c.len_utf8();
+    }
+    for (at, c) in name[start..].char_indices().rev() {
+        let at = start + at;
+        let is_plus = matches!(c, '+' | '#') && {
+            let signs = name[..at].trim_end_matches(c);
+            signs.ends_with(char::is_alphanumeric) && at - signs.len() < SIGNS_MAX
+        };
+        let is_called = c == '!' && is_called(&name[start..at], &text[bytes.start + at + 1..]);
+        let is_note = matches!(c, '¹' | '²' | '³' | '⁰' | '⁴'..='⁹');
+        let is_quote = matches!(c, '\'' | '’' | '‘') && is_quoted(text, bytes.start + start, &name[..at]);
+        let is_mark = enclosed(c).is_some() && !is_alphanumeric_before(at);
+        let is_off =
+            (is_loose(c) && !is_held(at) && !is_plus && !is_called) || is_note || is_quote || is_mark;
+        if !is_off {
+            break;
+        }
+        end = at;
+    }
+    bytes.start + start..bytes.start + end.max(start)
+}
+
+/// Whether a character at the end of a name is none of it.
+fn is_loose(c: char) -> bool {
+    use icu_properties::props::GeneralCategory as Category;
+    let c = narrow(c);
+    if c.is_ascii() {
+        // An apostrophe may be of the name, and so may a dot.
+        return is_space(c)
+            || is_invisible(c)
+            || (c.is_ascii_punctuation() && !matches!(c, '\'' | '.' | '%'));
+    }
+    let is_punctuation = || {
+        matches!(
+            category(c),
+            Category::OpenPunctuation
+                | Category::ClosePunctuation
+                | Category::InitialPunctuation
+                | Category::FinalPunctuation
+                | Category::OtherPunctuation
+                | Category::DashPunctuation
+                | Category::ConnectorPunctuation
+        )
+    };
+    is_space(c)
+        || is_invisible(c)
+        || (is_symbol(c) && enclosed(c).is_none())
+        // Apostrophes, and letters of Hebrew and Armenian abbreviations.
+        || (is_punctuation() && !matches!(c, '’' | '‘' | '\u{5f3}' | '\u{5f4}' | '\u{55a}'))
+}
+
+/// Whether an apostrophe before a name opens a quotation: `'Siemens'`, but not `'s-Hertogenbosch`.
+fn is_loose_apostrophe(c: char, rest: &str) -> bool {
+    matches!(c, '\'' | '’' | '‘') && !rest.chars().nth(1).is_some_and(char::is_lowercase)
+}
+
+/// Whether an apostrophe behind a name closes a quotation, or says whose something is: `'Siemens'`, `the workers'`; but not
+/// `Dunkin'`.
+fn is_quoted(text: &str, start: usize, name: &str) -> bool {
+    text[..start].ends_with(['\'', '’', '‘']) || !name.ends_with(char::is_alphanumeric) || name.ends_with('s')
+}
+
+/// Whether an exclamation mark is of a name in the middle of a sentence: `Yahoo! said`, or of one that has it always.
+fn is_called(name: &str, rest: &str) -> bool {
+    let from = name.rfind(|c: char| !c.is_alphanumeric()).map_or(0, |at| at + 1);
+    let Some(word) = name.get(from..).filter(|word| word.len() <= PART_MAX) else { return false };
+    let goes_on = rest
+        .trim_start()
+        .starts_with(|c: char| c.is_lowercase() || matches!(c, ',' | '\'' | '’' | '(' | '-'));
+    is_exclaimed(&word.to_lowercase()) && goes_on
+}
+
+/// Where brackets and quotes are, at the ends of a name or not, that close in it and do not enclose all of it, ascending.
+fn held(name: &str) -> Vec<usize> {
+    let mut open: Vec<(char, usize)> = Vec::new();
+    let mut held = Vec::new();
+    // What is at the ends and is no bracket is taken off in any case.
+    let is_end = |c: char| !c.is_alphanumeric();
+    let first = name.len() - name.trim_start_matches(is_end).len();
+    let last = name.trim_end_matches(is_end).len();
+    // The last letter or digit, so that nothing empty is held.
+    let mut filled = 0;
+    for (at, c) in name.char_indices() {
+        if c.is_alphanumeric() {
+            filled = at;
+        }
+        let closer = match narrow(c) {
+            '(' => ')',
+            '[' => ']',
+            '{' => '}',
+            '“' => '”',
+            '«' => '»',
+            _ => '\0',
+        };
+        if c == '"' && open.last().is_none_or(|(closer, _)| *closer != '"') {
+            open.push(('"', at));
+        } else if closer != '\0' {
+            open.push((closer, at));
+        } else if open.last().is_some_and(|(closer, _)| *closer == narrow(c)) {
+            let (_, from) = open.pop().unwrap_or_default();
+            if filled > from && (from >= first || at < last) {
+                held.extend([from, at]);
+            }
+        }
+    }
+    held.sort_unstable();
+    held
 }
 
 /// A character of ASCII for its wide form.
@@ -286,6 +400,77 @@ mod tests {
         check("Anna- Lena", &["Anna"], &["Anna"]);
         check("U.S.-led", &["U.S"], &["U.S."]);
         check("Al-Sayed", &["Al", "Sayed"], &["Al", "Sayed"]);
+    }
+
+    /// Whatever punctuation and signs a model takes along, they are taken off, but not what is of the name.
+    #[test]
+    fn ends_of_names() {
+        let check = |name: &str, expected: &str| {
+            let text = format!("Yesterday {name} met us.");
+            let at = text.find(name).unwrap();
+            assert_eq!(&text[trim(&text, at..at + name.len())], expected, "{name:?}");
+        };
+        for opening in [
+            "【", "„", "‚", "«", "‹", "{", "}", "¿", "¡", "《", "「", "『", "〈", "〔", "^", "~", "+", "#",
+            "@", "`", "‖", "※", "§", "“", "‘", "'", "(", "[", "»", "›", "…", "―", "\u{201f}", "\u{2e42}",
+            "｢", "❝", "Ⓑ ", "🅰 ", "① ",
+        ] {
+            check(&format!("{opening}Siemens"), "Siemens");
+            check(&format!("{opening}Anna Schmidt"), "Anna Schmidt");
+        }
+        for closing in [
+            "】", "“", "”", "»", "›", "}", "‡", "†", "¶", "》", "」", "』", "〉", "‖", "*", "**", "^", "~",
+            "¹", "²", "⁴", "¹²", "¹,²", "、", "。", "…", ")", "]", "`", "_", "¶¶", "⁽", "❞", "§", "!", "?",
+            "\\",
+        ] {
+            check(&format!("Siemens{closing}"), "Siemens");
+            check(&format!("Anna Schmidt{closing}"), "Anna Schmidt");
+        }
+        for (opening, closing) in
+            [("„", "“"), ("(", ")"), ("[", "]"), ("【", "】"), ("\"", "\""), ("'", "'"), ("{{", "}}")]
+        {
+            check(&format!("{opening}Siemens{closing}"), "Siemens");
+        }
+        for name in [
+            "C++",
+            "C#",
+            "Disney+",
+            "Siemens (Schweiz)",
+            "(Siemens) AG",
+            "O'Neil",
+            "Dunkin'",
+            "'s-Hertogenbosch",
+            "Acme Inc.",
+            "Yahoo! Inc.",
+            "Dwayne \"The Rock\"",
+            "CO₂",
+            "H₂O",
+            "Ⓢiemens",
+            "100%",
+            "Siemens [Schweiz]",
+            "Ke$ha",
+            "A*STAR",
+            "Siemens (Schweiz) AG",
+            ".NET",
+            "Siemens （中国）",
+            "יע״ק",
+        ] {
+            check(name, name);
+        }
+        check("Yahoo!", "Yahoo!");
+        check("the Joneses'", "the Joneses");
+        check("Siemens (Schweiz", "Siemens (Schweiz");
+        check("Siemens ()", "Siemens");
+        check("(Siemens (Schweiz))", "Siemens (Schweiz)");
+        let called = |text: &str, expected: &str| {
+            assert_eq!(&text[trim(text, 0..text.find('!').unwrap() + 1)], expected, "{text:?}");
+        };
+        called("Oslo! we won", "Oslo");
+        called("Yahoo! 5 points", "Yahoo");
+        called("Yahoo!, which is old", "Yahoo!");
+        // The work is linear: this would take minutes otherwise.
+        let brackets = "(".repeat(200_000) + &")".repeat(200_000);
+        assert!(trim(&brackets, 0..brackets.len()).is_empty());
     }
 
     #[test]

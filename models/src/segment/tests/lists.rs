@@ -78,6 +78,31 @@ fn lines() {
     }
 }
 
+/// Names that are joined at the ends of lines; with two of them it may be one name.
+#[test]
+fn joined_lines() {
+    let check = |text: &str, expected: &[&str]| assert_eq!(parts(text), expected, "{text:?}");
+    check("Siemens &\nBosch &\nVolvo", &["Siemens", "Bosch", "Volvo"]);
+    check(
+        "Anna Schmidt &\r\nPeter Jones &\r\nMaria Lopez\r\n",
+        &["Anna Schmidt", "Peter Jones", "Maria Lopez"],
+    );
+    check("Oslo &\nRome &\nBonn &\nNew York", &["Oslo", "Rome", "Bonn", "New York"]);
+    check("Johnson &\nJohnson", &["Johnson &\nJohnson".replace('\n', " ").as_str()]);
+    let read = cells_at_once("Siemens &\nBosch &\nVolvo").read;
+    assert_eq!(read.as_deref(), Some("Siemens,&\nBosch,&\nVolvo"));
+    // Initials that do not count from A are of the names.
+    check("J. Smith\nK. Jones\nL. Lopez", &["J. Smith", "K. Jones", "L. Lopez"]);
+}
+
+/// A text in the comments of a program, whose lines all begin with a mark.
+#[test]
+fn wrapped_comments() {
+    let text = " * The letter was signed on Monday by Anna\n * Schmidt, who leads the office in New\n * york for\n * deutsche Bank and is here.";
+    let Cells { ends, .. } = cells_at_once(text);
+    assert!(ends.iter().all(|end| *end <= 3), "{ends:?}");
+}
+
 #[test]
 fn cells() {
     for between in [
@@ -133,6 +158,10 @@ fn numbered_items() {
     check(|place| format!("({place}) "));
     check(|place| format!("{place}.) "));
     check(|place| format!("{}) ", char::from(b'a' + place as u8 - 1)));
+    check(|place| format!("{}. ", char::from(b'A' + place as u8 - 1)));
+    check(|_| "a) ".to_owned());
+    check(|place| format!("{} ", char::from_u32('Ⓐ' as u32 + place as u32 - 1).unwrap_or('Ⓐ')));
+    check(|place| format!("{} ", char::from_u32('🅰' as u32 + place as u32 - 1).unwrap_or('🅰')));
     check(|place| format!("  {place}.\t"));
 }
 
@@ -227,13 +256,28 @@ fn with_other_lines() {
 fn wrapped_names() {
     let check = |text: &str| {
         let lines: Vec<&str> = text.lines().collect();
-        for (prefix, line_break) in
-            [("", "\n"), ("", "\r\n"), ("    ", "\n"), ("\t", "\n"), ("> ", "\n"), ("", " \n")]
-        {
+        for (prefix, line_break) in [
+            ("", "\n"),
+            ("", "\r\n"),
+            ("    ", "\n"),
+            ("\t", "\n"),
+            ("> ", "\n"),
+            ("", " \n"),
+            ("# ", "\n"),
+            ("// ", "\r\n"),
+            ("    // ", "\n"),
+            ("-- ", "\n"),
+            ("", "<br>\n"),
+            ("", "<br />\r\n"),
+        ] {
             let text = format!("{prefix}{}", lines.join(&format!("{line_break}{prefix}")));
-            let Cells { ends, .. } = cells_at_once(&text);
+            let Cells { ends, read, .. } = cells_at_once(&text);
             let first = text.find(char::is_alphabetic).unwrap();
             assert!(ends.iter().all(|end| *end <= first), "{ends:?} {text:?}");
+            // A model reads no marks of comments.
+            let is_bare =
+                |read: String| !read.contains(['#', '>']) && !read.contains("//") && !read.contains("--");
+            assert!(prefix.trim().is_empty() || read.is_some_and(is_bare), "{text:?}");
         }
     };
     check(

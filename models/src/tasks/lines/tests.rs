@@ -35,6 +35,20 @@ fn lines() {
         "North    120    80",
         "North 120 80 40 12",
         "anna,schmidt,oslo,12",
+        "root@host:~# apt-get install nginx",
+        "[anna@host ~]$ ls -l",
+        "level=info ts=2026-11-27T13:00:01Z msg=\"request done\" dur=3ms",
+        "WARN[0003] container exited with code 1",
+        "npm ERR! code ENOENT",
+        "ERROR com.acme.Main: it is down.",
+        "INFO request done status=200 path=/x.",
+        "error[E0308]: mismatched types",
+        "1764248401 ERROR disk full",
+        "Caused by: java.lang.StateException: it is bad.",
+        "f(*args, **kwargs)",
+        "@app.route(\"/x\")",
+        "if (a && b(c)) {",
+        "git commit -m \"fix the bug of the day\"",
     ] {
         check(line, true);
     }
@@ -55,6 +69,38 @@ fn lines() {
         "If you have questions, call 555-1234.",
         "At noon the ship (the Anna) left.",
         "the Seller (Nord Ltd.) shall deliver the goods;",
+        // A level alone makes no log.
+        "INFO: the road is closed until Friday. Please use the bridge instead.",
+        "WARNING: the bridge is slippery when wet.",
+        "WARNING: the bridge is slippery when wet",
+        "CRITICAL: the hospital is full and the staff is tired, the union said.",
+        "FATAL: two people died on the road on Monday, police said.",
+        "NOTICE: The library moves to Main Street on Monday.",
+        "ERROR: Oslo lost.",
+        "12 CRITICAL patients were moved to Oslo on Monday.",
+        "Caused by: heavy rain in the hills.",
+        // Nor does a currency make a prompt, or a word a command.
+        "$ 5 million was raised by the start-up in Oslo.",
+        "$ 5 million in May and",
+        "$ 7 million in June.",
+        "go to https://www.example.com for the rest of it",
+        "cat food is at https://www.example.com now.",
+        // Nor do semicolons, brackets or emphasis make a program.
+        "use a cup of sugar; stir well; bake it.",
+        "if (as we think) the plan fails; we leave; else we stay.",
+        "return flights cost 500 euros; single flights cost 300 euros; meals are free.",
+        "(a) the Seller fails to deliver; (b) the Buyer refuses to pay; or",
+        "Oslo (Norway), Rome (Italy), Bonn (Germany)",
+        "Costs (2019) and sales (2020)",
+        "**Costs fell.** The new",
+        "**Costs fell** in May. The new",
+        "**Costs fell in May.** **Sales rose in June.** The new pump",
+        "*Costs fell.* _Sales rose._ The `new` pump",
+        "of $5, $7, $9 and $12",
+        "\"We are done. Go home.\"",
+        "@anna thanks (again) for it (and more)",
+        "1.\tThe ship sailed on Monday.",
+        "10.0.0.1 is the address of the \"old\" server.",
     ] {
         check(line, false);
     }
@@ -115,6 +161,15 @@ fn blocks() {
     all("message A {\n  string name = 1;  // It is one. It stays.\n}");
     all("log.info(\"The server is slow. It failed.\")");
     all("name = \"The server is slow. It failed.\"");
+    all("INFO: server started\nERROR: disk of the server is full\nINFO: server stopped");
+    all("[anna@host ~]$ ls\nnpm WARN it is old. Use another.");
+    none(
+        "INFO: the road is closed. Use the bridge.\nWARNING: the bridge is wet. Take care.\nNOTICE: it is late.",
+    );
+    none("The firm raised\n$ 5 million in May and\n$ 7 million in June.");
+    none("**Costs fell.** The new\npump uses less power\nthan the old one did.");
+    none("\"We are done,\" he said.\n\n\"Go home. It is late.\"");
+    none("use the following steps:\n    Stir the sugar well. Bake it.");
     none("The server is slow. It failed.");
     none("He said \"Go.\" Then he left (at noon).");
     none("Note: the server is slow. It failed.");
