@@ -294,8 +294,7 @@ fn is_log(line: &str) -> bool {
         && words.clone().next().is_some_and(is_stamped_time);
     // `level=info ts=… msg="…"`, `npm ERR! code`, `error[E0308]: …`
     let pairs = pairs(line);
-    let is_paired =
-        first.contains('=') && pairs >= 2 && (pairs >= 3 || pairs * 2 >= words.clone().count() + 1);
+    let is_paired = first.contains('=') && pairs >= 2 && (pairs >= 3 || pairs * 2 > words.clone().count());
     let is_of_tool = (matches!(first, "npm" | "yarn" | "pnpm")
         && words
             .clone()
