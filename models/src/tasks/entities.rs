@@ -4,7 +4,7 @@
 //! pipeline, with one difference: words are the tokenizer's own, and a name that the tokenizer splits at punctuation
 //! (`O'Brien`, `Coca-Cola`) is put together again, because parts of one type with nothing between them are one name.
 //! Whatever the tags say, a name ends with its line, item or cell ([`Cells`]), and the model reads commas there, no markup, and
-//! no `®` and `™`; it ends at emoji, too, and has no symbols at its ends ([`names`]). Tokens by themselves (`none`) are read and
+//! no `®` and `™`; it ends at emoji, too, and has no symbols at its ends ([`names`](super::names)). Tokens by themselves (`none`) are read and
 //! labelled as they are. A word through which a text was cut is no name.
 
 use std::borrow::Cow;
