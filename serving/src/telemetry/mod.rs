@@ -95,22 +95,16 @@ impl Telemetry {
         let r = &mut registry;
         register_build(r);
         let names = ModelNames::register(r, models);
-        let telemetry = Self {
-            calls: CallMetrics::register(r, names.clone()),
-            engine: Arc::new(EngineMetrics::register(r, names)),
-            usage: Arc::new(UsageMetrics::register(r)),
-            scaling: ScalingMetrics::default(),
-            tenancy: TenancyMetrics::default(),
-            connections: ConnectionMetrics::default(),
-            gpus: Arc::default(),
-            process,
-            registry: Registry::default(),
-        };
-        telemetry.scaling.register(r);
-        telemetry.tenancy.register(r);
-        telemetry.connections.register(r);
-        telemetry.gpus.register(r);
-        Self { registry, ..telemetry }
+        let calls = CallMetrics::register(r, names.clone());
+        let engine = Arc::new(EngineMetrics::register(r, names));
+        let usage = Arc::new(UsageMetrics::register(r));
+        let (scaling, tenancy) = (ScalingMetrics::default(), TenancyMetrics::default());
+        let (connections, gpus) = (ConnectionMetrics::default(), Arc::<GpuMetrics>::default());
+        scaling.register(r);
+        tenancy.register(r);
+        connections.register(r);
+        gpus.register(r);
+        Self { registry, process, calls, engine, usage, scaling, tenancy, connections, gpus }
     }
 
     /// All metrics as text.
