@@ -10,7 +10,7 @@ ENGINES_VENV := $(TRAIN_VENV)
 PLOTS_VENV := $(DATA)/venv-plots
 CARGO := cargo
 # Features that are off by default and tested.
-TESTED := --features serving/kafka,serving/cuda
+TESTED := --features ml-inference/kafka,ml-inference/cuda,benches/cuda
 # From an edit to its tests: thin crates of ours are compiled incrementally and without optimisation.
 QUICK := --config build.incremental=true --config profile.release.package.serving.opt-level=0 --config profile.release.package.router.opt-level=1
 
@@ -39,7 +39,7 @@ cuda-toolkit: setup ## nvcc, for the CUDA kernels; no GPU needed
 	@scripts/cuda_toolkit.sh $(DATA)/cuda
 
 build-cuda: cuda-toolkit ## the server with the CUDA runtime: one binary, which starts without a GPU too
-	@$(CARGO) build --release --locked --workspace --features serving/cuda
+	@$(CARGO) build --release --locked --workspace --features ml-inference/cuda
 
 onnx: fetch ## write the graphs for the runtime `onnx`, where they are missing or stale
 

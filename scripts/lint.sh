@@ -6,12 +6,12 @@ cd "$(dirname "$0")/.."
 echo "==> formatting"
 cargo fmt --all -- --check
 echo "==> clippy"
-cargo clippy --release --locked --workspace --features serving/kafka,serving/cuda --all-targets -- -D warnings
+cargo clippy --release --locked --workspace --features ml-inference/kafka,ml-inference/cuda,benches/cuda --all-targets -- -D warnings
 # As `make run` builds it.
 cargo clippy --release --locked --workspace -- -D warnings
 cargo clippy --release --locked --package batching --features shuttle --all-targets -- -D warnings
 echo "==> rustdoc"
-RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --features serving/kafka,serving/cuda --no-deps --document-private-items
+RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --features ml-inference/kafka,ml-inference/cuda,benches/cuda --no-deps --document-private-items
 echo "==> dependencies"
 if ! command -v cargo-deny >/dev/null 2>&1; then
   echo "installing cargo-deny"

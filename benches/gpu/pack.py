@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FEATURES = "serving/kafka,serving/cuda"
+FEATURES = "ml-inference/kafka,ml-inference/cuda,benches/cuda"
 # What every machine has.
 SYSTEM_LIBRARIES = ("libc.so", "libm.so", "libpthread.so", "libdl.so", "libgcc_s.so", "libstdc++.so", "ld-linux", "linux-vdso")
 
@@ -30,11 +30,12 @@ def built():
     messages = run("cargo", "test", "--release", "--locked", "--workspace", "--features", FEATURES, "--no-run", "--message-format=json")
     run("cargo", "build", "--release", "--locked", "--workspace", "--features", FEATURES, "--bin", "engine", "--bin", "ml-inference")
     targets = [json.loads(line) for line in messages.splitlines() if '"compiler-artifact"' in line]
-    tests = {one["target"]["name"]: one["executable"] for one in targets if one.get("executable") and one["profile"]["test"]}
+    tests = {(Path(one["manifest_path"]).parent.relative_to(ROOT).as_posix(), one["target"]["name"]): one["executable"]
+             for one in targets if one.get("executable") and one["profile"]["test"]}
     release = ROOT / "target/release"
     kernels = max((path for path in (release / "build").glob("runtime-cuda-*/out/kernels.fatbin")), key=lambda path: path.stat().st_mtime)
-    programs = {"cuda": tests["cuda"], "number_formats": tests["number_formats"], "ml-inference": release / "ml-inference",
-                "engine": release / "engine"}
+    programs = {"cuda": tests["models/runtimes/cuda", "encoders"], "formats": tests["models/runtimes/cuda", "formats"],
+                "onnx": tests["models", "number_formats"], "ml-inference": release / "ml-inference", "engine": release / "engine"}
     return programs, kernels
 
 

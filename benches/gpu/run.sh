@@ -51,8 +51,8 @@ checks() {
   "$work/bin/checks" "$work/kernels.fatbin" "${ROUNDS:-100}" >"$out/checks.log" 2>&1
   tail -n 1 "$out/checks.log"
   tests cuda cuda.log gpu::
-  tests number_formats formats.log "${FORMATS:-gpu::}"
-  if [[ -n ${ORT_DYLIB_PATH:-} ]]; then tests number_formats onnx.log onnx_provider::; fi
+  tests formats formats.log "${FORMATS:-gpu::}"
+  if [[ -n ${ORT_DYLIB_PATH:-} ]]; then tests onnx onnx.log onnx_provider::; fi
 }
 
 shapes() {

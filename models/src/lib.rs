@@ -18,9 +18,9 @@
 //!   (`models/src/tasks`, `models/src/tokenizer/normalized/tests.rs`, property tests)
 //! - A warm fused runtime allocates nothing for a batch. (`models/tests/allocations.rs`)
 //! - Every CUDA kernel agrees with float64, reads nothing before it is there, and writes nothing beyond its
-//!   output. (`models/tests/cuda_kernels.rs`)
+//!   output. (`models/runtimes/cuda/tests/kernels.rs`)
 //! - On a GPU a batch gives the same result alone, beside another one, as a graph or kernel by kernel, and
-//!   takes no memory that was not planned. (`models/tests/cuda.rs`)
+//!   takes no memory that was not planned. (`models/runtimes/cuda/tests/encoders.rs`)
 //! - A card whose checkpoint says more of its answers than the card does is refused.
 //!   (`models/tests/truthful.rs`)
 
@@ -43,11 +43,9 @@ mod windows;
 
 pub use models_core::{batch, card, weights};
 
-/// The runtimes of this build.
+/// The runtimes that every build has.
 pub mod runtimes {
     pub use runtime_candle as candle;
-    #[cfg(feature = "cuda")]
-    pub use runtime_cuda as cuda;
     pub use runtime_fused as fused;
     pub use runtime_onnx as onnx;
 }
@@ -55,11 +53,11 @@ pub mod runtimes {
 pub use catalog::{
     CardOverride, Catalog, CatalogConfig, LoadError, ModelEntry, ModelState, NoDefault, RejectedCard, Unready,
 };
-pub use devices::{HAS_CUDA, gpus, open_device};
+pub use devices::open_device;
 pub use executor::DeviceExecutor;
 pub use models_core::card::{Card, Head, Limits, MicroDollars, Sha256Digest, Task};
 pub use models_core::{
-    Architecture, Backend, BatchLimits, Device, DeviceConfig, Dtype, EncoderSpec, GpuConfig,
+    Architecture, Backend, BatchLimits, Device, DeviceConfig, Dtype, EncoderSpec, GpuConfig, GpuRuntime,
     HiddenActivation, HostTensor, ModelError, Runtime, RuntimeError, RuntimeKind, Sequence, SequenceOutput,
     TokenBatch, Weights,
 };

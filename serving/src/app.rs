@@ -15,6 +15,7 @@ use router::{Places, PlacesConfig};
 use tokio_util::sync::CancellationToken;
 use units::{Clock, MonotonicClock, Tokens};
 
+use crate::build::Build;
 use crate::config::{self, Config};
 use crate::devices::{Devices, threads};
 use crate::load::Load;
@@ -138,11 +139,15 @@ impl App {
     /// reason, and the others serve.
     pub fn build(
         config: Config,
+        build: &Build,
         progress: &dyn Progress,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Arc<Self>, ServerError> {
-        let devices = Devices::open(&config)?;
-        let catalog = catalog_config(&config, devices.card_override());
+        let devices = Devices::open(&config, build.gpu_runtime)?;
+        let catalog = CatalogConfig {
+            gpu_runtime: build.gpu_runtime,
+            ..catalog_config(&config, devices.card_override())
+        };
         let catalog = Arc::new(Catalog::load(&catalog, progress)?);
         for model in catalog.models() {
             if let ModelState::Unavailable { reason } = &model.state {
@@ -164,13 +169,13 @@ impl App {
         if !models.iter().any(|(_, is_loaded)| *is_loaded) {
             return Err(ServerError::NoModels);
         }
-        let telemetry = Arc::new(Telemetry::new(&models));
+        let telemetry = Arc::new(Telemetry::new(build.commit, &models));
         let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
         let executors = devices.executors(&catalog)?;
         let engine = engine_config(&config, &catalog, &devices);
         let call_in_flight_max = call_in_flight_max(&config, &devices);
         let engine = Engine::start(engine, executors, Arc::clone(&clock), telemetry.engine.clone())?;
-        let tenancy = runtime.block_on(Tenancy::open(&config, telemetry.usage.clone()))?;
+        let tenancy = runtime.block_on(Tenancy::open(&config, build.kafka, telemetry.usage.clone()))?;
         let redis = tenancy.redis.clone();
         let stopping = CancellationToken::new();
         if let Some(monitor) = GpuMonitor::new(devices.uuids()) {
@@ -247,6 +252,7 @@ pub fn catalog_config(config: &Config, all: CardOverride) -> CatalogConfig {
         data_dir: config.data_dir.clone(),
         offline: config.offline,
         onnx: onnx_config(config),
+        gpu_runtime: None,
         all,
         defaults: config.defaults.clone(),
         overrides: config.models.iter().map(|(name, model)| (name.clone(), card_override(model))).collect(),

@@ -2,8 +2,8 @@
 
 use batching::Executor;
 use models::{
-    BatchLimits, CardOverride, Catalog, Device, DeviceConfig, GpuConfig, RuntimeError, RuntimeKind, Sequence,
-    SequenceOutput,
+    BatchLimits, CardOverride, Catalog, Device, DeviceConfig, GpuConfig, GpuRuntime, RuntimeError,
+    RuntimeKind, Sequence, SequenceOutput,
 };
 
 use crate::config::{self, Batching, Config};
@@ -22,21 +22,26 @@ impl Devices {
     ///
     /// # Errors
     /// A GPU that the configuration names cannot be used; or the system refuses threads.
-    pub(crate) fn open(config: &Config) -> Result<Self, RuntimeError> {
+    pub(crate) fn open(
+        config: &Config,
+        runtime: Option<&'static dyn GpuRuntime>,
+    ) -> Result<Self, RuntimeError> {
         let (pin, is_free) = (config.threads.pin_compute, config.device == config::Device::Auto);
         let open = |threads: usize, gpu: Option<GpuConfig>| {
             let device = models::open_device(DeviceConfig { threads, pin, gpu })?;
             tracing::info!(device = device.name(), "device ready");
             Ok(device)
         };
-        let gpus = config.device.gpus(models::gpus);
+        let gpus = config.device.gpus(|| runtime.map_or(0, GpuRuntime::gpus));
         // What is left to the CPU by a model's configuration is computed by its device's share of the cores.
         let threads = threads(config.threads.compute).div_ceil(gpus.len().max(1));
         let (tokens_max, sequences_max) = batch_limits(&config.batching, true);
         let limits = BatchLimits { tokens_max: tokens_max as usize, sequences_max };
         let mut opened = Vec::new();
         for number in gpus {
-            match open(threads, Some(GpuConfig { limits, ..GpuConfig::new(number) })) {
+            let gpu = runtime.ok_or_else(|| without_runtime(number));
+            let gpu = gpu.map(|runtime| GpuConfig { limits, ..GpuConfig::new(runtime, number) });
+            match gpu.and_then(|gpu| open(threads, Some(gpu))) {
                 Ok(device) => opened.push(device),
                 Err(error) if is_free => tracing::warn!(number, %error, "a GPU cannot be used"),
                 Err(error) => return Err(error),
@@ -45,7 +50,7 @@ impl Devices {
         if !opened.is_empty() {
             return Ok(Self { opened, are_gpus: true });
         }
-        if models::HAS_CUDA && is_free {
+        if runtime.is_some() && is_free {
             tracing::warn!("there is no usable GPU: models are computed on the CPU");
         }
         Ok(Self { opened: vec![open(config.threads.compute, None)?], are_gpus: false })
@@ -79,6 +84,11 @@ impl Devices {
     pub(crate) fn batch_limits(&self, bounds: &Batching) -> (u32, usize) {
         batch_limits(bounds, self.are_gpus)
     }
+}
+
+fn without_runtime(number: usize) -> RuntimeError {
+    let message = format!("CUDA device {number}: this build has no CUDA; build with --features ml-inference/cuda");
+    RuntimeError::Backend { message, is_fatal: true }
 }
 
 fn batch_limits(bounds: &Batching, is_gpu: bool) -> (u32, usize) {

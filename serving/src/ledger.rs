@@ -8,6 +8,7 @@ use router::ledger::{
     Followers, Held, Journal, JournalConfig, ShipError, Shipper, UsageStore, journal_name, number_by_clock,
 };
 
+use crate::build::KafkaSink;
 use crate::config::Config;
 use crate::sinks::{self, Fed};
 use crate::tenancy::TenancyError;
@@ -52,6 +53,7 @@ impl Ledger {
     /// See [`TenancyError`].
     pub(crate) async fn open(
         config: &Config,
+        kafka: Option<KafkaSink>,
         folder: &Path,
         store: Arc<dyn UsageStore>,
         held: Held,
@@ -68,7 +70,7 @@ impl Ledger {
         let journal = Journal::open_above(journal, number_by_clock(WallTime::now()), vec![held])?;
         let followers = followers(config, folder);
         let mut shipper = Shipper::new(store, server.clone(), Arc::clone(&followers));
-        let sinks = sinks::open(config, &server, &followers)?;
+        let sinks = sinks::open(config, kafka, &server, &followers)?;
         // What the store lacks is needed, whatever was shipped to the one before it.
         if let Err(error) = shipper.check().await {
             tracing::warn!(%error, "the store does not say which usage records it has");

@@ -32,6 +32,7 @@ pub mod admin_client;
 mod administration;
 pub mod app;
 mod body_meter;
+pub mod build;
 mod caller;
 pub mod cli;
 pub mod config;

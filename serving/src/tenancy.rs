@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use units::MonotonicClock;
 
 use crate::app::{Note, Part};
+use crate::build::KafkaSink;
 use crate::config::{self, Config, Identity};
 use crate::declared_tenants::{self, TenantsFileError};
 use crate::issuer::Issuer;
@@ -199,7 +200,11 @@ impl Tenancy {
     ///
     /// # Errors
     /// See [`TenancyError`].
-    pub async fn open(config: &Config, observer: Arc<dyn UsageObserver>) -> Result<Self, TenancyError> {
+    pub async fn open(
+        config: &Config,
+        kafka: Option<KafkaSink>,
+        observer: Arc<dyn UsageObserver>,
+    ) -> Result<Self, TenancyError> {
         let folder = config.state_dir();
         secrets::private_folder(&folder).map_err(|source| file_error(&folder, source))?;
         // Before anything in it is read.
@@ -258,6 +263,7 @@ impl Tenancy {
 
         let Ledger { journal, server, followers, shipper, sinks } = Ledger::open(
             config,
+            kafka,
             &folder.join(crate::ledger::FOLDER),
             Arc::clone(&homes.usage),
             state.watched()?,

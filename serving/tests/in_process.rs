@@ -11,6 +11,7 @@ use models::NoProgress;
 use proto::v1::inference_service_client::InferenceServiceClient;
 use proto::v1::{AnalyzeSentimentRequest, EmbedRequest, GetModelRequest};
 use serving::app::{App, Listeners};
+use serving::build::Build;
 use serving::config::Config;
 use serving::server;
 use tokio::sync::oneshot;
@@ -42,7 +43,7 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
     let address = listeners.api.local_addr().unwrap();
     let app = {
         let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || App::build(config, &NoProgress, &runtime))
+        tokio::task::spawn_blocking(move || App::build(config, &Build::PLAIN, &NoProgress, &runtime))
     }
     .await
     .unwrap()

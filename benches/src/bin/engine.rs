@@ -22,8 +22,8 @@ use models::catalog::Loader;
 use models::runtimes::fused;
 use models::source::{self, Store};
 use models::{
-    BatchLimits, Card, DeviceConfig, GpuConfig, HostTensor, NoProgress, OnnxConfig, Runtime, RuntimeError,
-    RuntimeKind, Sequence, TokenBatch, open_device,
+    BatchLimits, Card, DeviceConfig, GpuConfig, GpuRuntime, HostTensor, NoProgress, OnnxConfig, Runtime,
+    RuntimeError, RuntimeKind, Sequence, TokenBatch, open_device,
 };
 use serde::Deserialize;
 
@@ -62,10 +62,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let store = Store { data_dir: data_dir.clone(), offline: false };
     let folder = source::ensure(&card.source, &card.folder, &store, &NoProgress)?;
     let onnx_config = OnnxConfig { threads, ..OnnxConfig::default() };
-    let weights = Loader::new(&onnx_config, &data_dir).load(&card, &folder)?;
+    let weights = Loader::new(&onnx_config, &data_dir, gpu_runtime()).load(&card, &folder)?;
     let fuses_gelu = arguments.next().is_some_and(|option| option == "fuses-gelu");
-    let gpu = GpuConfig { limits: LIMITS, graph_tokens_max, fuses_gelu, ..GpuConfig::new(0) };
-    let gpu = (card.runtime == RuntimeKind::Cuda).then_some(gpu);
+    let gpu = gpu_runtime().filter(|_| card.runtime == RuntimeKind::Cuda);
+    let gpu = gpu.map(|runtime| GpuConfig {
+        limits: LIMITS,
+        graph_tokens_max,
+        fuses_gelu,
+        ..GpuConfig::new(runtime, 0)
+    });
     let device = open_device(DeviceConfig { threads, gpu, ..DeviceConfig::default() })?;
     let mut model = weights.runtime(&device)?;
     let mut result = HostTensor::default();
@@ -95,6 +100,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         output.flush()?;
     }
     Ok(())
+}
+
+/// What computes on GPUs, if this build has it.
+fn gpu_runtime() -> Option<&'static dyn GpuRuntime> {
+    #[cfg(feature = "cuda")]
+    return Some(&runtime_cuda::Cuda);
+    #[cfg(not(feature = "cuda"))]
+    None
 }
 
 /// Computes batches one after the other.

@@ -20,7 +20,7 @@ pub use card::Card;
 pub use error::ModelError;
 pub use kinds::{Architecture, Dtype, RuntimeKind, Unsupported};
 pub use runtime::{
-    Backend, BatchLimits, Device, DeviceConfig, Footprint, GpuConfig, Overlap, Runtime, RuntimeError,
-    UNDER_WAY_MAX, Weights,
+    Backend, BatchLimits, Device, DeviceConfig, Footprint, GpuConfig, GpuRuntime, Overlap, Runtime,
+    RuntimeError, UNDER_WAY_MAX, Weights,
 };
 pub use spec::{EncoderSpec, HiddenActivation};

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use models_core::GpuRuntime;
 use models_core::card::Task;
 use models_core::kinds::{Dtype, RuntimeKind};
 use runtime_onnx::OnnxConfig;
 
 /// Where a catalog comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct CatalogConfig {
     /// Holds one folder per model, with a card in it.
     pub cards_dir: PathBuf,
@@ -18,6 +19,8 @@ pub struct CatalogConfig {
     pub offline: bool,
     /// How ONNX Runtime is found and used, by models that name it.
     pub onnx: OnnxConfig,
+    /// What computes on GPUs, where the build has it.
+    pub gpu_runtime: Option<&'static dyn GpuRuntime>,
     /// What differs from every card, unless the next says otherwise.
     pub all: CardOverride,
     /// What differs from the cards, by model.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use models_core::card::{Card, Origin, Sha256Digest, Source, TOKENIZER_FILE, Task};
 use models_core::weights::EncoderWeights;
-use models_core::{Architecture, Backend, ModelError, RuntimeKind, Unsupported, Weights, faithful, files};
+use models_core::{
+    Architecture, Backend, GpuRuntime, ModelError, RuntimeKind, Unsupported, Weights, faithful, files,
+};
 use runtime_onnx::OnnxConfig;
 
 use super::config::CatalogConfig;
@@ -32,14 +34,13 @@ pub(super) struct Loaded {
 
 impl Loader {
     /// Loads nothing yet. ONNX Runtime's library is looked for below the data folder last.
-    pub fn new(onnx: &OnnxConfig, data_dir: &Path) -> Self {
-        let backends: Vec<Box<dyn Backend>> = vec![
+    pub fn new(onnx: &OnnxConfig, data_dir: &Path, gpu: Option<&dyn GpuRuntime>) -> Self {
+        let mut backends: Vec<Box<dyn Backend>> = vec![
             Box::new(runtime_candle::Loader::default()),
             Box::new(runtime_fused::Loader::default()),
             Box::new(runtime_onnx::Loader::new(onnx.clone(), data_dir)),
-            #[cfg(feature = "cuda")]
-            Box::new(runtime_cuda::Loader),
         ];
+        backends.extend(gpu.map(GpuRuntime::backend));
         Self { bases: HashMap::new(), backends }
     }
 
@@ -88,7 +89,7 @@ impl<'a> Loading<'a> {
         Self {
             store: Store { data_dir: config.data_dir.clone(), offline: config.offline },
             progress,
-            loader: Loader::new(&config.onnx, &config.data_dir),
+            loader: Loader::new(&config.onnx, &config.data_dir, config.gpu_runtime),
             folders: HashMap::new(),
             tokenizers: HashMap::new(),
         }

@@ -18,20 +18,22 @@ impl Progress for Shown {
     fn bytes(&self, _file: &str, _completed: u64, _total: u64) {}
 }
 
-/// The folder of this crate: as cargo says while it runs the test, so that a test can run elsewhere than it was built.
-pub fn crate_dir() -> PathBuf {
-    std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+/// The folder of the workspace, found from the crate's: as cargo says while it runs the test, so that a test can run elsewhere than
+/// it was built.
+pub fn root() -> PathBuf {
+    let of_crate = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    of_crate.ancestors().find(|folder| folder.join("model-cards").is_dir()).unwrap().to_path_buf()
 }
 
 /// The data folder: `ML_INFERENCE_DATA_DIR`, else `data` in the workspace.
 pub fn data_dir() -> PathBuf {
-    let default = || crate_dir().join("../data");
+    let default = || root().join("data");
     std::env::var_os("ML_INFERENCE_DATA_DIR").map_or_else(default, PathBuf::from)
 }
 
 pub fn cards_dir() -> PathBuf {
-    crate_dir().join("../model-cards")
+    root().join("model-cards")
 }
 
 pub fn config() -> CatalogConfig {

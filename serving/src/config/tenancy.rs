@@ -227,7 +227,7 @@ pub enum Sink {
         #[garde(range(min = 1))]
         length_max: u64,
     },
-    /// A topic in Kafka. Needs a build with `--features kafka`; without TLS.
+    /// A topic in Kafka. Needs a build with `--features ml-inference/kafka`; without TLS.
     Kafka {
         /// Addresses of brokers, with commas between.
         #[garde(length(min = 1))]

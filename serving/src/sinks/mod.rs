@@ -2,8 +2,6 @@
 //! take anything keeps no other waiting.
 
 mod file;
-#[cfg(feature = "kafka")]
-mod kafka;
 mod webhook;
 
 use std::sync::Arc;
@@ -13,6 +11,7 @@ use router::ledger::{EventSink, Followers, Pump, RedisStream, SinkError};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::build::KafkaSink;
 use crate::config::{Config, Sink};
 use file::FileSink;
 use webhook::Webhook;
@@ -48,19 +47,20 @@ pub(crate) struct Fed {
 /// One that can never work, such as a webhook without a secret.
 pub(crate) fn open(
     config: &Config,
+    kafka: Option<KafkaSink>,
     journal: &str,
     followers: &Arc<Followers>,
 ) -> Result<Vec<Fed>, SinkConfigError> {
     let fed = config.usage.sinks.iter().map(|(name, sink)| {
         let unusable = |problem| SinkConfigError::Unusable { name: name.clone(), problem };
-        let sink = make(sink).map_err(unusable)?;
+        let sink = make(sink, kafka).map_err(unusable)?;
         let pump = Pump::new(sink, name, journal.to_owned(), Arc::clone(followers));
         Ok(Fed { name: name.clone(), pump })
     });
     fed.collect()
 }
 
-fn make(sink: &Sink) -> Result<Box<dyn EventSink>, String> {
+fn make(sink: &Sink, kafka: Option<KafkaSink>) -> Result<Box<dyn EventSink>, String> {
     Ok(match sink {
         Sink::File { path } => Box::new(FileSink::new(path.clone())),
         Sink::Webhook { url, secret_file, timeout_ms } => {
@@ -70,12 +70,10 @@ fn make(sink: &Sink) -> Result<Box<dyn EventSink>, String> {
             let redis = redis.to_connect().map_err(|error| error.to_string())?;
             Box::new(RedisStream::new(redis, stream.clone(), *length_max))
         }
-        #[cfg(feature = "kafka")]
         Sink::Kafka { brokers, topic, timeout_ms } => {
-            Box::new(kafka::Kafka::new(brokers, topic.clone(), Duration::from_millis(*timeout_ms))?)
+            let make = kafka.ok_or("this build has no Kafka: build with --features ml-inference/kafka")?;
+            make(brokers, topic.clone(), Duration::from_millis(*timeout_ms))?
         }
-        #[cfg(not(feature = "kafka"))]
-        Sink::Kafka { .. } => return Err("this build has no Kafka: build with --features kafka".to_owned()),
     })
 }
 

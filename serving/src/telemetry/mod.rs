@@ -88,12 +88,12 @@ const SECONDS: Buckets = Buckets(&[
 
 impl Telemetry {
     /// Metrics for these models, named in the order of their [`ModelId`](units::ModelId)s; `true` for the loaded ones.
-    pub fn new(models: &[(String, bool)]) -> Self {
+    pub fn new(commit: &'static str, models: &[(String, bool)]) -> Self {
         let (mut registry, mut process) =
             (Registry::with_prefix("ml_inference"), Registry::with_prefix("process"));
         process.register_collector(Box::new(process::ProcessCollector));
         let r = &mut registry;
-        register_build(r);
+        register_build(commit, r);
         let names = ModelNames::register(r, models);
         let calls = CallMetrics::register(r, names.clone());
         let engine = Arc::new(EngineMetrics::register(r, names));
@@ -116,9 +116,8 @@ impl Telemetry {
     }
 }
 
-fn register_build(registry: &mut Registry) {
-    let build =
-        Info::new(vec![("version", env!("CARGO_PKG_VERSION")), ("commit", env!("ML_INFERENCE_COMMIT"))]);
+fn register_build(commit: &'static str, registry: &mut Registry) {
+    let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION")), ("commit", commit)]);
     registry.register("build", "The running build", build);
     registry.register(
         "log_lines_dropped",

@@ -42,7 +42,7 @@ fn paths_exist() {
     for page in documents() {
         for (line, span) in page.spans() {
             let is_path = FOLDERS.iter().any(|folder| span.starts_with(folder));
-            if !is_path || span.contains(['<', '*', ' ', '{']) || span.starts_with("serving/kafka") {
+            if !is_path || span.contains(['<', '*', ' ', '{']) || span.starts_with("ml-inference/kafka") {
                 continue;
             }
             count += 1;

@@ -3,10 +3,11 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 
+use super::Backend;
 use super::error::RuntimeError;
 
 /// How a device is to be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct DeviceConfig {
     /// Threads that compute. 0: one for each core.
     pub threads: usize,
@@ -17,8 +18,10 @@ pub struct DeviceConfig {
 }
 
 /// How a GPU is to be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct GpuConfig {
+    /// What computes on it.
+    pub runtime: &'static dyn GpuRuntime,
     /// Its number.
     pub number: usize,
     /// Batches for which there is memory from the start.
@@ -28,6 +31,21 @@ pub struct GpuConfig {
     /// Whether GELU is computed by cublasLt with the product before it, by its approximation with tanh, instead of exactly in a pass of
     /// its own over memory. To be measured before it is anybody's default.
     pub fuses_gelu: bool,
+}
+
+/// A runtime for GPUs. Which one a build has, if any, its binary says; no other crate knows one.
+pub trait GpuRuntime: std::fmt::Debug + Sync {
+    /// GPUs that could be used: none without a driver.
+    fn gpus(&self) -> usize;
+
+    /// Makes a GPU ready, and the device its.
+    ///
+    /// # Errors
+    /// There is none of that number, or it does not take the kernels.
+    fn open(&self, device: &mut Device, config: &GpuConfig) -> Result<(), RuntimeError>;
+
+    /// What loads models for it.
+    fn backend(&self) -> Box<dyn Backend>;
 }
 
 /// How large batches are.
@@ -53,8 +71,9 @@ impl GpuConfig {
     pub const GRAPH_TOKENS_MAX: usize = 2048;
 
     /// A GPU by its number, with memory for no batch yet.
-    pub fn new(number: usize) -> Self {
+    pub fn new(runtime: &'static dyn GpuRuntime, number: usize) -> Self {
         Self {
+            runtime,
             number,
             limits: BatchLimits::default(),
             graph_tokens_max: Self::GRAPH_TOKENS_MAX,

@@ -17,7 +17,7 @@ use crate::spec::EncoderSpec;
 use crate::weights::EncoderWeights;
 
 pub use checks::{check_batch, check_finite};
-pub use device::{Accelerator, BatchLimits, Device, DeviceConfig, Footprint, GpuConfig};
+pub use device::{Accelerator, BatchLimits, Device, DeviceConfig, Footprint, GpuConfig, GpuRuntime};
 pub use error::RuntimeError;
 
 /// Batches that the models of a device have under way at most: one that is computed, and one that is given to it.

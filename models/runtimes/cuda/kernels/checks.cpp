@@ -4,7 +4,7 @@
 //   checks FATBIN [ROUNDS]    ROUNDS random batches for each kernel of attention
 //
 // Talks to the driver alone, found at run time: with the emulated one in its place (emulation/driver.cpp) it runs on a CPU, built and
-// started by models/tests/cuda_kernels.rs; on a GPU benches/gpu/run.sh starts it. Declarations are written from the documentation
+// started by models/runtimes/cuda/tests/kernels.rs; on a GPU benches/gpu/run.sh starts it. Declarations are written from the documentation
 // of the CUDA driver API.
 #include <dlfcn.h>
 

@@ -35,8 +35,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use models_core::runtime::{Accelerator, check_batch, check_finite};
 use models_core::weights::{EncoderWeights, HeadWeights, LoraAdapter};
 use models_core::{
-    Backend, BatchLimits, Card, Device, Dtype, EncoderSpec, Footprint, GpuConfig, HiddenActivation,
-    HostTensor, ModelError, Overlap, Runtime, RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
+    Backend, BatchLimits, Card, Device, Dtype, EncoderSpec, Footprint, GpuConfig, GpuRuntime,
+    HiddenActivation, HostTensor, ModelError, Overlap, Runtime, RuntimeError, RuntimeKind, TokenBatch,
+    Unsupported, Weights,
 };
 
 use device::{Format, Gpu, HEAD_SIZES, Kernels};
@@ -78,25 +79,26 @@ struct Opened {
     limits: BatchLimits,
 }
 
-/// Loads models. Each keeps what it needs to be put on a device.
-#[derive(Default)]
-pub struct Loader;
+/// The runtime. Each model that it loads keeps what it needs to be put on a device.
+#[derive(Debug, Clone, Copy)]
+pub struct Cuda;
 
-/// GPUs that could be used: none without a driver.
-pub fn gpus() -> usize {
-    Gpu::count()
-}
+impl GpuRuntime for Cuda {
+    fn gpus(&self) -> usize {
+        Gpu::count()
+    }
 
-/// Makes a GPU ready, and the device its.
-///
-/// # Errors
-/// There is none of that number, or it does not take the kernels.
-pub fn open(device: &mut Device, config: &GpuConfig) -> Result<(), RuntimeError> {
-    let gpu = Gpu::open(config.number)?;
-    let workspace = Arc::new(Mutex::new(Workspace::new(Arc::clone(&gpu), config)?));
-    device.set_accelerator(Opened { gpu: Arc::clone(&gpu), limits: config.limits });
-    device.insert(Shared { gpu, workspace });
-    Ok(())
+    fn open(&self, device: &mut Device, config: &GpuConfig) -> Result<(), RuntimeError> {
+        let gpu = Gpu::open(config.number)?;
+        let workspace = Arc::new(Mutex::new(Workspace::new(Arc::clone(&gpu), config)?));
+        device.set_accelerator(Opened { gpu: Arc::clone(&gpu), limits: config.limits });
+        device.insert(Shared { gpu, workspace });
+        Ok(())
+    }
+
+    fn backend(&self) -> Box<dyn Backend> {
+        Box::new(*self)
+    }
 }
 
 impl Accelerator for Opened {
@@ -117,7 +119,7 @@ impl Accelerator for Opened {
     }
 }
 
-impl Backend for Loader {
+impl Backend for Cuda {
     fn kind(&self) -> RuntimeKind {
         RuntimeKind::Cuda
     }

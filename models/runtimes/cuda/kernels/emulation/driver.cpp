@@ -1,5 +1,5 @@
 // The parts of the CUDA driver, of cublasLt and of NVML that this project calls, over the emulated kernels: a GPU for tests of whatever
-// launches them. One library under the names of all three (models/tests/emulation). Streams do nothing until somebody waits for them, and
+// launches them. One library under the names of all three (models/runtimes/cuda/tests/common/emulation.rs). Streams do nothing until somebody waits for them, and
 // then go on in an order drawn by seed within what events allow, so that a missing wait shows; copies read and write when
 // it is their turn; memory is nonsense until it is written, has guards, and there is only so much of it.
 //

@@ -14,14 +14,23 @@ use router::ledger::{EventSink, SinkError, UsageEvent};
 /// Media type of an event.
 const EVENT: &str = "application/cloudevents+json; charset=UTF-8";
 
-pub(super) struct Kafka {
+pub(crate) struct Kafka {
     producer: FutureProducer,
     topic: String,
     timeout: Duration,
 }
 
 impl Kafka {
-    pub(super) fn new(brokers: &str, topic: String, timeout: Duration) -> Result<Self, String> {
+    /// As [`serving::build::KafkaSink`].
+    pub(crate) fn sink(
+        brokers: &str,
+        topic: String,
+        timeout: Duration,
+    ) -> Result<Box<dyn EventSink>, String> {
+        Ok(Box::new(Self::new(brokers, topic, timeout)?))
+    }
+
+    fn new(brokers: &str, topic: String, timeout: Duration) -> Result<Self, String> {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             // Neither lost nor out of order, nor twice within one delivery.

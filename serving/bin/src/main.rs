@@ -1,7 +1,10 @@
-//! Parses arguments and calls [`serving::server::Server`].
+//! Parses arguments and calls [`serving::server::Server`], with the optional parts of this build.
 
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]
+
+#[cfg(feature = "kafka")]
+mod kafka;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,6 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mimalloc::MiMalloc;
 use serving::app::{App, Listeners, catalog_config};
+use serving::build::Build;
 use serving::cli::{Cli, Command, JournalCommand, Options};
 use serving::config::Config;
 use serving::progress::{Addresses, Bars};
@@ -18,6 +22,16 @@ use serving::{telemetry, usage_check};
 /// Keeps freed pages for the next batch, where the system's allocator would return them and fault them in again.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// What this build has.
+const BUILD: Build = Build {
+    commit: env!("ML_INFERENCE_COMMIT"),
+    #[cfg(feature = "cuda")]
+    gpu_runtime: Some(&runtime_cuda::Cuda),
+    #[cfg(feature = "kafka")]
+    kafka: Some(kafka::Kafka::sink),
+    ..Build::PLAIN
+};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -73,7 +87,7 @@ async fn serve_until_told(options: &Options) -> Result<ExitCode, AnyError> {
     let addresses = Addresses::of(&listeners)?;
     let server = Server::open(listeners, &config)?;
     let runtime = tokio::runtime::Handle::current();
-    let building = tokio::task::spawn_blocking(move || App::build(config, &Bars::new(), &runtime));
+    let building = tokio::task::spawn_blocking(move || App::build(config, &BUILD, &Bars::new(), &runtime));
     let app = tokio::select! {
         app = building => app??,
         _ = signals.next() => {

@@ -10,7 +10,7 @@ fn folder() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulation");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("runtimes/cuda/kernels/emulation/build.sh");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulation/build.sh");
         output(Command::new(script).arg(&folder));
         folder
     })

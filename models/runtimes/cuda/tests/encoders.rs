@@ -5,20 +5,22 @@
 #![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../../tests/common/mod.rs"]
 mod common;
 #[path = "common/emulation.rs"]
 mod emulation;
-#[path = "common/random.rs"]
+#[path = "../../../tests/common/random.rs"]
 mod random;
 
 use std::sync::Arc;
 
-use models::runtimes::cuda;
 use models::weights::{ClassifierWeights, EncoderWeights, HeadWeights, LinearWeights};
 use models::{
-    BatchLimits, DeviceConfig, EncoderSpec, GpuConfig, HiddenActivation, Runtime, Sequence, open_device,
+    BatchLimits, DeviceConfig, EncoderSpec, GpuConfig, GpuRuntime, HiddenActivation, Runtime, Sequence,
+    open_device,
 };
 use random::{Random, encoder_tensors, weights};
+use runtime_cuda::Cuda;
 
 fn base(hidden_size: usize, heads: usize, hidden_act: HiddenActivation) -> Arc<EncoderWeights> {
     base_of(hidden_size, heads, hidden_act, 4 * hidden_size)
@@ -59,7 +61,7 @@ fn heads(hidden: usize) -> [HeadWeights; 4] {
 }
 
 fn device(number: usize, graph_tokens_max: usize) -> models::Device {
-    device_with(GpuConfig { graph_tokens_max, ..GpuConfig::new(number) })
+    device_with(GpuConfig { graph_tokens_max, ..GpuConfig::new(&Cuda, number) })
 }
 
 fn device_with(gpu: GpuConfig) -> models::Device {
@@ -72,7 +74,7 @@ fn runtime(
     dtype: &str,
     device: &models::Device,
 ) -> Box<dyn Runtime> {
-    let model = cuda::assemble(dtype.parse().unwrap(), Arc::clone(base), None, head.clone()).unwrap();
+    let model = runtime_cuda::assemble(dtype.parse().unwrap(), Arc::clone(base), None, head.clone()).unwrap();
     model.runtime(device).unwrap()
 }
 
@@ -99,7 +101,7 @@ fn on_an_emulated_gpu_that_dies() {
 #[test]
 fn what_there_are_no_kernels_for_is_refused() {
     let refused = |dtype: &str, base: Arc<EncoderWeights>, expected: &str| {
-        let error = cuda::assemble(dtype.parse().unwrap(), base, None, HeadWeights::MeanPooling)
+        let error = runtime_cuda::assemble(dtype.parse().unwrap(), base, None, HeadWeights::MeanPooling)
             .err()
             .unwrap()
             .to_string();
@@ -117,7 +119,7 @@ fn what_there_are_no_kernels_for_is_refused() {
 
 #[test]
 fn a_gpu_that_is_not_there_is_an_error() {
-    let missing = GpuConfig::new(models::gpus());
+    let missing = GpuConfig::new(&Cuda, Cuda.gpus());
     let missing = DeviceConfig { threads: 1, gpu: Some(missing), ..DeviceConfig::default() };
     let error = open_device(missing).err().unwrap();
     assert!(error.to_string().contains("there is no CUDA device"), "{error}");
@@ -214,7 +216,7 @@ mod gpu {
         let (hidden, count) = shapes[0];
         let base = base(hidden, count, HiddenActivation::Gelu);
         let head = HeadWeights::MeanPooling;
-        let fused = device_with(GpuConfig { fuses_gelu: true, ..GpuConfig::new(0) });
+        let fused = device_with(GpuConfig { fuses_gelu: true, ..GpuConfig::new(&Cuda, 0) });
         let mut fused = runtime(&base, &head, "float16", &fused);
         let mut exact = runtime(&base, &head, "float16", &device(0, 2048));
         let sequences = sequences(&[30, 7, 90]);
@@ -230,7 +232,7 @@ mod gpu {
     #[ignore = "needs a GPU"]
     fn batches_under_way_do_not_mix() {
         let (shapes, _) = sizes();
-        let device = device(models::gpus() - 1, 256);
+        let device = device(Cuda.gpus() - 1, 256);
         let models: Vec<_> = shapes[..2]
             .iter()
             .map(|(hidden, count)| (*hidden, base(*hidden, *count, HiddenActivation::Gelu)))
@@ -286,14 +288,14 @@ mod gpu {
     #[ignore = "needs a GPU"]
     fn memory_is_as_planned() {
         let limits = BatchLimits { tokens_max: 700, sequences_max: 20 };
-        let device = device_with(GpuConfig { limits, ..GpuConfig::new(0) });
+        let device = device_with(GpuConfig { limits, ..GpuConfig::new(&Cuda, 0) });
         let free = || device.memory().unwrap().unwrap().0;
         let mut largest = 0;
         let mut kept = Vec::new();
         for (hidden, head) in [(64, 0), (96, 1), (128, 2), (64, 3)] {
             let head = heads(hidden)[head].clone();
             let base = base(hidden, hidden / 32, HiddenActivation::Gelu);
-            let model = cuda::assemble("bfloat16".parse().unwrap(), base, None, head).unwrap();
+            let model = runtime_cuda::assemble("bfloat16".parse().unwrap(), base, None, head).unwrap();
             let footprint = model.footprint(&device);
             let before = free();
             kept.push(model.runtime(&device).unwrap());
@@ -351,7 +353,7 @@ mod gpu {
 
 /// With room for the models and small batches only.
 mod small {
-    use models::{Catalog, HostTensor, NoProgress, RuntimeError, TokenBatch};
+    use models::{Catalog, CatalogConfig, HostTensor, NoProgress, RuntimeError, TokenBatch};
 
     use super::*;
     use crate::random::run;
@@ -372,7 +374,8 @@ mod small {
     #[test]
     #[ignore = "needs a GPU without memory"]
     fn models_that_do_not_fit_are_refused_before_they_are_loaded() {
-        let catalog = Catalog::load(&common::config_with("cuda", "bfloat16"), &NoProgress).unwrap();
+        let config = CatalogConfig { gpu_runtime: Some(&Cuda), ..common::config_with("cuda", "bfloat16") };
+        let catalog = Catalog::load(&config, &NoProgress).unwrap();
         let device = device(0, 2048);
         let (free, _) = device.memory().unwrap().unwrap();
         let error = catalog.executor(&device).err().unwrap();
