@@ -18,7 +18,7 @@ pub(super) enum Kind {
     Field,
     /// `# Title`
     Title,
-    /// `-----`, `* * *`
+    /// `-----`, `* * *`, and the marks around code
     Rule,
     /// Cells between tabs or bars, or a line of a log.
     Row,
@@ -30,7 +30,7 @@ impl Kind {
             Self::Quoted
         } else if is_title(line) {
             Self::Title
-        } else if is_rule(line) {
+        } else if is_rule(line) || line.starts_with("```") || line.starts_with("~~~") {
             Self::Rule
         } else if is_row(line) {
             Self::Row

@@ -150,6 +150,7 @@ fn words_at_the_start_of_a_line() {
     check("We agreed on what to do next year:\n3. Sell the ship.\n4. Buy another.", 3);
     check("Plan for the coming year and for the one that follows it\n- sell the ship\n- buy another", 3);
     check("#1 of all\n# Title\nText", 3);
+    check("It is small.\n```console\nls -la\n```\nThe next call is free.", 5);
 }
 
 proptest! {

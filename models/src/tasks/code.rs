@@ -42,7 +42,7 @@ fn is_prompt(line: &str) -> bool {
 }
 
 /// How many words of a line are such that programs seldom have them, and sentences often.
-fn prose_words(line: &str) -> usize {
+pub(super) fn prose_words(line: &str) -> usize {
     const WORDS: &str = " the an we you they he she these those their our your his her was were are has have had been will \
         would should must shall to at by with than about but ";
     let is_prose = |word: &&str| {

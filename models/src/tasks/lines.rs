@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::code::is_code;
+use super::code::{is_code, prose_words};
 use crate::segment::{is_line_break, is_stamped};
 
 /// Share of numbers in a row of figures.
@@ -37,7 +37,8 @@ struct Place {
 impl Lines {
     pub(super) fn of(text: &str) -> Self {
         let mut lines: Vec<Line> = Vec::new();
-        let (mut start, mut paragraph) = (0, 0);
+        // The line that opened what is not closed yet.
+        let (mut start, mut paragraph, mut opened) = (0, 0, 0);
         let mut place = Place::default();
         for raw in text.split_inclusive(is_line_break) {
             let line = raw.trim();
@@ -54,10 +55,28 @@ impl Lines {
                 }
             }
             let head = &line[..line.floor_char_boundary(LOOKED_MAX)];
+            let (was_open, was_fenced) = (place.is_open(), place.is_fenced);
             let is_apart = place.is_apart(head, indent);
+            if place.is_open() && !was_open {
+                opened = lines.len();
+            }
+            let is_of_fence = was_fenced || place.is_fenced;
+            // What is fenced says nothing of the lines around it.
+            if is_of_fence {
+                Self::look_at_paragraph(text, &mut lines[paragraph..]);
+            }
             lines.push(Line { bytes: from..from + line.len(), is_apart });
+            paragraph = if is_of_fence { lines.len() } else { paragraph };
         }
         Self::look_at_paragraph(text, &mut lines[paragraph..]);
+        if place.is_open() {
+            // What is never closed was not opened.
+            let mut place = Place::default();
+            for line in lines.iter_mut().skip(opened + 1) {
+                let head = &text[line.bytes.clone()];
+                line.is_apart = place.is_apart(&head[..head.floor_char_boundary(LOOKED_MAX)], 0);
+            }
+        }
         Self(lines)
     }
 
@@ -69,12 +88,11 @@ impl Lines {
         let is_log = lines.len() > 2
             && texts().all(begins_with_level)
             && texts().filter(|line| line.ends_with(['.', '!', '?'])).count() * 2 < lines.len();
-        let is_code = (apart > 1 && apart * 2 >= lines.len() && texts().any(is_code))
-            || is_log
-            || is_mapping(texts())
-            || are_values(texts());
+        let is_data = is_log || is_mapping(texts()) || are_values(texts());
+        let is_code = is_data || (apart > 1 && apart * 2 >= lines.len() && texts().any(is_code));
         if is_code {
-            lines.iter_mut().for_each(|line| line.is_apart = true);
+            let is_kept = |line: &Line| !is_data && is_prose(&text[line.bytes.clone()]);
+            lines.iter_mut().for_each(|line| line.is_apart |= !is_kept(line));
         }
     }
 
@@ -102,7 +120,22 @@ impl Lines {
     }
 }
 
+/// Whether a line among those of code is of prose: "It adds the numbers."
+fn is_prose(line: &str) -> bool {
+    let line = &line[..line.floor_char_boundary(LOOKED_MAX)];
+    let is_sentence = line.ends_with(['.', '!', '?', ':'])
+        && line.split_whitespace().nth(2).is_some()
+        && !line[..line.len() - 1].contains(['.', '!', '?', '{', '}', '=', '<', '>', ';']);
+    let is_wordy = || prose_words(&line.to_lowercase()) > 1 && !line.contains(['{', '}', '=', ';']);
+    line.starts_with(|c: char| c.is_uppercase()) && (is_sentence || is_wordy())
+}
+
 impl Place {
+    /// Whether something was opened that ends with a mark of its own.
+    fn is_open(&self) -> bool {
+        self.is_fenced || self.until.is_some()
+    }
+
     /// Whether the next line is of a log, of code or of a table.
     fn is_apart(&mut self, line: &str, indent: usize) -> bool {
         if let Some(end) = self.until {

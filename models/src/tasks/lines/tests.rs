@@ -169,6 +169,21 @@ fn blocks() {
     none("The firm raised\n$ 5 million in May and\n$ 7 million in June.");
     none("**Costs fell.** The new\npump uses less power\nthan the old one did.");
     none("\"We are done,\" he said.\n\n\"Go home. It is late.\"");
+    check(
+        "The server shares one port. It is small.\n```console\n$ ls -la\n{\"error\": 1}\n```\nThe next call is free.",
+        &[false, true, true, true, true, false],
+    );
+    check(
+        "The code is short.\nfor (int i = 0; i < n; i++) {\n  sum += a[i];\n}\nIt adds the numbers.",
+        &[false, true, true, true, false],
+    );
+    check(
+        "The server shares one port with the other:\n    ls -la\n    rm -rf /\nIt is small.",
+        &[false, true, true, false],
+    );
+    // What is never closed was not opened.
+    check("The ship sailed.\n```\nIt was late.\n\nThe crew slept.", &[false, true, false, false]);
+    check("/* It was late.\nThe crew slept.", &[true, false]);
     none("use the following steps:\n    Stir the sugar well. Bake it.");
     none("The server is slow. It failed.");
     none("He said \"Go.\" Then he left (at noon).");
