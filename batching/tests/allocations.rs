@@ -1,4 +1,5 @@
-//! In the steady state a sequence costs the scheduler no allocation: only its batch does, a few however many it holds.
+//! In the steady state a sequence costs the scheduler no allocation: only its batch does, a few however many
+//! it holds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
@@ -8,7 +9,8 @@ use units::{DeviceId, ModelId, Priority, TenantId, Timestamp, Tokens};
 
 const MEMBERS: usize = 64;
 const BATCHES: u64 = 200;
-/// The list of members as it grows to 64, the lists of flows and of other models' work, the record of the batch.
+/// The list of members as it grows to 64, the lists of flows and of other models' work, the record of the
+/// batch.
 const ALLOCATIONS_PER_BATCH_MAX: u64 = 20;
 
 fn sequence(number: u32) -> Sequence<u32> {

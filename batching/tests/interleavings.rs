@@ -1,7 +1,8 @@
-//! The engine's threads under shuttle: every run takes the threads' steps in another random order, and a run that
-//! breaks a promise, or in which nobody can go on, is printed so that `shuttle::replay` repeats it.
+//! The engine's threads under shuttle: every run takes the threads' steps in another random order, and a run
+//! that breaks a promise, or in which nobody can go on, is printed so that `shuttle::replay` repeats it.
 //!
-//! `cargo test --release -p batching --features shuttle --test interleavings`; `RUNS=` sets how many a test has.
+//! `cargo test --release -p batching --features shuttle --test interleavings`; `RUNS=` sets how many a test
+//! has.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -22,8 +23,8 @@ use units::{Clock, ModelId, Priority, TenantId, Timestamp, Tokens};
 
 const MODEL: ModelId = ModelId(0);
 
-/// Half of the runs take random steps, and half let threads go on until a few chosen points (Burckhardt et al., "A
-/// randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010).
+/// Half of the runs take random steps, and half let threads go on until a few chosen points (Burckhardt et
+/// al., "A randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010).
 fn check(promise: impl Fn() + Send + Sync + 'static) {
     let runs = std::env::var("RUNS").map_or(2_000, |runs| runs.parse().expect("RUNS is a number"));
     let promise = Arc::new(promise);

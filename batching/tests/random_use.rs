@@ -1,12 +1,14 @@
-//! The scheduler's promises under random use: a small world of callers and devices, with options and faults drawn by seed.
+//! The scheduler's promises under random use: a small world of callers and devices, with options and faults
+//! drawn by seed.
 //!
-//! Safety at every step: each sequence ends exactly once; no batch is over a budget, mixes models, or has a member past its
-//! deadline; no queue is over its bounds; what the scheduler counts is what there is; models that come and go take what they
-//! should and lose nothing. Then liveness: once callers and faults stop, everything drains, and no tenant's sequence is
-//! left, nor a removed model.
+//! Safety at every step: each sequence ends exactly once; no batch is over a budget, mixes models, or has a
+//! member past its deadline; no queue is over its bounds; what the scheduler counts is what there is; models
+//! that come and go take what they should and lose nothing. Then liveness: once callers and faults stop,
+//! everything drains, and no tenant's sequence is left, nor a removed model.
 //!
-//! Which options are on is drawn too, so that some seeds use few of them and those heavily (Groce et al., "Swarm Testing",
-//! ISSTA 2012). A failing seed is printed; `SEED=n` runs it alone, `SEEDS=n` so many of them.
+//! Which options are on is drawn too, so that some seeds use few of them and those heavily (Groce et al.,
+//! "Swarm Testing", ISSTA 2012). A failing seed is printed; `SEED=n` runs it alone, `SEEDS=n` so many of
+//! them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

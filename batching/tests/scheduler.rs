@@ -251,7 +251,8 @@ fn earliest_deadline_first_within_a_model() {
     assert_eq!(payloads(&scheduler.poll(ms(0), DEVICE)), [2, 3, 1]);
 }
 
-/// Earliest deadline first would serve the model with the short target again and again, each time with a tiny batch.
+/// Earliest deadline first would serve the model with the short target again and again, each time with a tiny
+/// batch.
 #[test]
 fn the_model_that_has_used_up_most_of_its_target_goes_first() {
     let check = |fast_at: u64, slow_at: u64, expected: u64| {

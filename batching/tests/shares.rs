@@ -51,8 +51,8 @@ fn rate(outcome: &Outcome) -> f64 {
     outcome.latencies.len() as f64 / COUNTED as f64
 }
 
-/// What a tenant of weight 8 keeps of the rate that it has alone, beside one of weight 1 and low class with more
-/// connections. Its share is 8/9.
+/// What a tenant of weight 8 keeps of the rate that it has alone, beside one of weight 1 and low class with
+/// more connections. Its share is 8/9.
 #[test]
 fn a_paying_tenant_keeps_its_rate() {
     let check = |mine: &[u16], others: &[u16], tokens: (u32, u32), connections: u32| {
@@ -81,8 +81,8 @@ fn a_paying_tenant_keeps_its_rate() {
     }
 }
 
-/// A class that a caller states takes nothing from other tenants, and nobody who has work waiting is left without an answer for
-/// long.
+/// A class that a caller states takes nothing from other tenants, and nobody who has work waiting is left
+/// without an answer for long.
 #[test]
 fn shares_are_the_plans_and_come_evenly() {
     let mine = Caller { inputs: 2, ..closed(8, Priority::Normal, 8, &[0], (60, 90)) };
@@ -130,8 +130,9 @@ fn uneven_but_feasible_open_loops_are_let_be() {
     assert!(latencies[latencies.len() * 9 / 10] < 0.1, "{}", latencies[latencies.len() * 9 / 10]);
 }
 
-/// Random mixes: of two flows that always have late work waiting, service over weight over the counted time differs by no
-/// more than twice the longest lag and the largest charge; [`World`] asserts that no device is idle beside a queue.
+/// Random mixes: of two flows that always have late work waiting, service over weight over the counted time
+/// differs by no more than twice the longest lag and the largest charge; [`World`] asserts that no device is
+/// idle beside a queue.
 #[test]
 fn flows_that_wait_are_served_by_weight() {
     const PRIORITIES: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];

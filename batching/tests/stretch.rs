@@ -59,8 +59,9 @@ fn goodput(outcome: &Outcome) -> f64 {
     outcome.latencies.iter().filter(|latency| **latency < 1.0).count() as f64 / COUNTED as f64
 }
 
-/// The promise: a call whose target cannot be met waits 1.4 times what it would have waited if all were served as they come, and
-/// little longer, since only the first of those that are late is looked at. Over several models it is not kept as well.
+/// The promise: a call whose target cannot be met waits 1.4 times what it would have waited if all were
+/// served as they come, and little longer, since only the first of those that are late is looked at. Over
+/// several models it is not kept as well.
 #[test]
 fn nobody_who_waits_for_answers_waits_much_longer_than_in_a_line() {
     for connections in [16, 64, 256] {

@@ -1,5 +1,5 @@
-//! Linear layers of the embedded encoder on one thread: the fused kernels against the `gemm` crate, and what a low-rank
-//! branch beside a layer would cost.
+//! Linear layers of the embedded encoder on one thread: the fused kernels against the `gemm` crate, and what
+//! a low-rank branch beside a layer would cost.
 
 #![allow(missing_docs, reason = "criterion's macros declare undocumented functions")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -13,7 +13,8 @@ use models::runtimes::fused::standalone::{self, StandaloneLinear};
 use models::weights::LinearWeights;
 use models::{DeviceConfig, Dtype, open_device};
 
-/// Inputs and outputs of the layers: query, key and value; attention's output; the two of the feed-forward block.
+/// Inputs and outputs of the layers: query, key and value; attention's output; the two of the feed-forward
+/// block.
 const SHAPES: [(usize, usize); 4] = [(384, 1152), (384, 384), (384, 1536), (1536, 384)];
 const ROWS: [usize; 3] = [16, 96, 512];
 const RANK: usize = 16;

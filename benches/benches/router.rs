@@ -89,7 +89,8 @@ fn benches(criterion: &mut Criterion) {
             gatekeeper.authenticate(now, Some(black_box(&header)), &PEER).now_or_never().unwrap().unwrap()
         });
     });
-    // Each request waits until its record is in the journal, so this is measured as on a server: many at once.
+    // Each request waits until its record is in the journal, so this is measured as on a server: many at
+    // once.
     group.bench_function("request, 64 at once", |bencher| {
         bencher.to_async(&runtime).iter_custom(|iterations| {
             let (gatekeeper, header) = (Arc::clone(&gatekeeper), header.clone());

@@ -87,7 +87,8 @@ impl Devices {
 }
 
 fn without_runtime(number: usize) -> RuntimeError {
-    let message = format!("CUDA device {number}: this build has no CUDA; build with --features ml-inference/cuda");
+    let message =
+        format!("CUDA device {number}: this build has no CUDA; build with --features ml-inference/cuda");
     RuntimeError::Backend { message, is_fatal: true }
 }
 

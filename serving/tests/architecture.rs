@@ -21,17 +21,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("runtime-cuda", &["models-core"]),
     ("runtime-fused", &["models-core"]),
     ("runtime-onnx", &["models-core"]),
-    (
-        "models",
-        &[
-            "units",
-            "batching",
-            "models-core",
-            "runtime-candle",
-            "runtime-fused",
-            "runtime-onnx",
-        ],
-    ),
+    ("models", &["units", "batching", "models-core", "runtime-candle", "runtime-fused", "runtime-onnx"]),
     ("router", &["units", "batching"]),
     ("proto", &[]),
     ("serving", &["units", "batching", "models", "router", "proto"]),

@@ -62,7 +62,8 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
         Self { id, executor, orders, reports, surroundings, free_since: Timestamp::ZERO, lost: None }
     }
 
-    /// Runs batches until there are no more, or until the device is lost; what comes after that is given back.
+    /// Runs batches until there are no more, or until the device is lost; what comes after that is given
+    /// back.
     pub(super) fn run(mut self) {
         let _sentinel = self.surroundings.sentinel();
         let mut under_way = VecDeque::with_capacity(UNDER_WAY_MAX);
@@ -84,7 +85,8 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
             }
             match self.orders.try_recv() {
                 Ok(order) => self.obey(order, under_way),
-                // Whoever waits for a GPU by its driver turns in the same way: sleeping would cost what a small batch takes.
+                // Whoever waits for a GPU by its driver turns in the same way: sleeping would cost what a
+                // small batch takes.
                 Err(_) => thread::yield_now(),
             }
         }
@@ -142,7 +144,8 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
                 .unwrap_or(false)
     }
 
-    /// Answers every member of a batch and reports it. What is lost is reported with the members that have no answer.
+    /// Answers every member of a batch and reports it. What is lost is reported with the members that have no
+    /// answer.
     fn settle(&mut self, batch: UnderWay<I, O>, others: &mut VecDeque<UnderWay<I, O>>) {
         let UnderWay { id, model, inputs, members, is_whole, began, begun } = batch;
         if inputs.is_empty() {
@@ -203,7 +206,8 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
         let _ = self.reports.send(report);
     }
 
-    /// Asks the executor. A panic is the device's loss: nothing more is run on it, so nobody sees what it left half done.
+    /// Asks the executor. A panic is the device's loss: nothing more is run on it, so nobody sees what it
+    /// left half done.
     pub(super) fn guarded<T>(
         &mut self,
         ask: impl FnOnce(&mut dyn Executor<Input = I, Output = O>) -> Result<T, ExecuteError>,

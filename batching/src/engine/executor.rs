@@ -15,11 +15,12 @@ pub trait Executor: Send + 'static {
     /// Computes one batch: one output for each input, in order.
     ///
     /// # Errors
-    /// The whole batch failed; unless that is fatal, the engine tries its halves. A panic is taken as a fatal error.
+    /// The whole batch failed; unless that is fatal, the engine tries its halves. A panic is taken as a fatal
+    /// error.
     fn execute(&mut self, model: ModelId, inputs: &[Self::Input]) -> Result<Vec<Self::Output>, ExecuteError>;
 
-    /// Some sequence of this length, by which the engine learns what batches of `model` cost before the first one
-    /// comes. `None` if there is nothing to learn: the model is not on this device.
+    /// Some sequence of this length, by which the engine learns what batches of `model` cost before the first
+    /// one comes. `None` if there is nothing to learn: the model is not on this device.
     fn sample(&self, model: ModelId, tokens: Tokens) -> Option<Self::Input>;
 
     /// The same, if the device computes beside the thread that drives it. `None`: `execute` is all there is.

@@ -30,8 +30,8 @@ pub(super) fn join<I, O>(inputs: Vec<I>, members: Vec<Member<O>>) -> Vec<Entry<P
 }
 
 impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
-    /// Runs some members together, and if that fails, each half alone: so that of a batch with an input that cannot be
-    /// computed, or for which there is no memory, only that one fails.
+    /// Runs some members together, and if that fails, each half alone: so that of a batch with an input that
+    /// cannot be computed, or for which there is no memory, only that one fails.
     fn run_part(
         &mut self,
         model: ModelId,

@@ -103,7 +103,8 @@ impl<I, O> Clone for Engine<I, O> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
-    /// Measures what batches cost on each executor, then starts the scheduler thread and one thread for each executor.
+    /// Measures what batches cost on each executor, then starts the scheduler thread and one thread for each
+    /// executor.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -153,12 +154,12 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
         self.shared.surroundings.clock.now()
     }
 
-    /// Hands a sequence to the scheduler. Never blocks. The ticket resolves to the output, or to why there is none;
-    /// dropping it cancels the sequence.
+    /// Hands a sequence to the scheduler. Never blocks. The ticket resolves to the output, or to why there is
+    /// none; dropping it cancels the sequence.
     ///
     /// # Errors
-    /// What is certain at once: the engine is draining, or the channel to the scheduler is full. Other refusals come
-    /// through the ticket.
+    /// What is certain at once: the engine is draining, or the channel to the scheduler is full. Other
+    /// refusals come through the ticket.
     pub fn submit(&self, sequence: Sequence<I>) -> Result<Ticket<O>, Rejection> {
         let model = sequence.model;
         let (sequence, ticket) = self.job(sequence);
@@ -166,8 +167,9 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
         Ok(ticket)
     }
 
-    /// Hands the sequences of one call to the scheduler, which takes all of them or none, and counts them as one when it looks at
-    /// what else there is to do. The model, tenant, weight and class of the first hold for all.
+    /// Hands the sequences of one call to the scheduler, which takes all of them or none, and counts them as
+    /// one when it looks at what else there is to do. The model, tenant, weight and class of the first hold
+    /// for all.
     ///
     /// # Errors
     /// As [`submit`](Self::submit).
@@ -178,8 +180,9 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
         Ok(tickets)
     }
 
-    /// Takes sequences of one more model from now on. Resolves once every device has measured what its batches cost, before
-    /// which none should be submitted. Executors must know the model already. Number: see [`Scheduler::add_model`].
+    /// Takes sequences of one more model from now on. Resolves once every device has measured what its
+    /// batches cost, before which none should be submitted. Executors must know the model already. Number:
+    /// see [`Scheduler::add_model`].
     pub fn add_model(
         &self,
         model: ModelId,
@@ -193,7 +196,8 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
         }
     }
 
-    /// Takes nothing more for a model. Resolves once nothing of it waits or runs, after which executors may forget it.
+    /// Takes nothing more for a model. Resolves once nothing of it waits or runs, after which executors may
+    /// forget it.
     pub fn remove_model(
         &self,
         model: ModelId,
@@ -253,7 +257,8 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
         self.shared.surroundings.state.drain();
     }
 
-    /// Drains, waits until everything accepted has been answered, and ends the threads. Blocks. Safe to call twice.
+    /// Drains, waits until everything accepted has been answered, and ends the threads. Blocks. Safe to call
+    /// twice.
     pub fn shutdown(&self) {
         self.drain();
         // The scheduler thread reads commands until it is told to stop, so there will be room.

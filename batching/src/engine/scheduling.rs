@@ -16,7 +16,8 @@ use crate::scheduler::{
     Scheduler, Sequence, SequenceId,
 };
 
-/// A sequence is tried on one more device than the one lost with it: if that is lost too, it may be the cause.
+/// A sequence is tried on one more device than the one lost with it: if that is lost too, it may be the
+/// cause.
 const LOSSES_MAX: u8 = 1;
 
 pub(super) struct SchedulingThread<I, O> {
@@ -97,8 +98,8 @@ impl<I, O> SchedulingThread<I, O> {
             Arrival::SecondEnded => self.reports = never(),
             Arrival::Nothing => {}
         }
-        // Everything that has arrived is seen before the next decision, so that batches form; bounded, so that a flood
-        // of submissions cannot keep devices waiting.
+        // Everything that has arrived is seen before the next decision, so that batches form; bounded, so
+        // that a flood of submissions cannot keep devices waiting.
         for _ in 0..self.commands.len() {
             if let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
@@ -140,7 +141,8 @@ impl<I, O> SchedulingThread<I, O> {
         while let Some(first) = self.additions.front_mut() {
             if first.devices.is_none() {
                 let order = || Order::Measure { model: first.model, config: first.config.clone() };
-                // There is room: one model is measured at a time. A device thread that is gone measures nothing.
+                // There is room: one model is measured at a time. A device thread that is gone measures
+                // nothing.
                 first.devices =
                     Some(self.devices.iter().filter(|device| device.send(order()).is_ok()).count());
             }
@@ -300,8 +302,8 @@ impl<I, O> SchedulingThread<I, O> {
         }
         self.tell(model, &Event::Dispatched { model, device, sequences: batch.members.len(), tokens });
         let id = batch.id;
-        // There is room: the scheduler dispatches no more than the channel holds. A device thread that is gone drops
-        // the batch, and with it the ways back: its tickets resolve as shut down.
+        // There is room: the scheduler dispatches no more than the channel holds. A device thread that is
+        // gone drops the batch, and with it the ways back: its tickets resolve as shut down.
         if self.devices[device.index()].send(Order::Run(batch)).is_err() {
             self.scheduler.complete(now, id, None);
         }

@@ -67,7 +67,6 @@ impl Surroundings {
     }
 }
 
-/// See [`Surroundings::sentinel`].
 pub(super) struct Sentinel(Arc<State>);
 
 impl Drop for Sentinel {

@@ -15,8 +15,8 @@ const GROWTH: usize = 4;
 /// Batches do not grow any more once one takes this long.
 const ENOUGH: Duration = Duration::from_millis(10);
 
-/// Runs batches of growing size, each twice, since the first is cold: what the second took. What fails is not learned from: the
-/// first real batch will show it.
+/// Runs batches of growing size, each twice, since the first is cold: what the second took. What fails is not
+/// learned from: the first real batch will show it.
 pub(super) fn measure<I: Send + 'static, O: Send + 'static>(
     executor: &mut dyn Executor<Input = I, Output = O>,
     model: ModelId,

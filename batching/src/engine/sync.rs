@@ -1,5 +1,6 @@
-//! What the engine's threads are made of, in one place: the standard library and crossbeam, or with the feature
-//! `shuttle` what shuttle puts in their place, so that a test can run the engine under every order of events.
+//! What the engine's threads are made of, in one place: the standard library and crossbeam, or with the
+//! feature `shuttle` what shuttle puts in their place, so that a test can run the engine under every order of
+//! events.
 
 #[cfg(not(feature = "shuttle"))]
 mod real {
@@ -13,7 +14,8 @@ mod real {
 
     use super::Arrival;
 
-    /// Blocks until something comes on one of two channels, or for so long. A channel without senders is ready.
+    /// Blocks until something comes on one of two channels, or for so long. A channel without senders is
+    /// ready.
     pub(in crate::engine) fn receive_either<A, B>(
         first: &Receiver<A>,
         second: &Receiver<B>,

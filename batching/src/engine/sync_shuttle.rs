@@ -1,5 +1,5 @@
-//! The engine's threads and channels under shuttle, which runs one thread at a time and chooses at every step which.
-//! Only what the engine uses of crossbeam's interface.
+//! The engine's threads and channels under shuttle, which runs one thread at a time and chooses at every step
+//! which. Only what the engine uses of crossbeam's interface.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
@@ -162,7 +162,8 @@ impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.has_receiver = false;
-        // Messages nobody will read are dropped with it, as crossbeam does: what they hold may have somebody waiting.
+        // Messages nobody will read are dropped with it, as crossbeam does: what they hold may have somebody
+        // waiting.
         let unread = std::mem::take(&mut state.messages);
         drop(state);
         drop(unread);

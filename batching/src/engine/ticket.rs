@@ -45,7 +45,8 @@ pub enum Failure {
 /// What a sequence resolves to.
 pub(super) type Answer<O> = Result<Completion<O>, Failure>;
 
-/// A future of a sequence's output, for any async runtime. Dropping it before it resolves cancels the sequence.
+/// A future of a sequence's output, for any async runtime. Dropping it before it resolves cancels the
+/// sequence.
 #[must_use = "dropping a ticket cancels its sequence"]
 pub struct Ticket<O> {
     answer: oneshot::Receiver<Answer<O>>,
@@ -104,8 +105,8 @@ impl<I, O> Canceller<I, O> {
 
 impl<I: Send + 'static, O: Send + 'static> Cancel for Canceller<I, O> {
     fn cancel(&self) {
-        // If there is no room for it, the closed answer channel still keeps the sequence from being computed: only its
-        // place in the queue is freed later.
+        // If there is no room for it, the closed answer channel still keeps the sequence from being computed:
+        // only its place in the queue is freed later.
         let _ = self.commands.try_send(Command::Cancel(self.id));
     }
 }

@@ -51,7 +51,8 @@ impl CallSize {
 }
 
 impl<P> State<P> {
-    /// Looks at what a call asks for, whose first sequence speaks for all. Makes the target the deadline where targets are hard.
+    /// Looks at what a call asks for, whose first sequence speaks for all. Makes the target the deadline
+    /// where targets are hard.
     fn measure(&self, now: Timestamp, call: &mut [Sequence<P>]) -> Result<CallSize, RejectReason> {
         let Some(&Sequence { model, tenant, weight, priority, .. }) = call.first() else {
             return Err(RejectReason::TooLarge);

@@ -30,7 +30,8 @@ pub struct ModelConfig {
     pub queue_tokens_max: Tokens,
     /// Within this time of its arrival a request should be answered.
     pub latency_target: Duration,
-    /// Whether the target is a deadline: what cannot meet it is refused. Otherwise it orders the work and refuses nobody.
+    /// Whether the target is a deadline: what cannot meet it is refused. Otherwise it orders the work and
+    /// refuses nobody.
     pub is_target_hard: bool,
     /// What a token's attention to another one costs beside the token itself: `1 / 6d` for a hidden size `d`.
     pub attention: f64,
@@ -50,33 +51,35 @@ pub enum Policy {
 /// The knobs of the policy by deadlines. The defaults are what the simulator found best over its workloads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadlinePolicy {
-    /// The longest that all devices may be busy with one model, and the least that a batch is cut to, as a share of the
-    /// shortest target.
+    /// The longest that all devices may be busy with one model, and the least that a batch is cut to, as a
+    /// share of the shortest target.
     pub quantum: f64,
     /// Which model goes first.
     pub order: Order,
     /// A device is handed its next batch when the running one is predicted to end within this time.
     pub handover_lead: Duration,
-    /// Demand above this share of the fluid limit is too much: this much is then divided among the tenants, and what is
-    /// left goes to whoever wants it.
+    /// Demand above this share of the fluid limit is too much: this much is then divided among the tenants,
+    /// and what is left goes to whoever wants it.
     pub feasible: f64,
-    /// The part of a batch's own time by which sequences of flows that ask for much more than their share may lengthen it
-    /// while other models wait.
+    /// The part of a batch's own time by which sequences of flows that ask for much more than their share may
+    /// lengthen it while other models wait.
     pub riders: f64,
-    /// A late sequence goes first once it has waited so many times what it would have waited if all were served as they come:
-    /// while callers wait for their answers and no tenant is held to its share.
+    /// A late sequence goes first once it has waited so many times what it would have waited if all were
+    /// served as they come: while callers wait for their answers and no tenant is held to its share.
     pub stretch: f64,
     /// Share of device time that goes to sequences without a claim while others have one.
     pub turns: f64,
-    /// What that share grows to, in proportion, while one of them is overdue for up to `patience`: late is not never. Not while
-    /// a flow asks for much more than its share: then most of what is late is of its own making.
+    /// What that share grows to, in proportion, while one of them is overdue for up to `patience`: late is
+    /// not never. Not while a flow asks for much more than its share: then most of what is late is of its own
+    /// making.
     pub turns_max: f64,
     /// See `turns_max`.
     pub patience: Duration,
-    /// How far ahead of the least served flow one may be among sequences without a claim, in device time at weight 1.
+    /// How far ahead of the least served flow one may be among sequences without a claim, in device time at
+    /// weight 1.
     pub spread: Duration,
-    /// How far ahead of the least served flow among those that wait without a claim anybody may be while shares are
-    /// enforced, in device time at weight 1.
+    /// How far ahead of the least served flow among those that wait without a claim anybody may be while
+    /// shares are enforced, in device time at weight 1.
     pub lag_max: Duration,
 }
 
@@ -107,8 +110,9 @@ impl Default for DeadlinePolicy {
     }
 }
 
-/// The batcher that Triton Inference Server documents as its dynamic batcher: a model's batch goes when it has the
-/// preferred size or its oldest request has waited long enough; models take turns by who became ready first.
+/// The batcher that Triton Inference Server documents as its dynamic batcher: a model's batch goes when it
+/// has the preferred size or its oldest request has waited long enough; models take turns by who became ready
+/// first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreferredSize {
     /// `preferred_batch_size` and `max_batch_size`.
@@ -117,7 +121,8 @@ pub struct PreferredSize {
     pub queue_delay_max: Duration,
 }
 
-/// The batcher of text-embeddings-inference: whatever waits goes at once, up to a budget of tokens; models take turns.
+/// The batcher of text-embeddings-inference: whatever waits goes at once, up to a budget of tokens; models
+/// take turns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenBudget {
     /// `max_batch_tokens`.

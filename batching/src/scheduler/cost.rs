@@ -1,14 +1,15 @@
 //! What a batch costs: a straight line for each (model, device), fitted while it runs.
 //!
-//! A batch of sequences of `L_i` tokens takes about `a + b * W` with the work `W = sum L_i (1 + L_i / 6d)`: the linear
-//! layers of a transformer of hidden size `d` take `24 L d^2` multiplications a layer and the attention `4 L^2 d`, of which
-//! `L / 6d` is the quotient (Kaplan et al., "Scaling Laws for Neural Language Models", 2020, table 1).
+//! A batch of sequences of `L_i` tokens takes about `a + b * W` with the work `W = sum L_i (1 + L_i / 6d)`:
+//! the linear layers of a transformer of hidden size `d` take `24 L d^2` multiplications a layer and the
+//! attention `4 L^2 d`, of which `L / 6d` is the quotient (Kaplan et al., "Scaling Laws for Neural Language
+//! Models", 2020, table 1).
 //!
-//! The line is fitted by least squares of the relative error with exponential forgetting, from running sums (Ljung, "System
-//! Identification", 2nd edition, section 11.2). A device that runs like batches for long says nothing about others, and
-//! forgetting would let the line swing about that one point; so the first observations, which a sweep over sizes makes, are
-//! kept with a small weight for good. Observations are clipped, so that one stall does not move the line, and no
-//! coefficient is ever negative.
+//! The line is fitted by least squares of the relative error with exponential forgetting, from running sums
+//! (Ljung, "System Identification", 2nd edition, section 11.2). A device that runs like batches for long says
+//! nothing about others, and forgetting would let the line swing about that one point; so the first
+//! observations, which a sweep over sizes makes, are kept with a small weight for good. Observations are
+//! clipped, so that one stall does not move the line, and no coefficient is ever negative.
 
 use std::iter::Sum;
 use std::ops::Add;

@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// A binary min-heap of dense numbers (`0..n`), each with a key that can be changed and each removable by its number.
+/// A binary min-heap of dense numbers (`0..n`), each with a key that can be changed and each removable by its
+/// number.
 #[derive(Debug)]
 pub(super) struct IndexedHeap<K> {
     heap: Vec<(K, u32)>,
@@ -98,8 +99,8 @@ impl<K: Ord + Copy> IndexedHeap<K> {
     }
 }
 
-/// A min-heap out of whose middle nothing is taken: what has ended elsewhere stays until it comes to the top or until it
-/// outnumbers the rest, and is told from the living by a question to the owner.
+/// A min-heap out of whose middle nothing is taken: what has ended elsewhere stays until it comes to the top
+/// or until it outnumbers the rest, and is told from the living by a question to the owner.
 #[derive(Debug)]
 pub(super) struct LazyHeap<T> {
     heap: BinaryHeap<Reverse<T>>,

@@ -52,8 +52,8 @@ impl<P> Scheduler<P> {
         Ok(scheduler)
     }
 
-    /// Takes sequences of one more model from now on, under a number that no model had before. What batches of it cost is
-    /// unknown until [`calibrate`](Self::calibrate) or [`complete`](Self::complete) tell.
+    /// Takes sequences of one more model from now on, under a number that no model had before. What batches
+    /// of it cost is unknown until [`calibrate`](Self::calibrate) or [`complete`](Self::complete) tell.
     ///
     /// # Errors
     /// A bound that makes no sense, or a number that was used before.
@@ -80,8 +80,8 @@ impl<P> Scheduler<P> {
         self.state.models.get(model).is_some()
     }
 
-    /// Takes a sequence into its queue. If the queue is full, one with a weaker claim may have to make place: see
-    /// [`ended`](Self::ended).
+    /// Takes a sequence into its queue. If the queue is full, one with a weaker claim may have to make place:
+    /// see [`ended`](Self::ended).
     ///
     /// # Errors
     /// Hands the payload back with the reason and a retry hint; nothing is kept of what is refused.
@@ -96,8 +96,9 @@ impl<P> Scheduler<P> {
         }
     }
 
-    /// Takes in the sequences of one call, all with the same claim, or none of them: a call of which some cannot be computed in
-    /// time is of no use to its caller. The model, tenant, weight and class of the first hold for all.
+    /// Takes in the sequences of one call, all with the same claim, or none of them: a call of which some
+    /// cannot be computed in time is of no use to its caller. The model, tenant, weight and class of the
+    /// first hold for all.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue), with the payloads of all.
@@ -135,8 +136,8 @@ impl<P> Scheduler<P> {
         Some(entry)
     }
 
-    /// Gives back what will not be dispatched: every queued sequence whose deadline is not after `now`, or that was found
-    /// unable to meet it, or that had to make place.
+    /// Gives back what will not be dispatched: every queued sequence whose deadline is not after `now`, or
+    /// that was found unable to meet it, or that had to make place.
     pub fn ended(&mut self, now: Timestamp) -> Vec<(Entry<P>, EndReason)> {
         while let Some((deadline, id)) = self.state.first_deadline() {
             if deadline > now {
@@ -155,8 +156,8 @@ impl<P> Scheduler<P> {
         self.state.first_deadline().map(|(deadline, _)| deadline)
     }
 
-    /// Tells that a batch is done, and the time its device took for it, or nothing if it failed. Unknown batches are
-    /// ignored.
+    /// Tells that a batch is done, and the time its device took for it, or nothing if it failed. Unknown
+    /// batches are ignored.
     pub fn complete(&mut self, now: Timestamp, batch: BatchId, compute: Option<Duration>) {
         let Some(landed) = self.state.fleet.land(now, batch) else { return };
         let queue = &mut self.state.models[landed.model];
@@ -202,8 +203,8 @@ impl<P> Scheduler<P> {
         entries
     }
 
-    /// Queues a dispatched sequence again, with the place that its age and deadline give it. It was admitted once and is not
-    /// refused. Its batch must not be completed before.
+    /// Queues a dispatched sequence again, with the place that its age and deadline give it. It was admitted
+    /// once and is not refused. Its batch must not be completed before.
     pub fn requeue(&mut self, entry: Entry<P>) -> SequenceId {
         let id = self.state.slots.next_id();
         self.policy.queue(&mut self.state, Entry { id, ..entry }, Claim::Entitled);
@@ -217,7 +218,8 @@ impl<P> Scheduler<P> {
 
     /// What `device` should run next.
     ///
-    /// Sequences past their deadline are not dispatched, but stay until [`ended`](Self::ended) gives them back.
+    /// Sequences past their deadline are not dispatched, but stay until [`ended`](Self::ended) gives them
+    /// back.
     pub fn poll(&mut self, now: Timestamp, device: DeviceId) -> Decision<P> {
         let Some(holder) = self.state.fleet.get(device) else { return Decision::Idle };
         let is_full = holder.in_flight >= self.batches_in_flight_max;

@@ -10,7 +10,8 @@ use super::heap::LazyHeap;
 use super::sequence::SequenceId;
 use super::snapshot::OfferedLoad;
 
-/// The models, by number. A number is used once: what a removed model leaves behind answers that there is no such model.
+/// The models, by number. A number is used once: what a removed model leaves behind answers that there is no
+/// such model.
 #[derive(Debug, Default)]
 pub(super) struct Models {
     all: Vec<ModelQueue>,

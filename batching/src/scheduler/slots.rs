@@ -1,4 +1,5 @@
-//! Where queued sequences are kept: places that are used again, so that a sequence in the steady state costs no allocation.
+//! Where queued sequences are kept: places that are used again, so that a sequence in the steady state costs
+//! no allocation.
 
 use units::Timestamp;
 

@@ -141,7 +141,8 @@ impl<P> State<P> {
         Rate((devices - overheads).max(0.1 * devices))
     }
 
-    /// Device seconds by the second for which a sequence stands that its caller asks for again at every target.
+    /// Device seconds by the second for which a sequence stands that its caller asks for again at every
+    /// target.
     pub(super) fn rate(&self, model: ModelId, seconds: Seconds) -> Rate {
         Rate(seconds.0 / self.models[model].config.latency_target.as_secs_f64())
     }

@@ -47,7 +47,8 @@ pub(crate) struct Setup {
 pub(crate) struct Outcome {
     /// Calls answered, and how long they took, in seconds.
     pub(crate) latencies: Vec<f64>,
-    /// For each of these, how long it would have taken if all had been served as they came, as predicted when it came.
+    /// For each of these, how long it would have taken if all had been served as they came, as predicted when
+    /// it came.
     pub(crate) as_they_came: Vec<f64>,
     /// Device seconds.
     pub(crate) service: f64,

@@ -1,4 +1,5 @@
-//! The quantities and names that every part of the server shares, each its own type so that they cannot be mixed up.
+//! The quantities and names that every part of the server shares, each its own type so that they cannot be
+//! mixed up.
 //!
 //! There is one definition of each, here; whoever needs one imports it from here.
 

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Class of service, the platform's four message levels. It orders the calls of one tenant; what a tenant is given beside
-/// others does not change with it.
+/// Class of service, the platform's four message levels. It orders the calls of one tenant; what a tenant is
+/// given beside others does not change with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// Weight 16 beside the tenant's other classes.

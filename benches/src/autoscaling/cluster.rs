@@ -76,7 +76,6 @@ impl Outcome {
         self.minutes.iter().filter(|(good, bad)| *bad * 99 > *good).count()
     }
 
-    /// Hours of servers.
     pub fn server_hours(&self) -> f64 {
         self.server_seconds / 3600.0
     }
@@ -127,7 +126,6 @@ enum State {
     Gone,
 }
 
-/// The cluster.
 pub struct Cluster<'a> {
     workload: &'a Workload,
     hardware: &'a Hardware,
@@ -252,8 +250,8 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Sends a text to the less loaded of two servers drawn at random (Mitzenmacher, "The Power of Two Choices in
-    /// Randomized Load Balancing", 2001).
+    /// Sends a text to the less loaded of two servers drawn at random (Mitzenmacher, "The Power of Two
+    /// Choices in Randomized Load Balancing", 2001).
     fn arrive(&mut self, now: Timestamp, arrival: &Arrival) {
         let model = ModelId(arrival.model);
         if self.ready.is_empty() {

@@ -20,7 +20,6 @@ const ZIPF_EXPONENT: f64 = 1.1;
 pub struct DayConfig {
     /// How long it is.
     pub duration: Duration,
-    /// Requests in it.
     pub requests: f64,
     /// Texts of a request, on average; their number is geometrically distributed.
     pub texts: f64,
@@ -45,7 +44,6 @@ impl Default for DayConfig {
     }
 }
 
-/// One day.
 #[derive(Debug, Clone)]
 pub struct Day {
     /// Requests a second, for each second.
@@ -128,7 +126,8 @@ fn add_noise(rates: &mut [f64], deviation: f64, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// A third to one and a half times as many requests more, for two to twenty minutes, with a rise of five to a hundred seconds.
+/// A third to one and a half times as many requests more, for two to twenty minutes, with a rise of five to a
+/// hundred seconds.
 fn add_burst(rates: &mut [f64], rng: &mut ChaCha8Rng) {
     let start = rng.random_range(0..rates.len().max(1));
     let length = rng.random_range(120.0..1200.0);

@@ -1,7 +1,7 @@
 //! How many servers: a day of 50 million requests, on a cluster whose size a policy decides.
 //!
-//! Every request goes through the server's own scheduler, on a virtual clock: [`day`] is what is asked, [`cluster`] the
-//! servers that come, go and fail, and [`sizing`] the policies that are compared.
+//! Every request goes through the server's own scheduler, on a virtual clock: [`day`] is what is asked,
+//! [`cluster`] the servers that come, go and fail, and [`sizing`] the policies that are compared.
 
 pub mod cluster;
 pub mod day;

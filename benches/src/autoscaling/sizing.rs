@@ -15,7 +15,6 @@ pub struct Observed {
     pub concurrency: u64,
 }
 
-/// A policy.
 pub trait Sizing {
     /// Sees the cluster and says how many servers there should be.
     fn observe(&mut self, now: Timestamp, observed: &Observed) -> u32;
@@ -76,9 +75,10 @@ impl Window {
     }
 }
 
-/// What the horizontal pod autoscaler of Kubernetes does with a metric: as many servers as keep it at its target for each, if that
-/// is more than 10 % away, and no fewer than the most of the last five minutes called for
-/// (<https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale>, "Algorithm details" and "Stabilization window").
+/// What the horizontal pod autoscaler of Kubernetes does with a metric: as many servers as keep it at its
+/// target for each, if that is more than 10 % away, and no fewer than the most of the last five minutes
+/// called for (<https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale>, "Algorithm
+/// details" and "Stabilization window").
 pub struct PodAutoscaler {
     metric: fn(&Observed) -> f64,
     /// The metric's value for one server.
@@ -119,8 +119,8 @@ impl Sizing for PodAutoscaler {
     }
 }
 
-/// What Knative's autoscaler does: as many servers as keep the requests that each works on at a target, on average over 60 s; over
-/// 6 s, and without going down, while that calls for twice as many as there are
+/// What Knative's autoscaler does: as many servers as keep the requests that each works on at a target, on
+/// average over 60 s; over 6 s, and without going down, while that calls for twice as many as there are
 /// (<https://knative.dev/docs/serving/autoscaling/kpa-specific>).
 pub struct Knative {
     target: f64,
@@ -164,8 +164,8 @@ impl Sizing for Knative {
     }
 }
 
-/// Knows what will be asked for when a server that it asks for now is ready, and is obeyed at once. It has to learn only what a
-/// request costs.
+/// Knows what will be asked for when a server that it asks for now is ready, and is obeyed at once. It has to
+/// learn only what a request costs.
 pub struct Oracle {
     /// Texts a second, for each second.
     rates: Vec<f64>,

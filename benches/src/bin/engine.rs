@@ -1,14 +1,16 @@
-//! One runtime in one process, driven line by line, so that a script can measure several side by side in turns.
+//! One runtime in one process, driven line by line, so that a script can measure several side by side in
+//! turns.
 //!
-//! `engine RUNTIME DTYPE THREADS [CARD [GRAPH_TOKENS_MAX [fuses-gelu]]]`: the card's folder, the embedding model's if none is given; and,
-//! for the runtime `cuda`, which computes on the first GPU, up to which size batches are computed as CUDA graphs, and whether GELU is
-//! computed within a product.
+//! `engine RUNTIME DTYPE THREADS [CARD [GRAPH_TOKENS_MAX [fuses-gelu]]]`: the card's folder, the embedding
+//! model's if none is given; and, for the runtime `cuda`, which computes on the first GPU, up to which size
+//! batches are computed as CUDA graphs, and whether GELU is computed within a product.
 //!
 //! A line of input is the lengths of the sequences of some batches, in tokens, and how often to run them all:
-//! `{"batches": [[16, 16], [9]], "runs": 5}`. A line of output is the seconds of each run; where the device computes beside the
-//! thread that drives it, the next batch is given to it while one computes, as the server does. `{"batches": [], "runs": 1}`
-//! measures what a CPU's multipliers could do instead, in multiplications and additions a second. With `"show": true` the line of
-//! output is the result's rows instead, of the last batch.
+//! `{"batches": [[16, 16], [9]], "runs": 5}`. A line of output is the seconds of each run; where the device
+//! computes beside the thread that drives it, the next batch is given to it while one computes, as the server
+//! does. `{"batches": [], "runs": 1}` measures what a CPU's multipliers could do instead, in multiplications
+//! and additions a second. With `"show": true` the line of output is the result's rows instead, of the last
+//! batch.
 #![allow(clippy::disallowed_methods, reason = "measuring time is what it is for")]
 
 use std::error::Error;

@@ -87,8 +87,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Prints a trace of the five models on this project's CPU engine and what comes of it under each policy that the server
-/// has. The seed is the number of `--seeds`.
+/// Prints a trace of the five models on this project's CPU engine and what comes of it under each policy that
+/// the server has. The seed is the number of `--seeds`.
 #[expect(clippy::print_stdout, reason = "the trace is the output")]
 fn trace(options: &Options, load: f64) -> Result<()> {
     let setup = options.setup(Workload::on_cpu(), Hardware::cpu());
@@ -276,8 +276,8 @@ fn overload(options: &Options) -> Result<Value> {
     Ok(json!({ "peak": peak, "rows": rows }))
 }
 
-/// How long after 2 s at 1.4 times the peak, followed by 0.7 times, until 99 % of a tenth of a second's requests are in
-/// time again.
+/// How long after 2 s at 1.4 times the peak, followed by 0.7 times, until 99 % of a tenth of a second's
+/// requests are in time again.
 fn recovery_ms(setup: &Setup, variant: &Variant, peak: f64, seed: u64) -> Result<f64> {
     const TICK: u64 = 100_000_000;
     let flash = Workload { arrivals: Arrivals::Flash, ..setup.workload.clone() };

@@ -9,8 +9,9 @@ use units::{Timestamp, Tokens};
 use super::hardware::Hardware;
 use super::workload::{Arrival, Workload};
 
-/// The fluid limit of the load: each model's batches come at most as seldom as its target allows, and each costs an
-/// overhead of some device: `1 - sum a / (D - a) / N`. No policy reaches it: it lets a batch take no time for its work.
+/// The fluid limit of the load: each model's batches come at most as seldom as its target allows, and each
+/// costs an overhead of some device: `1 - sum a / (D - a) / N`. No policy reaches it: it lets a batch take no
+/// time for its work.
 pub fn fluid_limit(workload: &Workload, hardware: &Hardware) -> f64 {
     let overhead = hardware.overhead.as_secs_f64();
     let spent: f64 =
@@ -18,8 +19,8 @@ pub fn fluid_limit(workload: &Workload, hardware: &Hardware) -> f64 {
     1.0 - spent / f64::from(hardware.devices)
 }
 
-/// How many of a few requests one device could answer in time if it knew all arrivals beforehand: every order of every
-/// batch is tried. `arrivals` has at most 16.
+/// How many of a few requests one device could answer in time if it knew all arrivals beforehand: every order
+/// of every batch is tried. `arrivals` has at most 16.
 pub fn clairvoyant(workload: &Workload, hardware: &Hardware, arrivals: &[Arrival]) -> u32 {
     let search = Search { workload, hardware, arrivals };
     search.best((1 << arrivals.len()) - 1, Timestamp::ZERO, &mut HashMap::new())

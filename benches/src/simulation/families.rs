@@ -16,7 +16,6 @@ pub type Make = dyn Fn(&Workload, &Hardware) -> Result<Box<dyn Policy>, ConfigEr
 pub struct Variant {
     /// The setting, for people.
     pub setting: String,
-    /// Makes it.
     pub make: Box<Make>,
 }
 

@@ -31,8 +31,8 @@ pub struct Hardware {
 const STALL: Duration = Duration::from_millis(10);
 
 impl Hardware {
-    /// A device that computes a million tokens a second, as an encoder of 110 million parameters does on one of today's
-    /// accelerators, and needs `overhead` for each batch.
+    /// A device that computes a million tokens a second, as an encoder of 110 million parameters does on one
+    /// of today's accelerators, and needs `overhead` for each batch.
     pub fn accelerator(devices: u16, overhead: Duration) -> Self {
         Self {
             devices,

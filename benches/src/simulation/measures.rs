@@ -30,7 +30,6 @@ pub struct Setup {
     pub warm_up: Duration,
 }
 
-/// One run.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// What was asked.
@@ -124,8 +123,8 @@ impl Setup {
         work
     }
 
-    /// The 99th percentile of the latency by model, in milliseconds, of tenants for which `is_meant` says so. What had no
-    /// answer waited for ever.
+    /// The 99th percentile of the latency by model, in milliseconds, of tenants for which `is_meant` says so.
+    /// What had no answer waited for ever.
     pub fn p99_ms(&self, run: &Run, is_meant: impl Fn(u32) -> bool) -> Vec<f64> {
         let mut latencies = vec![Vec::new(); self.workload.models.len()];
         let warm_up = self.warm_up.as_nanos() as u64;
@@ -155,8 +154,8 @@ impl Setup {
     }
 }
 
-/// Jain's index (Jain, Chiu and Hawe, DEC-TR-301, 1984) of what each tenant was given over what it is entitled to: the
-/// max-min fair division of all that was given. `(asked, given)` by tenant.
+/// Jain's index (Jain, Chiu and Hawe, DEC-TR-301, 1984) of what each tenant was given over what it is
+/// entitled to: the max-min fair division of all that was given. `(asked, given)` by tenant.
 pub fn jain(work: &[(f64, f64)]) -> f64 {
     let mut left: f64 = work.iter().map(|(_, given)| given).sum();
     let mut order: Vec<_> = work.iter().filter(|(asked, _)| *asked > 0.0).collect();

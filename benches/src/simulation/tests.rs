@@ -1,5 +1,5 @@
-//! The simulator's own soundness, and the comparison that matters, small enough for every run of the tests. All of it is by
-//! seed: what holds once holds always.
+//! The simulator's own soundness, and the comparison that matters, small enough for every run of the tests.
+//! All of it is by seed: what holds once holds always.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -48,8 +48,8 @@ fn every_policy_is_deterministic_and_loses_nothing_at_low_load() {
     }
 }
 
-/// A single model under a work-conserving policy: batches grow until their overhead is what the load leaves of the time,
-/// `l = a / (1 - rho)`.
+/// A single model under a work-conserving policy: batches grow until their overhead is what the load leaves
+/// of the time, `l = a / (1 - rho)`.
 #[test]
 fn a_single_models_batches_are_as_long_as_theory_has_it() {
     let mut setup = setup(Workload::single(2), 1);

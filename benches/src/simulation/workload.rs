@@ -16,7 +16,6 @@ pub struct Arrival {
     pub at: Timestamp,
     /// Index into [`Workload::models`].
     pub model: u16,
-    /// Whose it is.
     pub tenant: u32,
     /// Its class.
     pub priority: Priority,
@@ -24,7 +23,6 @@ pub struct Arrival {
     pub tokens: u32,
 }
 
-/// One model's traffic.
 #[derive(Debug, Clone)]
 pub struct ModelTraffic {
     /// Short name.
@@ -46,7 +44,8 @@ pub enum Arrivals {
     Poisson,
     /// Renewals with gamma-distributed gaps of this coefficient of variation, for each model.
     Gamma(f64),
-    /// Poisson, at half the rate for 8 s on average and three times the rate for 2 s, in turns, all models together.
+    /// Poisson, at half the rate for 8 s on average and three times the rate for 2 s, in turns, all models
+    /// together.
     Modulated,
     /// Poisson, with three times the rate in the fourth of five parts of the time.
     Flash,
@@ -108,8 +107,8 @@ impl Workload {
         }
     }
 
-    /// The five models of this repository on a CPU: encoders of hidden size 384, and a summariser that asks for many short
-    /// windows.
+    /// The five models of this repository on a CPU: encoders of hidden size 384, and a summariser that asks
+    /// for many short windows.
     pub fn on_cpu() -> Self {
         let mut models = five_models();
         for (model, (share, median, p99)) in models.iter_mut().zip([

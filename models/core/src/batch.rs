@@ -1,7 +1,7 @@
 //! What crosses the border between a host and a device: ragged batches in, row-major results out.
 //!
-//! A batch is packed: the tokens of its sequences follow one another without padding, and `cu_seqlens` says where each
-//! begins. Padding, where a backend needs it, is that backend's private matter.
+//! A batch is packed: the tokens of its sequences follow one another without padding, and `cu_seqlens` says
+//! where each begins. Padding, where a backend needs it, is that backend's private matter.
 
 use std::ops::Range;
 
@@ -36,8 +36,8 @@ pub struct HostTensor {
 
 /// What one sequence of a batch produced: a matrix of `rows() x columns`.
 ///
-/// Mean pooling gives one row of hidden size `H`, a sequence classifier one row of `C` logits, a token classifier one
-/// row of `C` logits per token of the sequence, special tokens included.
+/// Mean pooling gives one row of hidden size `H`, a sequence classifier one row of `C` logits, a token
+/// classifier one row of `C` logits per token of the sequence, special tokens included.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SequenceOutput {
     /// The values, row-major.

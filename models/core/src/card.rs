@@ -1,9 +1,10 @@
 //! Model cards: the Hugging Face card of a model, whose front matter is the manifest this server reads.
 //!
-//! A card is `model-cards/<name>/README.md`. Its YAML front matter keeps the hub's own keys (`license`, `base_model`,
-//! `pipeline_tag`, …), of which unknown ones are left alone, and one key of ours, `ml_inference`, in which an unknown
-//! key is an error. Every path in a card is relative to the card's folder (or to the model's repository) and stays
-//! inside it. Format of the hub's part: <https://huggingface.co/docs/hub/model-cards>.
+//! A card is `model-cards/<name>/README.md`. Its YAML front matter keeps the hub's own keys (`license`,
+//! `base_model`, `pipeline_tag`, …), of which unknown ones are left alone, and one key of ours,
+//! `ml_inference`, in which an unknown key is an error. Every path in a card is relative to the card's folder
+//! (or to the model's repository) and stays inside it. Format of the hub's part:
+//! <https://huggingface.co/docs/hub/model-cards>.
 
 mod manifest;
 mod units;
@@ -62,12 +63,12 @@ pub struct Card {
     pub base_model: Option<String>,
     /// How a classifier scores label names that the caller brings.
     pub zero_shot: Option<ZeroShot>,
-    /// How a classifier scores each of its own classes by itself; `None` if it cannot: trained to exclude each other, the outputs
-    /// of classes are no probabilities one by one.
+    /// How a classifier scores each of its own classes by itself; `None` if it cannot: trained to exclude
+    /// each other, the outputs of classes are no probabilities one by one.
     pub multi_label: Option<MultiLabel>,
-    /// Whether texts are put into plain characters before they are tokenised: symbols as words of their own, ligatures and wide
-    /// letters as letters (the module `tokenizer::normalized`). It departs from the checkpoint's own tokenizer. For embeddings a
-    /// call may say otherwise.
+    /// Whether texts are put into plain characters before they are tokenised: symbols as words of their own,
+    /// ligatures and wide letters as letters (the module `tokenizer::normalized`). It departs from the
+    /// checkpoint's own tokenizer. For embeddings a call may say otherwise.
     pub normalize_text: bool,
     /// Whether it answers where the caller names no model for the task.
     pub is_default: bool,
@@ -106,7 +107,8 @@ pub enum Task {
 pub struct Source {
     /// The place.
     pub origin: Origin,
-    /// Each file with the digest it must have. Holds at least [`WEIGHTS_FILE`], [`TOKENIZER_FILE`] and [`CONFIG_FILE`].
+    /// Each file with the digest it must have. Holds at least [`WEIGHTS_FILE`], [`TOKENIZER_FILE`] and
+    /// [`CONFIG_FILE`].
     pub files: BTreeMap<String, Sha256Digest>,
 }
 
@@ -148,7 +150,8 @@ pub enum Registry {
     Pypi,
 }
 
-/// Low-rank weights in the layout of PEFT (<https://huggingface.co/docs/peft/main/en/developer_guides/checkpoint>).
+/// Low-rank weights in the layout of PEFT
+/// (<https://huggingface.co/docs/peft/main/en/developer_guides/checkpoint>).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adapter {
@@ -171,7 +174,8 @@ pub enum Head {
     TokenClassification(HeadFile),
 }
 
-/// What a checkpoint's authors make a vector by: the mean of the hidden states, and nothing after it but a scale.
+/// What a checkpoint's authors make a vector by: the mean of the hidden states, and nothing after it but a
+/// scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
@@ -179,8 +183,8 @@ pub enum Pooling {
     Mean,
 }
 
-/// A head's weights: `classifier.weight [C, H]`, `classifier.bias [C]` and, if the head has a hidden layer with tanh,
-/// `dense.weight [H, H]` and `dense.bias [H]`.
+/// A head's weights: `classifier.weight [C, H]`, `classifier.bias [C]` and, if the head has a hidden layer
+/// with tanh, `dense.weight [H, H]` and `dense.bias [H]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadFile {
     /// The file.
@@ -222,15 +226,16 @@ pub struct ZeroShot {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MultiLabel {
-    /// It was trained to, one class against the rest (transformers' `problem_type: multi_label_classification`): a class has the
-    /// sigmoid of its logit.
+    /// It was trained to, one class against the rest (transformers'
+    /// `problem_type: multi_label_classification`): a class has the sigmoid of its logit.
     Independent,
-    /// By a calibration: a class has the sigmoid of a weighted sum of all logits and a bias, one against the rest.
+    /// By a calibration: a class has the sigmoid of a weighted sum of all logits and a bias, one against the
+    /// rest.
     Calibrated(Calibration),
 }
 
-/// Matrix scaling of logits (Guo et al., "On Calibration of Modern Neural Networks", 2017), fitted on texts of all classes and of
-/// none.
+/// Matrix scaling of logits (Guo et al., "On Calibration of Modern Neural Networks", 2017), fitted on texts
+/// of all classes and of none.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {

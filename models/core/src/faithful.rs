@@ -1,9 +1,10 @@
 //! Whether a card says all that a checkpoint's own files say of how its answers are made.
 //!
-//! Weights load as whatever they are taken for: a classifier's encoder pools by mean as well as by `[CLS]`, and nobody sees that the
-//! answers are not the authors'. So what the files say beyond the card is refused, with what would be needed. The files are
-//! `config.json` of transformers, the names of the tensors, what says that there are other weights than these, and what
-//! sentence-transformers puts beside them (the module `modules`).
+//! Weights load as whatever they are taken for: a classifier's encoder pools by mean as well as by `[CLS]`,
+//! and nobody sees that the answers are not the authors'. So what the files say beyond the card is refused,
+//! with what would be needed. The files are `config.json` of transformers, the names of the tensors, what
+//! says that there are other weights than these, and what sentence-transformers puts beside them (the module
+//! `modules`).
 
 mod modules;
 

@@ -108,9 +108,10 @@ names!(Dtype, "dtype", [Float32 = "float32", Float16 = "float16", Bfloat16 = "bf
 names!(Architecture, "architecture", [Bert = "bert"]);
 
 impl RuntimeKind {
-    /// The number format of a runtime that is named without one: float32, which every runtime computes in but `cuda`; there float16,
-    /// whose products are as fast as bfloat16's and round eight times less. What is too large for it is refused
-    /// ([`RuntimeError::NotFinite`](crate::RuntimeError::NotFinite)), and such a model wants bfloat16.
+    /// The number format of a runtime that is named without one: float32, which every runtime computes in but
+    /// `cuda`; there float16, whose products are as fast as bfloat16's and round eight times less. What is
+    /// too large for it is refused ([`RuntimeError::NotFinite`](crate::RuntimeError::NotFinite)), and such a
+    /// model wants bfloat16.
     pub const fn default_dtype(self) -> Dtype {
         match self {
             Self::Cuda => Dtype::Float16,

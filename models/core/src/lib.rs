@@ -1,6 +1,7 @@
-//! What is between a model's files and whatever computes it: a [`card::Card`] says what a model is, an [`EncoderSpec`] what its
-//! encoder is whatever its architecture, [`weights`] what it is made of; a [`Runtime`] computes one ragged [`TokenBatch`] of it on a
-//! [`Device`]. Each runtime is a crate of its own that knows this one and no other.
+//! What is between a model's files and whatever computes it: a [`card::Card`] says what a model is, an
+//! [`EncoderSpec`] what its encoder is whatever its architecture, [`weights`] what it is made of; a
+//! [`Runtime`] computes one ragged [`TokenBatch`] of it on a [`Device`]. Each runtime is a crate of its own
+//! that knows this one and no other.
 
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-/// The sizes of a transformer encoder: embeddings of words and absolute positions, then layers of self-attention and a feed-forward
-/// block, each with a residual connection and a normalisation behind it (<https://arxiv.org/abs/1706.03762>). Named as in
-/// `config.json` of transformers.
+/// The sizes of a transformer encoder: embeddings of words and absolute positions, then layers of
+/// self-attention and a feed-forward block, each with a residual connection and a normalisation behind it
+/// (<https://arxiv.org/abs/1706.03762>). Named as in `config.json` of transformers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderSpec {
     /// Rows of the embedding table.

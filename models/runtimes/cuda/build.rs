@@ -1,5 +1,5 @@
-//! Compiles the CUDA kernels, for the feature `cuda`: machine code for each architecture that is named, and PTX of the newest of them for
-//! those that come after it.
+//! Compiles the CUDA kernels, for the feature `cuda`: machine code for each architecture that is named, and
+//! PTX of the newest of them for those that come after it.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

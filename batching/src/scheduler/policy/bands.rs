@@ -1,8 +1,9 @@
 //! What waits for one model, by claim and flow.
 //!
-//! Sequences of a flow stand in a *lane*, earliest due first. Sequences with claims of different worth stand in *bands* of
-//! lanes, so that for one what is late does not make the rest late too. The lanes of a band are
-//! ordered by their first sequence; those of flows that are ahead of their share are parked aside until it is their turn.
+//! Sequences of a flow stand in a *lane*, earliest due first. Sequences with claims of different worth stand
+//! in *bands* of lanes, so that for one what is late does not make the rest late too. The lanes of a band are
+//! ordered by their first sequence; those of flows that are ahead of their share are parked aside until it is
+//! their turn.
 
 use std::collections::HashMap;
 
@@ -104,21 +105,21 @@ impl ModelBands {
         &mut self.bands[claim.place()]
     }
 
-    /// What is served next in a band: the first sequence of a flow that is not too far ahead of those that wait without a
-    /// claim.
+    /// What is served next in a band: the first sequence of a flow that is not too far ahead of those that
+    /// wait without a claim.
     pub(super) fn first(&mut self, claim: Claim, flows: &Flows) -> Option<(FlowId, Rank)> {
         let ceiling = if claim.is_entitled() { flows.limit() } else { flows.ceiling() };
         self.bands[claim.place()].first(flows, ceiling)
     }
 
-    /// Of a band in which [`first`](Self::first) found nothing, what is served if nobody else has anything: the first
-    /// request of the flow that is least far ahead.
+    /// Of a band in which [`first`](Self::first) found nothing, what is served if nobody else has anything:
+    /// the first request of the flow that is least far ahead.
     pub(super) fn first_ahead(&self, claim: Claim) -> Option<(FlowId, Rank)> {
         self.bands[claim.place()].first_parked()
     }
 
-    /// The first sequence of the flow that was served most for its weight, in the band of the weakest claim that is weaker
-    /// than `claim`.
+    /// The first sequence of the flow that was served most for its weight, in the band of the weakest claim
+    /// that is weaker than `claim`.
     pub(super) fn weakest(&self, claim: Claim, flows: &Flows) -> Option<SequenceId> {
         let weaker = Claim::ALL.into_iter().rev().take_while(|weaker| weaker.yields_to(claim));
         weaker.map(|claim| self.band(claim)).find_map(|band| band.most_served(flows))

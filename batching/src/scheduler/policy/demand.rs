@@ -1,24 +1,28 @@
 //! Who asks for more than the devices can give.
 //!
-//! While there is enough for all nobody is held back, however uneven the shares. Shares are enforced once demand is high and
-//! sequences are late, or at once in a flood, and until demand is feasible again: they begin on evidence and end on demand, so
-//! that they do not come and go with their own success. Then the devices are divided max-min fairly (Bertsekas and
-//! Gallager, "Data Networks", 2nd edition, section 6.5.2): there is a level such that flows that ask for less than it, times
-//! their weight, are given all they ask for, and the others the level. What a flow asks for beyond that is its *excess*. It
-//! is not refused: it is served with what the others leave.
+//! While there is enough for all nobody is held back, however uneven the shares. Shares are enforced once
+//! demand is high and sequences are late, or at once in a flood, and until demand is feasible again: they
+//! begin on evidence and end on demand, so that they do not come and go with their own success. Then the
+//! devices are divided max-min fairly (Bertsekas and Gallager, "Data Networks", 2nd edition, section 6.5.2):
+//! there is a level such that flows that ask for less than it, times their weight, are given all they ask
+//! for, and the others the level. What a flow asks for beyond that is its *excess*. It is not refused: it is
+//! served with what the others leave.
 //!
-//! Demand is device time asked for by the second, smoothed, refused and expired sequences included. What is feasible is a
-//! share of the fluid limit: batches of a model need not come more often than its target asks, so each of `N` devices has
-//! `1 - sum a / (D - a) / N` of its time for work, with `a` a model's overhead for each batch and `D` its target.
+//! Demand is device time asked for by the second, smoothed, refused and expired sequences included. What is
+//! feasible is a share of the fluid limit: batches of a model need not come more often than its target asks,
+//! so each of `N` devices has `1 - sum a / (D - a) / N` of its time for work, with `a` a model's overhead for
+//! each batch and `D` its target.
 //!
-//! *Callers that wait for their answers* never ask for more than they are given, so by their rate nothing is ever too much,
-//! while the flow with the most connections takes the device. There are two signs of them. Requests are late although no
-//! more is asked for than served; then a late sequence that waits counts as demand, too: had it been answered at its target
-//! `D`, its caller would have asked again every `D`, so it stands for its cost over `D`. Or more than is feasible is asked
-//! for without a break, and all of it served: by chance that does not happen for seconds on end. In either case what the
-//! devices do give is divided, so that what the model of their cost gets wrong cancels. A flow's part among all that ask
-//! is *firm*; what it may have beyond, because others ask for less, it *borrows*: it is capped, and goes after what is firm.
-//! As others are answered sooner they ask for more, the level falls, and what is borrowed with it, until shares are by weight.
+//! *Callers that wait for their answers* never ask for more than they are given, so by their rate nothing is
+//! ever too much, while the flow with the most connections takes the device. There are two signs of them.
+//! Requests are late although no more is asked for than served; then a late sequence that waits counts as
+//! demand, too: had it been answered at its target `D`, its caller would have asked again every `D`, so it
+//! stands for its cost over `D`. Or more than is feasible is asked for without a break, and all of it served:
+//! by chance that does not happen for seconds on end. In either case what the devices do give is divided, so
+//! that what the model of their cost gets wrong cancels. A flow's part among all that ask is *firm*; what it
+//! may have beyond, because others ask for less, it *borrows*: it is capped, and goes after what is firm. As
+//! others are answered sooner they ask for more, the level falls, and what is borrowed with it, until shares
+//! are by weight.
 
 use std::time::Duration;
 
@@ -33,12 +37,13 @@ use super::trend::{BacklogTrend, SmoothedRate};
 const FLOOD: f64 = 1.2;
 /// Share of sequences late at which shares are enforced if demand is high.
 const MISSED_MAX: f64 = 0.02;
-/// A flow that asks for so many times its share is capped: what is within its share is served after everybody else's.
+/// A flow that asks for so many times its share is capped: what is within its share is served after everybody
+/// else's.
 const CAPPED: f64 = 1.3;
 /// Demand over what is served above which it is not bounded by callers that wait.
 const OPEN: f64 = 1.1;
-/// Time constant, in seconds, of the demand that is compared with what is feasible, and how long it must be above that
-/// for the devices to be saturated.
+/// Time constant, in seconds, of the demand that is compared with what is feasible, and how long it must be
+/// above that for the devices to be saturated.
 const SATURATION_SMOOTHING: f64 = 1.0;
 const SATURATED_AFTER: Duration = Duration::from_secs(2);
 /// How often the level is found anew.
@@ -212,8 +217,8 @@ impl Demand {
         self.backlog.tell(now, drain);
     }
 
-    /// Whether more is asked for than can be served, so that not everybody can be: callers who wait for their answers keep the
-    /// backlog as it is, others let it grow.
+    /// Whether more is asked for than can be served, so that not everybody can be: callers who wait for their
+    /// answers keep the backlog as it is, others let it grow.
     pub(super) fn is_overload(&self) -> bool {
         self.is_open || self.backlog.is_growing()
     }
@@ -223,7 +228,8 @@ impl Demand {
         self.is_enforced() && !self.is_open
     }
 
-    /// Finds the level at which the flows' demands, each cut to the level times its weight, add up to what is divided.
+    /// Finds the level at which the flows' demands, each cut to the level times its weight, add up to what is
+    /// divided.
     fn find_level(&mut self, now: Timestamp, capacity: Rate) {
         let (Rate(total), Rate(served)) = (self.total.at(now), self.served.at(now));
         let feasible = self.feasible * capacity.0;
@@ -297,8 +303,8 @@ mod tests {
         check(&[(5.0, 1.0)], 0.0, Some(0.0));
     }
 
-    /// Lets flows ask by turns for `seconds`, each for 1 ms at its rate in device seconds by the second, and returns the
-    /// claims that each flow's sequences had in the second half.
+    /// Lets flows ask by turns for `seconds`, each for 1 ms at its rate in device seconds by the second, and
+    /// returns the claims that each flow's sequences had in the second half.
     fn claims(rates: &[f64], weights: &[u32], capacity: f64, seconds: f64) -> Vec<Vec<Claim>> {
         const COST: f64 = 0.001;
         let mut demand = Demand::new(0.9);

@@ -1,21 +1,23 @@
 //! Who may be served next: virtual counters of device time.
 //!
-//! A *flow* is a tenant's work of one class. Its counter is the device time it was given, over all models, divided by its
-//! weight. A tenant's weight is divided between the classes that it uses, by the weights of these: which class a caller
-//! states moves its own calls before or behind each other, and nobody else's. Counters are compared with the lowest among
-//! flows that have sequences waiting without a claim. Among these a flow may be served while it is at most `spread` above the lowest: within that latitude
-//! deadlines decide. With no latitude this is the virtual token counter of Sheng et al. ("Fairness in Serving Large Language
-//! Models", OSDI 2024), with unlimited latitude earliest deadline first. While shares are enforced nobody is served at all
-//! who is more than the longest *lag* above the lowest, whatever its claim.
+//! A *flow* is a tenant's work of one class. Its counter is the device time it was given, over all models,
+//! divided by its weight. A tenant's weight is divided between the classes that it uses, by the weights of
+//! these: which class a caller states moves its own calls before or behind each other, and nobody else's.
+//! Counters are compared with the lowest among flows that have sequences waiting without a claim. Among these
+//! a flow may be served while it is at most `spread` above the lowest: within that latitude deadlines decide.
+//! With no latitude this is the virtual token counter of Sheng et al. ("Fairness in Serving Large Language
+//! Models", OSDI 2024), with unlimited latitude earliest deadline first. While shares are enforced nobody is
+//! served at all who is more than the longest *lag* above the lowest, whatever its claim.
 //!
-//! *Bound.* Let `S` be the longest lag and `U` the largest charge of one sequence over its weight. While shares are enforced
-//! a counter is raised only if it is within `S` of the lowest, so counters of flows that always have work waiting without a
-//! claim never differ by more than `S + U`, and the time that two such flows are given in any interval, over their weights,
-//! by no more than `2 (S + U)`.
+//! *Bound.* Let `S` be the longest lag and `U` the largest charge of one sequence over its weight. While
+//! shares are enforced a counter is raised only if it is within `S` of the lowest, so counters of flows that
+//! always have work waiting without a claim never differ by more than `S + U`, and the time that two such
+//! flows are given in any interval, over their weights, by no more than `2 (S + U)`.
 //!
-//! *Absence.* The level is the highest that the lowest counter has been. A flow that returns is behind it by no more than
-//! [`CREDIT`] of the lag: enough that callers who ask again at once keep their place, and no more. While nobody waits without
-//! a claim counters rise no further than the lag above the level: what was left over is not held against whoever took it.
+//! *Absence.* The level is the highest that the lowest counter has been. A flow that returns is behind it by
+//! no more than [`CREDIT`] of the lag: enough that callers who ask again at once keep their place, and no
+//! more. While nobody waits without a claim counters rise no further than the lag above the level: what was
+//! left over is not held against whoever took it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -37,7 +39,8 @@ impl Virtual {
     pub(super) const MAX: Self = Self(u64::MAX);
 }
 
-/// The weight at which a nanosecond of device time is a unit: that of a tenant of weight 1 that uses one class.
+/// The weight at which a nanosecond of device time is a unit: that of a tenant of weight 1 that uses one
+/// class.
 const UNIT_WEIGHT: u64 = 1 << 16;
 
 /// A class that a tenant has not used for so long has no part of its weight.
@@ -76,7 +79,8 @@ struct Flow {
 }
 
 impl Flows {
-    /// `spread`: the latitude for deadlines among sequences without a claim. `lag_max`: that of sequences with one.
+    /// `spread`: the latitude for deadlines among sequences without a claim. `lag_max`: that of sequences
+    /// with one.
     pub(super) fn new(spread: Duration, lag_max: Duration) -> Self {
         Self {
             tenants: HashMap::new(),

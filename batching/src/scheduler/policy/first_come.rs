@@ -1,18 +1,20 @@
-//! First come, first served: the batchers of other servers, to be measured beside ours with everything else equal.
+//! First come, first served: the batchers of other servers, to be measured beside ours with everything else
+//! equal.
 
 use units::{DeviceId, ModelId, Timestamp, Tokens};
 
 use super::super::config::{PreferredSize, TokenBudget};
 use super::{Batch, CallSize, Claim, Decision, EndReason, RejectReason, State};
 
-/// Triton's dynamic batcher (its user guide, "Model Configuration", "Dynamic Batcher"), one instance a model; of the models
-/// that are ready, the one that was ready first.
+/// Triton's dynamic batcher (its user guide, "Model Configuration", "Dynamic Batcher"), one instance a model;
+/// of the models that are ready, the one that was ready first.
 #[derive(Debug)]
 pub(in crate::scheduler) struct PreferredSizeState {
     policy: PreferredSize,
 }
 
-/// The batcher of text-embeddings-inference (`core/src/queue.rs` of its repository), one queue a model, in turns.
+/// The batcher of text-embeddings-inference (`core/src/queue.rs` of its repository), one queue a model, in
+/// turns.
 #[derive(Debug)]
 pub(in crate::scheduler) struct TokenBudgetState {
     policy: TokenBudget,

@@ -63,8 +63,8 @@ impl PolicyState {
         }
     }
 
-    /// Whether a call may be queued, and with what claim. Makes place for it where the queue is full and something with a
-    /// weaker claim waits.
+    /// Whether a call may be queued, and with what claim. Makes place for it where the queue is full and
+    /// something with a weaker claim waits.
     pub(super) fn admit<P>(
         &mut self,
         state: &mut State<P>,

@@ -8,7 +8,8 @@ use super::super::cost::Rate;
 
 /// Time constant of smoothed demand, in seconds, where none is given.
 const SMOOTHING: f64 = 0.25;
-/// How often the change of the backlog is taken, how many changes are looked at, and the one, in seconds, that is growth.
+/// How often the change of the backlog is taken, how many changes are looked at, and the one, in seconds,
+/// that is growth.
 const CHANGE_EVERY: Duration = Duration::from_secs(1);
 const CHANGES: usize = 7;
 const GROWTH: f64 = 0.02;

@@ -1,6 +1,6 @@
-//! After Crankshaw et al., "Clipper: A Low-Latency Online Prediction Serving System" (NSDI 2017): each model's largest batch
-//! grows by a constant while batches stay within their latency objective and shrinks by a tenth when one does not. Models
-//! take turns.
+//! After Crankshaw et al., "Clipper: A Low-Latency Online Prediction Serving System" (NSDI 2017): each
+//! model's largest batch grows by a constant while batches stay within their latency objective and shrinks by
+//! a tenth when one does not. Models take turns.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -28,7 +28,8 @@ pub struct Clipper {
 const DECREASE: f64 = 0.9;
 
 impl Clipper {
-    /// `increase`: requests by which a largest batch grows; `objective`: the batch's latency objective over the target.
+    /// `increase`: requests by which a largest batch grows; `objective`: the batch's latency objective over
+    /// the target.
     pub fn new(workload: &Workload, hardware: &Hardware, increase: f64, objective: f64) -> Self {
         Self {
             queues: Queues::new(workload, hardware, 1.0),

@@ -1,6 +1,6 @@
-//! After Gujarati et al., "Serving DNNs like Clockwork" (OSDI 2020): a central controller starts, on each free device, the
-//! model whose batch has to start first, with the largest batch size of powers of two that is in time; what cannot be in
-//! time is cancelled.
+//! After Gujarati et al., "Serving DNNs like Clockwork" (OSDI 2020): a central controller starts, on each
+//! free device, the model whose batch has to start first, with the largest batch size of powers of two that
+//! is in time; what cannot be in time is cancelled.
 
 use std::time::Duration;
 

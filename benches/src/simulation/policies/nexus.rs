@@ -1,6 +1,6 @@
-//! After Shen et al., "Nexus: A GPU Cluster Engine for Accelerating DNN-Based Video Analysis" (SOSP 2019): models take
-//! turns in a duty cycle, each with the batch that its rate fills in one cycle, and requests at the head of a queue that
-//! would make the batch smaller than that are dropped early.
+//! After Shen et al., "Nexus: A GPU Cluster Engine for Accelerating DNN-Based Video Analysis" (SOSP 2019):
+//! models take turns in a duty cycle, each with the batch that its rate fills in one cycle, and requests at
+//! the head of a queue that would make the batch smaller than that are dropped early.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What the published policies share: one queue a model in the order of arrival, and exact knowledge of the costs.
+//! What the published policies share: one queue a model in the order of arrival, and exact knowledge of the
+//! costs.
 
 use std::collections::VecDeque;
 use std::time::Duration;

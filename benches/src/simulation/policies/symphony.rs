@@ -1,5 +1,6 @@
-//! After Chen et al., "Symphony: Optimized DNN Model Serving using Deferred Batch Scheduling" (2023, arXiv 2308.07470): a
-//! model's batch is held until one more request would make it late, and then goes to the first free device.
+//! After Chen et al., "Symphony: Optimized DNN Model Serving using Deferred Batch Scheduling" (2023, arXiv
+//! 2308.07470): a model's batch is held until one more request would make it late, and then goes to the first
+//! free device.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ pub struct Symphony {
     /// Mean work of a request of each model, for the one more.
     one_more: Vec<Work>,
     requests_max: usize,
-    /// By how much earlier than at the last moment a batch goes, since another model may be running just then.
+    /// By how much earlier than at the last moment a batch goes, since another model may be running just
+    /// then.
     guard: Duration,
 }
 

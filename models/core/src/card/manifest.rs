@@ -1,7 +1,7 @@
 //! Reading and checking a card's front matter.
 //!
-//! The file is read into [`Manifest`] first, which is exactly its shape, and then checked field by field, so that each
-//! message names the field that has to change.
+//! The file is read into [`Manifest`] first, which is exactly its shape, and then checked field by field, so
+//! that each message names the field that has to change.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};

@@ -1,7 +1,8 @@
 //! How a checkpoint's authors make a vector of hidden states, as sentence-transformers writes it down
-//! (<https://sbert.net/docs/sentence_transformer/usage/custom_models.html>): `modules.json`, a folder for each module,
-//! `sentence_bert_config.json` for reading and `config_sentence_transformers.json` for prompts. In its older layout the weights lie
-//! in a folder of their own, `0_Transformer`, and `modules.json` one folder up.
+//! (<https://sbert.net/docs/sentence_transformer/usage/custom_models.html>): `modules.json`, a folder for
+//! each module, `sentence_bert_config.json` for reading and `config_sentence_transformers.json` for prompts.
+//! In its older layout the weights lie in a folder of their own, `0_Transformer`, and `modules.json` one
+//! folder up.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -42,7 +43,8 @@ struct Reading {
     do_lower_case: bool,
 }
 
-/// Compares the card's head `mean_pooling` with what lies in the folder of its files and, in the older layout, around it.
+/// Compares the card's head `mean_pooling` with what lies in the folder of its files and, in the older
+/// layout, around it.
 pub(super) fn check(card: &Card, folder: &Path) -> Result<(), ModelError> {
     let mut says_pooling = false;
     for (root, transformer) in roots(folder)? {
@@ -50,7 +52,8 @@ pub(super) fn check(card: &Card, folder: &Path) -> Result<(), ModelError> {
         check_prompts(&root)?;
         check_reading(card, folder, &root)?;
     }
-    // The files of a repository or a package are those alone that the card lists, and most list none of these.
+    // The files of a repository or a package are those alone that the card lists, and most list none of
+    // these.
     let is_fetched = matches!(card.source.origin, Origin::Repository { .. });
     match &card.pooling {
         Some(Pooling::Mean) => Ok(()),
@@ -81,8 +84,8 @@ fn roots(folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>, ModelError> {
     Ok(roots)
 }
 
-/// Looks at the modules that `modules.json` lists, or else at folders of modules that lie there without it. Whether there is one
-/// that pools.
+/// Looks at the modules that `modules.json` lists, or else at folders of modules that lie there without it.
+/// Whether there is one that pools.
 fn check_modules(root: &Path, transformer: &Path) -> Result<bool, ModelError> {
     let path = root.join(MODULES_FILE);
     let is_listed = path.is_file();
@@ -128,8 +131,9 @@ fn check_modules(root: &Path, transformer: &Path) -> Result<bool, ModelError> {
     }
 }
 
-/// Whether a type is the library's own, where its versions put it: `sentence_transformers.models.Pooling`, also as a module of that
-/// name, and `sentence_transformers.….modules.pooling.Pooling`. Others of the same name are their authors' code.
+/// Whether a type is the library's own, where its versions put it: `sentence_transformers.models.Pooling`,
+/// also as a module of that name, and `sentence_transformers.….modules.pooling.Pooling`. Others of the same
+/// name are their authors' code.
 fn is_of_sentence_transformers(name: &str) -> bool {
     let parts: Vec<&str> = name.split('.').collect();
     let [library, middle @ .., kind] = &parts[..] else { return false };
@@ -163,7 +167,8 @@ fn module_of(folder: &str) -> Option<&str> {
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(kind)
 }
 
-/// How a pooling module pools: older files have a switch for each way, newer ones a name, and they must agree.
+/// How a pooling module pools: older files have a switch for each way, newer ones a name, and they must
+/// agree.
 fn check_pooling(path: &Path) -> Result<(), ModelError> {
     const PREFIX: &str = "pooling_mode_";
     const MEAN: &str = "pooling_mode_mean_tokens";

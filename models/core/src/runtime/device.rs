@@ -28,8 +28,8 @@ pub struct GpuConfig {
     pub limits: BatchLimits,
     /// Batches of at most so many tokens are rounded up to few shapes and computed as CUDA graphs. 0: none.
     pub graph_tokens_max: usize,
-    /// Whether GELU is computed by cublasLt with the product before it, by its approximation with tanh, instead of exactly in a pass of
-    /// its own over memory. To be measured before it is anybody's default.
+    /// Whether GELU is computed by cublasLt with the product before it, by its approximation with tanh,
+    /// instead of exactly in a pass of its own over memory. To be measured before it is anybody's default.
     pub fuses_gelu: bool,
 }
 
@@ -82,8 +82,8 @@ impl GpuConfig {
     }
 }
 
-/// One device. What the models of a runtime share on it (threads, buffers, a GPU's context) is the runtime's own type: its crate
-/// puts it here when the device is opened, and its models find it by that type.
+/// One device. What the models of a runtime share on it (threads, buffers, a GPU's context) is the runtime's
+/// own type: its crate puts it here when the device is opened, and its models find it by that type.
 #[derive(Default)]
 pub struct Device {
     accelerator: Option<Box<dyn Accelerator>>,

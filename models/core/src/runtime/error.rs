@@ -62,7 +62,8 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
-    /// Whether the device is beyond use, so that the process must drain and be replaced. Other errors concern one batch.
+    /// Whether the device is beyond use, so that the process must drain and be replaced. Other errors concern
+    /// one batch.
     pub fn is_fatal(&self) -> bool {
         matches!(self, RuntimeError::Backend { is_fatal: true, .. })
     }

@@ -20,10 +20,12 @@ pub use checks::{check_batch, check_finite};
 pub use device::{Accelerator, BatchLimits, Device, DeviceConfig, Footprint, GpuConfig, GpuRuntime};
 pub use error::RuntimeError;
 
-/// Batches that the models of a device have under way at most: one that is computed, and one that is given to it.
+/// Batches that the models of a device have under way at most: one that is computed, and one that is given to
+/// it.
 pub const UNDER_WAY_MAX: usize = 2;
 
-/// A way to compute models. What its models share on a device is put there by a function of its crate, `open`, where there is any.
+/// A way to compute models. What its models share on a device is put there by a function of its crate,
+/// `open`, where there is any.
 pub trait Backend: Send {
     /// The name by which cards choose it.
     fn kind(&self) -> RuntimeKind;
@@ -34,7 +36,8 @@ pub trait Backend: Send {
     /// Names what it has no code for, and what it has.
     fn supports(&self, spec: &EncoderSpec) -> Result<(), Unsupported>;
 
-    /// Loads the model of a card over a base encoder that it supports, from `folder`. Cards over the same folder share what they can.
+    /// Loads the model of a card over a base encoder that it supports, from `folder`. Cards over the same
+    /// folder share what they can.
     ///
     /// # Errors
     /// When the number format is not supported, or the files do not fit one another or the card.
@@ -50,9 +53,9 @@ pub trait Backend: Send {
 pub trait Runtime: Send {
     /// Computes a batch of `B` sequences and `T` tokens.
     ///
-    /// The result, which replaces what is in `result`, is `[B, H]` for mean pooling, `[B, C]` for a sequence classifier
-    /// and `[T, C]` for a token classifier; rows are in the order of the batch, and do not depend on what else is in it
-    /// beyond rounding. A caller who passes the same tensor again spares an allocation.
+    /// The result, which replaces what is in `result`, is `[B, H]` for mean pooling, `[B, C]` for a sequence
+    /// classifier and `[T, C]` for a token classifier; rows are in the order of the batch, and do not depend
+    /// on what else is in it beyond rounding. A caller who passes the same tensor again spares an allocation.
     ///
     /// # Errors
     /// When the batch is not one this model can read, or the device fails; see [`RuntimeError::is_fatal`].
@@ -64,8 +67,9 @@ pub trait Runtime: Send {
     }
 }
 
-/// A model whose device computes one batch while it is given the next. All models of a device together have at most
-/// [`UNDER_WAY_MAX`] under way, which end in the order in which they began, and each must be finished.
+/// A model whose device computes one batch while it is given the next. All models of a device together have
+/// at most [`UNDER_WAY_MAX`] under way, which end in the order in which they began, and each must be
+/// finished.
 pub trait Overlap {
     /// Gives the device a batch. False: not while others are under way.
     ///

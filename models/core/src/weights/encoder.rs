@@ -22,7 +22,8 @@ pub trait Layout: Send + Sync {
     /// Classes of transformers that are an encoder, with or without what it was pre-trained by.
     fn encoder_classes(&self) -> &'static [&'static str];
 
-    /// Other classes, whose answers are made by a head over the encoder, and what the names of its tensors begin with.
+    /// Other classes, whose answers are made by a head over the encoder, and what the names of its tensors
+    /// begin with.
     fn head_classes(&self) -> &'static [(&'static str, &'static str)];
 
     /// What stands before all names in files of models around the encoder.
@@ -49,8 +50,8 @@ pub trait Layout: Send + Sync {
         adapter: Option<&LoraAdapter>,
     ) -> Result<LayerWeights, ModelError>;
 
-    /// Whether the encoder is made of a tensor, by its name without the prefix. Tables of numbers that old versions of transformers
-    /// kept count as well.
+    /// Whether the encoder is made of a tensor, by its name without the prefix. Tables of numbers that old
+    /// versions of transformers kept count as well.
     fn is_part(&self, spec: &EncoderSpec, tensor: &str) -> bool;
 
     /// Layer and linear layer that a module's name, with or without the prefix, stands for.
@@ -67,7 +68,8 @@ pub struct Tensors<'a> {
 pub struct EmbeddingWeights {
     /// `[vocabulary, H]`
     pub words: Vec<f32>,
-    /// `[positions, H]`, the embedding of the first segment added where there is one: a text is always the first segment.
+    /// `[positions, H]`, the embedding of the first segment added where there is one: a text is always the
+    /// first segment.
     pub positions: Vec<f32>,
     /// Behind their sum.
     pub norm: NormWeights,

@@ -1,4 +1,5 @@
-//! Low-rank adapters (LoRA, <https://arxiv.org/abs/2106.09685>) in the layout of PEFT, merged into a base encoder.
+//! Low-rank adapters (LoRA, <https://arxiv.org/abs/2106.09685>) in the layout of PEFT, merged into a base
+//! encoder.
 //!
 //! A linear layer's weight becomes `W + s B A` with `A [r, in]`, `B [out, r]` and `s = alpha / r`
 //! (`alpha / sqrt(r)` for rank-stabilised adapters, <https://arxiv.org/abs/2312.03732>).
@@ -54,7 +55,8 @@ struct PeftConfig {
     others: BTreeMap<String, Value>,
 }
 
-/// Keys that change the arithmetic when they are set to anything but nothing, as do `use_…` keys of other variants.
+/// Keys that change the arithmetic when they are set to anything but nothing, as do `use_…` keys of other
+/// variants.
 const PLAIN_ONLY: [&str; 8] = [
     "alora_invocation_tokens",
     "alpha_pattern",
@@ -79,8 +81,8 @@ impl Target {
 }
 
 impl LoraAdapter {
-    /// Reads the adapter of a card, if it has one, for an encoder of this many layers. `target_of` tells which of its linear layers a
-    /// module's name stands for.
+    /// Reads the adapter of a card, if it has one, for an encoder of this many layers. `target_of` tells
+    /// which of its linear layers a module's name stands for.
     ///
     /// # Errors
     /// When its files are not what the card says, or it does not fit.
@@ -98,11 +100,12 @@ impl LoraAdapter {
         Ok(Some(loaded))
     }
 
-    /// Reads an adapter: the bytes of its configuration, called `path` in errors, and its weights; `target_of` as for [`Self::load`].
+    /// Reads an adapter: the bytes of its configuration, called `path` in errors, and its weights;
+    /// `target_of` as for [`Self::load`].
     ///
     /// # Errors
-    /// When the configuration asks for something other than plain or rank-stabilised LoRA, or the weights hold a tensor
-    /// that is not a factor of an encoder's linear layer.
+    /// When the configuration asks for something other than plain or rank-stabilised LoRA, or the weights
+    /// hold a tensor that is not a factor of an encoder's linear layer.
     pub fn new(
         path: &Path,
         config: &[u8],
@@ -188,7 +191,8 @@ impl PeftConfig {
     }
 }
 
-/// Layer, linear layer and the pair's common name from `base_model.model.encoder.layer.0.attention.self.query.lora_A.weight`.
+/// Layer, linear layer and the pair's common name from
+/// `base_model.model.encoder.layer.0.attention.self.query.lora_A.weight`.
 pub fn place(
     name: &str,
     target_of: impl Fn(&str) -> Option<(usize, Target)>,

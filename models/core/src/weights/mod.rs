@@ -1,7 +1,7 @@
 //! Weights as their files have them: named float32 tensors in host memory, with every shape checked.
 //!
-//! Runtimes take from here what they compute with, in whatever form they need. Files are read tensor by tensor, so that
-//! loading a model never holds the whole file in memory.
+//! Runtimes take from here what they compute with, in whatever form they need. Files are read tensor by
+//! tensor, so that loading a model never holds the whole file in memory.
 
 pub mod encoder;
 pub mod heads;

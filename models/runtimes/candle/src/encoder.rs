@@ -1,7 +1,7 @@
 //! A transformer encoder (<https://arxiv.org/abs/1706.03762>) over ragged batches.
 //!
-//! Everything but attention works on packed rows `[T, H]`, whatever sequence a row belongs to. Attention runs on one
-//! sequence at a time, so there is neither padding nor a mask.
+//! Everything but attention works on packed rows `[T, H]`, whatever sequence a row belongs to. Attention runs
+//! on one sequence at a time, so there is neither padding nor a mask.
 
 use std::ops::Range;
 
@@ -93,7 +93,6 @@ impl Encoder {
         Ok(hidden)
     }
 
-    /// The sizes.
     pub fn spec(&self) -> &EncoderSpec {
         &self.spec
     }

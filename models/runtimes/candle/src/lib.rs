@@ -1,7 +1,7 @@
 //! The candle runtime: transformer encoders over ragged batches on the CPU.
 //!
-//! It is the reference against which other runtimes are held. Linear layers run on packed rows `[T, H]`, attention on
-//! each sequence by itself, so that no padding is ever computed.
+//! It is the reference against which other runtimes are held. Linear layers run on packed rows `[T, H]`,
+//! attention on each sequence by itself, so that no padding is ever computed.
 
 pub mod encoder;
 pub mod heads;
@@ -31,7 +31,8 @@ pub struct CandleModel {
     columns: usize,
 }
 
-/// Loads models; cards over the same base encoder share its embedding layer, and those without an adapter all of it.
+/// Loads models; cards over the same base encoder share its embedding layer, and those without an adapter all
+/// of it.
 #[derive(Default)]
 pub struct Loader {
     embeddings: HashMap<PathBuf, Embeddings>,

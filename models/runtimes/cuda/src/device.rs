@@ -60,7 +60,6 @@ impl Format {
 /// What went wrong on a device.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
-    /// The driver.
     #[error("CUDA: {0}")]
     Driver(#[from] DriverError),
     /// cublasLt.
@@ -72,7 +71,8 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether the context is beyond use: whatever comes next fails with the same error (CUDA driver API, "CUresult").
+    /// Whether the context is beyond use: whatever comes next fails with the same error (CUDA driver API,
+    /// "CUresult").
     fn is_fatal(&self) -> bool {
         use CUresult as R;
         match self {

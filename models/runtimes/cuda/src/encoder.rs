@@ -1,5 +1,6 @@
-//! A forward pass of a transformer encoder (<https://arxiv.org/abs/1706.03762>) on a GPU, over ragged batches: products by cublasLt,
-//! everything between them by kernels of our own, nothing padded. Starts kernels and waits for none.
+//! A forward pass of a transformer encoder (<https://arxiv.org/abs/1706.03762>) on a GPU, over ragged
+//! batches: products by cublasLt, everything between them by kernels of our own, nothing padded. Starts
+//! kernels and waits for none.
 
 use std::sync::Arc;
 
@@ -30,7 +31,6 @@ pub(super) struct Pass<'a> {
     /// The input, and where the result goes.
     pub(super) memory: &'a SlotMemory,
     pub(super) shape: Shape,
-    /// See [`GpuConfig::fuses_gelu`](models_core::GpuConfig::fuses_gelu).
     pub(super) fuses_gelu: bool,
 }
 
@@ -102,7 +102,8 @@ impl Pass<'_> {
             inputs: linear.inputs,
             outputs: linear.outputs,
         };
-        // SAFETY: the buffers have room for the shape's rows of these widths, and are freed in the order of the stream.
+        // SAFETY: the buffers have room for the shape's rows of these widths, and are freed in the order of
+        // the stream.
         unsafe { self.products.multiply(&product) }
     }
 
@@ -202,8 +203,8 @@ fn rows(count: usize) -> LaunchConfig {
 }
 
 fn start(launch: &mut LaunchArgs<'_>, config: LaunchConfig) -> Result<(), Fault> {
-    // SAFETY: the arguments are those of the kernels in `kernels`, in their order; all memory has room for the shape and is
-    // freed in the order of the stream.
+    // SAFETY: the arguments are those of the kernels in `kernels`, in their order; all memory has room for
+    // the shape and is freed in the order of the stream.
     unsafe { launch.launch(config) }?;
     Ok(())
 }

@@ -5,15 +5,15 @@ use models_core::{EncoderSpec, TokenBatch};
 /// Queries of a block of attention, and numbers that describe one.
 const TILE_ROWS: usize = 64;
 const TILE: usize = 4;
-/// Shapes for graphs have multiples of an eighth of the next power of two tokens, and at least of so many: less than an eighth is
-/// computed in vain, and up to 2,048 tokens there are 24 of them.
+/// Shapes for graphs have multiples of an eighth of the next power of two tokens, and at least of so many:
+/// less than an eighth is computed in vain, and up to 2,048 tokens there are 24 of them.
 const TOKENS_STEP: usize = 16;
 const TOKENS_STEPS: usize = 8;
 /// They have as many sequences as a power of this.
 const SEQUENCES_STEP: usize = 8;
 
-/// How many of what the kernels are started for: as many as a batch has, or more, so that few shapes do for all. What there is
-/// in excess is computed like the rest and read by nobody.
+/// How many of what the kernels are started for: as many as a batch has, or more, so that few shapes do for
+/// all. What there is in excess is computed like the rest and read by nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
     pub(super) tokens: usize,
@@ -98,9 +98,10 @@ impl Shape {
         self.tiles_from() + TILE * self.tiles
     }
 
-    /// Writes a batch that passed [`check_batch`](models_core::runtime::check_batch) one after the other: ids `[T]`, positions `[T]`, ends `[B + 1]`, and for
-    /// every 64 queries of a sequence its start, its length, and the first of the queries. Tokens in excess are the vocabulary's
-    /// first, sequences in excess have none, and tiles in excess no length.
+    /// Writes a batch that passed [`check_batch`](models_core::runtime::check_batch) one after the other: ids
+    /// `[T]`, positions `[T]`, ends `[B + 1]`, and for every 64 queries of a sequence its start, its length,
+    /// and the first of the queries. Tokens in excess are the vocabulary's first, sequences in excess have
+    /// none, and tiles in excess no length.
     ///
     /// `words` has [`words`](Self::words) of them.
     pub(super) fn write(self, batch: &TokenBatch, words: &mut [u32]) {

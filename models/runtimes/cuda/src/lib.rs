@@ -2,17 +2,18 @@
 //!
 //! # How it is built
 //!
-//! Kernels (the folder `kernels`) are CUDA C++, compiled ahead by nvcc when the feature `cuda` is on, for the architectures in
-//! `CUDA_ARCHITECTURES` (`80,90`: A100, H100 and H200). The driver and cublasLt are found at run time, so one binary starts
-//! everywhere: without a GPU it computes on the CPU.
+//! Kernels (the folder `kernels`) are CUDA C++, compiled ahead by nvcc when the feature `cuda` is on, for the
+//! architectures in `CUDA_ARCHITECTURES` (`80,90`: A100, H100 and H200). The driver and cublasLt are found at
+//! run time, so one binary starts everywhere: without a GPU it computes on the CPU.
 //!
 //! # What computes
 //!
-//! - **Products** (`products`) are cublasLt's, in bfloat16 or float16 with sums in float32, over the packed rows of all sequences.
-//! - **Attention** is our own: one pass over keys and values with an online softmax, on tensor cores, by 64 queries of one
-//!   sequence, so that nothing is padded and no score goes to memory.
-//! - **What is between** (embedding, biases, GELU, residual connections, normalisation, pooling, heads) is fused into one pass
-//!   over memory each; only results cross the bus.
+//! - **Products** (`products`) are cublasLt's, in bfloat16 or float16 with sums in float32, over the packed
+//!   rows of all sequences.
+//! - **Attention** is our own: one pass over keys and values with an online softmax, on tensor cores, by 64
+//!   queries of one sequence, so that nothing is padded and no score goes to memory.
+//! - **What is between** (embedding, biases, GELU, residual connections, normalisation, pooling, heads) is
+//!   fused into one pass over memory each; only results cross the bus.
 //!
 //! The kernels' source also runs on a CPU (`kernels/emulation`), where every one is held against float64.
 //!

@@ -28,7 +28,8 @@ pub(super) struct Products {
     algorithms: HashMap<Shape, cublasLtMatmulAlgo_t>,
 }
 
-// SAFETY: a handle of cublasLt may be used by any thread (cuBLAS documentation, "Thread Safety"), and is used by one at a time.
+// SAFETY: a handle of cublasLt may be used by any thread (cuBLAS documentation, "Thread Safety"), and is used
+// by one at a time.
 unsafe impl Send for Products {}
 
 /// `[rows, inputs] x [outputs, inputs]^T`, and what is added.
@@ -46,13 +47,12 @@ struct Shape {
 pub(super) enum Then {
     /// Nothing.
     Write,
-    /// Adds the bias.
     AddBias,
-    /// Adds the bias and applies GELU, by its approximation with tanh (Hendrycks and Gimpel, 2016, section 2).
+    /// Adds the bias and applies GELU, by its approximation with tanh (Hendrycks and Gimpel, 2016, section
+    /// 2).
     AddBiasAndGelu,
 }
 
-/// One product.
 pub(super) struct Product {
     pub(super) format: Format,
     /// `[rows, inputs]`, row-major.
@@ -93,7 +93,8 @@ impl Products {
     /// Computes a product.
     ///
     /// # Safety
-    /// The addresses are of device memory of these shapes in this format, which lives until the stream has passed.
+    /// The addresses are of device memory of these shapes in this format, which lives until the stream has
+    /// passed.
     pub(super) unsafe fn multiply(&mut self, product: &Product) -> Result<(), Fault> {
         let described = Described::new(product)?;
         let algorithm = self.algorithm(product, &described)?;
@@ -159,8 +160,8 @@ impl Drop for Products {
 }
 
 impl Described {
-    /// cublasLt's matrices are column-major: row-major `[r, c]` is its `[c, r]`. So `to^T [outputs, rows]` is the weight,
-    /// transposed back, times `from^T [inputs, rows]`.
+    /// cublasLt's matrices are column-major: row-major `[r, c]` is its `[c, r]`. So `to^T [outputs, rows]` is
+    /// the weight, transposed back, times `from^T [inputs, rows]`.
     fn new(product: &Product) -> Result<Self, Fault> {
         let kind = product.format.data_type();
         let (rows, inputs, outputs) = (product.rows as u64, product.inputs as u64, product.outputs as u64);

@@ -1,12 +1,13 @@
 //! What the models of one GPU share: buffers, graphs, and batches on their way through.
 //!
-//! Three streams: one uploads, one computes, one downloads. While a batch computes, the input of the next is copied beside it, and the
-//! result of the one before; events keep them in order, and nobody waits for the whole device. What crosses the bus lies in
-//! pinned memory, since a copy from any other is no copy beside anything (CUDA C++ Best Practices Guide, "Asynchronous and
-//! Overlapping Transfers with Computation").
+//! Three streams: one uploads, one computes, one downloads. While a batch computes, the input of the next is
+//! copied beside it, and the result of the one before; events keep them in order, and nobody waits for the
+//! whole device. What crosses the bus lies in pinned memory, since a copy from any other is no copy beside
+//! anything (CUDA C++ Best Practices Guide, "Asynchronous and Overlapping Transfers with Computation").
 //!
-//! A small batch takes the device less time than it takes the host to start its fifty kernels one by one. So small batches are
-//! rounded up to few shapes, and the kernels of each are started together as a CUDA graph once a shape has come twice.
+//! A small batch takes the device less time than it takes the host to start its fifty kernels one by one. So
+//! small batches are rounded up to few shapes, and the kernels of each are started together as a CUDA graph
+//! once a shape has come twice.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -62,7 +63,8 @@ struct GraphKey {
 
 struct Graph(CudaGraph);
 
-// SAFETY: a graph may be used by any thread, one at a time (CUDA driver API, "Graph object thread safety"); a workspace is used so.
+// SAFETY: a graph may be used by any thread, one at a time (CUDA driver API, "Graph object thread safety"); a
+// workspace is used so.
 unsafe impl Send for Graph {}
 
 /// A model as the workspace needs it.
@@ -127,7 +129,8 @@ impl Workspace {
         Room::of(widths, exact).max(Room::of(widths, rounded))
     }
 
-    /// Starts on a batch that passed [`check_batch`](models_core::runtime::check_batch). False: not while others are under way.
+    /// Starts on a batch that passed [`check_batch`](models_core::runtime::check_batch). False: not while
+    /// others are under way.
     pub(super) fn begin(&mut self, model: &Model<'_>, batch: &TokenBatch) -> Result<bool, Fault> {
         let exact = Shape::of(batch);
         let is_small = batch.tokens() <= self.graph_tokens_max;
@@ -141,8 +144,8 @@ impl Workspace {
         let result = model.widths.result(exact);
         let started = self.start(model, (batch, shape, is_small), result[0] * result[1]);
         if let Err(fault) = started {
-            // Nothing may read or write pinned memory that is given to another batch. And cublasLt does not say that a device
-            // is lost; its driver does.
+            // Nothing may read or write pinned memory that is given to another batch. And cublasLt does not
+            // say that a device is lost; its driver does.
             return Err(self.wait().err().unwrap_or(fault));
         }
         self.under_way.push_back((self.next_slot, result));

@@ -1,7 +1,8 @@
 //! The CUDA runtime against the reference, on random encoders and ragged batches.
 //!
-//! Tests that are ignored need a GPU: `--ignored gpu::` runs them on one. Everywhere else they run on an emulated one
-//! (`models/runtimes/cuda/kernels/emulation/driver.cpp`), in a process of their own that finds it in place of the driver.
+//! Tests that are ignored need a GPU: `--ignored gpu::` runs them on one. Everywhere else they run on an
+//! emulated one (`models/runtimes/cuda/kernels/emulation/driver.cpp`), in a process of their own that finds
+//! it in place of the driver.
 #![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -184,8 +185,8 @@ mod gpu {
         }
     }
 
-    /// A shape's first batch is computed kernel by kernel, its second is captured, and the third is a graph; what fills it up
-    /// changes nothing.
+    /// A shape's first batch is computed kernel by kernel, its second is captured, and the third is a graph;
+    /// what fills it up changes nothing.
     #[test]
     #[ignore = "needs a GPU"]
     fn graphs_change_nothing() {

@@ -1,4 +1,5 @@
-//! What formats of 16 bits cost on a GPU: with `--ignored gpu::` on one, else on an emulated one, with fewer texts.
+//! What formats of 16 bits cost on a GPU: with `--ignored gpu::` on one, else on an emulated one, with fewer
+//! texts.
 #![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,5 +1,6 @@
-//! The CUDA kernels held against float64 (`models/runtimes/cuda/kernels/checks.cpp`), run on the CPU: the same source, with what C++ has no words for
-//! emulated. No GPU and no CUDA toolkit is needed; on a chip `benches/gpu/run.sh` runs the same checks.
+//! The CUDA kernels held against float64 (`models/runtimes/cuda/kernels/checks.cpp`), run on the CPU: the
+//! same source, with what C++ has no words for emulated. No GPU and no CUDA toolkit is needed; on a chip
+//! `benches/gpu/run.sh` runs the same checks.
 
 #[path = "common/emulation.rs"]
 mod emulation;

@@ -5,10 +5,11 @@
 #[repr(align(64))]
 struct Line(#[allow(dead_code, reason = "only read through casts")] [u8; 64]);
 
-/// Numbers from the start of a cache line on, of whatever format the reader takes them for. Grows and never shrinks.
+/// Numbers from the start of a cache line on, of whatever format the reader takes them for. Grows and never
+/// shrinks.
 ///
-/// Kernels write it through raw pointers, from several threads: [`Buffer::pointer`] takes `&self`, and whoever writes
-/// through it must make sure that nobody else touches the same numbers.
+/// Kernels write it through raw pointers, from several threads: [`Buffer::pointer`] takes `&self`, and
+/// whoever writes through it must make sure that nobody else touches the same numbers.
 pub(super) struct Buffer {
     /// Of `start`; only kept to be freed.
     lines: Vec<Line>,
@@ -17,7 +18,8 @@ pub(super) struct Buffer {
 
 // SAFETY: it owns its memory, as a vector does.
 unsafe impl Send for Buffer {}
-// SAFETY: a shared reference gives nothing but pointers; what is done with them is the user's responsibility, see above.
+// SAFETY: a shared reference gives nothing but pointers; what is done with them is the user's responsibility,
+// see above.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {

@@ -135,7 +135,8 @@ impl<N: Compiled> Encoder<N> {
         }
     }
 
-    /// All of a layer behind attention, and the beginning of the next, for some rows: nothing in it waits for other rows.
+    /// All of a layer behind attention, and the beginning of the next, for some rows: nothing in it waits for
+    /// other rows.
     fn block(
         &self,
         thread: usize,
@@ -220,7 +221,8 @@ impl<N: Compiled> Encoder<N> {
         self.linear(&layer.output, &pass.buffers.inner, self.inner_width(), part, output);
     }
 
-    /// Multiplies a part's rows of `left` with its panels; `output` is for the first of the rows and of all columns.
+    /// Multiplies a part's rows of `left` with its panels; `output` is for the first of the rows and of all
+    /// columns.
     fn linear(
         &self,
         layer: &PackedLinear<N>,
@@ -232,8 +234,9 @@ impl<N: Compiled> Encoder<N> {
         assert!(part.rows.end * left_stride <= left.len::<N>());
         let from = left.pointer(part.rows.start * left_stride);
         let task = layer.task(from, left_stride, part.rows.len(), part.panels, output);
-        // SAFETY: `grow` has made room for all rows; a phase gives each row and panel to one thread, and what it reads was
-        // written in a phase before or by this thread. The CPU has the instruction set, or `available` had not given it.
+        // SAFETY: `grow` has made room for all rows; a phase gives each row and panel to one thread, and what
+        // it reads was written in a phase before or by this thread. The CPU has the instruction set, or
+        // `available` had not given it.
         unsafe { (self.kernels.linear)(&task) }
     }
 

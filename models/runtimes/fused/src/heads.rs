@@ -15,7 +15,8 @@ use super::workspace::Buffers;
 /// Rows that one thread classifies at a time.
 const ROWS: usize = 32;
 
-/// What is computed from the last hidden states `[T, H]`; see [`HeadWeights`]. Cheap to clone: weights are shared.
+/// What is computed from the last hidden states `[T, H]`; see [`HeadWeights`]. Cheap to clone: weights are
+/// shared.
 #[derive(Clone)]
 pub(super) struct Head {
     kind: Kind,
@@ -120,7 +121,8 @@ impl Head {
 
     fn mean(&self, buffers: &Buffers, index: usize, rows: Range<usize>) {
         let count = rows.len() as f32;
-        // SAFETY: a row of means is one thread's, in a phase of its own behind the one that wrote the hidden states.
+        // SAFETY: a row of means is one thread's, in a phase of its own behind the one that wrote the hidden
+        // states.
         unsafe {
             let to = std::slice::from_raw_parts_mut(buffers.means.pointer(index * self.width), self.hidden);
             to.fill(0.0);
@@ -150,8 +152,9 @@ impl Head {
 
     fn linear(&self, layer: &PackedLinear<f32>, left: *const f32, rows: &Range<usize>, output: Output<f32>) {
         let task = layer.task(left, self.width, rows.len(), 0..layer.panel_count(), output);
-        // SAFETY: `grow` has made room for all rows, each of which is one thread's; what is read was written in a phase
-        // before or by this thread. The CPU has the instruction set, or `available` had not given it.
+        // SAFETY: `grow` has made room for all rows, each of which is one thread's; what is read was written
+        // in a phase before or by this thread. The CPU has the instruction set, or `available` had not given
+        // it.
         unsafe { (self.kernels.linear)(&task) }
     }
 }

@@ -1,46 +1,50 @@
-//! The fused CPU runtime: transformer encoders over ragged batches, in which no padding and no temporary is ever computed.
+//! The fused CPU runtime: transformer encoders over ragged batches, in which no padding and no temporary is
+//! ever computed.
 //!
 //! # Why it is fast
 //!
 //! A forward pass is bounded by its matrix products, so everything is arranged to keep the multipliers busy:
 //!
-//! - **Weights are packed once** (`packing`) into panels as wide as a register tile, in the order in which the kernel
-//!   reads them. The queries' scale is folded in, and query, key and value are one product.
+//! - **Weights are packed once** (`packing`) into panels as wide as a register tile, in the order in which
+//!   the kernel reads them. The queries' scale is folded in, and query, key and value are one product.
 //! - **A register tile** (`kernels::linear`) of, with AVX-512, 12 rows and 32 columns holds its 24 sums in
-//!   registers over the whole summed dimension. What follows a product (bias, activation, residual connection, rounding)
-//!   is applied to the sums while they are at hand, so that no intermediate goes to memory and back.
-//! - **Rows pass in blocks** of at most 96 from attention's output through the feed-forward block to the next layer's
-//!   queries, keys and values; the widest intermediate, `[96, I]`, stays in the second cache.
-//! - **Nothing is padded.** Linear layers work on packed rows, whatever sequence a row belongs to; attention works on one
-//!   sequence and head at a time.
+//!   registers over the whole summed dimension. What follows a product (bias, activation, residual
+//!   connection, rounding) is applied to the sums while they are at hand, so that no intermediate goes to
+//!   memory and back.
+//! - **Rows pass in blocks** of at most 96 from attention's output through the feed-forward block to the next
+//!   layer's queries, keys and values; the widest intermediate, `[96, I]`, stays in the second cache.
+//! - **Nothing is padded.** Linear layers work on packed rows, whatever sequence a row belongs to; attention
+//!   works on one sequence and head at a time.
 //! - **Attention streams** (`kernels::attention`) over blocks of 128 keys with an online softmax: its working
 //!   set is the same for 16 tokens as for 512.
 //! - **Buffers are kept** (`workspace`): a batch allocates nothing once they have grown.
 //!
 //! # How threads share a batch
 //!
-//! One pool a device (`threads`); the engine's own thread is one of them. A batch is a sequence of phases with a wait
-//! behind each, two for a layer: attention, whose pieces are cut by estimated cost, and all the rest, cut by rows. When the
-//! rows are so few that reading the weights is most of the work, the columns of each product are shared instead, so that
-//! each weight is read by one thread only (`plan`).
+//! One pool a device (`threads`); the engine's own thread is one of them. A batch is a sequence of phases
+//! with a wait behind each, two for a layer: attention, whose pieces are cut by estimated cost, and all the
+//! rest, cut by rows. When the rows are so few that reading the weights is most of the work, the columns of
+//! each product are shared instead, so that each weight is read by one thread only (`plan`).
 //!
 //! # Number formats
 //!
-//! `float32` computes what the reference does, but for the order of additions. `bfloat16` rounds weights and activations to
-//! 8 bits of mantissa before each product; sums, residual connections, normalisation, softmax and heads stay float32. On
-//! CPUs with an instruction for products of bfloat16 pairs (`avx512bf16`) that doubles the rate; on others it halves the
-//! memory. A card chooses with its `dtype`, and states what the choice costs.
+//! `float32` computes what the reference does, but for the order of additions. `bfloat16` rounds weights and
+//! activations to 8 bits of mantissa before each product; sums, residual connections, normalisation, softmax
+//! and heads stay float32. On CPUs with an instruction for products of bfloat16 pairs (`avx512bf16`) that
+//! doubles the rate; on others it halves the memory. A card chooses with its `dtype`, and states what the
+//! choice costs.
 //!
 //! # Adapters
 //!
-//! Low-rank adapters are merged into the weights at load. The alternative, computing their branches beside one shared base,
-//! was weighed: see `docs/decisions/2026-11-21-merge-adapters.md`.
+//! Low-rank adapters are merged into the weights at load. The alternative, computing their branches beside
+//! one shared base, was weighed: see `docs/decisions/2026-11-21-merge-adapters.md`.
 //!
 //! # Layers of the code
 //!
-//! `kernels` (inner loops, one file per instruction set) are called by `encoder` and `heads` with weights from
-//! `packing` and buffers from `workspace`, in pieces from `plan`, on `threads`. `unsafe` is confined to this folder:
-//! kernels take raw pointers because threads write disjoint parts of one matrix; each says why it is sound.
+//! `kernels` (inner loops, one file per instruction set) are called by `encoder` and `heads` with weights
+//! from `packing` and buffers from `workspace`, in pieces from `plan`, on `threads`. `unsafe` is confined to
+//! this folder: kernels take raw pointers because threads write disjoint parts of one matrix; each says why
+//! it is sound.
 #![allow(unsafe_code, reason = "kernels and what feeds them; every block states why it is sound")]
 
 mod buffer;
@@ -90,7 +94,8 @@ struct FusedRuntime<N: 'static> {
     workspace: Shared,
 }
 
-/// Loads models; cards over the same base encoder share its embedding layer, and those without an adapter all of it.
+/// Loads models; cards over the same base encoder share its embedding layer, and those without an adapter all
+/// of it.
 #[derive(Default)]
 pub struct Loader {
     embeddings: HashMap<PathBuf, Arc<EmbeddingWeights>>,
@@ -202,8 +207,8 @@ fn shared(device: &Device) -> Result<&Shared, RuntimeError> {
     })
 }
 
-/// Runs a loop of products in registers on each thread of a device, and returns the multiplications and additions done: what
-/// share of this rate a model reaches says how good its kernels are.
+/// Runs a loop of products in registers on each thread of a device, and returns the multiplications and
+/// additions done: what share of this rate a model reaches says how good its kernels are.
 ///
 /// # Errors
 /// When there are no kernels for the number format.

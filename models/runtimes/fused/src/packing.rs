@@ -1,9 +1,9 @@
 //! Weights in the order in which the kernels read them.
 //!
-//! A linear layer's weight `[out, in]` is cut into panels of as many outputs as a register tile has columns. In a panel the
-//! numbers of one step of `in` lie side by side, so that a kernel reads it front to back, one cache line after another:
-//! `panel[step][column][part]`, where a step is one number of `in` in float32 and a pair in bfloat16. Outputs and inputs
-//! that are not there are zero.
+//! A linear layer's weight `[out, in]` is cut into panels of as many outputs as a register tile has columns.
+//! In a panel the numbers of one step of `in` lie side by side, so that a kernel reads it front to back, one
+//! cache line after another: `panel[step][column][part]`, where a step is one number of `in` in float32 and a
+//! pair in bfloat16. Outputs and inputs that are not there are zero.
 
 use std::marker::PhantomData;
 use std::ops::Range;

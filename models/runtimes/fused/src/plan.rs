@@ -1,16 +1,17 @@
 //! How the work of one batch is cut into pieces for the threads.
 //!
-//! Attention is cut by its estimated cost: whole heads of short sequences together, long sequences by heads, the longest by
-//! queries. All else works on packed rows and is cut in one of two ways, see [`Split`].
+//! Attention is cut by its estimated cost: whole heads of short sequences together, long sequences by heads,
+//! the longest by queries. All else works on packed rows and is cut in one of two ways, see [`Split`].
 
 use std::ops::Range;
 
 use models_core::TokenBatch;
 
-/// Rows that pass through the feed-forward block together: its inside then stays in the second cache. Not critical: 48 and 192
-/// were within 1 % at 16, 64 and 256 tokens.
+/// Rows that pass through the feed-forward block together: its inside then stays in the second cache. Not
+/// critical: 48 and 192 were within 1 % at 16, 64 and 256 tokens.
 const BLOCK_ROWS_MAX: usize = 96;
-/// With fewer rows a thread, all threads read all weights for too little work: they share the columns instead.
+/// With fewer rows a thread, all threads read all weights for too little work: they share the columns
+/// instead.
 const COLUMNS_ROWS_MAX: usize = 24;
 /// Pieces of attention for each thread, so that threads end at about the same time.
 const PIECES_PER_THREAD: usize = 4;

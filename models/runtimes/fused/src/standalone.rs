@@ -73,8 +73,8 @@ impl<N: Compiled> StandaloneLinear for Layer<N> {
         let output = Output::Store { to, stride, activation: Activation::None };
         let panels = 0..self.packed.panel_count();
         let task = self.packed.task(self.left.pointer(0), self.stride, self.rows, panels, output);
-        // SAFETY: `set_rows` has made room for all rows, which are borrowed exclusively; the CPU has the instruction set, or
-        // `available` had not given it.
+        // SAFETY: `set_rows` has made room for all rows, which are borrowed exclusively; the CPU has the
+        // instruction set, or `available` had not given it.
         unsafe { (self.kernels.linear)(&task) }
     }
 

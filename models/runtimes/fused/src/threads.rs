@@ -1,9 +1,9 @@
 //! The threads of one device: they work through one batch together, in phases, and sleep between batches.
 //!
-//! The thread that calls [`Pool::run`] works too. A phase is a list of pieces that threads claim one by one, so that a
-//! thread that is held up does not hold up the others; a phase ends when all pieces are done. Waiting for the others
-//! begins with a short spin, because phases are short, and goes on asleep, so that a thread never burns a core that has
-//! something else to do.
+//! The thread that calls [`Pool::run`] works too. A phase is a list of pieces that threads claim one by one,
+//! so that a thread that is held up does not hold up the others; a phase ends when all pieces are done.
+//! Waiting for the others begins with a short spin, because phases are short, and goes on asleep, so that a
+//! thread never burns a core that has something else to do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -65,7 +65,8 @@ struct Work(*const (dyn Fn(&Worker<'_>) + Sync));
 unsafe impl Send for Work {}
 
 impl Pool {
-    /// Starts the threads: this many with the caller's. With `pin`, each of them but the caller's stays on one core.
+    /// Starts the threads: this many with the caller's. With `pin`, each of them but the caller's stays on
+    /// one core.
     ///
     /// # Errors
     /// When the system refuses a thread.
@@ -99,7 +100,8 @@ impl Pool {
         let shared = &*self.shared;
         shared.has_panicked.store(false, Ordering::Relaxed);
         if shared.threads > 1 {
-            // SAFETY: only the lifetime is changed, and the last phase below ends after every thread's last use.
+            // SAFETY: only the lifetime is changed, and the last phase below ends after every thread's last
+            // use.
             let work: *const (dyn Fn(&Worker<'_>) + Sync) = unsafe { std::mem::transmute(work) };
             shared.announce(|job| job.work = Some(Work(work)));
         }
@@ -151,7 +153,8 @@ impl Shared {
         }
     }
 
-    /// Wakes the helpers for something new. The lock is held, so that none falls asleep between looking and waiting.
+    /// Wakes the helpers for something new. The lock is held, so that none falls asleep between looking and
+    /// waiting.
     fn announce(&self, change: impl FnOnce(&mut Job)) {
         let mut job = lock(&self.job);
         change(&mut job);
@@ -168,7 +171,8 @@ impl Shared {
                 return;
             }
             if let Some(Work(work)) = job.work {
-                // SAFETY: `Pool::run` does not return before the phase that ends `work` below, which this thread ends last.
+                // SAFETY: `Pool::run` does not return before the phase that ends `work` below, which this
+                // thread ends last.
                 self.work(index, unsafe { &*work });
             }
         }

@@ -6,14 +6,16 @@ use super::buffer::Buffer;
 use super::plan::Plan;
 use super::threads::Pool;
 
-/// Threads and buffers of one device. Models take turns; a batch allocates nothing once the buffers have grown.
+/// Threads and buffers of one device. Models take turns; a batch allocates nothing once the buffers have
+/// grown.
 pub struct Workspace {
     pub(super) pool: Pool,
     pub(super) plan: Plan,
     pub(super) buffers: Buffers,
 }
 
-/// Matrices of a batch of `T` tokens and `B` sequences. Rows are as wide as the packed layer that writes them.
+/// Matrices of a batch of `T` tokens and `B` sequences. Rows are as wide as the packed layer that writes
+/// them.
 pub(super) struct Buffers {
     /// Hidden states, float32, `[T, H]`.
     pub(super) hidden: Buffer,

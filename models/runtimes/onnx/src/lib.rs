@@ -1,8 +1,9 @@
 //! ONNX Runtime (<https://onnxruntime.ai>), loaded from a shared library that is found at run time.
 //!
-//! A model's graph, `<model>.onnx`, lies beside its encoder's weights; `scripts/export_onnx.py` writes it. Its inputs are
-//! padded, so a batch is sorted by length and cut into groups of nearly equal ones. Lengths are rounded up to few
-//! different ones and nothing is kept per shape, so that memory does not grow with the shapes that were seen.
+//! A model's graph, `<model>.onnx`, lies beside its encoder's weights; `scripts/export_onnx.py` writes it.
+//! Its inputs are padded, so a batch is sorted by length and cut into groups of nearly equal ones. Lengths
+//! are rounded up to few different ones and nothing is kept per shape, so that memory does not grow with the
+//! shapes that were seen.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,8 @@ const GROUP_TOKENS_MAX: usize = 1024;
 /// How ONNX Runtime is found and used.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OnnxConfig {
-    /// The shared library. If there is none, `ORT_DYLIB_PATH` says, or it is looked for where `make setup` installs it.
+    /// The shared library. If there is none, `ORT_DYLIB_PATH` says, or it is looked for where `make setup`
+    /// installs it.
     pub library: Option<PathBuf>,
     /// What computes.
     pub provider: Provider,
@@ -49,14 +51,10 @@ pub struct OnnxConfig {
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Provider {
-    /// The CPU.
     #[default]
     Cpu,
     /// A CUDA device.
-    Cuda {
-        /// Its number.
-        device: i32,
-    },
+    Cuda { device: i32 },
 }
 
 /// Why ONNX Runtime cannot be used.
@@ -79,34 +77,16 @@ pub enum OnnxError {
     },
     /// The execution provider is not in the library.
     #[error("ONNX Runtime's library has no provider {name}: {message}")]
-    Provider {
-        /// Its name.
-        name: &'static str,
-        /// What it said.
-        message: String,
-    },
+    Provider { name: &'static str, message: String },
     /// The model's graph is not there.
     #[error("{file}: no such graph; `make onnx` writes it")]
-    NoGraph {
-        /// The file.
-        file: String,
-    },
+    NoGraph { file: String },
     /// The graph was made from other files than the card's.
     #[error("{file}: was made from another {what}; `make onnx` writes it anew")]
-    StaleGraph {
-        /// The file.
-        file: String,
-        /// What differs.
-        what: String,
-    },
+    StaleGraph { file: String, what: String },
     /// The library refused the graph.
     #[error("{file}: {message}")]
-    Graph {
-        /// The file.
-        file: String,
-        /// What it said.
-        message: String,
-    },
+    Graph { file: String, message: String },
 }
 
 /// Loads models.

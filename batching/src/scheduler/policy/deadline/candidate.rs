@@ -50,15 +50,16 @@ pub(super) fn most_urgent(candidates: &[Candidate], start: Timestamp, order: Ord
     })
 }
 
-/// Of the models with sequences without a claim the one whose last turn is longest ago: a single late sequence does not wait
-/// for another model's thousand.
+/// Of the models with sequences without a claim the one whose last turn is longest ago: a single late
+/// sequence does not wait for another model's thousand.
 pub(super) fn next_in_turn(candidates: &[Candidate]) -> Option<&Candidate> {
     let lower = candidates.iter().filter(|candidate| !candidate.claim.is_entitled());
     lower.min_by_key(|candidate| (candidate.ahead, candidate.last_turn))
 }
 
-/// Share of device time that sequences without a claim are owed, by how long the first of them is overdue; none without any.
-/// Among callers that wait for their answers nobody is impatient who was served more than whoever would have to wait.
+/// Share of device time that sequences without a claim are owed, by how long the first of them is overdue;
+/// none without any. Among callers that wait for their answers nobody is impatient who was served more than
+/// whoever would have to wait.
 pub(super) fn turns(
     candidates: &[Candidate],
     start: Timestamp,
@@ -80,8 +81,8 @@ pub(super) fn turns(
 }
 
 impl Deadline {
-    /// A model's work with the first of `claims` that any of its sequences has. What this device could not compute in time
-    /// is left to a faster one.
+    /// A model's work with the first of `claims` that any of its sequences has. What this device could not
+    /// compute in time is left to a faster one.
     pub(super) fn candidate<P>(
         &mut self,
         state: &State<P>,

@@ -18,7 +18,8 @@ const LOOK_AHEAD: usize = 32;
 #[derive(Debug, Clone, Copy)]
 struct Pass {
     claim: Claim,
-    /// Sequences without a claim of flows that are ahead of others by more than the longest lag are taken last.
+    /// Sequences without a claim of flows that are ahead of others by more than the longest lag are taken
+    /// last.
     is_within_lag: bool,
 }
 
@@ -93,7 +94,8 @@ impl<P> BatchBuilder<P> {
         self.end_max = self.end_max.min(self.start + own.mul_f64(1.0 + part));
     }
 
-    /// Whether a sequence fits; if so the batch ends in time for it. The first member may end the batch later than was asked.
+    /// Whether a sequence fits; if so the batch ends in time for it. The first member may end the batch later
+    /// than was asked.
     fn offer(&mut self, waiting: &Waiting<P>, rank: Rank) -> bool {
         let sequence = &waiting.entry.sequence;
         let end = self.start + self.overhead + self.time(self.work + waiting.work);
@@ -128,7 +130,8 @@ fn next(bands: &mut ModelBands, flows: &Flows, pass: Pass, is_empty: bool) -> Op
 }
 
 impl Deadline {
-    /// Takes a batch out of a model's queue that ends by the chosen moment; its first member may end it later.
+    /// Takes a batch out of a model's queue that ends by the chosen moment; its first member may end it
+    /// later.
     pub(super) fn fill<P>(
         &mut self,
         state: &mut State<P>,
@@ -174,8 +177,8 @@ impl Deadline {
         Some(state.dispatch(opening.now, opening.device, model, members))
     }
 
-    /// Counts what a sequence is given. Before it leaves its queue, so that whoever leaves the field empty leaves this
-    /// charge's level behind.
+    /// Counts what a sequence is given. Before it leaves its queue, so that whoever leaves the field empty
+    /// leaves this charge's level behind.
     fn charge(&mut self, now: Timestamp, flow: FlowId, seconds: Seconds, time: Duration) {
         self.demand.serve(now, seconds);
         self.flows.charge(flow, time);

@@ -5,8 +5,8 @@ use units::Timestamp;
 use super::{Candidate, Claim, Deadline, Opening, State};
 
 impl Deadline {
-    /// When a batch must have ended so that every other model's entitled sequences can still be answered in time, by this
-    /// device or another, and so that nobody finds all devices busy for too long.
+    /// When a batch must have ended so that every other model's entitled sequences can still be answered in
+    /// time, by this device or another, and so that nobody finds all devices busy for too long.
     pub(super) fn limit<P>(
         &self,
         state: &State<P>,
@@ -40,7 +40,8 @@ impl Deadline {
         let latest_start =
             |next: Timestamp, candidate: &&Candidate| next.min(candidate.due) - candidate.least(quantum);
         let limit = waiting.iter().rev().fold(Timestamp::MAX, latest_start);
-        // Nobody who is yet to come may find all devices busy for too long; and what has no claim keeps none for long.
+        // Nobody who is yet to come may find all devices busy for too long; and what has no claim keeps none
+        // for long.
         let is_other_free = others.iter().any(|free| *free <= start + quantum);
         let may_be_long = is_other_free && chosen.claim == Claim::Entitled;
         if may_be_long { limit } else { limit.min(start + quantum) }

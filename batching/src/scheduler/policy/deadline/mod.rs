@@ -1,36 +1,41 @@
 //! What a device runs next, and when: the policy by deadlines.
 //!
-//! A device with nothing to do takes work as soon as there is any. Waiting for company buys nothing here: while devices are
-//! idle overhead is free, and once they are busy batches grow by themselves.
+//! A device with nothing to do takes work as soon as there is any. Waiting for company buys nothing here:
+//! while devices are idle overhead is free, and once they are busy batches grow by themselves.
 //!
-//! *Which model* decides how many batches are needed. Every batch costs its overhead, so what counts is that no model is
-//! served more often than its target asks. The model goes first of which the smallest share of the target is left once its
-//! waiting sequences are computed, so that under load all models wait for the same share of their targets. The earliest
-//! deadline first, which ignores the targets' lengths, serves the short ones again and again in tiny batches: the ablation in
-//! `benches/results/simulation.md` has the numbers.
+//! *Which model* decides how many batches are needed. Every batch costs its overhead, so what counts is that
+//! no model is served more often than its target asks. The model goes first of which the smallest share of
+//! the target is left once its waiting sequences are computed, so that under load all models wait for the
+//! same share of their targets. The earliest deadline first, which ignores the targets' lengths, serves the
+//! short ones again and again in tiny batches: the ablation in `benches/results/simulation.md` has the
+//! numbers.
 //!
-//! *How much.* A batch ends before the first of its members is due, and early enough that whatever else waits can still be
-//! on time: a forward pass gives to other devices what they can take, a backward pass in deadline order finds the latest
-//! start of the rest (as in the feasibility tests of deadline scheduling: Stankovic et al., "Deadline Scheduling for Real-Time
-//! Systems", 1998, chapter 3). And it keeps no device that is the only one soon free longer than the *quantum*, a share of the
-//! shortest target, since the most urgent sequence may be the next to arrive.
+//! *How much.* A batch ends before the first of its members is due, and early enough that whatever else waits
+//! can still be on time: a forward pass gives to other devices what they can take, a backward pass in
+//! deadline order finds the latest start of the rest (as in the feasibility tests of deadline scheduling:
+//! Stankovic et al., "Deadline Scheduling for Real-Time Systems", 1998, chapter 3). And it keeps no device
+//! that is the only one soon free longer than the *quantum*, a share of the shortest target, since the most
+//! urgent sequence may be the next to arrive.
 //!
-//! *Who rides along.* While shares are enforced, what is within the share of a flow that asks for much more than its share
-//! (*capped*) goes after everybody else's, so that a flood is felt by whoever sends it. Batches of its own would cost
-//! their overhead, and batches lengthened by it at will make the others wait as if it went first: so it rides in their
-//! batches, for a bounded part of their time, and has its own when nobody else waits.
+//! *Who rides along.* While shares are enforced, what is within the share of a flow that asks for much more
+//! than its share (*capped*) goes after everybody else's, so that a flood is felt by whoever sends it.
+//! Batches of its own would cost their overhead, and batches lengthened by it at will make the others wait as
+//! if it went first: so it rides in their batches, for a bounded part of their time, and has its own when
+//! nobody else waits.
 //!
-//! *What is given up.* A sequence whose deadline would cut a batch to less than its quantum is late: it makes place for the
-//! others (the early drop of Shen et al., "Nexus", SOSP 2019, section 4.3). Otherwise batches shrink just when load
-//! grows, their overhead eats the devices, and the queue never recovers. Late is not refused: it is served after the rest,
-//! and has turns of its own.
+//! *What is given up.* A sequence whose deadline would cut a batch to less than its quantum is late: it makes
+//! place for the others (the early drop of Shen et al., "Nexus", SOSP 2019, section 4.3). Otherwise batches
+//! shrink just when load grows, their overhead eats the devices, and the queue never recovers. Late is not
+//! refused: it is served after the rest, and has turns of its own.
 //!
-//! *How long what is late waits.* Among callers who wait for their answers as many come as are answered, so that the backlog
-//! stays as it is, and whoever is passed over by everybody else waits for ever. So what is late has a *promise*: the time that
-//! it would have taken when it came if all had been served as they came, times the stretch. Until then fresh sequences use the
-//! time that it can spare; then it goes first. (Slack stealing: Lehoczky and Ramos-Thuel, "An optimal algorithm for scheduling
-//! soft-aperiodic tasks in fixed-priority preemptive systems", RTSS 1992; here only the first of the late ones is looked at.)
-//! Nothing is promised while the backlog grows: then not everybody can be served, and promises would make all of them late.
+//! *How long what is late waits.* Among callers who wait for their answers as many come as are answered, so
+//! that the backlog stays as it is, and whoever is passed over by everybody else waits for ever. So what is
+//! late has a *promise*: the time that it would have taken when it came if all had been served as they came,
+//! times the stretch. Until then fresh sequences use the time that it can spare; then it goes first. (Slack
+//! stealing: Lehoczky and Ramos-Thuel, "An optimal algorithm for scheduling soft-aperiodic tasks in
+//! fixed-priority preemptive systems", RTSS 1992; here only the first of the late ones is looked at.) Nothing
+//! is promised while the backlog grows: then not everybody can be served, and promises would make all of them
+//! late.
 
 mod candidate;
 mod fill;
@@ -117,8 +122,8 @@ impl Deadline {
         let ask = Ask { flow, weight: self.flows.weight(flow), cost: call.seconds };
         let claim = self.demand.count(now, ask, self.capacity);
         self.flows.is_enforced = self.demand.is_enforced();
-        // An entitled call goes before whatever has a weaker claim, so that only what the devices hold is certain to be before
-        // it; another one waits for all that is queued.
+        // An entitled call goes before whatever has a weaker claim, so that only what the devices hold is
+        // certain to be before it; another one waits for all that is queued.
         let alone = call.earliest_end(state, now);
         let end = if claim.is_entitled() { alone } else { alone + state.queued_time_of_all() };
         if end > call.deadline {
@@ -222,8 +227,8 @@ impl Deadline {
         Decision::Dispatch(batch)
     }
 
-    /// Moves the first sequences of a model that cannot meet their target in a batch worth running out of the way of the
-    /// others, and those that cannot meet their deadline at all out of the queue.
+    /// Moves the first sequences of a model that cannot meet their target in a batch worth running out of the
+    /// way of the others, and those that cannot meet their deadline at all out of the queue.
     fn sort_out<P>(&mut self, state: &mut State<P>, start: Timestamp, model: ModelId) {
         for claim in Claim::ALL {
             while let Some((flow, rank)) = self.bands[model.index()].first(claim, &self.flows) {

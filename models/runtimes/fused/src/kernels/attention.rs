@@ -1,8 +1,9 @@
 //! Self-attention of one head over one sequence, streaming over blocks of keys.
 //!
-//! `softmax(Q K^T) V` (<https://arxiv.org/abs/1706.03762>; the scale is in the query's weights already) is computed for a
-//! tile of queries at a time, and over one block of keys after another with the online softmax of
-//! <https://arxiv.org/abs/1805.02867>, so that what is in flight fits the first cache whatever the sequence's length.
+//! `softmax(Q K^T) V` (<https://arxiv.org/abs/1706.03762>; the scale is in the query's weights already) is
+//! computed for a tile of queries at a time, and over one block of keys after another with the online softmax
+//! of <https://arxiv.org/abs/1805.02867>, so that what is in flight fits the first cache whatever the
+//! sequence's length.
 
 use super::linear::{TILE_COLUMNS_MAX, TILE_ROWS_MAX, tile_of};
 use super::math::exp;
@@ -14,7 +15,8 @@ pub(crate) const KEYS: usize = 128;
 /// Some queries of one head of one sequence. Strides are in numbers, between rows.
 #[derive(Clone, Copy)]
 pub(crate) struct AttentionTask<N> {
-    /// First row of the sequence, first number of the head. `LANES` rows behind the last one must be readable.
+    /// First row of the sequence, first number of the head. `LANES` rows behind the last one must be
+    /// readable.
     pub(crate) query: *const N,
     pub(crate) key: *const N,
     pub(crate) value: *const N,
@@ -67,7 +69,8 @@ pub(crate) fn sums_len(head: usize) -> usize {
 }
 
 /// # Safety
-/// As [`Vector`]; the task's pointers must be valid for what it names, and nobody else may touch its output or scratch.
+/// As [`Vector`]; the task's pointers must be valid for what it names, and nobody else may touch its output
+/// or scratch.
 #[inline(always)]
 pub(super) unsafe fn attend<V: Product<N>, N: Number, const TILE_ROWS: usize>(task: &AttentionTask<N>) {
     // SAFETY: the same contract.
@@ -96,8 +99,8 @@ unsafe fn pack_keys<V: Product<N>, N: Number>(task: &AttentionTask<N>) {
     let whole = (task.head / N::STEP) / V::LANES * V::LANES;
     for first in (0..task.length).step_by(V::LANES) {
         let (panel, column) = (first / columns, first % columns);
-        // SAFETY: `LANES` rows from `first` on are readable, at most `LANES - 1` of them behind the sequence; `keys` holds
-        // whole panels.
+        // SAFETY: `LANES` rows from `first` on are readable, at most `LANES - 1` of them behind the sequence;
+        // `keys` holds whole panels.
         unsafe {
             let from = task.key.add(first * task.stride);
             let to = task.scratch.keys.add((panel * steps * columns + column) * N::STEP);
@@ -171,7 +174,8 @@ unsafe fn attend_tile<V: Product<N>, N: Number, const TILE_ROWS: usize>(
     for start in (0..task.length).step_by(KEYS) {
         let count = KEYS.min(task.length - start);
         let panels = count.div_ceil(columns);
-        // SAFETY: queries below `end`, keys below `length` rounded up to a panel; the scratch holds one tile and one block.
+        // SAFETY: queries below `end`, keys below `length` rounded up to a panel; the scratch holds one tile
+        // and one block.
         unsafe {
             for panel in 0..panels {
                 let keys = keys.add((start / columns + panel) * steps * columns * N::STEP);

@@ -14,8 +14,8 @@ use super::vector::{Product, Vector, widened_bf16_product};
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256);
 
-// SAFETY: every function needs AVX2 and FMA, which the trait's contract puts on the caller; loads and stores are unaligned
-// ones of LANES values.
+// SAFETY: every function needs AVX2 and FMA, which the trait's contract puts on the caller; loads and stores
+// are unaligned ones of LANES values.
 unsafe impl Vector for Avx2 {
     const LANES: usize = 8;
 
@@ -100,7 +100,8 @@ unsafe impl Vector for Avx2 {
         }
     }
 
-    /// Adds half of the last kept place, less one when that place is even, and cuts; NaN keeps a bit of its payload.
+    /// Adds half of the last kept place, less one when that place is even, and cuts; NaN keeps a bit of its
+    /// payload.
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut bf16) {
         unsafe {

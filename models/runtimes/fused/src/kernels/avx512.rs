@@ -14,8 +14,8 @@ use super::vector::{Product, Vector};
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
 
-// SAFETY: every function needs the instruction sets named at `Avx512`, which the trait's contract puts on the caller;
-// loads and stores are unaligned ones of LANES values.
+// SAFETY: every function needs the instruction sets named at `Avx512`, which the trait's contract puts on the
+// caller; loads and stores are unaligned ones of LANES values.
 unsafe impl Vector for Avx512 {
     const LANES: usize = 16;
 

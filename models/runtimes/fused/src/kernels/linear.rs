@@ -35,12 +35,12 @@ pub(crate) enum Output<N> {
 
 /// Sums of one tile: `ROWS x 2 LANES` values of `left * panel`.
 ///
-/// The accumulators stay in registers over the whole summed dimension: `2 ROWS` of them, two for the panel's row, one for
-/// a number of `left`.
+/// The accumulators stay in registers over the whole summed dimension: `2 ROWS` of them, two for the panel's
+/// row, one for a number of `left`.
 ///
 /// # Safety
-/// As [`Vector`]; `left` must be valid for `ROWS` rows of `steps * STEP` numbers, `panel` for `steps * STEP` times
-/// `2 LANES`, `to` for `ROWS` rows of `2 LANES` values.
+/// As [`Vector`]; `left` must be valid for `ROWS` rows of `steps * STEP` numbers, `panel` for `steps * STEP`
+/// times `2 LANES`, `to` for `ROWS` rows of `2 LANES` values.
 #[inline(always)]
 pub(super) unsafe fn tile<V: Product<N>, N: Number, const ROWS: usize>(
     left: *const N,
@@ -105,8 +105,8 @@ pub(super) unsafe fn tile_of<V: Product<N>, N: Number, const MAX: usize>(
 /// Runs a task, panel by panel, so that a panel stays in the first cache while all rows pass it.
 ///
 /// # Safety
-/// As [`Vector`]; the task's pointers must be valid for the rows and columns it names, and nobody else may touch the
-/// output's at the same time.
+/// As [`Vector`]; the task's pointers must be valid for the rows and columns it names, and nobody else may
+/// touch the output's at the same time.
 #[inline(always)]
 pub(super) unsafe fn linear<V: Product<N>, N: Number, const TILE_ROWS: usize>(task: &LinearTask<N>) {
     let columns = 2 * V::LANES;

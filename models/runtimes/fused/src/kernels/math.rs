@@ -47,8 +47,8 @@ impl Activation {
 
 /// `e^x`, with a relative error below 2e-7; what lies beyond float32's normal numbers is cut off at them.
 ///
-/// `x = n ln 2 + r` with whole `n`; `ln 2` in two parts, and the polynomial for `e^r`, are those of Cephes' `expf`
-/// (<https://netlib.org/cephes/>).
+/// `x = n ln 2 + r` with whole `n`; `ln 2` in two parts, and the polynomial for `e^r`, are those of Cephes'
+/// `expf` (<https://netlib.org/cephes/>).
 ///
 /// # Safety
 /// As [`Vector`].
@@ -72,8 +72,8 @@ pub(super) unsafe fn exp<V: Vector>(x: V) -> V {
 
 /// The error function, with an absolute error below 5e-7.
 ///
-/// `x P(x^2) / Q(x^2)` for `|x| <= 4`, beyond which float32 has only 1: the rational minimax approximation that Eigen
-/// and XLA use (<https://gitlab.com/libeigen/eigen>, `generic_fast_erf`).
+/// `x P(x^2) / Q(x^2)` for `|x| <= 4`, beyond which float32 has only 1: the rational minimax approximation
+/// that Eigen and XLA use (<https://gitlab.com/libeigen/eigen>, `generic_fast_erf`).
 ///
 /// # Safety
 /// As [`Vector`].

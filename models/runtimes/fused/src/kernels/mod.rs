@@ -8,8 +8,9 @@
 //! | `linear`, `attention`, `normalize` | the three kernels |
 //! | `peak` | what the multipliers could do at most |
 //!
-//! A kernel takes a task of raw pointers, because threads write disjoint parts of one matrix, which slices cannot express.
-//! The entry points are the only functions compiled for an instruction set; everything below is inlined into them.
+//! A kernel takes a task of raw pointers, because threads write disjoint parts of one matrix, which slices
+//! cannot express. The entry points are the only functions compiled for an instruction set; everything below
+//! is inlined into them.
 
 mod attention;
 #[cfg(target_arch = "x86_64")]
@@ -38,8 +39,8 @@ pub(crate) use vector::Number;
 /// The kernels of one instruction set for one number format.
 ///
 /// # Safety
-/// The functions may only be called on a CPU with the instruction set, which [`Compiled::available`] makes sure of, and with
-/// tasks whose pointers are valid for what the task says.
+/// The functions may only be called on a CPU with the instruction set, which [`Compiled::available`] makes
+/// sure of, and with tasks whose pointers are valid for what the task says.
 pub(crate) struct Kernels<N: 'static> {
     /// Name of the instruction set.
     pub(crate) name: &'static str,

@@ -20,7 +20,8 @@ pub(crate) struct NormalizeTask<N> {
 }
 
 /// # Safety
-/// As [`Vector`]; the task's pointers must be valid for its rows, and nobody else may touch them at the same time.
+/// As [`Vector`]; the task's pointers must be valid for its rows, and nobody else may touch them at the same
+/// time.
 #[inline(always)]
 pub(super) unsafe fn normalize<V: Vector, N: Number>(task: &NormalizeTask<N>) {
     let NormalizeTask { width, weight, bias, .. } = *task;
@@ -57,7 +58,8 @@ pub(super) unsafe fn normalize<V: Vector, N: Number>(task: &NormalizeTask<N>) {
     }
 }
 
-/// The sum over a row of a function of its values, given for vectors and for the single values of the row's end.
+/// The sum over a row of a function of its values, given for vectors and for the single values of the row's
+/// end.
 ///
 /// # Safety
 /// As [`Vector`]; `values` must be valid for `width` values.

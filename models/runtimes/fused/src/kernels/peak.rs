@@ -2,16 +2,19 @@
 
 use super::vector::{Number, Product};
 
-/// Sums in flight: enough to keep the multipliers busy, and with two operands few enough for sixteen registers.
+/// Sums in flight: enough to keep the multipliers busy, and with two operands few enough for sixteen
+/// registers.
 const SUMS: usize = 14;
 
-/// Multiplies and adds `rounds` times in each of [`SUMS`] registers; returns the multiplications and additions done.
+/// Multiplies and adds `rounds` times in each of [`SUMS`] registers; returns the multiplications and
+/// additions done.
 ///
 /// # Safety
 /// As [`super::vector::Vector`].
 #[inline(always)]
 pub(super) unsafe fn peak<V: Product<N>, N: Number>(rounds: usize) -> usize {
-    // Products of zeros: nothing ever overflows, and the CPU takes as long as for any others. The compiler must not know.
+    // Products of zeros: nothing ever overflows, and the CPU takes as long as for any others. The compiler
+    // must not know.
     let numbers = std::hint::black_box([N::default(); 64]);
     // SAFETY: 64 numbers are at least LANES * STEP in every format.
     let sum = unsafe {

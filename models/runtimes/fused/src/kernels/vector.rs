@@ -1,15 +1,16 @@
 //! What a kernel asks of a CPU: a vector of float32 lanes, and products of float32 or bfloat16 numbers.
 //!
-//! Kernels are written once over [`Vector`] and [`Product`]; an instruction set is one small type that implements them.
-//! All functions are `inline(always)`: they end up inside an entry point that is compiled for the instruction set.
+//! Kernels are written once over [`Vector`] and [`Product`]; an instruction set is one small type that
+//! implements them. All functions are `inline(always)`: they end up inside an entry point that is compiled
+//! for the instruction set.
 
 use half::bf16;
 
 /// A vector register of float32 lanes.
 ///
 /// # Safety
-/// All functions of an implementation may only run on a CPU that has its instruction set; pointers must be valid for
-/// [`Self::LANES`] values (twice that where said so) and need no alignment.
+/// All functions of an implementation may only run on a CPU that has its instruction set; pointers must be
+/// valid for [`Self::LANES`] values (twice that where said so) and need no alignment.
 #[allow(clippy::missing_safety_doc, reason = "the trait's contract is the same for every function")]
 pub(crate) unsafe trait Vector: Copy {
     /// Values in a register; a power of two.
@@ -43,8 +44,8 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn transpose(from: *const u32, from_stride: usize, to: *mut u32, to_stride: usize) {
         for row in 0..Self::LANES {
             for column in 0..Self::LANES {
-                // SAFETY: the caller vouches for LANES words in each of LANES rows of both squares; words may be
-                // unaligned, as two bfloat16 numbers are only aligned to two bytes.
+                // SAFETY: the caller vouches for LANES words in each of LANES rows of both squares; words may
+                // be unaligned, as two bfloat16 numbers are only aligned to two bytes.
                 unsafe {
                     let word = from.add(row * from_stride + column).read_unaligned();
                     to.add(column * to_stride + row).write_unaligned(word);
@@ -70,7 +71,8 @@ pub(crate) trait Number: Copy + Default + Send + Sync + 'static {
 /// Sums of products of two numbers of a format.
 ///
 /// # Safety
-/// As [`Vector`]; in addition `left` must be valid for [`Number::STEP`] numbers and `right` for `LANES * STEP`.
+/// As [`Vector`]; in addition `left` must be valid for [`Number::STEP`] numbers and `right` for
+/// `LANES * STEP`.
 #[allow(clippy::missing_safety_doc, reason = "the trait's contract is the same for every function")]
 pub(crate) unsafe trait Product<N: Number>: Vector {
     /// `STEP` numbers for each lane.
@@ -145,7 +147,8 @@ unsafe impl<V: Vector> Product<f32> for V {
     }
 }
 
-/// [`Product`] of bfloat16 numbers for a CPU without an instruction for it: widened to float32, which is exact.
+/// [`Product`] of bfloat16 numbers for a CPU without an instruction for it: widened to float32, which is
+/// exact.
 macro_rules! widened_bf16_product {
     ($vector:ty) => {
         // SAFETY: only calls functions of `Vector`, under the same contract.
