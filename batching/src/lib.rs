@@ -15,13 +15,16 @@
 //! *Cost* (`scheduler/cost.rs`). A batch takes `a + b W` for its work `W`, fitted for each model on each
 //! device while it runs, and by a sweep before the first sequence.
 //!
-//! *Claims* (`policy/demand.rs`, `policy/bands.rs`). A model's target is a soft deadline: it orders the work
-//! and refuses nobody. While all that is asked for is feasible, every sequence that can still be on time is
-//! *entitled*. In overload the devices are divided max-min fairly between tenants, weighted by plan; which
-//! class a caller states moves its own tenant's calls only. What a tenant asks for beyond its part is
-//! *excess*, and what cannot be on time any more is *late*. These are served with what is left, and have
-//! turns so that none starves; among callers who wait for their answers a late one goes first once it has
-//! waited 1.4 times what it would have waited in a line.
+//! *Claims* (`policy/demand.rs`, `policy/bands.rs`). A model's target is a soft deadline: it orders the work.
+//! While all that is asked for is feasible, every sequence that can still be on time is *entitled*. In
+//! overload the devices are divided max-min fairly between tenants, weighted by plan; which class a caller
+//! states moves its own tenant's calls only. What a tenant asks for beyond its part is *excess*, and what
+//! cannot be on time any more is *late*. These are served with what is left, and have turns so that none
+//! starves.
+//!
+//! *Lines* (`policy/line.rs`, `policy/overload.rs`). Among callers who wait for their answers what is late
+//! goes first once it has waited 1.1 times what it would have waited in a line. In an overload that lasts,
+//! what has no claim is refused after five seconds.
 //!
 //! *Dispatch* (`policy/deadline`). A device takes work as soon as it is free: a lone sequence never waits for
 //! company. Of several models the one goes first that has the smallest share of its target left. A batch ends

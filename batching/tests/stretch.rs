@@ -35,14 +35,18 @@ fn closed(connections: u32, models: &[u16]) -> Caller {
 }
 
 fn run(policy: Policy, caller: &Caller, seed: u64) -> Outcome {
+    run_all(policy, std::slice::from_ref(caller), seed).remove(0)
+}
+
+fn run_all(policy: Policy, callers: &[Caller], seed: u64) -> Vec<Outcome> {
     let (overhead, slope) = (Duration::from_micros(250), 28e-6);
     let setup = Setup { targets_ms: TARGETS_MS.to_vec(), devices: 1, overhead, slope, policy };
-    let mut world = World::new(setup, vec![caller.clone()], seed);
+    let mut world = World::new(setup, callers.to_vec(), seed);
     let after = |seconds| Timestamp::ZERO + Duration::from_secs(seconds);
     world.run(after(WARM_UP));
     world.start_counting();
     world.run(after(WARM_UP + COUNTED));
-    world.outcomes.remove(0)
+    world.outcomes
 }
 
 fn sorted(mut latencies: Vec<f64>) -> Vec<f64> {
@@ -59,9 +63,8 @@ fn goodput(outcome: &Outcome) -> f64 {
     outcome.latencies.iter().filter(|latency| **latency < 1.0).count() as f64 / COUNTED as f64
 }
 
-/// The promise: a call whose target cannot be met waits 1.4 times what it would have waited if all were
-/// served as they come, and little longer, since only the first of those that are late is looked at. Over
-/// several models it is not kept as well.
+/// The promise: a call whose target cannot be met waits 1.1 times what it would have waited if all were
+/// served as they come, and little longer, since batches are not interrupted.
 #[test]
 fn nobody_who_waits_for_answers_waits_much_longer_than_in_a_line() {
     for connections in [16, 64, 256] {
@@ -69,21 +72,19 @@ fn nobody_who_waits_for_answers_waits_much_longer_than_in_a_line() {
             for seed in 0..4 {
                 let caller = closed(connections, models);
                 let ours = run(deadlines(), &caller, seed);
-                // Of several models those with long targets wait for the others.
-                let is_one = models.len() == 1;
                 let target = models.iter().map(|model| TARGETS_MS[usize::from(*model)]).max().unwrap();
-                for (took, as_they_came) in ours.latencies.iter().zip(&ours.as_they_came).filter(|_| is_one) {
-                    let bound = (1.5 * as_they_came).max(target as f64 / 1e3) + 0.06;
+                for (took, as_they_came) in ours.latencies.iter().zip(&ours.as_they_came) {
+                    let bound = (1.2 * as_they_came).max(target as f64 / 1e3) + 0.06;
                     assert!(*took <= bound, "{took:.3} of {bound:.3} s, {connections} on {models:?}, {seed}");
                 }
                 let line = sorted(run(first_come(), &caller, seed).latencies);
                 let ours = sorted(ours.latencies);
-                let ratio = |share: f64| quantile(&ours, share) / quantile(&line, share);
+                let in_time = target as f64 / 1e3 + 0.02;
+                let ratio = |share: f64| quantile(&ours, share) / quantile(&line, share).max(in_time);
                 let (tail, most) = (ratio(0.99), ratio(1.0));
-                assert!(
-                    !is_one || tail <= 1.55 && most <= 1.7,
-                    "{tail:.2} {most:.2}, {connections} on {models:?}"
-                );
+                // Of several models those with long targets wait for the others.
+                let tail_max = if models.len() == 1 { 1.25 } else { 1.5 };
+                assert!(tail <= tail_max && most <= 1.4, "{tail:.2} {most:.2}, {connections} on {models:?}");
                 let rate = ours.len() as f64 / line.len() as f64;
                 assert!(rate > 0.95, "{rate:.2} of the rate, {connections} on {models:?}");
             }
@@ -104,4 +105,59 @@ fn in_overload_most_are_in_time() {
     check(1.06, 0.7);
     check(1.25, 0.8);
     check(2.5, 0.9);
+}
+
+/// Each flow has a line of its own, which moves at the flow's share, and whoever stands in it is served in
+/// turn.
+#[test]
+fn nobody_is_passed_over_within_a_share() {
+    let flow = |weight, priority, connections, inputs, tokens| {
+        let kind = Loop::Closed(connections, Duration::from_millis(1));
+        Caller { weight, priority, kind, models: vec![2], inputs, tokens }
+    };
+    let long = |weight, priority, connections| flow(weight, priority, connections, 2, (330, 370));
+    let short = |weight, connections, inputs| flow(weight, Priority::Normal, connections, inputs, (60, 150));
+    let check = |callers: &[Caller], longest: f64| {
+        for seed in 0..4 {
+            let outcomes = run_all(deadlines(), callers, seed);
+            let last = outcomes.last().unwrap();
+            let Loop::Closed(connections, _) = callers.last().unwrap().kind else { panic!() };
+            let rate = last.latencies.len() as f64 / COUNTED as f64;
+            // By Little's law.
+            let mean = f64::from(connections) / rate;
+            let most = last.latencies.iter().copied().fold(0.0, f64::max);
+            assert!(
+                most <= longest * mean,
+                "{most:.2} s where the mean is {mean:.2}, seed {seed}, {callers:?}"
+            );
+        }
+    };
+    check(&[long(1, Priority::Normal, 24)], 1.2);
+    check(&[long(8, Priority::Normal, 8), long(2, Priority::Normal, 16)], 1.3);
+    check(&[long(8, Priority::Normal, 8), long(2, Priority::Low, 16)], 1.3);
+    check(&[long(2, Priority::Low, 16), long(8, Priority::Normal, 8)], 1.6);
+    check(&[long(8, Priority::Normal, 8), long(4, Priority::Critical, 16)], 1.4);
+    check(&[short(8, 8, 1), short(1, 64, 1)], 1.5);
+    check(&[short(1, 2, 1), short(1, 64, 32)], 1.2);
+}
+
+/// At the edge of what can be served the slowest wait twice as long as in a line, since some are in time;
+/// beyond it nobody waits for longer than is stated: who cannot be served by then is refused.
+#[test]
+fn in_overload_nobody_waits_for_ever() {
+    let stated = DeadlinePolicy::default().late_wait_max.as_secs_f64() + 0.1;
+    for seed in 0..3 {
+        for load in [0.7, 0.85, 1.0, 1.06, 1.1, 1.25, 2.5] {
+            let caller = callers(Loop::Open(load * CAPACITY), &ALL);
+            let ours = run(deadlines(), &caller, seed);
+            let most = ours.latencies.iter().copied().fold(0.0, f64::max);
+            assert!(most <= stated, "{most:.2} s at {load} of capacity, seed {seed}");
+            if load <= 1.0 {
+                // Nobody who asks for the model with the longest target is in a hurry before that.
+                let line = sorted(run(first_come(), &caller, seed).latencies);
+                let (ours, line) = (quantile(&sorted(ours.latencies), 0.99), quantile(&line, 0.99));
+                assert!(ours <= (2.0 * line).max(0.55), "{ours:.3} and {line:.3} s at {load}, seed {seed}");
+            }
+        }
+    }
 }

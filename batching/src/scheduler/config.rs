@@ -64,9 +64,11 @@ pub struct DeadlinePolicy {
     /// The part of a batch's own time by which sequences of flows that ask for much more than their share may
     /// lengthen it while other models wait.
     pub riders: f64,
-    /// A late sequence goes first once it has waited so many times what it would have waited if all were
-    /// served as they come: while callers wait for their answers and no tenant is held to its share.
+    /// A late sequence goes first once it has waited so many times what it would have waited in a line, in
+    /// which all are served as they come and tenants by their shares. Not in overload.
     pub stretch: f64,
+    /// In an overload that lasts a sequence without a claim is refused once it has waited so long.
+    pub late_wait_max: Duration,
     /// Share of device time that goes to sequences without a claim while others have one.
     pub turns: f64,
     /// What that share grows to, in proportion, while one of them is overdue for up to `patience`: late is
@@ -100,7 +102,8 @@ impl Default for DeadlinePolicy {
             handover_lead: Duration::from_micros(500),
             feasible: 0.95,
             riders: 0.14,
-            stretch: 1.4,
+            stretch: 1.1,
+            late_wait_max: Duration::from_secs(5),
             turns: 0.01,
             turns_max: 0.25,
             patience: Duration::from_millis(500),

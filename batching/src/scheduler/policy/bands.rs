@@ -112,6 +112,12 @@ impl ModelBands {
         self.bands[claim.place()].first(flows, ceiling)
     }
 
+    /// The first sequence of a flow in a band.
+    pub(super) fn first_of(&self, claim: Claim, flow: FlowId) -> Option<Rank> {
+        let band = self.band(claim);
+        band.lanes[*band.by_flow.get(&flow)? as usize].sequences.first()
+    }
+
     /// Of a band in which [`first`](Self::first) found nothing, what is served if nobody else has anything:
     /// the first request of the flow that is least far ahead.
     pub(super) fn first_ahead(&self, claim: Claim) -> Option<(FlowId, Rank)> {

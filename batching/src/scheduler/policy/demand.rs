@@ -31,10 +31,11 @@ use units::Timestamp;
 use super::super::cost::{Rate, Seconds};
 use super::bands::Claim;
 use super::fairness::FlowId;
-use super::trend::{BacklogTrend, SmoothedRate};
+use super::overload::Overload;
+use super::rate::SmoothedRate;
 
 /// Demand over capacity that is a flood: shares are enforced before anybody is late.
-const FLOOD: f64 = 1.2;
+pub(super) const FLOOD: f64 = 1.2;
 /// Share of sequences late at which shares are enforced if demand is high.
 const MISSED_MAX: f64 = 0.02;
 /// A flow that asks for so many times its share is capped: what is within its share is served after everybody
@@ -42,9 +43,7 @@ const MISSED_MAX: f64 = 0.02;
 const CAPPED: f64 = 1.3;
 /// Demand over what is served above which it is not bounded by callers that wait.
 const OPEN: f64 = 1.1;
-/// Time constant, in seconds, of the demand that is compared with what is feasible, and how long it must be
-/// above that for the devices to be saturated.
-const SATURATION_SMOOTHING: f64 = 1.0;
+/// How long demand must be above what is feasible for the devices to be saturated.
 const SATURATED_AFTER: Duration = Duration::from_secs(2);
 /// How often the level is found anew.
 const LEVEL_EVERY: Duration = Duration::from_millis(20);
@@ -83,8 +82,7 @@ impl Want {
 pub(super) struct Demand {
     flows: Vec<Flow>,
     total: SmoothedRate,
-    /// The same over [`SATURATION_SMOOTHING`], and when it was last feasible.
-    sustained: SmoothedRate,
+    /// When demand, as [`Overload`] smooths it, was last feasible.
     feasible_at: Timestamp,
     /// Device time given, by the second.
     served: SmoothedRate,
@@ -102,7 +100,7 @@ pub(super) struct Demand {
     is_open: bool,
     /// The firm part of a flow of weight 1, in device seconds by the second.
     firm: f64,
-    backlog: BacklogTrend,
+    pub(super) overload: Overload,
     scratch: Vec<Want>,
 }
 
@@ -124,7 +122,6 @@ impl Demand {
         Self {
             flows: Vec::new(),
             total: SmoothedRate::default(),
-            sustained: SmoothedRate::over(SATURATION_SMOOTHING),
             feasible_at: Timestamp::ZERO,
             served: SmoothedRate::default(),
             arrived: SmoothedRate::default(),
@@ -135,7 +132,7 @@ impl Demand {
             is_flooded: false,
             is_open: false,
             firm: 0.0,
-            backlog: BacklogTrend::default(),
+            overload: Overload::default(),
             scratch: Vec::new(),
         }
     }
@@ -150,7 +147,7 @@ impl Demand {
             self.flows.resize(index + 1, new);
         }
         self.total.add(now, cost);
-        self.sustained.add(now, cost);
+        self.overload.ask(now, ask.cost, capacity);
         let flow = &mut self.flows[index];
         flow.weight = weight;
         flow.rate.add(now, cost);
@@ -195,6 +192,7 @@ impl Demand {
     /// A device is given so much work.
     pub(super) fn serve(&mut self, now: Timestamp, work: Seconds) {
         self.served.add(now, work.0);
+        self.overload.serve(now, work);
     }
 
     /// An entitled sequence cannot meet its target.
@@ -212,15 +210,14 @@ impl Demand {
         self.level.is_some()
     }
 
-    /// Tells how long all that waits will take.
-    pub(super) fn tell_backlog(&mut self, now: Timestamp, drain: Duration) {
-        self.backlog.tell(now, drain);
+    /// The rate at which a flow of weight 1 is served while shares are enforced.
+    pub(super) fn level(&self) -> Option<Rate> {
+        self.level.map(Rate)
     }
 
-    /// Whether more is asked for than can be served, so that not everybody can be: callers who wait for their
-    /// answers keep the backlog as it is, others let it grow.
-    pub(super) fn is_overload(&self) -> bool {
-        self.is_open || self.backlog.is_growing()
+    /// Whether late sequences of a flow wait.
+    pub(super) fn is_held_up(&self, flow: FlowId) -> bool {
+        self.flows.get(flow.0 as usize).is_some_and(|flow| flow.held_up > NEGLIGIBLE)
     }
 
     /// Whether they are enforced among callers that wait for their answers.
@@ -239,7 +236,7 @@ impl Demand {
         let is_held_up = self.flows.iter().any(|flow| flow.held_up > NEGLIGIBLE);
         // What drains a backlog serves more than is asked for.
         let is_late = is_held_up && served <= OPEN * total && (self.is_enforced() || is_missing);
-        if self.sustained.at(now).0 <= feasible {
+        if self.overload.asked(now).0 <= feasible {
             self.feasible_at = now;
         }
         let is_saturated = now > self.feasible_at + SATURATED_AFTER;

@@ -55,6 +55,8 @@ pub(super) struct Flows {
     flows: Vec<Flow>,
     /// Flows with sequences that wait without a claim, by counter.
     waiting: IndexedHeap<Virtual>,
+    /// Flows with entitled sequences, by counter.
+    entitled: IndexedHeap<Virtual>,
     /// The highest that the lowest of these counters has been.
     level: Virtual,
     spread: Virtual,
@@ -74,8 +76,9 @@ struct Class {
 struct Flow {
     weight: u64,
     counter: Virtual,
-    /// Requests that wait without a claim.
+    /// Sequences that wait without a claim, and with one.
     waiting: usize,
+    entitled: usize,
 }
 
 impl Flows {
@@ -86,6 +89,7 @@ impl Flows {
             tenants: HashMap::new(),
             flows: Vec::new(),
             waiting: IndexedHeap::default(),
+            entitled: IndexedHeap::default(),
             level: Virtual(0),
             spread: Virtual(nanos(spread)),
             lag_max: Virtual(nanos(lag_max)),
@@ -101,7 +105,7 @@ impl Flows {
         class.asked_at = now;
         let id = class.flow;
         if id == next {
-            self.flows.push(Flow { weight: 1, counter: Virtual(0), waiting: 0 });
+            self.flows.push(Flow { weight: 1, counter: Virtual(0), waiting: 0, entitled: 0 });
         }
         let flows = &self.flows;
         let is_in_use =
@@ -142,6 +146,31 @@ impl Flows {
         }
     }
 
+    /// An entitled sequence of the flow waits.
+    pub(super) fn enters(&mut self, id: FlowId) {
+        let flow = &mut self.flows[id.0 as usize];
+        flow.entitled += 1;
+        if flow.entitled == 1 {
+            self.entitled.set(id.0, flow.counter);
+        }
+    }
+
+    /// It does not wait any more, or has no claim any more.
+    pub(super) fn leaves(&mut self, id: FlowId) {
+        let flow = &mut self.flows[id.0 as usize];
+        debug_assert!(flow.entitled > 0, "an entitled sequence left a flow of which none waits");
+        flow.entitled -= 1;
+        if flow.entitled == 0 {
+            self.entitled.remove(id.0);
+        }
+    }
+
+    /// Whether no flow with entitled sequences was served less than this one.
+    pub(super) fn is_least(&self, id: FlowId) -> bool {
+        let least = self.entitled.first().map(|(_, number)| self.counter(FlowId(number)));
+        least.is_none_or(|least| self.counter(id) <= least)
+    }
+
     /// The flow is given this much device time.
     pub(super) fn charge(&mut self, id: FlowId, time: Duration) {
         let before = self.counter(id);
@@ -153,6 +182,9 @@ impl Flows {
             counter = counter.min(Virtual(self.level.0.saturating_add(self.lag_max.0)).max(before));
         }
         flow.counter = counter;
+        if flow.entitled > 0 {
+            self.entitled.set(id.0, counter);
+        }
         if flow.waiting > 0 {
             self.waiting.set(id.0, counter);
             self.raise_level();

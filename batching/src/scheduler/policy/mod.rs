@@ -5,7 +5,9 @@ mod deadline;
 mod demand;
 mod fairness;
 mod first_come;
-mod trend;
+mod line;
+mod overload;
+mod rate;
 
 use units::{DeviceId, Timestamp};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use units::{ModelId, Timestamp};
 
-use super::super::fairness::Virtual;
+use super::super::fairness::{FlowId, Virtual};
 use super::{Claim, Deadline, DeadlinePolicy, Demand, Opening, Order, State};
 
 /// A model with work that a device could run.
@@ -19,8 +19,9 @@ pub(super) struct Candidate {
     target: Duration,
     /// The counter of its first flow, if that is ahead of others by more than the longest lag.
     ahead: Virtual,
+    pub(super) flow: FlowId,
     /// The counter of its first flow.
-    pub(super) counter: Virtual,
+    counter: Virtual,
     /// The last batch of this model without a claim.
     last_turn: u64,
 }
@@ -113,6 +114,6 @@ impl Deadline {
             return None;
         }
         let (time, target) = (cost.plan(bands.band(claim).work), state.models[model].config.latency_target);
-        Some(Candidate { model, claim, due, time, target, ahead, counter, last_turn: bands.last_turn })
+        Some(Candidate { model, claim, due, time, target, ahead, flow, counter, last_turn: bands.last_turn })
     }
 }

@@ -30,12 +30,16 @@
 //!
 //! *How long what is late waits.* Among callers who wait for their answers as many come as are answered, so
 //! that the backlog stays as it is, and whoever is passed over by everybody else waits for ever. So what is
-//! late has a *promise*: the time that it would have taken when it came if all had been served as they came,
-//! times the stretch. Until then fresh sequences use the time that it can spare; then it goes first. (Slack
-//! stealing: Lehoczky and Ramos-Thuel, "An optimal algorithm for scheduling soft-aperiodic tasks in
-//! fixed-priority preemptive systems", RTSS 1992; here only the first of the late ones is looked at.) Nothing
-//! is promised while the backlog grows: then not everybody can be served, and promises would make all of them
-//! late.
+//! late has a *promise*: the time that it would have taken in a line when it came, in which flows move by
+//! their shares, times the stretch. Until then fresh sequences use the time that it can spare; then it goes
+//! first. (Slack stealing: Lehoczky and Ramos-Thuel, "An optimal algorithm for scheduling soft-aperiodic
+//! tasks in fixed-priority preemptive systems", RTSS 1992; here only the first of the late ones is looked
+//! at.) It goes before entitled sequences of flows that were served no less than its own. Once a promise is
+//! due, what its flow asks of the same model stands in line behind it.
+//!
+//! Nothing is promised in overload: then not everybody can be served, and promises would make all of them
+//! late. In an overload that lasts, what is late is refused after the longest wait: the time of what nobody
+//! waits for any more is better given to others.
 
 mod candidate;
 mod fill;
@@ -50,6 +54,7 @@ use super::super::cost::Rate;
 use super::bands::{Claim, ModelBands, Rank};
 use super::demand::{Ask, Demand};
 use super::fairness::{FlowId, Flows};
+use super::line::Lines;
 use super::{CallSize, Decision, EndReason, Entry, RejectReason, SequenceId, Standing, State, Waiting};
 use candidate::Candidate;
 
@@ -64,6 +69,7 @@ pub(in crate::scheduler) struct Deadline {
     bands: Vec<ModelBands>,
     flows: Flows,
     demand: Demand,
+    lines: Lines,
     /// The fluid limit of all devices.
     capacity: Rate,
     /// The longest that all devices may be busy with one model, and the least that a batch is cut to.
@@ -97,6 +103,7 @@ impl Deadline {
             bands: Vec::new(),
             flows: Flows::new(policy.spread, policy.lag_max),
             demand: Demand::new(policy.feasible),
+            lines: Lines::default(),
             capacity: Rate(f64::INFINITY),
             quantum: Duration::ZERO,
             owed: Duration::ZERO,
@@ -132,13 +139,34 @@ impl Deadline {
         // Some of it in time helps nobody who waits for all of it.
         let in_time = now + state.models[call.model].config.latency_target;
         let is_late = claim.is_entitled() && call.sequences > 1 && end + self.entitled_time(state) > in_time;
-        let claim = if is_late { Claim::Late } else { claim };
+        let claim = if is_late || self.is_behind(now, flow, call.model) { Claim::Late } else { claim };
         while call.overfills(state) {
             let bands = &self.bands[call.model.index()];
             let weakest = bands.weakest(claim, &self.flows).ok_or(RejectReason::QueueFull)?;
             self.end(state, weakest, EndReason::Shed);
         }
         Ok(claim)
+    }
+
+    /// Whether a promise to a flow is due that is not kept yet: then what the flow asks of this model stands
+    /// in line, too, or those who came before would never be answered.
+    fn is_behind(&self, now: Timestamp, flow: FlowId, model: ModelId) -> bool {
+        let first = || self.bands[model.index()].first_of(Claim::Late, flow);
+        !self.demand.overload.is_on()
+            && self.demand.is_held_up(flow)
+            && first().is_some_and(|rank| rank.due <= now)
+    }
+
+    /// How long the line is: that of a flow, and while no shares are enforced no longer than if all models
+    /// with work took turns.
+    fn line<P>(&self, state: &State<P>, flow: FlowId, model: ModelId, drain: Duration) -> Duration {
+        let own = self.lines.of(flow, drain, self.demand.level());
+        if self.demand.is_enforced() { own } else { own.min(state.line_of(model)) }
+    }
+
+    /// When a sequence is due that is late. In overload nothing is promised.
+    fn due_late<P>(&self, waiting: &Waiting<P>) -> Timestamp {
+        if self.demand.overload.is_on() { waiting.due } else { waiting.standing.promise }
     }
 
     /// How long what is within shares and can meet its target will take all devices.
@@ -155,15 +183,20 @@ impl Deadline {
     pub(super) fn insert<P>(&mut self, state: &State<P>, waiting: &mut Waiting<P>, claim: Claim) {
         let (sequence, arrived) = (&waiting.entry.sequence, waiting.entry.enqueued_at);
         let drain = state.drain();
-        self.demand.tell_backlog(arrived, drain);
-        let alone = Duration::from_secs_f64(waiting.seconds.0);
-        let target = state.models[sequence.model].config.latency_target;
-        let promise = arrived + (drain + alone).mul_f64(self.policy.stretch).max(target);
+        self.demand.overload.tell_backlog(arrived, drain);
         let flow = self.flows.of(arrived, sequence.tenant, sequence.priority, sequence.weight);
+        self.lines.enter(flow, self.flows.weight(flow), waiting.seconds);
+        let line = self.line(state, flow, sequence.model, drain);
+        let promise = arrived + line.mul_f64(self.policy.stretch);
         waiting.standing = Standing { flow, claim, promise };
+        if claim == Claim::Late {
+            waiting.due = self.due_late(waiting);
+        }
         let bands = &mut self.bands[sequence.model.index()];
         bands.band_mut(claim).insert(flow, Rank::new(waiting), waiting.work);
-        if !claim.is_entitled() {
+        if claim.is_entitled() {
+            self.flows.enters(flow);
+        } else {
             self.flows.waits(flow);
         }
         if claim == Claim::Late {
@@ -175,9 +208,12 @@ impl Deadline {
         let waiting = state.take(id)?;
         let Standing { flow, claim, .. } = waiting.standing;
         let (model, slots) = (waiting.entry.sequence.model, &state.slots);
+        self.lines.leave(flow, waiting.seconds);
         let band = self.bands[model.index()].band_mut(claim);
         band.remove(flow, waiting.work, |rank| slots.is_in(rank.id(), claim));
-        if !claim.is_entitled() {
+        if claim.is_entitled() {
+            self.flows.leaves(flow);
+        } else {
             self.flows.left(flow);
         }
         if claim == Claim::Late {
@@ -187,6 +223,10 @@ impl Deadline {
     }
 
     fn end<P>(&mut self, state: &mut State<P>, id: SequenceId, why: EndReason) {
+        if let Some(waiting) = state.slots.get(id) {
+            let time = Duration::from_secs_f64(waiting.seconds.0);
+            self.demand.overload.give_up(state.shared_by_devices(time));
+        }
         if let Some(entry) = self.remove(state, id) {
             state.give_back(entry, why);
         }
@@ -230,6 +270,9 @@ impl Deadline {
     /// Moves the first sequences of a model that cannot meet their target in a batch worth running out of the
     /// way of the others, and those that cannot meet their deadline at all out of the queue.
     fn sort_out<P>(&mut self, state: &mut State<P>, start: Timestamp, model: ModelId) {
+        if self.demand.overload.lasts() {
+            self.refuse_oldest(state, start, model);
+        }
         for claim in Claim::ALL {
             while let Some((flow, rank)) = self.bands[model.index()].first(claim, &self.flows) {
                 let Some(waiting) = state.slots.get(rank.id()) else { break };
@@ -252,17 +295,29 @@ impl Deadline {
         }
     }
 
+    /// Ends sequences without a claim that have waited for as long as anybody does in overload.
+    fn refuse_oldest<P>(&mut self, state: &mut State<P>, now: Timestamp, model: ModelId) {
+        while let Some(oldest) = state.models[model].arrivals.first().and_then(|id| state.slots.get(id)) {
+            let waited = now.saturating_duration_since(oldest.entry.enqueued_at);
+            if oldest.standing.claim.is_entitled() || waited <= self.policy.late_wait_max {
+                return;
+            }
+            let id = oldest.entry.id;
+            self.end(state, id, EndReason::Shed);
+        }
+    }
+
     fn make_late<P>(&mut self, state: &mut State<P>, model: ModelId, flow: FlowId, rank: Rank, from: Claim) {
-        let is_overload = self.demand.is_overload();
         let Some(waiting) = state.slots.get_mut(rank.id()) else { return };
         waiting.standing.claim = Claim::Late;
-        waiting.due = if is_overload { waiting.due } else { waiting.standing.promise };
+        waiting.due = self.due_late(waiting);
         let late = Rank::new(waiting);
         let (work, seconds) = (waiting.work, waiting.seconds);
         let (slots, bands) = (&state.slots, &mut self.bands[model.index()]);
         bands.band_mut(from).remove(flow, work, |rank| slots.is_in(rank.id(), from));
         bands.band_mut(Claim::Late).insert(flow, late, work);
         if from.is_entitled() {
+            self.flows.leaves(flow);
             self.flows.waits(flow);
         }
         self.demand.hold_up(flow, state.rate(model, seconds));
@@ -275,17 +330,14 @@ impl Deadline {
         opening: Opening,
         candidates: &[Candidate],
     ) -> Option<Choice> {
-        if self.demand.is_overload() || self.demand.is_contended() {
+        if self.demand.overload.is_on() {
             return None;
         }
         let (start, quantum) = (opening.start, self.quantum);
-        let entitled = candidates.iter().filter(|candidate| candidate.claim.is_entitled());
-        let least = entitled.map(|candidate| candidate.counter).min();
         let mut first: Option<Candidate> = None;
         for model in state.models.present() {
             let Some(late) = self.candidate(state, opening, *model, &[Claim::Late]) else { continue };
-            let is_pressing =
-                start + late.least(quantum) >= late.due && least.is_none_or(|least| late.counter <= least);
+            let is_pressing = start + late.least(quantum) >= late.due && self.flows.is_least(late.flow);
             if is_pressing && first.is_none_or(|first| late.due < first.due) {
                 first = Some(late);
             }
