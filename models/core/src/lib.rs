@@ -13,6 +13,7 @@ pub mod files;
 pub mod kinds;
 pub mod runtime;
 pub mod spec;
+pub mod tasks;
 pub mod weights;
 
 pub use batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};

@@ -1,81 +1,28 @@
-//! What is asked and what is answered, in no protocol's terms.
+//! What is asked of a task and what it answers, in no protocol's terms.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::windows::Truncation;
+mod parameters;
 
-/// What to do with the inputs, by task.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Parameters {
-    /// Sort documents into classes.
-    Classify(ClassifyParameters),
-    /// Find the mood.
-    Sentiment(SentimentParameters),
-    /// Find names.
-    Entities(EntitiesParameters),
-    /// Shorten.
-    Summarize(SummarizeParameters),
-    /// Map to vectors.
-    Embed(EmbedParameters),
-}
+pub use parameters::{
+    ClassifyParameters, EmbedParameters, EntitiesParameters, Parameters, SentimentParameters,
+    SummarizeParameters,
+};
 
-/// Parameters of document classification.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ClassifyParameters {
-    /// How many labels to give; all if `None`.
-    pub top_k: Option<usize>,
-    /// The caller's own labels (zero-shot) instead of the model's.
-    pub labels: Option<Vec<String>>,
-    /// Score every label by itself rather than against the others.
-    pub multi_label: bool,
-    /// Long texts; stride by default.
-    pub truncation: Truncation,
-}
-
-/// Parameters of sentiment analysis.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SentimentParameters {
-    /// Long texts; stride by default.
-    pub truncation: Truncation,
-}
-
-/// Parameters of named-entity recognition.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EntitiesParameters {
-    /// How tokens become entities.
-    pub aggregation: Aggregation,
-    /// Unit of `start` and `end`.
-    pub offset_unit: OffsetUnit,
-    /// Long texts; stride by default.
-    pub truncation: Truncation,
-}
-
-/// Parameters of summarization.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SummarizeParameters {
-    /// Most sentences in a summary.
-    pub max_sentences: usize,
-    /// Most tokens in a summary, without special tokens.
-    pub max_tokens: Option<usize>,
-    /// How it is made.
-    pub method: SummaryMethod,
-    /// Unit of `start` and `end`.
-    pub offset_unit: OffsetUnit,
-}
-
-/// Parameters of embedding.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EmbedParameters {
-    /// Keep only the first dimensions; all if `None`.
-    pub dimensions: Option<usize>,
-    /// Scale vectors to length one.
-    pub normalize: bool,
-    /// Whether texts are put into plain characters first; as the card says if `None`.
-    pub normalize_text: Option<bool>,
-    /// Long texts; an error by default.
-    pub truncation: Truncation,
+/// What happens to a text longer than one window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Truncation {
+    /// It is read whole, in overlapping windows whose results are merged.
+    Stride,
+    /// It is refused.
+    Error,
+    /// Its end is cut off.
+    End,
+    /// Its start is cut off.
+    Start,
 }
 
 /// How tokens become entities; names and meanings as in Hugging Face's token-classification pipeline.
@@ -121,38 +68,6 @@ pub enum SummaryMethod {
     Abstractive,
 }
 
-impl Default for ClassifyParameters {
-    fn default() -> Self {
-        Self { top_k: None, labels: None, multi_label: false, truncation: Truncation::Stride }
-    }
-}
-
-impl Default for SentimentParameters {
-    fn default() -> Self {
-        Self { truncation: Truncation::Stride }
-    }
-}
-
-impl Default for EntitiesParameters {
-    fn default() -> Self {
-        let (aggregation, offset_unit) = (Aggregation::default(), OffsetUnit::default());
-        Self { aggregation, offset_unit, truncation: Truncation::Stride }
-    }
-}
-
-impl Default for SummarizeParameters {
-    fn default() -> Self {
-        let (method, offset_unit) = (SummaryMethod::Auto, OffsetUnit::default());
-        Self { max_sentences: 3, max_tokens: None, method, offset_unit }
-    }
-}
-
-impl Default for EmbedParameters {
-    fn default() -> Self {
-        Self { dimensions: None, normalize: true, normalize_text: None, truncation: Truncation::Error }
-    }
-}
-
 /// What a fault of one input does to its call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -175,7 +90,7 @@ pub struct Refusals {
 
 impl Refusals {
     /// Adds one.
-    pub(super) fn add(&mut self, has_worked: bool) {
+    pub fn add(&mut self, has_worked: bool) {
         let count = if has_worked { &mut self.after_work } else { &mut self.before_work };
         *count += 1;
     }
