@@ -10,6 +10,7 @@ use models::{
     CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, Progress, Provider, Sequence,
     SequenceOutput, Unready, WorkPool,
 };
+use protocols::grpc::Serving;
 use router::scaling::LoadBoard;
 use router::{Places, PlacesConfig};
 use tokio_util::sync::CancellationToken;
@@ -18,11 +19,11 @@ use units::{Clock, MonotonicClock, Tokens};
 use crate::config::{self, Config};
 use crate::devices::{Devices, threads};
 use crate::load::Load;
+use crate::pipeline::InFlightMax;
 use crate::scaling::Scaling;
 use crate::telemetry::{GpuMonitor, Telemetry};
 use crate::tenancy::{Tenancy, TenancyError};
 use crate::tls::{Certificates, TlsError};
-use crate::work::InFlightMax;
 
 /// Every part of the running server; shared by all requests.
 pub struct App {
@@ -210,6 +211,14 @@ impl App {
     /// Whether what is loaded is served: the server listens, is not stopping, and its devices work.
     pub fn is_serving(&self) -> bool {
         self.is_ready.load(Ordering::Acquire) && self.engine.is_healthy()
+    }
+
+    /// What serves, as health clients are told.
+    pub(crate) fn serving(&self) -> Serving {
+        let is_serving = self.is_serving();
+        let models = self.catalog.models().iter();
+        let models = models.map(|model| (model.card.name.clone(), is_serving && model.is_loaded()));
+        Serving { is_ready: self.is_ready(), models: models.collect() }
     }
 
     /// What has to be ready for requests to be sent here.

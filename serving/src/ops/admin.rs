@@ -10,21 +10,22 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router};
 use models::ModelState;
+use protocols::http::{body, explain};
+use protocols::v1::rest::errors::{self, Answer, Failed};
+use protocols::v1::rest::not_found;
 use router::accounts::TenantName;
 use router::{Actor, AuthenticationError, CredentialError, WallTime, bearer_token};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::administration::{ChangeTenant, CreateKey, CreateTenant, RotateKey, show_made};
+use crate::administration::{
+    ChangeTenant, CreateKey, CreateTenant, Page, Posted, RotateKey, answer, posted, show_made,
+};
 use crate::app::App;
 use crate::caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, OrRefused, Refused};
 use crate::idempotency::Sender;
-use crate::page::Page;
-use crate::rest::failed::{self, Answer, Failed};
-use crate::rest::idempotency::{Posted, answer, posted};
-use crate::rest::{body, explain, not_found};
-use crate::server::Account;
+use crate::server::{Account, bounds};
 use crate::telemetry::{self, Format};
 use crate::usage_report::ReportQuery;
 
@@ -52,7 +53,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(from_fn_with_state(Arc::clone(&app), operator_only))
         .fallback(unknown)
-        .layer(from_fn(failed::explain))
+        .layer(from_fn(errors::explain))
         .layer(from_fn(caller::identify))
         .with_state(app)
 }
@@ -67,8 +68,8 @@ async fn operator_only(State(app): State<Arc<App>>, request: Request, next: Next
             }
             next.run(request).await
         }
-        Ok(_) => Failed::from(AuthenticationError::UnknownKey).into_response(),
-        Err(error) => Failed::from(AuthenticationError::Credential(error)).into_response(),
+        Ok(_) => Failed::from(AuthenticationError::UnknownKey.refused()).into_response(),
+        Err(error) => Failed::from(AuthenticationError::Credential(error).refused()).into_response(),
     }
 }
 
@@ -83,12 +84,12 @@ async fn unknown(request: Request) -> Response {
 
 /// The name of a tenant in a path.
 fn tenant_name(text: &str) -> Result<TenantName, ApiError> {
-    text.parse().map_err(|_| router::AdministrationError::NoTenant.into())
+    text.parse().map_err(|_| router::AdministrationError::NoTenant.refused())
 }
 
 async fn tenants(State(app): State<Arc<App>>, request: Request) -> Answer {
     let page = Page::parse(request.uri())?;
-    let tenants = app.tenancy.administration.tenants(WallTime::now()).await?;
+    let tenants = app.tenancy.administration.tenants(WallTime::now()).await.or_refused()?;
     Ok(page.answer("tenants", &tenants, |tenant| tenant.name.as_str())?)
 }
 
@@ -98,26 +99,31 @@ async fn create_tenant(State(app): State<Arc<App>>, request: Request) -> Answer 
         Posted::Again(answer) => return Ok(answer),
     };
     let administration = &app.tenancy.administration;
-    let tenant = administration.create_tenant(WallTime::now(), OPERATOR, &name, plan).await?;
+    let tenant = administration.create_tenant(WallTime::now(), OPERATOR, &name, plan).await.or_refused()?;
     Ok(answer(once, StatusCode::CREATED, &tenant).await?)
 }
 
 async fn change_tenant(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
-    let ChangeTenant { plan, is_suspended } = body::parse(&body::read_change(request, &app.config).await?)?;
+    let ChangeTenant { plan, is_suspended } =
+        body::parse(&body::read_change(request, &bounds(&app.config)).await?)?;
     let (administration, name) = (&app.tenancy.administration, tenant_name(&name)?);
-    let tenant = administration.change_tenant(WallTime::now(), OPERATOR, &name, plan, is_suspended).await?;
+    let tenant = administration
+        .change_tenant(WallTime::now(), OPERATOR, &name, plan, is_suspended)
+        .await
+        .or_refused()?;
     Ok(Json(tenant).into_response())
 }
 
 async fn keys(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
     let page = Page::parse(request.uri())?;
-    let keys = app.tenancy.administration.keys(WallTime::now(), Some(&tenant_name(&name)?)).await?;
+    let keys =
+        app.tenancy.administration.keys(WallTime::now(), Some(&tenant_name(&name)?)).await.or_refused()?;
     Ok(page.answer("keys", &keys, |key| &key.id)?)
 }
 
 async fn all_keys(State(app): State<Arc<App>>, request: Request) -> Answer {
     let page = Page::parse(request.uri())?;
-    let keys = app.tenancy.administration.keys(WallTime::now(), None).await?;
+    let keys = app.tenancy.administration.keys(WallTime::now(), None).await.or_refused()?;
     Ok(page.answer("keys", &keys, |key| &key.id)?)
 }
 
@@ -144,7 +150,8 @@ async fn rotate_key(State(app): State<Arc<App>>, Path(id): Path<String>, request
 }
 
 async fn revoke_key(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
-    let key = app.tenancy.administration.revoke_key(WallTime::now(), OPERATOR, None, &id).await?;
+    let key =
+        app.tenancy.administration.revoke_key(WallTime::now(), OPERATOR, None, &id).await.or_refused()?;
     Ok(Json(key).into_response())
 }
 
@@ -168,7 +175,8 @@ async fn audit(State(app): State<Arc<App>>, request: Request) -> Answer {
     let Query(query) =
         Query::<AuditQuery>::try_from_uri(request.uri()).map_err(|error| explain::query(&error))?;
     let entries = query.limit.unwrap_or(AUDIT_DEFAULT).min(AUDIT_MAX);
-    Ok(Json(json!({ "entries": app.tenancy.administration.audit(entries).await? })).into_response())
+    Ok(Json(json!({ "entries": app.tenancy.administration.audit(entries).await.or_refused()? }))
+        .into_response())
 }
 
 /// What each tenant uses and costs, which is not for everybody who may look at `/metrics`.

@@ -10,12 +10,12 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use protocols::grpc::{self, Form};
+use protocols::v1::rest;
 
 use crate::app::{App, Note, Part};
 use crate::docs;
 use crate::error::ApiError;
-use crate::grpc::{self, Form};
-use crate::rest;
 use crate::scaling::{ExternalScaler, REQUEST_BYTES_MAX};
 use crate::telemetry::{self, Format};
 

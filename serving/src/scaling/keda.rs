@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use protocols::grpc::status;
 use router::scaling::Signals;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
@@ -11,7 +12,6 @@ use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use crate::app::App;
-use crate::caller;
 use crate::error::ApiError;
 use proto::externalscaler::external_scaler_server::{self, ExternalScalerServer};
 use proto::externalscaler::{
@@ -116,8 +116,8 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
-        let request_id = caller::request_id(request.extensions());
-        let spec = spec(request.get_ref()).map_err(|error| error.to_status(&request_id))?;
+        let request_id = api::request_id(request.extensions());
+        let spec = spec(request.get_ref()).map_err(|error| status(&error, &request_id))?;
         let metric_specs = vec![spec];
         Ok(Response::new(GetMetricSpecResponse { metric_specs }))
     }
@@ -126,12 +126,12 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         &self,
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
-        let request_id = caller::request_id(request.extensions());
+        let request_id = api::request_id(request.extensions());
         let metric = find(&request.get_ref().metric_name);
-        let (name, of) = metric.map_err(|error| error.to_status(&request_id))?;
+        let (name, of) = metric.map_err(|error| status(&error, &request_id))?;
         // The first ones come within seconds.
         let signals = self.app.scaling.signals();
-        let value = of(&signals.ok_or_else(|| ApiError::Starting.to_status(&request_id))?);
+        let value = of(&signals.ok_or_else(|| status(&ApiError::Starting, &request_id))?);
         Ok(Response::new(GetMetricsResponse {
             metric_values: vec![MetricValue {
                 metric_name: name.to_owned(),

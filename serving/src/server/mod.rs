@@ -9,6 +9,7 @@ mod descriptors;
 mod drain;
 mod head;
 mod io;
+mod metered_body;
 mod seats;
 mod starting;
 mod unparsed;
@@ -19,17 +20,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use api::Inference;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
+use protocols::grpc::Health;
+use protocols::v1::rest;
+use protocols::{Bounds, Services};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Listeners, ServerError};
 use crate::config::Config;
+use crate::pipeline::Pipeline;
 use crate::telemetry::ConnectionCounts;
 use crate::telemetry::access::{self, AccessLog};
 use crate::tls::{self, Certificates};
-use crate::{caller, error, grpc, ops, rest};
+use crate::{administration, caller, docs, error, ops};
 
 pub use account::Account;
 pub(crate) use account::WaitingBytes;
@@ -130,14 +136,14 @@ impl Server {
         shutdown: impl Future<Output = Shutdown>,
     ) -> Result<(), ServerError> {
         app.telemetry.watch_connections(&self.counts);
-        let health = grpc::Health::new(&app);
+        let health = Health::new(&app.serving());
         self.api.routes.open(self.api_routes(&app, &health));
         self.operations.routes.open(every_request(&app, ops::router(Arc::clone(&app)), false));
         if let Some(certificates) = self.certificates.take() {
             tokio::spawn(certificates.follow(app.stopping.clone()));
         }
         app.set_ready(true);
-        health.update(&app);
+        health.update(&app.serving());
         on_ready();
         let (mut background, ship_until) = background(&app, &health);
         let why = tokio::select! {
@@ -173,11 +179,25 @@ impl Server {
         if app.engine.is_healthy() { Ok(()) } else { Err(ServerError::DeviceLost) }
     }
 
-    fn api_routes(&self, app: &Arc<App>, health: &grpc::Health) -> Router {
-        let api = rest::router(Arc::clone(app)).merge(grpc::router(app, health));
-        let api = every_request(app, api, true);
+    fn api_routes(&self, app: &Arc<App>, health: &Health) -> Router {
+        let pipeline = Arc::new(Pipeline::new(Arc::clone(app)));
+        let services = Services {
+            inference: Arc::clone(&pipeline) as Arc<dyn Inference>,
+            models: pipeline,
+            bounds: bounds(&app.config),
+            stopping: app.stopping.clone(),
+        };
+        let routes = protocols::routes(&services, health)
+            .merge(administration::routes(Arc::clone(app)))
+            .merge(docs::router());
+        let api = every_request(app, rest::refusing(routes), true);
         if self.certificates.is_some() { api.layer(map_response(tls::insist)) } else { api }
     }
+}
+
+/// How much is read of a call.
+pub(crate) fn bounds(config: &Config) -> Bounds {
+    Bounds { body_bytes_max: config.limits.body_bytes_max, body_timeout: config.request_timeout() }
 }
 
 /// What holds for every request of a port: it has an id, a line in the access log, and a head that is looked at first.
@@ -190,7 +210,7 @@ fn every_request(app: &App, routes: Router, is_api: bool) -> Router {
 }
 
 /// Starts what runs beside requests, and returns it with what tells it that no more records come.
-fn background(app: &Arc<App>, health: &grpc::Health) -> (tokio::task::JoinSet<()>, CancellationToken) {
+fn background(app: &Arc<App>, health: &Health) -> (tokio::task::JoinSet<()>, CancellationToken) {
     let ship_until = CancellationToken::new();
     let patience = Duration::from_millis(app.config.shutdown.ship_timeout_ms);
     let mut background = tokio::task::JoinSet::new();
@@ -207,11 +227,11 @@ fn background(app: &Arc<App>, health: &grpc::Health) -> (tokio::task::JoinSet<()
 }
 
 /// Tells health clients what has become of the parts.
-async fn follow_health(app: Arc<App>, health: grpc::Health) {
+async fn follow_health(app: Arc<App>, health: Health) {
     let mut ticks = tokio::time::interval(HEALTH_EVERY);
     while !app.stopping.is_cancelled() {
         ticks.tick().await;
-        health.update(&app);
+        health.update(&app.serving());
     }
 }
 

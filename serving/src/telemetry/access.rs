@@ -24,7 +24,6 @@ use tracing::Level;
 use units::{Clock, MonotonicClock, Timestamp};
 
 use super::{CallEnd, Telemetry, Timeliness};
-use crate::caller;
 use crate::error::{ApiError, ErrorCode};
 
 /// Code of a call whose caller left.
@@ -156,7 +155,7 @@ impl Access {
     /// How the call ended, which the metrics know too.
     pub(crate) fn ended(&self, code: &'static str, error: Option<&ApiError>) {
         self.tell(|facts| {
-            facts.end(code, error.map_or(Code::Ok, |error| error.row().grpc), error);
+            facts.end(code, error.map_or(Code::Ok, grpc_code), error);
             facts.is_counted = true;
         });
     }
@@ -171,7 +170,7 @@ impl Access {
 
     /// The call was refused before anything counted it.
     pub(crate) fn refused(&self, error: &ApiError) {
-        self.tell(|facts| facts.end(error.row().code, error.row().grpc, Some(error)));
+        self.tell(|facts| facts.end(error.row().code, grpc_code(error), Some(error)));
     }
 
     /// The line of a message of this call, which is a call too.
@@ -189,6 +188,11 @@ impl Access {
             })
         }))
     }
+}
+
+/// The status of gRPC that an error has.
+fn grpc_code(error: &ApiError) -> Code {
+    Code::from_i32(error.row().grpc as i32)
 }
 
 /// One line, written when it is dropped.
@@ -210,10 +214,10 @@ impl Line {
         let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let call = Call {
             log: Arc::clone(log),
-            request_id: caller::request_id(request.extensions()),
+            request_id: api::request_id(request.extensions()),
             method: method(request.method()),
             route: route(request),
-            is_grpc: caller::is_grpc(headers),
+            is_grpc: protocols::head::is_grpc(headers),
             started: log.clock.now(),
             bytes_in: length.and_then(|length| length.parse().ok()),
             facts: Mutex::default(),

@@ -1,0 +1,79 @@
+//! What protocols over gRPC share: health and reflection, the form of calls and of their refusals, and messages that are read when
+//! their callers have a place.
+
+mod form;
+mod health;
+mod message;
+mod reflection;
+mod status;
+mod until_stop;
+
+use std::sync::Arc;
+
+use api::ApiError;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
+use tonic::server::NamedService;
+use tower::Service;
+
+use crate::Services;
+use reflection::{Definitions, v1, v1alpha};
+
+pub use form::Form;
+pub use health::{Health, Serving};
+pub use message::{UnreadMessage, unreadable};
+pub use status::status;
+
+/// The routes of what every gRPC server has: health and reflection.
+pub fn routes(services: &Services, health: &Health) -> Router {
+    let form = Form { bytes_max: health::REQUEST_BYTES_MAX, no_method: ApiError::RouteNotFound };
+    let router = route(Router::new(), health.service(services.stopping.clone()), form);
+    let stopping = services.stopping.clone();
+    router.merge(reflection().layer(from_fn_with_state(stopping, until_stop::until_stop)))
+}
+
+/// What services there are, for tools. Theirs are streams that last as long as the tool.
+fn reflection() -> Router {
+    use tonic_reflection::pb;
+    let sets = [proto::v1::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+    let read = |own| Definitions::read(&[sets[0], sets[1], own]);
+    match (read(pb::v1::FILE_DESCRIPTOR_SET), read(pb::v1alpha::FILE_DESCRIPTOR_SET)) {
+        (Ok(new), Ok(old)) => {
+            let form =
+                || Form { bytes_max: reflection::REQUEST_BYTES_MAX, no_method: ApiError::RouteNotFound };
+            let new = v1::ServerReflectionServer::new(v1::Reflection(new))
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Deflate)
+                .max_decoding_message_size(reflection::REQUEST_BYTES_MAX);
+            let old = v1alpha::ServerReflectionServer::new(v1alpha::Reflection(old))
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Deflate)
+                .max_decoding_message_size(reflection::REQUEST_BYTES_MAX);
+            route(route(Router::new(), new, form()), old, form())
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "no reflection: bad descriptors");
+            Router::new()
+        }
+    }
+}
+
+/// Adds one gRPC service to a router, and holds its calls to their form.
+pub fn route<S>(router: Router, service: S, form: Form) -> Router
+where
+    S: Service<
+            http::Request<axum::body::Body>,
+            Response = http::Response<Body>,
+            Error = std::convert::Infallible,
+        > + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let calls = Router::new().route_service(&format!("/{}/{{*method}}", S::NAME), service);
+    router.merge(calls.layer(from_fn_with_state(Arc::new(form), form::hold)))
+}
