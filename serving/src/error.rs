@@ -203,7 +203,10 @@ pub enum ApiError {
     IdempotencyKeyReused,
     /// The first request of an idempotency key is not answered yet.
     #[error("a request with this Idempotency-Key is being answered; retry later")]
-    IdempotencyInProgress,
+    IdempotencyInProgress {
+        /// When it is over: at the latest, where its server may have been killed.
+        retry_after: Duration,
+    },
     /// The answer kept under an idempotency key is no longer there.
     #[error(
         "the request with this Idempotency-Key was answered and charged, and its answer was too large to be kept"
@@ -306,7 +309,7 @@ impl ApiError {
             Self::AnswersUnread { .. } => Kind::AnswersUnread,
             Self::DeadlineInfeasible { .. } => Kind::DeadlineInfeasible,
             Self::IdempotencyKeyReused => Kind::IdempotencyKeyReused,
-            Self::IdempotencyInProgress => Kind::IdempotencyInProgress,
+            Self::IdempotencyInProgress { .. } => Kind::IdempotencyInProgress,
             Self::IdempotencyAnswerTooLarge => Kind::IdempotencyAnswerTooLarge,
             Self::IdempotencyFull(_) => Kind::IdempotencyFull,
             Self::DeadlineExceeded => Kind::DeadlineExceeded,
@@ -321,8 +324,8 @@ impl ApiError {
         match self {
             Self::Overloaded { retry_after }
             | Self::AnswersUnread { retry_after }
-            | Self::DeadlineInfeasible { retry_after } => Some(*retry_after),
-            Self::IdempotencyInProgress => Some(Duration::from_secs(1)),
+            | Self::DeadlineInfeasible { retry_after }
+            | Self::IdempotencyInProgress { retry_after } => Some(*retry_after),
             // Answers are forgotten by the hour.
             Self::IdempotencyFull(_) => Some(Duration::from_secs(3600)),
             Self::Limit(LimitError::Exceeded { retry_after, .. }) => Some(*retry_after),
