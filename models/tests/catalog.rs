@@ -222,10 +222,15 @@ fn defaults_are_stated() {
     assert_eq!(named(&catalog), Ok("b".to_owned()));
 }
 
-/// A card that cannot be read stays its task's default, as far as it says what it does.
+/// Whose default it is does not depend on whether a card can be read: no other card takes over what one that cannot may have claimed.
 #[test]
-fn a_default_whose_card_cannot_be_read_is_named() {
-    let check = |text: &str, others: &[Spec], task: Task, expected: &str| {
+fn a_default_whose_card_cannot_be_read_is_nobody_elses() {
+    let default = |mut spec: Spec| {
+        spec.fields += "  default: true\n";
+        spec
+    };
+    let broken = |lines: &str| format!("---\nml_inference:\n  name: broken\n{lines}\n---\n");
+    let load = |text: &str, others: &[Spec], configured: Option<(Task, &str)>| {
         let cards = Cards::new(others);
         fs::create_dir(cards.path("broken")).unwrap();
         fs::write(cards.path("broken/README.md"), text).unwrap();
@@ -233,37 +238,86 @@ fn a_default_whose_card_cannot_be_read_is_named() {
             cards_dir: cards.folder.path().to_path_buf(),
             data_dir: cards.path("data"),
             offline: true,
+            defaults: configured.into_iter().map(|(task, name)| (task, name.to_owned())).collect(),
             ..CatalogConfig::default()
         };
-        let catalog = Catalog::load(&config, &NoProgress).unwrap();
-        let found = match catalog.default_for(task) {
-            Ok(entry) => entry.card.name.clone(),
-            Err(NoDefault::Rejected { name, reason }) => {
-                assert!(!reason.is_empty());
-                format!("{name} rejected")
-            }
-            Err(NoDefault::Unstated { candidates, .. }) => format!("{candidates:?}"),
-        };
-        assert_eq!(found, expected, "{text:?}");
+        Catalog::load(&config, &NoProgress)
     };
-    let a = Spec::embedder("a");
-    let mut stated = a.clone();
-    stated.fields += "  default: true\n";
-    let card = |lines: &str| format!("---\nml_inference:\n  name: broken\n{lines}\n---\n");
-    let is_default = card("  task: embeddings\n  default: true # ours\n  limits: {");
-    check(&is_default, std::slice::from_ref(&a), Task::Embed, "broken rejected");
-    check(&is_default, &[stated], Task::Embed, "a");
-    check(&is_default, std::slice::from_ref(&a), Task::Sentiment, "[]");
-    check(
-        &card("  task: \"sentiment\"\n  unknown: 1"),
-        std::slice::from_ref(&a),
-        Task::Sentiment,
-        "broken rejected",
-    );
-    check(&card("  task: sentiment"), std::slice::from_ref(&a), Task::Embed, "[\"a\"]");
+    let answers = |catalog: &Catalog, task: Task| match catalog.default_for(task) {
+        Ok(entry) => entry.card.name.clone(),
+        Err(NoDefault::Rejected { name, reason }) => {
+            assert!(name == "broken" && reason.contains("README.md"), "{name}: {reason}");
+            name
+        }
+        Err(NoDefault::Unstated { candidates, .. }) => format!("{candidates:?}"),
+    };
+    let (plain, stated) = (Spec::embedder("a"), default(Spec::embedder("a")));
+    let mood = default(Spec::classifier("mood", "sentiment", "sequence_classification"));
+    let topics = default(Spec::classifier("topics", "document-classification", "sequence_classification"));
+    let (embed, sort) = (Task::Embed, Task::Classify);
+    // What the broken card says, the others, and who answers for which task.
+    for (lines, others, expected) in [
+        // It says its task, and whether it is the default.
+        (
+            "  task: embeddings\n  default: true # ours\n  limits: {",
+            vec![&plain],
+            [(embed, "broken"), (sort, "[]")],
+        ),
+        ("  task: embeddings\n  limits: {", vec![&plain], [(embed, "[\"a\"]"), (sort, "[]")]),
+        ("  task: embeddings\n  limits: {", vec![&stated], [(embed, "a"), (sort, "[]")]),
+        ("  task: sentiment\n  default: true", vec![&stated], [(embed, "a"), (Task::Sentiment, "broken")]),
+        (
+            "  task: \"sentiment\"\n  unknown: 1",
+            vec![&plain],
+            [(embed, "[\"a\"]"), (Task::Sentiment, "broken")],
+        ),
+        // It is a default, and its task can be guessed.
+        (
+            "  task: embeddingz\n  default: true",
+            vec![&stated, &mood],
+            [(embed, "broken"), (Task::Sentiment, "mood")],
+        ),
+        ("  task: embeddingz\n  default: true", vec![&plain], [(embed, "broken"), (sort, "[]")]),
+        ("  task: embeddingz\n  default: false", vec![&stated], [(embed, "a"), (sort, "[]")]),
+        // Two tasks may be meant: the one that nobody has, else both.
+        (
+            "  head: { kind: sequence_classification }\n  default: true",
+            vec![&stated, &mood],
+            [(sort, "broken"), (Task::Sentiment, "mood")],
+        ),
+        (
+            "  head: { kind: sequence_classification }\n  default: true",
+            vec![&topics, &mood],
+            [(sort, "broken"), (Task::Sentiment, "broken")],
+        ),
+        // Whether it is a default is lost: what others state is theirs.
+        ("  task: embeddings\n  default: ture", vec![&plain], [(embed, "broken"), (sort, "[]")]),
+        ("  task: embeddings\n  default: ture", vec![&stated], [(embed, "a"), (sort, "[]")]),
+    ] {
+        let others: Vec<Spec> = others.into_iter().cloned().collect();
+        let catalog = load(&broken(lines), &others, None).unwrap();
+        for (task, name) in expected {
+            assert_eq!(answers(&catalog, task), name, "{task} beside {lines:?}");
+        }
+    }
     // It says nothing at all.
-    check("", std::slice::from_ref(&a), Task::Sentiment, "broken rejected");
-    check("", &[a], Task::Embed, "[\"a\"]");
+    for text in ["", "# A model\n", "---\nml_infer"] {
+        let catalog = load(text, &[plain.clone(), mood.clone()], None).unwrap();
+        assert_eq!(
+            [embed, sort, Task::Sentiment].map(|task| answers(&catalog, task)),
+            ["broken", "broken", "mood"]
+        );
+    }
+    // Two claim one task: an error, as if both could be read; unless the configuration decides.
+    let both = broken("  task: embeddings\n  default: true\n  limits: {");
+    let error = load(&both, std::slice::from_ref(&stated), None).err().unwrap().to_string();
+    assert!(error.contains("a and broken") && error.contains("defaults.embeddings"), "{error}");
+    for (name, expected) in [("a", "a"), ("broken", "broken")] {
+        let catalog = load(&both, std::slice::from_ref(&stated), Some((embed, name))).unwrap();
+        assert_eq!(answers(&catalog, embed), expected);
+    }
+    let error = load(&both, &[plain, mood], Some((Task::Sentiment, "broken"))).err().unwrap().to_string();
+    assert!(error.contains("model \"broken\" does embeddings"), "{error}");
 }
 
 #[test]
@@ -406,6 +460,12 @@ fn zero_shot_needs_an_embedding_model_with_the_same_tokenizer() {
         Cards::new(&[spec, other]).load().unwrap()
     };
     assert!(with("embedder", Spec::embedder("embedder")).find("sorter").unwrap().is_loaded());
+    // Whether it could is not known: its own classes it scores in any case.
+    let mut unreadable = Spec::embedder("embedder");
+    unreadable.fields += "  limits: {\n";
+    let catalog = with("embedder", unreadable);
+    assert!(catalog.find("sorter").unwrap().is_loaded());
+    assert_eq!(catalog.find_rejected("embedder").map(|card| card.name.as_str()), Some("embedder"));
     let mood = Spec::classifier("mood", "sentiment", "sequence_classification");
     let mut foreign = Spec::embedder("embedder");
     foreign.tokenizer = TOKENIZER.replace("\"c\": 5", "\"d\": 5");

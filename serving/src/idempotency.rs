@@ -2,6 +2,7 @@
 //! principal. What failed was not charged and changed nothing, so it is not kept and may be sent again with the same key.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::Repeat;
 use router::idempotency::{Answer, Attempt, Begun, Idempotency, Keyed};
@@ -65,7 +66,12 @@ impl Once {
                 Ok(Start::First(once))
             }
             Begun::Again(answer) => Ok(Start::Again(answer)),
-            Begun::Running(_) => Err(ApiError::IdempotencyInProgress),
+            // Here it is soon over. Elsewhere its server may have been killed: that the key is free by the end is all that is known.
+            Begun::Running { is_here, left } => {
+                let soon = Duration::from_secs(1);
+                let retry_after = if is_here { soon } else { left.max(soon) };
+                Err(ApiError::IdempotencyInProgress { retry_after })
+            }
             Begun::Different => Err(ApiError::IdempotencyKeyReused),
             Begun::TooLarge => Err(ApiError::IdempotencyAnswerTooLarge),
         }

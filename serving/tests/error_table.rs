@@ -147,7 +147,7 @@ fn every_api_error() -> Vec<ApiError> {
         E::AnswersUnread { .. } => [E::AnswersUnread { retry_after: Duration::from_secs(1) }],
         E::DeadlineInfeasible { .. } => [E::DeadlineInfeasible { retry_after: Duration::from_millis(40) }],
         E::IdempotencyKeyReused => [E::IdempotencyKeyReused],
-        E::IdempotencyInProgress => [E::IdempotencyInProgress],
+        E::IdempotencyInProgress { .. } => [E::IdempotencyInProgress { retry_after: Duration::from_secs(36) }],
         E::IdempotencyAnswerTooLarge => [E::IdempotencyAnswerTooLarge],
         E::DeadlineExceeded => [E::DeadlineExceeded],
         E::Starting => [E::Starting],

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use models_core::card::{Card, CardError, Task};
+use models_core::card::{Card, CardError};
 
+use super::claim::Claim;
 use super::config::CardOverride;
 use super::error::LoadError;
 
 /// Name of a card's file in its folder.
 const CARD_FILE: &str = "README.md";
 
-/// A folder whose card could not be read, so that not even its task is known.
+/// A folder whose card could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedCard {
     /// Name of the card's folder.
@@ -21,10 +22,8 @@ pub struct RejectedCard {
     pub reason: String,
     /// Whether the server is not ready without it, as far as the configuration says: what the card says is not known.
     pub is_required: bool,
-    /// What it does, as far as a line of the card says.
-    pub task: Option<Task>,
-    /// Whether a line of the card says that it is its task's default.
-    pub is_default: bool,
+    /// What it says of being a default.
+    pub(super) claim: Claim,
 }
 
 /// Cards in the order of their names, and folders whose card cannot be read. A folder without a card is no model.
@@ -108,16 +107,8 @@ pub(super) fn names(cards: &[Arc<Card>]) -> String {
 impl RejectedCard {
     fn new(folder: &Path, error: &CardError) -> Self {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Whatever keeps it from being read as a whole, these lines may be as they should.
         let text = std::fs::read(folder.join(CARD_FILE)).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let said = |field: &str| {
-            let value =
-                text.lines().find_map(|line| line.trim_start().strip_prefix(field)?.strip_prefix(':'));
-            value.map(|value| value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']))
-        };
-        let task = said("task").and_then(|name| Task::ALL.into_iter().find(|task| task.as_str() == name));
-        let is_default = said("default") == Some("true");
-        Self { name, reason: error.to_string(), is_required: true, task, is_default }
+        let claim = Claim::of(&String::from_utf8_lossy(&text));
+        Self { name, reason: error.to_string(), is_required: true, claim }
     }
 }

@@ -1,18 +1,19 @@
 //! Which model answers where the caller names none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use models_core::card::{Card, Task};
 
 use super::cards::{RejectedCard, names};
+use super::claim::Stated;
 use super::error::LoadError;
 
 /// The model that answers for a task where the caller names none. It is never replaced by another.
 pub(super) enum TaskDefault {
     /// Its name, whichever of its versions is there.
     Model(String),
-    /// Its card could not be read: an index into the rejected.
+    /// It is, or may be, one whose card could not be read: an index into the rejected.
     Rejected(usize),
 }
 
@@ -27,7 +28,7 @@ pub enum NoDefault {
         /// Models that do it.
         candidates: Vec<String>,
     },
-    /// The default's card could not be read.
+    /// The card of the default, or of what may be it, could not be read.
     #[error("model {name} is not available: {reason}")]
     Rejected {
         /// The model.
@@ -38,6 +39,9 @@ pub enum NoDefault {
 }
 
 /// Which model answers for which task where the caller names none: as configured, else as the cards say.
+///
+/// A card that cannot be read claims what it says, as if it could be. Where it does not say which task it is the default of, none
+/// that it may be meant for is another's; where it does not say whether it is one, those are not that nobody else claims.
 pub(super) fn defaults(
     configured: &BTreeMap<Task, String>,
     cards: &[Arc<Card>],
@@ -45,36 +49,75 @@ pub(super) fn defaults(
 ) -> Result<BTreeMap<Task, TaskDefault>, LoadError> {
     let mut defaults = BTreeMap::new();
     for task in Task::ALL {
-        if let Some(name) = configured.get(&task) {
-            let default = match cards.iter().find(|card| card.name == *name) {
-                Some(card) if card.task != task => {
-                    let (model, offers) = (name.clone(), card.task);
-                    return Err(LoadError::DefaultTask { task, model, offers });
-                }
-                Some(_) => TaskDefault::Model(name.clone()),
-                None => match rejected.iter().position(|card| card.name == *name) {
-                    Some(index) => TaskDefault::Rejected(index),
-                    None => {
-                        let (model, known) = (name.clone(), names(cards));
-                        return Err(LoadError::UnknownDefault { task, model, known });
-                    }
-                },
-            };
-            defaults.insert(task, default);
-            continue;
-        }
-        let mut stated = cards.iter().filter(|card| card.task == task && card.is_default);
-        if let Some(first) = stated.next() {
-            if let Some(second) = stated.next() {
-                let (first, second) = (first.name.clone(), second.name.clone());
-                return Err(LoadError::TwoDefaults { task, first, second });
+        let default = match configured.get(&task) {
+            Some(name) => Some(named(task, name, cards, rejected)?),
+            None => stated(task, cards, rejected)?,
+        };
+        defaults.extend(default.map(|default| (task, default)));
+    }
+    let claimed: BTreeSet<Task> = defaults.keys().copied().collect();
+    for (index, RejectedCard { claim, .. }) in rejected.iter().enumerate() {
+        let is_free = |task: &&Task| !claimed.contains(task);
+        let mut doubtful: Vec<Task> = claim.tasks.iter().filter(is_free).copied().collect();
+        match claim.stated {
+            Stated::No => continue,
+            Stated::Yes if claim.is_exact => continue,
+            // It claims what another claims too, unless that is configured.
+            Stated::Yes if doubtful.is_empty() => {
+                let is_moot = claim.tasks.iter().any(|task| configured.contains_key(task));
+                doubtful.extend(claim.tasks.iter().filter(|_| !is_moot));
             }
-            defaults.insert(task, TaskDefault::Model(first.name.clone()));
-        } else if let Some(index) =
-            rejected.iter().position(|card| card.is_default && card.task == Some(task))
-        {
-            defaults.insert(task, TaskDefault::Rejected(index));
+            Stated::Yes | Stated::Unknown => {}
+        }
+        for task in doubtful {
+            match defaults.get(&task) {
+                Some(TaskDefault::Rejected(_)) => {}
+                _ => _ = defaults.insert(task, TaskDefault::Rejected(index)),
+            }
         }
     }
     Ok(defaults)
+}
+
+/// The default that the configuration names.
+fn named(
+    task: Task,
+    name: &str,
+    cards: &[Arc<Card>],
+    rejected: &[RejectedCard],
+) -> Result<TaskDefault, LoadError> {
+    let other = |offers| LoadError::DefaultTask { task, model: name.to_owned(), offers };
+    if let Some(card) = cards.iter().find(|card| card.name == name) {
+        let is_its = card.task == task;
+        return is_its.then(|| TaskDefault::Model(name.to_owned())).ok_or_else(|| other(card.task));
+    }
+    let index = rejected.iter().position(|card| card.name == name).ok_or_else(|| {
+        let known = names(cards);
+        LoadError::UnknownDefault { task, model: name.to_owned(), known }
+    })?;
+    match *rejected[index].claim.tasks {
+        [offers] if rejected[index].claim.is_exact && offers != task => Err(other(offers)),
+        _ => Ok(TaskDefault::Rejected(index)),
+    }
+}
+
+/// The default that a card says to be.
+fn stated(
+    task: Task,
+    cards: &[Arc<Card>],
+    rejected: &[RejectedCard],
+) -> Result<Option<TaskDefault>, LoadError> {
+    let readable = cards.iter().filter(|card| card.task == task && card.is_default);
+    let readable = readable.map(|card| (card.name.as_str(), TaskDefault::Model(card.name.clone())));
+    let unreadable = rejected.iter().enumerate().filter(|(_, RejectedCard { claim, .. })| {
+        claim.is_exact && claim.tasks == [task] && claim.stated == Stated::Yes
+    });
+    let unreadable = unreadable.map(|(index, card)| (card.name.as_str(), TaskDefault::Rejected(index)));
+    let mut claims: Vec<_> = readable.chain(unreadable).collect();
+    claims.sort_unstable_by_key(|(name, _)| *name);
+    if let [(first, _), (second, _), ..] = claims[..] {
+        let (first, second) = (first.to_owned(), second.to_owned());
+        return Err(LoadError::TwoDefaults { task, first, second });
+    }
+    Ok(claims.pop().map(|(_, default)| default))
 }

@@ -9,6 +9,7 @@ use models_core::weights::EncoderWeights;
 use models_core::{Architecture, Backend, ModelError, RuntimeKind, Unsupported, Weights, faithful, files};
 use runtime_onnx::OnnxConfig;
 
+use super::cards::RejectedCard;
 use super::config::CatalogConfig;
 use super::error::UnavailableError;
 use crate::architectures;
@@ -130,11 +131,17 @@ impl<'a> Loading<'a> {
     }
 }
 
-/// Zero-shot labels are tokenised once for both models, so they must have the same tokenizer.
-pub(super) fn check_zero_shot(card: &Card, cards: &[Arc<Card>]) -> Result<(), UnavailableError> {
+/// Zero-shot labels are tokenised once for both models, so they must have the same tokenizer. A model whose card cannot be read takes
+/// the labels down alone, as one whose weights are damaged does.
+pub(super) fn check_zero_shot(
+    card: &Card,
+    cards: &[Arc<Card>],
+    rejected: &[RejectedCard],
+) -> Result<(), UnavailableError> {
     let Some(zero_shot) = &card.zero_shot else { return Ok(()) };
     let fault = |message| Err(UnavailableError::ZeroShot { model: zero_shot.model.clone(), message });
     match cards.iter().find(|other| other.name == zero_shot.model) {
+        None if rejected.iter().any(|other| other.name == zero_shot.model) => Ok(()),
         None => fault("there is no such card"),
         Some(other) if other.task != Task::Embed => fault("its task is not embeddings"),
         Some(other) if other.source.files.get(TOKENIZER_FILE) != card.source.files.get(TOKENIZER_FILE) => {

@@ -3,6 +3,7 @@
 //! One bad model does not take the others down: it stays in the catalog as unavailable, with the reason.
 
 mod cards;
+mod claim;
 mod config;
 mod defaults;
 mod error;
@@ -59,7 +60,7 @@ impl Catalog {
         let results: Vec<_> = cards
             .iter()
             .map(|card| {
-                loader::check_zero_shot(card, &cards)?;
+                loader::check_zero_shot(card, &cards, &rejected)?;
                 loading.load(card)
             })
             .collect();
@@ -108,6 +109,11 @@ impl Catalog {
         self.models.find(name)
     }
 
+    /// The card of this name, if it could not be read.
+    pub fn find_rejected(&self, name: &str) -> Option<&RejectedCard> {
+        self.rejected.iter().find(|card| card.name == name)
+    }
+
     /// The model for a task when the caller names none, whether it is loaded or not.
     ///
     /// # Errors
@@ -124,11 +130,8 @@ impl Catalog {
         default.ok_or_else(|| {
             let candidates = self.models().iter().filter(|entry| entry.card.task == task);
             let candidates: Vec<_> = candidates.map(|entry| entry.card.name.clone()).collect();
-            // Where nothing else does the task, a card that does not even say what it does is looked for first.
-            match self
-                .rejected
-                .iter()
-                .find(|card| candidates.is_empty() && card.task.is_none_or(|its| its == task))
+            // Where nothing else does the task, a card that may do it is looked for first.
+            match self.rejected.iter().find(|card| candidates.is_empty() && card.claim.tasks.contains(&task))
             {
                 Some(RejectedCard { name, reason, .. }) => {
                     NoDefault::Rejected { name: name.clone(), reason: reason.clone() }

@@ -193,7 +193,10 @@ pub enum ApiError {
     IdempotencyKeyReused,
     /// The first request of an idempotency key is not answered yet.
     #[error("a request with this Idempotency-Key is being answered; retry later")]
-    IdempotencyInProgress,
+    IdempotencyInProgress {
+        /// When it is over: at the latest, where its server may have been killed.
+        retry_after: Duration,
+    },
     /// The answer kept under an idempotency key is no longer there.
     #[error(
         "the request with this Idempotency-Key was answered and charged, and its answer was too large to be kept"
@@ -295,7 +298,7 @@ impl ApiError {
             Self::AnswersUnread { .. } => Kind::AnswersUnread,
             Self::DeadlineInfeasible { .. } => Kind::DeadlineInfeasible,
             Self::IdempotencyKeyReused => Kind::IdempotencyKeyReused,
-            Self::IdempotencyInProgress => Kind::IdempotencyInProgress,
+            Self::IdempotencyInProgress { .. } => Kind::IdempotencyInProgress,
             Self::IdempotencyAnswerTooLarge => Kind::IdempotencyAnswerTooLarge,
             Self::DeadlineExceeded => Kind::DeadlineExceeded,
             Self::Starting => Kind::Starting,
@@ -309,8 +312,8 @@ impl ApiError {
         match self {
             Self::Overloaded { retry_after }
             | Self::AnswersUnread { retry_after }
-            | Self::DeadlineInfeasible { retry_after } => Some(*retry_after),
-            Self::IdempotencyInProgress => Some(Duration::from_secs(1)),
+            | Self::DeadlineInfeasible { retry_after }
+            | Self::IdempotencyInProgress { retry_after } => Some(*retry_after),
             Self::Refused(refusal) => refusal.retry_after,
             Self::StoreUnavailable { .. } | Self::Starting | Self::ShuttingDown => {
                 Some(Duration::from_secs(1))

@@ -182,7 +182,7 @@ async fn run(
     end: &mut Ended<'_>,
 ) -> Result<InferResponse, ApiError> {
     let Work { app, entry, .. } = work;
-    for needed in [Some(entry), scores_labels(app, entry, &request.parameters)].into_iter().flatten() {
+    for needed in [Some(entry), scores_labels(app, entry, &request.parameters)?].into_iter().flatten() {
         if let ModelState::Unavailable { reason } = &needed.state {
             let model = needed.card.name.clone();
             return Err(ApiError::ModelUnavailable { model, reason: reason.clone() });
@@ -221,10 +221,22 @@ async fn run(
 }
 
 /// The model that scores labels of the caller's, where there are any.
-fn scores_labels<'a>(app: &'a App, entry: &ModelEntry, parameters: &Parameters) -> Option<&'a ModelEntry> {
+fn scores_labels<'a>(
+    app: &'a App,
+    entry: &ModelEntry,
+    parameters: &Parameters,
+) -> Result<Option<&'a ModelEntry>, ApiError> {
     let has_labels = matches!(parameters, Parameters::Classify(classify) if classify.labels.is_some());
-    let zero_shot = entry.card.zero_shot.as_ref().filter(|_| has_labels)?;
-    app.catalog.find(&zero_shot.model)
+    let zero_shot = entry.card.zero_shot.as_ref().filter(|_| has_labels);
+    zero_shot.map(|zero_shot| find_named(app, &zero_shot.model)).transpose()
+}
+
+/// The model of a name.
+fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> {
+    app.catalog.find(name).ok_or_else(|| match app.catalog.find_rejected(name) {
+        Some(card) => ApiError::ModelUnavailable { model: card.name.clone(), reason: card.reason.clone() },
+        None => ApiError::ModelNotFound,
+    })
 }
 
 /// Refuses a call that is predicted to be late, before anything is done for it.
@@ -245,7 +257,7 @@ fn enter(work: Work<'_>, request: &InferRequest) -> Result<Part, ApiError> {
 /// There is none of that name, none is the task's default, or it does something else.
 fn find_model<'a>(app: &'a App, task: Task, name: Option<&str>) -> Result<&'a ModelEntry, ApiError> {
     let entry = match name {
-        Some(name) => app.catalog.find(name).ok_or(ApiError::ModelNotFound)?,
+        Some(name) => find_named(app, name)?,
         None => app.catalog.default_for(task).map_err(|error| match error {
             NoDefault::Unstated { task, candidates } if !candidates.is_empty() => {
                 ApiError::ModelRequired { task: task.as_str(), candidates: candidates.join(", ") }
