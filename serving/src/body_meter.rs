@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
-use router::{Place, PlaceMeter};
+use router::{Place, PlaceError, PlaceMeter};
 use tokio::time::Sleep;
 
 use crate::error::ApiError;
@@ -30,6 +30,7 @@ struct Inner {
 #[derive(Debug)]
 struct Admitted {
     place: PlaceMeter,
+    /// None for a stream of messages, which is charged by its reader, for each message as a whole.
     timeout: Option<Duration>,
 }
 
@@ -42,10 +43,16 @@ impl BodyMeter {
         Self(Arc::new(Inner { timeout: Some(timeout), ..Inner::default() }))
     }
 
-    /// From here on the body is charged to `place` and has to be there within `timeout`; none for a stream of messages.
-    pub(crate) fn admit(&self, place: &Place, timeout: Option<Duration>) {
+    /// From here on the body is charged to `place` and has to be there within `timeout`.
+    pub(crate) fn admit(&self, place: &Place, timeout: Duration) {
         // A request is admitted once; were it twice, the first counts.
-        let _ = self.0.admitted.set(Admitted { place: place.meter(), timeout });
+        let _ = self.0.admitted.set(Admitted { place: place.meter(), timeout: Some(timeout) });
+    }
+
+    /// From here on whoever reads the body's messages charges each of them to `place` ([`hold_in_turn`](Self::hold_in_turn)), and
+    /// bounds its time.
+    pub(crate) fn admit_messages(&self, place: &Place) {
+        let _ = self.0.admitted.set(Admitted { place: place.meter(), timeout: None });
     }
 
     /// Holds so many bytes more for what the body turned out to be.
@@ -55,6 +62,23 @@ impl BodyMeter {
     pub(crate) fn hold(&self, bytes: usize) -> Result<(), ApiError> {
         let held = self.0.admitted.get().map_or(Ok(()), |admitted| admitted.place.hold(bytes));
         held.map_err(|_| ApiError::Overloaded { retry_after: Duration::from_secs(1) })
+    }
+
+    /// Holds so many bytes as soon as the tenant may have them.
+    ///
+    /// # Errors
+    /// Nobody may ever have so many.
+    pub(crate) fn hold_in_turn(
+        &self,
+        bytes: usize,
+    ) -> impl Future<Output = Result<(), PlaceError>> + Send + use<> {
+        let held = self.0.admitted.get().map(|admitted| admitted.place.hold_in_turn(bytes));
+        async move {
+            match held {
+                Some(held) => held.await,
+                None => Ok(()),
+            }
+        }
     }
 
     /// What has been read of a stream is charged elsewhere from here on.
@@ -140,8 +164,9 @@ where
         if let Some(data) = frame.data_ref() {
             this.meter.0.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         }
-        if let (Some(data), Some(admitted)) = (frame.data_ref(), this.meter.0.admitted.get())
-            && admitted.place.hold(data.len()).is_err()
+        if let (Some(data), Some(Admitted { place, timeout: Some(_) })) =
+            (frame.data_ref(), this.meter.0.admitted.get())
+            && place.hold(data.len()).is_err()
         {
             return this.broken_off(FULL);
         }

@@ -240,9 +240,9 @@ pub struct Row {
     pub grpc: Code,
 }
 
-/// Code of the error that a response tells, in the response's extensions.
+/// The error that a response tells, in the response's extensions.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ErrorCode(pub(crate) &'static str);
+pub(crate) struct ErrorCode(pub(crate) ErrorKind);
 
 impl ApiError {
     /// A fault of ours: `detail` goes to the log, never to the client.

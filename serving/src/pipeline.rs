@@ -23,8 +23,7 @@ use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
 use crate::load::{Excess, Part};
 use crate::server::Account;
-use crate::telemetry::access::CANCELLED;
-use crate::telemetry::{Access, CallEnd, Timeliness};
+use crate::telemetry::{Access, CallEnd, EndCode, Timeliness};
 use crate::work::Work;
 
 /// A call that is refused when so much of it was read counts against the limit.
@@ -151,7 +150,7 @@ pub async fn infer<E: Exchange>(
             None => app.places.take(&principal).map_err(no_place)?,
         };
         let _working = caller.account.work();
-        caller.body.admit(&place, Some(app.config.connections.body_timeout()));
+        caller.body.admit(&place, app.config.connections.body_timeout());
         let asked = match exchange.read(&principal).await {
             Ok(asked) => asked,
             Err(error) => {
@@ -393,7 +392,7 @@ struct Ended<'a> {
     tenant: Option<Arc<str>>,
     model: Option<ModelId>,
     started: Timestamp,
-    code: &'static str,
+    code: EndCode,
     /// Whether the model's target can be expected to be met; none before that is known.
     has_target: Option<bool>,
     timeliness: Option<Timeliness>,
@@ -410,7 +409,7 @@ impl<'a> Ended<'a> {
             tenant: None,
             model: None,
             started,
-            code: CANCELLED,
+            code: EndCode::Cancelled,
             has_target: None,
             timeliness: None,
             _in_flight,
@@ -444,20 +443,20 @@ impl<'a> Ended<'a> {
     fn finish<A>(&mut self, result: &Result<A, ApiError>) {
         self.timeliness = Some(self.timeliness(Some(result)));
         self.code = match result {
-            Ok(_) => "ok",
+            Ok(_) => EndCode::Ok,
             Err(error) => {
                 if let (ApiError::Limit(error), Some(tenant)) = (error, &self.tenant) {
                     self.app.telemetry.tenancy.refused(error);
                     self.app.telemetry.usage.tenants.refused(tenant, error);
                 }
-                let code = error.row().code;
                 if let Some(detail) = error.log_detail() {
+                    let code = error.row().code;
                     tracing::error!(request_id = %self.caller.request_id, code, detail, "request failed");
                 }
-                code
+                EndCode::Error(error.kind())
             }
         };
-        self.caller.access.ended(self.code, result.as_ref().err());
+        self.caller.access.ended(result.as_ref().err());
     }
 }
 

@@ -273,6 +273,13 @@ error_kinds! {
         "Retry; if it stays, report the `request_id`.";
 }
 
+impl ErrorKind {
+    /// The row of a code.
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.row().code == code)
+    }
+}
+
 /// A gRPC status as the protocol's documents write it, such as `INVALID_ARGUMENT`.
 pub fn grpc_name(code: Code) -> String {
     let mut name = String::new();

@@ -77,6 +77,7 @@ struct Watch {
     statuses: watch::Receiver<Statuses>,
     said: Option<ServingStatus>,
     stopping: CancellationToken,
+    request_id: Arc<str>,
     is_over: bool,
 }
 
@@ -98,7 +99,7 @@ impl Watch {
                 Ok(()) = self.statuses.changed() => {}
                 () = self.stopping.cancelled() => {
                     self.is_over = true;
-                    return Some((Err(ApiError::ShuttingDown.to_status("")), self));
+                    return Some((Err(ApiError::ShuttingDown.to_status(&self.request_id)), self));
                 }
             }
         }
@@ -124,6 +125,7 @@ impl health_server::Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let watch = Watch {
+            request_id: caller::request_id(request.extensions()),
             name: request.into_inner().service,
             statuses: self.statuses.subscribe(),
             said: None,

@@ -4,6 +4,7 @@ mod convert;
 mod exchange;
 mod form;
 mod health;
+mod messages;
 mod reflection;
 mod service;
 mod stream;
@@ -12,7 +13,7 @@ mod until_stop;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use proto::v1::inference_service_server::InferenceServiceServer;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
@@ -27,6 +28,9 @@ use service::Inference;
 pub(crate) use form::Form;
 pub use health::Health;
 
+/// The method that takes many messages, which its service reads itself.
+const BULK: &str = "InferStream";
+
 /// The routes of all gRPC services, to be merged with the REST routes: one port serves both.
 pub fn router(app: &Arc<App>, health: &Health) -> Router {
     let bytes_max = app.config.limits.body_bytes_max;
@@ -35,9 +39,11 @@ pub fn router(app: &Arc<App>, health: &Health) -> Router {
         .accept_compressed(CompressionEncoding::Deflate)
         .max_decoding_message_size(bytes_max)
         .max_encoding_message_size(usize::MAX);
-    let form = |bytes_max| Form { bytes_max, no_method: ApiError::RouteNotFound };
-    let router = route(Router::new(), inference, form(bytes_max));
-    let router = route(router, health.service(app.stopping.clone()), form(health::REQUEST_BYTES_MAX));
+    let form = |bytes_max, streams| Form { bytes_max, no_method: ApiError::RouteNotFound, streams };
+    let router =
+        route(Router::new(), inference, form(bytes_max, &[BULK])).layer(from_fn(messages::set_aside));
+    let health = health.service(app.stopping.clone());
+    let router = route(router, health, form(health::REQUEST_BYTES_MAX, &[]));
     router.merge(reflection().layer(from_fn_with_state(app.stopping.clone(), until_stop::until_stop)))
 }
 
@@ -48,8 +54,11 @@ fn reflection() -> Router {
     let read = |own| Definitions::read(&[sets[0], sets[1], own]);
     match (read(pb::v1::FILE_DESCRIPTOR_SET), read(pb::v1alpha::FILE_DESCRIPTOR_SET)) {
         (Ok(new), Ok(old)) => {
-            let form =
-                || Form { bytes_max: reflection::REQUEST_BYTES_MAX, no_method: ApiError::RouteNotFound };
+            let form = || Form {
+                bytes_max: reflection::REQUEST_BYTES_MAX,
+                no_method: ApiError::RouteNotFound,
+                streams: &["ServerReflectionInfo"],
+            };
             let new = v1::ServerReflectionServer::new(v1::Reflection(new))
                 .accept_compressed(CompressionEncoding::Gzip)
                 .accept_compressed(CompressionEncoding::Deflate)

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{FromResponse, IntoInferRequest};
 use super::exchange::{Call, Message, UnreadCall};
+use super::messages::Messages;
 use super::stream::Bulk;
 use proto::v1;
 use proto::v1::inference_service_server::InferenceService;
@@ -72,7 +73,7 @@ impl Inference {
             let caller = caller(&headers, &extensions, "grpc")?;
             let principal = pipeline::authorise(&self.app, &caller, Role::Viewer).await?;
             let place = self.app.places.take(&principal).map_err(pipeline::no_place)?;
-            caller.body.admit(&place, Some(self.app.config.connections.body_timeout()));
+            caller.body.admit(&place, self.app.config.connections.body_timeout());
             let message = self.unread(&caller, &headers, messages).read().await;
             answer(&self.app, message.map_err(|error| caller.body.fault().unwrap_or(error))?)
         }
@@ -87,15 +88,18 @@ impl Inference {
     }
 
     /// A stream whose caller is known and has a place for it: refused at once rather than with every message.
-    async fn bulk(
-        &self,
-        caller: Caller,
-        messages: Streaming<v1::InferStreamRequest>,
-    ) -> Result<Bulk, ApiError> {
+    async fn bulk(&self, headers: &HeaderMap, extensions: &http::Extensions) -> Result<Bulk, ApiError> {
+        refuse_key(headers)?;
+        let (caller, timeout) = (caller(headers, extensions, "grpc")?, grpc_timeout(headers)?);
         let principal = pipeline::authorise(&self.app, &caller, Role::Editor).await?;
         let place = self.app.stream_places.take(&principal).map_err(pipeline::no_place)?;
-        caller.body.admit(&place, None);
-        Ok(Bulk { app: Arc::clone(&self.app), caller, principal, _place: place, messages })
+        caller.body.admit_messages(&place);
+        let (limits, patience) = (&self.app.config.limits, self.app.config.connections.body_timeout());
+        // What is longer than all bodies together may be would wait for ever.
+        let bytes_max = limits.body_bytes_max.min(limits.body_bytes_in_flight_max);
+        let counted = (caller.body.clone(), caller.account.clone());
+        let messages = Messages::of((headers, extensions), counted, bytes_max, patience);
+        Ok(Bulk { app: Arc::clone(&self.app), caller, principal, _place: place, messages, timeout })
     }
 }
 
@@ -142,14 +146,10 @@ impl InferenceService for Inference {
         &self,
         request: Request<Streaming<v1::InferStreamRequest>>,
     ) -> Result<Response<Self::InferStreamStream>, Status> {
-        let (metadata, extensions, messages) = request.into_parts();
-        let stream_id = request_id(&extensions);
-        let result = async {
-            let headers = metadata.into_headers();
-            refuse_key(&headers)?;
-            self.bulk(caller(&headers, &extensions, "grpc")?, messages).await
-        };
-        let bulk = result.await.map_err(|error| error.to_status(&stream_id))?;
+        // Its messages were set aside.
+        let (metadata, extensions, _) = request.into_parts();
+        let bulk = self.bulk(&metadata.into_headers(), &extensions).await;
+        let bulk = bulk.map_err(|error| error.to_status(&request_id(&extensions)))?;
         Ok(Response::new(Box::pin(bulk.answer())))
     }
 

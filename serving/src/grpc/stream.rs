@@ -12,10 +12,11 @@ use prost::Message as _;
 use router::{Place, PlaceError, Principal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::convert::{FromResponse, IntoInferRequest};
-use super::exchange::{Message, unreadable};
+use super::exchange::Message;
+use super::messages::Messages;
 use crate::app::App;
 use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
@@ -32,7 +33,9 @@ pub(super) struct Bulk {
     pub(super) principal: Principal,
     /// Of the stream itself, for as long as it lasts: its messages have their own.
     pub(super) _place: Place,
-    pub(super) messages: Streaming<InferStreamRequest>,
+    pub(super) messages: Messages,
+    /// How long the caller waits for all of it.
+    pub(super) timeout: Option<Duration>,
 }
 
 /// Answers that the peer has not taken.
@@ -88,9 +91,10 @@ enum End {
 impl Bulk {
     /// Answers every message of the stream, each on a task of its own: deadlines pass and places are given back whether or not
     /// the peer takes its answers. At most `limits.stream_requests_in_flight_max` are worked on or wait to be taken, and new ones
-    /// begin only while less than `limits.stream_answer_bytes_max` wait; beyond that, and while the tenant has no place free, the
-    /// stream is not read, and HTTP/2 flow control holds the sender back. When the server stops, no more is read, what was read is
-    /// answered, and the stream ends as unavailable.
+    /// begin only while less than `limits.stream_answer_bytes_max` wait, and not more than the tenant's share. Beyond that, and
+    /// while the tenant has no place free or no room for a message's bytes, the stream is not read, and HTTP/2 flow control holds
+    /// the sender back: nothing of an admitted stream is refused for want of room. When the server stops, no more is read, what was
+    /// read is answered, and the stream ends as unavailable.
     pub(super) fn answer(self) -> impl Stream<Item = Outgoing> + Send {
         let (sender, receiver) = mpsc::unbounded_channel();
         let untaken = Untaken::new(&self.caller.account);
@@ -99,10 +103,31 @@ impl Bulk {
     }
 
     async fn run(mut self, sender: mpsc::UnboundedSender<Outgoing>, untaken: Arc<Untaken>) {
+        let request_id = Arc::clone(&self.caller.request_id);
+        let timeout = self.timeout;
+        let answered = self.answer_all(&sender, &untaken);
+        let failed = match timeout {
+            // Calls that are worked on end with it.
+            Some(timeout) => {
+                tokio::time::timeout(timeout, answered).await.unwrap_or(Some(ApiError::DeadlineExceeded))
+            }
+            None => answered.await,
+        };
+        if let Some(error) = failed {
+            // If the caller has left nobody is told.
+            let _ = sender.send(Err(error.to_status(&request_id)));
+        }
+    }
+
+    /// Answers all messages, and returns why the stream cannot go on, if so.
+    async fn answer_all(
+        &mut self,
+        sender: &mpsc::UnboundedSender<Outgoing>,
+        untaken: &Arc<Untaken>,
+    ) -> Option<ApiError> {
         let mut tasks = JoinSet::new();
-        let end = self.read(&sender, &untaken, &mut tasks).await;
-        let failed = match end {
-            End::Gone => return,
+        let failed = match self.read(sender, untaken, &mut tasks).await {
+            End::Gone => return None,
             End::Complete => None,
             End::Failed(error) => Some(error),
         };
@@ -110,16 +135,10 @@ impl Bulk {
             tokio::select! { ended = tasks.join_next() => ended, () = sender.closed() => None }
         {
             if ended.is_err() {
-                // Its caller cannot be told which one it was.
-                let error = ApiError::internal("a task of a stream panicked");
-                let _ = sender.send(Err(error.to_status(&self.caller.request_id)));
-                return;
+                return Some(panicked());
             }
         }
-        if let Some(error) = failed {
-            // If the caller has left nobody is told.
-            let _ = sender.send(Err(error.to_status(&self.caller.request_id)));
-        }
+        failed
     }
 
     /// Reads messages and starts to answer them for as long as there are any.
@@ -141,53 +160,66 @@ impl Bulk {
         loop {
             let (taken, freed) = (pin!(untaken.taken.notified()), pin!(app.places.freed()));
             if let Some(message) = pending.take() {
-                match app.places.take(&self.principal) {
+                match app.places.take_with(&self.principal, message.encoded_len()) {
                     Ok(place) => {
+                        // It is charged to the place of its own call.
+                        self.caller.body.release();
                         let request_id = Arc::from(format!("{}.{number}", self.caller.request_id));
-                        // A message is a call: it has a line of its own in the access log, written when this is dropped.
-                        let line = self.caller.access.message(&request_id);
-                        let (access, body) = (line.access(), BodyMeter::default());
-                        let caller = Caller { request_id, access, body, ..self.caller.clone() };
                         number += 1;
-                        let (app, sender, untaken) = (Arc::clone(&app), sender.clone(), Arc::clone(untaken));
-                        tasks.spawn(async move {
-                            let _line = line;
-                            let answer = respond(&app, &caller, message, place).await;
-                            untaken.add(&answer);
-                            // If the caller has left nobody is told.
-                            let _ = sender.send(Ok(answer));
-                        });
+                        tasks.spawn(self.call(request_id, message, place, sender, untaken));
                         continue;
                     }
                     Err(PlaceError::Plan { .. } | PlaceError::Full) => pending = Some(message),
                 }
             }
-            let is_reading = pending.is_none() && has_room(tasks.len());
+            let is_reading = self.messages.has_begun() || (pending.is_none() && has_room(tasks.len()));
             tokio::select! {
                 biased;
                 () = sender.closed() => return End::Gone,
                 () = stopping.cancelled() => return End::Failed(ApiError::ShuttingDown),
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => if ended.is_err() {
-                    return End::Failed(ApiError::internal("a task of a stream panicked"));
+                    return End::Failed(panicked());
                 },
                 () = taken => {}
                 () = freed, if pending.is_some() => {}
-                message = self.messages.message(), if is_reading => match message {
-                    Ok(Some(message)) => {
-                        // What is read is charged to the place of its own call.
-                        self.caller.body.release();
-                        pending = Some(message);
-                    }
+                message = self.messages.next(), if is_reading => match message {
+                    Ok(Some(message)) => pending = Some(message),
                     Ok(None) => return End::Complete,
-                    // An undecodable message leaves the stream without a frame boundary to go on from.
-                    Err(status) => {
-                        let fault = self.caller.body.fault();
-                        return End::Failed(fault.unwrap_or_else(|| unreadable(&status, limits.body_bytes_max)));
-                    }
+                    // Such a message leaves the stream without a frame boundary to go on from.
+                    Err(error) => return End::Failed(error),
                 },
             }
         }
     }
+
+    /// Answers one message.
+    fn call(
+        &self,
+        request_id: Arc<str>,
+        message: InferStreamRequest,
+        place: Place,
+        sender: &mpsc::UnboundedSender<Outgoing>,
+        untaken: &Arc<Untaken>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        // A message is a call: it has a line of its own in the access log, written when this is dropped.
+        let line = self.caller.access.message(&request_id);
+        let (access, body) = (line.access(), BodyMeter::default());
+        let account = self.caller.account.of_messages();
+        let caller = Caller { request_id, access, body, account, ..self.caller.clone() };
+        let (app, sender, untaken) = (Arc::clone(&self.app), sender.clone(), Arc::clone(untaken));
+        async move {
+            let _line = line;
+            let answer = respond(&app, &caller, message, place).await;
+            untaken.add(&answer);
+            // If the caller has left nobody is told.
+            let _ = sender.send(Ok(answer));
+        }
+    }
+}
+
+/// A call's caller cannot be told which one it was.
+fn panicked() -> ApiError {
+    ApiError::internal("a task of a stream panicked")
 }
 
 impl Stream for Answers {
@@ -211,19 +243,16 @@ async fn respond(
     message: InferStreamRequest,
     place: Place,
 ) -> InferStreamResponse {
-    let bytes = message.encoded_len();
     let InferStreamRequest { mut correlation_id, request, timeout_ms } = message;
     let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
     let is_id = correlation_id.len() <= CORRELATION_ID_BYTES_MAX;
-    let result = match place.hold(bytes) {
-        _ if !is_id => {
-            // Its beginning tells the caller which one it was.
-            correlation_id.truncate(correlation_id.floor_char_boundary(CORRELATION_ID_BYTES_MAX));
-            let problem = format!("at most {CORRELATION_ID_BYTES_MAX} bytes");
-            Err(refused(caller, ApiError::InvalidRequest { field: "correlation_id".to_owned(), problem }))
-        }
-        Ok(()) => one_of(app, caller, request, timeout, place).await,
-        Err(error) => Err(refused(caller, pipeline::no_place(error))),
+    let result = if is_id {
+        one_of(app, caller, request, timeout, place).await
+    } else {
+        // Its beginning tells the caller which one it was.
+        correlation_id.truncate(correlation_id.floor_char_boundary(CORRELATION_ID_BYTES_MAX));
+        let problem = format!("at most {CORRELATION_ID_BYTES_MAX} bytes");
+        Err(refused(caller, ApiError::InvalidRequest { field: "correlation_id".to_owned(), problem }))
     };
     let response = result.unwrap_or_else(|error| Response::Error(stream_error(&error, &caller.request_id)));
     InferStreamResponse { correlation_id, response: Some(response) }

@@ -31,7 +31,7 @@ impl Administrator {
         let body = caller.body.clone();
         let administrator = Self::of(app, caller).await?;
         let place = app.places.take(&administrator.principal).map_err(pipeline::no_place)?;
-        body.admit(&place, Some(app.config.connections.body_timeout()));
+        body.admit(&place, app.config.connections.body_timeout());
         Ok((administrator, place))
     }
 
