@@ -6,7 +6,7 @@
 //! shared-memory packet switches", 1998). With a share of one half a lone tenant has half of all places at most, two have a
 //! third each, and for one more who comes there is always something left.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
@@ -61,6 +61,18 @@ struct State {
     all: Use,
     /// Tenants that have something.
     tenants: HashMap<TenantId, Use>,
+    /// Who waits for bytes of a tenant's, the first one first.
+    queues: HashMap<TenantId, BTreeMap<u64, Arc<Notify>>>,
+    last_turn: u64,
+}
+
+impl State {
+    /// Tells the first of a tenant's queue to look again.
+    fn call(&self, tenant: TenantId) {
+        if let Some((_, first)) = self.queues.get(&tenant).and_then(BTreeMap::first_key_value) {
+            first.notify_one();
+        }
+    }
 }
 
 /// The places of a server.
@@ -86,6 +98,15 @@ struct Holding {
     bytes: Mutex<usize>,
 }
 
+/// Somebody's turn in the queue of a tenant; left when dropped.
+#[derive(Debug)]
+struct Turn {
+    places: Arc<Places>,
+    tenant: TenantId,
+    number: u64,
+    called: Arc<Notify>,
+}
+
 impl Places {
     /// All of them free.
     pub fn new(config: PlacesConfig) -> Arc<Self> {
@@ -97,6 +118,14 @@ impl Places {
     /// # Errors
     /// The tenant has all that it may have.
     pub fn take(self: &Arc<Self>, principal: &Principal) -> Result<Place, PlaceError> {
+        self.take_with(principal, 0)
+    }
+
+    /// Takes a place for a call of which so many bytes are there already: both or neither.
+    ///
+    /// # Errors
+    /// The tenant has all that it may have.
+    pub fn take_with(self: &Arc<Self>, principal: &Principal, bytes: usize) -> Result<Place, PlaceError> {
         let tenant = principal.tenant();
         let limit = tenant.plan.terms().concurrency_max;
         let mut state = self.state();
@@ -107,10 +136,16 @@ impl Places {
         if !self.is_within(own.calls, 1, state.all.calls, self.config.calls_max) {
             return Err(PlaceError::Full);
         }
+        if bytes > 0 && !self.is_within(own.bytes, bytes, state.all.bytes, self.config.bytes_max) {
+            return Err(PlaceError::Full);
+        }
         state.all.calls += 1;
-        state.tenants.entry(tenant.id).or_default().calls += 1;
+        state.all.bytes += bytes;
+        let own = state.tenants.entry(tenant.id).or_default();
+        own.calls += 1;
+        own.bytes += bytes;
         drop(state);
-        let holding = Holding { places: Arc::clone(self), tenant: tenant.id, bytes: Mutex::default() };
+        let holding = Holding { places: Arc::clone(self), tenant: tenant.id, bytes: Mutex::new(bytes) };
         Ok(Place(Arc::new(holding)))
     }
 
@@ -143,14 +178,6 @@ impl Place {
     pub fn meter(&self) -> PlaceMeter {
         PlaceMeter(Arc::downgrade(&self.0))
     }
-
-    /// Holds so many bytes more.
-    ///
-    /// # Errors
-    /// The tenant has all that it may have.
-    pub fn hold(&self, bytes: usize) -> Result<(), PlaceError> {
-        self.0.hold(bytes)
-    }
 }
 
 impl PlaceMeter {
@@ -160,6 +187,27 @@ impl PlaceMeter {
     /// The tenant has all that it may have.
     pub fn hold(&self, bytes: usize) -> Result<(), PlaceError> {
         self.0.upgrade().map_or(Ok(()), |holding| holding.hold(bytes))
+    }
+
+    /// Holds so many bytes more as soon as the tenant may have them: whoever asked before comes first, so that much is not kept
+    /// waiting by little for ever. Who holds bytes for something whole needs no others to finish it, so nobody waits for each other.
+    /// At once if the place was given back.
+    ///
+    /// # Errors
+    /// So many nobody may ever have.
+    pub fn hold_in_turn(&self, bytes: usize) -> impl Future<Output = Result<(), PlaceError>> + Send + use<> {
+        let holding = self.0.upgrade();
+        async move {
+            let Some(holding) = holding else { return Ok(()) };
+            if bytes > holding.places.config.bytes_max {
+                return Err(PlaceError::Full);
+            }
+            let turn = Turn::new(&holding);
+            while !(turn.is_first() && holding.hold(bytes).is_ok()) {
+                turn.called.notified().await;
+            }
+            Ok(())
+        }
     }
 
     /// Gives back all bytes of the place.
@@ -200,6 +248,44 @@ impl Holding {
                 state.tenants.remove(&self.tenant);
             }
         }
+        if bytes > 0 {
+            // What is free is more for every tenant.
+            for tenant in state.queues.keys() {
+                state.call(*tenant);
+            }
+        }
+    }
+}
+
+impl Turn {
+    fn new(holding: &Holding) -> Self {
+        let (places, tenant) = (Arc::clone(&holding.places), holding.tenant);
+        let called = Arc::new(Notify::new());
+        let mut state = places.state();
+        state.last_turn += 1;
+        let number = state.last_turn;
+        state.queues.entry(tenant).or_default().insert(number, Arc::clone(&called));
+        drop(state);
+        Self { places, tenant, number, called }
+    }
+
+    fn is_first(&self) -> bool {
+        let state = self.places.state();
+        let first = state.queues.get(&self.tenant).and_then(BTreeMap::first_key_value);
+        first.is_some_and(|(number, _)| *number == self.number)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.places.state();
+        if let Some(queue) = state.queues.get_mut(&self.tenant) {
+            queue.remove(&self.number);
+            if queue.is_empty() {
+                state.queues.remove(&self.tenant);
+            }
+        }
+        state.call(self.tenant);
     }
 }
 
@@ -268,13 +354,15 @@ mod tests {
     fn bytes_are_bounded_a_tenant_and_in_all() {
         let places = places(100, 0.5);
         let (one, other) = (principal(1, 10), principal(2, 10));
-        let (first, second) = (places.take(&one).unwrap(), places.take(&one).unwrap());
-        first.hold(30).unwrap();
-        second.hold(20).unwrap();
-        assert_eq!(second.hold(1), Err(PlaceError::Full));
+        let (first, second) = (places.take(&one).unwrap(), places.take_with(&one, 20).unwrap());
+        first.meter().hold(30).unwrap();
+        assert_eq!(second.meter().hold(1), Err(PlaceError::Full));
+        assert_eq!(places.take_with(&one, 1).err(), Some(PlaceError::Full));
         let third = places.take(&other).unwrap();
-        third.hold(25).unwrap();
-        assert_eq!(third.hold(1), Err(PlaceError::Full));
+        third.meter().hold(25).unwrap();
+        assert_eq!(third.meter().hold(1), Err(PlaceError::Full));
+        // Without bytes of its own a call needs a place alone.
+        drop(places.take(&one).unwrap());
         let meter = first.meter();
         drop(first);
         assert_eq!(places.in_use(), (2, 45));
@@ -285,6 +373,40 @@ mod tests {
         drop((second, third));
         assert_eq!(places.in_use(), (0, 0));
         assert!(places.state().tenants.is_empty());
+    }
+
+    /// With 100 bytes and a share of one half: much waits for what is held, little behind it waits with it, another tenant does not.
+    #[test]
+    fn bytes_are_held_in_turn() {
+        use futures_util::FutureExt;
+        let places = places(100, 0.5);
+        let (one, other) = (principal(1, 10), principal(2, 10));
+        let [a, b, c] = [(); 3].map(|()| places.take(&one).unwrap());
+        let mut first = Box::pin(a.meter().hold_in_turn(30));
+        assert_eq!(first.as_mut().now_or_never(), Some(Ok(())));
+        let mut much = Box::pin(b.meter().hold_in_turn(40));
+        let mut little = Box::pin(c.meter().hold_in_turn(1));
+        assert_eq!(much.as_mut().now_or_never(), None);
+        assert_eq!(little.as_mut().now_or_never(), None);
+        let d = places.take(&other).unwrap();
+        assert_eq!(d.meter().hold_in_turn(10).now_or_never(), Some(Ok(())));
+        assert_eq!(places.in_use().1, 40);
+        a.meter().release();
+        assert_eq!(little.as_mut().now_or_never(), None);
+        assert_eq!(much.as_mut().now_or_never(), Some(Ok(())));
+        assert_eq!(little.as_mut().now_or_never(), Some(Ok(())));
+        assert_eq!(places.in_use().1, 51);
+        // Who gives up lets others by.
+        let mut much = Box::pin(a.meter().hold_in_turn(40));
+        let mut little = Box::pin(c.meter().hold_in_turn(2));
+        assert_eq!(much.as_mut().now_or_never(), None);
+        assert_eq!(little.as_mut().now_or_never(), None);
+        drop(much);
+        assert_eq!(little.as_mut().now_or_never(), Some(Ok(())));
+        assert_eq!(b.meter().hold_in_turn(101).now_or_never(), Some(Err(PlaceError::Full)));
+        drop((a, b, c, d, first, little));
+        assert_eq!(places.in_use(), (0, 0));
+        assert!(places.state().queues.is_empty());
     }
 
     #[test]

@@ -29,7 +29,8 @@ struct Inner {
 
 #[derive(Debug)]
 struct Admitted {
-    place: Box<dyn ChargedPlace>,
+    /// None for a stream of messages, which is charged by its reader, for each message as a whole.
+    place: Option<Box<dyn ChargedPlace>>,
     timeout: Option<Duration>,
 }
 
@@ -37,9 +38,6 @@ struct Admitted {
 pub trait ChargedPlace: Debug + Send + Sync {
     /// Holds so many bytes more, or says that there is no room for them.
     fn hold(&self, bytes: usize) -> bool;
-
-    /// What was held is charged elsewhere from here on.
-    fn release(&self);
 }
 
 /// Why a body was broken off.
@@ -57,10 +55,15 @@ impl BodyMeter {
         Self(Arc::new(Inner { timeout: Some(timeout), ..Inner::default() }))
     }
 
-    /// From here on the body is charged to `place` and has to be there within `timeout`; none for a stream of messages.
-    pub fn admit(&self, place: impl ChargedPlace + 'static, timeout: Option<Duration>) {
+    /// From here on the body is charged to `place` and has to be there within `timeout`.
+    pub fn admit(&self, place: impl ChargedPlace + 'static, timeout: Duration) {
         // A request is admitted once; were it twice, the first counts.
-        let _ = self.0.admitted.set(Admitted { place: Box::new(place), timeout });
+        let _ = self.0.admitted.set(Admitted { place: Some(Box::new(place)), timeout: Some(timeout) });
+    }
+
+    /// From here on whoever reads the body's messages charges each of them, and bounds its time.
+    pub fn admit_messages(&self) {
+        let _ = self.0.admitted.set(Admitted { place: None, timeout: None });
     }
 
     /// Holds so many bytes more for what the body turned out to be.
@@ -68,15 +71,8 @@ impl BodyMeter {
     /// # Errors
     /// The tenant has all that it may have.
     pub fn hold(&self, bytes: usize) -> Result<(), ApiError> {
-        let is_held = self.0.admitted.get().is_none_or(|admitted| admitted.place.hold(bytes));
+        let is_held = self.place().is_none_or(|place| place.hold(bytes));
         if is_held { Ok(()) } else { Err(ApiError::Overloaded { retry_after: RETRY_AFTER }) }
-    }
-
-    /// What has been read of a stream is charged elsewhere from here on.
-    pub fn release(&self) {
-        if let Some(admitted) = self.0.admitted.get() {
-            admitted.place.release();
-        }
     }
 
     /// The body was decoded to so many bytes.
@@ -95,10 +91,11 @@ impl BodyMeter {
     /// The tenant has all that it may have: the body is to be broken off.
     pub fn came(&self, bytes: usize) -> Result<(), Fault> {
         self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        match self.0.admitted.get() {
-            Some(admitted) if !admitted.place.hold(bytes) => Err(Fault::Full),
-            _ => Ok(()),
-        }
+        if self.place().is_none_or(|place| place.hold(bytes)) { Ok(()) } else { Err(Fault::Full) }
+    }
+
+    fn place(&self) -> Option<&dyn ChargedPlace> {
+        self.0.admitted.get()?.place.as_deref()
     }
 
     /// In which time the body has to be there, as of now.

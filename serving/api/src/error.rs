@@ -252,9 +252,9 @@ pub struct Row {
     pub grpc: GrpcCode,
 }
 
-/// Code of the error that a response tells, in the response's extensions.
+/// The error that a response tells, in the response's extensions.
 #[derive(Debug, Clone, Copy)]
-pub struct ErrorCode(pub &'static str);
+pub struct ErrorCode(pub ErrorKind);
 
 impl ApiError {
     /// A fault of ours: `detail` goes to the log, never to the client.

@@ -1,6 +1,7 @@
 //! What answers calls, for every protocol, job and page alike.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use models_core::card::Task;
@@ -43,8 +44,12 @@ impl dyn Inference {
 
 /// A stream of calls from one caller. Each of them takes a place of its own.
 pub trait CallStream: Send + Sync {
-    /// Takes a place for the next message; none while none is free.
-    fn next_call(&self) -> Option<NextCall>;
+    /// Resolves when there is room for a message of so many bytes, and for its answer; from then on the bytes are charged to the
+    /// stream, until its next call has a place.
+    fn room(self: Arc<Self>, bytes: usize) -> BoxFuture<'static, Result<(), ApiError>>;
+
+    /// Takes a place for the next call, whose message has so many bytes; none while none is free.
+    fn next_call(&self, bytes: usize) -> Option<NextCall>;
 
     /// Resolves when a place may have become free since the call of this function.
     fn freed(&self) -> BoxFuture<'_, ()>;
@@ -68,6 +73,8 @@ pub struct StreamBounds {
     pub answer_bytes_max: usize,
     /// Longest message, in bytes.
     pub message_bytes_max: usize,
+    /// In which a message has to be there that has room.
+    pub message_timeout: Duration,
 }
 
 /// Bytes of answers that wait in somebody's name; given back when dropped.
@@ -94,12 +101,6 @@ pub struct NextCall {
 pub trait StreamedCall: Send {
     /// Its id.
     fn request_id(&self) -> Arc<str>;
-
-    /// Charges the message to the call's place.
-    ///
-    /// # Errors
-    /// The tenant has all that it may have.
-    fn hold(&self, bytes: usize) -> Result<(), ApiError>;
 
     /// Tells the access log of an error that nothing else has seen.
     fn refuse(self: Box<Self>, error: &ApiError);

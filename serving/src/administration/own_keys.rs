@@ -28,7 +28,7 @@ impl Administrator {
         let body = caller.body.clone();
         let administrator = Self::of(app, caller).await?;
         let place = app.places.take(&administrator.principal).or_refused()?;
-        body.admit(PlaceCharge(place.meter()), Some(app.config.connections.body_timeout()));
+        body.admit(PlaceCharge(place.meter()), app.config.connections.body_timeout());
         Ok((administrator, place))
     }
 

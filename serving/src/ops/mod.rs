@@ -15,7 +15,7 @@ use protocols::v1::rest;
 
 use crate::app::{App, Note, Part};
 use crate::docs;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorCode, ErrorKind};
 use crate::scaling::{ExternalScaler, REQUEST_BYTES_MAX};
 use crate::telemetry::{self, Format};
 
@@ -31,7 +31,8 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(rest::method_not_allowed)
         .with_state(Arc::clone(&app))
         .merge(admin::router(Arc::clone(&app)));
-    let form = Form { bytes_max: REQUEST_BYTES_MAX, no_method: ApiError::OperationsRouteNotFound };
+    let no_method = ApiError::OperationsRouteNotFound;
+    let form = Form { bytes_max: REQUEST_BYTES_MAX, no_method, streams: &[] };
     grpc::route(router, ExternalScaler::service(app), form)
 }
 
@@ -53,25 +54,44 @@ async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
 async fn scaling(State(app): State<Arc<App>>) -> Response {
     match app.scaling.signals() {
         Some(signals) => Json(signals).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the first signals come within seconds\n").into_response(),
+        None => unavailable(ErrorKind::Starting, "the first signals come within seconds\n".to_owned()),
     }
 }
 
 /// Whether requests should be sent here, in a word; with `?verbose` a line for each part, with the reason of those that are
 /// not ready.
-async fn readiness(State(app): State<Arc<App>>, uri: Uri) -> (StatusCode, String) {
+async fn readiness(State(app): State<Arc<App>>, uri: Uri) -> Response {
     let parts = app.parts();
-    let is_ready = parts.iter().all(|(_, state)| state.is_ok());
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let unready = parts.iter().find(|(_, state)| state.is_err());
     let is_verbose = uri.query().is_some_and(|query| query.split('&').any(is_verbose));
     let text = if is_verbose {
         parts.iter().map(line).collect()
-    } else if is_ready {
+    } else if unready.is_none() {
         "ok\n".to_owned()
     } else {
         "not ready\n".to_owned()
     };
-    (status, text)
+    match unready {
+        None => text.into_response(),
+        Some((name, _)) => unavailable(reason(name), text),
+    }
+}
+
+/// What a caller would be told who called while the part is not ready.
+fn reason(part: &str) -> ErrorKind {
+    match part {
+        "server" => ErrorKind::ShuttingDown,
+        "devices" => ErrorKind::Internal,
+        "models" => ErrorKind::ModelUnavailable,
+        _ => ErrorKind::StoreUnavailable,
+    }
+}
+
+/// A probe's 503, with its reason for the access log.
+fn unavailable(kind: ErrorKind, text: String) -> Response {
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    response.extensions_mut().insert(ErrorCode(kind));
+    response
 }
 
 /// `verbose`, with a value or without, as Kubernetes' own components take it.

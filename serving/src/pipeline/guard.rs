@@ -11,8 +11,7 @@ use super::caller::Caller;
 use super::is_want_of_capacity;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::telemetry::access::CANCELLED;
-use crate::telemetry::{CallEnd, Timeliness};
+use crate::telemetry::{CallEnd, EndCode, Timeliness};
 
 /// Tells telemetry how a request ended, exactly once: also when its future is dropped because the
 /// caller went away.
@@ -23,7 +22,7 @@ pub(super) struct Ended<'a> {
     pub(super) tenant: Option<Arc<str>>,
     pub(super) model: Option<ModelId>,
     started: Timestamp,
-    code: &'static str,
+    code: EndCode,
     /// Whether the model's target can be expected to be met; none before that is known.
     pub(super) has_target: Option<bool>,
     timeliness: Option<Timeliness>,
@@ -40,7 +39,7 @@ impl<'a> Ended<'a> {
             tenant: None,
             model: None,
             started,
-            code: CANCELLED,
+            code: EndCode::Cancelled,
             has_target: None,
             timeliness: None,
             _in_flight,
@@ -74,20 +73,20 @@ impl<'a> Ended<'a> {
     pub(super) fn finish<A>(&mut self, result: &Result<A, ApiError>) {
         self.timeliness = Some(self.timeliness(Some(result)));
         self.code = match result {
-            Ok(_) => "ok",
+            Ok(_) => EndCode::Ok,
             Err(error) => {
                 if let (Some(limit), Some(tenant)) = (error.limit(), &self.tenant) {
                     self.app.telemetry.tenancy.refused(limit);
                     self.app.telemetry.usage.tenants.refused(tenant, limit);
                 }
-                let code = error.row().code;
                 if let Some(detail) = error.log_detail() {
+                    let code = error.row().code;
                     tracing::error!(request_id = %self.caller.request_id, code, detail, "request failed");
                 }
-                code
+                EndCode::Error(error.kind())
             }
         };
-        self.caller.access.ended(self.code, result.as_ref().err());
+        self.caller.access.ended(result.as_ref().err());
     }
 }
 

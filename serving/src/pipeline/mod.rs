@@ -61,7 +61,7 @@ async fn infer(
             None => app.places.take(&principal).or_refused()?,
         };
         let _working = caller.account.work();
-        caller.body.admit(PlaceCharge(place.meter()), Some(app.config.connections.body_timeout()));
+        caller.body.admit(PlaceCharge(place.meter()), app.config.connections.body_timeout());
         let (Call { request, reply, .. }, start) = match read(app, &principal, exchange).await {
             Ok(read) => read,
             Err(error) => {

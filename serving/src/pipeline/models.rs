@@ -18,7 +18,7 @@ impl ModelDirectory for Pipeline {
                 return Ok(Visit(None));
             }
             let place = app.places.take(&principal).or_refused()?;
-            caller.body.admit(PlaceCharge(place.meter()), Some(app.config.connections.body_timeout()));
+            caller.body.admit(PlaceCharge(place.meter()), app.config.connections.body_timeout());
             Ok(Visit(Some(Box::new(place))))
         }
         .boxed()

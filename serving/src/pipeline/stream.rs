@@ -24,10 +24,6 @@ impl ChargedPlace for PlaceCharge {
     fn hold(&self, bytes: usize) -> bool {
         self.0.hold(bytes).is_ok()
     }
-
-    fn release(&self) {
-        self.0.release();
-    }
 }
 
 /// A stream whose caller is known and has a place for it.
@@ -38,7 +34,7 @@ pub(super) struct Stream {
     /// Calls that were begun.
     calls: AtomicU64,
     /// Of the stream itself, for as long as it lasts.
-    _place: Place,
+    place: Place,
 }
 
 struct OneCall {
@@ -51,20 +47,35 @@ impl Stream {
     pub(super) async fn open(app: Arc<App>, caller: Caller) -> Result<Self, ApiError> {
         let principal = authorise(&app.tenancy.gatekeeper, &caller, Role::Editor).await?;
         let place = app.stream_places.take(&principal).or_refused()?;
-        caller.body.admit(PlaceCharge(place.meter()), None);
-        Ok(Self { app, caller, principal, calls: AtomicU64::new(0), _place: place })
+        caller.body.admit_messages();
+        Ok(Self { app, caller, principal, calls: AtomicU64::new(0), place })
     }
 }
 
 impl CallStream for Stream {
-    fn next_call(&self) -> Option<NextCall> {
-        let place = self.app.places.take(&self.principal).ok()?;
+    fn room(self: Arc<Self>, bytes: usize) -> BoxFuture<'static, Result<(), ApiError>> {
+        async move {
+            while let Some(room) = self.caller.account.room() {
+                room.await;
+            }
+            // There is that much room at some time, or it would be too large.
+            let held = self.place.meter().hold_in_turn(bytes).await;
+            held.map_err(|_| ApiError::BodyTooLarge { limit: self.bounds().message_bytes_max })
+        }
+        .boxed()
+    }
+
+    fn next_call(&self, bytes: usize) -> Option<NextCall> {
+        let place = self.app.places.take_with(&self.principal, bytes).ok()?;
+        // It is charged to the place of its own call.
+        self.place.meter().release();
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let request_id = Arc::from(format!("{}.{number}", self.caller.request_id));
         // A message is a call: it has a line of its own in the access log.
         let line = self.caller.access.message(&request_id);
         let (access, body) = (line.access(), BodyMeter::default());
-        let caller = Caller { request_id, access, body, ..self.caller.clone() };
+        let account = self.caller.account.of_messages();
+        let caller = Caller { request_id, access, body, account, ..self.caller.clone() };
         let call = OneCall { app: Arc::clone(&self.app), caller, place };
         Some(NextCall { call: Box::new(call), line: Box::new(line) })
     }
@@ -87,7 +98,9 @@ impl CallStream for Stream {
         StreamBounds {
             calls_max: limits.stream_requests_in_flight_max,
             answer_bytes_max: limits.stream_answer_bytes_max,
-            message_bytes_max: limits.body_bytes_max,
+            // What is longer than all bodies together may be would wait for ever.
+            message_bytes_max: limits.body_bytes_max.min(limits.body_bytes_in_flight_max),
+            message_timeout: self.app.config.connections.body_timeout(),
         }
     }
 }
@@ -95,10 +108,6 @@ impl CallStream for Stream {
 impl StreamedCall for OneCall {
     fn request_id(&self) -> Arc<str> {
         Arc::clone(&self.caller.request_id)
-    }
-
-    fn hold(&self, bytes: usize) -> Result<(), ApiError> {
-        self.place.hold(bytes).or_refused()
     }
 
     fn refuse(self: Box<Self>, error: &ApiError) {

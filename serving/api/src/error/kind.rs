@@ -272,6 +272,13 @@ error_kinds! {
         "Retry; if it stays, report the `request_id`.";
 }
 
+impl ErrorKind {
+    /// The row of a code.
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.row().code == code)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

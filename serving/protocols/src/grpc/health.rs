@@ -78,6 +78,7 @@ struct Watch {
     statuses: watch::Receiver<Statuses>,
     said: Option<ServingStatus>,
     stopping: CancellationToken,
+    request_id: Arc<str>,
     is_over: bool,
 }
 
@@ -99,7 +100,7 @@ impl Watch {
                 Ok(()) = self.statuses.changed() => {}
                 () = self.stopping.cancelled() => {
                     self.is_over = true;
-                    return Some((Err(super::status(&ApiError::ShuttingDown, "")), self));
+                    return Some((Err(super::status(&ApiError::ShuttingDown, &self.request_id)), self));
                 }
             }
         }
@@ -125,6 +126,7 @@ impl health_server::Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let watch = Watch {
+            request_id: request_id(request.extensions()),
             name: request.into_inner().service,
             statuses: self.statuses.subscribe(),
             said: None,

@@ -25,25 +25,20 @@ impl<Q: ProstMessage> UnreadMessage<Q> {
         Self { messages, body, is_compressed, limit }
     }
 
-    /// Reads the message, and that there is no other one.
+    /// Reads the message, and to the end that there is no other one ([`super::Form`]).
     ///
     /// # Errors
     /// It is too large, not what it should be, or does not come.
     pub async fn read(mut self) -> Result<Q, ApiError> {
-        let invalid = |problem: &str| ApiError::InvalidRequest {
-            field: "message".to_owned(),
-            problem: problem.to_owned(),
-        };
         let limit = self.limit;
         let first = self.messages.message().await.map_err(|status| unreadable(&status, limit))?;
-        let message = first.ok_or_else(|| invalid("expected one, got none"))?;
+        // An end before it is a peer that has left.
+        let message = first.ok_or(ApiError::BodyIncomplete)?;
         if self.is_compressed {
             self.body.hold(message.encoded_len())?;
         }
-        match self.messages.message().await.map_err(|status| unreadable(&status, limit))? {
-            None => Ok(message),
-            Some(_) => Err(invalid("expected one, got several")),
-        }
+        self.messages.trailers().await.map_err(|status| unreadable(&status, limit))?;
+        Ok(message)
     }
 }
 

@@ -4,6 +4,7 @@
 mod form;
 mod health;
 mod message;
+mod messages;
 mod reflection;
 mod status;
 mod until_stop;
@@ -24,11 +25,13 @@ use reflection::{Definitions, v1, v1alpha};
 pub use form::Form;
 pub use health::{Health, Serving};
 pub use message::{UnreadMessage, unreadable};
+pub use messages::{Messages, set_aside};
 pub use status::status;
 
 /// The routes of what every gRPC server has: health and reflection.
 pub fn routes(services: &Services, health: &Health) -> Router {
-    let form = Form { bytes_max: health::REQUEST_BYTES_MAX, no_method: ApiError::RouteNotFound };
+    let no_method = ApiError::RouteNotFound;
+    let form = Form { bytes_max: health::REQUEST_BYTES_MAX, no_method, streams: &[] };
     let router = route(Router::new(), health.service(services.stopping.clone()), form);
     let stopping = services.stopping.clone();
     router.merge(reflection().layer(from_fn_with_state(stopping, until_stop::until_stop)))
@@ -41,8 +44,11 @@ fn reflection() -> Router {
     let read = |own| Definitions::read(&[sets[0], sets[1], own]);
     match (read(pb::v1::FILE_DESCRIPTOR_SET), read(pb::v1alpha::FILE_DESCRIPTOR_SET)) {
         (Ok(new), Ok(old)) => {
-            let form =
-                || Form { bytes_max: reflection::REQUEST_BYTES_MAX, no_method: ApiError::RouteNotFound };
+            let form = || Form {
+                bytes_max: reflection::REQUEST_BYTES_MAX,
+                no_method: ApiError::RouteNotFound,
+                streams: &["ServerReflectionInfo"],
+            };
             let new = v1::ServerReflectionServer::new(v1::Reflection(new))
                 .accept_compressed(CompressionEncoding::Gzip)
                 .accept_compressed(CompressionEncoding::Deflate)

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use api::{ApiError, Caller, ModelDirectory, Reads, Task, request_id};
+use axum::http::{Extensions, HeaderMap};
 use proto::v1;
 use proto::v1::inference_service_server::InferenceService;
 use tokio_stream::Stream;
@@ -18,7 +19,7 @@ use super::convert::{self, FromResponse, IntoInferRequest};
 use super::exchange::Unary;
 use super::stream::Bulk;
 use crate::Services;
-use crate::grpc::{UnreadMessage, status};
+use crate::grpc::{Messages, UnreadMessage, status};
 use crate::head::grpc_timeout;
 use crate::idempotency::{key, refuse_key};
 
@@ -76,10 +77,21 @@ impl InferenceApi {
         result.map(Response::new).map_err(|error| status(&error, &request_id))
     }
 
+    /// A stream whose caller is known and has a place for it.
+    async fn bulk(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Bulk, ApiError> {
+        refuse_key(headers)?;
+        let timeout = grpc_timeout(headers)?;
+        let caller = Caller::new(headers, extensions.clone(), PROTOCOL);
+        let (request_id, body) = (Arc::clone(&caller.request_id), caller.body.clone());
+        let stream = self.services.inference.open_stream(caller).await?;
+        let messages = Messages::new(headers, extensions, body, Arc::clone(&stream));
+        Ok(Bulk { stream, request_id, messages, timeout })
+    }
+
     fn unread<Q: prost::Message>(
         &self,
         caller: &Caller,
-        headers: &axum::http::HeaderMap,
+        headers: &HeaderMap,
         messages: Streaming<Q>,
     ) -> UnreadMessage<Q> {
         UnreadMessage::new(messages, headers, caller.body.clone(), self.services.bounds.body_bytes_max)
@@ -129,17 +141,10 @@ impl InferenceService for InferenceApi {
         &self,
         request: Request<Streaming<v1::InferStreamRequest>>,
     ) -> Result<Response<Self::InferStreamStream>, Status> {
-        let (metadata, extensions, messages) = request.into_parts();
-        let stream_id = request_id(&extensions);
-        let result = async {
-            let headers = metadata.into_headers();
-            refuse_key(&headers)?;
-            let caller = Caller::new(&headers, extensions, PROTOCOL);
-            let body = caller.body.clone();
-            let stream = self.services.inference.open_stream(caller).await?;
-            Ok(Bulk { stream, request_id: Arc::clone(&stream_id), body, messages })
-        };
-        let bulk = result.await.map_err(|error: ApiError| status(&error, &stream_id))?;
+        // Its messages were set aside.
+        let (metadata, extensions, _) = request.into_parts();
+        let bulk = self.bulk(&metadata.into_headers(), &extensions).await;
+        let bulk = bulk.map_err(|error| status(&error, &request_id(&extensions)))?;
         Ok(Response::new(Box::pin(bulk.answer())))
     }
 

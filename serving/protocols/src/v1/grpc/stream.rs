@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use api::{ApiError, BodyMeter, CallStream, NextCall, StreamedCall, Task, Waiting};
+use api::{ApiError, CallStream, NextCall, StreamedCall, Task, Waiting};
 use futures_util::Stream;
 use prost::Message as _;
 use proto::v1::infer_stream_request::Request;
@@ -15,19 +15,19 @@ use proto::v1::infer_stream_response::Response;
 use proto::v1::{InferStreamRequest, InferStreamResponse, StreamError};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::convert::{FromResponse, IntoInferRequest};
 use super::exchange::Streamed;
-use crate::grpc::{status, unreadable};
+use crate::grpc::{Messages, status};
 
 /// A stream of messages, with all that reading and answering it takes.
 pub(super) struct Bulk {
     pub(super) stream: Arc<dyn CallStream>,
     pub(super) request_id: Arc<str>,
-    /// What bounds what is read of the stream.
-    pub(super) body: BodyMeter,
-    pub(super) messages: Streaming<InferStreamRequest>,
+    pub(super) messages: Messages,
+    /// How long the caller waits for all of it.
+    pub(super) timeout: Option<Duration>,
 }
 
 /// Answers that the peer has not taken.
@@ -83,9 +83,10 @@ enum End {
 impl Bulk {
     /// Answers every message of the stream, each on a task of its own: deadlines pass and places are given back whether or not
     /// the peer takes its answers. At most `limits.stream_requests_in_flight_max` are worked on or wait to be taken, and new ones
-    /// begin only while less than `limits.stream_answer_bytes_max` wait; beyond that, and while the tenant has no place free, the
-    /// stream is not read, and HTTP/2 flow control holds the sender back. When the server stops, no more is read, what was read is
-    /// answered, and the stream ends as unavailable.
+    /// begin only while less than `limits.stream_answer_bytes_max` wait, and not more than the tenant's share. Beyond that, and
+    /// while the tenant has no place free or no room for a message's bytes, the stream is not read, and HTTP/2 flow control holds
+    /// the sender back: nothing of an admitted stream is refused for want of room. When the server stops, no more is read, what was
+    /// read is answered, and the stream ends as unavailable.
     pub(super) fn answer(self) -> impl Stream<Item = Outgoing> + Send {
         let (sender, receiver) = mpsc::unbounded_channel();
         let untaken = Untaken::new(&*self.stream);
@@ -94,10 +95,31 @@ impl Bulk {
     }
 
     async fn run(mut self, sender: mpsc::UnboundedSender<Outgoing>, untaken: Arc<Untaken>) {
+        let request_id = Arc::clone(&self.request_id);
+        let timeout = self.timeout;
+        let answered = self.answer_all(&sender, &untaken);
+        let failed = match timeout {
+            // Calls that are worked on end with it.
+            Some(timeout) => {
+                tokio::time::timeout(timeout, answered).await.unwrap_or(Some(ApiError::DeadlineExceeded))
+            }
+            None => answered.await,
+        };
+        if let Some(error) = failed {
+            // If the caller has left nobody is told.
+            let _ = sender.send(Err(status(&error, &request_id)));
+        }
+    }
+
+    /// Answers all messages, and returns why the stream cannot go on, if so.
+    async fn answer_all(
+        &mut self,
+        sender: &mpsc::UnboundedSender<Outgoing>,
+        untaken: &Arc<Untaken>,
+    ) -> Option<ApiError> {
         let mut tasks = JoinSet::new();
-        let end = self.read(&sender, &untaken, &mut tasks).await;
-        let failed = match end {
-            End::Gone => return,
+        let failed = match self.read(sender, untaken, &mut tasks).await {
+            End::Gone => return None,
             End::Complete => None,
             End::Failed(error) => Some(error),
         };
@@ -105,16 +127,10 @@ impl Bulk {
             tokio::select! { ended = tasks.join_next() => ended, () = sender.closed() => None }
         {
             if ended.is_err() {
-                // Its caller cannot be told which one it was.
-                let error = ApiError::internal("a task of a stream panicked");
-                let _ = sender.send(Err(status(&error, &self.request_id)));
-                return;
+                return Some(panicked());
             }
         }
-        if let Some(error) = failed {
-            // If the caller has left nobody is told.
-            let _ = sender.send(Err(status(&error, &self.request_id)));
-        }
+        failed
     }
 
     /// Reads messages and starts to answer them for as long as there are any.
@@ -135,7 +151,7 @@ impl Bulk {
         loop {
             let (taken, freed) = (pin!(untaken.taken.notified()), stream.freed());
             if let Some(message) = pending.take() {
-                match stream.next_call() {
+                match stream.next_call(message.encoded_len()) {
                     Some(NextCall { call, line }) => {
                         let (sender, untaken) = (sender.clone(), Arc::clone(untaken));
                         tasks.spawn(async move {
@@ -150,32 +166,30 @@ impl Bulk {
                     None => pending = Some(message),
                 }
             }
-            let is_reading = pending.is_none() && has_room(tasks.len());
+            let is_reading = self.messages.has_begun() || (pending.is_none() && has_room(tasks.len()));
             tokio::select! {
                 biased;
                 () = sender.closed() => return End::Gone,
                 () = &mut stopping => return End::Failed(ApiError::ShuttingDown),
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => if ended.is_err() {
-                    return End::Failed(ApiError::internal("a task of a stream panicked"));
+                    return End::Failed(panicked());
                 },
                 () = taken => {}
                 () = freed, if pending.is_some() => {}
-                message = self.messages.message(), if is_reading => match message {
-                    Ok(Some(message)) => {
-                        // What is read is charged to the place of its own call.
-                        self.body.release();
-                        pending = Some(message);
-                    }
+                message = self.messages.next(), if is_reading => match message {
+                    Ok(Some(message)) => pending = Some(message),
                     Ok(None) => return End::Complete,
-                    // An undecodable message leaves the stream without a frame boundary to go on from.
-                    Err(status) => {
-                        let fault = self.body.fault();
-                        return End::Failed(fault.unwrap_or_else(|| unreadable(&status, bounds.message_bytes_max)));
-                    }
+                    // Such a message leaves the stream without a frame boundary to go on from.
+                    Err(error) => return End::Failed(error),
                 },
             }
         }
     }
+}
+
+/// A call's caller cannot be told which one it was.
+fn panicked() -> ApiError {
+    ApiError::internal("a task of a stream panicked")
 }
 
 impl Stream for Answers {
@@ -194,19 +208,17 @@ impl Stream for Answers {
 const CORRELATION_ID_BYTES_MAX: usize = 256;
 
 async fn respond(call: Box<dyn StreamedCall>, message: InferStreamRequest) -> InferStreamResponse {
-    let (bytes, request_id) = (message.encoded_len(), call.request_id());
+    let request_id = call.request_id();
     let InferStreamRequest { mut correlation_id, request, timeout_ms } = message;
     let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
     let is_id = correlation_id.len() <= CORRELATION_ID_BYTES_MAX;
-    let result = match call.hold(bytes) {
-        _ if !is_id => {
-            // Its beginning tells the caller which one it was.
-            correlation_id.truncate(correlation_id.floor_char_boundary(CORRELATION_ID_BYTES_MAX));
-            let problem = format!("at most {CORRELATION_ID_BYTES_MAX} bytes");
-            Err(refused(call, ApiError::InvalidRequest { field: "correlation_id".to_owned(), problem }))
-        }
-        Ok(()) => one_of(call, request, timeout).await,
-        Err(error) => Err(refused(call, error)),
+    let result = if is_id {
+        one_of(call, request, timeout).await
+    } else {
+        // Its beginning tells the caller which one it was.
+        correlation_id.truncate(correlation_id.floor_char_boundary(CORRELATION_ID_BYTES_MAX));
+        let problem = format!("at most {CORRELATION_ID_BYTES_MAX} bytes");
+        Err(refused(call, ApiError::InvalidRequest { field: "correlation_id".to_owned(), problem }))
     };
     let response = result.unwrap_or_else(|error| Response::Error(stream_error(&error, &request_id)));
     InferStreamResponse { correlation_id, response: Some(response) }

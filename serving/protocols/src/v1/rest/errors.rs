@@ -87,7 +87,7 @@ fn in_our_form(response: Response, request_id: &str) -> Response {
 pub fn refuse(error: &ApiError, request_id: &str) -> Response {
     let status = error.row().http;
     let mut response = (status, Json(Envelope::of(error, request_id))).into_response();
-    response.extensions_mut().insert(ErrorCode(error.row().code));
+    response.extensions_mut().insert(ErrorCode(error.kind()));
     let headers = response.headers_mut();
     if matches!(error, ApiError::UnsupportedContentEncoding) {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED_CODINGS));
