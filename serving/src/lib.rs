@@ -46,6 +46,7 @@ mod operator_token;
 pub mod ops;
 pub mod pipeline;
 pub mod progress;
+pub mod readiness;
 pub mod scaling;
 mod secrets;
 pub mod server;

@@ -205,6 +205,38 @@ fn dependencies_kept_out() {
     }
 }
 
+/// Files of serving that may name the `App`: what puts the parts together, and what answers calls with them. All else is given the
+/// parts that it uses.
+const NAME_THE_APP: [&str; 4] = ["app.rs", "main.rs", "server/", "pipeline/"];
+
+#[test]
+fn parts_do_not_get_the_whole_app() {
+    fn visit(folder: &Path, source: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(&path, source, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.lines().filter_map(|line| line.split("//").next());
+                let mut words =
+                    code.flat_map(|line| line.split(|c: char| !(c.is_alphanumeric() || c == '_')));
+                if words.any(|word| word == "App") {
+                    found.push(path.strip_prefix(source).unwrap().display().to_string());
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for source in ["src", "api/src", "protocols/src"] {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+        visit(&source, &source, &mut found);
+    }
+    assert!(found.iter().any(|file| file == "app.rs"), "nothing was found: {found:?}");
+    found.retain(|file| !NAME_THE_APP.iter().any(|allowed| file.starts_with(allowed)));
+    assert!(found.is_empty(), "these name the whole App: {found:?}");
+}
+
 #[test]
 fn files_import_each_other_in_no_circle() {
     let metadata = MetadataCommand::new().no_deps().exec().unwrap();

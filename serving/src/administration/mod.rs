@@ -13,30 +13,47 @@ use api::Kept;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
+use protocols::Bounds;
 use protocols::v1::rest::{errors, replay};
 use router::accounts::{KeyView, TenantName};
-use router::{AdministrationError, MadeKey, Mode, NewKey, Plan, Role, WallTime};
+use router::{AdministrationError, MadeKey, Mode, NewKey, Places, Plan, Role, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::app::App;
 use crate::error::{ApiError, Refused};
 use crate::idempotency::Once;
+use crate::tenancy::Tenancy;
 use posted::answer_once;
 
 pub(crate) use page::Page;
-pub(crate) use posted::{Posted, answer, posted};
+pub(crate) use posted::{Changes, Posted, answer, posted};
 
 /// Longest time for which two keys are good after a rotation.
 const OVERLAP_MAX: Duration = Duration::from_secs(90 * 86_400);
 
+/// What tenants manage themselves.
+pub(crate) struct OwnAdministration {
+    pub(crate) tenancy: Arc<Tenancy>,
+    pub(crate) places: Arc<Places>,
+    /// How much is read of a change.
+    pub(crate) bounds: Bounds,
+    /// From the place of a call to the last byte of its body.
+    pub(crate) body_timeout: Duration,
+}
+
+impl OwnAdministration {
+    fn changes(&self) -> Changes<'_> {
+        Changes { answers: &self.tenancy.idempotency, bounds: &self.bounds }
+    }
+}
+
 /// The routes of what tenants manage themselves.
-pub(crate) fn routes(app: Arc<App>) -> Router {
+pub(crate) fn routes(own: OwnAdministration) -> Router {
     Router::new()
         .route("/v1/ml/usage", get(own_usage::own))
         .route("/v1/ml/keys", get(own_keys::own_keys).post(own_keys::create_own_key))
         .route("/v1/ml/keys/{id}", delete(own_keys::revoke_own_key))
         .route("/v1/ml/keys/{id}/rotate", post(own_keys::rotate_own_key))
-        .with_state(app)
+        .with_state(Arc::new(own))
 }
 
 /// A new tenant.

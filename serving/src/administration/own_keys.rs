@@ -9,8 +9,7 @@ use axum::response::IntoResponse;
 use protocols::v1::rest::errors::{Answer, Failed};
 use router::{Actor, AdministrationError, Place, Principal, Role, Scope, WallTime};
 
-use super::{CreateKey, Page, Posted, RotateKey, posted, show_made};
-use crate::app::App;
+use super::{CreateKey, OwnAdministration, Page, Posted, RotateKey, posted, show_made};
 use crate::error::{ApiError, OrRefused};
 use crate::idempotency::Sender;
 use crate::pipeline::{Caller, PlaceCharge, authorise};
@@ -24,16 +23,16 @@ struct Administrator {
 
 impl Administrator {
     /// The same with a place for a call whose body is read, as every call with one has.
-    async fn placed(app: &App, caller: Caller) -> Result<(Self, Place), ApiError> {
+    async fn placed(own: &OwnAdministration, caller: Caller) -> Result<(Self, Place), ApiError> {
         let body = caller.body.clone();
-        let administrator = Self::of(app, caller).await?;
-        let place = app.places.take(&administrator.principal).or_refused()?;
-        body.admit(PlaceCharge(place.meter()), app.config.connections.body_timeout());
+        let administrator = Self::of(own, caller).await?;
+        let place = own.places.take(&administrator.principal).or_refused()?;
+        body.admit(PlaceCharge(place.meter()), own.body_timeout);
         Ok((administrator, place))
     }
 
-    async fn of(app: &App, caller: Caller) -> Result<Self, ApiError> {
-        let principal = authorise(&app.tenancy.gatekeeper, &caller, Role::Admin).await?;
+    async fn of(own: &OwnAdministration, caller: Caller) -> Result<Self, ApiError> {
+        let principal = authorise(&own.tenancy.gatekeeper, &caller, Role::Admin).await?;
         let name = &principal.tenant().name;
         let tenant = name.parse().map_err(ApiError::internal)?;
         let actor = format!("{name}/{}", principal.key());
@@ -41,10 +40,10 @@ impl Administrator {
     }
 }
 
-pub(super) async fn own_keys(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let Administrator { scope, .. } = Administrator::of(&app, Caller::of(&request)).await?;
+pub(super) async fn own_keys(State(own): State<Arc<OwnAdministration>>, request: Request) -> Answer {
+    let Administrator { scope, .. } = Administrator::of(&own, Caller::of(&request)).await?;
     let page = Page::parse(request.uri())?;
-    let keys = match app.tenancy.administration.keys(WallTime::now(), Some(&scope.tenant)).await {
+    let keys = match own.tenancy.administration.keys(WallTime::now(), Some(&scope.tenant)).await {
         // The development tenant, and tenants that are known by their JWTs alone, have none.
         Err(AdministrationError::NoTenant) => Vec::new(),
         keys => keys.or_refused()?,
@@ -52,44 +51,44 @@ pub(super) async fn own_keys(State(app): State<Arc<App>>, request: Request) -> A
     Ok(page.answer("keys", &keys, |key| &key.id)?)
 }
 
-pub(super) async fn create_own_key(State(app): State<Arc<App>>, request: Request) -> Answer {
+pub(super) async fn create_own_key(State(own): State<Arc<OwnAdministration>>, request: Request) -> Answer {
     let caller = Caller::of(&request);
-    let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&app, caller).await?;
-    let (once, new) = match posted::<CreateKey>(&app, Sender::from(&principal), request).await? {
+    let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&own, caller).await?;
+    let (once, new) = match posted::<CreateKey>(own.changes(), Sender::from(&principal), request).await? {
         Posted::First(once, new) => (once, new.of(scope.tenant.clone())),
         Posted::Again(answer) => return Ok(answer),
     };
     let actor = Actor { name: &actor, request: once.request() };
-    let made = app.tenancy.administration.create_key(WallTime::now(), actor, Some(&scope), &new).await;
+    let made = own.tenancy.administration.create_key(WallTime::now(), actor, Some(&scope), &new).await;
     show_made(once, made).await
 }
 
 pub(super) async fn rotate_own_key(
-    State(app): State<Arc<App>>,
+    State(own): State<Arc<OwnAdministration>>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Answer {
     let caller = Caller::of(&request);
-    let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&app, caller).await?;
+    let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&own, caller).await?;
     let Path(id) = id.map_err(Failed::path)?;
-    let (once, rotate) = match posted::<RotateKey>(&app, Sender::from(&principal), request).await? {
+    let (once, rotate) = match posted::<RotateKey>(own.changes(), Sender::from(&principal), request).await? {
         Posted::First(once, rotate) => (once, rotate),
         Posted::Again(answer) => return Ok(answer),
     };
-    let (administration, overlap) = (&app.tenancy.administration, rotate.overlap()?);
+    let (administration, overlap) = (&own.tenancy.administration, rotate.overlap()?);
     let actor = Actor { name: &actor, request: once.request() };
     let made = administration.rotate_key(WallTime::now(), actor, Some(&scope), &id, overlap).await;
     show_made(once, made).await
 }
 
 pub(super) async fn revoke_own_key(
-    State(app): State<Arc<App>>,
+    State(own): State<Arc<OwnAdministration>>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Answer {
-    let Administrator { scope, actor, .. } = Administrator::of(&app, Caller::of(&request)).await?;
+    let Administrator { scope, actor, .. } = Administrator::of(&own, Caller::of(&request)).await?;
     let Path(id) = id.map_err(Failed::path)?;
-    let key = app.tenancy.administration.revoke_key(WallTime::now(), &actor, Some(&scope), &id).await;
+    let key = own.tenancy.administration.revoke_key(WallTime::now(), &actor, Some(&scope), &id).await;
     let key = key.or_refused()?;
     Ok(Json(key).into_response())
 }

@@ -8,16 +8,23 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
+use protocols::Bounds;
 use protocols::http::body;
 use protocols::idempotency::key;
 use protocols::v1::rest::{json, replay};
+use router::idempotency::Idempotency;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::app::App;
 use crate::error::ApiError;
 use crate::idempotency::{Once, Sender, Start};
-use crate::server::bounds;
+
+/// How changes are read: within which bounds, and where answers are kept of those that may come again.
+#[derive(Clone, Copy)]
+pub(crate) struct Changes<'a> {
+    pub(crate) answers: &'a Arc<Idempotency>,
+    pub(crate) bounds: &'a Bounds,
+}
 
 /// What becomes of a POST that changes something.
 pub(crate) enum Posted<T> {
@@ -32,16 +39,16 @@ pub(crate) enum Posted<T> {
 /// # Errors
 /// A body or a key that is not good.
 pub(crate) async fn posted<T: DeserializeOwned>(
-    app: &Arc<App>,
+    changes: Changes<'_>,
     sender: Sender<'_>,
     request: Request,
 ) -> Result<Posted<T>, ApiError> {
     let (parts, content) = request.into_parts();
     let (headers, route) = (parts.headers.clone(), parts.uri.path().to_owned());
-    let body = body::read_change(Request::from_parts(parts, content), &bounds(&app.config)).await?;
+    let body = body::read_change(Request::from_parts(parts, content), changes.bounds).await?;
     let parsed = body::parse(&body)?;
     let repeat = key(&headers)?.map(|key| Repeat { key: key.to_owned(), route, body });
-    Ok(match Once::start(&app.tenancy.idempotency, sender, repeat.as_ref()).await? {
+    Ok(match Once::start(changes.answers, sender, repeat.as_ref()).await? {
         Start::First(once) => Posted::First(once, parsed),
         Start::Again(answer) => {
             Posted::Again(replay(Kept { status: answer.status, body: answer.body.into() }))

@@ -77,8 +77,8 @@ impl Server {
     /// Not ready -> still accepting, answers say goodbye -> not accepting -> what is in flight is answered -> closed.
     pub(super) async fn drain(&self, app: &App, health: &Health, shutdown: Shutdown) {
         tracing::info!("shutting down");
-        app.set_ready(false);
-        health.update(&app.serving());
+        app.readiness.set_listening(false);
+        health.update(&super::serving(app));
         let bounds = &app.config.shutdown;
         let ports = [&self.api, &self.operations];
         let is_balanced = shutdown == Shutdown::Orchestrated
