@@ -23,7 +23,7 @@ pub mod v1;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Inference, ModelDirectory};
+use api::{Inference, ModelDirectory, Task};
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
@@ -54,4 +54,9 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
     v1::rest::routes(services.clone())
         .merge(v1::grpc::routes(services.clone()))
         .merge(grpc::routes(services, health))
+}
+
+/// The task that a route or a gRPC method of some protocol is for.
+pub fn task_of(route: &str) -> Option<Task> {
+    v1::task_of(route)
 }

@@ -42,18 +42,6 @@ const PROBES: [&str; 7] = [
     "/externalscaler.ExternalScaler/{*method}",
 ];
 
-/// The methods of the service, whose names are no caller's text.
-const METHODS: [&str; 8] = [
-    "Classify",
-    "AnalyzeSentiment",
-    "ExtractEntities",
-    "Summarize",
-    "Embed",
-    "InferStream",
-    "ListModels",
-    "GetModel",
-];
-
 /// Where lines come from.
 pub(crate) struct AccessLog {
     telemetry: Arc<Telemetry>,
@@ -268,22 +256,14 @@ fn method(method: &Method) -> &'static str {
 fn route(request: &Request) -> Arc<str> {
     let Some(route) = request.extensions().get::<MatchedPath>() else { return Arc::from(UNKNOWN) };
     let path = request.uri().path();
-    let is_ours = route.as_str().strip_suffix("/{*method}").and_then(|service| path.strip_prefix(service));
-    let is_ours = is_ours.and_then(|method| method.strip_prefix('/')).is_some_and(|m| METHODS.contains(&m));
-    Arc::from(if is_ours { path } else { route.as_str() })
+    Arc::from(if protocols::grpc::is_method(path) { path } else { route.as_str() })
 }
 
 /// The task that a route is for: `other` of routes without, `unknown` of what is no route.
 fn task(route: &str) -> &'static str {
-    let name = route.rsplit('/').next().unwrap_or_default();
-    match name {
+    match route {
         UNKNOWN => UNKNOWN,
-        "classify" | "Classify" => Task::Classify.as_str(),
-        "sentiment" | "AnalyzeSentiment" => Task::Sentiment.as_str(),
-        "entities" | "ExtractEntities" => Task::Entities.as_str(),
-        "summarize" | "Summarize" => Task::Summarize.as_str(),
-        "embeddings" | "Embed" => Task::Embed.as_str(),
-        _ => "other",
+        route => protocols::task_of(route).map_or("other", Task::as_str),
     }
 }
 
@@ -451,14 +431,6 @@ const fn grpc_name(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn methods_are_those_of_the_definition() {
-        let definition = include_str!("../../proto/ml/inference/v1/inference.proto");
-        let rpc = |line: &'static str| line.trim().strip_prefix("rpc ")?.split('(').next();
-        let defined: Vec<_> = definition.lines().filter_map(rpc).collect();
-        assert_eq!(defined, METHODS);
-    }
 
     #[test]
     fn tasks_of_routes() {

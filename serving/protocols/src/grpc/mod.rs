@@ -9,7 +9,8 @@ mod reflection;
 mod status;
 mod until_stop;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 
 use api::ApiError;
 use axum::Router;
@@ -28,6 +29,17 @@ pub use message::{UnreadMessage, unreadable};
 pub use messages::{Messages, set_aside};
 pub use status::status;
 
+/// The definitions of the protocols' services.
+const OURS: &[&[u8]] = &[proto::v1::DESCRIPTORS];
+
+/// Their methods, as paths. If a definition cannot be read there are none, as there is no reflection.
+static METHODS: LazyLock<BTreeSet<String>> = LazyLock::new(|| reflection::methods(OURS).unwrap_or_default());
+
+/// Whether a path is that of a method of a protocol's service: then it is no caller's text.
+pub fn is_method(path: &str) -> bool {
+    METHODS.contains(path)
+}
+
 /// The routes of what every gRPC server has: health and reflection.
 pub fn routes(services: &Services, health: &Health) -> Router {
     let no_method = ApiError::RouteNotFound;
@@ -40,8 +52,8 @@ pub fn routes(services: &Services, health: &Health) -> Router {
 /// What services there are, for tools. Theirs are streams that last as long as the tool.
 fn reflection() -> Router {
     use tonic_reflection::pb;
-    let sets = [proto::v1::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
-    let read = |own| Definitions::read(&[sets[0], sets[1], own]);
+    let health = tonic_health::pb::FILE_DESCRIPTOR_SET;
+    let read = |own| Definitions::read(&[OURS, &[health, own]].concat());
     match (read(pb::v1::FILE_DESCRIPTOR_SET), read(pb::v1alpha::FILE_DESCRIPTOR_SET)) {
         (Ok(new), Ok(old)) => {
             let form = || Form {
@@ -82,4 +94,19 @@ where
 {
     let calls = Router::new().route_service(&format!("/{}/{{*method}}", S::NAME), service);
     router.merge(calls.layer(from_fn_with_state(Arc::new(form), form::hold)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_those_of_the_definition() {
+        let definition = include_str!("../../../proto/ml/inference/v1/inference.proto");
+        let rpc = |line: &'static str| line.trim().strip_prefix("rpc ")?.split('(').next();
+        let defined = definition.lines().filter_map(rpc);
+        let defined = defined.map(|name| format!("/ml.inference.v1.InferenceService/{name}"));
+        assert_eq!(defined.collect::<BTreeSet<_>>(), *METHODS);
+        assert!(!is_method("/ml.inference.v1.InferenceService/Secret"));
+    }
 }

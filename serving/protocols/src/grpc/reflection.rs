@@ -3,7 +3,7 @@
 //! A question that has no answer is answered with an `error_response`, and the stream goes on, as the protocol says
 //! (<https://github.com/grpc/grpc/blob/master/doc/server-reflection.md>); tonic-reflection ends it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::{DecodeError, Message};
@@ -24,6 +24,23 @@ pub(super) struct Definitions {
     files: BTreeMap<String, Arc<[u8]>>,
     /// The file of each symbol.
     symbols: BTreeMap<String, Arc<[u8]>>,
+}
+
+/// Paths of the methods that encoded `FileDescriptorSet`s define.
+///
+/// # Errors
+/// One is not what it should be.
+pub(super) fn methods(sets: &[&[u8]]) -> Result<BTreeSet<String>, DecodeError> {
+    let mut paths = BTreeSet::new();
+    for set in sets {
+        for file in FileDescriptorSet::decode(*set)?.file {
+            for service in &file.service {
+                let path = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
+                paths.extend(service.method.iter().map(|method| path(method.name())));
+            }
+        }
+    }
+    Ok(paths)
 }
 
 /// Why a question has no answer.
