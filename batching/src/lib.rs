@@ -60,6 +60,7 @@
 
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]
+#![warn(missing_docs)]
 
 mod engine;
 mod event;

@@ -1,6 +1,5 @@
 //! One pass of the encoder, by length and batch, through the executor an engine thread drives.
 
-#![allow(missing_docs, reason = "criterion's macros declare undocumented functions")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use batching::Executor;

@@ -1,7 +1,6 @@
 //! Linear layers of the embedded encoder on one thread: the fused kernels against the `gemm` crate, and what
 //! a low-rank branch beside a layer would cost.
 
-#![allow(missing_docs, reason = "criterion's macros declare undocumented functions")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::time::Duration;

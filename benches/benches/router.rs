@@ -1,6 +1,5 @@
 //! What a request pays for authentication, limits and metering, with the embedded store.
 
-#![allow(missing_docs, reason = "criterion's macros declare undocumented functions")]
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 

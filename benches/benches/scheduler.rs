@@ -1,6 +1,5 @@
 //! The scheduler's steps, by how much is queued: 500 tenants, five models, three classes.
 
-#![allow(missing_docs, reason = "criterion's macros declare undocumented functions")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
 use std::hint::black_box;

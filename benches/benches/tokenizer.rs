@@ -1,6 +1,5 @@
 //! Tokenising one text, by length.
 
-#![allow(missing_docs, reason = "criterion's macros declare undocumented functions")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::hint::black_box;

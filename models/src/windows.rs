@@ -2,21 +2,7 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
-/// What happens to a text longer than one window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Truncation {
-    /// It is read whole, in overlapping windows whose results are merged.
-    Stride,
-    /// It is refused.
-    Error,
-    /// Its end is cut off.
-    End,
-    /// Its start is cut off.
-    Start,
-}
+use models_core::tasks::Truncation;
 
 /// The windows to read of a text of `tokens` tokens, each of at most `capacity`; `None` if it is to be refused.
 ///

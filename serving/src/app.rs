@@ -2,13 +2,12 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use batching::{DeadlinePolicy, Engine, EngineConfig, ModelConfig, PreferredSize, TokenBudget};
 use models::{
     CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, Progress, Provider, Sequence,
-    SequenceOutput, Unready, WorkPool,
+    SequenceOutput, WorkPool,
 };
 use router::scaling::LoadBoard;
 use router::{Places, PlacesConfig};
@@ -19,18 +18,19 @@ use crate::build::Build;
 use crate::config::{self, Config};
 use crate::devices::{Devices, threads};
 use crate::load::Load;
+use crate::pipeline::InFlightMax;
+use crate::readiness::{HasParts, Readiness};
 use crate::scaling::Scaling;
 use crate::telemetry::{GpuMonitor, Telemetry};
 use crate::tenancy::{Tenancy, TenancyError};
 use crate::tls::{Certificates, TlsError};
-use crate::work::InFlightMax;
 
 /// Every part of the running server; shared by all requests.
 pub struct App {
     /// What the server was told.
     pub config: Config,
     /// Who may ask, how much and at what price.
-    pub tenancy: Tenancy,
+    pub tenancy: Arc<Tenancy>,
     /// The models.
     pub catalog: Arc<Catalog>,
     /// The scheduler and its device threads.
@@ -44,28 +44,15 @@ pub struct App {
     /// The metrics.
     pub telemetry: Arc<Telemetry>,
     /// How many servers there should be.
-    pub scaling: Scaling,
+    pub scaling: Arc<Scaling>,
     /// One for each call that may be worked on.
     pub places: Arc<Places>,
     /// One for each gRPC stream of messages that may be open; their messages take places of their own.
     pub stream_places: Arc<Places>,
     /// Cancelled when the server starts to shut down.
     pub stopping: CancellationToken,
-    /// Required models that do not serve.
-    pub unready: Vec<Unready>,
-    is_ready: AtomicBool,
-}
-
-/// A part of the server by name, and why it is not ready if it is not, or what there is to say of it all the same.
-pub type Part = (&'static str, Result<Option<Note>, String>);
-
-/// What there is to say of a part that is ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// It does not do all that it should.
-    Degraded(String),
-    /// It does, and may not for long.
-    Warning(String),
+    /// Whether requests should be sent here.
+    pub readiness: Arc<Readiness>,
 }
 
 /// Addresses the server listens on, bound already, so that a caller knows the ports.
@@ -175,18 +162,21 @@ impl App {
         let engine = engine_config(&config, &catalog, &devices);
         let call_in_flight_max = call_in_flight_max(&config, &devices);
         let engine = Engine::start(engine, executors, Arc::clone(&clock), telemetry.engine.clone())?;
-        let tenancy = runtime.block_on(Tenancy::open(&config, build.kafka, telemetry.usage.clone()))?;
+        let tenancy = Tenancy::open(&config, build.kafka, telemetry.usage.clone());
+        let tenancy = Arc::new(runtime.block_on(tenancy)?);
         let redis = tenancy.redis.clone();
         let stopping = CancellationToken::new();
         if let Some(monitor) = GpuMonitor::new(devices.uuids()) {
             runtime.spawn(monitor.run(Arc::clone(&telemetry.gpus), stopping.clone()));
         }
-        let scaling = Scaling::new(
+        let scaling = Arc::new(Scaling::new(
             &config.scaling,
             devices.count() as u32,
             redis.map(|store| store as Arc<dyn LoadBoard>),
             tenancy.server.clone(),
-        );
+        ));
+        let others = Arc::clone(&tenancy) as Arc<dyn HasParts>;
+        let readiness = Readiness::new(engine.clone(), unready, others, stopping.clone());
         let token_seconds = engine.snapshot().models.into_iter().map(|model| model.token_seconds);
         let load = Load::new(token_seconds, devices.count() as u32, &config.limits);
         Ok(Arc::new(Self {
@@ -201,39 +191,9 @@ impl App {
             places: Places::new(places_config(&config)),
             stream_places: Places::new(places_config(&config)),
             stopping,
-            unready,
-            is_ready: AtomicBool::new(false),
+            readiness,
             config,
         }))
-    }
-
-    /// Whether requests should be sent here: every part is ready.
-    pub fn is_ready(&self) -> bool {
-        self.parts().iter().all(|(_, state)| state.is_ok())
-    }
-
-    /// Whether what is loaded is served: the server listens, is not stopping, and its devices work.
-    pub fn is_serving(&self) -> bool {
-        self.is_ready.load(Ordering::Acquire) && self.engine.is_healthy()
-    }
-
-    /// What has to be ready for requests to be sent here.
-    pub fn parts(&self) -> Vec<Part> {
-        let needs = |is_met: bool, reason: &str| if is_met { Ok(None) } else { Err(reason.to_owned()) };
-        let state = if self.stopping.is_cancelled() { "shutting down" } else { "does not take requests" };
-        let unready: Vec<_> =
-            self.unready.iter().map(|model| format!("{}: {}", model.name, model.reason)).collect();
-        let mut parts = vec![
-            ("server", needs(self.is_ready.load(Ordering::Acquire), state)),
-            ("devices", needs(self.engine.is_healthy(), "a device was lost")),
-            ("models", needs(unready.is_empty(), &unready.join("; "))),
-        ];
-        parts.extend(self.tenancy.parts());
-        parts
-    }
-
-    pub(crate) fn set_ready(&self, is_ready: bool) {
-        self.is_ready.store(is_ready, Ordering::Release);
     }
 }
 

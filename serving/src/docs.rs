@@ -11,7 +11,7 @@ use axum::http::header::{
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 
-use crate::error::{DOCS_PATH, ErrorKind, Row, grpc_name};
+use crate::error::{DOCS_PATH, ErrorKind, Row};
 
 const STYLE_PATH: &str = "/docs/style.css";
 const STYLE: &str = include_str!("docs.css");
@@ -43,7 +43,7 @@ fn errors_page() -> String {
     let (mut index, mut sections) = (String::new(), String::new());
     for kind in ErrorKind::ALL {
         let Row { code, http, grpc } = kind.row();
-        let (status, grpc, retry) = (http.as_u16(), grpc_name(grpc), kind.retry().advice());
+        let (status, grpc, retry) = (http.as_u16(), grpc.name(), kind.retry().advice());
         // Writing to a string does not fail.
         let _ = writeln!(
             index,

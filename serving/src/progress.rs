@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use models::Progress;
+use models::{Catalog, Progress};
 use router::DEVELOPMENT_KEY;
 
-use crate::app::{App, Listeners};
+use crate::app::Listeners;
 
 /// Progress on standard error: bars on a terminal, plain lines elsewhere.
 pub struct Bars {
@@ -79,9 +79,9 @@ impl Addresses {
     }
 
     /// What is printed when the server is ready: where it listens, what it serves, and a line to try.
-    pub fn ready_message(&self, app: &App) -> String {
+    pub fn ready_message(&self, catalog: &Catalog, has_development_tenant: bool) -> String {
         let Self { scheme, api, operations } = self;
-        let loaded = app.catalog.models().iter().filter(|model| model.is_loaded());
+        let loaded = catalog.models().iter().filter(|model| model.is_loaded());
         let names: Vec<_> = loaded.map(|model| model.card.name.as_str()).collect();
         let mut text = format!(
             "ml-inference is ready\n  \
@@ -90,7 +90,7 @@ impl Addresses {
              models         {}",
             names.join(", ")
         );
-        if app.config.development_tenant {
+        if has_development_tenant {
             text.push_str(&format!(
                 "\n  try            curl -s {scheme}://{api}/v1/ml/sentiment -H 'Authorization: Bearer {DEVELOPMENT_KEY}' \
                  -H 'Content-Type: application/json' -d '{{\"inputs\": \"The new release is a joy to use.\"}}'"

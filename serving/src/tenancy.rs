@@ -19,13 +19,13 @@ use router::{
 use tokio_util::sync::CancellationToken;
 use units::MonotonicClock;
 
-use crate::app::{Note, Part};
 use crate::build::KafkaSink;
 use crate::config::{self, Config, Identity};
 use crate::declared_tenants::{self, TenantsFileError};
 use crate::issuer::Issuer;
 use crate::ledger::{Ledger, Problem};
 use crate::operator_token::WatchedToken;
+use crate::readiness::{HasParts, Note, Part};
 use crate::secrets::{self, SecretError};
 use crate::sinks::{Fed, SinkConfigError};
 use crate::state_folder::{StateFolder, StateFolderError};
@@ -195,6 +195,12 @@ impl SecretWatch {
     }
 }
 
+impl HasParts for Tenancy {
+    fn parts(&self) -> Vec<Part> {
+        vec![("journal", self.gatekeeper.journal().health().map(|()| None)), ("store", self.store_health())]
+    }
+}
+
 impl Tenancy {
     /// Opens everything.
     ///
@@ -306,11 +312,6 @@ impl Tenancy {
             issuer,
             state,
         })
-    }
-
-    /// Parts without which no request can be served, by name, and why one does not work.
-    pub fn parts(&self) -> Vec<Part> {
-        vec![("journal", self.gatekeeper.journal().health().map(|()| None)), ("store", self.store_health())]
     }
 
     /// Shows how limits, store and journal do.

@@ -7,12 +7,12 @@ use axum::Json;
 use axum::extract::Query;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
+use protocols::http::explain;
 use router::ledger::{Sum, SumKey, UsageStore};
 use router::{Day, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::error::ApiError;
-use crate::rest::explain;
+use crate::error::{ApiError, Refused};
 
 /// Days of a report, at most.
 const DAYS_MAX: u32 = 366;
@@ -202,7 +202,7 @@ impl ReportQuery {
 }
 
 fn unavailable(error: router::store::StoreError) -> ApiError {
-    router::AdministrationError::from(error).into()
+    router::AdministrationError::from(error).refused()
 }
 
 impl Numbers {

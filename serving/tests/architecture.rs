@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 #[path = "architecture/circles.rs"]
 mod circles;
 
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("units", &[]),
     ("batching", &["units"]),
     ("models-core", &[]),
@@ -24,7 +24,10 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("models", &["units", "batching", "models-core", "runtime-candle", "runtime-fused", "runtime-onnx"]),
     ("router", &["units", "batching"]),
     ("proto", &[]),
-    ("serving", &["units", "batching", "models", "router", "proto"]),
+    // What protocols speak of knows the tasks, and nothing that does them.
+    ("api", &["units", "models-core"]),
+    ("protocols", &["api", "proto"]),
+    ("serving", &["units", "batching", "models", "router", "proto", "api", "protocols"]),
     // What is optional in a build, the binary brings.
     ("ml-inference", &["models", "router", "runtime-cuda", "serving"]),
     ("benches", &["units", "batching", "models", "router", "runtime-cuda", "serving"]),
@@ -34,7 +37,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
 const FOLDERS: [&str; 5] = ["batching", "models", "router", "serving", "benches"];
 
 /// Crates that may not be among all that a crate of ours needs, directly or not, and why.
-const FORBIDDEN: [(&str, &[&str]); 10] = [
+const FORBIDDEN: [(&str, &[&str]); 12] = [
     ("units", &["serde", "tokio"]),
     // The scheduler is told the time and does no I/O.
     ("batching", &["tokio", "axum", "tonic", "serde", "candle-core"]),
@@ -53,6 +56,28 @@ const FORBIDDEN: [(&str, &[&str]); 10] = [
     // The server is the same whatever a build has.
     ("serving", &["cudarc", "rdkafka"]),
     ("router", &["axum", "tonic", "candle-core", "models", "models-core"]),
+    // What protocols speak of is of no transport and of no store.
+    (
+        "api",
+        &[
+            "axum",
+            "hyper",
+            "tonic",
+            "prost",
+            "tokio",
+            "router",
+            "redis",
+            "redb",
+            "models",
+            "tokenizers",
+            "batching",
+        ],
+    ),
+    // A protocol knows nothing of what answers it: no tenant, no store, no scheduler, no model.
+    (
+        "protocols",
+        &["router", "redis", "redb", "models", "tokenizers", "candle-core", "batching", "prometheus-client"],
+    ),
 ];
 
 /// Files that import each other in a circle, by crate, that are known; there should be none.
@@ -75,7 +100,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
             "ledger/writer",
         ],
     ),
-    ("serving", &["app", "ledger", "scaling", "sinks", "tenancy", "work"]),
+    ("serving", &["app", "ledger", "pipeline", "scaling", "sinks", "tenancy"]),
     ("serving", &["caller", "ops", "pipeline", "rest", "server", "telemetry/access"]),
     ("serving", &["server/account", "server/seats", "server/unread"]),
     ("serving", &["server/accept", "server/connection", "server/drain"]),
@@ -173,6 +198,38 @@ fn dependencies_kept_out() {
         let found: Vec<_> = forbidden.iter().filter(|one| below.contains(**one)).collect();
         assert!(found.is_empty(), "{name} needs {found:?}");
     }
+}
+
+/// Files of serving that may name the `App`: what puts the parts together, and what answers calls with them. All else is given the
+/// parts that it uses.
+const NAME_THE_APP: [&str; 4] = ["app.rs", "main.rs", "server/", "pipeline/"];
+
+#[test]
+fn parts_do_not_get_the_whole_app() {
+    fn visit(folder: &Path, source: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(&path, source, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.lines().filter_map(|line| line.split("//").next());
+                let mut words =
+                    code.flat_map(|line| line.split(|c: char| !(c.is_alphanumeric() || c == '_')));
+                if words.any(|word| word == "App") {
+                    found.push(path.strip_prefix(source).unwrap().display().to_string());
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for source in ["src", "api/src", "protocols/src"] {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+        visit(&source, &source, &mut found);
+    }
+    assert!(found.iter().any(|file| file == "app.rs"), "nothing was found: {found:?}");
+    found.retain(|file| !NAME_THE_APP.iter().any(|allowed| file.starts_with(allowed)));
+    assert!(found.is_empty(), "these name the whole App: {found:?}");
 }
 
 #[test]

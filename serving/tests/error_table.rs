@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use models::tasks::{InputError, LengthUnit, Remedy};
+use protocols::grpc::status;
 use router::accounts::{KeyState, KeyView};
 use router::idempotency::{IdempotencyError, Room};
 use router::limit::{LimitError, Unit, Window};
@@ -14,7 +15,7 @@ use router::store::StoreError;
 use router::{
     AdministrationError, AuthenticationError, CredentialError, JwtError, Mode, Plan, Role, Terms, WallTime,
 };
-use serving::error::{ApiError, ErrorKind, Retry};
+use serving::error::{ApiError, ErrorKind, Refused, Retry};
 
 /// Errors by the pattern that each of them matches. The patterns together are a `match` without a wildcard, so a variant that is
 /// not here does not compile, here as in the table itself.
@@ -43,57 +44,65 @@ fn too_long(length: usize, unit: LengthUnit, remedy: Remedy) -> ApiError {
     ApiError::Input(InputError::TooLong { index: 0, length, is_counted, limit, unit, remedy })
 }
 
-fn every_api_error() -> Vec<ApiError> {
-    use ApiError as E;
-    use AuthenticationError as A;
-    let field = || "parameters.top_k".to_owned();
-    let exceeded = |unit, window, limit, left, seconds| {
-        E::Limit(LimitError::Exceeded {
-            unit,
-            window,
-            limit,
-            left,
-            retry_after: Duration::from_secs(seconds),
-        })
+fn every_authentication_error() -> Vec<AuthenticationError> {
+    use AuthenticationError as E;
+    one_of_each!(AuthenticationError {
+        E::Credential(CredentialError::Missing) => [CredentialError::Missing.into()],
+        E::Credential(CredentialError::Scheme) => [CredentialError::Scheme.into()],
+        E::Credential(CredentialError::Malformed) => [CredentialError::Malformed.into()],
+        E::UnknownKey => [E::UnknownKey],
+        E::UnknownService => [E::UnknownService],
+        E::NotLoopback => [E::NotLoopback],
+        E::NotLocalHost => [E::NotLocalHost],
+        E::TestKey => [E::TestKey],
+        E::JwtNotConfigured => [E::JwtNotConfigured],
+        E::RevokedKey => [E::RevokedKey],
+        E::ExpiredKey => [E::ExpiredKey],
+        E::Suspended => [E::Suspended],
+        E::UnknownTenant => [E::UnknownTenant],
+        E::AccountsUnread => [E::AccountsUnread],
+        E::Jwt(JwtError::Malformed) => [JwtError::Malformed.into()],
+        E::Jwt(JwtError::Algorithm) => [JwtError::Algorithm.into()],
+        E::Jwt(JwtError::Header(_)) => [JwtError::Header("crit").into()],
+        E::Jwt(JwtError::UnknownKey) => [JwtError::UnknownKey.into()],
+        E::Jwt(JwtError::Signature) => [JwtError::Signature.into()],
+        E::Jwt(JwtError::Claim(_)) => [JwtError::Claim("aud").into()],
+        E::Jwt(JwtError::Lifetime) => [JwtError::Lifetime.into()],
+        E::Jwt(JwtError::Expired) => [JwtError::Expired.into()],
+        E::Jwt(JwtError::NotYetValid) => [JwtError::NotYetValid.into()],
+        E::Jwt(JwtError::NoKeys) => [JwtError::NoKeys.into()],
+    })
+}
+
+fn every_limit_error() -> Vec<LimitError> {
+    use LimitError as E;
+    let exceeded = |unit, window, limit, left, seconds| E::Exceeded {
+        unit,
+        window,
+        limit,
+        left,
+        retry_after: Duration::from_secs(seconds),
     };
     let (unit, window) = (Unit::Requests, Window::Minute);
-    one_of_each!(ApiError {
-        E::Authentication(A::Credential(CredentialError::Missing)) => [E::Authentication(CredentialError::Missing.into())],
-        E::Authentication(A::Credential(CredentialError::Scheme)) => [E::Authentication(CredentialError::Scheme.into())],
-        E::Authentication(A::Credential(CredentialError::Malformed)) => [E::Authentication(CredentialError::Malformed.into())],
-        E::Authentication(A::UnknownKey) => [E::Authentication(A::UnknownKey)],
-        E::Authentication(A::UnknownService) => [E::Authentication(A::UnknownService)],
-        E::Authentication(A::NotLoopback) => [E::Authentication(A::NotLoopback)],
-        E::Authentication(A::NotLocalHost) => [E::Authentication(A::NotLocalHost)],
-        E::Authentication(A::TestKey) => [E::Authentication(A::TestKey)],
-        E::Authentication(A::JwtNotConfigured) => [E::Authentication(A::JwtNotConfigured)],
-        E::Authentication(A::RevokedKey) => [E::Authentication(A::RevokedKey)],
-        E::Authentication(A::ExpiredKey) => [E::Authentication(A::ExpiredKey)],
-        E::Authentication(A::Suspended) => [E::Authentication(A::Suspended)],
-        E::Authentication(A::UnknownTenant) => [E::Authentication(A::UnknownTenant)],
-        E::Authentication(A::AccountsUnread) => [E::Authentication(A::AccountsUnread)],
-        E::Authentication(A::Jwt(JwtError::Malformed)) => [E::Authentication(JwtError::Malformed.into())],
-        E::Authentication(A::Jwt(JwtError::Algorithm)) => [E::Authentication(JwtError::Algorithm.into())],
-        E::Authentication(A::Jwt(JwtError::Header(_))) => [E::Authentication(JwtError::Header("crit").into())],
-        E::Authentication(A::Jwt(JwtError::UnknownKey)) => [E::Authentication(JwtError::UnknownKey.into())],
-        E::Authentication(A::Jwt(JwtError::Signature)) => [E::Authentication(JwtError::Signature.into())],
-        E::Authentication(A::Jwt(JwtError::Claim(_))) => [E::Authentication(JwtError::Claim("aud").into())],
-        E::Authentication(A::Jwt(JwtError::Lifetime)) => [E::Authentication(JwtError::Lifetime.into())],
-        E::Authentication(A::Jwt(JwtError::Expired)) => [E::Authentication(JwtError::Expired.into())],
-        E::Authentication(A::Jwt(JwtError::NotYetValid)) => [E::Authentication(JwtError::NotYetValid.into())],
-        E::Authentication(A::Jwt(JwtError::NoKeys)) => [E::Authentication(JwtError::NoKeys.into())],
-        E::Limit(LimitError::Exceeded { .. }) => [
+    one_of_each!(LimitError {
+        E::Exceeded { .. } => [
             exceeded(unit, window, 100, 16, 7),
             exceeded(Unit::Tokens, Window::Day, 5000, 0, 3600),
         ],
-        E::Limit(LimitError::TooMuch { .. }) => [
-            E::Limit(LimitError::TooMuch { unit, window, limit: 100, amount: 128 }),
+        E::TooMuch { .. } => [
+            E::TooMuch { unit, window, limit: 100, amount: 128 },
         ],
-        E::Limit(LimitError::Concurrency { .. }) => [E::Limit(LimitError::Concurrency { limit: 16 })],
-        E::Limit(LimitError::Unavailable) => [E::Limit(LimitError::Unavailable)],
-        // See `every_administration_error` and `every_idempotency_error`.
-        E::Administration(_) => [],
-        E::IdempotencyFull(_) => [],
+        E::Concurrency { .. } => [E::Concurrency { limit: 16 }],
+        E::Unavailable => [E::Unavailable],
+    })
+}
+
+fn every_api_error() -> Vec<ApiError> {
+    use ApiError as E;
+    let field = || "parameters.top_k".to_owned();
+    one_of_each!(ApiError {
+        // What the functions above and below list.
+        E::Refused(_) => [],
         E::StoreUnavailable { .. } => [E::StoreUnavailable { detail: detail() }],
         E::Forbidden { .. } => [E::Forbidden { needed: "editor" }],
         E::RouteNotFound => [E::RouteNotFound],
@@ -138,7 +147,7 @@ fn every_api_error() -> Vec<ApiError> {
         E::AnswersUnread { .. } => [E::AnswersUnread { retry_after: Duration::from_secs(1) }],
         E::DeadlineInfeasible { .. } => [E::DeadlineInfeasible { retry_after: Duration::from_millis(40) }],
         E::IdempotencyKeyReused => [E::IdempotencyKeyReused],
-        E::IdempotencyInProgress => [E::IdempotencyInProgress],
+        E::IdempotencyInProgress { .. } => [E::IdempotencyInProgress { retry_after: Duration::from_secs(36) }],
         E::IdempotencyAnswerTooLarge => [E::IdempotencyAnswerTooLarge],
         E::DeadlineExceeded => [E::DeadlineExceeded],
         E::Starting => [E::Starting],
@@ -201,9 +210,15 @@ fn every_idempotency_error() -> Vec<IdempotencyError> {
 }
 
 fn every_error() -> Vec<ApiError> {
-    let administration = every_administration_error().into_iter().map(ApiError::from);
-    let idempotency = every_idempotency_error().into_iter().map(ApiError::from);
-    every_api_error().into_iter().chain(administration).chain(idempotency).collect()
+    fn refused<E: Refused>(errors: Vec<E>) -> impl Iterator<Item = ApiError> {
+        errors.into_iter().map(E::refused)
+    }
+    refused(every_authentication_error())
+        .chain(refused(every_limit_error()))
+        .chain(every_api_error())
+        .chain(refused(every_administration_error()))
+        .chain(refused(every_idempotency_error()))
+        .collect()
 }
 
 #[test]
@@ -234,7 +249,7 @@ fn hints_are_given_where_the_table_says() {
 #[test]
 fn the_log_knows_more_than_the_client() {
     for error in every_error() {
-        let shown = format!("{}{:?}", error, error.to_status("req_1").message());
+        let shown = format!("{}{:?}", error, status(&error, "req_1").message());
         if let Some(detail) = error.log_detail() {
             assert!(!shown.contains(detail), "{shown}");
         }

@@ -3,6 +3,8 @@
 //!
 //! There is one definition of each, here; whoever needs one imports it from here.
 
+#![warn(missing_docs)]
+
 mod clock;
 mod ids;
 mod priority;

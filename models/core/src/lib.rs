@@ -5,6 +5,7 @@
 
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]
+#![warn(missing_docs)]
 
 pub mod batch;
 pub mod card;
@@ -14,6 +15,7 @@ pub mod files;
 pub mod kinds;
 pub mod runtime;
 pub mod spec;
+pub mod tasks;
 pub mod weights;
 
 pub use batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};

@@ -9,6 +9,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use models_core::tasks::{
+    ClassifyParameters, DecodeError, InputError, LabelScore, Output, Refusals, TaskResult, Truncation,
+};
 use tokenizers::normalizers::unicode::NFKC;
 use tokenizers::{NormalizedString, Normalizer};
 
@@ -16,12 +19,10 @@ use super::inputs::{self, Reader, Texts};
 use super::math::{dot, normalize, sigmoid, softmax};
 use super::reading::{Jobs, Outputs, Reading};
 use super::sentiment::labelled;
-use super::types::{ClassifyParameters, DecodeError, InputError, LabelScore, Output, Refusals, TaskResult};
 use super::{Context, Decode};
 use crate::card::{Calibration, Card, MultiLabel};
 use crate::characters::is_invisible;
 use crate::tokenizer::Keep;
-use crate::windows::Truncation;
 
 /// Cosine of a text and a label that fits it about as likely as not, for sentence encoders such as MiniLM.
 const THRESHOLD: f32 = 0.2;

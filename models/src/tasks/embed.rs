@@ -1,11 +1,13 @@
 //! Embeddings: one vector for each text.
 
+use models_core::tasks::{
+    DecodeError, EmbedParameters, InputError, Output, Refusals, TaskResult, Truncation,
+};
+
 use super::inputs::{self, Reader, Texts};
 use super::math::normalize;
 use super::reading::{Jobs, Outputs, Reading};
-use super::types::{DecodeError, EmbedParameters, InputError, Output, Refusals, TaskResult};
 use super::{Context, Decode};
-use crate::windows::Truncation;
 
 /// What is needed to make vectors of outputs.
 struct Embed {

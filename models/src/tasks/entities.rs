@@ -11,6 +11,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
+use models_core::tasks::{
+    Aggregation, DecodeError, EntitiesParameters, Entity, InputError, OffsetUnit, Output, Refusals,
+    TaskResult, Truncation,
+};
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::inputs::{self, Reader, Texts};
@@ -18,14 +22,10 @@ use super::math::{argmax, softmax};
 use super::names::{Bounds, Part, is_glue, is_picture, touches};
 use super::offsets::Offsets;
 use super::reading::{Jobs, Outputs, Reading};
-use super::types::{
-    Aggregation, DecodeError, EntitiesParameters, Entity, InputError, OffsetUnit, Output, Refusals,
-    TaskResult,
-};
 use super::{Context, Decode};
 use crate::segment::Cells;
 use crate::tokenizer::EncodedText;
-use crate::windows::{self, Truncation};
+use crate::windows;
 
 /// Tokens that a word may have at an end where a text is cut; of a longer one a part is given.
 const CUT_MAX: usize = 64;

@@ -1,10 +1,10 @@
 //! From the inputs of a call to its results, the same for every task: each input is read by itself, and where the caller
 //! wants it so, one that cannot be read has an error in the place of its result.
 
+use models_core::tasks::{DecodeError, InputError, OnError, Refusals, TaskResult};
 use std::future::Future;
 
 use super::reading::{Jobs, Outputs, check_visible};
-use super::types::{DecodeError, InputError, OnError, Refusals, TaskResult};
 use super::{Context, Decode};
 
 /// A task, its parameters checked: how one input is read, and what its outputs come to.

@@ -17,13 +17,12 @@ mod offsets;
 mod reading;
 mod sentiment;
 mod summarize;
-mod types;
 
-pub use crate::windows::Truncation;
-pub use types::{
+pub use models_core::tasks::{
     Aggregation, Answer, ClassifyParameters, DecodeError, EmbedParameters, EntitiesParameters, Entity,
     InputError, LabelScore, LengthUnit, OffsetUnit, OnError, Output, Parameters, Refusals, Remedy, Sentiment,
     SentimentParameters, SummarizeParameters, Summary, SummaryMethod, SummarySentence, TaskResult,
+    Truncation,
 };
 
 use units::ModelId;

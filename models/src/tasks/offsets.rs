@@ -1,6 +1,6 @@
 //! From byte offsets to the caller's unit.
 
-use super::types::OffsetUnit;
+use models_core::tasks::OffsetUnit;
 
 /// Converts byte offsets into one text, each at a character boundary, in any order but fastest when they ascend.
 pub(super) struct Offsets<'a> {
@@ -34,6 +34,8 @@ impl<'a> Offsets<'a> {
 
 #[cfg(test)]
 mod tests {
+    use models_core::tasks::OffsetUnit;
+
     use super::*;
 
     #[test]

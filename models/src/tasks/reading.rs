@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 
+use models_core::tasks::{DecodeError, InputError, LengthUnit, Output, Remedy, TaskResult, Truncation};
 use units::ModelId;
 
-use super::types::{DecodeError, InputError, LengthUnit, Output, Remedy, TaskResult};
 use super::{Context, Job};
 use crate::batch::{Sequence, SequenceOutput};
 use crate::card::Limits;
 use crate::characters::{is_invisible, is_space};
 use crate::pool::Pace;
 use crate::tokenizer::{Encoded, EncodedText, Keep, TextTokenizer};
-use crate::windows::{self, Truncation};
+use crate::windows;
 
 /// How one input is read.
 #[derive(Debug, Clone)]

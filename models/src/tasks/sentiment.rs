@@ -1,15 +1,15 @@
 //! Sentiment: one of a few exclusive labels for each text.
 
+use models_core::tasks::{
+    DecodeError, InputError, LabelScore, Output, Refusals, Sentiment, SentimentParameters, TaskResult,
+    Truncation,
+};
 use std::sync::Arc;
 
 use super::inputs::{self, Reader, Texts};
 use super::math::{argmax, softmax};
 use super::reading::{Jobs, Outputs, Reading};
-use super::types::{
-    DecodeError, InputError, LabelScore, Output, Refusals, Sentiment, SentimentParameters, TaskResult,
-};
 use super::{Context, Decode};
-use crate::windows::Truncation;
 
 /// What is needed to make sentiments of outputs.
 struct Decoder {

@@ -11,6 +11,10 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
+use models_core::tasks::{
+    DecodeError, InputError, LengthUnit, OffsetUnit, Output, Refusals, Remedy, SummarizeParameters, Summary,
+    SummaryMethod, SummarySentence, TaskResult, Truncation,
+};
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::inputs::{self, Reader, Texts};
@@ -18,15 +22,10 @@ use super::math::{dot, normalize};
 use super::matter::{self, Role};
 use super::offsets::Offsets;
 use super::reading::{Jobs, Outputs, Reading};
-use super::types::{
-    DecodeError, InputError, LengthUnit, OffsetUnit, Output, Refusals, Remedy, SummarizeParameters, Summary,
-    SummaryMethod, SummarySentence, TaskResult,
-};
 use super::{Context, Decode};
 use crate::pool::Pace;
 use crate::segment::sentences;
 use crate::tokenizer::Keep;
-use crate::windows::Truncation;
 
 /// Most sentences a caller may ask for.
 const SENTENCES_MAX: usize = 50;

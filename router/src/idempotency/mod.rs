@@ -15,7 +15,7 @@ mod later;
 mod redis;
 mod room;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,8 +71,13 @@ pub enum Begun {
     First(Attempt),
     /// It was answered before.
     Again(Answer),
-    /// The first of its key is being answered; it is over by then.
-    Running(Duration),
+    /// The first of its key is being answered.
+    Running {
+        /// Whether by this server; else by another one, or by one that was killed, and none can tell which.
+        is_here: bool,
+        /// When it is over at the latest: its key is free again then.
+        left: Duration,
+    },
     /// The key was used for another request.
     Different,
     /// It was answered before, and the answer was too large to be kept.
@@ -85,6 +90,39 @@ pub struct Attempt {
     name: Name,
     owner: [u8; 16],
     print: [u8; 32],
+    _here: Arc<Here>,
+}
+
+/// Digests and owners of the requests that this server begins or answers.
+type Running = Mutex<BTreeSet<(String, [u8; 16])>>;
+
+/// One of them, as long as it is.
+#[derive(Debug)]
+struct Here {
+    all: Arc<Running>,
+    own: (String, [u8; 16]),
+}
+
+impl Here {
+    fn new(all: &Arc<Running>, name: &Name, owner: [u8; 16]) -> Self {
+        let own = (name.digest.clone(), owner);
+        all.lock().unwrap_or_else(PoisonError::into_inner).insert(own.clone());
+        Self { all: Arc::clone(all), own }
+    }
+
+    /// Whether there is another one under the same key.
+    fn has_others(&self) -> bool {
+        let (digest, owner) = &self.own;
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = all.range((digest.clone(), [0; 16])..=(digest.clone(), [u8::MAX; 16]));
+        same.into_iter().any(|(_, other)| other != owner)
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.own);
+    }
 }
 
 impl Attempt {
@@ -178,6 +216,7 @@ pub struct Idempotency {
     /// What the store did not confirm.
     later: Later,
     room: Option<BoundedRoom>,
+    running: Arc<Running>,
     /// Digests of those whose answer is kept and not charged yet.
     unsettled: Mutex<HashSet<String>>,
 }
@@ -212,7 +251,8 @@ impl Idempotency {
         answer_bytes_max: usize,
     ) -> Self {
         let later = Later::new(Arc::clone(&store));
-        Self { store, secret, lease, answer_bytes_max, later, room: None, unsettled: Mutex::default() }
+        let (running, unsettled) = (Arc::default(), Mutex::default());
+        Self { store, secret, lease, answer_bytes_max, later, room: None, running, unsettled }
     }
 
     /// The same, which keeps no more for a tenant than `max`.
@@ -234,6 +274,7 @@ impl Idempotency {
         let (whose, route) = ([tenant.as_bytes(), principal.as_bytes()], route.as_bytes());
         let print = self.secret.derive(&[b"idempotent request", whose[0], whose[1], route, body]);
         let owner = random()?;
+        let here = Here::new(&self.running, &name, owner);
         let found = match self.store.begin(now, &name, print, owner, now.plus(self.lease)).await {
             Ok(found) => found,
             Err(error) => {
@@ -243,7 +284,7 @@ impl Idempotency {
             }
         };
         let Some(kept) = found else {
-            let attempt = Attempt { name, owner, print };
+            let attempt = Attempt { name, owner, print, _here: Arc::new(here) };
             if let Err(error) = self.check_room(now, tenant).await {
                 self.release(&attempt).await;
                 return Err(error);
@@ -253,9 +294,12 @@ impl Idempotency {
         if kept.print != print {
             return Ok(Begun::Different);
         }
-        let Some(sealed) = kept.answer else { return Ok(Begun::Running(kept.until.since(now))) };
+        let Some(sealed) = kept.answer else {
+            let is_here = here.has_others();
+            return Ok(Begun::Running { is_here, left: kept.until.since(now) });
+        };
         if self.unsettled().contains(&name.digest) {
-            return Ok(Begun::Running(Duration::ZERO));
+            return Ok(Begun::Running { is_here: true, left: Duration::ZERO });
         }
         Ok(self.open(&name, &sealed)?.map_or(Begun::TooLarge, Begun::Again))
     }

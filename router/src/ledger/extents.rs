@@ -1,13 +1,16 @@
-//! Which records of each epoch there are, and which there were: numbers of an epoch have no gaps, and the checkpoint remembers the
-//! first and the last that were summed. So a lost beginning or end is noticed as a gap is.
+//! Which records of each epoch there are, and which there were: numbers of an epoch have no gaps, and two files remember the first
+//! and the last, of those that were [written](super::written) and of those that were summed. So a lost beginning or end is noticed
+//! as a gap is.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
-use super::segments::Segment;
+use super::segments::{self, Segment};
+use super::written;
 
 /// Numbers by epoch, from the first to the one after the last.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,20 +25,46 @@ impl Extents {
         }
     }
 
-    /// What was summed of each epoch.
-    fn summed(checkpoint: &Checkpoint) -> Self {
-        let mut extents = Self::default();
-        for row in checkpoint.sums.iter().filter(|row| row.first < row.own) {
-            extents.add(&row.epoch, row.first..row.own);
-        }
-        extents
+    /// Each epoch with its numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Range<u64>)> {
+        self.0.iter()
     }
 
-    /// What was summed once and is in no segment, though an older one is there: what nobody needed goes oldest first.
-    fn missing(&self, summed: &Self, oldest: u64) -> Vec<Range<u64>> {
+    /// What a journal should have: what was written, and what was summed, of each epoch. To be read before the segments are.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub(super) fn known(folder: &Path, checkpoint: Option<&Checkpoint>) -> io::Result<Self> {
+        let mut extents = written::written(folder)?;
+        let rows = checkpoint.iter().flat_map(|checkpoint| &checkpoint.sums);
+        for row in rows.filter(|row| row.first < row.own) {
+            extents.add(&row.epoch, row.first..row.own);
+        }
+        Ok(extents)
+    }
+
+    /// What is in no segment of a folder of what was `known`, but what was removed since nobody needed it, and what is damaged and
+    /// set aside. To be asked after the segments were read.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub(super) fn lost(&self, folder: &Path, known: &Self) -> io::Result<Vec<Range<u64>>> {
+        let mut missing = self.missing(known, removed(folder)?);
+        missing.retain(|numbers| !Segment::was_set_aside_in(folder, numbers));
+        Ok(missing)
+    }
+
+    /// Those that have a record which was not removed.
+    pub(super) fn not_before(mut self, removed: u64) -> Self {
+        self.0.retain(|_, numbers| numbers.end > removed);
+        self
+    }
+
+    /// What was there once and is in no segment, but for what was removed.
+    fn missing(&self, known: &Self, removed: u64) -> Vec<Range<u64>> {
         let mut missing = Vec::new();
-        for (epoch, known) in &summed.0 {
-            let known = known.start.max(oldest)..known.end;
+        for (epoch, known) in &known.0 {
+            let known = known.start.max(removed)..known.end;
             let found = self.0.get(epoch).cloned().unwrap_or(known.end..known.end);
             missing.extend([known.start..found.start.min(known.end), found.end.max(known.start)..known.end]);
         }
@@ -44,14 +73,18 @@ impl Extents {
     }
 }
 
-/// What is wrong with a journal in a folder whose segments have these numbers, the oldest from `oldest` on, by its checkpoint.
-pub(super) fn problems(folder: &Path, found: &Extents, oldest: u64, checkpoint: &Checkpoint) -> Vec<String> {
-    let missing = found.missing(&Extents::summed(checkpoint), oldest);
-    let missing = missing.into_iter().filter(|numbers| !Segment::was_set_aside_in(folder, numbers));
-    let missing = missing.map(|Range { start, end }| {
+/// All records before this one were removed. Where that was not noted, by an older version: it removed oldest first.
+pub(super) fn removed(folder: &Path) -> io::Result<u64> {
+    let oldest = || io::Result::Ok(segments::list(folder)?.first().map_or(0, |segment| segment.first));
+    written::removed(folder)?.map_or_else(oldest, Ok)
+}
+
+/// What is wrong with a journal that lost these records, by its checkpoint.
+pub(super) fn problems(lost: &[Range<u64>], checkpoint: Option<&Checkpoint>) -> Vec<String> {
+    let lost = lost.iter().map(|Range { start, end }| {
         format!("records {start} to {} are missing: a first or last segment of a start is gone", end - 1)
     });
-    let lacking = checkpoint.lacking.iter().map(|row| {
+    let lacking = checkpoint.iter().flat_map(|checkpoint| &checkpoint.lacking).map(|row| {
         let (tenant, day, last) = (&row.tenant, row.day, row.next - 1);
         format!(
             "the sums of {tenant} on {day} lack those of its records among {} to {last} for good: the store lost them after the \
@@ -59,7 +92,7 @@ pub(super) fn problems(folder: &Path, found: &Extents, oldest: u64, checkpoint: 
             row.first
         )
     });
-    missing.chain(lacking).collect()
+    lost.chain(lacking).collect()
 }
 
 #[cfg(test)]

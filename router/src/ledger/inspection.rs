@@ -83,23 +83,31 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
     let checkpoint = Checkpoint::read(folder)?;
     let journal: Arc<str> =
         Arc::from(checkpoint.as_ref().map_or("", |checkpoint| checkpoint.journal.as_str()));
+    let known = Extents::known(folder, checkpoint.as_ref())?;
     let mut extents = Extents::default();
     let (mut end, mut gaps) = (0, Gaps::new());
     for segment in segments::list(folder)? {
         let mut epoch: Option<Arc<str>> = None;
+        // What is damaged at its beginning and end is not lost.
+        let mut first = segment.first;
         let scan = segment.visit(|number, text| {
             let Some(record) = line::parse(text) else { return Ok(()) };
             let named = line::epoch_in(text);
             if epoch.as_deref() != named {
                 epoch = named.map(Arc::from);
             }
-            extents.add(epoch.as_ref().unwrap_or(&journal), number..number + 1);
+            extents.add(epoch.as_ref().unwrap_or(&journal), first.min(number)..number + 1);
+            first = u64::MAX;
             // What another segment has already counts once.
             if number >= end {
                 found.add(&Entry { number, epoch: epoch.clone(), record });
             }
             Ok(())
         })?;
+        if first == u64::MAX {
+            let until = scan.end.max(scan.damaged_until);
+            extents.add(epoch.as_ref().unwrap_or(&journal), scan.end - 1..until);
+        }
         let numbers = segment.first..scan.end;
         let gap = gaps.before(numbers.clone(), epoch.as_deref());
         let gap = gap.filter(|gap| !Segment::was_set_aside_in(folder, gap));
@@ -108,10 +116,7 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
         found.segments.push(JournalFinding { file: segment.path, numbers, records: scan.records, problem });
         end = end.max(scan.end);
     }
-    if let Some(checkpoint) = &checkpoint {
-        let oldest = found.segments.first().map_or(0, |segment| segment.numbers.0);
-        found.problems = extents::problems(folder, &extents, oldest, checkpoint);
-    }
+    found.problems = extents::problems(&extents.lost(folder, &known)?, checkpoint.as_ref());
     for (file, next) in followers {
         let (next, problem) = match next {
             None => (0, Some("holds no record's number".to_owned())),

@@ -16,13 +16,15 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoint::Checkpoint;
+use super::extents::{self, Extents};
 use super::follower::Followers;
 use super::numbers::Numbers;
 use super::presence::Held;
 use super::reader::Reader;
-use super::segments::{self, Segment};
+use super::segments::{self, End, Segment};
 use super::writer::Writer;
-use super::{UsageRecord, files};
+use super::{UsageRecord, files, written};
 
 /// When a record is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +125,7 @@ pub(super) struct State {
     pub(super) next: AtomicU64,
     /// Damaged segments that were set aside.
     set_aside: AtomicU64,
-    /// Records that are missing between segments.
+    /// Records of earlier processes that are missing.
     missing: u64,
     /// Why nothing can be written at present.
     problem: Mutex<Option<String>>,
@@ -147,8 +149,11 @@ impl Journal {
         files::make_folder(&config.folder)?;
         let in_use = || JournalError::InUse { folder: config.folder.clone() };
         held.push(Held::folder(&config.folder)?.ok_or_else(in_use)?);
-        let mut before = Vec::new();
-        let (mut gaps, mut missing) = (segments::Gaps::new(), 0);
+        let checkpoint = Checkpoint::read(&config.folder)?;
+        let journal: Arc<str> = Arc::from(checkpoint.as_ref().map_or("", |checkpoint| &checkpoint.journal));
+        let known = Extents::known(&config.folder, checkpoint.as_ref())?;
+        let (mut before, mut found, mut lost) = (Vec::new(), Extents::default(), Vec::new());
+        let mut gaps = segments::Gaps::new();
         let mut segments = segments::list(&config.folder)?;
         if let Some(last) = segments.last() {
             last.mend()?;
@@ -160,20 +165,26 @@ impl Journal {
             }
         }
         for segment in segments.drain(..) {
-            let (end, epoch) = segment.end()?;
-            let numbers = segment.first..end;
-            if let Some(gap) = gaps.before(numbers.clone(), epoch.as_deref())
-                && !segments::Segment::was_set_aside_in(&config.folder, &gap)
-            {
-                tracing::error!(
-                    from = gap.start,
-                    to = gap.end,
-                    "records of the usage journal are missing: a segment of it, or an end of one, is gone; what of it was not \
-                     in the sums is lost"
-                );
-                missing += gap.end - gap.start;
-            }
+            let End { next, damaged_until, epoch } = segment.end()?;
+            let numbers = segment.first..next;
+            let gap = gaps.before(numbers.clone(), epoch.as_deref());
+            lost.extend(gap.filter(|gap| !Segment::was_set_aside_in(&config.folder, gap)));
+            let epoch = epoch.map_or_else(|| Arc::clone(&journal), Arc::from);
+            found.add(&epoch, segment.first..next.max(damaged_until));
             before.push(numbers);
+        }
+        lost.extend(found.lost(&config.folder, &known)?);
+        for Range { start: from, end: to } in &lost {
+            tracing::error!(
+                from,
+                to,
+                "records of the usage journal are missing: a segment of it, or an end of one, is gone; what of it was not in the \
+                 sums is lost"
+            );
+        }
+        let removed = extents::removed(&config.folder)?;
+        if let Err(error) = written::set_removed(&config.folder, removed) {
+            tracing::debug!(%error, "up to where records were removed cannot be noted");
         }
         let end = before.last().map_or(0, |numbers| numbers.end);
         // Every start begins a segment, so that numbers have no gaps in one.
@@ -184,12 +195,13 @@ impl Journal {
             first: numbers.next(),
             next: AtomicU64::new(numbers.next()),
             set_aside: AtomicU64::new(set_aside),
-            missing,
+            missing: lost.iter().map(|numbers| numbers.end - numbers.start).sum(),
             problem: Mutex::new(None),
         });
         let (sender, receiver) = mpsc::channel(config.pending_max.max(1));
         let (folder, is_on) = (config.folder.clone(), config.is_on);
-        let mut writer = Writer::new(config, held, numbers, Arc::clone(&state));
+        let known = known.not_before(removed);
+        let mut writer = Writer::new(config, held, numbers, &known, Arc::clone(&state))?;
         if is_on {
             // So that it is known before the first call.
             writer.try_disk();
@@ -324,7 +336,7 @@ impl Journal {
         self.state.set_aside.load(Ordering::Relaxed)
     }
 
-    /// Records of earlier processes that are missing between segments.
+    /// Records of earlier processes that are missing: between segments, or at an end of what a process wrote.
     pub fn missing(&self) -> u64 {
         self.state.missing
     }

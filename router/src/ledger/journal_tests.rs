@@ -263,6 +263,55 @@ fn what_is_missing_is_counted() {
     assert_eq!((found, reader.take_passed()), (50 - (gap.end - gap.start), gap.end - gap.start));
 }
 
+/// Nothing else remembers these records: no follower was there, and no checkpoint.
+#[test]
+fn ends_that_are_lost_are_told_until_they_would_have_been_removed() {
+    let check = |lose: &dyn Fn(&[std::path::PathBuf]), expected: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        for start in 0..3 {
+            append(&Journal::open(config(folder)).unwrap(), start * 20..start * 20 + 20);
+        }
+        assert_eq!(Journal::open(config(folder)).unwrap().missing(), 0);
+        let paths: Vec<_> = segments::list(folder).unwrap().into_iter().map(|segment| segment.path).collect();
+        lose(&paths);
+        for _ in 0..2 {
+            let found = crate::ledger::inspect(folder).unwrap();
+            let told =
+                found.problems.iter().chain(found.segments.iter().filter_map(|found| found.problem.as_ref()));
+            assert_eq!(told.filter(|told| told.contains("missing")).count() > 0, expected > 0);
+            let journal = Journal::open(config(folder)).unwrap();
+            assert_eq!(journal.missing(), expected);
+            // That there are newer ones hides nothing.
+            append(&journal, 60..61);
+        }
+        segments::remove_read(folder, u64::MAX, 0, 0).unwrap();
+        assert_eq!(Journal::open(config(folder)).unwrap().missing(), 0);
+    };
+    let remove = |path: &std::path::PathBuf| std::fs::remove_file(path).unwrap();
+    let records = |path: &std::path::PathBuf| std::fs::read_to_string(path).unwrap().lines().count();
+    let lost = std::cell::Cell::new(0);
+    check(&|_| {}, 0);
+    check(&|paths| paths.iter().for_each(remove), 60);
+    // A start that is gone from the midst, and the last segment of the last start.
+    let lines = |path: &std::path::PathBuf| lost.set(lost.get() + records(path) as u64);
+    let folder = tempfile::tempdir().unwrap();
+    append(&Journal::open(config(folder.path())).unwrap(), 0..20);
+    let first = segments::list(folder.path()).unwrap();
+    lines(&first.last().unwrap().path);
+    check(&|paths| remove(&paths[first.len() - 1]), lost.get());
+    check(
+        &|paths| {
+            let text = std::fs::read_to_string(paths.last().unwrap()).unwrap();
+            let cut = text.trim_end().rfind('\n').map_or(0, |end| end + 1);
+            std::fs::write(paths.last().unwrap(), &text[..cut]).unwrap();
+        },
+        1,
+    );
+    // What is damaged is there.
+    check(&|paths| flip(&paths[0], 40), 0);
+}
+
 #[test]
 fn a_segment_that_is_taken_away_is_followed_by_another() {
     let folder = tempfile::tempdir().unwrap();

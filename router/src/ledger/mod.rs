@@ -27,6 +27,7 @@ mod shipper;
 mod sink;
 mod sums;
 mod writer;
+mod written;
 
 use std::sync::Arc;
 

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files;
 use super::line::{self, Entry};
+use super::{files, written};
 
 /// Bytes at the end of a segment among which its last line is.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -37,6 +37,17 @@ pub(super) struct Scan {
     pub(super) damaged_from: u64,
     /// Where an unfinished end begins, in bytes.
     pub(super) torn_at: Option<u64>,
+}
+
+/// The end of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct End {
+    /// Number after its last record.
+    pub(super) next: u64,
+    /// All damage that was met is before this record.
+    pub(super) damaged_until: u64,
+    /// Epoch of the last record that has one.
+    pub(super) epoch: Option<String>,
 }
 
 /// The segment that begins with a record.
@@ -165,8 +176,8 @@ impl Segment {
         self.visit(|_, _| Ok(()))
     }
 
-    /// Number after its last record, and the epoch: from its last line, if that says it.
-    pub(super) fn end(&self) -> io::Result<(u64, Option<String>)> {
+    /// Its end: from its last line, if that says it.
+    pub(super) fn end(&self) -> io::Result<End> {
         let mut file = File::open(&self.path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
@@ -174,14 +185,17 @@ impl Segment {
         file.take(TAIL_BYTES).read_to_end(&mut tail)?;
         let last = tail.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
         match line::number_in(last) {
-            Some(number) if line::is_good(last) => Ok((number + 1, line::epoch_in(last).map(str::to_owned))),
+            Some(number) if line::is_good(last) => {
+                let epoch = line::epoch_in(last).map(str::to_owned);
+                Ok(End { next: number + 1, damaged_until: 0, epoch })
+            }
             _ => {
                 let mut epoch = None;
                 let scan = self.visit(|_, text| {
                     epoch = line::epoch_in(text).map(str::to_owned);
                     Ok(())
                 })?;
-                Ok((scan.end, epoch))
+                Ok(End { next: scan.end, damaged_until: scan.damaged_until, epoch })
             }
         }
     }
@@ -289,15 +303,20 @@ impl Scan {
 pub(super) fn remove_read(folder: &Path, next: u64, keep: usize, keep_bytes: u64) -> io::Result<()> {
     let segments = list(folder)?;
     let ends = segments.iter().skip(1).map(|segment| segment.first);
-    let read: Vec<&Segment> =
-        segments.iter().zip(ends).filter(|(_, end)| *end <= next).map(|(segment, _)| segment).collect();
+    let read: Vec<(&Segment, u64)> = segments.iter().zip(ends).filter(|(_, end)| *end <= next).collect();
     let mut bytes = 0;
-    for (index, segment) in read.into_iter().rev().enumerate() {
-        if index >= keep && bytes >= keep_bytes {
-            std::fs::remove_file(&segment.path)?;
-        } else {
-            bytes += std::fs::metadata(&segment.path)?.len();
+    let mut kept = 0;
+    for (segment, _) in read.iter().rev() {
+        if kept >= keep && bytes >= keep_bytes {
+            break;
         }
+        bytes += std::fs::metadata(&segment.path)?.len();
+        kept += 1;
     }
-    Ok(())
+    let (removed, _) = read.split_at(read.len() - kept);
+    if let Some((_, end)) = removed.last() {
+        // Before it is so: what is gone and not noted would be taken for lost.
+        written::set_removed(folder, *end)?;
+    }
+    removed.iter().try_for_each(|(segment, _)| std::fs::remove_file(&segment.path))
 }

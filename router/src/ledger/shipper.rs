@@ -409,8 +409,7 @@ impl Shipper {
     async fn go_back(&mut self, behind: Vec<Behind>) -> Result<(), ShipError> {
         let folder = self.follower.folder().to_owned();
         let listed = tokio::task::spawn_blocking(move || segments::list(&folder)).await;
-        let oldest =
-            listed.map_err(std::io::Error::other)??.first().map_or(u64::MAX, |segment| segment.first);
+        let oldest = listed.map_err(std::io::Error::other)??.first().map(|segment| segment.first);
         let (before, days) = (self.lacking.len(), behind.len());
         let position = self.position();
         let mut to = position;
@@ -420,7 +419,7 @@ impl Shipper {
             to = to.min(at.max(first));
             if let Some(contained) = contained {
                 let known = std::mem::replace(&mut contained.next, at).max(at);
-                let (first, next) = (at.max(first), oldest.min(known));
+                let (first, next) = (at.max(first), oldest.map_or(known, |oldest| oldest.min(known)));
                 let TenantDay { tenant, day } = place;
                 let row = Row { tenant, day, epoch, first, next, own: next };
                 if first < next && !self.lacking.contains(&row) {

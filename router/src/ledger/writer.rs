@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use ulid::Ulid;
 
+use super::extents::Extents;
 use super::journal::{Flush, JournalConfig, JournalError, Pending, State};
 use super::numbers::Numbers;
 use super::presence::Held;
+use super::written::Written;
 use super::{files, line, segments};
 
 /// How often it is looked whether the folder is still there while there is nothing to write.
@@ -36,6 +38,7 @@ pub(super) struct Writer {
     numbers: Numbers,
     /// None: the next record begins a segment.
     open: Option<OpenSegment>,
+    written: Written,
     state: Arc<State>,
     is_flushed: bool,
     /// When the disk was tried last.
@@ -51,10 +54,19 @@ struct OpenSegment {
 }
 
 impl Writer {
-    /// A writer of the next epoch of a journal, who writes while all that is `held` stays where it is.
-    pub(super) fn new(config: JournalConfig, held: Vec<Held>, numbers: Numbers, state: Arc<State>) -> Self {
+    /// A writer of the next epoch of a journal, who writes while all that is `held` stays where it is; `known` is what earlier ones
+    /// wrote.
+    pub(super) fn new(
+        config: JournalConfig,
+        held: Vec<Held>,
+        numbers: Numbers,
+        known: &Extents,
+        state: Arc<State>,
+    ) -> io::Result<Self> {
         let epoch = Ulid::new().to_string();
-        Self { config, epoch, held, numbers, open: None, state, is_flushed: true, tried_at: None }
+        let written = Written::open(&config.folder, &epoch, known)?;
+        let (open, tried_at) = (None, None);
+        Ok(Self { config, epoch, held, numbers, open, written, state, is_flushed: true, tried_at })
     }
 
     /// Writes what comes until nothing more can.
@@ -144,6 +156,7 @@ impl Writer {
         segment.write(&text, is_flushed)?;
         self.is_flushed = is_flushed;
         self.numbers.used(count);
+        self.written.tell(first, self.numbers.next());
         self.state.next.store(self.numbers.next(), Ordering::Release);
         Ok(())
     }

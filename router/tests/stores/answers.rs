@@ -18,7 +18,16 @@ pub(super) async fn answers_are_kept(home: &Home) {
     };
     let attempt = first(request("a", "one")).await;
     let running = begin(request("a", "one")).await;
-    assert!(matches!(running, Begun::Running(left) if left <= lease && left > lease / 2), "{running:?}");
+    assert!(
+        matches!(running, Begun::Running { is_here: true, left } if left <= lease && left > lease / 2),
+        "{running:?}"
+    );
+    // Whether whoever answers elsewhere still lives is not known.
+    let elsewhere = kept(&secret).begin(now, &request("a", "one")).await.unwrap();
+    assert!(
+        matches!(elsewhere, Begun::Running { is_here: false, left } if left <= lease && left > lease / 2),
+        "{elsewhere:?}"
+    );
     assert!(matches!(begin(request("a", "two")).await, Begun::Different));
     // Another key, another tenant, are another request.
     answers.release(&first(request("b", "one")).await).await;
@@ -41,7 +50,7 @@ pub(super) async fn answers_are_kept(home: &Home) {
     answers.release(&failed).await;
     let second = first(request("c", "one")).await;
     answers.release(&failed).await;
-    assert!(matches!(begin(request("c", "one")).await, Begun::Running(_)));
+    assert!(matches!(begin(request("c", "one")).await, Begun::Running { is_here: true, .. }));
     assert!(matches!(answers.keep(now, &failed, &answer).await, Err(IdempotencyError::Lost)));
     let large = Answer { status: 200, body: vec![b'x'; 1001] };
     answers.keep(now, &second, &large).await.unwrap();

@@ -95,7 +95,7 @@ async fn serve_until_told(options: &Options) -> Result<ExitCode, AnyError> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let ready = addresses.ready_message(&app);
+    let ready = addresses.ready_message(&app.catalog, app.config.development_tenant);
     let on_ready = move || {
         tracing::info!("ready");
         telemetry::tell(std::io::stdout(), ready);

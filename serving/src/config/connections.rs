@@ -35,7 +35,8 @@ pub struct Connections {
     /// How long a connection may be without a request. Longer than proxies keep theirs (60 s), so that they close first.
     #[garde(range(min = 10, max = 86_400_000))]
     pub keep_alive_timeout_ms: u64,
-    /// From the place of a call to the last byte of its body. Streams of messages have no such bound.
+    /// From the place of a call to the last byte of its body. A stream of messages may last as long as it likes: in it the time runs
+    /// for each message, from where there is room for it to its last byte.
     #[garde(range(min = 10, max = 3_600_000))]
     pub body_timeout_ms: u64,
     /// How long an answer may wait for a peer that takes nothing; then its connection is closed.

@@ -10,20 +10,21 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router};
 use models::ModelState;
+use protocols::http::{body, explain};
+use protocols::v1::rest::errors::{self, Answer, Failed};
+use protocols::v1::rest::not_found;
 use router::accounts::TenantName;
 use router::{Actor, AuthenticationError, CredentialError, WallTime, bearer_token};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::administration::{ChangeTenant, CreateKey, CreateTenant, RotateKey, show_made};
-use crate::app::App;
+use super::Operations;
+use crate::administration::{
+    ChangeTenant, CreateKey, CreateTenant, Page, Posted, RotateKey, answer, posted, show_made,
+};
 use crate::caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, OrRefused, Refused};
 use crate::idempotency::Sender;
-use crate::page::Page;
-use crate::rest::failed::{self, Answer, Failed};
-use crate::rest::idempotency::{Posted, answer, posted};
-use crate::rest::{body, explain, not_found};
 use crate::server::Account;
 use crate::telemetry::{self, Format};
 use crate::usage_report::ReportQuery;
@@ -35,7 +36,7 @@ const AUDIT_DEFAULT: usize = 100;
 const AUDIT_MAX: usize = 10_000;
 
 /// The routes.
-pub(super) fn router(app: Arc<App>) -> Router {
+pub(super) fn router(operations: Arc<Operations>) -> Router {
     Router::new()
         .route("/admin/v1/tenants", get(tenants).post(create_tenant))
         .route("/admin/v1/tenants/{name}", patch(change_tenant))
@@ -50,25 +51,25 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/admin/v1/models", get(models))
         // On these routes alone: what is not here is not found, whoever asks.
         .method_not_allowed_fallback(method_not_allowed)
-        .route_layer(from_fn_with_state(Arc::clone(&app), operator_only))
+        .route_layer(from_fn_with_state(Arc::clone(&operations), operator_only))
         .fallback(unknown)
-        .layer(from_fn(failed::explain))
+        .layer(from_fn(errors::explain))
         .layer(from_fn(caller::identify))
-        .with_state(app)
+        .with_state(operations)
 }
 
-async fn operator_only(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn operator_only(State(operations): State<Arc<Operations>>, request: Request, next: Next) -> Response {
     let header = request.headers().get(header::AUTHORIZATION).map(HeaderValue::to_str).transpose();
     let token = header.map_err(|_| CredentialError::Malformed).and_then(bearer_token);
     match token {
-        Ok(token) if app.tenancy.operator_token.is(token) => {
+        Ok(token) if operations.tenancy.operator_token.is(token) => {
             if let Some(account) = request.extensions().get::<Account>() {
                 account.operate();
             }
             next.run(request).await
         }
-        Ok(_) => Failed::from(AuthenticationError::UnknownKey).into_response(),
-        Err(error) => Failed::from(AuthenticationError::Credential(error)).into_response(),
+        Ok(_) => Failed::from(AuthenticationError::UnknownKey.refused()).into_response(),
+        Err(error) => Failed::from(AuthenticationError::Credential(error).refused()).into_response(),
     }
 }
 
@@ -83,79 +84,114 @@ async fn unknown(request: Request) -> Response {
 
 /// The name of a tenant in a path.
 fn tenant_name(text: &str) -> Result<TenantName, ApiError> {
-    text.parse().map_err(|_| router::AdministrationError::NoTenant.into())
+    text.parse().map_err(|_| router::AdministrationError::NoTenant.refused())
 }
 
-async fn tenants(State(app): State<Arc<App>>, request: Request) -> Answer {
+async fn tenants(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let page = Page::parse(request.uri())?;
-    let tenants = app.tenancy.administration.tenants(WallTime::now()).await?;
+    let tenants = operations.tenancy.administration.tenants(WallTime::now()).await.or_refused()?;
     Ok(page.answer("tenants", &tenants, |tenant| tenant.name.as_str())?)
 }
 
-async fn create_tenant(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let (once, CreateTenant { name, plan }) = match posted(&app, Sender::OPERATOR, request).await? {
-        Posted::First(once, new) => (once, new),
-        Posted::Again(answer) => return Ok(answer),
-    };
-    let administration = &app.tenancy.administration;
-    let tenant = administration.create_tenant(WallTime::now(), OPERATOR, &name, plan).await?;
+async fn create_tenant(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
+    let (once, CreateTenant { name, plan }) =
+        match posted(operations.changes(), Sender::OPERATOR, request).await? {
+            Posted::First(once, new) => (once, new),
+            Posted::Again(answer) => return Ok(answer),
+        };
+    let administration = &operations.tenancy.administration;
+    let tenant = administration.create_tenant(WallTime::now(), OPERATOR, &name, plan).await.or_refused()?;
     Ok(answer(once, StatusCode::CREATED, &tenant).await?)
 }
 
-async fn change_tenant(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
-    let ChangeTenant { plan, is_suspended } = body::parse(&body::read_change(request, &app.config).await?)?;
-    let (administration, name) = (&app.tenancy.administration, tenant_name(&name)?);
-    let tenant = administration.change_tenant(WallTime::now(), OPERATOR, &name, plan, is_suspended).await?;
+async fn change_tenant(
+    State(operations): State<Arc<Operations>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer {
+    let ChangeTenant { plan, is_suspended } =
+        body::parse(&body::read_change(request, &operations.bounds).await?)?;
+    let (administration, name) = (&operations.tenancy.administration, tenant_name(&name)?);
+    let tenant = administration
+        .change_tenant(WallTime::now(), OPERATOR, &name, plan, is_suspended)
+        .await
+        .or_refused()?;
     Ok(Json(tenant).into_response())
 }
 
-async fn keys(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+async fn keys(
+    State(operations): State<Arc<Operations>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer {
     let page = Page::parse(request.uri())?;
-    let keys = app.tenancy.administration.keys(WallTime::now(), Some(&tenant_name(&name)?)).await?;
+    let keys = operations
+        .tenancy
+        .administration
+        .keys(WallTime::now(), Some(&tenant_name(&name)?))
+        .await
+        .or_refused()?;
     Ok(page.answer("keys", &keys, |key| &key.id)?)
 }
 
-async fn all_keys(State(app): State<Arc<App>>, request: Request) -> Answer {
+async fn all_keys(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let page = Page::parse(request.uri())?;
-    let keys = app.tenancy.administration.keys(WallTime::now(), None).await?;
+    let keys = operations.tenancy.administration.keys(WallTime::now(), None).await.or_refused()?;
     Ok(page.answer("keys", &keys, |key| &key.id)?)
 }
 
-async fn create_key(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
-    let (once, new) = match posted::<CreateKey>(&app, Sender::OPERATOR, request).await? {
+async fn create_key(
+    State(operations): State<Arc<Operations>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer {
+    let (once, new) = match posted::<CreateKey>(operations.changes(), Sender::OPERATOR, request).await? {
         Posted::First(once, new) => (once, new),
         Posted::Again(answer) => return Ok(answer),
     };
-    let (administration, new) = (&app.tenancy.administration, new.of(tenant_name(&name)?));
+    let (administration, new) = (&operations.tenancy.administration, new.of(tenant_name(&name)?));
     let actor = Actor { name: OPERATOR, request: once.request() };
     let made = administration.create_key(WallTime::now(), actor, None, &new).await;
     show_made(once, made).await
 }
 
-async fn rotate_key(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Answer {
-    let (once, rotate) = match posted::<RotateKey>(&app, Sender::OPERATOR, request).await? {
+async fn rotate_key(
+    State(operations): State<Arc<Operations>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Answer {
+    let (once, rotate) = match posted::<RotateKey>(operations.changes(), Sender::OPERATOR, request).await? {
         Posted::First(once, rotate) => (once, rotate),
         Posted::Again(answer) => return Ok(answer),
     };
-    let (administration, overlap) = (&app.tenancy.administration, rotate.overlap()?);
+    let (administration, overlap) = (&operations.tenancy.administration, rotate.overlap()?);
     let actor = Actor { name: OPERATOR, request: once.request() };
     let made = administration.rotate_key(WallTime::now(), actor, None, &id, overlap).await;
     show_made(once, made).await
 }
 
-async fn revoke_key(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
-    let key = app.tenancy.administration.revoke_key(WallTime::now(), OPERATOR, None, &id).await?;
+async fn revoke_key(State(operations): State<Arc<Operations>>, Path(id): Path<String>) -> Answer {
+    let key = operations
+        .tenancy
+        .administration
+        .revoke_key(WallTime::now(), OPERATOR, None, &id)
+        .await
+        .or_refused()?;
     Ok(Json(key).into_response())
 }
 
-async fn usage(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+async fn usage(
+    State(operations): State<Arc<Operations>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer {
     let query = ReportQuery::parse(request.uri(), WallTime::now())?;
-    Ok(query.answer(app.tenancy.usage.as_ref(), tenant_name(&name)?.as_str(), true).await?)
+    Ok(query.answer(operations.tenancy.usage.as_ref(), tenant_name(&name)?.as_str(), true).await?)
 }
 
-async fn all_usage(State(app): State<Arc<App>>, request: Request) -> Answer {
+async fn all_usage(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let query = ReportQuery::parse(request.uri(), WallTime::now())?;
-    Ok(query.answer_all(app.tenancy.usage.as_ref()).await?)
+    Ok(query.answer_all(operations.tenancy.usage.as_ref()).await?)
 }
 
 #[derive(Debug, Deserialize)]
@@ -164,30 +200,34 @@ struct AuditQuery {
     limit: Option<usize>,
 }
 
-async fn audit(State(app): State<Arc<App>>, request: Request) -> Answer {
+async fn audit(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let Query(query) =
         Query::<AuditQuery>::try_from_uri(request.uri()).map_err(|error| explain::query(&error))?;
     let entries = query.limit.unwrap_or(AUDIT_DEFAULT).min(AUDIT_MAX);
-    Ok(Json(json!({ "entries": app.tenancy.administration.audit(entries).await? })).into_response())
+    Ok(Json(json!({ "entries": operations.tenancy.administration.audit(entries).await.or_refused()? }))
+        .into_response())
 }
 
 /// What each tenant uses and costs, which is not for everybody who may look at `/metrics`.
-async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
+async fn metrics(State(operations): State<Arc<Operations>>, headers: HeaderMap) -> Answer {
     let format = Format::negotiate(&headers);
-    let text = app.telemetry.usage.tenants.encode(format).map_err(ApiError::internal)?;
+    let text = operations.telemetry.usage.tenants.encode(format).map_err(ApiError::internal)?;
     Ok(telemetry::answer(format, text))
 }
 
 /// Which models answer, and why the others do not, in full.
-async fn models(State(app): State<Arc<App>>) -> Answer {
-    let models = app.catalog.models().iter().map(|entry| match &entry.state {
+async fn models(State(operations): State<Arc<Operations>>) -> Answer {
+    let models = operations.catalog.models().iter().map(|entry| match &entry.state {
         ModelState::Loaded { .. } => json!({ "name": entry.card.name, "status": "loaded" }),
         ModelState::Unavailable { reason } => {
             json!({ "name": entry.card.name, "status": "unavailable", "reason": reason })
         }
     });
-    let rejected =
-        app.catalog.rejected().iter().map(|card| json!({ "folder": card.name, "reason": card.reason }));
+    let rejected = operations
+        .catalog
+        .rejected()
+        .iter()
+        .map(|card| json!({ "folder": card.name, "reason": card.reason }));
     Ok(Json(json!({ "models": models.collect::<Vec<_>>(), "rejected": rejected.collect::<Vec<_>>() }))
         .into_response())
 }

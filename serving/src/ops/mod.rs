@@ -10,17 +10,48 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use batching::Engine;
+use models::{Catalog, Sequence, SequenceOutput};
+use protocols::Bounds;
+use protocols::grpc::{self, Form};
+use protocols::v1::rest;
+use router::Places;
+use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, Note, Part};
+use crate::administration::Changes;
 use crate::docs;
-use crate::error::ApiError;
-use crate::grpc::{self, Form};
-use crate::rest;
-use crate::scaling::{ExternalScaler, REQUEST_BYTES_MAX};
-use crate::telemetry::{self, Format};
+use crate::error::{ApiError, ErrorCode, ErrorKind};
+use crate::readiness::{HasParts, Note, Part, Readiness};
+use crate::scaling::{ExternalScaler, REQUEST_BYTES_MAX, Scaling};
+use crate::telemetry::{Format, Telemetry};
+use crate::tenancy::Tenancy;
+
+/// What operations show and change.
+pub(crate) struct Operations {
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) engine: Engine<Sequence, SequenceOutput>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) tenancy: Arc<Tenancy>,
+    pub(crate) scaling: Arc<Scaling>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) stream_places: Arc<Places>,
+    /// How much is read of a change.
+    pub(crate) bounds: Bounds,
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Operations {
+    /// How changes are read.
+    fn changes(&self) -> Changes<'_> {
+        Changes { answers: &self.tenancy.idempotency, bounds: &self.bounds }
+    }
+}
 
 /// `/metrics`, `/livez`, `/readyz`, `/healthz`, `/scaling`, KEDA's external scaler over gRPC, and `/admin/v1/…`.
-pub fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(operations: Operations) -> Router {
+    let operations = Arc::new(operations);
+    let scaler = ExternalScaler::service(Arc::clone(&operations.scaling), operations.stopping.clone());
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
@@ -29,20 +60,22 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/scaling", get(scaling))
         .merge(docs::router())
         .method_not_allowed_fallback(rest::method_not_allowed)
-        .with_state(Arc::clone(&app))
-        .merge(admin::router(Arc::clone(&app)));
-    let form = Form { bytes_max: REQUEST_BYTES_MAX, no_method: ApiError::OperationsRouteNotFound };
-    grpc::route(router, ExternalScaler::service(app), form)
+        .with_state(Arc::clone(&operations))
+        .merge(admin::router(operations));
+    let no_method = ApiError::OperationsRouteNotFound;
+    let form = Form { bytes_max: REQUEST_BYTES_MAX, no_method, streams: &[] };
+    grpc::route(router, scaler, form)
 }
 
 /// In the form that the scraper asks for.
-async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    app.telemetry.engine.observe(&app.engine.snapshot());
-    app.tenancy.show(&app.telemetry.tenancy);
-    app.telemetry.connections.show(&app);
+async fn metrics(State(operations): State<Arc<Operations>>, headers: HeaderMap) -> Response {
+    let Operations { telemetry, engine, tenancy, places, stream_places, .. } = &*operations;
+    telemetry.engine.observe(&engine.snapshot());
+    tenancy.show(&telemetry.tenancy);
+    telemetry.connections.show(places, stream_places);
     let format = Format::negotiate(&headers);
-    match app.telemetry.encode(format) {
-        Ok(text) => telemetry::answer(format, text),
+    match telemetry.encode(format) {
+        Ok(text) => crate::telemetry::answer(format, text),
         Err(error) => {
             tracing::error!(%error, "metrics could not be encoded");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -50,28 +83,47 @@ async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     }
 }
 
-async fn scaling(State(app): State<Arc<App>>) -> Response {
-    match app.scaling.signals() {
+async fn scaling(State(operations): State<Arc<Operations>>) -> Response {
+    match operations.scaling.signals() {
         Some(signals) => Json(signals).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the first signals come within seconds\n").into_response(),
+        None => unavailable(ErrorKind::Starting, "the first signals come within seconds\n".to_owned()),
     }
 }
 
 /// Whether requests should be sent here, in a word; with `?verbose` a line for each part, with the reason of those that are
 /// not ready.
-async fn readiness(State(app): State<Arc<App>>, uri: Uri) -> (StatusCode, String) {
-    let parts = app.parts();
-    let is_ready = parts.iter().all(|(_, state)| state.is_ok());
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+async fn readiness(State(operations): State<Arc<Operations>>, uri: Uri) -> Response {
+    let parts = operations.readiness.parts();
+    let unready = parts.iter().find(|(_, state)| state.is_err());
     let is_verbose = uri.query().is_some_and(|query| query.split('&').any(is_verbose));
     let text = if is_verbose {
         parts.iter().map(line).collect()
-    } else if is_ready {
+    } else if unready.is_none() {
         "ok\n".to_owned()
     } else {
         "not ready\n".to_owned()
     };
-    (status, text)
+    match unready {
+        None => text.into_response(),
+        Some((name, _)) => unavailable(reason(name), text),
+    }
+}
+
+/// What a caller would be told who called while the part is not ready.
+fn reason(part: &str) -> ErrorKind {
+    match part {
+        "server" => ErrorKind::ShuttingDown,
+        "devices" => ErrorKind::Internal,
+        "models" => ErrorKind::ModelUnavailable,
+        _ => ErrorKind::StoreUnavailable,
+    }
+}
+
+/// A probe's 503, with its reason for the access log.
+fn unavailable(kind: ErrorKind, text: String) -> Response {
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    response.extensions_mut().insert(ErrorCode(kind));
+    response
 }
 
 /// `verbose`, with a value or without, as Kubernetes' own components take it.

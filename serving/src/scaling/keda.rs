@@ -4,14 +4,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use protocols::grpc::status;
 use router::scaling::Signals;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
-use crate::app::App;
-use crate::caller;
+use super::Scaling;
 use crate::error::ApiError;
 use proto::externalscaler::external_scaler_server::{self, ExternalScalerServer};
 use proto::externalscaler::{
@@ -21,7 +22,8 @@ use proto::externalscaler::{
 
 /// The service.
 pub(crate) struct ExternalScaler {
-    app: Arc<App>,
+    scaling: Arc<Scaling>,
+    stopping: CancellationToken,
 }
 
 /// A metric's name and where it is read.
@@ -40,9 +42,9 @@ const METRICS: [Metric; 5] = [
 ];
 
 impl ExternalScaler {
-    /// The service over `app`.
-    pub(crate) fn service(app: Arc<App>) -> ExternalScalerServer<Self> {
-        ExternalScalerServer::new(Self { app })
+    /// The service, whose streams end when the server stops.
+    pub(crate) fn service(scaling: Arc<Scaling>, stopping: CancellationToken) -> ExternalScalerServer<Self> {
+        ExternalScalerServer::new(Self { scaling, stopping })
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Deflate)
             .max_decoding_message_size(REQUEST_BYTES_MAX)
@@ -90,7 +92,7 @@ fn spec(object: &ScaledObjectRef) -> Result<MetricSpec, ApiError> {
 #[tonic::async_trait]
 impl external_scaler_server::ExternalScaler for ExternalScaler {
     async fn is_active(&self, _: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
-        let scaling = &self.app.scaling;
+        let scaling = &self.scaling;
         let result = scaling.signals().is_some_and(|signals| scaling.is_active(&signals));
         Ok(Response::new(IsActiveResponse { result }))
     }
@@ -101,14 +103,14 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         &self,
         _: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
-        let app = Arc::clone(&self.app);
+        let scaling = Arc::clone(&self.scaling);
         let mut last = None;
-        let changes = WatchStream::new(app.scaling.signals.subscribe()).filter_map(move |signals| {
-            let is_active = app.scaling.is_active(&signals?);
+        let changes = WatchStream::new(scaling.signals.subscribe()).filter_map(move |signals| {
+            let is_active = scaling.is_active(&signals?);
             (last.replace(is_active) != Some(is_active)).then_some(Ok(IsActiveResponse { result: is_active }))
         });
         // Ends with the server, which would wait for it otherwise.
-        let stopping = self.app.stopping.clone().cancelled_owned();
+        let stopping = self.stopping.clone().cancelled_owned();
         Ok(Response::new(Box::pin(futures_util::StreamExt::take_until(changes, stopping))))
     }
 
@@ -116,8 +118,8 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
-        let request_id = caller::request_id(request.extensions());
-        let spec = spec(request.get_ref()).map_err(|error| error.to_status(&request_id))?;
+        let request_id = api::request_id(request.extensions());
+        let spec = spec(request.get_ref()).map_err(|error| status(&error, &request_id))?;
         let metric_specs = vec![spec];
         Ok(Response::new(GetMetricSpecResponse { metric_specs }))
     }
@@ -126,12 +128,12 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         &self,
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
-        let request_id = caller::request_id(request.extensions());
+        let request_id = api::request_id(request.extensions());
         let metric = find(&request.get_ref().metric_name);
-        let (name, of) = metric.map_err(|error| error.to_status(&request_id))?;
+        let (name, of) = metric.map_err(|error| status(&error, &request_id))?;
         // The first ones come within seconds.
-        let signals = self.app.scaling.signals();
-        let value = of(&signals.ok_or_else(|| ApiError::Starting.to_status(&request_id))?);
+        let signals = self.scaling.signals();
+        let value = of(&signals.ok_or_else(|| status(&ApiError::Starting, &request_id))?);
         Ok(Response::new(GetMetricsResponse {
             metric_values: vec![MetricValue {
                 metric_name: name.to_owned(),

@@ -6,12 +6,15 @@ mod keda;
 use std::sync::Arc;
 use std::time::Duration;
 
+use batching::Engine;
+use models::{Sequence, SequenceOutput};
 use router::scaling::{Autoscaler, Load, LoadBoard, Meter, ScalingConfig, Signals};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
 use crate::config;
+use crate::readiness::Readiness;
+use crate::telemetry::Telemetry;
 
 pub(crate) use keda::{ExternalScaler, REQUEST_BYTES_MAX};
 
@@ -28,6 +31,15 @@ pub struct Scaling {
     /// This server's name on the board.
     server: String,
     signals: watch::Sender<Option<Signals>>,
+}
+
+/// What the signals are read from.
+pub(crate) struct LoadSource {
+    pub(crate) engine: Engine<Sequence, SequenceOutput>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) readiness: Arc<Readiness>,
+    /// Targets of the models, in the order of their numbers.
+    pub(crate) targets: Vec<Duration>,
 }
 
 impl Scaling {
@@ -57,15 +69,15 @@ impl Scaling {
     }
 
     /// Keeps the signals up to date until told to stop.
-    pub async fn run(&self, app: &App, stop: &CancellationToken) {
-        let targets = app.catalog.models().iter().map(|model| model.card.p99_target).collect();
+    pub(crate) async fn run(&self, source: LoadSource, stop: &CancellationToken) {
+        let LoadSource { engine, telemetry, readiness, targets } = source;
         let (mut meter, mut autoscaler) = (Meter::new(targets), Autoscaler::new(self.config.clone()));
         let mut others = Vec::new();
         let mut ticks = tokio::time::interval(EVERY);
         loop {
             tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
-            let (now, ends) = (app.engine.now(), app.telemetry.calls.ends());
-            let Some(mut load) = meter.read(now, &app.engine.snapshot(), ends, app.is_ready()) else {
+            let (now, ends) = (engine.now(), telemetry.calls.ends());
+            let Some(mut load) = meter.read(now, &engine.snapshot(), ends, readiness.is_ready()) else {
                 continue;
             };
             if let Some(board) = &self.board {
@@ -75,7 +87,7 @@ impl Scaling {
                 load += other;
             }
             let signals = autoscaler.observe(now, &load);
-            app.telemetry.scaling.set(&signals);
+            telemetry.scaling.set(&signals);
             if self.signals().map(|before| before.desired_replicas) != Some(signals.desired_replicas) {
                 tracing::info!(
                     desired = signals.desired_replicas,

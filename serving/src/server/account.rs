@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::futures::OwnedNotified;
 use units::TenantId;
 
 use super::seats::Standing;
@@ -25,7 +26,11 @@ pub(super) enum Holder {
 
 /// The account of a request. Of one that came over no connection, nothing is counted.
 #[derive(Debug, Clone, Default)]
-pub struct Account(Option<Arc<Request>>);
+pub struct Account {
+    request: Option<Arc<Request>>,
+    /// Whether it is of a message of a stream, whose reader waits for room instead.
+    is_held_back: bool,
+}
 
 #[derive(Debug)]
 struct Request {
@@ -48,7 +53,13 @@ pub(crate) struct WaitingBytes {
 impl Account {
     pub(super) fn new(standing: &Arc<Standing>, unread: &Arc<UnreadAnswers>) -> Self {
         let (standing, unread) = (Arc::clone(standing), Arc::clone(unread));
-        Self(Some(Arc::new(Request { standing, unread, holder: OnceLock::new() })))
+        let request = Arc::new(Request { standing, unread, holder: OnceLock::new() });
+        Self { request: Some(request), is_held_back: false }
+    }
+
+    /// Of the messages of a stream, which are not refused for what waits: they are not read then ([`room`](Self::room)).
+    pub(crate) fn of_messages(&self) -> Self {
+        Self { request: self.request.clone(), is_held_back: true }
     }
 
     /// It is a tenant's: its connection is, if the tenant has not too many, and its answer waits in the tenant's name.
@@ -66,7 +77,7 @@ impl Account {
     }
 
     fn belong(&self, holder: Holder) {
-        if let Some(request) = &self.0 {
+        if let Some(request) = &self.request {
             // A request belongs to whom it belonged first.
             let _ = request.holder.set(holder);
             request.standing.claim(holder);
@@ -78,25 +89,37 @@ impl Account {
     /// # Errors
     /// So many of the tenant's wait for its peers already, or of all tenants'.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
-        let Some(request) = &self.0 else { return Ok(()) };
-        let Some(Holder::Tenant(tenant)) = request.holder.get() else { return Ok(()) };
-        request.unread.check(*tenant).map_err(|why| match why {
+        let Some((request, tenant)) = self.tenant().filter(|_| !self.is_held_back) else { return Ok(()) };
+        request.unread.check(tenant).map_err(|why| match why {
             NoRoom::Own => ApiError::AnswersUnread { retry_after: RETRY_AFTER },
             NoRoom::Others => ApiError::Overloaded { retry_after: RETRY_AFTER },
         })
     }
 
+    /// Resolves when one more answer may be begun; none if it may be now.
+    pub(crate) fn room(&self) -> Option<OwnedNotified> {
+        self.tenant().and_then(|(request, tenant)| request.unread.room(tenant))
+    }
+
+    fn tenant(&self) -> Option<(&Request, TenantId)> {
+        let request = self.request.as_deref()?;
+        match request.holder.get() {
+            Some(Holder::Tenant(tenant)) => Some((request, *tenant)),
+            _ => None,
+        }
+    }
+
     /// The call has a place.
     pub(crate) fn work(&self) -> Working {
-        if let Some(request) = &self.0 {
+        if let Some(request) = &self.request {
             request.standing.work(true);
         }
-        Working(self.0.clone())
+        Working(self.request.clone())
     }
 
     /// What counts bytes that wait in the name of whom the request, or else its connection, belongs to now.
     pub(crate) fn waiting(&self) -> WaitingBytes {
-        let of = self.0.as_ref().map(|request| {
+        let of = self.request.as_ref().map(|request| {
             let holder = request.holder.get().copied().unwrap_or_else(|| request.standing.holder());
             (Arc::clone(request), holder)
         });

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::BodyMeter;
 use axum::extract::ConnectInfo;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Response, StatusCode, Version as HttpVersion};
@@ -24,9 +25,9 @@ use super::activity::{Activity, Patience, Verdict};
 use super::answer::{AnswerBody, InFlight};
 use super::head::Unread;
 use super::io::{self as wire, Socket, Version, Wire};
+use super::metered_body::MeteredBody;
 use super::seats::Standing;
 use super::unparsed::{Refusals, Unparsed};
-use crate::body_meter::{BodyMeter, MeteredBody};
 use crate::config::{Connections, HTTP1_FIELDS_MAX};
 use crate::tls::ServiceId;
 

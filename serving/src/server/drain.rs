@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use protocols::grpc::Health;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
 use crate::app::App;
-use crate::grpc;
 
 /// How long to go on accepting if the configuration does not say, and others than this machine have connected.
 const NOT_READY_WAIT: Duration = Duration::from_secs(5);
@@ -75,10 +75,10 @@ impl Signals {
 
 impl Server {
     /// Not ready -> still accepting, answers say goodbye -> not accepting -> what is in flight is answered -> closed.
-    pub(super) async fn drain(&self, app: &App, health: &grpc::Health, shutdown: Shutdown) {
+    pub(super) async fn drain(&self, app: &App, health: &Health, shutdown: Shutdown) {
         tracing::info!("shutting down");
-        app.set_ready(false);
-        health.update(app);
+        app.readiness.set_listening(false);
+        health.update(&super::serving(app));
         let bounds = &app.config.shutdown;
         let ports = [&self.api, &self.operations];
         let is_balanced = shutdown == Shutdown::Orchestrated

@@ -10,11 +10,13 @@ use axum::http::{HeaderMap, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use protocols::grpc;
+use protocols::head::{self, GRPC_TIMEOUT, REQUEST_TIMEOUT};
+use protocols::v1::rest;
+
 use super::unparsed::Unparsed;
-use crate::caller::{self, GRPC_TIMEOUT, REQUEST_TIMEOUT};
 use crate::config::Config;
 use crate::error::ApiError;
-use crate::rest;
 
 /// Marks a request on a connection whose answers are not read.
 #[derive(Debug, Clone, Copy)]
@@ -117,9 +119,9 @@ pub(super) async fn check(State(limits): State<Arc<HeadLimits>>, request: Reques
 
 /// An error as its caller's protocol has it.
 pub(super) fn refuse(error: &ApiError, request: &Request) -> Response {
-    let request_id = caller::request_id(request.extensions());
-    if caller::is_grpc(request.headers()) {
-        return error.to_status(&request_id).into_http::<axum::body::Body>();
+    let request_id = api::request_id(request.extensions());
+    if head::is_grpc(request.headers()) {
+        return grpc::status(error, &request_id).into_http::<axum::body::Body>();
     }
     rest::refuse(error, &request_id)
 }

@@ -9,6 +9,7 @@ mod descriptors;
 mod drain;
 mod head;
 mod io;
+mod metered_body;
 mod seats;
 mod starting;
 mod unparsed;
@@ -19,17 +20,25 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use api::Inference;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
+use protocols::grpc::{Health, Serving};
+use protocols::v1::rest;
+use protocols::{Bounds, Services};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::administration::OwnAdministration;
 use crate::app::{App, Listeners, ServerError};
 use crate::config::Config;
+use crate::ops::Operations;
+use crate::pipeline::Pipeline;
+use crate::scaling::LoadSource;
 use crate::telemetry::ConnectionCounts;
 use crate::telemetry::access::{self, AccessLog};
 use crate::tls::{self, Certificates};
-use crate::{caller, error, grpc, ops, rest};
+use crate::{administration, caller, docs, error, ops};
 
 pub use account::Account;
 pub(crate) use account::WaitingBytes;
@@ -130,14 +139,14 @@ impl Server {
         shutdown: impl Future<Output = Shutdown>,
     ) -> Result<(), ServerError> {
         app.telemetry.watch_connections(&self.counts);
-        let health = grpc::Health::new(&app);
+        let health = Health::new(&serving(&app));
         self.api.routes.open(self.api_routes(&app, &health));
-        self.operations.routes.open(every_request(&app, ops::router(Arc::clone(&app)), false));
+        self.operations.routes.open(every_request(&app, ops::router(operations(&app)), false));
         if let Some(certificates) = self.certificates.take() {
             tokio::spawn(certificates.follow(app.stopping.clone()));
         }
-        app.set_ready(true);
-        health.update(&app);
+        app.readiness.set_listening(true);
+        health.update(&serving(&app));
         on_ready();
         let (mut background, ship_until) = background(&app, &health);
         let why = tokio::select! {
@@ -173,11 +182,69 @@ impl Server {
         if app.engine.is_healthy() { Ok(()) } else { Err(ServerError::DeviceLost) }
     }
 
-    fn api_routes(&self, app: &Arc<App>, health: &grpc::Health) -> Router {
-        let api = rest::router(Arc::clone(app)).merge(grpc::router(app, health));
-        let api = every_request(app, api, true);
+    fn api_routes(&self, app: &Arc<App>, health: &Health) -> Router {
+        let pipeline = Arc::new(Pipeline::new(Arc::clone(app)));
+        let services = Services {
+            inference: Arc::clone(&pipeline) as Arc<dyn Inference>,
+            models: pipeline,
+            bounds: bounds(&app.config),
+            stopping: app.stopping.clone(),
+        };
+        let routes = protocols::routes(&services, health)
+            .merge(administration::routes(own_administration(app)))
+            .merge(docs::router());
+        let api = every_request(app, rest::refusing(routes), true);
         if self.certificates.is_some() { api.layer(map_response(tls::insist)) } else { api }
     }
+}
+
+/// How much is read of a call.
+fn bounds(config: &Config) -> Bounds {
+    Bounds { body_bytes_max: config.limits.body_bytes_max, body_timeout: config.request_timeout() }
+}
+
+/// What tenants manage themselves is given of the server.
+fn own_administration(app: &App) -> OwnAdministration {
+    OwnAdministration {
+        tenancy: Arc::clone(&app.tenancy),
+        places: Arc::clone(&app.places),
+        bounds: bounds(&app.config),
+        body_timeout: app.config.connections.body_timeout(),
+    }
+}
+
+/// What operations are given of the server.
+fn operations(app: &App) -> Operations {
+    Operations {
+        telemetry: Arc::clone(&app.telemetry),
+        engine: app.engine.clone(),
+        catalog: Arc::clone(&app.catalog),
+        tenancy: Arc::clone(&app.tenancy),
+        scaling: Arc::clone(&app.scaling),
+        readiness: Arc::clone(&app.readiness),
+        places: Arc::clone(&app.places),
+        stream_places: Arc::clone(&app.stream_places),
+        bounds: bounds(&app.config),
+        stopping: app.stopping.clone(),
+    }
+}
+
+/// What the autoscaler reads.
+fn load_source(app: &App) -> LoadSource {
+    LoadSource {
+        engine: app.engine.clone(),
+        telemetry: Arc::clone(&app.telemetry),
+        readiness: Arc::clone(&app.readiness),
+        targets: app.catalog.models().iter().map(|model| model.card.p99_target).collect(),
+    }
+}
+
+/// What serves, as health clients are told.
+fn serving(app: &App) -> Serving {
+    let is_serving = app.readiness.is_serving();
+    let models = app.catalog.models().iter();
+    let models = models.map(|model| (model.card.name.clone(), is_serving && model.is_loaded()));
+    Serving { is_ready: app.readiness.is_ready(), models: models.collect() }
 }
 
 /// What holds for every request of a port: it has an id, a line in the access log, and a head that is looked at first.
@@ -190,28 +257,30 @@ fn every_request(app: &App, routes: Router, is_api: bool) -> Router {
 }
 
 /// Starts what runs beside requests, and returns it with what tells it that no more records come.
-fn background(app: &Arc<App>, health: &grpc::Health) -> (tokio::task::JoinSet<()>, CancellationToken) {
+fn background(app: &Arc<App>, health: &Health) -> (tokio::task::JoinSet<()>, CancellationToken) {
     let ship_until = CancellationToken::new();
     let patience = Duration::from_millis(app.config.shutdown.ship_timeout_ms);
     let mut background = tokio::task::JoinSet::new();
-    let (tenancy, stop) = (Arc::clone(app), ship_until.clone());
-    background.spawn(async move { tenancy.tenancy.run(&tenancy.telemetry.tenancy, stop, patience).await });
+    let (tenancy, telemetry, stop) =
+        (Arc::clone(&app.tenancy), Arc::clone(&app.telemetry), ship_until.clone());
+    background.spawn(async move { tenancy.run(&telemetry.tenancy, stop, patience).await });
     for sink in app.tenancy.take_sinks() {
-        let (app, stop) = (Arc::clone(app), ship_until.clone());
-        background.spawn(async move { sink.run(&app, &stop, patience).await });
+        let (gatekeeper, telemetry) = (app.tenancy.gatekeeper.clone(), Arc::clone(&app.telemetry));
+        let stop = ship_until.clone();
+        background.spawn(async move { sink.run(&gatekeeper, &telemetry.tenancy, &stop, patience).await });
     }
-    let (stop_scaling, scaling) = (app.stopping.clone(), Arc::clone(app));
-    tokio::spawn(async move { scaling.scaling.run(&scaling, &stop_scaling).await });
+    let (stop_scaling, scaling, source) = (app.stopping.clone(), Arc::clone(&app.scaling), load_source(app));
+    tokio::spawn(async move { scaling.run(source, &stop_scaling).await });
     tokio::spawn(follow_health(Arc::clone(app), health.clone()));
     (background, ship_until)
 }
 
 /// Tells health clients what has become of the parts.
-async fn follow_health(app: Arc<App>, health: grpc::Health) {
+async fn follow_health(app: Arc<App>, health: Health) {
     let mut ticks = tokio::time::interval(HEALTH_EVERY);
     while !app.stopping.is_cancelled() {
         ticks.tick().await;
-        health.update(&app);
+        health.update(&serving(&app));
     }
 }
 

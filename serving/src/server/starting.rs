@@ -30,7 +30,7 @@ pub(super) fn operations() -> Router {
 }
 
 async fn later(request: Request) -> Response {
-    let (error, request_id) = (ApiError::Starting, caller::request_id(request.extensions()));
+    let (error, request_id) = (ApiError::Starting, api::request_id(request.extensions()));
     let row = error.row();
     tracing::info!(target: "access", %request_id, code = row.code, status = row.http.as_u16(), "call");
     head::refuse(&error, &request)

@@ -1,13 +1,15 @@
 //! Answers that wait for their peers: how many bytes in whose name, so that nobody's waiting answers take the room of others'.
 //!
 //! Tenants share the room as they share places ([`router::Places`]): what one has waiting never exceeds a multiple of what is free,
-//! or it begins nothing new. What it has begun before is answered all the same, and may be more than its share; the excess is not
+//! or it begins nothing new: calls are refused, and open streams are not read until there is room. What it has begun before is answered all the same, and may be more than its share; the excess is not
 //! taken from what others have. Answers to peers without credentials have room of their own.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use units::TenantId;
 
 use super::account::Holder;
@@ -47,6 +49,40 @@ struct Waiting {
     /// What tenants have, of each no more than the most it may have.
     charged: usize,
     anonymous: usize,
+    /// Tenants of which somebody waits for room.
+    awaited: HashMap<TenantId, Arc<Notify>>,
+}
+
+impl Waiting {
+    fn check(&self, bounds: &UnreadBounds, tenant: TenantId) -> Result<(), NoRoom> {
+        let own = self.tenants.get(&tenant).copied().unwrap_or(0);
+        let free = bounds.tenants_max.saturating_sub(self.charged);
+        let share = bounds.tenant_share_max;
+        let is_within =
+            if share >= 1.0 { free > 0 } else { own as f64 <= share / (1.0 - share) * free as f64 };
+        match own {
+            0 if free == 0 => Err(NoRoom::Others),
+            0 => Ok(()),
+            _ if is_within => Ok(()),
+            _ => Err(NoRoom::Own),
+        }
+    }
+
+    /// Tells whoever waits for room of tenants that have some.
+    fn tell(&mut self, bounds: &UnreadBounds) {
+        if self.awaited.is_empty() {
+            return;
+        }
+        let mut awaited = std::mem::take(&mut self.awaited);
+        awaited.retain(|tenant, told| {
+            let has_room = self.check(bounds, *tenant).is_ok();
+            if has_room {
+                told.notify_waiters();
+            }
+            !has_room
+        });
+        self.awaited = awaited;
+    }
 }
 
 impl UnreadAnswers {
@@ -63,7 +99,7 @@ impl UnreadAnswers {
     pub(super) fn change(&self, holder: Holder, more: usize, fewer: usize) {
         self.total.fetch_add(more, Ordering::Relaxed);
         self.total.fetch_sub(fewer, Ordering::Relaxed);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting();
         match holder {
             Holder::Operator => {}
             Holder::Nobody => waiting.anonymous = (waiting.anonymous + more).saturating_sub(fewer),
@@ -77,29 +113,34 @@ impl UnreadAnswers {
                 }
                 let most = self.most();
                 waiting.charged = (waiting.charged + after.min(most)).saturating_sub(before.min(most));
+                if fewer > 0 {
+                    waiting.tell(&self.bounds);
+                }
             }
         }
     }
 
     /// Whether something new may be begun for a tenant.
     pub(super) fn check(&self, tenant: TenantId) -> Result<(), NoRoom> {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = waiting.tenants.get(&tenant).copied().unwrap_or(0);
-        let free = self.bounds.tenants_max.saturating_sub(waiting.charged);
-        let share = self.bounds.tenant_share_max;
-        let is_within =
-            if share >= 1.0 { free > 0 } else { own as f64 <= share / (1.0 - share) * free as f64 };
-        match own {
-            0 if free == 0 => Err(NoRoom::Others),
-            0 => Ok(()),
-            _ if is_within => Ok(()),
-            _ => Err(NoRoom::Own),
-        }
+        self.waiting().check(&self.bounds, tenant)
+    }
+
+    /// Resolves when something new may be begun for a tenant again; none if it may be now.
+    pub(super) fn room(&self, tenant: TenantId) -> Option<OwnedNotified> {
+        let mut waiting = self.waiting();
+        waiting.check(&self.bounds, tenant).is_err().then(|| {
+            // Told from here on: whoever makes room does so after this.
+            Arc::clone(waiting.awaited.entry(tenant).or_default()).notified_owned()
+        })
     }
 
     /// Whether more waits for peers without credentials than may.
     pub(super) fn is_anonymous_over(&self) -> bool {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).anonymous > self.bounds.anonymous_max
+        self.waiting().anonymous > self.bounds.anonymous_max
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a lone tenant may have.
@@ -110,6 +151,7 @@ impl UnreadAnswers {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn answers(tenant_share_max: f64) -> Arc<UnreadAnswers> {
@@ -157,8 +199,33 @@ mod tests {
         for (holder, bytes) in [(one, 100), (other, 700), (Holder::Nobody, 100), (Holder::Operator, 700)] {
             answers.change(holder, 0, bytes);
         }
-        let waiting = answers.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = answers.waiting();
         assert_eq!((waiting.tenants.len(), waiting.charged, waiting.anonymous), (0, 0, 0));
         assert_eq!(answers.total().load(Ordering::Relaxed), 0);
+    }
+
+    /// Of 1000 bytes a tenant with 501 waits until it has 500, or as much as another leaves free.
+    #[test]
+    fn whoever_waits_for_room_is_told() {
+        use futures_util::FutureExt;
+        let answers = answers(0.5);
+        let (one, other) = (Holder::Tenant(TenantId(1)), Holder::Tenant(TenantId(2)));
+        assert!(answers.room(TenantId(1)).is_none());
+        answers.change(one, 510, 0);
+        let mut first = Box::pin(answers.room(TenantId(1)).unwrap());
+        let second = answers.room(TenantId(1)).unwrap();
+        assert_eq!(first.as_mut().now_or_never(), None);
+        assert!(answers.room(TenantId(2)).is_none());
+        answers.change(one, 0, 9);
+        assert_eq!(first.as_mut().now_or_never(), None);
+        answers.change(one, 0, 1);
+        // Also who has not looked since.
+        assert_eq!((first.now_or_never(), second.now_or_never()), (Some(()), Some(())));
+        assert!(answers.room(TenantId(1)).is_none());
+        answers.change(other, 300, 0);
+        let waits = answers.room(TenantId(1)).unwrap();
+        answers.change(other, 0, 300);
+        assert_eq!(waits.now_or_never(), Some(()));
+        assert!(answers.waiting().awaited.is_empty());
     }
 }

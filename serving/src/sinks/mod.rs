@@ -7,12 +7,13 @@ mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
+use router::Gatekeeper;
 use router::ledger::{EventSink, Followers, Pump, RedisStream, SinkError};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
 use crate::build::KafkaSink;
 use crate::config::{Config, Sink};
+use crate::telemetry::TenancyMetrics;
 use file::FileSink;
 use webhook::Webhook;
 
@@ -79,10 +80,16 @@ fn make(sink: &Sink, kafka: Option<KafkaSink>) -> Result<Box<dyn EventSink>, Str
 
 impl Fed {
     /// Feeds the sink until told to stop, and then until it has all there is, fails, or `patience` is over.
-    pub(crate) async fn run(mut self, app: &App, stop: &CancellationToken, patience: Duration) {
+    pub(crate) async fn run(
+        mut self,
+        gatekeeper: &Gatekeeper,
+        metrics: &TenancyMetrics,
+        stop: &CancellationToken,
+        patience: Duration,
+    ) {
         let mut failures = 0;
         while !stop.is_cancelled() {
-            let pause = match self.pump.pump(app.tenancy.gatekeeper.journal().written()).await {
+            let pause = match self.pump.pump(gatekeeper.journal().written()).await {
                 Ok(0) => LOOK_EVERY,
                 Ok(_) => {
                     failures = 0;
@@ -90,15 +97,14 @@ impl Fed {
                 }
                 Err(error) => {
                     failures += 1;
-                    app.telemetry.tenancy.failed(&self.name);
+                    metrics.failed(&self.name);
                     tracing::warn!(sink = self.name, failures, %error, "usage events are not delivered; they are kept");
                     pause_after(&error, failures)
                 }
             };
             tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
         }
-        let rest =
-            async { while let Ok(1..) = self.pump.pump(app.tenancy.gatekeeper.journal().written()).await {} };
+        let rest = async { while let Ok(1..) = self.pump.pump(gatekeeper.journal().written()).await {} };
         if tokio::time::timeout(patience, rest).await.is_err() {
             tracing::warn!(
                 sink = self.name,

@@ -4,7 +4,6 @@
 //! so streams and callers who leave are seen. What only the handlers know, they tell through [`Access`]. A message of a
 //! stream is a call, and has a line of its own.
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -23,18 +22,13 @@ use tonic_types::StatusExt;
 use tracing::Level;
 use units::{Clock, MonotonicClock, Timestamp};
 
-use super::{CallEnd, Telemetry, Timeliness};
-use crate::caller;
-use crate::error::{ApiError, ErrorCode};
+use super::{CallEnd, EndCode, Telemetry, Timeliness};
+use crate::error::{ApiError, ErrorCode, ErrorKind};
 
-/// Code of a call whose caller left.
-pub(crate) const CANCELLED: &str = "cancelled";
 /// HTTP status of a call whose caller left before there was one; nobody gets it.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// Longest detail of a failure in a line, in characters.
 const DETAIL_LENGTH_MAX: usize = 300;
-/// The metadata entry that ends a gRPC call.
-const GRPC_STATUS: &str = "grpc-status";
 /// The route of a call that has none.
 const UNKNOWN: &str = "unknown";
 /// Routes that are asked every few seconds by machines: their lines are for `debug`, unless something is wrong.
@@ -46,18 +40,6 @@ const PROBES: [&str; 7] = [
     "/scaling",
     "/grpc.health.v1.Health/{*method}",
     "/externalscaler.ExternalScaler/{*method}",
-];
-
-/// The methods of the service, whose names are no caller's text.
-const METHODS: [&str; 8] = [
-    "Classify",
-    "AnalyzeSentiment",
-    "ExtractEntities",
-    "Summarize",
-    "Embed",
-    "InferStream",
-    "ListModels",
-    "GetModel",
 ];
 
 /// Where lines come from.
@@ -98,7 +80,7 @@ struct Facts {
     inputs: Option<u64>,
     inputs_refused: Option<u64>,
     tokens: Option<u64>,
-    code: Option<Cow<'static, str>>,
+    code: Option<EndCode>,
     grpc: Option<Code>,
     detail: Option<String>,
     /// Whether it is in the metrics already.
@@ -106,9 +88,9 @@ struct Facts {
 }
 
 impl Facts {
-    fn end(&mut self, code: &'static str, grpc: Code, error: Option<&ApiError>) {
-        self.code = Some(Cow::Borrowed(code));
-        self.grpc = Some(grpc);
+    fn end(&mut self, error: Option<&ApiError>) {
+        self.code = Some(error.map_or(EndCode::Ok, |error| EndCode::Error(error.kind())));
+        self.grpc = Some(error.map_or(Code::Ok, grpc_code));
         let detail = error.and_then(ApiError::log_detail);
         self.detail = detail.map(|detail| detail.chars().take(DETAIL_LENGTH_MAX).collect());
     }
@@ -154,9 +136,9 @@ impl Access {
     }
 
     /// How the call ended, which the metrics know too.
-    pub(crate) fn ended(&self, code: &'static str, error: Option<&ApiError>) {
+    pub(crate) fn ended(&self, error: Option<&ApiError>) {
         self.tell(|facts| {
-            facts.end(code, error.map_or(Code::Ok, |error| error.row().grpc), error);
+            facts.end(error);
             facts.is_counted = true;
         });
     }
@@ -164,14 +146,14 @@ impl Access {
     /// The caller left before there was an answer; the metrics know.
     pub(crate) fn abandoned(&self) {
         self.tell(|facts| {
-            facts.end(CANCELLED, Code::Cancelled, None);
+            (facts.code, facts.grpc) = (Some(EndCode::Cancelled), Some(Code::Cancelled));
             facts.is_counted = true;
         });
     }
 
     /// The call was refused before anything counted it.
     pub(crate) fn refused(&self, error: &ApiError) {
-        self.tell(|facts| facts.end(error.row().code, error.row().grpc, Some(error)));
+        self.tell(|facts| facts.end(Some(error)));
     }
 
     /// The line of a message of this call, which is a call too.
@@ -189,6 +171,11 @@ impl Access {
             })
         }))
     }
+}
+
+/// The status of gRPC that an error has.
+fn grpc_code(error: &ApiError) -> Code {
+    Code::from_i32(error.row().grpc as i32)
 }
 
 /// One line, written when it is dropped.
@@ -210,10 +197,10 @@ impl Line {
         let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let call = Call {
             log: Arc::clone(log),
-            request_id: caller::request_id(request.extensions()),
+            request_id: api::request_id(request.extensions()),
             method: method(request.method()),
             route: route(request),
-            is_grpc: caller::is_grpc(headers),
+            is_grpc: protocols::head::is_grpc(headers),
             started: log.clock.now(),
             bytes_in: length.and_then(|length| length.parse().ok()),
             facts: Mutex::default(),
@@ -230,17 +217,12 @@ impl Line {
     fn follow(mut self, response: Response, is_head: bool) -> Response {
         self.status = Some(response.status());
         let access = self.access();
-        if let Some(&ErrorCode(code)) = response.extensions().get() {
-            access.tell(|facts| facts.code = facts.code.take().or(Some(Cow::Borrowed(code))));
+        if let Some(&ErrorCode(kind)) = response.extensions().get() {
+            access.tell(|facts| facts.code = facts.code.or(Some(EndCode::Error(kind))));
         }
-        if let Some(status) = response.extensions().get::<Status>() {
-            let reason = status.get_details_error_info().map(|info| Cow::Owned(info.reason));
-            access.tell(|facts| {
-                facts.grpc = Some(status.code());
-                facts.code = facts.code.take().or(reason);
-            });
-        } else {
-            read_status(response.headers(), &access);
+        match response.extensions().get::<Status>() {
+            Some(status) => take_over(status, &access),
+            None => read_status(response.headers(), &access),
         }
         // The answer to HEAD has no body to send.
         self.is_sent = Some(is_head);
@@ -248,11 +230,20 @@ impl Line {
     }
 }
 
-/// Takes over the status that ends a gRPC call.
+/// Takes over the status that ends a gRPC call, if it is there.
 fn read_status(headers: &HeaderMap, access: &Access) {
-    if let Some(status) = headers.get(GRPC_STATUS) {
-        access.tell(|facts| facts.grpc = Some(Code::from_bytes(status.as_bytes())));
+    if let Some(status) = Status::from_header_map(headers) {
+        take_over(&status, access);
     }
+}
+
+/// Takes over the status that ends a gRPC call, with the reason that its caller is given.
+fn take_over(status: &Status, access: &Access) {
+    let reason = || ErrorKind::of_code(&status.get_details_error_info()?.reason).map(EndCode::Error);
+    access.tell(|facts| {
+        facts.grpc = Some(status.code());
+        facts.code = facts.code.or_else(reason);
+    });
 }
 
 /// The methods of HTTP by name; whatever else a caller made up is not repeated.
@@ -265,22 +256,14 @@ fn method(method: &Method) -> &'static str {
 fn route(request: &Request) -> Arc<str> {
     let Some(route) = request.extensions().get::<MatchedPath>() else { return Arc::from(UNKNOWN) };
     let path = request.uri().path();
-    let is_ours = route.as_str().strip_suffix("/{*method}").and_then(|service| path.strip_prefix(service));
-    let is_ours = is_ours.and_then(|method| method.strip_prefix('/')).is_some_and(|m| METHODS.contains(&m));
-    Arc::from(if is_ours { path } else { route.as_str() })
+    Arc::from(if protocols::grpc::is_method(path) { path } else { route.as_str() })
 }
 
 /// The task that a route is for: `other` of routes without, `unknown` of what is no route.
 fn task(route: &str) -> &'static str {
-    let name = route.rsplit('/').next().unwrap_or_default();
-    match name {
+    match route {
         UNKNOWN => UNKNOWN,
-        "classify" | "Classify" => Task::Classify.as_str(),
-        "sentiment" | "AnalyzeSentiment" => Task::Sentiment.as_str(),
-        "entities" | "ExtractEntities" => Task::Entities.as_str(),
-        "summarize" | "Summarize" => Task::Summarize.as_str(),
-        "embeddings" | "Embed" => Task::Embed.as_str(),
-        _ => "other",
+        route => protocols::task_of(route).map_or("other", Task::as_str),
     }
 }
 
@@ -344,7 +327,7 @@ impl Drop for Watched {
 
 /// How a call ended, as its line tells it.
 struct Outcome {
-    code: Cow<'static, str>,
+    code: EndCode,
     status: Option<u16>,
     grpc: Option<Code>,
     /// Whether the caller left while the answer was on its way.
@@ -352,15 +335,16 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of(call: &Call, line: &Line, facts: &mut Facts) -> Self {
+    fn of(call: &Call, line: &Line, facts: &Facts) -> Self {
         let silent = if line.is_sent == Some(true) { Code::Ok } else { Code::Cancelled };
         let grpc = call.is_grpc.then(|| facts.grpc.unwrap_or(silent));
-        let code = facts.code.take().unwrap_or(Cow::Borrowed(match (grpc, line.status) {
-            (Some(grpc), _) => grpc_name(grpc).1,
-            (None, None) => CANCELLED,
-            (None, Some(status)) if status.is_client_error() || status.is_server_error() => UNKNOWN,
-            (None, Some(_)) => "ok",
-        }));
+        // What is refused has a row: what has none is a fault of ours.
+        let code = facts.code.unwrap_or(match (grpc, line.status) {
+            (Some(Code::Ok), _) => EndCode::Ok,
+            (Some(Code::Cancelled), _) | (None, None) => EndCode::Cancelled,
+            (None, Some(status)) if !(status.is_client_error() || status.is_server_error()) => EndCode::Ok,
+            _ => EndCode::Error(ErrorKind::Internal),
+        });
         let status = line.status.map(|status| status.as_u16());
         let status = if call.is_grpc { status } else { status.or(Some(CLIENT_CLOSED_REQUEST)) };
         Self { code, status, grpc, is_aborted: line.is_sent == Some(false) }
@@ -371,8 +355,8 @@ impl Drop for Line {
     fn drop(&mut self) {
         let Some(call) = self.call.take() else { return };
         let mut facts = call.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut facts = std::mem::take(&mut *facts);
-        let outcome = Outcome::of(&call, self, &mut facts);
+        let facts = std::mem::take(&mut *facts);
+        let outcome = Outcome::of(&call, self, &facts);
         let duration = call.log.clock.now().saturating_duration_since(call.started);
         let protocol = if call.is_grpc { "grpc" } else { "rest" };
         let is_probe = PROBES.contains(&&*call.route);
@@ -381,7 +365,7 @@ impl Drop for Line {
                 protocol,
                 task: task(&call.route),
                 model: facts.model.as_deref().unwrap_or_default(),
-                code: &outcome.code,
+                code: outcome.code,
                 timeliness: Timeliness::Irrelevant,
                 duration,
             });
@@ -395,8 +379,8 @@ impl Drop for Line {
                     route = &*call.route,
                     protocol,
                     status = outcome.status,
-                    grpc_status = outcome.grpc.map(|code| grpc_name(code).0),
-                    code = &*outcome.code,
+                    grpc_status = outcome.grpc.map(grpc_name),
+                    code = outcome.code.as_str(),
                     aborted = outcome.is_aborted.then_some(true),
                     duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3,
                     request_id = &*call.request_id,
@@ -413,7 +397,7 @@ impl Drop for Line {
                 )
             };
         }
-        if is_probe && outcome.code == "ok" {
+        if is_probe && outcome.code == EndCode::Ok {
             write_line!(Level::DEBUG);
         } else {
             write_line!(Level::INFO);
@@ -421,40 +405,32 @@ impl Drop for Line {
     }
 }
 
-/// A gRPC status as the protocol names it, and as a code of ours where the error table has none for it.
-const fn grpc_name(code: Code) -> (&'static str, &'static str) {
+/// A gRPC status as the protocol names it.
+const fn grpc_name(code: Code) -> &'static str {
     match code {
-        Code::Ok => ("OK", "ok"),
-        Code::Cancelled => ("CANCELLED", CANCELLED),
-        Code::Unknown => ("UNKNOWN", "unknown"),
-        Code::InvalidArgument => ("INVALID_ARGUMENT", "invalid_argument"),
-        Code::DeadlineExceeded => ("DEADLINE_EXCEEDED", "deadline_exceeded"),
-        Code::NotFound => ("NOT_FOUND", "not_found"),
-        Code::AlreadyExists => ("ALREADY_EXISTS", "already_exists"),
-        Code::PermissionDenied => ("PERMISSION_DENIED", "permission_denied"),
-        Code::ResourceExhausted => ("RESOURCE_EXHAUSTED", "resource_exhausted"),
-        Code::FailedPrecondition => ("FAILED_PRECONDITION", "failed_precondition"),
-        Code::Aborted => ("ABORTED", "aborted"),
-        Code::OutOfRange => ("OUT_OF_RANGE", "out_of_range"),
-        Code::Unimplemented => ("UNIMPLEMENTED", "unimplemented"),
-        Code::Internal => ("INTERNAL", "internal"),
-        Code::Unavailable => ("UNAVAILABLE", "unavailable"),
-        Code::DataLoss => ("DATA_LOSS", "data_loss"),
-        Code::Unauthenticated => ("UNAUTHENTICATED", "unauthenticated"),
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn methods_are_those_of_the_definition() {
-        let definition = include_str!("../../proto/ml/inference/v1/inference.proto");
-        let rpc = |line: &'static str| line.trim().strip_prefix("rpc ")?.split('(').next();
-        let defined: Vec<_> = definition.lines().filter_map(rpc).collect();
-        assert_eq!(defined, METHODS);
-    }
 
     #[test]
     fn tasks_of_routes() {

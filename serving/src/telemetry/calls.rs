@@ -12,6 +12,8 @@ use prometheus_client::registry::{Registry, Unit};
 use router::scaling::Ends;
 use units::ModelId;
 
+use crate::error::ErrorKind;
+
 use super::models::{ModelLabels, ModelNames};
 use super::{Buckets, SECONDS};
 
@@ -30,6 +32,28 @@ pub(crate) struct CallMetrics {
     decoding: Family<ModelLabels, Histogram, Buckets>,
 }
 
+/// How a call ended, as metrics and the access log tell it: there are no other codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndCode {
+    /// It was answered.
+    Ok,
+    /// Its caller left.
+    Cancelled,
+    /// It was refused, or failed.
+    Error(ErrorKind),
+}
+
+impl EndCode {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Cancelled => "cancelled",
+            Self::Error(kind) => kind.row().code,
+        }
+    }
+}
+
 /// How one call ended.
 #[derive(Debug, Clone, Copy)]
 pub struct CallEnd<'a> {
@@ -39,8 +63,8 @@ pub struct CallEnd<'a> {
     pub task: &'static str,
     /// The model, once it was found.
     pub model: &'a str,
-    /// `ok`, or the error code.
-    pub code: &'a str,
+    /// How it ended.
+    pub code: EndCode,
     /// Whether it met its model's target.
     pub timeliness: Timeliness,
     /// From the first byte read to the answer made.
@@ -65,7 +89,7 @@ struct CallLabels {
     protocol: &'static str,
     task: &'static str,
     model: String,
-    code: String,
+    code: &'static str,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -144,7 +168,7 @@ impl CallMetrics {
     pub(crate) fn ended(&self, end: CallEnd<'_>) {
         let CallEnd { protocol, task, model, code, timeliness, duration } = end;
         self.ended_in_time(model, timeliness);
-        let (model, code) = (model.to_owned(), code.to_owned());
+        let (model, code) = (model.to_owned(), code.as_str());
         let labels = TaskLabels { protocol, task, model: model.clone() };
         self.calls.get_or_create(&CallLabels { protocol, task, model, code }).inc();
         self.duration.get_or_create(&labels).observe(duration.as_secs_f64());

@@ -9,8 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-
-use crate::app::App;
+use router::Places;
 
 /// What became of connections; each port and reason has a count of its own.
 #[derive(Debug, Default)]
@@ -120,9 +119,9 @@ impl ConnectionMetrics {
     }
 
     /// Takes over what was counted, and how much is held.
-    pub(crate) fn show(&self, app: &App) {
-        let (calls, call_bytes) = app.places.in_use();
-        let (streams, stream_bytes) = app.stream_places.in_use();
+    pub(crate) fn show(&self, places: &Places, stream_places: &Places) {
+        let (calls, call_bytes) = places.in_use();
+        let (streams, stream_bytes) = stream_places.in_use();
         self.places.set(calls as i64);
         self.streams.set(streams as i64);
         self.body_bytes.set((call_bytes + stream_bytes) as i64);

@@ -30,7 +30,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub use access::Access;
-pub use calls::{CallEnd, Timeliness};
+pub use calls::{CallEnd, EndCode, Timeliness};
 pub(crate) use calls::{CallMetrics, InFlight};
 pub(crate) use connections::ConnectionCounts;
 use connections::ConnectionMetrics;

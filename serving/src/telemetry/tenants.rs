@@ -9,7 +9,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use router::UsageRecord;
-use router::limit::LimitError;
 
 use super::exposition::{self, Format};
 
@@ -77,8 +76,8 @@ impl TenantMetrics {
     }
 
     /// Counts a refusal.
-    pub(crate) fn refused(&self, tenant: &str, error: &LimitError) {
-        self.refusals.get_or_create(&LimitLabels { tenant: tenant.to_owned(), limit: error.limit() }).inc();
+    pub(crate) fn refused(&self, tenant: &str, limit: &'static str) {
+        self.refusals.get_or_create(&LimitLabels { tenant: tenant.to_owned(), limit }).inc();
     }
 
     /// All of them as text.

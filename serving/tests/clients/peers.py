@@ -1,5 +1,6 @@
 """Peers of a server as tests need them: raw sockets and the h2 package, which do no more than they are told, and what they share."""
 
+import base64
 import json
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import h2.settings
 import httpx
 import pytest
 from conftest import KEY, scraped, start, stop
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 METADATA = (("authorization", f"Bearer {KEY}"),)
@@ -108,6 +109,7 @@ def head(body, more="", path="/v1/ml/sentiment", key=KEY):
             f"Content-Length: {len(body)}\r\n{more}\r\n").encode()
 
 
+INFER = "/ml.inference.v1.InferenceService/InferStream"
 # Kinds of HTTP/2 frames.
 DATA, HEADERS, PING, GOAWAY = 0, 1, 6, 7
 
@@ -199,6 +201,20 @@ class Http2:
 
     def close(self):
         self.socket.close()
+
+
+def ending(peer, stream):
+    """The gRPC status that ends a stream, and the reason of its details."""
+    peer.until(h2.events.StreamEnded, stream)
+    fields = {}
+    for event in peer.events:
+        if isinstance(event, (h2.events.ResponseReceived, h2.events.TrailersReceived)) and event.stream_id == stream:
+            fields |= dict(event.headers)
+    encoded = fields.get("grpc-status-details-bin", "")
+    status = status_pb2.Status.FromString(base64.b64decode(encoded + "=" * (-len(encoded) % 4)))
+    infos = [error_details_pb2.ErrorInfo.FromString(detail.value) for detail in status.details
+             if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)]
+    return fields["grpc-status"], infos[0].reason if infos else None
 
 
 def framed(message):

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use serving::error::{ErrorKind, Row, grpc_name};
+use serving::error::{ErrorKind, Row};
 
 use crate::wrapped;
 
@@ -11,14 +11,14 @@ pub(crate) fn page() -> String {
         each code, at `/docs/errors`. The form of an error over REST and gRPC: [api.md](api.md#errors); a request for \
         each: [error-examples.md](error-examples.md).";
     let mut page = format!(
-        "<!-- Made from serving/src/error/kind.rs by `make docs`. -->\n# Error codes\n\n{}\n\n\
+        "<!-- Made from serving/api/src/error/kind.rs by `make docs`. -->\n# Error codes\n\n{}\n\n\
          | code | HTTP | gRPC | retry | what happened | what to do |\n|---|---|---|---|---|---|\n",
         wrapped(introduction)
     );
     for kind in ErrorKind::ALL {
         let Row { code, http, grpc } = kind.row();
         let (meaning, remedy) = (kind.meaning(), kind.remedy());
-        let (grpc, retry) = (grpc_name(grpc), kind.retry().advice());
+        let (grpc, retry) = (grpc.name(), kind.retry().advice());
         let _ =
             writeln!(page, "| `{code}` | {} | `{grpc}` | {retry} | {meaning} | {remedy} |", http.as_u16());
     }

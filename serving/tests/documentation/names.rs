@@ -207,6 +207,9 @@ fn tabled(page: &str, beginning: &str) -> BTreeSet<String> {
 #[test]
 fn routes_are_those_of_the_routers() {
     let mut routes = literals("serving/src", &[".route(", "_PATH: &str ="]);
+    for of in ["api", "protocols"] {
+        routes.extend(literals(&format!("serving/{of}/src"), &[".route(", "_PATH: &str ="]));
+    }
     routes.retain(|route| route.starts_with('/'));
     assert!(routes.len() > 20, "the routes were not found: {routes:?}");
     let mut documented = tabled("docs/api.md", "/");
@@ -229,15 +232,28 @@ fn fields_of_cards_are_those_of_the_code() {
 
 #[test]
 fn parameters_of_routes_are_documented() {
-    let text = std::fs::read_to_string(root().join("serving/src/rest/wire.rs")).unwrap();
     let page: BTreeSet<_> = document("docs/api.md").spans().into_iter().map(|(_, span)| span).collect();
     let mut count = 0;
-    // `wire_parameters!(ClassifyWire { top_k: usize, … });`, and the fields of every route within the macro.
-    let own = text.split("wire_parameters!(").skip(1).filter_map(|part| part.split("});").next());
-    let shared =
-        text.split("$($field: Option<$type>,)*").nth(1).and_then(|part| part.split('}').next()).unwrap();
-    for fields in own.chain([shared]) {
-        for name in fields.split([' ', '\n', '{']).filter_map(|word| word.strip_suffix(':')) {
+    let mut check = |fields: &str, end: &str| {
+        for line in fields.lines().map(str::trim).filter(|line| line.ends_with(',')) {
+            let name = line.split(':').next().unwrap_or_default();
+            if line.contains(end) && name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+                count += 1;
+                assert!(page.contains(name), "docs/api.md lacks the parameter {name}");
+            }
+        }
+    };
+    // `top_k: Option<usize> = None,`, of each task.
+    let tasks = std::fs::read_to_string(root().join("models/core/src/tasks/parameters.rs")).unwrap();
+    check(tasks.split("macro_rules! define").next().unwrap(), " = ");
+    // `priority: Option<Name<WirePriority>>,`, of every route, and what one route has for itself.
+    let wire = std::fs::read_to_string(root().join("serving/protocols/src/v1/rest/wire.rs")).unwrap();
+    let shared = wire.split("$($own: Option<$own_type>,)?").nth(1).and_then(|part| part.split('}').next());
+    check(shared.unwrap(), ": Option<");
+    for own in wire.split("with_parameters!(").skip(1).filter_map(|part| part.split(");").next()) {
+        if let Some(name) = own.split('{').nth(1).and_then(|own| own.split(':').next()).map(str::trim)
+            && name != "}"
+        {
             count += 1;
             assert!(page.contains(name), "docs/api.md lacks the parameter {name}");
         }
@@ -301,7 +317,8 @@ fn is_in_the_source(name: &str) -> bool {
     let crates = ["batching", "models", "router", "serving", "benches"];
     crates.contains(&name)
         || crates.iter().any(|of| {
-            let inner = ["src", "core", "runtimes"].map(|folder| root().join(of).join(folder));
+            let inner =
+                ["src", "core", "runtimes", "api", "protocols"].map(|folder| root().join(of).join(folder));
             let files = inner.iter().filter(|folder| folder.exists()).flat_map(|folder| rust_files(folder));
             let root = root();
             files.into_iter().any(|path| {

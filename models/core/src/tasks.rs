@@ -1,0 +1,366 @@
+//! What is asked of a task and what it answers, in no protocol's terms.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+mod parameters;
+
+pub use parameters::{
+    ClassifyParameters, EmbedParameters, EntitiesParameters, Parameters, SentimentParameters,
+    SummarizeParameters,
+};
+
+/// What happens to a text longer than one window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Truncation {
+    /// It is read whole, in overlapping windows whose results are merged.
+    Stride,
+    /// It is refused.
+    Error,
+    /// Its end is cut off.
+    End,
+    /// Its start is cut off.
+    Start,
+}
+
+/// How tokens become entities; names and meanings as in Hugging Face's token-classification pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aggregation {
+    /// Every token by itself.
+    None,
+    /// Neighbouring tokens of one type.
+    Simple,
+    /// Words, labelled as their first token is.
+    #[default]
+    First,
+    /// Words, labelled by the mean of their tokens' probabilities.
+    Average,
+    /// Words, labelled as their most certain token is.
+    Max,
+}
+
+/// Unit of offsets into a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OffsetUnit {
+    /// Unicode codepoints: Python's strings.
+    #[default]
+    Codepoint,
+    /// Bytes of UTF-8: Rust's and Go's strings.
+    Byte,
+    /// UTF-16 code units: JavaScript's and Java's strings.
+    Utf16,
+}
+
+/// How a summary is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SummaryMethod {
+    /// The best the model offers.
+    #[default]
+    Auto,
+    /// Sentences of the document.
+    Extractive,
+    /// Newly worded.
+    Abstractive,
+}
+
+/// What a fault of one input does to its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The call fails with it.
+    #[default]
+    Fail,
+    /// The input has an error in the place of its result; the others are computed.
+    Partial,
+}
+
+/// Inputs of a call that have an error in the place of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refusals {
+    /// Refused by a look at them.
+    pub before_work: usize,
+    /// Refused after texts were worked on for them.
+    pub after_work: usize,
+}
+
+impl Refusals {
+    /// Adds one.
+    pub fn add(&mut self, has_worked: bool) {
+        let count = if has_worked { &mut self.after_work } else { &mut self.before_work };
+        *count += 1;
+    }
+
+    /// How many there are.
+    pub fn count(self) -> usize {
+        self.before_work + self.after_work
+    }
+}
+
+/// The results of a request, one for each input, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The results; an error is that input's alone, and only with [`OnError::Partial`].
+    pub results: Vec<Result<TaskResult, InputError>>,
+}
+
+/// The result for one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskResult {
+    /// What was found.
+    pub output: Output,
+    /// Tokens of the input with its special tokens, each counted once however many windows overlap.
+    pub tokens: usize,
+    /// Whether some of them were not read.
+    pub truncated: bool,
+    /// Windows read.
+    pub windows: usize,
+    /// Tokens of the input that stand for what the model does not know, such as the words of a script that it never saw; also
+    /// characters of private use, which some tokenizers drop.
+    pub unknown_tokens: usize,
+    /// Whether nothing that was read is known to the model, so that its result says nothing of the text.
+    pub nothing_recognized: bool,
+}
+
+/// What was found, by task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Classes, best first.
+    Labels(Vec<LabelScore>),
+    /// The mood.
+    Sentiment(Sentiment),
+    /// Names, in the order of the text.
+    Entities(Vec<Entity>),
+    /// The summary.
+    Summary(Summary),
+    /// The vector.
+    Embedding(Vec<f32>),
+}
+
+/// A label with its probability.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LabelScore {
+    /// The label.
+    pub label: Arc<str>,
+    /// From 0 to 1.
+    pub score: f32,
+}
+
+/// The mood of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sentiment {
+    /// The most probable label.
+    pub label: Arc<str>,
+    /// Its probability.
+    pub score: f32,
+    /// All labels in the order of the card.
+    pub scores: Vec<LabelScore>,
+}
+
+/// A name in a text. The slice of the text from `start` to `end` is `text`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Entity {
+    /// The name as it stands in the text.
+    pub text: String,
+    /// Its type, such as `PER`; of a token by itself the model's label, such as `B-PER`.
+    pub label: Arc<str>,
+    /// Where it starts, in the unit asked for.
+    pub start: usize,
+    /// Where it ends, exclusive.
+    pub end: usize,
+    /// Mean probability of its parts.
+    pub score: f32,
+}
+
+/// A shortened text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The summary: its sentences, joined by spaces, line breaks inside them folded.
+    pub summary: String,
+    /// How it was made.
+    pub method: SummaryMethod,
+    /// Its sentences in the order of the text.
+    pub sentences: Vec<SummarySentence>,
+}
+
+/// A sentence of a text. The slice of the text from `start` to `end` is `text`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SummarySentence {
+    /// The sentence as it stands in the text.
+    pub text: String,
+    /// Where it starts, in the unit asked for.
+    pub start: usize,
+    /// Where it ends, exclusive.
+    pub end: usize,
+}
+
+/// What a length limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LengthUnit {
+    /// Tokens, special tokens included.
+    Tokens,
+    /// Words.
+    Words,
+}
+
+/// Why a request cannot be run. Names inputs by index and never quotes them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// There are no inputs.
+    #[error("inputs is empty: send at least one text")]
+    None,
+    /// There are too many.
+    #[error("inputs has {inputs} texts, the limit is {limit}")]
+    TooMany {
+        /// Texts sent.
+        inputs: usize,
+        /// Texts allowed.
+        limit: usize,
+    },
+    /// An input has no content.
+    #[error("inputs[{index}] is empty")]
+    Empty {
+        /// Which.
+        index: usize,
+    },
+    /// An input has characters, but none that is seen.
+    #[error(
+        "inputs[{index}] has only characters that are not seen: white space, controls or zero-width characters"
+    )]
+    Invisible {
+        /// Which.
+        index: usize,
+    },
+    /// An input has a NUL character.
+    #[error("inputs[{index}] contains a NUL character at codepoint {offset}")]
+    Nul {
+        /// Which.
+        index: usize,
+        /// Codepoints before it.
+        offset: usize,
+    },
+    /// An input is too long.
+    #[error(
+        "inputs[{index}] has {}{length} {}, the limit is {limit}{}: {remedy}",
+        if *.is_counted { "" } else { "at least " }, .unit.name(), .unit.hint()
+    )]
+    TooLong {
+        /// Which.
+        index: usize,
+        /// Its length.
+        length: usize,
+        /// Whether it was counted to the end; otherwise it is at least so long.
+        is_counted: bool,
+        /// The longest allowed.
+        limit: usize,
+        /// What is counted.
+        unit: LengthUnit,
+        /// How it can be read.
+        remedy: Remedy,
+    },
+    /// A parameter's value makes no sense for this model.
+    #[error("parameters.{name}: {message}")]
+    Parameter {
+        /// The parameter.
+        name: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The tokenizer refused an input.
+    #[error("inputs[{index}] could not be tokenized")]
+    Tokenize {
+        /// Which.
+        index: usize,
+    },
+}
+
+/// How a text can be read that is too long as the call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// In windows, by the parameter `truncation`, up to a limit of tokens.
+    Windows {
+        /// The longest text that is read so.
+        limit: usize,
+    },
+    /// In part, by the parameter `truncation`.
+    Part,
+    /// In several inputs: the task has no parameter that cuts a text.
+    Inputs,
+}
+
+impl std::fmt::Display for Remedy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Windows { limit } => write!(
+                f,
+                "parameters.truncation \"stride\" reads it whole (up to {limit} tokens), \"end\" or \"start\" cuts it off there"
+            ),
+            Self::Part => f.write_str("parameters.truncation \"end\" or \"start\" cuts it off there"),
+            Self::Inputs => f.write_str("send it in parts, there is no parameter that cuts it"),
+        }
+    }
+}
+
+impl LengthUnit {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Words => "words",
+        }
+    }
+
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Tokens => " (special tokens included)",
+            Self::Words => "",
+        }
+    }
+}
+
+impl InputError {
+    /// The field of the request that is wrong, such as `inputs[3]`.
+    pub fn field(&self) -> String {
+        match self {
+            Self::None | Self::TooMany { .. } => "inputs".to_owned(),
+            Self::Empty { index }
+            | Self::Invisible { index }
+            | Self::Nul { index, .. }
+            | Self::TooLong { index, .. }
+            | Self::Tokenize { index } => format!("inputs[{index}]"),
+            Self::Parameter { name, .. } => format!("parameters.{name}"),
+        }
+    }
+}
+
+/// Why outputs are not an answer: a fault of the service, not of the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// There is not one output for each job.
+    #[error("{found} outputs for {expected} jobs")]
+    Count {
+        /// Outputs given.
+        found: usize,
+        /// Jobs taken.
+        expected: usize,
+    },
+    /// An output has another shape than the model's head gives.
+    #[error("output {job} has {found:?} rows and columns, expected {expected:?}")]
+    Shape {
+        /// Which.
+        job: usize,
+        /// Its rows and columns.
+        found: (usize, usize),
+        /// What they should be.
+        expected: (usize, usize),
+    },
+    /// An output holds a value that is not finite.
+    #[error("output {job} holds a value that is not finite")]
+    NotFinite {
+        /// Which.
+        job: usize,
+    },
+}

@@ -1,0 +1,106 @@
+//! The parameters of each task, defined once: the structs that the tasks read, their defaults, and what protocols make of them.
+//!
+//! [`with_parameters!`] hands the definition of one task to another macro. A protocol that writes a macro for one field has all
+//! fields of all tasks, and a field that is added here is in every protocol, or does not compile there.
+
+use crate::tasks::{Aggregation, OffsetUnit, SummaryMethod, Truncation};
+
+/// Hands the parameters of a task to the macro `then`, after whatever else is given for it:
+/// `then! { [given] /// doc struct Name { /// doc field: Type = default, … } }`.
+#[macro_export]
+macro_rules! with_parameters {
+    (Classify, $then:ident $($given:tt)*) => { $then! { [$($given)*]
+        /// Parameters of document classification.
+        struct ClassifyParameters {
+            /// How many labels to give; all if `None`.
+            top_k: Option<usize> = None,
+            /// The caller's own labels (zero-shot) instead of the model's.
+            labels: Option<Vec<String>> = None,
+            /// Score every label by itself rather than against the others.
+            multi_label: bool = false,
+            /// What happens to a text that is longer than one window.
+            truncation: Truncation = Truncation::Stride,
+        }
+    } };
+    (Sentiment, $then:ident $($given:tt)*) => { $then! { [$($given)*]
+        /// Parameters of sentiment analysis.
+        struct SentimentParameters {
+            /// What happens to a text that is longer than one window.
+            truncation: Truncation = Truncation::Stride,
+        }
+    } };
+    (Entities, $then:ident $($given:tt)*) => { $then! { [$($given)*]
+        /// Parameters of named-entity recognition.
+        struct EntitiesParameters {
+            /// How tokens become entities.
+            aggregation: Aggregation = Aggregation::First,
+            /// Unit of `start` and `end`.
+            offset_unit: OffsetUnit = OffsetUnit::Codepoint,
+            /// What happens to a text that is longer than one window.
+            truncation: Truncation = Truncation::Stride,
+        }
+    } };
+    (Summarize, $then:ident $($given:tt)*) => { $then! { [$($given)*]
+        /// Parameters of summarization.
+        struct SummarizeParameters {
+            /// Most sentences in a summary.
+            max_sentences: usize = 3,
+            /// Most tokens in a summary, without special tokens.
+            max_tokens: Option<usize> = None,
+            /// How it is made.
+            method: SummaryMethod = SummaryMethod::Auto,
+            /// Unit of `start` and `end`.
+            offset_unit: OffsetUnit = OffsetUnit::Codepoint,
+        }
+    } };
+    (Embed, $then:ident $($given:tt)*) => { $then! { [$($given)*]
+        /// Parameters of embedding.
+        struct EmbedParameters {
+            /// Keep only the first dimensions; all if `None`.
+            dimensions: Option<usize> = None,
+            /// Scale vectors to length one.
+            normalize: bool = true,
+            /// Whether texts are put into plain characters first; as the card says if `None`.
+            normalize_text: Option<bool> = None,
+            /// What happens to a text that is longer than one window.
+            truncation: Truncation = Truncation::Error,
+        }
+    } };
+}
+
+macro_rules! define {
+    ([] $(#[$doc:meta])* struct $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+with_parameters!(Classify, define);
+with_parameters!(Sentiment, define);
+with_parameters!(Entities, define);
+with_parameters!(Summarize, define);
+with_parameters!(Embed, define);
+
+/// What to do with the inputs, by task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parameters {
+    /// Sort documents into classes.
+    Classify(ClassifyParameters),
+    /// Find the mood.
+    Sentiment(SentimentParameters),
+    /// Find names.
+    Entities(EntitiesParameters),
+    /// Shorten.
+    Summarize(SummarizeParameters),
+    /// Map to vectors.
+    Embed(EmbedParameters),
+}

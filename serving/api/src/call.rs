@@ -1,0 +1,43 @@
+//! A call and its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use models_core::tasks::{Answer, OnError, Parameters};
+use units::Priority;
+
+use crate::quota::Quota;
+
+/// What is asked, in no protocol's terms.
+#[derive(Debug, Clone)]
+pub struct InferRequest {
+    /// Name of the model; `None` is the task's default model.
+    pub model: Option<String>,
+    /// The texts.
+    pub inputs: Vec<String>,
+    /// What to do with them.
+    pub parameters: Parameters,
+    /// What a fault of one text does to the others.
+    pub on_error: OnError,
+    /// Class of service.
+    pub priority: Priority,
+    /// Longest the caller will wait; capped by the server's request timeout.
+    pub timeout: Option<Duration>,
+}
+
+/// The answer, in no protocol's terms.
+#[derive(Debug, Clone)]
+pub struct InferResponse {
+    /// Name of the model that answered.
+    pub model: Arc<str>,
+    /// Its version.
+    pub version: Arc<str>,
+    /// One result per input, in order, or why there is none.
+    pub answer: Answer,
+    /// Inputs computed, which are those charged.
+    pub inputs: usize,
+    /// Tokens of these.
+    pub tokens: usize,
+    /// What is left of the tenant's limits.
+    pub quotas: Vec<Quota>,
+}

@@ -1,0 +1,152 @@
+//! What answers calls, for every protocol, job and page alike.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use models_core::card::Task;
+
+use crate::caller::Caller;
+use crate::error::ApiError;
+use crate::exchange::{Answered, AnyExchange, Exchange, Reply};
+use crate::model_info::ModelInfo;
+
+/// Answers calls: authenticates, limits, computes and records, in this order and the same for all.
+pub trait Inference: Send + Sync {
+    /// Answers one call for `task`; a protocol calls [`call`](trait.Inference.html#method.call), which knows the type of its answer.
+    /// Dropping the future cancels the call and frees its place.
+    fn infer(
+        &self,
+        caller: Caller,
+        task: Task,
+        exchange: Box<dyn AnyExchange>,
+    ) -> BoxFuture<'_, Result<Answered, ApiError>>;
+
+    /// Opens a stream whose messages are calls. The caller has to be known and to have a place for it: it is refused at once rather
+    /// than with every message.
+    fn open_stream(&self, caller: Caller) -> BoxFuture<'_, Result<Arc<dyn CallStream>, ApiError>>;
+}
+
+impl dyn Inference {
+    /// Answers one call for `task`. Dropping the future cancels the call and frees its place.
+    ///
+    /// # Errors
+    /// Whatever [`ApiError`] names.
+    pub async fn call<E: Exchange>(
+        &self,
+        caller: Caller,
+        task: Task,
+        exchange: E,
+    ) -> Result<<E::Reply as Reply>::Answer, ApiError> {
+        self.infer(caller, task, Box::new(exchange)).await?.into_answer()
+    }
+}
+
+/// A stream of calls from one caller. Each of them takes a place of its own.
+pub trait CallStream: Send + Sync {
+    /// Resolves when there is room for a message of so many bytes, and for its answer; from then on the bytes are charged to the
+    /// stream, until its next call has a place.
+    fn room(self: Arc<Self>, bytes: usize) -> BoxFuture<'static, Result<(), ApiError>>;
+
+    /// Takes a place for the next call, whose message has so many bytes; none while none is free.
+    fn next_call(&self, bytes: usize) -> Option<NextCall>;
+
+    /// Resolves when a place may have become free since the call of this function.
+    fn freed(&self) -> BoxFuture<'_, ()>;
+
+    /// Resolves when the server stops: no more is read then.
+    fn stopping(&self) -> BoxFuture<'_, ()>;
+
+    /// What counts answers that wait to be read, in the tenant's name.
+    fn waiting(&self) -> Box<dyn Waiting>;
+
+    /// How much of it may be in flight.
+    fn bounds(&self) -> StreamBounds;
+}
+
+/// Bounds of a [`CallStream`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamBounds {
+    /// Calls that are worked on or whose answers wait to be read.
+    pub calls_max: usize,
+    /// Bytes of answers that wait, above which no more is read.
+    pub answer_bytes_max: usize,
+    /// Longest message, in bytes.
+    pub message_bytes_max: usize,
+    /// In which a message has to be there that has room.
+    pub message_timeout: Duration,
+}
+
+/// Bytes of answers that wait in somebody's name; given back when dropped.
+pub trait Waiting: Send + std::fmt::Debug {
+    /// More wait.
+    fn add(&mut self, bytes: usize);
+
+    /// Fewer wait.
+    fn remove(&mut self, bytes: usize);
+
+    /// How many wait.
+    fn bytes(&self) -> usize;
+}
+
+/// The next call of a [`CallStream`].
+pub struct NextCall {
+    /// It, with its place.
+    pub call: Box<dyn StreamedCall>,
+    /// Its line in the access log, which is written when this is dropped.
+    pub line: Box<dyn Send>,
+}
+
+/// One call of a [`CallStream`], with its place: answered or refused once.
+pub trait StreamedCall: Send {
+    /// Its id.
+    fn request_id(&self) -> Arc<str>;
+
+    /// Tells the access log of an error that nothing else has seen.
+    fn refuse(self: Box<Self>, error: &ApiError);
+
+    /// See [`Inference::infer`].
+    fn infer(
+        self: Box<Self>,
+        task: Task,
+        exchange: Box<dyn AnyExchange>,
+    ) -> BoxFuture<'static, Result<Answered, ApiError>>;
+}
+
+impl dyn StreamedCall {
+    /// Answers the call for `task`.
+    ///
+    /// # Errors
+    /// Whatever [`ApiError`] names.
+    pub async fn call<E: Exchange>(
+        self: Box<Self>,
+        task: Task,
+        exchange: E,
+    ) -> Result<<E::Reply as Reply>::Answer, ApiError> {
+        self.infer(task, Box::new(exchange)).await?.into_answer()
+    }
+}
+
+/// What a call that looks at models reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Its head alone.
+    Head,
+    /// A message too: it takes a place, to which the message is charged.
+    Message,
+}
+
+/// Who may look at models, while it does; with the place of its call, if it has one.
+pub struct Visit(pub Option<Box<dyn Send + Sync>>);
+
+/// The models that are served here, for whoever may look at them.
+pub trait ModelDirectory: Send + Sync {
+    /// Lets a caller in. A message is read with what bounds it, [`Caller::body`], after that.
+    fn visit<'a>(&'a self, caller: &'a Caller, reads: Reads) -> BoxFuture<'a, Result<Visit, ApiError>>;
+
+    /// All models, loaded or not.
+    fn models(&self) -> Vec<ModelInfo>;
+
+    /// The model of a name.
+    fn model(&self, name: &str) -> Option<ModelInfo>;
+}

@@ -1,0 +1,28 @@
+//! Errors as gRPC has them: a status with `google.rpc` details.
+
+use api::{ApiError, Exceeded, Row, Window};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// An error as a status.
+pub fn status(error: &ApiError, request_id: &str) -> Status {
+    let Row { code, grpc, .. } = error.row();
+    let mut details = ErrorDetails::new();
+    details.set_error_info(code, "ml.inference.v1", std::collections::HashMap::new());
+    details.set_request_info(request_id, "");
+    details.add_help_link("error codes", api::error::docs_url(code));
+    if let Some(retry_after) = error.retry_after() {
+        details.set_retry_info(Some(retry_after));
+    }
+    if let Some(Exceeded { unit, window, .. }) = error.exceeded() {
+        let window = match window {
+            Window::Minute => "minute",
+            Window::Day => "day",
+        };
+        details.add_quota_failure_violation(format!("{}/{window}", unit.name()), error.to_string());
+    }
+    if let Some((field, problem)) = error.field_violation() {
+        details.add_bad_request_violation(field, problem);
+    }
+    Status::with_error_details(Code::from_i32(grpc as i32), error.to_string(), details)
+}

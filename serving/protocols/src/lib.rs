@@ -1,0 +1,62 @@
+//! What callers speak, and the translation of it: a folder a protocol, each with its types, its translation and its errors.
+//!
+//! A protocol reads a call into an [`api::InferRequest`] and makes a reply of an [`api::InferResponse`]. Everything between
+//! (credentials, limits, batching, metering) is behind [`api::Inference`]. What the protocols over HTTP and over gRPC share is in
+//! [`http`] and [`grpc`].
+//!
+//! # Invariants
+//! Each names what holds it.
+//!
+//! - No protocol knows what is behind the `api`: no tenant, no limit, no store, no scheduler. (`serving/tests/architecture.rs`)
+//! - Bodies are read within bounds of size and time, whatever they decode to. (`test_forms.py`, `test_places.py`)
+//! - A caller's text is in no error message. (`test_forms.py`)
+
+// Standard error may be full or gone: what is to be said is logged.
+#![deny(clippy::print_stderr)]
+
+pub mod grpc;
+pub mod head;
+pub mod http;
+pub mod idempotency;
+pub mod v1;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Inference, ModelDirectory, Task};
+use axum::Router;
+use tokio_util::sync::CancellationToken;
+
+/// What protocols are given.
+#[derive(Clone)]
+pub struct Services {
+    /// What answers calls.
+    pub inference: Arc<dyn Inference>,
+    /// What is served.
+    pub models: Arc<dyn ModelDirectory>,
+    /// How much they read.
+    pub bounds: Bounds,
+    /// Cancelled when the server stops.
+    pub stopping: CancellationToken,
+}
+
+/// Bounds of what is read of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Longest body, in bytes, as it comes and as it is decoded to.
+    pub body_bytes_max: usize,
+    /// In which it has to be there.
+    pub body_timeout: Duration,
+}
+
+/// The routes of all protocols.
+pub fn routes(services: &Services, health: &grpc::Health) -> Router {
+    v1::rest::routes(services.clone())
+        .merge(v1::grpc::routes(services.clone()))
+        .merge(grpc::routes(services, health))
+}
+
+/// The task that a route or a gRPC method of some protocol is for.
+pub fn task_of(route: &str) -> Option<Task> {
+    v1::task_of(route)
+}

@@ -1,0 +1,419 @@
+//! The JSON shapes of the REST API, each with its translation to and from the pipeline's terms.
+
+use std::fmt;
+use std::time::Duration;
+
+use api::tasks::{
+    Aggregation, Entity, InputError, LabelScore, OffsetUnit, OnError, Output, Parameters, Summary,
+    SummaryMethod, TaskResult, Truncation,
+};
+use api::{ApiError, InferRequest, InferResponse, Priority, Task, with_parameters};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::errors::EnvelopeError;
+use crate::http::body::{self, Name, Object};
+
+/// One inference route: its task, its parameters, and how its answers are written.
+pub(super) trait WireTask: 'static {
+    /// The task of the route.
+    const TASK: Task;
+    /// Shape of `parameters`.
+    type Parameters: DeserializeOwned + Default;
+    /// What of the parameters decides how the answer is written.
+    type Rendering: Send;
+
+    /// Translates the parameters.
+    fn parameters(wire: Self::Parameters) -> (Parameters, Common, Self::Rendering);
+
+    /// Writes an embedding; only the embeddings route has one to write.
+    fn embedding(values: Vec<f32>, _: &Self::Rendering) -> Embedding {
+        Embedding::Float(values)
+    }
+}
+
+/// Parameters of every route.
+#[derive(Debug, Default)]
+pub(super) struct Common {
+    priority: Option<Priority>,
+    timeout_ms: Option<u64>,
+    on_error: OnError,
+}
+
+/// Parses a request body for `W`.
+pub(super) fn parse<W: WireTask>(body: &[u8]) -> Result<(InferRequest, W::Rendering), ApiError> {
+    let Body { inputs, model, parameters } = body::parse::<Body<W::Parameters>>(body)?;
+    let (parameters, common, rendering) = W::parameters(parameters.map(|Object(p)| p).unwrap_or_default());
+    if common.timeout_ms == Some(0) {
+        let (field, problem) = ("parameters.timeout_ms".to_owned(), "expected at least 1".to_owned());
+        return Err(ApiError::InvalidRequest { field, problem });
+    }
+    let request = InferRequest {
+        model,
+        inputs: inputs.0,
+        parameters,
+        on_error: common.on_error,
+        priority: common.priority.unwrap_or(Priority::Normal),
+        timeout: common.timeout_ms.map(Duration::from_millis),
+    };
+    Ok((request, rendering))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body<P> {
+    inputs: Inputs,
+    model: Option<String>,
+    parameters: Option<Object<P>>,
+}
+
+/// One text, or several.
+#[derive(Debug)]
+struct Inputs(Vec<String>);
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InputsVisitor;
+        impl<'de> Visitor<'de> for InputsVisitor {
+            type Value = Inputs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Inputs, E> {
+                Ok(Inputs(vec![text.to_owned()]))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Inputs, E> {
+                Ok(Inputs(vec![text]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Inputs, A::Error> {
+                let mut inputs = Vec::new();
+                while let Some(text) = texts.next_element()? {
+                    inputs.push(text);
+                }
+                Ok(Inputs(inputs))
+            }
+        }
+        deserializer.deserialize_any(InputsVisitor)
+    }
+}
+
+/// The platform's message priorities, by name.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WirePriority {
+    Critical,
+    High,
+    Normal,
+    Low,
+}
+
+impl From<WirePriority> for Priority {
+    fn from(priority: WirePriority) -> Self {
+        match priority {
+            WirePriority::Critical => Self::Critical,
+            WirePriority::High => Self::High,
+            WirePriority::Normal => Self::Normal,
+            WirePriority::Low => Self::Low,
+        }
+    }
+}
+
+/// A parameter as JSON has it.
+trait Parameter: Sized {
+    /// What is read where it is not null.
+    type Json: DeserializeOwned + std::fmt::Debug;
+
+    /// The value, or its default where there is none.
+    fn of(json: Option<Self::Json>, default: Self) -> Self;
+}
+
+macro_rules! parameter {
+    ($($type:ty: $json:ty, |$value:ident, $default:ident| $read:expr;)+) => {$(
+        impl Parameter for $type {
+            type Json = $json;
+
+            fn of($value: Option<$json>, $default: Self) -> Self {
+                $read
+            }
+        }
+    )+};
+}
+
+parameter! {
+    bool: bool, |json, default| json.unwrap_or(default);
+    usize: usize, |json, default| json.unwrap_or(default);
+    Option<bool>: bool, |json, default| json.or(default);
+    Option<usize>: usize, |json, default| json.or(default);
+    Option<Vec<String>>: Vec<String>, |json, default| json.or(default);
+    Truncation: Name<Self>, |json, default| json.map_or(default, Name::get);
+    Aggregation: Name<Self>, |json, default| json.map_or(default, Name::get);
+    OffsetUnit: Name<Self>, |json, default| json.map_or(default, Name::get);
+    SummaryMethod: Name<Self>, |json, default| json.map_or(default, Name::get);
+}
+
+/// Reads the parameters of a route: those of its task, its own, and those of every route. (serde cannot refuse unknown fields in a
+/// flattened struct, so all stand in each.)
+macro_rules! wire_parameters {
+    (
+        [$wire:ident $task:ident { $($own:ident: $own_type:ty)? }] $(#[$doc:meta])* struct $name:ident {
+            $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)*
+        }
+    ) => {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(super) struct $wire {
+            $($field: Option<<$type as Parameter>::Json>,)*
+            $($own: Option<$own_type>,)?
+            priority: Option<Name<WirePriority>>,
+            timeout_ms: Option<u64>,
+            on_error: Option<Name<OnError>>,
+        }
+
+        impl $wire {
+            fn read(self) -> (Parameters, Common) {
+                let common = Common {
+                    priority: self.priority.map(|Name(priority)| priority.into()),
+                    timeout_ms: self.timeout_ms,
+                    on_error: self.on_error.map(Name::get).unwrap_or_default(),
+                };
+                let parameters = Parameters::$task(api::tasks::$name {
+                    $($field: Parameter::of(self.$field, $default),)*
+                });
+                (parameters, common)
+            }
+        }
+    };
+}
+
+with_parameters!(Classify, wire_parameters ClassifyWire Classify {});
+with_parameters!(Sentiment, wire_parameters SentimentWire Sentiment {});
+with_parameters!(Entities, wire_parameters EntitiesWire Entities {});
+with_parameters!(Summarize, wire_parameters SummarizeWire Summarize {});
+with_parameters!(Embed, wire_parameters EmbeddingsWire Embed { encoding_format: Name<EncodingFormat> });
+
+macro_rules! routes {
+    ($($(#[$doc:meta])* $route:ident: $task:ident, $wire:ident;)+) => {$(
+        $(#[$doc])*
+        pub(super) struct $route;
+
+        impl WireTask for $route {
+            const TASK: Task = Task::$task;
+            type Parameters = $wire;
+            type Rendering = ();
+
+            fn parameters(wire: $wire) -> (Parameters, Common, ()) {
+                let (parameters, common) = wire.read();
+                (parameters, common, ())
+            }
+        }
+    )+};
+}
+
+routes! {
+    /// `POST /v1/ml/classify`
+    Classify: Classify, ClassifyWire;
+    /// `POST /v1/ml/sentiment`
+    Sentiment: Sentiment, SentimentWire;
+    /// `POST /v1/ml/entities`
+    Entities: Entities, EntitiesWire;
+    /// `POST /v1/ml/summarize`
+    Summarize: Summarize, SummarizeWire;
+}
+
+/// `POST /v1/ml/embeddings`
+pub(super) struct Embeddings;
+
+impl WireTask for Embeddings {
+    const TASK: Task = Task::Embed;
+    type Parameters = EmbeddingsWire;
+    type Rendering = EncodingFormat;
+
+    fn parameters(wire: EmbeddingsWire) -> (Parameters, Common, EncodingFormat) {
+        let format = wire.encoding_format.map(Name::get).unwrap_or_default();
+        let (parameters, common) = wire.read();
+        (parameters, common, format)
+    }
+
+    fn embedding(values: Vec<f32>, format: &EncodingFormat) -> Embedding {
+        match format {
+            EncodingFormat::Float => Embedding::Float(values),
+            EncodingFormat::Base64 => {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                Embedding::Base64(STANDARD.encode(bytes))
+            }
+        }
+    }
+}
+
+/// How an embedding is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum EncodingFormat {
+    /// A JSON array of numbers.
+    #[default]
+    Float,
+    /// Little-endian 32-bit floats in standard base64.
+    Base64,
+}
+
+/// Answer of an inference route.
+#[derive(Debug, Serialize)]
+pub(super) struct Response {
+    model: String,
+    version: String,
+    results: Vec<Item>,
+    usage: Usage,
+}
+
+#[derive(Debug, Serialize)]
+struct Usage {
+    inputs: usize,
+    tokens: usize,
+}
+
+/// What there is to an input.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Item {
+    Result(ResultItem),
+    Error { error: EnvelopeError<'static> },
+}
+
+#[derive(Debug, Serialize)]
+struct ResultItem {
+    #[serde(flatten)]
+    output: WireOutput,
+    tokens: usize,
+    truncated: bool,
+    windows: usize,
+    unknown_tokens: usize,
+    nothing_recognized: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum WireOutput {
+    Labels { labels: Vec<LabelScore> },
+    Sentiment { label: String, score: f32, scores: Scores },
+    Entities { entities: Vec<Entity> },
+    Summary(Summary),
+    Embedding { embedding: Embedding },
+}
+
+/// An embedding as it is written.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Embedding {
+    /// An array of numbers.
+    Float(Vec<f32>),
+    /// Base64 text.
+    Base64(String),
+}
+
+/// Scores as an object, in the order of the model's labels.
+#[derive(Debug)]
+struct Scores(Vec<LabelScore>);
+
+impl Serialize for Scores {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for LabelScore { label, score } in &self.0 {
+            map.serialize_entry(label, score)?;
+        }
+        map.end()
+    }
+}
+
+impl Response {
+    /// Writes an answer of `W`.
+    pub(super) fn new<W: WireTask>(response: InferResponse, rendering: &W::Rendering) -> Self {
+        let InferResponse { model, version, answer, inputs, tokens, .. } = response;
+        let result = |result: TaskResult| {
+            let TaskResult { output, tokens, truncated, windows, unknown_tokens, nothing_recognized } =
+                result;
+            let output = match output {
+                Output::Labels(labels) => WireOutput::Labels { labels },
+                Output::Sentiment(s) => WireOutput::Sentiment {
+                    label: s.label.to_string(),
+                    score: s.score,
+                    scores: Scores(s.scores),
+                },
+                Output::Entities(entities) => WireOutput::Entities { entities },
+                Output::Summary(summary) => WireOutput::Summary(summary),
+                Output::Embedding(values) => {
+                    WireOutput::Embedding { embedding: W::embedding(values, rendering) }
+                }
+            };
+            Item::Result(ResultItem {
+                output,
+                tokens,
+                truncated,
+                windows,
+                unknown_tokens,
+                nothing_recognized,
+            })
+        };
+        let error = |error: InputError| Item::Error { error: EnvelopeError::of_input(error) };
+        Self {
+            model: model.to_string(),
+            version: version.to_string(),
+            results: answer.results.into_iter().map(|item| item.map_or_else(error, result)).collect(),
+            usage: Usage { inputs, tokens },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn bodies() {
+        let check = |body: &str, expected: Result<usize, &str>| {
+            let parsed = parse::<Classify>(body.as_bytes());
+            let found = parsed.map(|(request, ())| request.inputs.len()).map_err(|e| e.to_string());
+            assert_eq!(found, expected.map_err(str::to_owned), "{body}");
+        };
+        check(r#"{"inputs":"a"}"#, Ok(1));
+        check(r#"{"inputs":["a","b"],"model":null,"parameters":null}"#, Ok(2));
+        check(r#"{"inputs":[]}"#, Ok(0));
+        check(r#"{"inputs":"a","parameters":{"top_k":2,"priority":"low","timeout_ms":5}}"#, Ok(1));
+        check(r#"{}"#, Err("invalid request: body: missing field `inputs`"));
+        check(
+            r#"{"inputs":5}"#,
+            Err("invalid request: inputs: expected a string or an array of strings, got integer"),
+        );
+        check(r#"{"inputs":["a",null]}"#, Err("invalid request: inputs[1]: expected a string, got null"));
+        check(
+            r#"{"inputs":"a","input":"b"}"#,
+            Err(
+                "invalid request: input: unknown field `input`, expected one of `inputs`, `model`, `parameters`",
+            ),
+        );
+        check(
+            r#"{"inputs":"a","parameters":{"timeout_ms":0}}"#,
+            Err("invalid request: parameters.timeout_ms: expected at least 1"),
+        );
+        check(
+            r#"{"inputs":"a","parameters":[1]}"#,
+            Err("invalid request: parameters: expected an object, got array"),
+        );
+    }
+
+    #[test]
+    fn base64_is_little_endian_floats() {
+        let Embedding::Base64(text) = Embeddings::embedding(vec![1.0, -2.5], &EncodingFormat::Base64) else {
+            panic!("asked for base64");
+        };
+        let bytes = STANDARD.decode(text).expect("base64");
+        assert_eq!(bytes, [1.0f32.to_le_bytes(), (-2.5f32).to_le_bytes()].concat());
+    }
+}

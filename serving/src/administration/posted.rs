@@ -1,0 +1,86 @@
+//! `Idempotency-Key` on POST requests that change something (see [`crate::idempotency`]): reading them, and answering them in JSON,
+//! whether for the first time or again.
+
+use std::sync::Arc;
+
+use api::{Kept, Repeat};
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::Response;
+use protocols::Bounds;
+use protocols::http::body;
+use protocols::idempotency::key;
+use protocols::v1::rest::{json, replay};
+use router::idempotency::Idempotency;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+use crate::idempotency::{Once, Sender, Start};
+
+/// How changes are read: within which bounds, and where answers are kept of those that may come again.
+#[derive(Clone, Copy)]
+pub(crate) struct Changes<'a> {
+    pub(crate) answers: &'a Arc<Idempotency>,
+    pub(crate) bounds: &'a Bounds,
+}
+
+/// What becomes of a POST that changes something.
+pub(crate) enum Posted<T> {
+    /// It is to be done.
+    First(Once, T),
+    /// It was done before.
+    Again(Response),
+}
+
+/// Reads and parses the body of a POST that changes something.
+///
+/// # Errors
+/// A body or a key that is not good.
+pub(crate) async fn posted<T: DeserializeOwned>(
+    changes: Changes<'_>,
+    sender: Sender<'_>,
+    request: Request,
+) -> Result<Posted<T>, ApiError> {
+    let (parts, content) = request.into_parts();
+    let (headers, route) = (parts.headers.clone(), parts.uri.path().to_owned());
+    let body = body::read_change(Request::from_parts(parts, content), changes.bounds).await?;
+    let parsed = body::parse(&body)?;
+    let repeat = key(&headers)?.map(|key| Repeat { key: key.to_owned(), route, body });
+    Ok(match Once::start(changes.answers, sender, repeat.as_ref()).await? {
+        Start::First(once) => Posted::First(once, parsed),
+        Start::Again(answer) => {
+            Posted::Again(replay(Kept { status: answer.status, body: answer.body.into() }))
+        }
+    })
+}
+
+/// Answers a request that changed something; what is changed stays so, whether its answer can be kept or not.
+///
+/// # Errors
+/// The answer cannot be written.
+pub(crate) async fn answer(
+    once: Once,
+    status: StatusCode,
+    answer: &impl Serialize,
+) -> Result<Response, ApiError> {
+    answer_once(once, (status, answer), (status, answer)).await
+}
+
+/// The same, where something else is kept than is shown: what is shown has a secret.
+///
+/// # Errors
+/// The answer cannot be written.
+pub(crate) async fn answer_once(
+    mut once: Once,
+    (status, shown): (StatusCode, &impl Serialize),
+    (status_again, kept): (StatusCode, &impl Serialize),
+) -> Result<Response, ApiError> {
+    let shown = serde_json::to_vec(shown).map_err(ApiError::internal)?;
+    let kept = serde_json::to_vec(kept).map_err(ApiError::internal)?;
+    if let Err(error) = once.keep(status_again.as_u16(), &kept).await {
+        tracing::warn!(%error, "the answer of a change cannot be kept under its idempotency key");
+    }
+    Ok(json(status, Bytes::from(shown)))
+}

@@ -1,0 +1,108 @@
+//! How a call ended, told exactly once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use models::ModelEntry;
+use models::Task;
+use units::{ModelId, Timestamp};
+
+use super::caller::Caller;
+use super::is_want_of_capacity;
+use crate::app::App;
+use crate::error::ApiError;
+use crate::telemetry::{CallEnd, EndCode, Timeliness};
+
+/// Tells telemetry how a request ended, exactly once: also when its future is dropped because the
+/// caller went away.
+pub(super) struct Ended<'a> {
+    app: &'a App,
+    pub(super) caller: &'a Caller,
+    task: Task,
+    pub(super) tenant: Option<Arc<str>>,
+    pub(super) model: Option<ModelId>,
+    started: Timestamp,
+    code: EndCode,
+    /// Whether the model's target can be expected to be met; none before that is known.
+    pub(super) has_target: Option<bool>,
+    timeliness: Option<Timeliness>,
+    _in_flight: crate::telemetry::InFlight,
+}
+
+impl<'a> Ended<'a> {
+    pub(super) fn new(app: &'a App, caller: &'a Caller, task: Task, started: Timestamp) -> Self {
+        let _in_flight = app.telemetry.calls.started();
+        Self {
+            app,
+            caller,
+            task,
+            tenant: None,
+            model: None,
+            started,
+            code: EndCode::Cancelled,
+            has_target: None,
+            timeliness: None,
+            _in_flight,
+        }
+    }
+
+    fn entry(&self) -> Option<&'a ModelEntry> {
+        self.model.and_then(|id| self.app.catalog.get(id))
+    }
+
+    fn duration(&self) -> Duration {
+        self.app.engine.now().saturating_duration_since(self.started)
+    }
+
+    /// Whether the request met its model's target; without a result the caller left.
+    fn timeliness<A>(&self, result: Option<&Result<A, ApiError>>) -> Timeliness {
+        let target = self.entry().map_or(Duration::MAX, |entry| entry.card.p99_target);
+        let is_late = match (result, self.has_target) {
+            (Some(Err(ApiError::Overloaded { .. } | ApiError::DeadlineInfeasible { .. })), None) => {
+                return Timeliness::TurnedAway;
+            }
+            (_, None | Some(false)) => return Timeliness::Irrelevant,
+            (None, _) if self.duration() <= target => return Timeliness::Irrelevant,
+            (Some(Ok(_)) | None, _) => self.duration() > target,
+            (Some(Err(error)), _) if is_want_of_capacity(error) => true,
+            (Some(Err(_)), _) => return Timeliness::Irrelevant,
+        };
+        if is_late { Timeliness::Late } else { Timeliness::InTime }
+    }
+
+    pub(super) fn finish<A>(&mut self, result: &Result<A, ApiError>) {
+        self.timeliness = Some(self.timeliness(Some(result)));
+        self.code = match result {
+            Ok(_) => EndCode::Ok,
+            Err(error) => {
+                if let (Some(limit), Some(tenant)) = (error.limit(), &self.tenant) {
+                    self.app.telemetry.tenancy.refused(limit);
+                    self.app.telemetry.usage.tenants.refused(tenant, limit);
+                }
+                if let Some(detail) = error.log_detail() {
+                    let code = error.row().code;
+                    tracing::error!(request_id = %self.caller.request_id, code, detail, "request failed");
+                }
+                EndCode::Error(error.kind())
+            }
+        };
+        self.caller.access.ended(result.as_ref().err());
+    }
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if self.timeliness.is_none() {
+            self.caller.access.abandoned();
+        }
+        let entry = self.entry();
+        self.app.telemetry.calls.ended(CallEnd {
+            protocol: self.caller.protocol,
+            task: self.task.as_str(),
+            model: entry.map_or("", |entry| entry.card.name.as_str()),
+            code: self.code,
+            timeliness: self.timeliness.unwrap_or_else(|| self.timeliness::<()>(None)),
+            duration: self.duration(),
+        });
+    }
+}

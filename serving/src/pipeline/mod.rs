@@ -1,0 +1,303 @@
+//! The life of a request, the same for every protocol: protocols only translate.
+//!
+//! authenticate -> take a place -> read -> admit -> tokenise -> settle the reservation -> submit with a deadline -> batch ->
+//! execute -> decode -> meter -> respond.
+
+mod caller;
+mod guard;
+mod models;
+mod quotas;
+mod service;
+mod stream;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::models::tasks::Parameters;
+use ::models::{ModelEntry, ModelState, NoDefault, Task};
+use api::exchange::{Answered, AnyExchange};
+use api::{Call, InferRequest, InferResponse, Kept, Made};
+use router::idempotency::{self, Attempt};
+use router::ledger::JournalError;
+use router::{Demand, MicroDollars, Outcome, Place, Principal, RefusedInputs, Reservation, Role, WallTime};
+
+use crate::app::App;
+use crate::error::{ApiError, OrRefused, Refused};
+use crate::idempotency::{Once, Sender, Start};
+use crate::load::{Excess, Part};
+
+pub(crate) use caller::{Caller, authorise};
+pub(crate) use service::Pipeline;
+pub(crate) use stream::PlaceCharge;
+pub use work::InFlightMax;
+
+use guard::Ended;
+use work::Work;
+
+/// A call that is refused when so much of it was read counts against the limit.
+const COUNTED_FROM_BYTES: u64 = 64 << 10;
+
+/// Answers one call for `task`, in the place that it has if it has one already.
+///
+/// # Errors
+/// Whatever [`ApiError`] names. Dropping the future cancels the call and frees its place.
+async fn infer(
+    app: &App,
+    caller: &Caller,
+    task: Task,
+    given: Option<Place>,
+    exchange: Box<dyn AnyExchange>,
+) -> Result<Answered, ApiError> {
+    let started = app.engine.now();
+    let mut end = Ended::new(app, caller, task, started);
+    let result = async {
+        let gatekeeper = &app.tenancy.gatekeeper;
+        let principal = authorise(gatekeeper, caller, Role::Editor).await?;
+        end.tenant = Some(Arc::clone(&principal.tenant().name));
+        let is_whole = given.is_none();
+        let place = match given {
+            Some(place) => place,
+            None => app.places.take(&principal).or_refused()?,
+        };
+        let _working = caller.account.work();
+        caller.body.admit(PlaceCharge(place.meter()), app.config.connections.body_timeout());
+        let (Call { request, reply, .. }, start) = match read(app, &principal, exchange).await {
+            Ok(read) => read,
+            Err(error) => {
+                let fault = caller.body.fault();
+                let is_refused = fault.is_none() && outcome(&error) == Outcome::Refused;
+                // To read and parse much is work: it counts, or it could be had without end.
+                if is_refused && is_whole && caller.body.bytes() >= COUNTED_FROM_BYTES {
+                    gatekeeper.admit_replay(WallTime::now(), &principal).await.or_refused()?;
+                }
+                return Err(fault.unwrap_or(error));
+            }
+        };
+        let entry = find_model(app, task, request.model.as_deref())?;
+        end.model = Some(entry.id);
+        let once = match start {
+            Start::First(once) => once,
+            Start::Again(kept) => {
+                let quota = gatekeeper.admit_replay(WallTime::now(), &principal).await.or_refused()?;
+                let kept = Kept { status: kept.status, body: kept.body.into() };
+                let answer = reply.again(kept, &quotas::of_replay(WallTime::now(), quota))?;
+                // It costs nothing, so of many at once each is as large as what was computed.
+                caller.account.check()?;
+                return Ok(answer);
+            }
+        };
+        caller.access.asked(&entry.card.name, request.inputs.len());
+        let deadline = started + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
+        let tenant = principal.tenant();
+        let (tenant, weight, priority) = (tenant.id, tenant.plan.terms().weight, request.priority);
+        let work = Work { app, entry, tenant, weight, priority, deadline };
+        let mut part = enter(work, &request)?;
+        let demand = demand(caller, entry, request.inputs.len());
+        let mut reservation = gatekeeper.admit(WallTime::now(), &principal, demand).await.or_refused()?;
+        let result = run(work, request, &mut reservation, &mut part, &mut end).await;
+        let mut answered = Outcome::Completed;
+        let result = result.and_then(|response| {
+            // An answer of errors alone: each input is refused, and so is the call.
+            if response.inputs == 0 {
+                answered = Outcome::Refused;
+            }
+            reply.answer(response, once.request().is_some())
+        });
+        let outcome = result.as_ref().err().map_or(answered, outcome);
+        // Only what is recorded is answered. What failed frees its key.
+        match result {
+            Ok(Made { answer, kept }) => {
+                match once.attempt() {
+                    Some(attempt) => conclude(app, attempt, kept, (reservation, outcome)).await?,
+                    None => reservation.finish(outcome).await.map_err(unrecorded)?,
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                reservation.finish(outcome).await.map_err(unrecorded)?;
+                Err(error)
+            }
+        }
+    }
+    .await;
+    if result.as_ref().is_err_and(is_want_of_capacity) && end.has_target.is_none() {
+        // Without a place by now. Callers who come again at once would take the time of those who are answered.
+        tokio::time::sleep(app.load.refusal_wait(app.engine.now())).await;
+    }
+    end.finish(&result);
+    result
+}
+
+/// Reads a call, and finds out whether it was answered before.
+async fn read(
+    app: &App,
+    principal: &Principal,
+    exchange: Box<dyn AnyExchange>,
+) -> Result<(Call<Box<dyn api::exchange::AnyReply>>, Start), ApiError> {
+    let call = exchange.read().await?;
+    let start = Once::start(&app.tenancy.idempotency, Sender::from(principal), call.repeat.as_ref()).await?;
+    Ok((call, start))
+}
+
+/// Not answered, since it would not be charged; another server may have room.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unrecorded(error: JournalError) -> ApiError {
+    ApiError::StoreUnavailable { detail: error.to_string() }
+}
+
+/// Keeps an answer under its idempotency key and charges what is completed of it: both or neither, whether the caller is still
+/// there or not.
+async fn conclude(
+    app: &App,
+    attempt: Attempt,
+    kept: Kept,
+    (reservation, outcome): (Reservation, Outcome),
+) -> Result<(), ApiError> {
+    let answers = Arc::clone(&app.tenancy.idempotency);
+    let answer = idempotency::Answer { status: kept.status, body: kept.body.to_vec() };
+    // Dropping what waits for a task does not end the task.
+    let concluded = tokio::spawn(async move {
+        // Nobody gets it before it is charged.
+        let _unsettled = answers.settle(&attempt);
+        if let Err(error) = answers.keep(WallTime::now(), &attempt, &answer).await {
+            answers.release(&attempt).await;
+            reservation.finish(Outcome::Failed).await.map_err(unrecorded)?;
+            return Err(error.refused());
+        }
+        if let Err(error) = reservation.finish(outcome).await {
+            answers.release(&attempt).await;
+            return Err(unrecorded(error));
+        }
+        Ok(())
+    });
+    concluded.await.map_err(ApiError::internal)?
+}
+
+async fn run(
+    work: Work<'_>,
+    request: InferRequest,
+    reservation: &mut Reservation,
+    part: &mut Part,
+    end: &mut Ended<'_>,
+) -> Result<InferResponse, ApiError> {
+    let Work { app, entry, .. } = work;
+    for needed in [Some(entry), scores_labels(app, entry, &request.parameters)?].into_iter().flatten() {
+        if let ModelState::Unavailable { reason } = &needed.state {
+            let model = needed.card.name.clone();
+            return Err(ApiError::ModelUnavailable { model, reason: reason.clone() });
+        }
+    }
+    let InferRequest { inputs, parameters, on_error, timeout, .. } = request;
+    let mut prepared = work.tokenize(inputs, parameters, on_error, reservation).await?;
+    // A target is for one text that is read at once, and for a caller who waits as long.
+    let has_patience = timeout.is_none_or(|timeout| timeout >= entry.card.p99_target);
+    end.has_target = Some(prepared.sequences() == 1 && has_patience);
+    let (inputs, tokens) = (prepared.inputs(), prepared.tokens());
+    end.caller.access.sized(tokens);
+    let refusals = prepared.refusals();
+    reservation.refuse(RefusedInputs {
+        before_work: refusals.before_work as u64,
+        after_work: refusals.after_work as u64,
+    });
+    if inputs > 0 {
+        reservation.settle(WallTime::now(), tokens as u64).await.or_refused()?;
+    }
+    let outputs = work.compute(&mut prepared, reservation, part).await?;
+    let answer = work.decode(prepared, outputs).await?;
+    for error in answer.results.iter().filter_map(|result| result.as_ref().err()) {
+        app.telemetry.calls.input_refused(entry.id, ApiError::Input(error.clone()).row().code);
+    }
+    end.caller.access.refused_inputs(refusals.count());
+    part.done(app.pool.preparing(part.bytes()).as_secs_f64());
+    Ok(InferResponse {
+        model: Arc::from(entry.card.name.as_str()),
+        version: Arc::from(entry.card.version.as_str()),
+        answer,
+        inputs,
+        tokens,
+        quotas: quotas::of(WallTime::now(), &reservation.quotas()),
+    })
+}
+
+/// The model that scores labels of the caller's, where there are any.
+fn scores_labels<'a>(
+    app: &'a App,
+    entry: &ModelEntry,
+    parameters: &Parameters,
+) -> Result<Option<&'a ModelEntry>, ApiError> {
+    let has_labels = matches!(parameters, Parameters::Classify(classify) if classify.labels.is_some());
+    let zero_shot = entry.card.zero_shot.as_ref().filter(|_| has_labels);
+    zero_shot.map(|zero_shot| find_named(app, &zero_shot.model)).transpose()
+}
+
+/// The model of a name.
+fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> {
+    app.catalog.find(name).ok_or_else(|| match app.catalog.find_rejected(name) {
+        Some(card) => ApiError::ModelUnavailable { model: card.name.clone(), reason: card.reason.clone() },
+        None => ApiError::ModelNotFound,
+    })
+}
+
+/// Refuses a call that is predicted to be late, before anything is done for it.
+fn enter(work: Work<'_>, request: &InferRequest) -> Result<Part, ApiError> {
+    let Work { app, entry, tenant, weight, deadline, .. } = work;
+    let bytes = request.inputs.iter().map(|text| text.len() as u64).sum();
+    let left = deadline.saturating_duration_since(app.engine.now());
+    let part = app.load.enter((tenant, weight), entry.id, bytes, left);
+    part.map_err(|Excess { retry_after }| match request.timeout {
+        Some(_) => ApiError::DeadlineInfeasible { retry_after },
+        None => ApiError::Overloaded { retry_after },
+    })
+}
+
+/// The model a request is for.
+///
+/// # Errors
+/// There is none of that name, none is the task's default, or it does something else.
+fn find_model<'a>(app: &'a App, task: Task, name: Option<&str>) -> Result<&'a ModelEntry, ApiError> {
+    let entry = match name {
+        Some(name) => find_named(app, name)?,
+        None => app.catalog.default_for(task).map_err(|error| match error {
+            NoDefault::Unstated { task, candidates } if !candidates.is_empty() => {
+                ApiError::ModelRequired { task: task.as_str(), candidates: candidates.join(", ") }
+            }
+            NoDefault::Unstated { .. } => ApiError::ModelNotFound,
+            NoDefault::Rejected { name: model, reason } => ApiError::ModelUnavailable { model, reason },
+        })?,
+    };
+    if entry.card.task == task {
+        return Ok(entry);
+    }
+    let model = entry.card.name.clone();
+    Err(ApiError::WrongTask { model, offers: entry.card.task.as_str(), asked: task.as_str() })
+}
+
+fn demand(caller: &Caller, entry: &ModelEntry, inputs: usize) -> Demand {
+    Demand {
+        request_id: Arc::clone(&caller.request_id),
+        model: Arc::from(entry.card.name.as_str()),
+        version: Arc::from(entry.card.version.as_str()),
+        inputs: inputs as u64,
+        price_per_1000: MicroDollars(entry.card.price_per_1000_requests.0),
+    }
+}
+
+/// How a call ends that ends in an error.
+fn outcome(error: &ApiError) -> Outcome {
+    match error {
+        ApiError::DeadlineExceeded => Outcome::Cancelled,
+        ApiError::Internal { .. } | ApiError::ModelUnavailable { .. } | ApiError::StoreUnavailable { .. } => {
+            Outcome::Failed
+        }
+        _ => Outcome::Refused,
+    }
+}
+
+/// Whether there would have been an answer if there were more devices.
+fn is_want_of_capacity(error: &ApiError) -> bool {
+    matches!(
+        error,
+        ApiError::Overloaded { .. } | ApiError::DeadlineInfeasible { .. } | ApiError::DeadlineExceeded
+    )
+}

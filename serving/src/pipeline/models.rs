@@ -1,0 +1,42 @@
+//! What is served, for whoever may look at it.
+
+use api::{ModelDirectory, ModelInfo, Reads, Visit};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use models::{ModelEntry, ModelState};
+use router::Role;
+
+use super::{Caller, Pipeline, PlaceCharge, authorise};
+use crate::error::{ApiError, OrRefused};
+
+impl ModelDirectory for Pipeline {
+    fn visit<'a>(&'a self, caller: &'a api::Caller, reads: Reads) -> BoxFuture<'a, Result<Visit, ApiError>> {
+        async move {
+            let (app, caller) = (&self.0, Caller::from(caller.clone()));
+            let principal = authorise(&app.tenancy.gatekeeper, &caller, Role::Viewer).await?;
+            if reads == Reads::Head {
+                return Ok(Visit(None));
+            }
+            let place = app.places.take(&principal).or_refused()?;
+            caller.body.admit(PlaceCharge(place.meter()), app.config.connections.body_timeout());
+            Ok(Visit(Some(Box::new(place))))
+        }
+        .boxed()
+    }
+
+    fn models(&self) -> Vec<ModelInfo> {
+        self.0.catalog.models().iter().map(info).collect()
+    }
+
+    fn model(&self, name: &str) -> Option<ModelInfo> {
+        self.0.catalog.find(name).map(info)
+    }
+}
+
+fn info(entry: &ModelEntry) -> ModelInfo {
+    let unavailable = match &entry.state {
+        ModelState::Loaded { .. } => None,
+        ModelState::Unavailable { reason } => Some(reason.as_str()),
+    };
+    ModelInfo::new(&entry.card, unavailable)
+}
