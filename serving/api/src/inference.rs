@@ -150,3 +150,109 @@ pub trait ModelDirectory: Send + Sync {
     /// The model of a name.
     fn model(&self, name: &str) -> Option<ModelInfo>;
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use http::{Extensions, HeaderMap};
+    use models_core::tasks::{Answer, OnError, Parameters};
+    use units::Priority;
+
+    use super::*;
+    use crate::call::{InferRequest, InferResponse};
+    use crate::exchange::{Call, Kept, Made, Repeat};
+    use crate::quota::Quota;
+
+    /// Answers each call by how many inputs it has; one with a key was answered before.
+    struct Counting;
+
+    impl Inference for Counting {
+        fn infer(
+            &self,
+            _: Caller,
+            _: Task,
+            exchange: Box<dyn AnyExchange>,
+        ) -> BoxFuture<'_, Result<Answered, ApiError>> {
+            Box::pin(async move {
+                let Call { request, repeat, reply } = exchange.read().await?;
+                if let Some(Repeat { body, .. }) = repeat {
+                    return reply.again(Kept { status: 1, body }, &[]);
+                }
+                let (model, answer) = (Arc::from("m"), Answer { results: Vec::new() });
+                let (inputs, version) = (request.inputs.len(), Arc::clone(&model));
+                let response =
+                    InferResponse { model, version, answer, inputs, tokens: 0, quotas: Vec::new() };
+                reply.answer(response, false).map(|made| made.answer)
+            })
+        }
+
+        fn open_stream(&self, _: Caller) -> BoxFuture<'_, Result<Arc<dyn CallStream>, ApiError>> {
+            Box::pin(async { Err(ApiError::RouteNotFound) })
+        }
+    }
+
+    struct Texts {
+        inputs: usize,
+        key: Option<&'static str>,
+    }
+
+    struct Count;
+
+    impl Exchange for Texts {
+        type Reply = Count;
+
+        async fn read(self) -> Result<Call<Count>, ApiError> {
+            let repeat = self.key.map(|key| Repeat {
+                key: key.to_owned(),
+                route: String::new(),
+                body: key.as_bytes().into(),
+            });
+            let request = InferRequest {
+                model: None,
+                inputs: vec![String::new(); self.inputs],
+                parameters: Parameters::Embed(Default::default()),
+                on_error: OnError::Fail,
+                priority: Priority::Normal,
+                timeout: None,
+            };
+            if self.inputs == 0 {
+                Err(ApiError::BodyIncomplete)
+            } else {
+                Ok(Call { request, repeat, reply: Count })
+            }
+        }
+    }
+
+    impl Reply for Count {
+        type Answer = String;
+
+        fn answer(self, response: InferResponse, _: bool) -> Result<Made<String>, ApiError> {
+            Ok(Made { answer: format!("{} inputs", response.inputs), kept: Kept::default() })
+        }
+
+        fn again(self, kept: Kept, _: &[Quota]) -> Result<String, ApiError> {
+            Ok(format!("again {}", String::from_utf8_lossy(&kept.body)))
+        }
+    }
+
+    #[test]
+    fn a_protocol_has_answers_of_its_own_type() {
+        let inference: &dyn Inference = &Counting;
+        let check = |inputs, key, expected: Result<&str, &str>| {
+            let caller = Caller::new(&HeaderMap::new(), Extensions::new(), "test");
+            let call = pin!(inference.call(caller, Task::Embed, Texts { inputs, key }));
+            let Poll::Ready(found) = call.poll(&mut Context::from_waker(Waker::noop())) else {
+                panic!("nothing waits");
+            };
+            let found = found.map_err(|error| error.row().code);
+            assert_eq!(found.as_deref().map_err(|code| *code), expected);
+        };
+        check(2, None, Ok("2 inputs"));
+        check(2, Some("key"), Ok("again key"));
+        check(0, None, Err("body_incomplete"));
+    }
+}

@@ -12,6 +12,7 @@ use std::time::Duration;
 use api::Kept;
 use axum::Router;
 use axum::http::StatusCode;
+use axum::middleware::from_fn;
 use axum::routing::{delete, get, post};
 use protocols::Bounds;
 use protocols::v1::rest::{errors, replay};
@@ -53,6 +54,7 @@ pub(crate) fn routes(own: OwnAdministration) -> Router {
         .route("/v1/ml/keys", get(own_keys::own_keys).post(own_keys::create_own_key))
         .route("/v1/ml/keys/{id}", delete(own_keys::revoke_own_key))
         .route("/v1/ml/keys/{id}/rotate", post(own_keys::rotate_own_key))
+        .layer(from_fn(errors::explain))
         .with_state(Arc::new(own))
 }
 

@@ -5,3 +5,13 @@ mod coding;
 pub mod explain;
 
 pub use coding::ACCEPTED as ACCEPTED_CODINGS;
+
+use api::ApiError;
+use api::error::ErrorCode;
+use axum::response::Response;
+
+/// The answer of a call that failed, in a protocol's form, with the error for the access log and the metrics.
+pub fn failed(error: &ApiError, mut response: Response) -> Response {
+    response.extensions_mut().insert(ErrorCode(error.kind()));
+    response
+}

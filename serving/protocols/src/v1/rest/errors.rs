@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::limits;
-use crate::http::{ACCEPTED_CODINGS, body};
+use crate::http::{self, ACCEPTED_CODINGS, body};
 
 /// What a handler answers with.
 pub type Answer = Result<Response, Failed>;
@@ -86,8 +86,7 @@ fn in_our_form(response: Response, request_id: &str) -> Response {
 /// An error as a REST response.
 pub fn refuse(error: &ApiError, request_id: &str) -> Response {
     let status = error.row().http;
-    let mut response = (status, Json(Envelope::of(error, request_id))).into_response();
-    response.extensions_mut().insert(ErrorCode(error.kind()));
+    let mut response = http::failed(error, (status, Json(Envelope::of(error, request_id))).into_response());
     let headers = response.headers_mut();
     if matches!(error, ApiError::UnsupportedContentEncoding) {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED_CODINGS));

@@ -40,13 +40,13 @@ pub fn routes(services: Services) -> Router {
         .route("/v1/ml/embeddings", post(infer::<wire::Embeddings>))
         .route("/v1/ml/models", get(models::list))
         .route("/v1/ml/models/{name}", get(models::show))
+        .layer(from_fn(errors::explain))
         .with_state(services)
 }
 
-/// Makes routes refuse in our form: methods that they do not have, paths that are no routes (for gRPC as well), and what their handlers
-/// say has failed.
+/// Refuses what is no route and no method of one, unless its protocol does, in our form; for gRPC as well.
 pub fn refusing(routes: Router) -> Router {
-    routes.method_not_allowed_fallback(method_not_allowed).fallback(unknown).layer(from_fn(errors::explain))
+    routes.method_not_allowed_fallback(method_not_allowed).fallback(unknown)
 }
 
 /// One inference route: everything that differs between them is in `W`.
@@ -86,4 +86,40 @@ pub fn replay(kept: Kept) -> Response {
     let mut response = json(status, kept.body);
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// The forms of other protocols' errors are theirs.
+    #[tokio::test]
+    async fn only_our_own_routes_refuse_in_our_form() {
+        let own = async || (StatusCode::BAD_REQUEST, "in its own form");
+        let ours = async || StatusCode::BAD_REQUEST;
+        let ours = Router::new().route("/ours", get(ours)).layer(from_fn(errors::explain));
+        let routes = refusing(Router::new().route("/other", get(own)).merge(ours));
+        let answer = async |method: &str, path: &str| {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            let response = routes.clone().oneshot(request).await.unwrap();
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            (status, String::from_utf8_lossy(&body).into_owned())
+        };
+        assert_eq!(answer("GET", "/other").await, (400, "in its own form".to_owned()));
+        for (method, path, status, code) in [
+            ("GET", "/ours", 400, "invalid_request"),
+            ("POST", "/ours", 405, "method_not_allowed"),
+            ("GET", "/nothing", 404, "not_found"),
+        ] {
+            let (found, body) = answer(method, path).await;
+            assert_eq!(found, status, "{path}");
+            assert!(body.starts_with(&format!("{{\"error\":{{\"code\":\"{code}\"")), "{body}");
+        }
+    }
 }
