@@ -13,6 +13,7 @@ use proto::v1::{AnalyzeSentimentRequest, EmbedRequest, GetModelRequest};
 use serving::app::{App, Listeners};
 use serving::build::Build;
 use serving::config::Config;
+use serving::readiness::HasParts;
 use serving::server;
 use tokio::sync::oneshot;
 use tonic::transport::Channel;
