@@ -124,7 +124,7 @@ async fn overload_is_refused_with_a_hint() {
     running.client.analyze_sentiment(request(1)).await.unwrap();
     running.stop.send(()).unwrap();
     running.ended.await.unwrap().unwrap();
-    assert!(!running.app.is_ready());
+    assert!(!running.app.readiness.is_ready());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,9 +150,9 @@ async fn a_model_that_cannot_load_does_not_take_the_others_down() {
     assert!(!shown.loaded && shown.unavailable_reason.contains("head.safetensors"), "{shown:?}");
     embed(&mut running.client, vec!["still here".to_owned()]).await.unwrap();
     // It serves, and is not ready: the broken one is required.
-    assert!(running.app.is_serving() && !running.app.is_ready());
+    assert!(running.app.readiness.is_serving() && !running.app.readiness.is_ready());
     assert_eq!(
-        running.app.unready.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
+        running.app.readiness.unready().iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
         ["sentiment-v3"]
     );
     running.stop.send(()).unwrap();
