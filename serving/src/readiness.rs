@@ -56,6 +56,11 @@ impl Readiness {
         self.is_listening.load(Ordering::Acquire) && self.engine.is_healthy()
     }
 
+    /// Required models that do not serve.
+    pub fn unready(&self) -> &[Unready] {
+        &self.unready
+    }
+
     /// The server takes requests, or takes no more.
     pub(crate) fn set_listening(&self, is_listening: bool) {
         self.is_listening.store(is_listening, Ordering::Release);

@@ -15,7 +15,7 @@ impl Unit {
     /// As it is written.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Requests => "requests",
+            Self::Requests => "inputs",
             Self::Tokens => "tokens",
         }
     }

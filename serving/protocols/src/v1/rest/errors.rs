@@ -32,7 +32,6 @@ impl Failed {
     }
 
     /// A part of a path that is no text once it is decoded.
-    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
     pub fn path(_: PathRejection) -> Self {
         let problem = "not valid UTF-8 once its percent-encoding is decoded".to_owned();
         Self::from(ApiError::InvalidRequest { field: "path".to_owned(), problem })
