@@ -85,7 +85,6 @@ const CIRCLES: &[(&str, &[&str])] = &[
     ("batching", &["engine/message", "engine/ticket"]),
     ("batching", &["engine/device", "engine/halving"]),
     ("batching", &["scheduler/admission", "scheduler/policy", "scheduler/slots", "scheduler/state"]),
-    ("batching", &["scheduler/policy/bands", "scheduler/policy/demand", "scheduler/policy/fairness"]),
     ("models", &["segment/kind", "segment/lines", "segment/scan"]),
     ("router", &["accounts", "store"]),
     (

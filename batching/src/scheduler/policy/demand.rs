@@ -30,12 +30,10 @@ use units::Timestamp;
 
 use super::super::cost::{Rate, Seconds};
 use super::bands::Claim;
-use super::fairness::FlowId;
-use super::overload::Overload;
+use super::fairness::{FlowId, Weight};
+use super::overload::{FLOOD, Overload};
 use super::rate::SmoothedRate;
 
-/// Demand over capacity that is a flood: shares are enforced before anybody is late.
-pub(super) const FLOOD: f64 = 1.2;
 /// Share of sequences late at which shares are enforced if demand is high.
 const MISSED_MAX: f64 = 0.02;
 /// A flow that asks for so many times its share is capped: what is within its share is served after everybody
@@ -51,10 +49,6 @@ const LEVEL_EVERY: Duration = Duration::from_millis(20);
 const BURST: f64 = 0.1;
 /// Demand in device time by the second that is too small to matter.
 const NEGLIGIBLE: f64 = 1e-6;
-
-/// Share of the devices beside others'.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub(super) struct Weight(pub(super) f64);
 
 /// What a call asks for.
 #[derive(Debug, Clone, Copy)]

@@ -25,11 +25,14 @@ use std::time::Duration;
 use units::{Priority, TenantId, Timestamp};
 
 use super::super::heap::IndexedHeap;
-use super::demand::Weight;
 
 /// A flow: a dense number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::scheduler) struct FlowId(pub(super) u32);
+
+/// Share of the devices beside others'.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct Weight(pub(super) f64);
 
 /// Device time over weight, in units of a nanosecond at the weight [`UNIT_WEIGHT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use super::super::cost::{Rate, Seconds};
-use super::demand::Weight;
-use super::fairness::FlowId;
+use super::fairness::{FlowId, Weight};
 
 /// Work, in device seconds, that is none.
 const NEGLIGIBLE: f64 = 1e-9;

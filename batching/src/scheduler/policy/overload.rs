@@ -11,9 +11,10 @@ use std::time::Duration;
 use units::Timestamp;
 
 use super::super::cost::{Rate, Seconds};
-use super::demand::FLOOD;
 use super::rate::SmoothedRate;
 
+/// Demand over capacity that is a flood: shares are enforced before anybody is late.
+pub(super) const FLOOD: f64 = 1.2;
 /// Time constant of what is asked for and served, in seconds: long enough that the calls of a few dozen callers
 /// who wait are even.
 const SMOOTHING: f64 = 1.0;
