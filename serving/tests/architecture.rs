@@ -87,20 +87,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
     ("batching", &["scheduler/admission", "scheduler/policy", "scheduler/slots", "scheduler/state"]),
     ("models", &["segment/kind", "segment/lines", "segment/scan"]),
     ("router", &["accounts", "store"]),
-    (
-        "router",
-        &[
-            "ledger/follower",
-            "ledger/journal",
-            "ledger/numbers",
-            "ledger/reader",
-            "ledger/shipper",
-            "ledger/sink",
-            "ledger/writer",
-        ],
-    ),
     ("serving", &["app", "ledger", "pipeline", "scaling", "sinks", "tenancy"]),
-    ("serving", &["caller", "ops", "pipeline", "rest", "server", "telemetry/access"]),
     ("serving", &["server/account", "server/seats", "server/unread"]),
     ("serving", &["server/accept", "server/connection", "server/drain"]),
 ];

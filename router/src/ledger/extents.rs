@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
+use super::removed;
 use super::segments::{self, Segment};
-use super::written;
 
 /// Numbers by epoch, from the first to the one after the last.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,16 +31,13 @@ impl Extents {
     }
 
     /// What a journal should have: what was written, and what was summed, of each epoch. To be read before the segments are.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub(super) fn known(folder: &Path, checkpoint: Option<&Checkpoint>) -> io::Result<Self> {
-        let mut extents = written::written(folder)?;
+    pub(super) fn known(written: Self, checkpoint: Option<&Checkpoint>) -> Self {
+        let mut extents = written;
         let rows = checkpoint.iter().flat_map(|checkpoint| &checkpoint.sums);
         for row in rows.filter(|row| row.first < row.own) {
             extents.add(&row.epoch, row.first..row.own);
         }
-        Ok(extents)
+        extents
     }
 
     /// What is in no segment of a folder of what was `known`, but what was removed since nobody needed it, and what is damaged and
@@ -76,7 +73,7 @@ impl Extents {
 /// All records before this one were removed. Where that was not noted, by an older version: it removed oldest first.
 pub(super) fn removed(folder: &Path) -> io::Result<u64> {
     let oldest = || io::Result::Ok(segments::list(folder)?.first().map_or(0, |segment| segment.first));
-    written::removed(folder)?.map_or_else(oldest, Ok)
+    removed::removed(folder)?.map_or_else(oldest, Ok)
 }
 
 /// What is wrong with a journal that lost these records, by its checkpoint.

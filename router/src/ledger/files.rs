@@ -53,3 +53,16 @@ pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
         Err(error) => Err(error),
     }
 }
+
+/// Numbers above this were not given out by us: a file was damaged.
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
+
+/// The number in a file. None: there is no file, or none of ours.
+pub(super) fn number_in(path: &Path) -> io::Result<Option<u64>> {
+    let Some(text) = read(path)? else { return Ok(None) };
+    let number = text.parse().ok().filter(|number| *number <= NUMBER_MAX);
+    if number.is_none() {
+        tracing::error!(file = %path.display(), "this file holds no record's number and is not used");
+    }
+    Ok(number)
+}

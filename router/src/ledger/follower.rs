@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::journal::JournalError;
+use super::error::JournalError;
 use super::line::Entry;
 use super::reader::Reader;
-use super::{files, numbers, segments};
+use super::{files, segments};
 
 /// Where the followers of one journal are.
 pub struct Followers {
@@ -86,7 +86,7 @@ impl Follower {
     /// A follower that keeps its position in a file of this name, or begins with the oldest record. Blocks.
     pub(super) fn new(all: Arc<Followers>, name: &str) -> Self {
         // A file that cannot be read is one that is not there: what was read is read again.
-        let next = numbers::number_in(&all.folder.join(name)).ok().flatten().unwrap_or(0);
+        let next = files::number_in(&all.folder.join(name)).ok().flatten().unwrap_or(0);
         all.set(name, Position { next, done: next });
         Self { name: name.to_owned(), reader: Reader::new(&all.folder, next), all }
     }

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
+use super::error::JournalError;
 use super::extents::{self, Extents};
-use super::journal::JournalError;
 use super::line::Entry;
 use super::numbers;
 use super::segments::{self, Gaps, Segment};
-use super::{Sum, SumKey, TenantDay, UsageStore, files, line};
+use super::{Sum, SumKey, TenantDay, UsageStore, files, line, written};
 use crate::store::StoreError;
 
 /// What was found in one segment, or at one follower.
@@ -83,7 +83,7 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
     let checkpoint = Checkpoint::read(folder)?;
     let journal: Arc<str> =
         Arc::from(checkpoint.as_ref().map_or("", |checkpoint| checkpoint.journal.as_str()));
-    let known = Extents::known(folder, checkpoint.as_ref())?;
+    let known = Extents::known(written::written(folder)?, checkpoint.as_ref());
     let mut extents = Extents::default();
     let (mut end, mut gaps) = (0, Gaps::new());
     for segment in segments::list(folder)? {
@@ -289,7 +289,7 @@ fn follower_files(folder: &Path) -> io::Result<Vec<(PathBuf, Option<u64>)>> {
         .into_iter()
         .map(|name| {
             let path = folder.join(name);
-            numbers::number_in(&path).map(|next| (path, next))
+            files::number_in(&path).map(|next| (path, next))
         })
         .collect()
 }

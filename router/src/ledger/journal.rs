@@ -13,98 +13,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoint;
+use super::config::JournalConfig;
+use super::error::JournalError;
 use super::extents::{self, Extents};
 use super::follower::Followers;
 use super::numbers::Numbers;
 use super::presence::Held;
 use super::reader::Reader;
 use super::segments::{self, End, Segment};
+use super::state::{Pending, State};
 use super::writer::Writer;
-use super::{UsageRecord, files, written};
-
-/// When a record is safe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Flush {
-    /// On the disk before the answer: survives a power failure. An `fsync` for every group of records.
-    Always,
-    /// With the operating system before the answer, which survives the end of the process, and on the disk within so long.
-    EveryMs(u64),
-}
-
-/// How a journal is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JournalConfig {
-    /// The folder.
-    pub folder: PathBuf,
-    /// When a record is safe.
-    pub flush: Flush,
-    /// A segment that has so many bytes is followed by another.
-    pub segment_bytes_max: u64,
-    /// Records on their way to the disk; more wait.
-    pub pending_max: usize,
-    /// Whether records are kept at all. Without, nothing is metered: to measure what that costs.
-    pub is_on: bool,
-}
-
-/// Why a record was not written, or the journal not opened.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The disk refuses.
-    #[error("the usage journal cannot be used: {0}")]
-    Io(#[from] io::Error),
-    /// A line in the midst of the journal is not what was written.
-    #[error(
-        "the usage journal is damaged at record {number} in {file}, which was not delivered to everybody yet; \
-         `ml-inference usage repair` sets the damaged segment aside and keeps its good records"
-    )]
-    Damaged {
-        /// The record's number.
-        number: u64,
-        /// The segment.
-        file: PathBuf,
-    },
-    /// The name under which the store knows the journal is lost.
-    #[error(
-        "{file} is missing or empty, and the journal beside it has records: under another name they would be charged again. \
-         Restore the file, or move the folder away if its records need not be summed"
-    )]
-    Nameless {
-        /// Where the name was.
-        file: PathBuf,
-    },
-    /// Another process has the folder.
-    #[error(
-        "the usage journal {folder} is in use by another process, by this path or another one; give each server a folder of its own"
-    )]
-    InUse {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The name of the journal is not to be told, and there are records that belong to it.
-    #[error(
-        "{file} says that this is the journal {named}, and the checkpoint beside it {known}; records of an older version would be \
-         charged again under the wrong name. Restore the file, or remove it if the checkpoint is right"
-    )]
-    Disputed {
-        /// Where the name is.
-        file: PathBuf,
-        /// What it says.
-        named: String,
-        /// What the checkpoint says.
-        known: String,
-    },
-    /// The writer has ended.
-    #[error("the usage journal is closed")]
-    Closed,
-}
-
-/// A record on its way, and whom to tell when it is safe.
-pub(super) type Pending = (UsageRecord, Option<oneshot::Sender<Result<(), JournalError>>>);
+use super::{UsageRecord, files, removed, written};
 
 /// Appends records.
 pub struct Journal {
@@ -113,22 +35,6 @@ pub struct Journal {
     writer: Mutex<Option<JoinHandle<()>>>,
     folder: PathBuf,
     is_on: bool,
-}
-
-/// What the writer tells everybody.
-pub(super) struct State {
-    /// Numbers of the records that other processes wrote, by segments.
-    before: Vec<Range<u64>>,
-    /// Number of the first record of this process.
-    first: u64,
-    /// Number of the next one.
-    pub(super) next: AtomicU64,
-    /// Damaged segments that were set aside.
-    set_aside: AtomicU64,
-    /// Records of earlier processes that are missing.
-    missing: u64,
-    /// Why nothing can be written at present.
-    problem: Mutex<Option<String>>,
 }
 
 impl Journal {
@@ -151,7 +57,7 @@ impl Journal {
         held.push(Held::folder(&config.folder)?.ok_or_else(in_use)?);
         let checkpoint = Checkpoint::read(&config.folder)?;
         let journal: Arc<str> = Arc::from(checkpoint.as_ref().map_or("", |checkpoint| &checkpoint.journal));
-        let known = Extents::known(&config.folder, checkpoint.as_ref())?;
+        let known = Extents::known(written::written(&config.folder)?, checkpoint.as_ref());
         let (mut before, mut found, mut lost) = (Vec::new(), Extents::default(), Vec::new());
         let mut gaps = segments::Gaps::new();
         let mut segments = segments::list(&config.folder)?;
@@ -183,7 +89,7 @@ impl Journal {
             );
         }
         let removed = extents::removed(&config.folder)?;
-        if let Err(error) = written::set_removed(&config.folder, removed) {
+        if let Err(error) = removed::set(&config.folder, removed) {
             tracing::debug!(%error, "up to where records were removed cannot be noted");
         }
         let end = before.last().map_or(0, |numbers| numbers.end);

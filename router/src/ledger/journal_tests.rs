@@ -7,8 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::config::{Flush, JournalConfig};
+use super::error::JournalError;
 use super::follower::Followers;
-use super::journal::{Flush, Journal, JournalConfig, JournalError};
+use super::journal::Journal;
 use super::reader::Reader;
 use super::segments;
 use crate::ledger::tests::record;

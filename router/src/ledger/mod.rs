@@ -7,7 +7,9 @@
 //! [`Pump`] delivers the same records as events to another system, an [`EventSink`].
 
 mod checkpoint;
+mod config;
 mod embedded;
+mod error;
 mod extents;
 mod files;
 mod follower;
@@ -22,9 +24,11 @@ mod presence;
 mod reader;
 mod redis;
 mod redis_stream;
+mod removed;
 mod segments;
 mod shipper;
 mod sink;
+mod state;
 mod sums;
 mod writer;
 mod written;
@@ -33,11 +37,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use config::{Flush, JournalConfig};
+pub use error::JournalError;
 pub use follower::Followers;
 pub use inspection::{
     Inspection, InspectionError, JournalFinding, TenantFinding, UnsoundDay, home, inspect, repair,
 };
-pub use journal::{Flush, Journal, JournalConfig, JournalError};
+pub use journal::Journal;
 pub use money::MicroDollars;
 pub use numbers::{journal_name, known_name, number_by_clock};
 pub use presence::Held;

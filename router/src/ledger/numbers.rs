@@ -12,14 +12,12 @@ use std::path::{Path, PathBuf};
 
 use ulid::Ulid;
 
-use super::journal::JournalError;
+use super::error::JournalError;
 use super::{files, segments};
 use crate::wall_time::WallTime;
 
 /// Numbers reserved at once.
 const BLOCK: u64 = 1 << 20;
-/// Numbers above this were not given out by us: a file was damaged.
-pub(super) const NUMBER_MAX: u64 = 1 << 62;
 /// File with the first number that is not reserved.
 const RESERVED: &str = "reserved";
 /// File with the journal's name.
@@ -78,7 +76,7 @@ pub fn number_by_clock(now: WallTime) -> u64 {
 
 /// The first number that is not reserved, if that is known.
 pub(super) fn reserved(folder: &Path) -> io::Result<Option<u64>> {
-    number_in(&folder.join(RESERVED))
+    files::number_in(&folder.join(RESERVED))
 }
 
 /// Names of the files that say how far the followers are.
@@ -100,19 +98,9 @@ pub(super) fn follower_names(folder: &Path) -> io::Result<Vec<String>> {
 fn followed(folder: &Path) -> io::Result<u64> {
     let mut last = 0;
     for name in follower_names(folder)? {
-        last = last.max(number_in(&folder.join(name))?.unwrap_or(0));
+        last = last.max(files::number_in(&folder.join(name))?.unwrap_or(0));
     }
     Ok(last)
-}
-
-/// The number in a file. None: there is no file, or none of ours.
-pub(super) fn number_in(path: &Path) -> io::Result<Option<u64>> {
-    let Some(text) = files::read(path)? else { return Ok(None) };
-    let number = text.parse().ok().filter(|number| *number <= NUMBER_MAX);
-    if number.is_none() {
-        tracing::error!(file = %path.display(), "this file holds no record's number and is not used");
-    }
-    Ok(number)
 }
 
 /// Name of the journal in this folder, which names its server, and the records of an older version. Makes one for a journal that

@@ -5,7 +5,7 @@ use std::io::{BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::journal::JournalError;
+use super::error::JournalError;
 use super::line::{self, Entry};
 use super::segments;
 

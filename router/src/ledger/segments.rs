@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::line::{self, Entry};
-use super::{files, written};
+use super::{files, removed};
 
 /// Bytes at the end of a segment among which its last line is.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -316,7 +316,7 @@ pub(super) fn remove_read(folder: &Path, next: u64, keep: usize, keep_bytes: u64
     let (removed, _) = read.split_at(read.len() - kept);
     if let Some((_, end)) = removed.last() {
         // Before it is so: what is gone and not noted would be taken for lost.
-        written::set_removed(folder, *end)?;
+        removed::set(folder, *end)?;
     }
     removed.iter().try_for_each(|(segment, _)| std::fs::remove_file(&segment.path))
 }

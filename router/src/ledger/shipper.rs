@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::checkpoint::{Checkpoint, Row};
+use super::error::JournalError;
 use super::follower::{Follower, Followers};
-use super::journal::JournalError;
 use super::line::Entry;
 use super::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore, segments};
 use crate::store::StoreError;

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use super::Outcome;
+use super::error::JournalError;
 use super::follower::{Follower, Followers};
-use super::journal::JournalError;
 use super::line::Entry;
 use crate::wall_time::WallTime;
 

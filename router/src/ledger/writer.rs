@@ -11,10 +11,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use ulid::Ulid;
 
+use super::config::{Flush, JournalConfig};
+use super::error::JournalError;
 use super::extents::Extents;
-use super::journal::{Flush, JournalConfig, JournalError, Pending, State};
 use super::numbers::Numbers;
 use super::presence::Held;
+use super::state::{Pending, State};
 use super::written::Written;
 use super::{files, line, segments};
 

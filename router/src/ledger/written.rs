@@ -1,5 +1,4 @@
-//! Which records each start of a server wrote, and which were removed since nobody needed them, in two small files beside the
-//! segments: so a segment that is lost is missed also if it is the last one, and if nothing else remembers it.
+//! Which records each start of a server wrote, in a small file beside the segments: so a segment that is lost is missed also if it is the last one, and if nothing else remembers it.
 //!
 //! The file of what was written has a line of fixed length for each epoch. The line of the epoch that is written is overwritten with
 //! every group of records, after them and before anybody is told that they are safe. That costs one write of a page that is in
@@ -12,11 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::extents::Extents;
-use super::{files, numbers};
+use super::files;
 
-/// The files.
+/// The file.
 const WRITTEN: &str = "written";
-const REMOVED: &str = "removed";
 
 /// The line of the epoch that is written.
 pub(super) struct Written {
@@ -64,18 +62,6 @@ pub(super) fn written(folder: &Path) -> io::Result<Extents> {
     Ok(extents)
 }
 
-/// All records before this number were removed, since nobody needed them. None: an older version did not note it.
-pub(super) fn removed(folder: &Path) -> io::Result<Option<u64>> {
-    numbers::number_in(&folder.join(REMOVED))
-}
-
-/// Notes that all before this number is about to be removed. Once there is a file that takes no room, which may be what is lacking.
-pub(super) fn set_removed(folder: &Path, next: u64) -> io::Result<()> {
-    let file = files::private().create(true).write(true).truncate(false).open(folder.join(REMOVED))?;
-    file.write_all_at(format!("{next:020}\n").as_bytes(), 0)?;
-    file.sync_data()
-}
-
 fn line(epoch: &str, first: u64, next: u64) -> String {
     let rest = format!("{epoch} {first:020} {next:020}");
     format!("{:08x} {rest}\n", crc32fast::hash(rest.as_bytes()))
@@ -113,8 +99,5 @@ mod tests {
         bytes[20] ^= 1;
         std::fs::write(folder.join(WRITTEN), bytes).unwrap();
         assert_eq!(told(), [100..300]);
-        assert_eq!(removed(folder).unwrap(), None);
-        set_removed(folder, 100).unwrap();
-        assert_eq!(removed(folder).unwrap(), Some(100));
     }
 }
