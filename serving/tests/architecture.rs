@@ -98,13 +98,16 @@ const CIRCLES: &[(&str, &[&str])] = &[
     (
         "router",
         &[
+            "ledger/extents",
             "ledger/follower",
             "ledger/journal",
             "ledger/numbers",
             "ledger/reader",
+            "ledger/segments",
             "ledger/shipper",
             "ledger/sink",
             "ledger/writer",
+            "ledger/written",
         ],
     ),
     ("serving", &["app", "ledger", "pipeline", "scaling", "sinks", "tenancy"]),
