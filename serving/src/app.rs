@@ -16,8 +16,7 @@ use units::{Clock, MonotonicClock, Tokens};
 
 use crate::config::{self, Config};
 use crate::devices::{Devices, threads};
-use crate::load::Load;
-use crate::pipeline::InFlightMax;
+use crate::load::{InFlightMax, Load};
 use crate::readiness::{HasParts, Readiness};
 use crate::scaling::Scaling;
 use crate::telemetry::{GpuMonitor, Telemetry};

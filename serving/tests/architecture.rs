@@ -110,8 +110,6 @@ const CIRCLES: &[(&str, &[&str])] = &[
             "ledger/written",
         ],
     ),
-    ("serving", &["app", "ledger", "pipeline", "scaling", "sinks", "tenancy"]),
-    ("serving", &["caller", "ops", "pipeline", "rest", "server", "telemetry/access"]),
     ("serving", &["server/account", "server/seats", "server/unread"]),
     ("serving", &["server/accept", "server/connection", "server/drain"]),
 ];
