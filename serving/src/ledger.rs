@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use router::WallTime;
 use router::ledger::{
-    Followers, Held, Journal, JournalConfig, ShipError, Shipper, UsageStore, journal_name, number_by_clock,
+    Followers, Held, Journal, JournalConfig, JournalError, ShipError, Shipper, UsageStore, journal_name,
+    number_by_clock,
 };
 
 use crate::build::KafkaSink;
 use crate::config::Config;
-use crate::sinks::{self, Fed};
-use crate::tenancy::TenancyError;
+use crate::sinks::{self, Fed, SinkConfigError};
 
 /// The journal's folder in the state folder.
 pub(crate) const FOLDER: &str = "usage";
@@ -35,6 +35,17 @@ impl Problem {
     }
 }
 
+/// Why what is used cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A sink of usage events.
+    #[error(transparent)]
+    Sink(#[from] SinkConfigError),
+}
+
 /// The journal of what is used, and who reads it.
 pub(crate) struct Ledger {
     pub(crate) journal: Journal,
@@ -50,14 +61,14 @@ impl Ledger {
     /// what somebody still needs, and finds who reads it.
     ///
     /// # Errors
-    /// See [`TenancyError`].
+    /// See [`LedgerError`].
     pub(crate) async fn open(
         config: &Config,
         kafka: Option<KafkaSink>,
         folder: &Path,
         store: Arc<dyn UsageStore>,
         held: Held,
-    ) -> Result<Self, TenancyError> {
+    ) -> Result<Self, LedgerError> {
         let usage = &config.usage;
         let server = journal_name(folder)?;
         let journal = JournalConfig {

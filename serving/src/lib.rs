@@ -41,7 +41,7 @@ mod docs;
 pub mod error;
 mod idempotency;
 mod issuer;
-mod ledger;
+pub mod ledger;
 pub mod load;
 mod operator_token;
 pub mod ops;

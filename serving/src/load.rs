@@ -21,6 +21,15 @@ const TOKENS_PER_BYTE: f64 = 0.2;
 /// Calls with fewer bytes say nothing of the rate: what a batch takes beside its work is most of what they take.
 const LEARN_BYTES_MIN: u64 = 1024;
 
+/// Windows of one call that the scheduler may have at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InFlightMax {
+    /// How many.
+    pub sequences: usize,
+    /// Their tokens; a longer window is given alone.
+    pub tokens: u64,
+}
+
 /// The calls in flight.
 #[derive(Debug)]
 pub struct Load {

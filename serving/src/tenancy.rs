@@ -23,11 +23,11 @@ use crate::build::KafkaSink;
 use crate::config::{self, Config, Identity};
 use crate::declared_tenants::{self, TenantsFileError};
 use crate::issuer::Issuer;
-use crate::ledger::{Ledger, Problem};
+use crate::ledger::{Ledger, LedgerError, Problem};
 use crate::operator_token::WatchedToken;
 use crate::readiness::{HasParts, Note, Part};
 use crate::secrets::{self, SecretError};
-use crate::sinks::{Fed, SinkConfigError};
+use crate::sinks::Fed;
 use crate::state_folder::{StateFolder, StateFolderError};
 use crate::telemetry::TenancyMetrics;
 
@@ -127,9 +127,9 @@ pub enum TenancyError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// A sink of usage events.
+    /// Recording what is used.
     #[error(transparent)]
-    Sink(#[from] SinkConfigError),
+    Ledger(#[from] LedgerError),
     /// A secret.
     #[error(transparent)]
     Secret(#[from] SecretError),

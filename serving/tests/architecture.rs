@@ -87,7 +87,6 @@ const CIRCLES: &[(&str, &[&str])] = &[
     ("batching", &["scheduler/admission", "scheduler/policy", "scheduler/slots", "scheduler/state"]),
     ("models", &["segment/kind", "segment/lines", "segment/scan"]),
     ("router", &["accounts", "store"]),
-    ("serving", &["app", "ledger", "pipeline", "scaling", "sinks", "tenancy"]),
     ("serving", &["server/account", "server/seats", "server/unread"]),
     ("serving", &["server/accept", "server/connection", "server/drain"]),
 ];

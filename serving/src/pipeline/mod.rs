@@ -30,7 +30,6 @@ use crate::load::{Excess, Part};
 pub(crate) use caller::{Caller, authorise};
 pub(crate) use service::Pipeline;
 pub(crate) use stream::PlaceCharge;
-pub use work::InFlightMax;
 
 use guard::Ended;
 use work::Work;

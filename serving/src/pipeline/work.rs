@@ -15,7 +15,7 @@ use units::{Priority, TenantId, Timestamp, Tokens};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::load::Part;
+use crate::load::{InFlightMax, Part};
 
 /// How long a call of which something is computed waits before it asks again for a window that was refused.
 const PLACE_WAIT: Duration = Duration::from_millis(5);
@@ -29,15 +29,6 @@ pub(super) struct Work<'a> {
     pub(super) weight: u32,
     pub(super) priority: Priority,
     pub(super) deadline: Timestamp,
-}
-
-/// Windows of one call that the scheduler may have at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InFlightMax {
-    /// How many.
-    pub sequences: usize,
-    /// Their tokens; a longer window is given alone.
-    pub tokens: u64,
 }
 
 /// Windows that the scheduler has. Whichever ends first is heard first: where one is refused, the others are not computed in vain.
