@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use units::{DeviceId, ModelId};
 
+use super::answer::Answer;
 use super::executor::ExecuteError;
-use super::ticket::Answer;
 use crate::scheduler::{Batch, BatchId, ConfigError, Entry, ModelConfig, Sequence, Work};
 
 /// What callers ask of the scheduler thread.

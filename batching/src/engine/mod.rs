@@ -6,9 +6,9 @@
 //!   └── ticket dropped: cancel ─────────┘◄──────────── completions ────────────────┘
 //! ```
 
+mod answer;
 mod device;
 mod executor;
-mod halving;
 mod message;
 mod scheduling;
 mod state;
@@ -23,8 +23,9 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use units::{Clock, DeviceId, ModelId, Timestamp};
 
+pub use answer::{Completion, Failure};
 pub use executor::{ExecuteError, Executor, Overlap, UNDER_WAY_MAX};
-pub use ticket::{Completion, Failure, Ticket};
+pub use ticket::Ticket;
 
 use crate::event::{Event, Observer};
 use crate::scheduler::{

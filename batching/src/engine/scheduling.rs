@@ -5,11 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use futures_channel::oneshot;
 use units::{DeviceId, ModelId, Timestamp};
 
+use super::answer::Failure;
 use super::executor::ExecuteError;
 use super::message::{Command, DeviceBatch, DeviceReport, Observation, Order, Payload};
 use super::state::Surroundings;
 use super::sync::{Arrival, Receiver, Sender, never, receive_either};
-use super::ticket::Failure;
 use crate::event::Event;
 use crate::scheduler::{
     Batch, ConfigError, Decision, EndReason, EnqueueError, Entry, ModelConfig, RejectReason, Rejection,

@@ -7,8 +7,8 @@ use units::{ModelId, Priority, TenantId, Timestamp, Tokens};
 use super::Scheduler;
 use super::cost::{Seconds, Work};
 use super::decision::{RejectReason, Rejection};
-use super::policy::Claim;
 use super::sequence::Sequence;
+use super::standing::Claim;
 use super::state::State;
 
 /// Bounds of a retry hint, whatever the estimate says.

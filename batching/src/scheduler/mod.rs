@@ -11,6 +11,7 @@ mod policy;
 mod sequence;
 mod slots;
 mod snapshot;
+mod standing;
 mod state;
 
 use std::time::Duration;
@@ -25,7 +26,8 @@ pub use decision::{Batch, BatchId, Decision, EndReason, EnqueueError, RejectReas
 pub use sequence::{Entry, Sequence, SequenceId};
 pub use snapshot::{DeviceSnapshot, ModelSnapshot, OfferedLoad, Snapshot};
 
-use policy::{Claim, PolicyState};
+use policy::PolicyState;
+use standing::Claim;
 use state::State;
 
 /// The scheduler. See the crate's documentation for the policy.

@@ -4,8 +4,8 @@
 use units::Timestamp;
 
 use super::cost::{Seconds, Work};
-use super::policy::{Claim, Standing};
 use super::sequence::{Entry, SequenceId};
+use super::standing::{Claim, Standing};
 
 /// A queued sequence with what the scheduler knows of it.
 #[derive(Debug)]

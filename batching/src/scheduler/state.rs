@@ -9,9 +9,9 @@ use super::decision::{Batch, EndReason};
 use super::fleet::Fleet;
 use super::heap::LazyHeap;
 use super::models::{ModelQueue, Models};
-use super::policy::Standing;
 use super::sequence::{Entry, SequenceId};
 use super::slots::{Slots, Waiting};
+use super::standing::Standing;
 
 #[derive(Debug)]
 pub(super) struct State<P> {

@@ -11,7 +11,8 @@ use units::{Priority, Timestamp};
 
 use super::super::cost::Work;
 use super::super::heap::{IndexedHeap, LazyHeap};
-use super::fairness::{FlowId, Flows, Virtual};
+use super::super::standing::{Claim, FlowId};
+use super::fairness::{Flows, Virtual};
 use super::{SequenceId, Waiting};
 
 /// In which order sequences run: critical ones first, then by the moment at which they are due.
@@ -30,38 +31,6 @@ impl Rank {
 
     pub(super) fn id(&self) -> SequenceId {
         self.id
-    }
-}
-
-/// How good a sequence's claim is, the best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::scheduler) enum Claim {
-    /// Within its flow's share, and can meet its target.
-    Entitled,
-    /// So is this, but its flow asks for much more than its share: everybody else comes first.
-    Capped,
-    /// More than its flow's share, and can meet its target.
-    Excess,
-    /// Cannot meet its target.
-    Late,
-}
-
-impl Claim {
-    pub(super) const ALL: [Self; 4] = [Self::Entitled, Self::Capped, Self::Excess, Self::Late];
-
-    /// Whether it is within a share and can meet its target.
-    pub(super) fn is_entitled(self) -> bool {
-        matches!(self, Self::Entitled | Self::Capped)
-    }
-
-    /// Place in the order of claims, from 0 for the best.
-    pub(super) fn place(self) -> usize {
-        self as usize
-    }
-
-    /// Whether a sequence with this claim makes place for one with another.
-    pub(super) fn yields_to(self, other: Self) -> bool {
-        self.place() > other.place()
     }
 }
 

@@ -29,8 +29,8 @@ use std::time::Duration;
 use units::Timestamp;
 
 use super::super::cost::{Rate, Seconds};
-use super::bands::Claim;
-use super::fairness::{FlowId, Weight};
+use super::super::standing::{Claim, FlowId};
+use super::fairness::Weight;
 use super::overload::{FLOOD, Overload};
 use super::rate::SmoothedRate;
 

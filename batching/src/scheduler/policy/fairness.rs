@@ -25,10 +25,7 @@ use std::time::Duration;
 use units::{Priority, TenantId, Timestamp};
 
 use super::super::heap::IndexedHeap;
-
-/// A flow: a dense number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::scheduler) struct FlowId(pub(super) u32);
+use super::super::standing::FlowId;
 
 /// Share of the devices beside others'.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::super::cost::{Rate, Seconds};
-use super::fairness::{FlowId, Weight};
+use super::super::standing::FlowId;
+use super::fairness::Weight;
 
 /// Work, in device seconds, that is none.
 const NEGLIGIBLE: f64 = 1e-9;

@@ -11,9 +11,7 @@ mod rate;
 
 use units::{DeviceId, Timestamp};
 
-pub(super) use bands::Claim;
 use deadline::Deadline;
-use fairness::FlowId;
 use first_come::{PreferredSizeState, TokenBudgetState};
 
 use super::admission::CallSize;
@@ -21,25 +19,8 @@ use super::config::Policy;
 use super::decision::{Batch, Decision, EndReason, RejectReason};
 use super::sequence::{Entry, SequenceId};
 use super::slots::Waiting;
+use super::standing::Claim;
 use super::state::State;
-
-/// What a policy makes of a sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    /// Whose it is, for the purpose of shares.
-    pub(super) flow: FlowId,
-    /// The band in which it stands.
-    pub(super) claim: Claim,
-    /// The moment at which it is answered if it is late: see [`deadline`].
-    pub(super) promise: Timestamp,
-}
-
-impl Standing {
-    /// That of every sequence where all are alike.
-    pub(super) fn first_come(due: Timestamp) -> Self {
-        Self { flow: FlowId(0), claim: Claim::Entitled, promise: due }
-    }
-}
 
 /// A policy at work.
 #[derive(Debug)]

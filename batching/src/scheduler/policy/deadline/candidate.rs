@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use units::{ModelId, Timestamp};
 
-use super::super::fairness::{FlowId, Virtual};
+use super::super::super::standing::FlowId;
+use super::super::fairness::Virtual;
 use super::{Claim, Deadline, DeadlinePolicy, Demand, Opening, Order, State};
 
 /// A model with work that a device could run.

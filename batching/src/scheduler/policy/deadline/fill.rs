@@ -7,8 +7,9 @@ use units::{Timestamp, Tokens};
 use super::super::super::config::ModelConfig;
 use super::super::super::cost::{CostModel, Seconds, Work};
 use super::super::super::decision::Batch;
+use super::super::super::standing::FlowId;
 use super::super::bands::{ModelBands, Rank};
-use super::super::fairness::{FlowId, Flows};
+use super::super::fairness::Flows;
 use super::{Choice, Claim, Deadline, Entry, Opening, State, Waiting};
 
 /// How many sequences that do not fit a batch are passed over before it is closed.

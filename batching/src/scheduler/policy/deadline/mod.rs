@@ -51,11 +51,12 @@ use units::{DeviceId, ModelId, Timestamp};
 
 use super::super::config::{DeadlinePolicy, Order};
 use super::super::cost::Rate;
-use super::bands::{Claim, ModelBands, Rank};
+use super::super::standing::{Claim, FlowId, Standing};
+use super::bands::{ModelBands, Rank};
 use super::demand::{Ask, Demand};
-use super::fairness::{FlowId, Flows};
+use super::fairness::Flows;
 use super::line::Lines;
-use super::{CallSize, Decision, EndReason, Entry, RejectReason, SequenceId, Standing, State, Waiting};
+use super::{CallSize, Decision, EndReason, Entry, RejectReason, SequenceId, State, Waiting};
 use candidate::Candidate;
 
 /// Quanta of device time owed to sequences without a claim after which they go first whoever else is urgent.

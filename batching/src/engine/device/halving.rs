@@ -2,10 +2,10 @@
 
 use units::ModelId;
 
-use super::device::DeviceThread;
-use super::executor::ExecuteError;
-use super::message::Payload;
-use super::ticket::Failure;
+use super::super::answer::Failure;
+use super::super::executor::ExecuteError;
+use super::super::message::Payload;
+use super::DeviceThread;
 use crate::scheduler::Entry;
 
 /// A member of a batch without its input.

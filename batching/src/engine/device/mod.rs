@@ -1,5 +1,7 @@
 //! The thread that drives one device.
 
+mod halving;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,15 +9,16 @@ use std::time::Duration;
 
 use units::{DeviceId, ModelId, Timestamp};
 
+use super::answer::Completion;
 use super::executor::{ExecuteError, Executor, Overlap, UNDER_WAY_MAX};
-use super::halving::{Member, join, split};
 use super::message::{DeviceBatch, DeviceReport, Order};
 use super::state::Surroundings;
 use super::sweep;
 use super::sync::{Receiver, Sender, thread};
-use super::ticket::Completion;
+
 use crate::event::Event;
 use crate::scheduler::{Batch, BatchId, ModelConfig};
+use halving::{Member, join, split};
 
 pub(super) struct DeviceThread<I, O> {
     id: DeviceId,
