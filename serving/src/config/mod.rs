@@ -3,6 +3,7 @@
 //! Precedence: flag, then environment, then file, then default. Every bound of the server is a named
 //! field here. Units are in the names.
 
+mod batching;
 mod connections;
 mod device;
 mod listen;
@@ -26,6 +27,7 @@ use tenancy::is_web_address;
 use crate::error::DOCS_PATH;
 use crate::secrets::SecretText;
 
+pub use batching::{Batching, Policy};
 pub use connections::Connections;
 pub(crate) use connections::HTTP1_FIELDS_MAX;
 pub use device::Device;
@@ -119,10 +121,10 @@ pub struct Limits {
     /// Largest request body or gRPC message, in bytes.
     #[garde(range(min = 1024, max = 1 << 30))]
     pub body_bytes_max: usize,
-    /// Requests being worked on at once; one more is refused.
+    /// Calls being worked on at once; one more is refused.
     #[garde(range(min = 1, max = 1 << 20))]
-    pub requests_in_flight_max: usize,
-    /// What of `requests_in_flight_max` and `body_bytes_in_flight_max` one tenant may have while nobody else has anything; with
+    pub calls_in_flight_max: usize,
+    /// What of `calls_in_flight_max` and `body_bytes_in_flight_max` one tenant may have while nobody else has anything; with
     /// others a like share of what is free, so that nobody is shut out. 1: all.
     #[garde(range(min = 0.01, max = 1.0))]
     pub tenant_share_max: f64,
@@ -132,9 +134,9 @@ pub struct Limits {
     /// Bytes of answers that wait on one gRPC stream for its peer; beyond that its messages are not read.
     #[garde(range(min = 1024, max = 1 << 30))]
     pub stream_answer_bytes_max: usize,
-    /// Requests being worked on at once for one gRPC stream; reading stops until one is done.
+    /// Calls being worked on at once for one gRPC stream; reading stops until one is done.
     #[garde(range(min = 1, max = 65_536))]
-    pub stream_requests_in_flight_max: usize,
+    pub stream_calls_in_flight_max: usize,
     /// Bytes of texts that wait to be tokenised or are, of all calls; a call that is over it is refused.
     #[garde(range(min = 1024, max = 1 << 40))]
     pub text_bytes_in_flight_max: usize,
@@ -164,62 +166,6 @@ pub struct Limits {
     /// Deadline of a request whose caller sets none, and the longest a caller may set.
     #[garde(range(min = 1, max = 3_600_000))]
     pub request_timeout_ms: u64,
-}
-
-/// The scheduler's bounds.
-#[derive(Debug, Clone, Deserialize, Validate)]
-#[serde(deny_unknown_fields, default)]
-pub struct Batching {
-    /// Tokens in one batch. If not set 1,024 for a CPU, and 16,384 for a GPU, which takes about a millisecond for them.
-    #[garde(range(min = 16, max = 1 << 24))]
-    pub batch_tokens_max: Option<u32>,
-    /// Sequences in one batch. If not set 64 for a CPU, and 512 for a GPU.
-    #[garde(range(min = 1, max = 1 << 16))]
-    pub batch_sequences_max: Option<usize>,
-    /// How batches are made.
-    #[garde(dive)]
-    pub policy: Policy,
-    /// Sequences waiting for one model.
-    #[garde(range(min = 1, max = 1 << 24))]
-    pub queue_requests_max: usize,
-    /// Tokens waiting for one model. More than devices compute within a deadline: calls are refused before by what is predicted
-    /// (`limits.predicted_wait_share_max`), and a full queue gives up what has waited longest for what has just come.
-    #[garde(range(min = 512, max = 1 << 30))]
-    pub queue_tokens_max: u32,
-    /// Batches a device holds: one computing, the others prepared.
-    #[garde(range(min = 1, max = 8))]
-    pub batches_in_flight_max: usize,
-    /// Sequences of one call that the scheduler has at a time; the others wait outside. If not set, enough to keep all devices in
-    /// full batches.
-    #[garde(range(min = 1, max = 1 << 20))]
-    pub call_sequences_in_flight_max: Option<usize>,
-    /// Commands on their way to the scheduler; a full channel refuses.
-    #[garde(range(min = 16, max = 1 << 20))]
-    pub commands_max: usize,
-}
-
-/// How batches are made.
-#[derive(Debug, Clone, Default, Deserialize, Validate)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Policy {
-    /// By deadlines, fair between tenants.
-    #[default]
-    Deadline,
-    /// First come, first served, as Triton's dynamic batcher does it. For comparison.
-    PreferredSize {
-        /// A batch goes when it has so many sequences.
-        #[garde(range(min = 1, max = 1 << 16))]
-        sequences: usize,
-        /// Or when its oldest one has waited so long.
-        #[garde(range(max = 10_000))]
-        queue_delay_max_ms: u64,
-    },
-    /// First come, first served, as text-embeddings-inference does it. For comparison.
-    TokenBudget {
-        /// Tokens in a batch.
-        #[garde(range(min = 16, max = 1 << 24))]
-        tokens: u32,
-    },
 }
 
 /// Threads.
@@ -472,27 +418,12 @@ impl Default for Limits {
             idempotent_answers_per_tenant_max: 1_000_000,
             idempotent_bytes_per_tenant_max: 128 << 20,
             refusals_per_second_max: 200,
-            requests_in_flight_max: 1024,
+            calls_in_flight_max: 1024,
             tenant_share_max: 0.5,
             body_bytes_in_flight_max: 256 << 20,
             stream_answer_bytes_max: 1 << 20,
-            stream_requests_in_flight_max: 256,
+            stream_calls_in_flight_max: 256,
             request_timeout_ms: 30_000,
-        }
-    }
-}
-
-impl Default for Batching {
-    fn default() -> Self {
-        Self {
-            batch_tokens_max: None,
-            batch_sequences_max: None,
-            policy: Policy::default(),
-            queue_requests_max: 16_384,
-            queue_tokens_max: 4_194_304,
-            batches_in_flight_max: 2,
-            call_sequences_in_flight_max: None,
-            commands_max: 4096,
         }
     }
 }
@@ -538,7 +469,7 @@ mod tests {
         };
         check("listen = 1", &["line 1", "ml-inference.toml"]);
         check("\n[limits]\nbody_bytes = 1", &["line 3", "body_bytes", "body_bytes_max"]);
-        check("[limits]\nrequests_in_flight_max = 0", &["limits.requests_in_flight_max"]);
+        check("[limits]\ncalls_in_flight_max = 0", &["limits.calls_in_flight_max"]);
         check("[batching]\nbatch_tokens_max = 4096\nqueue_tokens_max = 1024", &["queue_tokens_max"]);
         check("usage.sinks.\"../x\".file.path = \"y\"", &["usage.sinks", "hyphens"]);
         check("usage.sinks.x.webhook = { url = \"ftp://y\", secret_file = \"z\" }", &["http://"]);
