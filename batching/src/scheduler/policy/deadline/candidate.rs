@@ -15,6 +15,8 @@ pub(super) struct Candidate {
     pub(super) claim: Claim,
     /// When the first sequence is due.
     pub(super) due: Timestamp,
+    /// When it goes first if it is late.
+    pub(super) promise: Timestamp,
     /// Planned time of a batch of all sequences of this claim.
     time: Duration,
     target: Duration,
@@ -110,11 +112,23 @@ impl Deadline {
         let (counter, due) = (flows.counter(flow), rank.due);
         let ahead = if within.is_some() { Virtual::default() } else { counter };
         let cost = state.fleet.get(opening.device)?.costs.get(model.index())?;
-        let work = state.slots.get(rank.id())?.work;
+        let first = state.slots.get(rank.id())?;
+        let (work, promise) = (first.work, first.standing.promise);
         if claim.is_entitled() && opening.start + cost.predict(work) > due {
             return None;
         }
         let (time, target) = (cost.plan(bands.band(claim).work), state.models[model].config.latency_target);
-        Some(Candidate { model, claim, due, time, target, ahead, flow, counter, last_turn: bands.last_turn })
+        Some(Candidate {
+            model,
+            claim,
+            due,
+            promise,
+            time,
+            target,
+            ahead,
+            flow,
+            counter,
+            last_turn: bands.last_turn,
+        })
     }
 }

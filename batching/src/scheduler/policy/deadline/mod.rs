@@ -140,7 +140,7 @@ impl Deadline {
         // Some of it in time helps nobody who waits for all of it.
         let in_time = now + state.models[call.model].config.latency_target;
         let is_late = claim.is_entitled() && call.sequences > 1 && end + self.entitled_time(state) > in_time;
-        let claim = if is_late || self.is_behind(now, flow, call.model) { Claim::Late } else { claim };
+        let claim = if is_late || self.is_behind(now, flow, call, in_time) { Claim::Late } else { claim };
         while call.overfills(state) {
             let bands = &self.bands[call.model.index()];
             let weakest = bands.weakest(claim, &self.flows).ok_or(RejectReason::QueueFull)?;
@@ -151,9 +151,10 @@ impl Deadline {
 
     /// Whether a promise to a flow is due that is not kept yet: then what the flow asks of this model stands
     /// in line, too, or those who came before would never be answered.
-    fn is_behind(&self, now: Timestamp, flow: FlowId, model: ModelId) -> bool {
-        let first = || self.bands[model.index()].first_of(Claim::Late, flow);
-        !self.demand.overload.is_on()
+    fn is_behind(&self, now: Timestamp, flow: FlowId, call: &CallSize, in_time: Timestamp) -> bool {
+        let first = || self.bands[call.model.index()].first_of(Claim::Late, flow);
+        call.deadline > in_time
+            && !self.demand.overload.is_on()
             && self.demand.is_held_up(flow)
             && first().is_some_and(|rank| rank.due <= now)
     }
@@ -165,9 +166,10 @@ impl Deadline {
         if self.demand.is_enforced() { own } else { own.min(state.line_of(model)) }
     }
 
-    /// When a sequence is due that is late. In overload nothing is promised.
+    /// When a sequence is due that is late. In overload nothing is promised, and nothing beyond a deadline.
     fn due_late<P>(&self, waiting: &Waiting<P>) -> Timestamp {
-        if self.demand.overload.is_on() { waiting.due } else { waiting.standing.promise }
+        let promise = waiting.standing.promise;
+        if self.demand.overload.is_on() || promise == Timestamp::MAX { waiting.due } else { promise }
     }
 
     /// How long what is within shares and can meet its target will take all devices.
@@ -189,6 +191,7 @@ impl Deadline {
         self.lines.enter(flow, self.flows.weight(flow), waiting.seconds);
         let line = self.line(state, flow, sequence.model, drain);
         let promise = arrived + line.mul_f64(self.policy.stretch);
+        let promise = if sequence.deadline > waiting.due { promise } else { Timestamp::MAX };
         waiting.standing = Standing { flow, claim, promise };
         if claim == Claim::Late {
             waiting.due = self.due_late(waiting);
@@ -338,7 +341,7 @@ impl Deadline {
         let mut first: Option<Candidate> = None;
         for model in state.models.present() {
             let Some(late) = self.candidate(state, opening, *model, &[Claim::Late]) else { continue };
-            let is_pressing = start + late.least(quantum) >= late.due && self.flows.is_least(late.flow);
+            let is_pressing = start + late.least(quantum) >= late.promise && self.flows.is_least(late.flow);
             if is_pressing && first.is_none_or(|first| late.due < first.due) {
                 first = Some(late);
             }
