@@ -16,8 +16,7 @@ use http_body::{Frame, SizeHint};
 use tonic::{Code, Status};
 
 use super::exchange::unreadable;
-use super::messages::{OneMessage, method};
-use super::service::GRPC_ENCODING;
+use super::messages::{GRPC_ENCODING, OneMessage, method};
 use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
 use crate::telemetry::Access;

@@ -19,11 +19,14 @@ use router::PlaceError;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
-use super::service::GRPC_ENCODING;
 use crate::body_meter::BodyMeter;
 use crate::error::ApiError;
 use crate::server::Account;
 
+/// Says how the messages of a call are compressed.
+pub(super) const GRPC_ENCODING: &str = "grpc-encoding";
+/// The method that takes many messages, which its service reads itself.
+pub(super) const BULK: &str = "InferStream";
 /// Bytes before a message.
 const HEAD_BYTES: usize = 5;
 /// Most bytes that one byte of gzip or deflate becomes (<https://zlib.net/zlib_tech.html>, "Maximum Compression Factor").
@@ -86,7 +89,7 @@ struct SetAside(Arc<Mutex<Option<Body>>>);
 /// Middleware that gives the body of the bulk stream to its service as it is: tonic's reader keeps room for the largest message of
 /// a stream for as long as the stream lasts, and waits for none.
 pub(super) async fn set_aside(mut request: Request, next: Next) -> Response {
-    if method(&request) == super::BULK {
+    if method(&request) == BULK {
         let body = std::mem::take(request.body_mut());
         request.extensions_mut().insert(SetAside(Arc::new(Mutex::new(Some(body)))));
     }

@@ -28,9 +28,6 @@ use service::Inference;
 pub(crate) use form::Form;
 pub use health::Health;
 
-/// The method that takes many messages, which its service reads itself.
-const BULK: &str = "InferStream";
-
 /// The routes of all gRPC services, to be merged with the REST routes: one port serves both.
 pub fn router(app: &Arc<App>, health: &Health) -> Router {
     let bytes_max = app.config.limits.body_bytes_max;
@@ -40,8 +37,8 @@ pub fn router(app: &Arc<App>, health: &Health) -> Router {
         .max_decoding_message_size(bytes_max)
         .max_encoding_message_size(usize::MAX);
     let form = |bytes_max, streams| Form { bytes_max, no_method: ApiError::RouteNotFound, streams };
-    let router =
-        route(Router::new(), inference, form(bytes_max, &[BULK])).layer(from_fn(messages::set_aside));
+    let router = route(Router::new(), inference, form(bytes_max, &[messages::BULK]))
+        .layer(from_fn(messages::set_aside));
     let health = health.service(app.stopping.clone());
     let router = route(router, health, form(health::REQUEST_BYTES_MAX, &[]));
     router.merge(reflection().layer(from_fn_with_state(app.stopping.clone(), until_stop::until_stop)))

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{FromResponse, IntoInferRequest};
 use super::exchange::{Call, Message, UnreadCall};
-use super::messages::Messages;
+use super::messages::{GRPC_ENCODING, Messages};
 use super::stream::Bulk;
 use proto::v1;
 use proto::v1::inference_service_server::InferenceService;
@@ -26,9 +26,6 @@ use crate::caller::{caller, grpc_timeout, request_id};
 use crate::error::ApiError;
 use crate::idempotency::refuse_key;
 use crate::pipeline::{self, Caller};
-
-/// Says how the messages of a call are compressed.
-pub(super) const GRPC_ENCODING: &str = "grpc-encoding";
 
 /// The service.
 pub(super) struct Inference {
