@@ -101,6 +101,16 @@ def test_calls_of_one_message_have_one(server, port, path, is_one_frame, count, 
     peer.close()
 
 
+@pytest.mark.parametrize("more", [[("grpc-timeout", "soon")], [("grpc-timeout", "1.5S")], [("grpc-timeout", "123456789S")],
+                                  [("grpc-encoding", "gzip"), ("grpc-encoding", "identity")]])
+@pytest.mark.parametrize(("port", "path"), [
+    *METHODS_OF_ONE_MESSAGE, ("api", f"{INFERENCE}/InferStream"), *(("api", f"{name}/ServerReflectionInfo") for name in REFLECTIONS)])
+def test_metadata_that_cannot_be_meant(server, port, path, more):
+    peer = Http2(getattr(server, port))
+    assert ending(peer, peer.headers(f"/{path}", KEY, "application/grpc", more=more)) == ("3", "invalid_request")
+    peer.close()
+
+
 # How streams end that cannot go on: the caller, the log and the metrics are told the same.
 
 
