@@ -69,7 +69,9 @@ pub async fn explain(request: Request, next: Next) -> Response {
 fn in_our_form(response: Response, request_id: &str) -> Response {
     let extensions = response.extensions();
     let is_ours = extensions.get::<ErrorCode>().is_some() || extensions.get::<tonic::Status>().is_some();
-    let (field, problem) = ("request".to_owned(), "it cannot be read".to_owned());
+    // Of what handlers extract by themselves: bodies are read by hand.
+    let (field, problem) =
+        ("path or query".to_owned(), "not valid once its percent-encoding is decoded".to_owned());
     let error = match response.status() {
         _ if is_ours => return response,
         StatusCode::NOT_FOUND => ApiError::RouteNotFound,
