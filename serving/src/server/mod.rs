@@ -9,6 +9,7 @@ mod descriptors;
 mod drain;
 mod head;
 mod io;
+mod request_body;
 mod seats;
 mod starting;
 mod unparsed;
