@@ -17,7 +17,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT_ENCODING, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
@@ -100,10 +100,6 @@ pub(crate) fn refuse(error: &ApiError, request_id: &str) -> Response {
     if let ApiError::Limit(LimitError::Exceeded { unit, window, limit, left, retry_after }) = error {
         let seconds = retry_after.as_millis().div_ceil(1000).max(1) as u64;
         limits::show_exceeded((*unit, *window), *limit, *left, seconds, headers);
-    }
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
-        // The rest of the body is not read, so the connection cannot be used again: say so (RFC 9112, section 9.6).
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
