@@ -194,3 +194,26 @@ def test_a_server_on_ipv6(request, tmp_path):
         assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert cli(request, server, "tenants", "list")["tenants"] == []
     stop(server)
+
+
+REFUSED = [(b"POST /v1/ml/sentiment", JSON, 401), (b"POST /v1/ml/sentiment", b"Authorization: Bearer %s\r\n" % KEY.encode(), 415),
+           (b"POST /nowhere", JSON, 404), (b"PUT /v1/ml/sentiment", JSON, 405)]
+
+
+@pytest.mark.parametrize("target, more, status", REFUSED)
+def test_a_refused_body_does_not_cut_off_the_next_request(server, target, more, status):
+    """One that is there is read, and the connection stays good."""
+    refused = target + b" HTTP/1.1\r\nHost: localhost\r\n" + more + LENGTH + b"\r\n" + BODY
+    last = HEAD + f"Authorization: Bearer {KEY}\r\nConnection: close\r\n\r\n".encode()
+    found = answers(server.api, refused * 5 + last)
+    assert [found_status for found_status, _, _ in found] == [status] * 5 + [200]
+    assert not any("connection" in headers for _, headers, _ in found[:-1])
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 5\r\n", b"Content-Length: 1000000\r\n", CHUNKED,
+                                    LENGTH + b"Expect: 100-continue\r\n"])
+@pytest.mark.parametrize("target, more, status", REFUSED)
+def test_whoever_is_cut_off_is_told(server, target, more, status, length):
+    """A body that does not come: the answer says that the connection ends with it."""
+    [(found, headers, _)] = answers(server.api, target + b" HTTP/1.1\r\nHost: localhost\r\n" + more + length + b"\r\n")
+    assert (found, headers["connection"]) == (status, "close")

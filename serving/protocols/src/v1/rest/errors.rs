@@ -6,7 +6,7 @@ use api::{ApiError, request_id};
 use axum::Json;
 use axum::extract::Request;
 use axum::extract::rejection::PathRejection;
-use axum::http::header::{ACCEPT_ENCODING, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -100,10 +100,6 @@ pub fn refuse(error: &ApiError, request_id: &str) -> Response {
     if let Some(exceeded) = error.exceeded() {
         let seconds = exceeded.retry_after.as_millis().div_ceil(1000).max(1) as u64;
         limits::show_exceeded(exceeded, seconds, headers);
-    }
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
-        // The rest of the body is not read, so the connection cannot be used again: say so (RFC 9112, section 9.6).
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
