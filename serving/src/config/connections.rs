@@ -66,7 +66,7 @@ pub struct Connections {
     #[garde(range(min = 65_536, max = 1 << 40))]
     pub unread_answer_bytes_max: usize,
     /// Bytes of answers that wait for peers of all tenants; of it each has `limits.tenant_share_max` of what is free, and new calls
-    /// of one that has more waiting are refused.
+    /// of one that has more waiting are refused, and its streams are not read.
     #[garde(range(min = 65_536, max = 1 << 40))]
     pub unread_answer_bytes_total_max: usize,
     /// Bytes of answers that wait for peers without credentials, a port; beyond that the connection with most of them is closed.
