@@ -172,6 +172,9 @@ pub struct AuditEntry {
 }
 
 impl Version {
+    /// What the id of a version begins with whose accounts are not all there.
+    pub(crate) const LOST: &str = "lost-";
+
     /// A version that never was before, for a change of this one.
     ///
     /// # Errors
@@ -203,6 +206,19 @@ impl FromStr for Version {
 }
 
 impl Accounts {
+    /// What of them is lost, as far as they show it themselves: keys whose tenants are gone, or what the store counted.
+    pub fn lost(&self) -> Option<String> {
+        let has_none = |key: &&KeyRecord| !self.tenants.contains_key(&key.tenant);
+        let orphans = self.keys.values().filter(has_none).count();
+        let is_counted = self.version.id.as_ref().is_some_and(|id| id.starts_with(Version::LOST));
+        let what = match orphans {
+            0 if is_counted => "tenants or keys are gone from the store".to_owned(),
+            0 => return None,
+            _ => format!("the tenants of {orphans} keys are gone from the store"),
+        };
+        Some(format!("{what}, and their calls are refused: restore it from a backup, or make them again"))
+    }
+
     /// Makes changes.
     pub(crate) fn apply(&mut self, changes: &[Change]) {
         for change in changes {

@@ -7,7 +7,9 @@ use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
 use units::{Clock, MonotonicClock, TenantId, Timestamp};
 
-use crate::accounts::{Accounts, Change, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName, TenantRecord};
+use crate::accounts::{
+    Accounts, Change, DEVELOPMENT_TENANT, KeyRecord, KeyState, TenantName, TenantRecord, Version,
+};
 use crate::credential::{Credential, CredentialError};
 use crate::jwt::{Bearer, JwtError, JwtVerifier};
 use crate::key::{ApiKey, KeyHash, KeySecret, Mode};
@@ -67,6 +69,8 @@ impl Calendar {
 struct Known {
     /// Whether the accounts were read at all.
     is_read: bool,
+    /// What of them is lost.
+    lost: Option<Arc<str>>,
     tenants: Arc<HashMap<TenantName, Entry>>,
     /// In parts by their hash, so that a change copies one of them.
     keys: Vec<Arc<HashMap<KeyHash, KnownKey>>>,
@@ -202,6 +206,11 @@ impl Directory {
         self.known.load().is_read
     }
 
+    /// What of the accounts is lost, in words, if they show it.
+    pub fn lost(&self) -> Option<Arc<str>> {
+        self.known.load().lost.clone()
+    }
+
     /// Takes the accounts as they are now.
     pub fn update(&self, accounts: &Accounts) {
         let tenants = accounts.tenants.values();
@@ -211,13 +220,21 @@ impl Directory {
             keys[key.hash.part()].insert(key.hash, known_key(key));
         }
         let keys = keys.into_iter().map(Arc::new).collect();
-        self.known.store(Arc::new(Known { is_read: true, tenants: Arc::new(tenants), keys }));
+        let lost = accounts.lost().map(Arc::from);
+        self.known.store(Arc::new(Known { is_read: true, lost, tenants: Arc::new(tenants), keys }));
     }
 
     /// Takes changes of the accounts that it knows, which were like `before`. Costs as much as the changes, whatever the accounts
     /// have.
     pub(crate) fn change(&self, before: &Accounts, changes: &[Change]) {
         let mut known = Known::clone(&self.known.load());
+        if known.lost.is_some() {
+            let mut after = before.clone();
+            after.apply(changes);
+            // The store has counted anew.
+            after.version = Version::default();
+            known.lost = after.lost().map(Arc::from);
+        }
         for change in changes {
             match change {
                 Change::Tenant(record) => {

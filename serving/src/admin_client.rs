@@ -20,7 +20,7 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Server {
     /// Address of the server's operations, a host name or IP address with a port [default: the configuration's, or
     /// 127.0.0.1:9090].
-    #[arg(long, env = "ML_INFERENCE_OPS_LISTEN", value_name = "HOST:PORT", global = true)]
+    #[arg(long, env = "ML_INFERENCE_OPS_LISTEN", value_name = "HOST:PORT", global = true, value_parser = address)]
     ops: Option<String>,
     /// File with the operator's token. ML_INFERENCE_OPERATOR_TOKEN can hold the token itself [default: the configuration's, or
     /// operator.token in the state folder].
@@ -275,7 +275,7 @@ impl Server {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let answer =
-            request.send().map_err(|error| format!("no server answers at {ops}: {}", error.without_url()))?;
+            request.send().map_err(|error| format!("no server answers at {ops}: {}", cause(&error)))?;
         let (is_success, text) = (answer.status().is_success(), answer.text()?);
         if is_success {
             return Ok(text);
@@ -284,6 +284,27 @@ impl Server {
         let message = value.as_ref().and_then(|value| value["error"]["message"].as_str());
         Err(message.unwrap_or(&text).to_owned().into())
     }
+}
+
+/// A host and a port, also as they are in a browser's address.
+fn address(text: &str) -> Result<String, String> {
+    if text.starts_with("https://") {
+        return Err("operations are served over http, for this machine or a private network".to_owned());
+    }
+    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let is_host = |host: &str| {
+        let is_bracketed = host.starts_with('[') && host.ends_with(']');
+        !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']) && (is_bracketed || !host.contains(':'))
+    };
+    let named = address.rsplit_once(':').filter(|(host, port)| is_host(host) && port.parse::<u16>().is_ok());
+    let example = "expected a host name or an address, and a port, such as localhost:9090 or [::1]:9090";
+    named.map(|_| address.to_owned()).ok_or_else(|| example.to_owned())
+}
+
+/// What is at the bottom of an error, such as that the connection was refused.
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.last().map_or_else(String::new, ToString::to_string)
 }
 
 /// Where a server can be reached that listens on an address: on any of this machine's it is reached by loopback.
@@ -316,6 +337,30 @@ fn plan_value(text: &str) -> Result<Value, AnyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_servers() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(address(text).ok().as_deref(), expected, "{text}");
+        };
+        check("localhost:9090", Some("localhost:9090"));
+        check("[::1]:9090", Some("[::1]:9090"));
+        check("http://ops.example:9090/", Some("ops.example:9090"));
+        for none in [
+            "",
+            "localhost",
+            ":9090",
+            "::1:9090",
+            "a:b",
+            "a:99999",
+            "https://a:1",
+            "a/b:1",
+            "u@a:1",
+            "http://a",
+        ] {
+            check(none, None);
+        }
+    }
 
     #[test]
     fn addresses() {

@@ -221,7 +221,8 @@ impl Tenancy {
         let issuer = config.tenancy.jwt.as_ref().map(Issuer::of).transpose()?;
         let (secret, path) = secret(config, &folder, homes.accounts.as_ref()).await?;
         let own = OwnSecret { fingerprint: secret.fingerprint(), path };
-        let is_confirmed = check_secret(homes.accounts.as_ref(), &own).await?;
+        let unread = check_secret(homes.accounts.as_ref(), &own).await?;
+        let is_confirmed = unread.is_none();
         // Whoever answers a request has given up by then.
         let lease = config.request_timeout() + LEASE_MARGIN;
         let answer_bytes_max = config.limits.idempotent_answer_bytes_max;
@@ -251,10 +252,10 @@ impl Tenancy {
                 "tenancy.tenants_file declares test keys, which are refused here (tenancy.test_keys)"
             );
         }
-        let read = match is_confirmed {
-            true => read_accounts(&administration, &mut declared).await,
+        let read = match unread {
+            None => read_accounts(&administration, &mut declared).await,
             // Under another secret nobody would be known, and what is declared must not be stored.
-            false => Err(StoreError::Unavailable("Redis does not answer".to_owned()).into()),
+            Some(problem) => Err(StoreError::Unavailable(problem).into()),
         };
         match read {
             // Nobody is let in until it does.
@@ -265,6 +266,9 @@ impl Tenancy {
                 );
             }
             read => read?,
+        }
+        if let Some(lost) = directory.lost() {
+            tracing::error!(%lost, "the store of tenants and keys is not whole");
         }
 
         let Ledger { journal, server, followers, shipper, sinks } = Ledger::open(
@@ -340,6 +344,9 @@ impl Tenancy {
             let goes_on = "tenants, keys and limits are as they were known, and what is used is summed later";
             return Ok(Some(Note::Degraded(format!("Redis: {fault}; {goes_on}"))));
         }
+        if let Some(lost) = self.directory.lost() {
+            return Ok(Some(Note::Degraded(lost.to_string())));
+        }
         let eviction = self.redis.as_ref().and_then(|redis| redis.eviction());
         Ok(eviction.map(|policy| {
             let problem = "Redis may evict what is kept in it when its memory is full; set it to noeviction";
@@ -391,9 +398,9 @@ impl Tenancy {
         let mut secret = self.secret.lock().await;
         if secret.is_due() {
             match check_secret(self.accounts.as_ref(), &secret.own).await {
-                Ok(true) => secret.is_confirmed = true,
-                Ok(false) if secret.is_confirmed => {}
-                Ok(false) => return Err(StoreError::Unavailable("Redis does not answer".to_owned()).into()),
+                Ok(None) => secret.is_confirmed = true,
+                Ok(Some(_)) if secret.is_confirmed => {}
+                Ok(Some(problem)) => return Err(StoreError::Unavailable(problem).into()),
                 Err(error) if secret.is_confirmed => {
                     tracing::error!(%error, "another server uses this store with another key secret");
                 }

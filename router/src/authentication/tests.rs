@@ -149,6 +149,18 @@ fn changes_are_taken_as_the_whole_is() {
     let found = |directory: &Directory| {
         [0, 1, 2].map(|n| find(directory, keys[n].expose(), LOOPBACK, 9).map(|found| found.key.0.to_string()))
     };
+    // A store that lost a tenant says so until it is there again.
+    let orphan =
+        Accounts { keys: [("1".to_owned(), key("1", &keys[0], None))].into(), ..Accounts::default() };
+    directory.update(&orphan);
+    assert!(directory.lost().is_some_and(|lost| lost.contains("the tenants of 1 keys are gone")));
+    directory.change(&orphan, &[Change::Key(key("2", &keys[1], None))]);
+    assert!(directory.lost().is_some_and(|lost| lost.contains("the tenants of 2 keys are gone")));
+    directory.change(&orphan, &[Change::Tenant(tenant(false))]);
+    assert_eq!(directory.lost(), None);
+    let version = "3:lost-0-1-of-1-1".parse().unwrap();
+    directory.update(&Accounts { version, ..Accounts::default() });
+    assert!(directory.lost().is_some_and(|lost| lost.contains("tenants or keys are gone")));
     let mut seen = Vec::new();
     for changes in steps {
         directory.update(&accounts);

@@ -190,7 +190,9 @@ impl AccountStore for RedisStore {
         let loaded: (String, Vec<String>, Vec<String>, i64) =
             self.run(&format!("{LOOK}{LOAD}"), &keys, &[known.to_string()]).await?;
         let (version, tenants, keys, is_descendant) = loaded;
-        if *known == Version::default() && version.contains(":lost-") {
+        let is_lost =
+            |version: &str| version.split_once(':').is_some_and(|(_, id)| id.starts_with(Version::LOST));
+        if *known == Version::default() && is_lost(&version) {
             tracing::error!(
                 version,
                 "tenants and keys were lost from Redis by themselves: a key of it was deleted, evicted or restored alone. A \

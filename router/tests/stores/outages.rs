@@ -88,6 +88,30 @@ async fn a_redis_that_may_not_write_is_left_alone() {
     }
 }
 
+/// It takes no writes while it cannot keep what it has (MISCONF), and answers reads.
+#[tokio::test]
+async fn a_redis_that_cannot_persist_is_left_alone() {
+    let disk = SmallDisk::mount();
+    let folder = disk.path().display().to_string();
+    let server = RedisServer::start(&["--dir", &folder, "--save", "3600 1000000"]);
+    let store = connect(&server, QUICK, Duration::from_secs(2)).await;
+    store.version().await.unwrap();
+    disk.fill();
+    until("left alone", async || {
+        server.command(&["bgsave"]);
+        store.version().await.is_err() && store.is_left_alone()
+    })
+    .await;
+    assert!(store.fault().is_some_and(|fault| fault.contains("MISCONF")), "{:?}", store.fault());
+    disk.make_room();
+    until("taken up", async || {
+        server.command(&["bgsave"]);
+        store.version().await.is_ok()
+    })
+    .await;
+    assert_eq!((store.fault(), store.is_left_alone()), (None, false));
+}
+
 /// The database takes nothing after an error until it is opened again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_store_opens_again_after_a_full_disk() {

@@ -46,7 +46,8 @@ pub struct Connections {
     /// told, so a caller who has left takes the time of others for so long.
     #[garde(range(max = 600_000))]
     pub half_close_timeout_ms: u64,
-    /// Bytes of a request's head; more is `headers_too_large`.
+    /// Bytes of a request's head; more is `headers_too_large`. Over HTTP/2 a head of more than four times as much ends without that: its
+    /// library answers 431 and nothing else, or closes the connection.
     #[garde(range(min = 4096, max = 1 << 20))]
     pub header_bytes_max: usize,
     /// Fields of a request's head; more is `headers_too_large` too.
@@ -65,7 +66,7 @@ pub struct Connections {
     #[garde(range(min = 65_536, max = 1 << 40))]
     pub unread_answer_bytes_max: usize,
     /// Bytes of answers that wait for peers of all tenants; of it each has `limits.tenant_share_max` of what is free, and new calls
-    /// of one that has more waiting are refused.
+    /// of one that has more waiting are refused, and its streams are not read.
     #[garde(range(min = 65_536, max = 1 << 40))]
     pub unread_answer_bytes_total_max: usize,
     /// Bytes of answers that wait for peers without credentials, a port; beyond that the connection with most of them is closed.

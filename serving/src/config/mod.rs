@@ -128,7 +128,7 @@ pub struct Limits {
     /// others a like share of what is free, so that nobody is shut out. 1: all.
     #[garde(range(min = 0.01, max = 1.0))]
     pub tenant_share_max: f64,
-    /// Bytes of bodies, of all calls being worked on, that are held at once.
+    /// Bytes of bodies, of all calls being worked on, that are held at once; a call that is over it is refused, a stream waits.
     #[garde(range(min = 65_536, max = 1 << 40))]
     pub body_bytes_in_flight_max: usize,
     /// Bytes of answers that wait on one gRPC stream for its peer; beyond that its messages are not read.

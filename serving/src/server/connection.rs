@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use api::BodyMeter;
 use axum::extract::ConnectInfo;
-use axum::http::header::CONNECTION;
+use axum::http::header::{CONNECTION, EXPECT};
 use axum::http::{HeaderValue, Request, Response, StatusCode, Version as HttpVersion};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -26,6 +26,7 @@ use super::answer::{AnswerBody, InFlight};
 use super::head::Unread;
 use super::io::{self as wire, Socket, Version, Wire};
 use super::metered_body::MeteredBody;
+use super::request_body::RequestBody;
 use super::seats::Standing;
 use super::unparsed::{Refusals, Unparsed};
 use crate::config::{Connections, HTTP1_FIELDS_MAX};
@@ -264,7 +265,12 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<
     let in_flight = InFlight::new(&peer.activity);
     let account = Account::new(&peer.standing, &peer.port.unread);
     let meter = BodyMeter::within(peer.port.protocol.body_timeout);
-    let mut request = request.map(|body| axum::body::Body::new(MeteredBody::new(body, meter.clone())));
+    let is_http1 = request.version() < HttpVersion::HTTP_2;
+    let is_asked_for = request.headers().contains_key(EXPECT);
+    let (head, body) = request.into_parts();
+    let body = RequestBody::new(body);
+    let metered = axum::body::Body::new(MeteredBody::new(body.clone(), meter.clone()));
+    let mut request = Request::from_parts(head, metered);
     let extensions = request.extensions_mut();
     extensions.insert(meter);
     extensions.insert(account.clone());
@@ -275,9 +281,12 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<
     if is_unread {
         extensions.insert(Unread);
     }
-    let is_http1 = request.version() < HttpVersion::HTTP_2;
     let Ok(mut response) = peer.port.routes.current().call(request).await;
-    if is_http1 && peer.port.drain.leaving.is_cancelled() {
+    // With the rest of a body on it the connection cannot be used again. To read what was not asked for yet would ask for it.
+    let ends = is_http1
+        && (peer.port.drain.leaving.is_cancelled()
+            || if is_asked_for { !body.is_end_stream() } else { !body.finish().await });
+    if ends {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let response = response.map(|body| AnswerBody::new(body, &account, in_flight));

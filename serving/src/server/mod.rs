@@ -10,6 +10,7 @@ mod drain;
 mod head;
 mod io;
 mod metered_body;
+mod request_body;
 mod seats;
 mod starting;
 mod unparsed;

@@ -90,7 +90,7 @@ impl ConnectionMetrics {
         registry.register("streams_open", "gRPC streams of messages that are open", self.streams.clone());
         registry.register(
             "body_bytes_held",
-            "Bytes of the bodies of calls that have a place",
+            "Bytes of the bodies of calls that have a place, and set aside for messages that streams read",
             self.body_bytes.clone(),
         );
         registry.register(

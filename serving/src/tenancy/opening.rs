@@ -133,8 +133,11 @@ pub(super) async fn secret(
 }
 
 /// Whether the stored keys are hashed under the secret of this fingerprint. Where there are none it takes the place of another.
-/// False: that cannot be told, since the store does not answer.
-pub(super) async fn check_secret(accounts: &dyn AccountStore, own: &OwnSecret) -> Result<bool, TenancyError> {
+/// Why that cannot be told, if the store does not answer.
+pub(super) async fn check_secret(
+    accounts: &dyn AccountStore,
+    own: &OwnSecret,
+) -> Result<Option<String>, TenancyError> {
     let fingerprint = own.fingerprint.as_str();
     let checked = async {
         let kept = accounts.key_secret(fingerprint, false).await?;
@@ -144,14 +147,14 @@ pub(super) async fn check_secret(accounts: &dyn AccountStore, own: &OwnSecret) -
         Ok(kept)
     };
     match checked.await {
-        Ok(kept) if kept == fingerprint => Ok(true),
+        Ok(kept) if kept == fingerprint => Ok(None),
         Ok(_) => Err(TenancyError::OtherSecret { path: own.path.clone() }),
         Err(StoreError::Unavailable(problem)) => {
             tracing::debug!(
                 problem,
                 "whether the stored keys are hashed under this secret cannot be told yet"
             );
-            Ok(false)
+            Ok(Some(problem))
         }
         Err(error) => Err(error.into()),
     }

@@ -47,14 +47,15 @@ def free_ports(count):
     return ports
 
 
-def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=None, patience=60, **popen):
+def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=None, patience=60, addresses=None,
+          **popen):
     """Starts a server and waits until it is ready. Its log is a file, unless `popen` has another `stderr`."""
-    api, ops = free_ports(2)
+    api, ops = addresses or (f"127.0.0.1:{port}" for port in free_ports(2))
     log = folder / "server.log"
     command = [
         request.config.getoption("--binary"), "serve", "--offline",
         "--data-dir", request.config.getoption("--data-dir"), "--cards-dir", str(cards),
-        "--state-dir", str(folder / "state"), "--listen", f"127.0.0.1:{api}", "--ops-listen", f"127.0.0.1:{ops}", *arguments,
+        "--state-dir", str(folder / "state"), "--listen", api, "--ops-listen", ops, *arguments,
     ]
     begun = time.monotonic()
     with log.open("w") as out:
@@ -65,9 +66,9 @@ def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=N
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with {process.returncode}:\n{log.read_text()}")
         try:
-            if httpx.get(f"http://127.0.0.1:{ops}/readyz").status_code == 200:
+            if httpx.get(f"http://{ops}/readyz").status_code == 200:
                 took = time.monotonic() - begun
-                return Server(process, f"127.0.0.1:{api}", f"127.0.0.1:{ops}", log, folder / "state", took)
+                return Server(process, api, ops, log, folder / "state", took)
         except httpx.TransportError:
             pass
         time.sleep(0.02)

@@ -1,12 +1,13 @@
 """Streams that were admitted: what there is no room for is not read, and nothing of it is refused; deadlines pass meanwhile."""
 
 import gzip
+import signal
 
 import h2.events
 import pytest
 from conftest import start, stop
 from peers import (
-    BOUNDS, INFER, Http2, ending, framed, key_of, metric, post, wait_for)
+    BOUNDS, HEADERS, INFER, Http2, ending, framed, key_of, metric, post, wait_for)
 
 MESSAGE = 1 << 20
 # Room for two messages of a tenant that is alone: of 4 MiB it may hold as much as it leaves.
@@ -165,7 +166,7 @@ def test_streams_wait_for_unread_answers_to_be_read(server, proto):
 def test_deadlines_of_streams_pass_while_they_wait(server, proto):
     """Read by nobody, or waiting for room: the deadline of the whole stream ends it."""
     first = Http2(server.api)
-    stream = first.headers(INFER, server.hog, "application/grpc", more=[("grpc-timeout", "2S")])
+    stream = first.headers(INFER, server.hog, "application/grpc", more=[("grpc-timeout", "5S")])
     idle = first.headers(INFER, server.hog, "application/grpc", more=[("grpc-timeout", "100m")])
     assert ending(first, idle) == ("4", "deadline_exceeded")
     unread = fill(server, proto)
@@ -181,14 +182,13 @@ def test_deadlines_of_streams_pass_while_they_wait(server, proto):
 
 def test_messages_that_do_not_end_give_their_room_back(request, tmp_path, proto):
     """A message that has begun has a deadline, as a body has; a stream that sends nothing has none."""
-    (tmp_path / "short.toml").write_text(BOUNDS.replace("[limits]", "[limits]\n" + BODIES))
+    (tmp_path / "short.toml").write_text(PATIENT.replace("body_timeout_ms = 600000", "body_timeout_ms = 4000"))
     server = start(request, tmp_path, "--config", str(tmp_path / "short.toml"))
     server.hog = key_of(request, server, "hog", "enterprise")
     peer = Http2(server.api)
     idle, *halves, last = [peer.headers(INFER, key, "application/grpc") for key in [server.hog] * 4]
     for stream in halves:
         peer.data(stream, framed(large(proto, str(stream)))[:16_000])
-    wait_for(lambda: metric(server, "body_bytes_held") == 2 * MESSAGE)
     send_all(peer, {last: framed(large(proto, "last"))})
     for stream in halves:
         assert ending(peer, stream) == ("1", "body_incomplete")
@@ -198,3 +198,39 @@ def test_messages_that_do_not_end_give_their_room_back(request, tmp_path, proto)
     peer.close()
     wait_for(lambda: metric(server, "body_bytes_held") == 0)
     stop(server)
+
+
+def test_streams_that_wait_do_not_hold_up_the_end(request, tmp_path, proto):
+    """Of three messages two have begun and one waits for room: all streams hear of the end, and the server does not wait for them."""
+    (tmp_path / "held.toml").write_text(PATIENT)
+    server = start(request, tmp_path, "--config", str(tmp_path / "held.toml"))
+    hog = key_of(request, server, "hog", "enterprise")
+    peer = Http2(server.api)
+    streams = [peer.headers(INFER, hog, "application/grpc") for _ in range(3)]
+    for stream in streams:
+        peer.data(stream, framed(large(proto, str(stream)))[:16_000])
+    wait_for(lambda: metric(server, "body_bytes_held") == 2 * MESSAGE)
+    server.process.send_signal(signal.SIGTERM)
+    # Frame by frame: the package takes nothing more after the first goodbye. The statuses are in the last ones.
+    assert sum(kind == HEADERS for kind, _ in peer.frames()) >= 3
+    peer.close()
+    assert server.process.wait(timeout=60) == 0
+    ends = [line["code"] for line in server.log_lines() if line.get("route") == INFER]
+    assert ends == ["shutting_down"] * 3
+
+
+def test_who_leaves_gives_room_to_the_next(server, proto):
+    """Peers that leave in the middle of what they hold, and in the queue for it."""
+    gone = [Http2(server.api) for _ in range(4)]
+    for number, peer in enumerate(gone):
+        peer.data(peer.headers(INFER, server.hog, "application/grpc"), framed(large(proto, str(number)))[:16_000])
+    wait_for(lambda: metric(server, "body_bytes_held") == 2 * MESSAGE)
+    peer = Http2(server.api)
+    stream = peer.headers(INFER, server.hog, "application/grpc")
+    for left in reversed(gone):
+        left.close()
+    send_all(peer, {stream: framed(large(proto, "next"))})
+    assert answered(peer, proto, 1) == {"next": "embed"}
+    peer.close()
+    wait_for(lambda: metric(server, "body_bytes_held") == 0)
+    assert metric(server, "streams_open") == 0

@@ -61,6 +61,16 @@ def test_an_idle_http2_connection_is_told_to_go(small):
     peer.close()
 
 
+@pytest.mark.parametrize("frames", [
+    # HEADERS without their end, with a field `:method: GET`; CONTINUATION likewise.
+    b"\0\0\1\1\0\0\0\0\1\x82", b"\0\0\1\1\0\0\0\0\1\x82" + b"\0\0\1\x09\0\0\0\0\1\x86",
+], ids=["headers", "continuation"])
+def test_half_a_head_over_http2_is_closed(small, frames):
+    with connect(small.api) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0" + frames)
+        assert closes_after(connection)[1] < 20
+
+
 def test_half_closed_peers_are_answered_in_time(request, tmp_path):
     config = tmp_path / "half.toml"
     # A deadline that no slow machine makes infeasible.

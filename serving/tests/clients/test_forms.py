@@ -79,6 +79,17 @@ def test_paths_that_are_no_text(server, rest, path):
     check_envelope(rest.get(path), 400, "invalid_request")
 
 
+@pytest.mark.parametrize("method, path", [
+    ("PATCH", "tenants/%FF"), ("GET", "tenants/%FF/keys"), ("GET", "tenants/%ff%fe/usage"), ("DELETE", "keys/%FF"),
+    ("POST", "keys/%FF/rotate")])
+def test_paths_of_operators_that_are_no_text(server, method, path):
+    url, token = f"http://{server.ops}/admin/v1/{path}", (server.state / "operator.token").read_text().strip()
+    check_envelope(httpx.request(method, url, json={}), 401, "missing_credentials")
+    response = httpx.request(method, url, json={}, headers={"Authorization": f"Bearer {token}"})
+    check_envelope(response, 400, "invalid_request")
+    assert "percent-encoding" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("method, path", [("DELETE", "/v1/ml/keys/%FF"), ("POST", "/v1/ml/keys/%FF/rotate")])
 def test_paths_of_keys_that_are_no_text(server, rest, method, path):
     check_envelope(httpx.request(method, f"http://{server.api}{path}"), 401, "missing_credentials")
@@ -271,6 +282,25 @@ def test_a_server_on_a_host_name_offline_by_environment(request, tmp_path, value
 def test_addresses_that_are_none(request, address):
     ended = run(request, "serve", "--listen", address)
     assert ended.returncode == 2 and "localhost:8080" in ended.stderr
+
+
+@pytest.mark.parametrize("form", ["{}", "http://{}", "http://{}/"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_operations_by_name_before_and_after_the_command(request, server, host, form):
+    ops = ["--ops", form.format(f"{host}:{server.ops.split(':')[1]}")]
+    token = ["--token", str(server.state / "operator.token")]
+    for arguments in (["tenants", "list", *ops], ["tenants", *ops, "list"]):
+        shown = run(request, *arguments, *token)
+        assert shown.returncode == 0 and "tenants" in json.loads(shown.stdout), shown.stderr
+
+
+@pytest.mark.parametrize("address, code, part", [
+    ("localhost", 2, "localhost:9090"), ("9090", 2, "localhost:9090"), ("https://localhost:9090", 2, "over http"),
+    ("127.0.0.1:1", 1, "refused"), ("nowhere.invalid:9090", 1, "nowhere.invalid:9090"),
+])
+def test_operations_that_are_not_there(request, server, address, code, part):
+    ended = run(request, "tenants", "list", "--ops", address, "--token", str(server.state / "operator.token"))
+    assert ended.returncode == code and part in ended.stderr, ended.stderr
 
 
 def test_a_switch_that_is_neither_on_nor_off(request):

@@ -2,11 +2,13 @@
 
 import json
 
+import grpc
 import h2.events
 import httpx
 import pytest
-from conftest import KEY
-from peers import TEXT, Http2, connect, metric, read_all, wait_for
+from conftest import KEY, free_ports, start, stop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from peers import TEXT, Http2, cli, connect, metric, post, read_all, wait_for
 
 BODY = json.dumps(TEXT).encode()
 HEAD = b"GET /v1/ml/models HTTP/1.1\r\nHost: localhost\r\n"
@@ -125,3 +127,93 @@ def test_chunks_that_are_none(server, chunk, path):
 def test_long_queries_that_are_allowed(server):
     answer = httpx.get(f"http://{server.api}/v1/ml/models?{'a' * 16_000}", headers={"Authorization": f"Bearer {KEY}"})
     assert answer.status_code == 200
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CHUNKS = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY)
+LAST = b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [
+    POST + JSON + CHUNKED + b"\r\n" + CHUNKS + LAST,
+    POST + JSON + CHUNKED + b"Trailer: X\r\n\r\n" + CHUNKS + b"0\r\nX: y\r\nAuthorization: Bearer other\r\n\r\n",
+    POST + JSON + CHUNKED + b"\r\n" + b"%x;name=value\r\n" % len(BODY) + BODY + b"\r\n" + LAST,
+    POST + JSON + LENGTH + b"\r\n" + BODY,
+    POST.replace(b"POST /", b"POST http://localhost/") + JSON + LENGTH + b"\r\n" + BODY,
+    b"\r\n" + POST + JSON + LENGTH + b"\r\n" + BODY,
+    POST.replace(b"Host: localhost", b"Host: [::1]:80") + JSON + LENGTH + b"\r\n" + BODY,
+    POST + JSON + LENGTH + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n" + BODY,
+], ids=["chunked", "trailers", "extensions", "length", "absolute", "empty line", "IPv6", "upgrade"])
+def test_forms_of_one_request(server, sent):
+    """Each is answered, and so is what follows on the connection."""
+    last = HEAD + f"Authorization: Bearer {KEY}\r\nConnection: close\r\n\r\n".encode()
+    assert [status for status, _, _ in answers(server.api, sent * 3 + last)] == [200] * 4
+
+
+@pytest.mark.parametrize("lengths", [LENGTH + CHUNKED, CHUNKED + LENGTH])
+def test_two_lengths_end_the_connection(server, lengths):
+    """Read as it is chunked, and nothing that follows is taken for a request (RFC 9112, section 6.1)."""
+    found = answers(server.api, POST + JSON + lengths + b"\r\n" + CHUNKS + LAST + HEAD + b"\r\n")
+    assert [status for status, _, _ in found] == [200]
+
+
+@pytest.mark.parametrize("more, status", [
+    (f"Authorization: Bearer {KEY}\r\n".encode() + JSON, None), (JSON, 401), (f"Authorization: Bearer {KEY}\r\n".encode(), 415)])
+def test_bodies_are_asked_for_when_they_are_wanted(server, more, status):
+    """`Expect: 100-continue`: what is refused by its head is refused before its body is sent."""
+    with connect(server.api) as connection:
+        connection.sendall(b"POST /v1/ml/sentiment HTTP/1.1\r\nHost: localhost\r\n" + LENGTH + more + b"Expect: 100-continue\r\n\r\n")
+        first = connection.recv(1 << 16)
+        if status:
+            assert first.startswith(b"HTTP/1.1 %d " % status), first
+            return
+        assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(BODY)
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("method", ["TRACE", "OPTIONS", "CONNECT", "PROPFIND"])
+@pytest.mark.parametrize("port", ["api", "ops"])
+def test_methods_that_no_route_takes(server, port, method):
+    path = "/v1/ml/models" if port == "api" else "/metrics"
+    target = "localhost:80" if method == "CONNECT" else path
+    sent = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nX-Own: secret7\r\nConnection: close\r\n\r\n".encode()
+    [(status, headers, body)] = answers(getattr(server, port), sent)
+    error = json.loads(body)["error"]
+    expected = (404, "not_found", None) if method == "CONNECT" else (405, "method_not_allowed", "GET,HEAD")
+    assert (status, error["code"], headers.get("allow")) == expected and b"secret7" not in body
+
+
+def test_a_server_on_ipv6(request, tmp_path):
+    """Both ports, over both versions."""
+    api, ops = free_ports(2)
+    server = start(request, tmp_path, addresses=(f"[::1]:{api}", f"[::1]:{ops}"))
+    assert post(server).status_code == 200
+    with grpc.insecure_channel(server.api) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+    assert cli(request, server, "tenants", "list")["tenants"] == []
+    stop(server)
+
+
+REFUSED = [(b"POST /v1/ml/sentiment", JSON, 401), (b"POST /v1/ml/sentiment", b"Authorization: Bearer %s\r\n" % KEY.encode(), 415),
+           (b"POST /nowhere", JSON, 404), (b"PUT /v1/ml/sentiment", JSON, 405)]
+
+
+@pytest.mark.parametrize("target, more, status", REFUSED)
+def test_a_refused_body_does_not_cut_off_the_next_request(server, target, more, status):
+    """One that is there is read, and the connection stays good."""
+    refused = target + b" HTTP/1.1\r\nHost: localhost\r\n" + more + LENGTH + b"\r\n" + BODY
+    last = HEAD + f"Authorization: Bearer {KEY}\r\nConnection: close\r\n\r\n".encode()
+    found = answers(server.api, refused * 5 + last)
+    assert [found_status for found_status, _, _ in found] == [status] * 5 + [200]
+    assert not any("connection" in headers for _, headers, _ in found[:-1])
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 5\r\n", b"Content-Length: 1000000\r\n", CHUNKED,
+                                    LENGTH + b"Expect: 100-continue\r\n"])
+@pytest.mark.parametrize("target, more, status", REFUSED)
+def test_whoever_is_cut_off_is_told(server, target, more, status, length):
+    """A body that does not come: the answer says that the connection ends with it."""
+    [(found, headers, _)] = answers(server.api, target + b" HTTP/1.1\r\nHost: localhost\r\n" + more + length + b"\r\n")
+    assert (found, headers["connection"]) == (status, "close")

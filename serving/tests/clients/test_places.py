@@ -5,9 +5,10 @@ import signal
 
 import grpc
 import h2.events
+import httpx
 from conftest import KEY, start, stop
 from peers import (  # noqa: F401
-    BOUNDS, TEXT, Http2, connect, framed, head, key_of, metric, post, read_all, reason, refused, small, wait_for)
+    BOUNDS, TEXT, Http2, cli, connect, framed, head, key_of, metric, post, read_all, reason, refused, small, wait_for)
 
 # Messages.
 
@@ -118,6 +119,57 @@ def test_bytes_of_bodies_are_bounded(request, tmp_path):
     assert post(server, body={"inputs": ["word " * 100] * 64}).status_code == 200
     peer.close()
     wait_for(lambda: metric(server, "body_bytes_held") == 0)
+    stop(server)
+
+
+def test_compressed_messages_are_charged_for_what_they_become(request, tmp_path, proto):
+    """A call of few bytes that become many has no more room than one that came as it is."""
+    config = BOUNDS.replace("body_timeout_ms = 700", "body_timeout_ms = 600000").replace(
+        "[limits]", "[limits]\nbody_bytes_in_flight_max = 4194304")
+    path = tmp_path / "compressed.toml"
+    path.write_text(config)
+    server = start(request, tmp_path, "--config", str(path))
+    big = key_of(request, server, "hoarder", "enterprise")
+    peer = Http2(server.api)
+    for _ in range(3):
+        peer.data(peer.headers("/v1/ml/sentiment", big), b" " * 500_000)
+    wait_for(lambda: metric(server, "body_bytes_held") == 1_500_000)
+    with grpc.insecure_channel(server.api) as channel:
+        stub, metadata = proto.Stub(channel), [("authorization", f"Bearer {big}")]
+        # 2,097,152 for it in all, of which 597,152 are left.
+        for compression in grpc.Compression.Gzip, grpc.Compression.Deflate:
+            error = refused(stub.Embed, proto.EmbedRequest(inputs=["x" * 700_000]), metadata=metadata, compression=compression)
+            assert (error.code().name, reason(error)) == ("UNAVAILABLE", "overloaded")
+            assert stub.Embed(proto.EmbedRequest(inputs=["x" * 500_000]), metadata=metadata, compression=compression).results
+    assert metric(server, "body_bytes_held") == 1_500_000
+    peer.close()
+    wait_for(lambda: metric(server, "body_bytes_held") == 0)
+    stop(server)
+
+
+def test_changes_of_keys_take_a_place(request, tmp_path):
+    """Half bodies for keys take the places of their tenant, as calls do, and nobody else's; each gives its own back."""
+    path = tmp_path / "keys.toml"
+    path.write_text(BOUNDS.replace("body_timeout_ms = 700", "body_timeout_ms = 600000"))
+    server = start(request, tmp_path, "--config", str(path))
+    cli(request, server, "tenants", "create", "acme", "--plan", "free")
+    owner = cli(request, server, "keys", "create", "acme", "--role", "owner")["key"]
+    peer = Http2(server.api)
+    paths = ["/v1/ml/keys", "/v1/ml/keys/key_1/rotate"]
+    for number in range(16):
+        peer.data(peer.headers(paths[number % 2], owner), b"{")
+    wait_for(lambda: metric(server, "places_taken") == 16)
+    assert metric(server, "body_bytes_held") == 16
+    for route in "keys", "keys/key_1/rotate", "sentiment":
+        answer = post(server, owner, {}, route)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "concurrency_limit_exceeded"), route
+    # What has no body to read needs no place.
+    assert httpx.get(f"http://{server.api}/v1/ml/keys", headers={"Authorization": f"Bearer {owner}"}).status_code == 200
+    assert post(server).status_code == 200
+    peer.close()
+    wait_for(lambda: metric(server, "places_taken") == 0)
+    assert post(server, owner, {"label": "second"}, "keys").status_code == 201
+    assert metric(server, "places_taken") == 0 and metric(server, "body_bytes_held") == 0
     stop(server)
 
 

@@ -1,14 +1,18 @@
 """The services beside the API's own: health, reflection, and the external scaler for KEDA."""
 
+import json
+import uuid
+from urllib.parse import unquote
+
 import grpc
 import h2.events
 import httpx
 import pytest
-from conftest import KEY
+from conftest import KEY, ROOT, scraped
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from peers import METADATA, Http2, framed, reason, refused, wait_for
+from peers import METADATA, Http2, ending, framed, metric, reason, refused, wait_for
 
 def test_watch_of_an_unknown_service(channel):
     watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="nobody"))
@@ -69,6 +73,75 @@ def test_messages_that_cannot_be_read(server, port, path, message, status, row):
         assert found[0] == "OK"
         return
     assert found[:2] == (status, row) and found[2], found
+
+
+METHODS_OF_ONE_MESSAGE = [
+    *(("api", f"{INFERENCE}/{method}") for method in (
+        "Classify", "AnalyzeSentiment", "ExtractEntities", "Summarize", "Embed", "ListModels", "GetModel")),
+    ("api", f"{HEALTH}/Check"), ("api", f"{HEALTH}/Watch"),
+    *(("ops", f"{SCALER}/{method}") for method in ("IsActive", "StreamIsActive", "GetMetricSpec", "GetMetrics")),
+]
+
+
+@pytest.mark.parametrize(("count", "problem"), [(0, "expected one, got none"), (2, "expected one, got several")])
+@pytest.mark.parametrize("is_one_frame", [True, False])
+@pytest.mark.parametrize(("port", "path"), METHODS_OF_ONE_MESSAGE)
+def test_calls_of_one_message_have_one(server, port, path, is_one_frame, count, problem):
+    """Whoever wrote the service, and however the messages are cut."""
+    peer = Http2(getattr(server, port))
+    stream = peer.headers(f"/{path}", KEY, "application/grpc")
+    data = framed(b"") * count
+    for piece in [data] if is_one_frame else [data[i:i + 1] for i in range(len(data))]:
+        peer.data(stream, piece)
+    peer.h2.end_stream(stream)
+    peer.send()
+    assert ending(peer, stream) == ("3", "invalid_request")
+    answer = dict(peer.until(h2.events.ResponseReceived, stream).headers)
+    assert problem in unquote(answer["grpc-message"]) and answer["x-request-id"]
+    peer.close()
+
+
+@pytest.mark.parametrize("more", [[("grpc-timeout", "soon")], [("grpc-timeout", "1.5S")], [("grpc-timeout", "123456789S")],
+                                  [("grpc-encoding", "gzip"), ("grpc-encoding", "identity")]])
+@pytest.mark.parametrize(("port", "path"), [
+    *METHODS_OF_ONE_MESSAGE, ("api", f"{INFERENCE}/InferStream"), *(("api", f"{name}/ServerReflectionInfo") for name in REFLECTIONS)])
+def test_metadata_that_cannot_be_meant(server, port, path, more):
+    peer = Http2(getattr(server, port))
+    assert ending(peer, peer.headers(f"/{path}", KEY, "application/grpc", more=more)) == ("3", "invalid_request")
+    peer.close()
+
+
+# How streams end that cannot go on: the caller, the log and the metrics are told the same.
+
+
+TABLE = {line.split("`")[1] for line in (ROOT / "docs/errors.md").read_text().splitlines() if line.startswith("| `")}
+
+
+@pytest.mark.parametrize("path", [f"{INFERENCE}/InferStream", *(f"{name}/ServerReflectionInfo" for name in REFLECTIONS)])
+@pytest.mark.parametrize(("data", "status", "row"), [
+    (framed(b"\xff\xff\xff"), "3", "invalid_request"),
+    (b"\0\x00\xff\xff\xff", "8", "body_too_large"),
+    (b"\2" + framed(b"")[1:], "3", "invalid_request"),
+    (b"\1" + framed(b"")[1:], "3", "invalid_request"),
+    (framed(b"torn")[:7], "3", "invalid_request"),
+], ids=["garbage", "large", "flag", "not compressed", "torn"])
+def test_streams_end_with_their_row_everywhere(server, path, data, status, row):
+    counted = metric(server, "calls_total", code=row, task="other")
+    request_id = f"ends-{uuid.uuid4()}"
+    peer = Http2(server.api)
+    stream = peer.headers(f"/{path}", KEY, "application/grpc", more=[("x-request-id", request_id)])
+    peer.data(stream, data, end=True)
+    assert ending(peer, stream) == (status, row)
+    peer.close()
+    (line,) = wait_for(lambda: [line for line in lines(server) if line.get("request_id") == request_id])
+    assert (line["code"], line["route"].split("/")[1]) == (row, path.split("/")[0])
+    wait_for(lambda: metric(server, "calls_total", code=row, task="other") == counted + 1)
+
+
+def lines(server):
+    """The access lines that are whole."""
+    texts = server.log.read_text().splitlines(keepends=True)
+    return [line for line in map(json.loads, (text for text in texts if text.endswith("}\n"))) if line["target"] == "access"]
 
 
 @pytest.mark.parametrize(("port", "path"), [
@@ -168,3 +241,11 @@ def test_a_scaler_asked_for_what_it_has_not(server, scaler_proto):
         assert "desired_replicas" in error.details()
         error = refused(stub.GetMetricSpec, scaler_proto.ScaledObjectRef(scalerMetadata={"target": "none"}))
         assert (error.code().name, reason(error)) == ("INVALID_ARGUMENT", "invalid_request")
+
+
+def test_codes_are_those_of_the_table(server):
+    """The last test: whatever came before, in the log and in the metrics."""
+    codes = {line["code"] for line in lines(server)}
+    codes |= {sample.labels["code"] for sample in scraped(server) if "code" in sample.labels}
+    assert {"ok", "invalid_request", "body_too_large", "not_found"} <= codes
+    assert codes - {"ok", "cancelled"} <= TABLE, codes - TABLE

@@ -56,9 +56,8 @@ pub(super) async fn hold(State(form): State<Arc<Form>>, request: Request, next: 
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    let encoding = request.headers().get(GRPC_ENCODING);
-    if encoding.is_some_and(|encoding| COMPRESSIONS.split(',').all(|known| encoding != known)) {
-        return refuse(&ApiError::UnsupportedCompression, &request_id);
+    if let Err(error) = metadata(request.headers()) {
+        return refuse(&error, &request_id);
     }
     let body = request.extensions().get::<BodyMeter>().cloned().unwrap_or_default();
     let is_stream = form.streams.contains(&method(&request));
@@ -68,6 +67,22 @@ pub(super) async fn hold(State(form): State<Arc<Form>>, request: Request, next: 
         Some(error) => refuse(&error, &request_id),
         None => response.map(|body| Body::new(Ending { body, request_id })),
     }
+}
+
+/// What holds for the metadata of every call.
+fn metadata(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut encodings = headers.get_all(GRPC_ENCODING).iter();
+    match (encodings.next(), encodings.next()) {
+        (Some(encoding), None) if COMPRESSIONS.split(',').all(|known| encoding != known) => {
+            return Err(ApiError::UnsupportedCompression);
+        }
+        (_, Some(_)) => {
+            let (field, problem) = (GRPC_ENCODING.to_owned(), "it came more than once".to_owned());
+            return Err(ApiError::InvalidRequest { field, problem });
+        }
+        (_, None) => {}
+    }
+    head::grpc_timeout(headers).map(drop)
 }
 
 /// A status that was not made of a row of the error table: those have details.

@@ -6,7 +6,7 @@ use api::{ApiError, request_id};
 use axum::Json;
 use axum::extract::Request;
 use axum::extract::rejection::PathRejection;
-use axum::http::header::{ACCEPT_ENCODING, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -69,7 +69,9 @@ pub async fn explain(request: Request, next: Next) -> Response {
 fn in_our_form(response: Response, request_id: &str) -> Response {
     let extensions = response.extensions();
     let is_ours = extensions.get::<ErrorCode>().is_some() || extensions.get::<tonic::Status>().is_some();
-    let (field, problem) = ("request".to_owned(), "it cannot be read".to_owned());
+    // Of what handlers extract by themselves: bodies are read by hand.
+    let (field, problem) =
+        ("path or query".to_owned(), "not valid once its percent-encoding is decoded".to_owned());
     let error = match response.status() {
         _ if is_ours => return response,
         StatusCode::NOT_FOUND => ApiError::RouteNotFound,
@@ -98,10 +100,6 @@ pub fn refuse(error: &ApiError, request_id: &str) -> Response {
     if let Some(exceeded) = error.exceeded() {
         let seconds = exceeded.retry_after.as_millis().div_ceil(1000).max(1) as u64;
         limits::show_exceeded(exceeded, seconds, headers);
-    }
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
-        // The rest of the body is not read, so the connection cannot be used again: say so (RFC 9112, section 9.6).
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
