@@ -18,7 +18,6 @@ mod journal;
 #[cfg(test)]
 mod journal_tests;
 mod line;
-mod money;
 mod numbers;
 mod presence;
 mod reader;
@@ -44,7 +43,6 @@ pub use inspection::{
     Inspection, InspectionError, JournalFinding, TenantFinding, UnsoundDay, home, inspect, repair,
 };
 pub use journal::Journal;
-pub use money::MicroDollars;
 pub use numbers::{journal_name, known_name, number_by_clock};
 pub use presence::Held;
 pub use redis_stream::RedisStream;
@@ -53,7 +51,7 @@ pub use sink::{EventSink, Pump, SinkError, UsageData, UsageEvent};
 pub use sums::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore};
 
 use crate::principal::KeyId;
-use crate::wall_time::WallTime;
+use units::{MicroDollars, WallTime};
 
 /// How an admitted request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
