@@ -14,7 +14,7 @@ use std::time::Duration;
 use http::StatusCode;
 use models::tasks::InputError;
 use router::idempotency::IdempotencyError;
-use router::limit::{LimitError, Window};
+use router::limit::LimitError;
 use router::store::StoreError;
 use router::{AdministrationError, AuthenticationError, CredentialError, JwtError};
 use serde::Serialize;
@@ -378,11 +378,8 @@ impl ApiError {
             details.set_retry_info(Some(retry_after));
         }
         if let Self::Limit(error @ LimitError::Exceeded { unit, window, .. }) = self {
-            let window = match window {
-                Window::Minute => "minute",
-                Window::Day => "day",
-            };
-            details.add_quota_failure_violation(format!("{}/{window}", unit.name()), error.to_string());
+            let subject = format!("{}/{}", unit.name(), window.name());
+            details.add_quota_failure_violation(subject, error.to_string());
         }
         if let Some((field, problem)) = self.field_violation() {
             details.add_bad_request_violation(field, problem);

@@ -13,8 +13,7 @@ use router::idempotency::{self, Attempt};
 use router::ledger::JournalError;
 use router::limit::{Quota, Unit};
 use router::{
-    Demand, MicroDollars, Outcome, Peer, Place, PlaceError, Principal, RefusedInputs, Reservation, Role,
-    WallTime,
+    Demand, Outcome, Peer, Place, PlaceError, Principal, RefusedInputs, Reservation, Role, WallTime,
 };
 use units::{ModelId, Priority, Timestamp};
 
@@ -262,13 +261,7 @@ pub async fn authorise(app: &App, caller: &Caller, needed: Role) -> Result<Princ
     if principal.has(needed) {
         return Ok(principal);
     }
-    let needed = match needed {
-        Role::Viewer => "viewer",
-        Role::Editor => "editor",
-        Role::Admin => "admin",
-        Role::Owner => "owner",
-    };
-    Err(ApiError::Forbidden { needed })
+    Err(ApiError::Forbidden { needed: needed.name() })
 }
 
 /// Why there is no place for a call.
@@ -381,7 +374,7 @@ fn demand(caller: &Caller, entry: &ModelEntry, inputs: usize) -> Demand {
         model: Arc::from(entry.card.name.as_str()),
         version: Arc::from(entry.card.version.as_str()),
         inputs: inputs as u64,
-        price_per_1000: MicroDollars(entry.card.price_per_1000_requests.0),
+        price_per_1000: entry.card.price_per_1000_requests,
     }
 }
 
