@@ -87,7 +87,7 @@ enum End {
 
 impl Bulk {
     /// Answers every message of the stream, each on a task of its own: deadlines pass and places are given back whether or not
-    /// the peer takes its answers. At most `limits.stream_requests_in_flight_max` are worked on or wait to be taken, and new ones
+    /// the peer takes its answers. At most `limits.stream_calls_in_flight_max` are worked on or wait to be taken, and new ones
     /// begin only while less than `limits.stream_answer_bytes_max` wait; beyond that, and while the tenant has no place free, the
     /// stream is not read, and HTTP/2 flow control holds the sender back. When the server stops, no more is read, what was read is
     /// answered, and the stream ends as unavailable.
@@ -132,7 +132,7 @@ impl Bulk {
         let limits = self.app.config.limits.clone();
         let (app, stopping) = (Arc::clone(&self.app), self.app.stopping.clone());
         let has_room = |working: usize| {
-            working + untaken.answers.load(Ordering::Acquire) < limits.stream_requests_in_flight_max
+            working + untaken.answers.load(Ordering::Acquire) < limits.stream_calls_in_flight_max
                 && untaken.bytes().bytes() < limits.stream_answer_bytes_max
         };
         let mut number = 0_u64;
