@@ -12,7 +12,7 @@ use crate::key::{KeyHash, Mode, RandomError, random};
 use crate::plan::Plan;
 use crate::principal::Role;
 use crate::store::StoreError;
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// Name of the development tenant.
 pub(crate) const DEVELOPMENT_TENANT: &str = "development";

@@ -6,11 +6,13 @@ use std::time::Duration;
 use units::{Clock, MonotonicClock};
 
 use crate::authentication::Directory;
-use crate::ledger::{Journal, JournalError, MicroDollars, Outcome, UsageObserver, UsageRecord};
+use units::MicroDollars;
+
+use crate::ledger::{Journal, JournalError, Outcome, UsageObserver, UsageRecord};
 use crate::limit::{LimitError, Limiter, Quota, Taken, Unit};
 use crate::moment::Moment;
 use crate::principal::Principal;
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

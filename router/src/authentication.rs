@@ -16,7 +16,7 @@ use crate::key::{ApiKey, KeyHash, KeySecret, Mode};
 use crate::peer::{NotLocal, Peer, Service};
 use crate::plan::{Plan, Terms};
 use crate::principal::{KeyId, Principal, Role, Tenant};
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// The development tenant's API key. It is public, so it is only ever good on loopback.
 pub const DEVELOPMENT_KEY: &str = "tc_test_dev";

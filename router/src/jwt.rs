@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::accounts::TenantName;
 use crate::plan::Plan;
 use crate::principal::Role;
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// Kinds of tokens (`typ`) that are accepted, in lower case and without `application/`: those of RFC 7519, section 5.1, and of RFC
 /// 9068, section 2.1. A token need not say its kind.

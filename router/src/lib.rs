@@ -59,7 +59,6 @@ mod plan;
 mod principal;
 pub mod scaling;
 pub mod store;
-mod wall_time;
 
 use std::sync::Arc;
 
@@ -71,13 +70,13 @@ pub use authentication::{AuthenticationError, DEVELOPMENT_KEY, Directory};
 pub use credential::{Credential, CredentialError, bearer_token};
 pub use jwt::{JwtConfig, JwtError, JwtVerifier, KeySource};
 pub use key::{ApiKey, KeyHash, KeySecret, Mode, RandomError, ShortSecret};
-pub use ledger::{MicroDollars, Outcome, UsageObserver, UsageRecord};
+pub use ledger::{Outcome, UsageObserver, UsageRecord};
 pub use moment::Moment;
 pub use peer::{Peer, Service};
 pub use places::{Place, PlaceError, PlaceMeter, Places, PlacesConfig};
 pub use plan::{Plan, Terms, TermsError};
 pub use principal::{KeyId, Principal, Role, Tenant};
-pub use wall_time::{Day, TimeFormatError, WallTime};
+pub use units::{Day, MicroDollars, TimeFormatError, WallTime};
 
 use admission::Desk;
 use ledger::Journal;

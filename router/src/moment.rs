@@ -2,7 +2,7 @@
 
 use units::Timestamp;
 
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// A moment. What lasts is measured by `uptime`, which never goes back and does not jump; `wall` names days, and may be set at
 /// any time to anything.

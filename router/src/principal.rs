@@ -30,17 +30,30 @@ impl fmt::Display for KeyId {
 }
 
 /// What a principal may do; each role includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads: models and usage.
     Viewer,
-    /// Invokes models.
+    /// Invokes models: what a credential does where nothing else is said.
+    #[default]
     Editor,
     /// Manages the organisation.
     Admin,
     /// Admin, and billing and users.
     Owner,
+}
+
+impl Role {
+    /// The name used in configuration, requests and errors.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Editor => "editor",
+            Self::Admin => "admin",
+            Self::Owner => "owner",
+        }
+    }
 }
 
 /// An authenticated caller. Only [`Gatekeeper::authenticate`](crate::Gatekeeper::authenticate) makes one, so
@@ -59,12 +72,12 @@ impl Principal {
         &self.tenant
     }
 
-    /// The key it used.
+    /// What it showed: in bills and logs.
     pub fn key(&self) -> &KeyId {
         &self.key
     }
 
-    /// The highest role it holds.
+    /// The highest that it holds.
     pub fn role(&self) -> Role {
         self.role
     }

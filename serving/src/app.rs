@@ -192,7 +192,7 @@ impl App {
 
 fn places_config(config: &Config) -> PlacesConfig {
     PlacesConfig {
-        calls_max: config.limits.requests_in_flight_max,
+        calls_max: config.limits.calls_in_flight_max,
         bytes_max: config.limits.body_bytes_in_flight_max,
         tenant_share_max: config.limits.tenant_share_max,
     }
@@ -216,7 +216,7 @@ fn pool_config(config: &Config) -> PoolConfig {
     PoolConfig {
         threads: threads(config.threads.tokenizer),
         // A request waits for the pool at most twice, and only while it holds a slot.
-        waiting_max: limits.requests_in_flight_max,
+        waiting_max: limits.calls_in_flight_max,
         waiting_bytes_max: limits.text_bytes_in_flight_max as u64,
         tenant_bytes_max: limits.tenant_text_bytes_in_flight_max as u64,
         slice_bytes: limits.text_slice_bytes as u64,
@@ -233,7 +233,7 @@ fn call_in_flight_max(config: &Config, devices: &Devices) -> InFlightMax {
         sequences: bounds
             .call_sequences_in_flight_max
             .unwrap_or(default)
-            .min(bounds.queue_requests_max / 4)
+            .min(bounds.queue_sequences_max / 4)
             .max(1),
         tokens: u64::from(bounds.queue_tokens_max) / 4,
     }
@@ -272,7 +272,7 @@ fn engine_config(config: &Config, catalog: &Catalog, devices: &Devices) -> Engin
     let model = |entry: &models::ModelEntry| ModelConfig {
         batch_tokens_max: Tokens(batch_tokens_max.max(entry.card.limits.tokens_max as u32)),
         batch_sequences_max,
-        queue_sequences_max: bounds.queue_requests_max,
+        queue_sequences_max: bounds.queue_sequences_max,
         queue_tokens_max: Tokens(bounds.queue_tokens_max),
         latency_target: entry.card.p99_target,
         is_target_hard: entry.card.p99_target_is_deadline,

@@ -67,14 +67,10 @@ struct Tenant {
 #[serde(deny_unknown_fields)]
 struct Key {
     label: Spanned<String>,
-    #[serde(default = "editor")]
+    #[serde(default)]
     role: Role,
     /// File with the key, which is nowhere else.
     key_file: Spanned<PathBuf>,
-}
-
-fn editor() -> Role {
-    Role::Editor
 }
 
 /// What is wrong, and where in the text.

@@ -96,7 +96,7 @@ async fn answers_do_not_depend_on_company() {
 async fn overload_is_refused_with_a_hint() {
     let mut running = start(|config| {
         config.batching.batch_tokens_max = Some(512);
-        config.batching.queue_requests_max = 4;
+        config.batching.queue_sequences_max = 4;
         config.batching.queue_tokens_max = 2048;
     })
     .await;

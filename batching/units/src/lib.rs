@@ -4,12 +4,16 @@
 
 mod clock;
 mod ids;
+mod money;
 mod priority;
 mod timestamp;
 mod tokens;
+mod wall_time;
 
 pub use clock::{Clock, MonotonicClock};
 pub use ids::{DeviceId, ModelId, TenantId};
+pub use money::{MicroDollars, MoneyFormatError};
 pub use priority::{Priority, UnknownPriority};
 pub use timestamp::Timestamp;
 pub use tokens::Tokens;
+pub use wall_time::{Day, TimeFormatError, WallTime};

@@ -5,8 +5,8 @@
 //! key is an error. Every path in a card is relative to the card's folder (or to the model's repository) and stays
 //! inside it. Format of the hub's part: <https://huggingface.co/docs/hub/model-cards>.
 
+mod digest;
 mod manifest;
-mod units;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use units::{MicroDollars, Sha256Digest};
+pub use digest::Sha256Digest;
+pub use units::MicroDollars;
 
 use crate::kinds::{Architecture, Dtype, RuntimeKind};
 

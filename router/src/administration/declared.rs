@@ -5,7 +5,7 @@ use crate::accounts::{Accounts, Change, KeyRecord, KeyState, TenantName, TenantR
 use crate::key::ApiKey;
 use crate::plan::Plan;
 use crate::principal::Role;
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// What ids of declared keys begin with; keys that were made have a ULID instead.
 const ID_PREFIX: &str = "key_declared";

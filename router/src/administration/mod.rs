@@ -24,7 +24,7 @@ use crate::key::{ApiKey, Mode, random};
 use crate::plan::Plan;
 use crate::principal::Role;
 use crate::store::{AccountStore, Commit, StoreError};
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 pub use declared::{DeclaredKey, DeclaredTenant};
 pub use error::AdministrationError;

@@ -9,7 +9,7 @@
 
 use super::declared;
 use crate::accounts::{Accounts, Change, KeyRecord, TenantRecord};
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// What has to be changed in the store, so that it contains what is known.
 pub(super) fn lost(known: &Accounts, store: &Accounts) -> Vec<Change> {

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{AnswerStore, Kept, Name};
 use crate::store::{ANSWER_ENDS, ANSWERS, AnswerRow, EmbeddedStore, File, StoreError, unavailable};
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// Answers whose time is over that are removed whenever one is entered: more than one, so that they do not pile up.
 const REMOVED_AT_ONCE: usize = 8;

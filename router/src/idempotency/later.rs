@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::{AnswerStore, KEPT, Name};
 use crate::store::StoreError;
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// How often the store is told again.
 const AGAIN_EVERY: Duration = Duration::from_millis(500);

@@ -26,7 +26,7 @@ pub(crate) use embedded::Writer;
 
 use crate::key::{KeySecret, RandomError, random};
 use crate::store::StoreError;
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 use later::Later;
 pub use room::{AnswerRoom, Room};

@@ -5,7 +5,7 @@ use redis::Value;
 
 use super::{AnswerStore, Kept, Name};
 use crate::store::{RedisStore, StoreError};
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// KEYS: the request. ARGV: its hash, owner, and milliseconds to live. Returns nothing if it is new, else its hash, milliseconds
 /// left, and the answer if there is one.

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use crate::store::{EmbeddedStore, RedisStore, StoreError, unavailable};
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// By tenant and hour since 1970: answers and their bytes.
 const ANSWER_ROOM: TableDefinition<(&str, u64), (u64, u64)> = TableDefinition::new("answer_room");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use crate::wall_time::Day;
+use units::Day;
 
 /// The file.
 const FILE: &str = "tenants.json";

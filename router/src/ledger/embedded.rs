@@ -11,7 +11,7 @@ use super::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore};
 use crate::store::{
     EmbeddedStore, StoreError, USAGE_APPLIED, USAGE_POSITIONS, USAGE_RECORDS, USAGE_SUMS, unavailable,
 };
-use crate::wall_time::Day;
+use units::Day;
 
 /// One row: the store's life.
 const LIFE: TableDefinition<&str, &str> = TableDefinition::new("usage_life");

@@ -16,7 +16,6 @@ mod journal;
 #[cfg(test)]
 mod journal_tests;
 mod line;
-mod money;
 mod numbers;
 mod presence;
 mod reader;
@@ -38,7 +37,6 @@ pub use inspection::{
     Inspection, InspectionError, JournalFinding, TenantFinding, UnsoundDay, home, inspect, repair,
 };
 pub use journal::{Flush, Journal, JournalConfig, JournalError};
-pub use money::MicroDollars;
 pub use numbers::{journal_name, known_name, number_by_clock};
 pub use presence::Held;
 pub use redis_stream::RedisStream;
@@ -46,8 +44,10 @@ pub use shipper::{ShipError, Shipper, ShipperState};
 pub use sink::{EventSink, Pump, SinkError, UsageData, UsageEvent};
 pub use sums::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore};
 
+use units::MicroDollars;
+
 use crate::principal::KeyId;
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// How an admitted request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use ulid::Ulid;
 
 use super::journal::JournalError;
 use super::{files, segments};
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// Numbers reserved at once.
 const BLOCK: u64 = 1 << 20;

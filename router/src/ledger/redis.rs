@@ -10,7 +10,7 @@ use ulid::Ulid;
 
 use super::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore};
 use crate::store::{RedisStore, StoreError};
-use crate::wall_time::Day;
+use units::Day;
 
 /// Days for which sums can be asked for at once.
 const DAYS_MAX: u32 = 4_000;

@@ -12,7 +12,7 @@ use super::Outcome;
 use super::follower::{Follower, Followers};
 use super::journal::JournalError;
 use super::line::Entry;
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 /// Events delivered at once.
 const EVENTS_MAX: usize = 500;

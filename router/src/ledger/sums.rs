@@ -7,9 +7,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{MicroDollars, Outcome, UsageRecord};
+use units::MicroDollars;
+
+use super::{Outcome, UsageRecord};
 use crate::store::StoreError;
-use crate::wall_time::Day;
+use units::Day;
 
 /// What a tenant's records are summed by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

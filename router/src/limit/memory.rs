@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::{Board, Grant, Left, LimitStore, Limits, Slot, Take, Unit, Used, WINDOW_SLOTS, Window};
 use crate::moment::Moment;
 use crate::store::StoreError;
-use crate::wall_time::Day;
+use units::Day;
 
 /// Days whose sums are remembered: today's, and those that the calendar showed before it was set to another day.
 const DAYS_MAX: usize = 4;

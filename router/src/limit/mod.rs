@@ -45,8 +45,8 @@ use crate::moment::Moment;
 use crate::plan::Terms;
 use crate::principal::Tenant;
 use crate::store::StoreError;
-use crate::wall_time::Day;
 use share::Meter;
+use units::Day;
 
 /// How long a share may be used.
 pub const SHARE_TIME: Duration = Duration::from_secs(1);
@@ -187,7 +187,7 @@ pub enum Outage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// The plan's limit is reached.
-    #[error("rate limit exceeded: the plan allows {limit} {} in {}, of which {left} are left", unit.name(), window.name())]
+    #[error("rate limit exceeded: the plan allows {limit} {} in {}, of which {left} are left", unit.name(), window.span())]
     Exceeded {
         /// What is limited.
         unit: Unit,
@@ -201,7 +201,7 @@ pub enum LimitError {
         retry_after: Duration,
     },
     /// More at once than the plan allows in all that time: no waiting helps.
-    #[error("the call alone needs {amount} {}, and the plan allows {limit} in {}", unit.name(), window.name())]
+    #[error("the call alone needs {amount} {}, and the plan allows {limit} in {}", unit.name(), window.span())]
     TooMuch {
         /// What is limited.
         unit: Unit,
@@ -335,8 +335,16 @@ impl Unit {
 }
 
 impl Window {
-    /// For a person.
+    /// The name used in headers and details of errors.
     pub const fn name(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Day => "day",
+        }
+    }
+
+    /// How long it is, in words.
+    const fn span(self) -> &'static str {
         match self {
             Self::Minute => "60 s",
             Self::Day => "a day (UTC)",

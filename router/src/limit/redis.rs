@@ -10,7 +10,7 @@ use super::{
 };
 use crate::moment::Moment;
 use crate::store::{RedisStore, StoreError, parse, to_text};
-use crate::wall_time::Day;
+use units::Day;
 
 /// Length of a day.
 const DAY_SECONDS: u64 = 86_400;

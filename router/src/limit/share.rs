@@ -11,7 +11,7 @@ use super::{
     Taken, Unit, Used, WINDOW, WINDOW_SLOTS, Window,
 };
 use crate::moment::Moment;
-use crate::wall_time::Day;
+use units::Day;
 
 /// What this server holds of one tenant's limit.
 pub(super) struct Meter {

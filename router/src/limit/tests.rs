@@ -9,7 +9,7 @@ use units::{TenantId, Timestamp};
 
 use super::*;
 use crate::plan::Plan;
-use crate::wall_time::WallTime;
+use units::WallTime;
 
 const CONFIG: LimiterConfig = LimiterConfig { outage: Outage::Open, servers_max: 4 };
 

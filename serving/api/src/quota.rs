@@ -30,6 +30,16 @@ pub enum Window {
     Day,
 }
 
+impl Window {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Day => "day",
+        }
+    }
+}
+
 /// One limit, and what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {

@@ -82,7 +82,7 @@ pub(crate) struct CreateKey {
     label: String,
     #[serde(default = "live")]
     mode: Mode,
-    #[serde(default = "editor")]
+    #[serde(default)]
     role: Role,
     expires_at: Option<WallTime>,
 }
@@ -141,10 +141,6 @@ pub(crate) async fn show_made(once: Once, made: Result<MadeKey, AdministrationEr
 
 fn live() -> Mode {
     Mode::Live
-}
-
-fn editor() -> Role {
-    Role::Editor
 }
 
 fn day() -> u64 {

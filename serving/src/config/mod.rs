@@ -119,10 +119,10 @@ pub struct Limits {
     /// Largest request body or gRPC message, in bytes.
     #[garde(range(min = 1024, max = 1 << 30))]
     pub body_bytes_max: usize,
-    /// Requests being worked on at once; one more is refused.
+    /// Calls being worked on at once; one more is refused.
     #[garde(range(min = 1, max = 1 << 20))]
-    pub requests_in_flight_max: usize,
-    /// What of `requests_in_flight_max` and `body_bytes_in_flight_max` one tenant may have while nobody else has anything; with
+    pub calls_in_flight_max: usize,
+    /// What of `calls_in_flight_max` and `body_bytes_in_flight_max` one tenant may have while nobody else has anything; with
     /// others a like share of what is free, so that nobody is shut out. 1: all.
     #[garde(range(min = 0.01, max = 1.0))]
     pub tenant_share_max: f64,
@@ -132,9 +132,9 @@ pub struct Limits {
     /// Bytes of answers that wait on one gRPC stream for its peer; beyond that its messages are not read.
     #[garde(range(min = 1024, max = 1 << 30))]
     pub stream_answer_bytes_max: usize,
-    /// Requests being worked on at once for one gRPC stream; reading stops until one is done.
+    /// Calls being worked on at once for one gRPC stream; reading stops until one is done.
     #[garde(range(min = 1, max = 65_536))]
-    pub stream_requests_in_flight_max: usize,
+    pub stream_calls_in_flight_max: usize,
     /// Bytes of texts that wait to be tokenised or are, of all calls; a call that is over it is refused.
     #[garde(range(min = 1024, max = 1 << 40))]
     pub text_bytes_in_flight_max: usize,
@@ -181,7 +181,7 @@ pub struct Batching {
     pub policy: Policy,
     /// Sequences waiting for one model.
     #[garde(range(min = 1, max = 1 << 24))]
-    pub queue_requests_max: usize,
+    pub queue_sequences_max: usize,
     /// Tokens waiting for one model. More than devices compute within a deadline: calls are refused before by what is predicted
     /// (`limits.predicted_wait_share_max`), and a full queue gives up what has waited longest for what has just come.
     #[garde(range(min = 512, max = 1 << 30))]
@@ -298,12 +298,14 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML of the right shape.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{hint}")]
     Parse {
         /// The file.
         path: PathBuf,
         /// What and where, with line and column.
         source: Box<toml::de::Error>,
+        /// The new name of a field that has another one by now; or nothing.
+        hint: String,
     },
     /// A value is out of range.
     #[error("invalid configuration: {0}")]
@@ -318,6 +320,20 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+}
+
+/// Fields that have another name by now: the old one and the new.
+const RENAMED: [(&str, &str); 3] = [
+    ("requests_in_flight_max", "calls_in_flight_max"),
+    ("stream_requests_in_flight_max", "stream_calls_in_flight_max"),
+    ("queue_requests_max", "queue_sequences_max"),
+];
+
+/// What to say beside an error that an old name is unknown.
+fn renamed(message: &str) -> String {
+    let is_named = |(old, _): &&(&str, &str)| message.contains(&format!("unknown field `{old}`"));
+    let found = RENAMED.iter().find(is_named);
+    found.map_or_else(String::new, |(old, new)| format!("\n`{old}` is called `{new}` now"))
 }
 
 impl Config {
@@ -375,8 +391,10 @@ impl Config {
     fn parse(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+        toml::from_str(&text).map_err(|source: toml::de::Error| {
+            let hint = renamed(source.message());
+            ConfigError::Parse { path: path.to_owned(), source: Box::new(source), hint }
+        })
     }
 
     fn apply(&mut self, overrides: Overrides) {
@@ -472,11 +490,11 @@ impl Default for Limits {
             idempotent_answers_per_tenant_max: 1_000_000,
             idempotent_bytes_per_tenant_max: 128 << 20,
             refusals_per_second_max: 200,
-            requests_in_flight_max: 1024,
+            calls_in_flight_max: 1024,
             tenant_share_max: 0.5,
             body_bytes_in_flight_max: 256 << 20,
             stream_answer_bytes_max: 1 << 20,
-            stream_requests_in_flight_max: 256,
+            stream_calls_in_flight_max: 256,
             request_timeout_ms: 30_000,
         }
     }
@@ -488,7 +506,7 @@ impl Default for Batching {
             batch_tokens_max: None,
             batch_sequences_max: None,
             policy: Policy::default(),
-            queue_requests_max: 16_384,
+            queue_sequences_max: 16_384,
             queue_tokens_max: 4_194_304,
             batches_in_flight_max: 2,
             call_sequences_in_flight_max: None,
@@ -538,13 +556,16 @@ mod tests {
         };
         check("listen = 1", &["line 1", "ml-inference.toml"]);
         check("\n[limits]\nbody_bytes = 1", &["line 3", "body_bytes", "body_bytes_max"]);
-        check("[limits]\nrequests_in_flight_max = 0", &["limits.requests_in_flight_max"]);
+        check("[limits]\ncalls_in_flight_max = 0", &["limits.calls_in_flight_max"]);
         check("[batching]\nbatch_tokens_max = 4096\nqueue_tokens_max = 1024", &["queue_tokens_max"]);
         check("usage.sinks.\"../x\".file.path = \"y\"", &["usage.sinks", "hyphens"]);
         check("usage.sinks.x.webhook = { url = \"ftp://y\", secret_file = \"z\" }", &["http://"]);
         check("device = \"gpu\"", &["line 1, column 10", "cuda:<number>"]);
         check("[connections]\nstreams_max = 1024", &["streams_max times stream_window_bytes is 67108864"]);
         check("[scaling]\nreplicas_min = 9", &["scaling.replicas_max (8)"]);
+        check("[limits]\nrequests_in_flight_max = 9", &["line 2", "is called `calls_in_flight_max` now"]);
+        check("[limits]\nstream_requests_in_flight_max = 9", &["is called `stream_calls_in_flight_max` now"]);
+        check("[batching]\nqueue_requests_max = 9", &["is called `queue_sequences_max` now"]);
         check("docs_url = \"docs\"", &["docs_url", "http://"]);
         check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
         check("\nlisten = \"8080\"", &["line 2, column 10", "127.0.0.1:8080", "localhost:8080"]);

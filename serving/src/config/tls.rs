@@ -66,11 +66,7 @@ pub struct Identity {
     #[garde(skip)]
     pub tenant: TenantName,
     /// What it may do.
-    #[serde(default = "editor")]
+    #[serde(default)]
     #[garde(skip)]
     pub role: Role,
-}
-
-fn editor() -> Role {
-    Role::Editor
 }

@@ -71,11 +71,5 @@ pub(crate) async fn authorise(
     if principal.has(needed) {
         return Ok(principal);
     }
-    let needed = match needed {
-        Role::Viewer => "viewer",
-        Role::Editor => "editor",
-        Role::Admin => "admin",
-        Role::Owner => "owner",
-    };
-    Err(ApiError::Forbidden { needed })
+    Err(ApiError::Forbidden { needed: needed.name() })
 }

@@ -20,7 +20,7 @@ use api::exchange::{Answered, AnyExchange};
 use api::{Call, InferRequest, InferResponse, Kept, Made};
 use router::idempotency::{self, Attempt};
 use router::ledger::JournalError;
-use router::{Demand, MicroDollars, Outcome, Place, Principal, RefusedInputs, Reservation, Role, WallTime};
+use router::{Demand, Outcome, Place, Principal, RefusedInputs, Reservation, Role, WallTime};
 
 use crate::app::App;
 use crate::error::{ApiError, OrRefused, Refused};
@@ -278,7 +278,7 @@ fn demand(caller: &Caller, entry: &ModelEntry, inputs: usize) -> Demand {
         model: Arc::from(entry.card.name.as_str()),
         version: Arc::from(entry.card.version.as_str()),
         inputs: inputs as u64,
-        price_per_1000: MicroDollars(entry.card.price_per_1000_requests.0),
+        price_per_1000: entry.card.price_per_1000_requests,
     }
 }
 

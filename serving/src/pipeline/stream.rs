@@ -96,7 +96,7 @@ impl CallStream for Stream {
     fn bounds(&self) -> StreamBounds {
         let limits = &self.app.config.limits;
         StreamBounds {
-            calls_max: limits.stream_requests_in_flight_max,
+            calls_max: limits.stream_calls_in_flight_max,
             answer_bytes_max: limits.stream_answer_bytes_max,
             // What is longer than all bodies together may be would wait for ever.
             message_bytes_max: limits.body_bytes_max.min(limits.body_bytes_in_flight_max),

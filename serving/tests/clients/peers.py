@@ -30,7 +30,7 @@ half_close_timeout_ms = 1500
 header_bytes_max = 32768
 [limits]
 request_timeout_ms = 3000
-requests_in_flight_max = 64
+calls_in_flight_max = 64
 [shutdown]
 ship_timeout_ms = 1500
 """

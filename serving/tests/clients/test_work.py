@@ -137,7 +137,7 @@ def test_a_long_call_is_never_refused_as_overloaded(server, sentences):
 def test_windows_wait_outside_a_small_queue(request, tmp_path):
     """Whatever the bounds of the queue and of the channel, a call within the published limits is answered, in order."""
     config = tmp_path / "small.toml"
-    config.write_text("[batching]\nqueue_requests_max = 4\nqueue_tokens_max = 1024\nbatch_tokens_max = 512\ncommands_max = 16\n")
+    config.write_text("[batching]\nqueue_sequences_max = 4\nqueue_tokens_max = 1024\nbatch_tokens_max = 512\ncommands_max = 16\n")
     small = start(request, tmp_path, "--config", str(config))
     try:
         texts = [f"shipment {i} arrived " * (i % 7 + 1) for i in range(100)]

@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::{
     Adapter, CONFIG_FILE, Card, CardError, Head, HeadFile, Limits, MicroDollars, MultiLabel, Origin, Package,
@@ -50,6 +51,7 @@ struct Manifest {
     p99_target_ms: u64,
     #[serde(default)]
     p99_target_is_deadline: bool,
+    #[serde(deserialize_with = "dollars")]
     price_per_1000_requests_usd: MicroDollars,
     zero_shot: Option<ZeroShot>,
     multi_label: Option<MultiLabel>,
@@ -62,6 +64,11 @@ struct Manifest {
     pooling: Option<Pooling>,
     #[serde(default)]
     ignore_tensors: Vec<String>,
+}
+
+/// Money as people write it.
+fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MicroDollars, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 fn yes() -> bool {

@@ -1,6 +1,6 @@
 //! Errors as gRPC has them: a status with `google.rpc` details.
 
-use api::{ApiError, Exceeded, Row, Window};
+use api::{ApiError, Exceeded, Row};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -15,11 +15,8 @@ pub fn status(error: &ApiError, request_id: &str) -> Status {
         details.set_retry_info(Some(retry_after));
     }
     if let Some(Exceeded { unit, window, .. }) = error.exceeded() {
-        let window = match window {
-            Window::Minute => "minute",
-            Window::Day => "day",
-        };
-        details.add_quota_failure_violation(format!("{}/{window}", unit.name()), error.to_string());
+        let subject = format!("{}/{}", unit.name(), window.name());
+        details.add_quota_failure_violation(subject, error.to_string());
     }
     if let Some((field, problem)) = error.field_violation() {
         details.add_bad_request_violation(field, problem);

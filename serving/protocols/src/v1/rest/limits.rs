@@ -36,8 +36,8 @@ pub(super) fn show_exceeded(exceeded: &Exceeded, seconds: u64, headers: &mut Hea
 /// Name of a limit's policy, and its length in seconds.
 fn policy(unit: Unit, window: Window) -> (&'static str, u64) {
     match (unit, window) {
-        (Unit::Requests, Window::Minute) => ("minute", 60),
-        (Unit::Requests, Window::Day) => ("day", DAY),
+        (Unit::Requests, Window::Minute) => (window.name(), 60),
+        (Unit::Requests, Window::Day) => (window.name(), DAY),
         (Unit::Tokens, Window::Minute) => ("tokens-minute", 60),
         (Unit::Tokens, Window::Day) => ("tokens-day", DAY),
     }
