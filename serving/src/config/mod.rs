@@ -244,12 +244,14 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML of the right shape.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{hint}")]
     Parse {
         /// The file.
         path: PathBuf,
         /// What and where, with line and column.
         source: Box<toml::de::Error>,
+        /// The new name of a field that has another one by now; or nothing.
+        hint: String,
     },
     /// A value is out of range.
     #[error("invalid configuration: {0}")]
@@ -264,6 +266,20 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+}
+
+/// Fields that have another name by now: the old one and the new.
+const RENAMED: [(&str, &str); 3] = [
+    ("requests_in_flight_max", "calls_in_flight_max"),
+    ("stream_requests_in_flight_max", "stream_calls_in_flight_max"),
+    ("queue_requests_max", "queue_sequences_max"),
+];
+
+/// What to say beside an error that an old name is unknown.
+fn renamed(message: &str) -> String {
+    let is_named = |(old, _): &&(&str, &str)| message.contains(&format!("unknown field `{old}`"));
+    let found = RENAMED.iter().find(is_named);
+    found.map_or_else(String::new, |(old, new)| format!("\n`{old}` is called `{new}` now"))
 }
 
 impl Config {
@@ -321,8 +337,10 @@ impl Config {
     fn parse(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+        toml::from_str(&text).map_err(|source: toml::de::Error| {
+            let hint = renamed(source.message());
+            ConfigError::Parse { path: path.to_owned(), source: Box::new(source), hint }
+        })
     }
 
     fn apply(&mut self, overrides: Overrides) {
@@ -476,6 +494,9 @@ mod tests {
         check("device = \"gpu\"", &["line 1, column 10", "cuda:<number>"]);
         check("[connections]\nstreams_max = 1024", &["streams_max times stream_window_bytes is 67108864"]);
         check("[scaling]\nreplicas_min = 9", &["scaling.replicas_max (8)"]);
+        check("[limits]\nrequests_in_flight_max = 9", &["line 2", "is called `calls_in_flight_max` now"]);
+        check("[limits]\nstream_requests_in_flight_max = 9", &["is called `stream_calls_in_flight_max` now"]);
+        check("[batching]\nqueue_requests_max = 9", &["is called `queue_sequences_max` now"]);
         check("docs_url = \"docs\"", &["docs_url", "http://"]);
         check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
         check("\nlisten = \"8080\"", &["line 2, column 10", "127.0.0.1:8080", "localhost:8080"]);
