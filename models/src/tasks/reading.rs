@@ -164,7 +164,7 @@ impl<'a> Jobs<'a> {
         Reading {
             jobs: first..self.list.len(),
             tokens: encoded.tokens + special,
-            truncated: read < encoded.tokens,
+            truncated: read + encoded.dropped < encoded.tokens,
             unknown: encoded.unknown,
             is_recognized: self.is_recognized(encoded),
             windows,

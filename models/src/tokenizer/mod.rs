@@ -64,10 +64,12 @@ pub enum Keep {
 pub struct Encoded {
     /// The tokens kept.
     pub text: EncodedText,
-    /// Tokens found.
+    /// Tokens found; a character of private use that the tokenizer drops is one, though it has no id.
     pub tokens: usize,
-    /// Those of them that stand for what the tokenizer does not know, and characters of private use that it drops.
+    /// Those of them that stand for what the tokenizer does not know, or have no id.
     pub unknown: usize,
+    /// Those of them that have no id.
+    pub dropped: usize,
     /// Whether the text was read to its end; otherwise it has more tokens than were found.
     pub is_whole: bool,
 }
@@ -202,7 +204,10 @@ impl TextTokenizer {
                 found.tokens += encoded.ids.len();
                 found.unknown += encoded.ids.iter().filter(|id| self.is_unknown(**id)).count();
                 if self.inner.drops_private && !read.is_ascii() {
-                    found.unknown += read.chars().filter(|c| is_private(*c)).count();
+                    let dropped = read.chars().filter(|c| is_private(*c)).count();
+                    found.dropped += dropped;
+                    found.unknown += dropped;
+                    found.tokens += dropped;
                 }
                 words = found.text.append(&encoded, words, keep);
                 pace.spend(piece.len()).await;

@@ -174,9 +174,9 @@ fn what_is_not_known_is_said() {
         check("🦖 known", (4, 1, false));
         check("ᚠᚢᚦ", (3, 1, true));
         // Dropped by the tokenizer, but not unseen.
-        check("\u{e000}\u{e001}", (2, 2, true));
-        check("known \u{e000}", (3, 1, false));
-        check("\u{fffd} known \u{f8ff}", (3, 2, false));
+        check("\u{e000}\u{e001}", (4, 2, true));
+        check("known \u{e000}", (4, 1, false));
+        check("\u{fffd} known \u{f8ff}", (5, 2, false));
         check("x [SEP] y", (7, 0, false));
     }
     // Glued to a word, a symbol hid it; not where the reference's tokens are promised and nothing else is asked.
