@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::pool::{Pace, complete};
-use crate::segment::Cells;
+use crate::segment::{Cells, Plain};
 
 /// A text as models that find names are given it.
 #[derive(Debug, Serialize)]
@@ -16,6 +16,6 @@ pub struct TextAsRead {
 
 /// How a text is read when its names are asked for, with any aggregation but `none`.
 pub fn text_as_read(text: &str) -> TextAsRead {
-    let Cells { ends, read, .. } = complete(Cells::of(text, &Pace::at_once()));
+    let Cells { ends, read, .. } = complete(Cells::of(text, Plain::of(text), &Pace::at_once()));
     TextAsRead { text: read.unwrap_or_else(|| text.to_owned()), ends }
 }

@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::kind::{check_box, is_bullet};
-use super::lines::{Block, Blocks, is_line_break};
-use super::markup::{self, Plain};
-use super::scan::{self, Mark};
+use super::kind::check_box;
+use super::lines::{Block, Blocks};
+use super::marks::{is_bullet, is_line_break, is_terminal};
+use super::markup::Plain;
+use super::scan::Mark;
 use super::{SEGMENTED_PER_TOKENISED, count};
 use crate::characters::enclosed;
 use crate::pool::Pace;
@@ -32,8 +33,9 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    pub(crate) async fn of(text: &str, pace: &Pace) -> Self {
-        let Plain { text: plain, ends: tags, blanks, references } = markup::plain(text);
+    /// Of a text, and what it is without markup.
+    pub(crate) async fn of(text: &str, plain: Plain<'_>, pace: &Pace) -> Self {
+        let Plain { text: plain, ends: tags, blanks, references } = plain;
         // Ends of lines and cells, and those at which the text says enough by itself.
         let (mut ends, mut marked) = (Vec::new(), Vec::new());
         let mut blocks = Blocks::new(&plain).peekable();
@@ -100,7 +102,7 @@ fn cells(
 ) {
     count(block.len());
     let part = &plain[block.clone()];
-    let is_sentence = part.trim_end().ends_with(scan::is_terminal);
+    let is_sentence = part.trim_end().ends_with(is_terminal);
     let gap = if is_sentence { GAP_MIN + 1 } else { GAP_MIN };
     // One may be within a name: "Marks & Spencer".
     let is_joined = !is_sentence

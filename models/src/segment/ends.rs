@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::count;
+use super::forms::{Letters, is_number, is_time, is_verse};
 use super::scan::{First, Mark, Scan, Stop, Word};
 use super::words::{self, Class};
 
@@ -224,7 +225,10 @@ impl<'a> Context<'a, '_> {
             ),
             // "Stop!" she cried. A name: "at Wham! in London".
             First::Lower if word.is_closed => false,
+            // "No! no! no!"
+            First::Lower if word.stop == next.stop && next.bare() == word.bare() => false,
             First::Lower if self.is_small => true,
+            First::Lower if words::is_joining(&next.bare()) => false,
             First::Lower => {
                 // "Who's Afraid of Virginia Woolf? by Albee"
                 let is_within = word.stop == Stop::Exclaimed || words::goes_on(&next.bare());
@@ -268,6 +272,21 @@ impl<'a> Context<'a, '_> {
         if let Some(letters) = Letters::of(word.stem) {
             return self.is_end_of_letters(word, next, letters, &lower);
         }
+        // "Tuesday.Mr. Smith"
+        if let Some((before, title)) = word.stem.rsplit_once('.')
+            && before.ends_with(char::is_alphabetic)
+            && title.len() > 1
+            && title.len() <= words::WORD_MAX
+            && title.starts_with(char::is_uppercase)
+            && words::class(title, &title.to_lowercase(), false) == Some(Class::Title)
+        {
+            return false;
+        }
+        // In small letters they are titles, too, if a name may follow.
+        if self.is_small && words::is_small_title(&lower) && !word.is_closed {
+            let bare = next.bare();
+            return words::is_starter(&bare) || words::is_common(&bare) || words::is_preposition(&bare);
+        }
         let is_measure = self.here.previous.is_some_and(|before| before.first == First::Digit);
         // "Mon.-Fri."
         let last = lower.rsplit(['-', '–', '/']).next().unwrap_or("");
@@ -310,7 +329,9 @@ impl<'a> Context<'a, '_> {
         if next.first == First::None {
             return false;
         }
-        if lower == "p.s" || (letters.is_small && matches!(lower, "e.g" | "i.e" | "a.k.a" | "v" | "c")) {
+        if matches!(lower, "p.s" | "e.g" | "i.e" | "a.k.a")
+            || (letters.is_small && matches!(lower, "v" | "c"))
+        {
             return false;
         }
         if matches!(lower, "a.m" | "p.m") {
@@ -438,68 +459,5 @@ impl<'a> Context<'a, '_> {
             return false;
         }
         is_known || starts || length >= WORD_MIN
-    }
-}
-
-/// IV, A, §, #5, or another abbreviation that a number follows: "Ref. No."
-fn is_number(next: &Word<'_>) -> bool {
-    let stem = next.stem.trim_matches(|c: char| !c.is_alphanumeric());
-    let is_letter = stem.len() == 1 && stem != "I" && stem != "A" && stem.starts_with(char::is_uppercase);
-    let is_abbreviation = next.stop == Stop::Dot
-        && matches!(
-            words::class(next.stem, &next.lower(), false),
-            Some(Class::Numbered | Class::NumberedWord)
-        );
-    (words::is_roman(stem) && stem != "I")
-        || is_letter
-        || is_abbreviation
-        || next.text.starts_with(['#', '§', '№'])
-}
-
-/// `4:8`
-fn is_verse(next: &Word<'_>) -> bool {
-    let Some((chapter, verse)) = next.stem.split_once(':') else { return false };
-    !chapter.is_empty()
-        && chapter.len() <= 3
-        && chapter.bytes().all(|b| b.is_ascii_digit())
-        && verse.starts_with(|c: char| c.is_ascii_digit())
-}
-
-/// `4:30`
-fn is_time(next: &Word<'_>) -> bool {
-    next.stem
-        .split_once(':')
-        .is_some_and(|(_, minutes)| minutes.len() == 2 && minutes.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// Letters with dots between them.
-#[derive(Debug, Clone, Copy)]
-struct Letters {
-    count: usize,
-    is_small: bool,
-}
-
-impl Letters {
-    /// Of a stem, that is without its last dot.
-    fn of(stem: &str) -> Option<Self> {
-        if stem.len() > words::WORD_MAX {
-            return None;
-        }
-        let mut count = 0;
-        let mut is_small = true;
-        for part in stem.split('.') {
-            // "J.-P." is two of them.
-            let part = part.strip_prefix('-').unwrap_or(part);
-            let mut letters = part.chars();
-            let letter = letters.next().filter(|c| c.is_alphabetic())?;
-            if letters.next().is_some() {
-                return None;
-            }
-            is_small &= letter.is_lowercase();
-            count += 1;
-        }
-        // Letters of scripts without capitals are words.
-        let has_case = stem.chars().any(|c| c.is_lowercase() || c.is_uppercase());
-        has_case.then_some(Self { count, is_small })
     }
 }

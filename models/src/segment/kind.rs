@@ -1,5 +1,8 @@
 //! What a line is by how it looks: an item of a list, a heading, a row of a table.
 
+use super::marks::is_bullet;
+use super::scan::Mark;
+
 /// Longest name of a field at the start of a line: `Ship to: …`
 const FIELD_MAX: usize = 32;
 
@@ -30,7 +33,7 @@ impl Kind {
             Self::Quoted
         } else if is_title(line) {
             Self::Title
-        } else if is_rule(line) || line.starts_with("```") || line.starts_with("~~~") {
+        } else if is_rule(line) || is_fence(line) {
             Self::Rule
         } else if is_row(line) {
             Self::Row
@@ -59,35 +62,13 @@ fn item(line: &str) -> Option<Kind> {
         "–" | "—" => return Some(Kind::MaybeItem),
         _ => {}
     }
-    super::scan::Mark::of(mark).map(|_| Kind::MaybeItem)
+    Mark::of(mark).map(|_| Kind::MaybeItem)
 }
 
 /// The bytes of `[ ]` or `[x]` at the start of a line, if there are any.
 pub(super) fn check_box(line: &str) -> usize {
     let is_box = ["[ ]", "[x]", "[X]"].iter().any(|mark| line.starts_with(mark));
     if is_box && line[3..].starts_with(char::is_whitespace) { 3 } else { 0 }
-}
-
-/// Bullets of lists, and arrows.
-pub(super) fn is_bullet(c: char) -> bool {
-    matches!(
-        c,
-        '•' | '◦'
-            | '▪'
-            | '‣'
-            | '⁃'
-            | '●'
-            | '○'
-            | '■'
-            | '□'
-            | '✓'
-            | '✔'
-            | '☐'
-            | '☑'
-            | '→'
-            | '➢'
-            | '·'
-    )
 }
 
 /// `--` before a signature, `=====` below a heading, `* * *` between parts.
@@ -97,6 +78,11 @@ fn is_rule(line: &str) -> bool {
         marks += 1;
         matches!(c, '-' | '=' | '_' | '*' | '~' | '─' | '—' | '–')
     }) && marks >= 2
+}
+
+/// What is around code, and around comments in it.
+fn is_fence(line: &str) -> bool {
+    line.starts_with("```") || line.starts_with("~~~") || matches!(line, "/*" | "/**" | "*/")
 }
 
 /// A row of a table, or a line that begins with a time as those of logs and chats do.

@@ -7,8 +7,14 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::comment::Prefix;
 use super::count;
 use super::kind::Kind;
+use super::line::{
+    Begin, ENTRY_WORDS, Line, bare, begins_sentence, is_hyphened, is_initial, is_initialed, is_meant,
+    is_numbered, is_unfinished,
+};
+use super::marks::{is_line_break, is_terminal};
 use super::scan::Mark;
 use super::words;
 
@@ -21,45 +27,8 @@ const NEEDED_OF: usize = 10;
 /// Share of the words of prose that are articles, pronouns, prepositions and the like: at least; and of a list at most.
 const GRAMMAR_MIN: f32 = 0.1;
 const GRAMMAR_MAX: f32 = 0.34;
-/// Most words of an entry of a list.
-const ENTRY_WORDS: usize = 8;
-/// Longest word that says something about the width of a column; longer ones are addresses of pages.
-const WORD_MAX: usize = 30;
 /// Most lines that are looked at together.
 const RUN_MAX: usize = 4096;
-
-/// How a line begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begin {
-    /// With a small letter.
-    Lower,
-    /// With a capital, a digit, or a letter of a script that has no capitals.
-    Anew,
-    /// With none of these.
-    Other,
-}
-
-/// A line that is not blank, with what decides whether the next goes on with it.
-#[derive(Debug, Clone, Copy)]
-struct Line<'a> {
-    /// With its white space and its line break.
-    start: usize,
-    end: usize,
-    first: &'a str,
-    last: &'a str,
-    /// In characters.
-    width: usize,
-    words: usize,
-    /// Those of them that a list of names hardly has, and of these the ones that no name has.
-    grammar: usize,
-    no_name: usize,
-    begin: Begin,
-    is_ended: bool,
-    is_wide: bool,
-    /// `Dear all,`
-    is_greeting: bool,
-    kind: Kind,
-}
 
 /// Lines that read on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,14 +75,14 @@ impl<'a> Blocks<'a> {
                 break;
             }
         }
-        let prefix = comment_prefix(self.text, &self.run);
-        if prefix > 0 {
+        let prefix = Prefix::of(self.text, &self.run);
+        if let Some(prefix) = &prefix {
             for line in &mut self.run {
-                let text = self.text[line.start..line.end].trim();
-                *line = Line::new(line.start..line.end, text.get(prefix..).unwrap_or("").trim_start());
+                *line = prefix.bare(self.text, line);
             }
         }
         let column = Column::of(&self.run);
+        let entries = column.entries(&self.run);
         // Whether the line before went on with a sentence of the one before it.
         let mut is_open = false;
         for (index, line) in self.run.iter().enumerate() {
@@ -121,7 +90,7 @@ impl<'a> Blocks<'a> {
             match (before, self.ready.back_mut()) {
                 (Some(before), Some(block)) if column.reads_on(before, line, is_open) => {
                     block.bytes.end = line.end;
-                    if column.ends_name(before, line) {
+                    if column.ends_name(before, line) || entries.contains(&index) {
                         if column.is_joined {
                             block.name_ends.push(before.start_of_last(self.text));
                         }
@@ -135,10 +104,8 @@ impl<'a> Blocks<'a> {
                     is_open = false;
                 }
             }
-            if let Some(block) = self.ready.back_mut().filter(|_| prefix > 0) {
-                let raw = &self.text[line.start..line.end];
-                let start = line.start + raw.len() - raw.trim_start().len();
-                block.prefixes.push(start..start + prefix);
+            if let Some((prefix, block)) = prefix.as_ref().zip(self.ready.back_mut()) {
+                block.prefixes.push(prefix.range(self.text, line));
             }
         }
         self.run.clear();
@@ -156,11 +123,6 @@ impl Iterator for Blocks<'_> {
     }
 }
 
-/// Characters that end a line.
-pub(crate) fn is_line_break(c: char) -> bool {
-    matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
-}
-
 /// What lines that stand together tell about each other.
 struct Column {
     /// Characters in the widest line of prose.
@@ -173,6 +135,8 @@ struct Column {
     is_fields: bool,
     /// Sentences in lines, even or not: it ends with a mark, and has words that lists do not have.
     is_prose: bool,
+    /// In lines of one width.
+    is_wrapped: bool,
 }
 
 impl Column {
@@ -199,6 +163,7 @@ impl Column {
                 && !is_ended,
             is_fields: fields * 2 > lines.len(),
             is_prose: is_wrapped || (is_ended && share >= GRAMMAR_MIN),
+            is_wrapped,
         }
     }
 
@@ -212,8 +177,11 @@ impl Column {
         }
         // The break was not needed, because the next word would have fitted.
         let was_meant = is_meant(before, line, self.width);
-        let is_numbered = matches!(abbreviation(before.last), Some(words::Class::NumberedWord));
-        let goes_on = is_unfinished(before.last) || (is_initial(before.last) && is_initial(line.first));
+        let is_numbered = is_numbered(before.last);
+        let goes_on = is_unfinished(before.last)
+            || is_hyphened(before.last)
+            || (is_initial(before.last) && is_initial(line.first))
+            || (!self.is_list && is_initialed(before, line));
         let is_unended = (!before.is_ended || is_numbered || goes_on) && !before.last.ends_with(':');
         if matches!(line.kind, Kind::MaybeItem | Kind::Field) {
             let is_listed = matches!(before.kind, Kind::Item | Kind::MaybeItem)
@@ -229,7 +197,7 @@ impl Column {
         if was_meant && before.is_greeting {
             return false;
         }
-        let is_mark = !line.first.is_empty() && line.first.chars().all(super::scan::is_terminal);
+        let is_mark = !line.first.is_empty() && line.first.chars().all(is_terminal);
         if goes_on || is_mark || (line.begin == Begin::Lower && !self.is_list) {
             return true;
         }
@@ -249,6 +217,28 @@ impl Column {
         !was_meant || ((self.is_prose || is_open) && is_unended && is_name_parted(before, line, is_open))
     }
 
+    /// The lines before which a name ends although a sentence goes on: those of a list within it, of which one at least could have
+    /// stood in the line before: "We thank Siemens", "Bosch", "Volvo", "for their help."
+    fn entries(&self, lines: &[Line<'_>]) -> Vec<usize> {
+        let is_entry = |line: &Line<'_>| {
+            line.begin == Begin::Anew && line.is_entry() && !line.is_ended && line.grammar == 0
+        };
+        let is_listed = |index: usize| {
+            let (Some(line), Some(next)) = (lines.get(index), lines.get(index + 1)) else { return false };
+            is_entry(line)
+                && is_entry(next)
+                && is_meant(line, next, self.width)
+                && !line.last.ends_with(',')
+                && !is_unfinished(line.last)
+                && !is_hyphened(line.last)
+        };
+        if self.is_wrapped || !self.is_prose {
+            return Vec::new();
+        }
+        let listed = (1..lines.len()).filter(|index| is_listed(*index) || is_listed(*index - 1));
+        listed.filter(|index| !is_hyphened(lines[*index - 1].last)).collect()
+    }
+
     /// Whether a name ends between lines that read on.
     fn ends_name(&self, before: &Line<'_>, line: &Line<'_>) -> bool {
         if self.is_joined {
@@ -258,35 +248,9 @@ impl Column {
             && before.is_entry()
             && line.is_entry()
             && !is_unfinished(before.last)
+            && !is_hyphened(before.last)
             && is_meant(before, line, self.width)
     }
-}
-
-/// The bytes of what all lines begin with that stand together, if it is the mark of a comment: `// `, `# `, `-- `; or ` * `, if the
-/// lines are prose otherwise, for a list has such marks, too.
-fn comment_prefix(text: &str, lines: &[Line<'_>]) -> usize {
-    const MARKS: [&str; 6] = ["//", "#", "--", ";;", "%", "*"];
-    let texts = || lines.iter().map(|line| text[line.start..line.end].trim());
-    let rest = |line: &'_ str, mark: &str| -> Option<bool> {
-        let rest = line.strip_prefix(mark)?;
-        (rest.is_empty() || rest.starts_with(' ')).then(|| rest.trim_start().starts_with(char::is_lowercase))
-    };
-    let is_prefix = |mark: &&&str| {
-        let begins = texts().map(|line| rest(line, mark));
-        let (mut small, mut all) = (0, 0);
-        for begin in begins {
-            let Some(is_small) = begin else { return false };
-            (small, all) = (small + usize::from(is_small), all + 1);
-        }
-        // Items begin anew, or all small.
-        all > 1 && (**mark != "*" || (small > 0 && small * 2 >= all && small < all))
-    };
-    MARKS.iter().find(is_prefix).map_or(0, |mark| mark.len())
-}
-
-/// Whether the first word of the second line would have fitted into the first.
-fn is_meant(before: &Line<'_>, line: &Line<'_>, width: usize) -> bool {
-    before.width + 1 + line.first.chars().take(width + 1).count() <= width
 }
 
 /// Whether each line is by itself, whatever its width: all begin anew and the last has no end, or none has words that names and
@@ -324,123 +288,4 @@ fn is_name_parted(before: &Line<'_>, line: &Line<'_>, is_open: bool) -> bool {
         && is_capital(first)
         && !begins_sentence(line.first)
         && (is_open || before.no_name > 0)
-}
-
-/// Whether a capital of a word says that a sentence begins with it, and not a name.
-fn begins_sentence(word: &str) -> bool {
-    let word = word.trim_end_matches([',', ';']);
-    // A letter may be a number: "Exhibit", "A."
-    word.len() > 1
-        && !word.ends_with('.')
-        && word.starts_with(char::is_uppercase)
-        && words::is_starter(&bare(word))
-}
-
-/// A word without marks at its ends, in small letters; empty if it is too long to be in a table.
-fn bare(word: &str) -> String {
-    let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
-    if bare.len() <= words::WORD_MAX { bare.to_lowercase() } else { String::new() }
-}
-
-/// Whether a line that ends with this word must go on.
-fn is_unfinished(last: &str) -> bool {
-    use words::Class::{Link, Numbered, Title};
-    words::is_unfinished(last) || matches!(abbreviation(last), Some(Title | Link | Numbered))
-}
-
-/// `J.`
-fn is_initial(word: &str) -> bool {
-    word.strip_suffix('.').is_some_and(|letter| letter.len() == 1 && letter.starts_with(char::is_alphabetic))
-}
-
-/// The class of the abbreviation that a word is.
-fn abbreviation(word: &str) -> Option<words::Class> {
-    let stem = word.strip_suffix('.').filter(|stem| stem.len() <= words::WORD_MAX)?;
-    let stem = stem.trim_start_matches(|c: char| !c.is_alphanumeric());
-    words::class(stem, &stem.to_lowercase(), false)
-}
-
-impl<'a> Line<'a> {
-    fn new(range: Range<usize>, text: &'a str) -> Self {
-        count(text.len());
-        let kind = Kind::of(text);
-        let body = if kind == Kind::Quoted { text.trim_start_matches(['>', ' ']) } else { text };
-        let begin = match body.chars().find(|c| c.is_alphanumeric()) {
-            Some(c) if c.is_lowercase() => Begin::Lower,
-            Some(_) => Begin::Anew,
-            None => Begin::Other,
-        };
-        let unclosed = super::scan::without_notes(text).trim_end_matches(is_closer);
-        let words = || body.split_whitespace();
-        let (mut count, mut grammar, mut no_name) = (0, 0, 0);
-        for word in words() {
-            let word = bare(word);
-            // "the Alps" is an entry, too.
-            no_name += usize::from(words::is_grammar(&word) && (count > 0 || word != "the"));
-            grammar += usize::from(words::is_grammar(&word) || words::is_link(&word));
-            count += 1;
-        }
-        Self {
-            start: range.start,
-            end: range.end,
-            first: words().next().unwrap_or(""),
-            last: body.rsplit(char::is_whitespace).next().unwrap_or(""),
-            width: text.chars().count(),
-            words: count,
-            grammar,
-            no_name,
-            begin,
-            is_ended: unclosed.ends_with(super::scan::is_terminal),
-            is_wide: words().any(|word| word.len() > WORD_MAX && word.chars().count() > WORD_MAX),
-            is_greeting: text.ends_with([',', '!']) && is_greeting(body),
-            kind,
-        }
-    }
-}
-
-impl Line<'_> {
-    /// Whether no line goes on with it, nor does it with one.
-    fn stands_alone(&self) -> bool {
-        matches!(self.kind, Kind::Header | Kind::Title | Kind::Rule | Kind::Row)
-    }
-
-    /// Where its last word begins.
-    fn start_of_last(&self, text: &str) -> usize {
-        self.start + text[self.start..self.end].trim_end().len() - self.last.len()
-    }
-
-    /// Whether it could be a name, or a few: short, and without words that no name has.
-    fn is_entry(&self) -> bool {
-        self.no_name == 0 && self.words <= ENTRY_WORDS
-    }
-}
-
-fn is_greeting(line: &str) -> bool {
-    let first = line.split(|c: char| !c.is_alphabetic()).next().unwrap_or("");
-    first.len() <= words::WORD_MAX && words::is_greeting(&first.to_lowercase())
-}
-
-/// Closing quotes, brackets and marks of emphasis.
-pub(super) fn is_closer(c: char) -> bool {
-    matches!(
-        c,
-        '"' | '\''
-            | '”'
-            | '’'
-            | ')'
-            | ']'
-            | '}'
-            | '»'
-            | '›'
-            | '*'
-            | '_'
-            | '`'
-            | '~'
-            | '」'
-            | '』'
-            | '》'
-            | '】'
-            | '）'
-            | '〉'
-    )
 }

@@ -6,9 +6,13 @@
 //! text. A sentence depends on its own paragraph only: two texts with a blank line between them have the sentences of both.
 
 mod cells;
+mod comment;
 mod ends;
+mod forms;
 mod kind;
+mod line;
 mod lines;
+mod marks;
 mod markup;
 mod scan;
 mod words;
@@ -19,7 +23,8 @@ use crate::pool::Pace;
 
 pub(crate) use cells::Cells;
 pub(crate) use kind::is_stamped;
-pub(crate) use lines::is_line_break;
+pub(crate) use marks::is_line_break;
+pub(crate) use markup::Plain;
 pub(crate) use words::{is_exclaimed, is_grammar};
 
 /// Bytes of words that are read in one step.

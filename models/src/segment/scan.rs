@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::count;
-use super::lines::is_closer;
+use super::marks::{is_closer, is_emphasis, is_opener, is_picture, is_terminal, is_wide};
 use super::words::WORD_MAX;
 
 /// Words that are looked at behind the one at hand.
 pub(super) const AHEAD: usize = 5;
+/// Longest number of a note, or tag, at the end of a word, in bytes.
+const NOTE_MAX: usize = 20;
 /// Characters for which a bracket of Chinese or Japanese text holds a sentence together; one that is never closed must
 /// not hold the rest of the text.
 const BRACKET_MAX: usize = 80;
@@ -79,51 +81,6 @@ pub(super) struct Scan<'a> {
     is_capitals: bool,
 }
 
-/// Marks that may end a sentence.
-pub(super) fn is_terminal(c: char) -> bool {
-    matches!(c, '.' | '!' | '?' | '…') || is_wide(c) || is_other(c)
-}
-
-fn is_wide(c: char) -> bool {
-    matches!(c, '。' | '！' | '？' | '｡' | '．')
-}
-
-/// Full stops and question marks of other scripts (`Sentence_Terminal` of Unicode), which a space follows.
-fn is_other(c: char) -> bool {
-    matches!(
-        c,
-        '‼' | '⁇'
-            | '⁈'
-            | '⁉'
-            | '։'
-            | '؟'
-            | '۔'
-            | '।'
-            | '॥'
-            | '။'
-            | '።'
-            | '፧'
-            | '។'
-            | '᙮'
-            | '᠃'
-            | '⸮'
-            | '⸼'
-            | '܀'..='܂'
-    )
-}
-
-/// Characters that may stand before the first letter of a sentence.
-fn is_opener(c: char) -> bool {
-    matches!(
-        c,
-        '(' | '[' | '{' | '"' | '“' | '„' | '‘' | '\'' | '«' | '‹' | '¿' | '¡' | '「' | '『' | '《' | '（'
-    )
-}
-
-fn is_emphasis(c: char) -> bool {
-    matches!(c, '*' | '_' | '`' | '~')
-}
-
 impl<'a> Scan<'a> {
     pub(super) fn new(text: &'a str, block: &Range<usize>, is_capitals: bool) -> Self {
         let mut scan = Self {
@@ -177,6 +134,10 @@ impl<'a> Scan<'a> {
             let is_decimal = c == '．' && next.is_some_and(char::is_numeric);
             is_ended = is_mark && !is_held && !is_decimal;
             if c.is_whitespace() {
+                // "left.[2, 3] They"
+                if is_within_note(&rest[..at], &rest[at..]) {
+                    continue;
+                }
                 end = at;
                 break;
             }
@@ -225,12 +186,32 @@ fn ends_with_tag(text: &str) -> bool {
     }
 }
 
+/// Whether white space is within the numbers of notes: `[2, 3]`.
+fn is_within_note(before: &str, after: &str) -> bool {
+    let before = &before[before.ceil_char_boundary(before.len().saturating_sub(NOTE_MAX))..];
+    let after = &after[..after.floor_char_boundary(NOTE_MAX)];
+    let note = |open: &str, close: &str| {
+        !open.is_empty()
+            && [open, close].iter().all(|part| part.chars().all(is_of_note))
+            && open.ends_with([',', ';'])
+    };
+    match (before.rsplit_once('['), after.split_once(']')) {
+        (Some((_, open)), Some((close, _))) => note(open.trim_end(), close),
+        _ => false,
+    }
+}
+
+fn is_of_note(c: char) -> bool {
+    c.is_ascii_digit() || matches!(c, ',' | ';' | '-' | '–' | ' ' | '\n' | '\r')
+}
+
 /// Takes tags (`</b>`) and numbers of notes (`[12]`, `¹`) off the end of a word.
 pub(super) fn without_notes(text: &str) -> &str {
     let mut text = text;
     for _ in 0..4 {
-        let bare = text.trim_end_matches(|c| matches!(c, '¹' | '²' | '³' | '⁰' | '⁴'..='⁹' | '†' | '‡'));
-        let mut from = bare.len().saturating_sub(16);
+        let is_note = |c: char| matches!(c, '¹' | '²' | '³' | '⁰' | '⁴'..='⁹' | '†' | '‡') || is_picture(c);
+        let bare = text.trim_end_matches(is_note);
+        let mut from = bare.len().saturating_sub(NOTE_MAX);
         while !bare.is_char_boundary(from) {
             from += 1;
         }
@@ -239,7 +220,7 @@ pub(super) fn without_notes(text: &str) -> &str {
             Some(b'>') => tail.rfind('<'),
             Some(b']') => tail.rfind('[').filter(|open| {
                 let note = &tail[open + 1..tail.len() - 1];
-                !note.is_empty() && note.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b'-'))
+                !note.is_empty() && note.chars().all(is_of_note)
             }),
             _ => None,
         };
@@ -304,15 +285,9 @@ impl<'a> Word<'a> {
 
     /// Whether it is the number of a note.
     pub(super) fn is_note(&self) -> bool {
-        self.text.len() <= 6
-            && self.text.starts_with('[')
-            && self.text.ends_with(']')
-            && self.text[1..self.text.len() - 1].bytes().all(|b| b.is_ascii_digit())
+        let note = self.text.strip_prefix('[').and_then(|note| note.strip_suffix(']'));
+        note.is_some_and(|note| note.len() <= NOTE_MAX && note.chars().all(is_of_note))
     }
-}
-
-fn is_picture(c: char) -> bool {
-    matches!(c, '\u{200d}' | '\u{fe0f}' | '\u{2600}'..='\u{27bf}' | '\u{2b00}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}' | '\u{e0020}'..='\u{e007f}')
 }
 
 impl Stop {

@@ -35,6 +35,12 @@ const OPEN: &str = "etc al jan feb mar apr jun jul aug sep sept oct nov dec hr h
     num reg inv encl tech info pkg pkgs mtg mtgs yr yrs wk wks bal bbl doz cu comm dist admin mgmt acct attn";
 const DAYS: &str = "mon tue tues wed thu thur thurs fri sat sun";
 
+/// Titles that are words, too, in a text without capitals.
+const SMALL_TITLES: &str = "gen col rep sen gov hon capt sgt lt maj rev";
+
+/// Words that go on with a sentence behind a mark of it: "No! and left."
+const JOINING: &str = "and or nor but then than";
+
 /// Abbreviations that are words, or names of people, if they are written in lower case.
 const ONLY_CAPITALISED: &str =
     "gen col rep sen gov hon rev fr sat sun mar wash mass ill ind del miss ore mo fl pres mt";
@@ -60,7 +66,7 @@ const STARTERS: &str = "a an the this that these those there here it its he she 
     several few all both each every either neither another other others such any none nobody everyone everything \
     someone something anyone one two three four five ten did do does is are was were has have had can could would \
     should shall must might am let according about above below nothing everybody again everyone's whatever whoever \
-    who's where's how's ask see";
+    who's where's how's ask see hers ours yours theirs mine";
 /// Words that begin a sentence, but may also be part of a name such as that of a company.
 const COMMON: &str = "sales prices price costs revenue revenues profit profits shares customers customer users employees \
     staff workers people payment payments delivery deliveries orders demand investors analysts shareholders management \
@@ -155,6 +161,8 @@ sets! {
     is_grammar = GRAMMAR;
     is_link = LINK_WORDS;
     is_preposition = PREPOSITIONS;
+    is_small_title = SMALL_TITLES;
+    is_joining = JOINING;
     is_heading = HEADINGS;
     is_german_month = GERMAN_MONTHS;
     is_german_article = GERMAN_ARTICLES;

@@ -23,7 +23,7 @@ use super::names::{Bounds, Part, is_glue, is_picture, touches};
 use super::offsets::Offsets;
 use super::reading::{Jobs, Outputs, Reading};
 use super::{Context, Decode};
-use crate::segment::Cells;
+use crate::segment::{Cells, Plain};
 use crate::tokenizer::EncodedText;
 use crate::windows;
 
@@ -101,16 +101,18 @@ impl Reader for Decoder {
             let bounds = Bounds::default();
             return Ok(Text { text: text.to_owned(), plain: None, bounds, encoded, reading });
         }
+        let plain = Plain::of(text);
         if self.truncation == Truncation::Stride {
-            // A text that is too long is not looked through for lines and tags.
-            jobs.check_length(context, index, text).await?;
+            // A text that is too long is not looked through for lines; markup takes no place.
+            jobs.check_length(context, index, &plain.text).await?;
         }
-        let Cells { ends, plain, references, read } = Cells::of(text, jobs.pace()).await;
+        let Cells { ends, plain, references, read } = Cells::of(text, plain, jobs.pace()).await;
         let read = unmarked(read.map_or(Cow::Borrowed(text), Cow::Owned));
         let (encoded, reading) = jobs.read(context, index, &read, self.truncation).await?;
         let mut bounds = Bounds { ends, references };
         if !text.is_ascii() {
             bounds.ends.extend(pictures(text));
+            bounds.ends.extend(behind_marks(text));
             bounds.ends.sort_unstable();
         }
         Ok(Text { text: text.to_owned(), plain, bounds, encoded, reading })
@@ -150,6 +152,7 @@ impl Decoder {
             Aggregation::Simple => merge(text, tokens().collect(), false),
             Aggregation::First | Aggregation::Average | Aggregation::Max => {
                 let words = self.words(text, probabilities);
+                let words = self.whole_abbreviations(text.plain(), words);
                 merge(text, join_split_names(text.plain(), words), true)
             }
         }
@@ -196,6 +199,22 @@ impl Decoder {
             Some(Entity { text: text[piece.bytes.clone()].to_owned(), label, start, end, score: piece.score })
         };
         pieces.iter().filter_map(entity).collect()
+    }
+
+    /// Gives the letters and dots of an abbreviation the kind of the first of them: a model may take `U.K.` apart.
+    fn whole_abbreviations<'a>(&'a self, text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>> {
+        let mut start = 0;
+        while start < words.len() {
+            let letters = abbreviation(text, &words[start..]);
+            if letters > 1
+                && words[start].tag.kind.is_some()
+                && let Some(tag) = self.same_kind(words[start].tag, false)
+            {
+                words[start + 1..start + letters].iter_mut().for_each(|word| word.tag = tag);
+            }
+            start += letters.max(1);
+        }
+        words
     }
 
     /// The tag of the same kind that begins a name, or goes on with one.
@@ -277,6 +296,26 @@ fn most_certain(chunk: &[(usize, Vec<f32>)]) -> &[f32] {
     best
 }
 
+/// How many words make up an abbreviation of letters with a dot behind each, if the first does: `U.S.`
+fn abbreviation(text: &str, words: &[Piece<'_>]) -> usize {
+    let mut count = 0;
+    while let Some(word) = words.get(count) {
+        let is_whole = match count {
+            0 => !text[..word.bytes.start].ends_with(char::is_alphanumeric),
+            _ => words[count - 1].bytes.end == word.bytes.start,
+        };
+        let mut characters = text[word.bytes.clone()].chars();
+        let first = characters.next().filter(|_| characters.next().is_none());
+        let is_next = first.is_some_and(|c| if count % 2 == 0 { c.is_alphabetic() } else { c == '.' });
+        if !is_whole || !is_next {
+            break;
+        }
+        count += 1;
+    }
+    // Of one letter it is an initial; behind another letter comes a dot, or it is of the next word.
+    if count < 4 { 0 } else { count - count % 2 }
+}
+
 /// Gives punctuation between two parts of one kind, with no space on either side, that kind: the apostrophe of `O'Brien`.
 fn join_split_names<'a>(text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>> {
     let is_glue = |bytes: &Range<usize>| text[bytes.clone()].chars().all(is_glue);
@@ -340,6 +379,16 @@ fn unmarked(mut text: Cow<'_, str>) -> Cow<'_, str> {
         }
     }
     text
+}
+
+/// Where a name ends since a mark of a trade mark ends another: before the `&` of `Bosch™ & Volvo`.
+fn behind_marks(text: &str) -> impl Iterator<Item = usize> + '_ {
+    let marks = text.match_indices(['®', '™', '℠']);
+    marks.filter_map(|(at, mark)| {
+        let rest = &text[at + mark.len()..];
+        let blank = rest.bytes().take_while(|b| *b == b' ').count();
+        (blank > 0 && rest[blank..].starts_with("& ")).then_some(at + mark.len() + blank)
+    })
 }
 
 /// Where a name ends since a picture stands there: before each, and behind it.

@@ -139,9 +139,12 @@ impl<'a> Normalizer<'a> {
         }
         let place = self.at..self.at + grapheme.len();
         self.at = place.end;
-        if let Some(end) = self.rest_of_word(grapheme, &place) {
-            self.edit(place.start..end, "");
-            self.at = end;
+        if let Some(dropped) = self.end_of_line(grapheme, &place) {
+            self.at = dropped.end;
+            if dropped.start == place.end {
+                self.last = Last::Word;
+            }
+            self.edit(dropped, "");
             return;
         }
         match form(grapheme) {
@@ -193,9 +196,10 @@ impl<'a> Normalizer<'a> {
         }
     }
 
-    /// Where a word goes on that is parted by a hyphen at the end of a line, if the hyphen is there for the line's sake: the word
-    /// without it is known, or the parts are no words. Of a soft hyphen that is so in any case.
-    fn rest_of_word(&self, hyphen: &str, place: &Range<usize>) -> Option<usize> {
+    /// What is dropped where a word goes on that is parted by a hyphen at the end of a line: the end of the line, and the hyphen if
+    /// it is there for the line's sake: the word without it is known, or the parts are no words. Of a soft hyphen that is so in any
+    /// case, and never before a capital: `Schmidt-Meier`.
+    fn end_of_line(&self, hyphen: &str, place: &Range<usize>) -> Option<Range<usize>> {
         let is_soft = hyphen == "\u{ad}";
         if !is_soft && !matches!(hyphen, "-" | "\u{2010}") {
             return None;
@@ -213,7 +217,10 @@ impl<'a> Normalizer<'a> {
         }
         let end = place.end + blank.len();
         if is_soft {
-            return Some(end);
+            return Some(place.start..end);
+        }
+        if part.starts_with(char::is_uppercase) && next.starts_with(char::is_uppercase) {
+            return Some(place.end..end);
         }
         let words = self.words?;
         let is_lower = part.ends_with(char::is_lowercase) && next.starts_with(char::is_lowercase);
@@ -224,7 +231,7 @@ impl<'a> Normalizer<'a> {
             words.token_to_id(word).is_some() || words.token_to_id(&word.to_lowercase()).is_some()
         };
         let is_one = || is_known(&format!("{part}{next}")) || !(is_known(part) && is_known(&next));
-        (is_lower && is_long(part) && is_long(&next) && is_alone && is_one()).then_some(end)
+        (is_lower && is_long(part) && is_long(&next) && is_alone && is_one()).then_some(place.start..end)
     }
 }
 

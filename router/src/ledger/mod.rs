@@ -50,8 +50,6 @@ pub use shipper::{ShipError, Shipper, ShipperState};
 pub use sink::{EventSink, Pump, SinkError, UsageData, UsageEvent};
 pub use sums::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore};
 
-use units::MicroDollars;
-
 use crate::principal::KeyId;
 use units::{MicroDollars, WallTime};
 

@@ -309,3 +309,72 @@ fn wrapped_names() {
     check("Our office in Mount\nVernon has moved to Fort\nWorth, as you know.");
     check("There the minister Olga\nNovak was asked about the Bank\nof America.");
 }
+
+/// A list that stands within a sentence.
+#[test]
+fn lines_within_a_sentence() {
+    let check = |text: &str, expected: &[&str]| assert_eq!(parts(text), expected, "{text:?}");
+    check(
+        "We thank Siemens\nBosch\nVolvo\nfor their help.",
+        &["We thank Siemens", "Bosch", "Volvo for their help"],
+    );
+    check(
+        "The company was founded by\nAnna Schmidt\nPeter Jones\nin the town of Oslo.",
+        &["The company was founded by", "Anna Schmidt", "Peter Jones in the town of Oslo"],
+    );
+    // One line may be the rest of a name.
+    check(
+        "We met the chancellor Angela\nMerkel\nand the rest of the team.",
+        &["We met the chancellor Angela Merkel and the rest of the team"],
+    );
+}
+
+/// A hyphen at the end of a line joins a name, and is no mark between two.
+#[test]
+fn hyphens_at_line_ends() {
+    let check = |text: &str, expected: &[&str]| assert_eq!(parts(text), expected, "{text:?}");
+    for line_break in ["\n", "\r\n", "\n  "] {
+        for text in
+            ["Anna Schmidt-⏎Meier", "The mayor Anna Schmidt-⏎Meier met Jean-⏎Pierre Dubois.", "Coca-⏎Cola"]
+        {
+            let text = text.replace('⏎', line_break);
+            let expected = text.trim_end_matches('.').split_whitespace().collect::<Vec<_>>().join(" ");
+            let found: Vec<String> = parts(&text)
+                .iter()
+                .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
+                .collect();
+            assert_eq!(found, [expected], "{text:?}");
+        }
+    }
+    check("Anna Schmidt -\nPeter Jones", &["Anna Schmidt", "Peter Jones"]);
+    check("- Anna\n- Peter", &["Anna", "Peter"]);
+}
+
+/// Prose in a comment of a program reads on, whatever its lines begin with.
+#[test]
+fn comments() {
+    let prose = "The mayor of the old town, Anna Schmidt, met the chancellor Angela Merkel and the head of the United \
+        Nations on Monday. The firm was sold to Deutsche Bank of Frankfurt, as the minister said in New York.";
+    for width in [36, 44, 60, 72] {
+        let lines = super::wrapped(prose, width, "\n");
+        for (open, mark, close) in [
+            ("", "# ", ""),
+            ("", "// ", ""),
+            ("", "-- ", ""),
+            ("", " * ", ""),
+            ("/**\n", " * ", "\n */"),
+            ("/* ", " * ", " */"),
+            ("    /**\n", "     * ", "\n     */"),
+            ("/**\n", "\t* ", "\n\t*/"),
+        ] {
+            let text = match open {
+                "/* " => format!("{open}{}{close}", lines.replace('\n', &format!("\n{mark}"))),
+                _ => format!("{open}{mark}{}{close}", lines.replace('\n', &format!("\n{mark}"))),
+            };
+            let found = parts(&text);
+            assert_eq!(found.len(), 1, "{width} {found:#?}");
+        }
+    }
+    check(|names| names.iter().map(|name| format!(" * {name}\n")).collect());
+    assert_eq!(parts("* buy milk\n* Call the bank\n* Oslo"), ["buy milk", "Call the bank", "Oslo"]);
+}

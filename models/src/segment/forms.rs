@@ -1,0 +1,67 @@
+//! What a word is by its form: a number, a verse, a time, letters with dots.
+
+use super::scan::{Stop, Word};
+use super::words::{self, Class};
+
+/// IV, A, §, #5, or another abbreviation that a number follows: "Ref. No."
+pub(super) fn is_number(next: &Word<'_>) -> bool {
+    let stem = next.stem.trim_matches(|c: char| !c.is_alphanumeric());
+    let is_letter = stem.len() == 1 && stem != "I" && stem != "A" && stem.starts_with(char::is_uppercase);
+    let is_abbreviation = next.stop == Stop::Dot
+        && matches!(
+            words::class(next.stem, &next.lower(), false),
+            Some(Class::Numbered | Class::NumberedWord)
+        );
+    (words::is_roman(stem) && stem != "I")
+        || is_letter
+        || is_abbreviation
+        || next.text.starts_with(['#', '§', '№'])
+}
+
+/// `4:8`
+pub(super) fn is_verse(next: &Word<'_>) -> bool {
+    let Some((chapter, verse)) = next.stem.split_once(':') else { return false };
+    !chapter.is_empty()
+        && chapter.len() <= 3
+        && chapter.bytes().all(|b| b.is_ascii_digit())
+        && verse.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// `4:30`
+pub(super) fn is_time(next: &Word<'_>) -> bool {
+    next.stem
+        .split_once(':')
+        .is_some_and(|(_, minutes)| minutes.len() == 2 && minutes.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Letters with dots between them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Letters {
+    pub(super) count: usize,
+    pub(super) is_small: bool,
+}
+
+impl Letters {
+    /// Of a stem, that is without its last dot.
+    pub(super) fn of(stem: &str) -> Option<Self> {
+        if stem.len() > words::WORD_MAX {
+            return None;
+        }
+        let mut count = 0;
+        let mut is_small = true;
+        for part in stem.split('.') {
+            // "J.-P." is two of them.
+            let part = part.strip_prefix('-').unwrap_or(part);
+            let mut letters = part.chars();
+            let letter = letters.next().filter(|c| c.is_alphabetic())?;
+            if letters.next().is_some() {
+                return None;
+            }
+            is_small &= letter.is_lowercase();
+            count += 1;
+        }
+        // Letters of scripts without capitals are words.
+        let has_case = stem.chars().any(|c| c.is_lowercase() || c.is_uppercase());
+        has_case.then_some(Self { count, is_small })
+    }
+}
