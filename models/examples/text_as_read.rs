@@ -1,4 +1,5 @@
-//! For `scripts/train`: reads texts, a JSON string a line, and writes how the server reads each, a JSON object a line.
+//! For `scripts/train`: reads texts, a JSON string a line, and writes how the server reads each, a JSON
+//! object a line.
 
 use std::io::{self, BufRead, Write};
 

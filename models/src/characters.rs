@@ -12,7 +12,8 @@ pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 
-/// Whether a character takes no place and is not seen: soft hyphens, joiners, direction marks, variation selectors, controls.
+/// Whether a character takes no place and is not seen: soft hyphens, joiners, direction marks, variation
+/// selectors, controls.
 pub(crate) fn is_invisible(c: char) -> bool {
     let is_ignorable = || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c);
     !is_space(c)
@@ -20,8 +21,8 @@ pub(crate) fn is_invisible(c: char) -> bool {
         && (is_ignorable() || matches!(category(c), Category::Control | Category::Format))
 }
 
-/// Whether a character is a picture or a sign by itself, and no part of a word: emoji, `®`, arrows, currency, characters of private
-/// use. Those of ASCII are punctuation to every tokenizer.
+/// Whether a character is a picture or a sign by itself, and no part of a word: emoji, `®`, arrows, currency,
+/// characters of private use. Those of ASCII are punctuation to every tokenizer.
 pub(crate) fn is_symbol(c: char) -> bool {
     !c.is_ascii()
         && matches!(
@@ -35,7 +36,8 @@ pub(crate) fn is_symbol(c: char) -> bool {
         )
 }
 
-/// The letter or digit in a circle or square. Unicode has no compatible forms for those that are white on black.
+/// The letter or digit in a circle or square. Unicode has no compatible forms for those that are white on
+/// black.
 pub(crate) fn enclosed(c: char) -> Option<char> {
     let (first, of) = match c {
         'Ⓐ'..='Ⓩ' => ('A', 'Ⓐ'),

@@ -1,12 +1,13 @@
 //! From a model card to an answer.
 //!
-//! A [`Card`] (the front matter of `model-cards/<name>/README.md`) names everything about a model; [`source`] fetches
-//! and verifies its files; [`architectures`] read them; [`tokenizer`] turns text into token ids; a [`Runtime`] computes one ragged
-//! [`TokenBatch`]; [`tasks`] cut a text into jobs before the scheduler and turn tensors into answers behind it. [`Catalog`] holds the
-//! models of one process and [`DeviceExecutor`] is what an engine thread of `batching` drives.
+//! A [`Card`] (the front matter of `model-cards/<name>/README.md`) names everything about a model; [`source`]
+//! fetches and verifies its files; [`architectures`] read them; [`tokenizer`] turns text into token ids; a
+//! [`Runtime`] computes one ragged [`TokenBatch`]; [`tasks`] cut a text into jobs before the scheduler and
+//! turn tensors into answers behind it. [`Catalog`] holds the models of one process and [`DeviceExecutor`] is
+//! what an engine thread of `batching` drives.
 //!
-//! What runtimes need to know of a model is the crate `models-core`; each runtime is a crate of its own. Both are shown here again,
-//! so that this crate is all that others need.
+//! What runtimes need to know of a model is the crate `models-core`; each runtime is a crate of its own. Both
+//! are shown here again, so that this crate is all that others need.
 //!
 //! # Invariants
 //! Each names what holds it.

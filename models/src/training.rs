@@ -8,7 +8,8 @@ use crate::segment::{Cells, Plain};
 /// A text as models that find names are given it.
 #[derive(Debug, Serialize)]
 pub struct TextAsRead {
-    /// Commas stand for the ends of lines, items and cells, and blanks for marks of items. It has as many bytes as the text.
+    /// Commas stand for the ends of lines, items and cells, and blanks for marks of items. It has as many
+    /// bytes as the text.
     pub text: String,
     /// Before which bytes a name ends whatever the model says, ascending.
     pub ends: Vec<usize>,

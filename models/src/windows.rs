@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use models_core::tasks::Truncation;
 
-/// The windows to read of a text of `tokens` tokens, each of at most `capacity`; `None` if it is to be refused.
+/// The windows to read of a text of `tokens` tokens, each of at most `capacity`; `None` if it is to be
+/// refused.
 ///
-/// Windows are balanced: as few as possible, of equal size but for the last, so that none is a tiny rest without
-/// context. Neighbours share `overlap` tokens.
+/// Windows are balanced: as few as possible, of equal size but for the last, so that none is a tiny rest
+/// without context. Neighbours share `overlap` tokens.
 pub(crate) fn plan(
     tokens: usize,
     capacity: usize,
@@ -25,8 +26,8 @@ pub(crate) fn plan(
     }
 }
 
-/// For each token read, the window in which it has most context, as one range for each window: overlaps are cut in the
-/// middle.
+/// For each token read, the window in which it has most context, as one range for each window: overlaps are
+/// cut in the middle.
 pub(crate) fn owners(windows: &[Range<usize>]) -> Vec<Range<usize>> {
     let middle = |left: &Range<usize>, right: &Range<usize>| right.start + (left.end - right.start) / 2;
     (0..windows.len())

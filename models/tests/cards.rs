@@ -84,7 +84,8 @@ fn a_good_card_is_read_whole() {
     parse(&format!("\u{feff}{GOOD}")).unwrap();
 }
 
-/// Replaces a part of the good card and expects an error that names the file, this field, and this in its message.
+/// Replaces a part of the good card and expects an error that names the file, this field, and this in its
+/// message.
 fn check(part: &str, replacement: &str, field: &str, message: &str) {
     assert!(GOOD.contains(part), "{part:?} is not in the good card");
     match parse(&GOOD.replacen(part, replacement, 1)) {

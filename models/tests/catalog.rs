@@ -123,7 +123,8 @@ fn check(spoil: impl FnOnce(&mut Spec), message: &str) {
 
 #[test]
 fn what_is_not_supported_is_named() {
-    // What nobody knows makes the card unreadable; what this model cannot be computed in, the model unavailable.
+    // What nobody knows makes the card unreadable; what this model cannot be computed in, the model
+    // unavailable.
     for (field, message) in [
         ("runtime: abacus", "runtime \"abacus\" is not supported; supported: candle, fused, onnx"),
         ("architecture: lstm", "architecture \"lstm\" is not supported; supported: bert"),
@@ -222,7 +223,8 @@ fn defaults_are_stated() {
     assert_eq!(named(&catalog), Ok("b".to_owned()));
 }
 
-/// Whose default it is does not depend on whether a card can be read: no other card takes over what one that cannot may have claimed.
+/// Whose default it is does not depend on whether a card can be read: no other card takes over what one that
+/// cannot may have claimed.
 #[test]
 fn a_default_whose_card_cannot_be_read_is_nobody_elses() {
     let default = |mut spec: Spec| {

@@ -110,7 +110,8 @@ fn the_real_encoder_equals_candles_own() {
     }
 }
 
-/// In bfloat16 a number has 8 bits: what the formats' rounding explains, and the same from every instruction set.
+/// In bfloat16 a number has 8 bits: what the formats' rounding explains, and the same from every instruction
+/// set.
 #[test]
 fn bfloat16_is_near_float32_with_every_instruction_set() {
     for hidden_size in [12, 35, 64] {
@@ -351,8 +352,8 @@ fn batches_that_cannot_be_read_are_refused() {
     }
 }
 
-/// What one model leaves in the buffers that models of a device share must not show in another's answers, and a batch
-/// that gave infinities must not spoil the next.
+/// What one model leaves in the buffers that models of a device share must not show in another's answers, and
+/// a batch that gave infinities must not spoil the next.
 #[test]
 fn models_that_share_buffers_do_not_disturb_each_other() {
     let device = open_device(models::DeviceConfig { threads: 2, ..models::DeviceConfig::default() }).unwrap();

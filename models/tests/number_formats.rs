@@ -17,7 +17,8 @@ fn bfloat16_keeps_embeddings_and_labels() {
     assert!(differs, "bfloat16 must have been used");
 }
 
-/// ONNX Runtime's own way onto a GPU; `ORT_DYLIB_PATH` names a library that has it, with its providers beside it.
+/// ONNX Runtime's own way onto a GPU; `ORT_DYLIB_PATH` names a library that has it, with its providers beside
+/// it.
 mod onnx_provider {
     use models::{OnnxConfig, Provider};
 

@@ -1,4 +1,5 @@
-//! What preparing a call costs: linear in its texts, in work that is counted, and within a multiple of their bytes of memory.
+//! What preparing a call costs: linear in its texts, in work that is counted, and within a multiple of their
+//! bytes of memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -13,7 +14,8 @@ use models::{Catalog, Pace, Task};
 
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::load(&config(), &Shown).unwrap());
 
-/// Texts by what is repeated in them: what segmenting, tokenising or counting could be slow at, or hold too much of.
+/// Texts by what is repeated in them: what segmenting, tokenising or counting could be slow at, or hold too
+/// much of.
 const HOSTILE: [&str; 48] = [
     "#",
     "a b ",

@@ -1,5 +1,5 @@
-//! The scores of a card, by the whole way from a text to its names: what its weights are worth is what it says, and training is
-//! given texts as they are read here.
+//! The scores of a card, by the whole way from a text to its names: what its weights are worth is what it
+//! says, and training is given texts as they are read here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -1,5 +1,5 @@
-//! The trained models against the logits that their training computed: adapter, head and labels, through the catalog.
-//! `scripts/train` writes the references beside the weights.
+//! The trained models against the logits that their training computed: adapter, head and labels, through the
+//! catalog. `scripts/train` writes the references beside the weights.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -9,7 +9,8 @@ use models::{Catalog, ModelState, Sequence, Task};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Training multiplies with the low-rank factors beside the weights, the server with the sum: rounding differs.
+/// Training multiplies with the low-rank factors beside the weights, the server with the sum: rounding
+/// differs.
 const TOLERANCE: f64 = 1e-4;
 
 #[derive(Deserialize)]

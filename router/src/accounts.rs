@@ -17,8 +17,8 @@ use units::WallTime;
 /// Name of the development tenant.
 pub(crate) const DEVELOPMENT_TENANT: &str = "development";
 
-/// Name of a tenant: 1 to 63 lower-case letters, digits and hyphens, a letter or digit first and last, as a DNS label (RFC
-/// 1123, section 2.1).
+/// Name of a tenant: 1 to 63 lower-case letters, digits and hyphens, a letter or digit first and last, as a
+/// DNS label (RFC 1123, section 2.1).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct TenantName(String);
@@ -28,7 +28,6 @@ pub struct TenantName(String);
 #[error("expected 1 to 63 lower-case letters, digits and hyphens, a letter or digit first and last")]
 pub struct TenantNameError;
 
-/// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TenantRecord {
@@ -49,13 +48,11 @@ pub struct TenantRecord {
     pub suspension_set_at: WallTime,
 }
 
-/// A key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRecord {
     /// Public name of the key, `key_…`.
     pub id: String,
-    /// Whose it is.
     pub tenant: TenantName,
     /// What its owner calls it.
     pub label: String,
@@ -86,27 +83,17 @@ pub struct KeyRecord {
 /// A key as it may be shown: without its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyView {
-    /// See [`KeyRecord::id`].
     pub id: String,
-    /// See [`KeyRecord::tenant`].
     pub tenant: TenantName,
-    /// See [`KeyRecord::label`].
     pub label: String,
-    /// See [`KeyRecord::mode`].
     pub mode: Mode,
-    /// See [`KeyRecord::role`].
     pub role: Role,
-    /// See [`KeyRecord::ending`].
     pub ending: String,
     /// Whether it is accepted, and if not, why.
     pub state: KeyState,
-    /// See [`KeyRecord::created_at`].
     pub created_at: WallTime,
-    /// See [`KeyRecord::expires_at`].
     pub expires_at: Option<WallTime>,
-    /// See [`KeyRecord::revoked_at`].
     pub revoked_at: Option<WallTime>,
-    /// See [`KeyRecord::replaced_by`].
     pub replaced_by: Option<String>,
     /// Whether it is older than keys should become.
     pub is_rotation_due: bool,
@@ -116,7 +103,6 @@ pub struct KeyView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
-    /// It is.
     Active,
     /// Its time is over.
     Expired,
@@ -124,13 +110,15 @@ pub enum KeyState {
     Revoked,
 }
 
-/// Names one state of the accounts, and no other. Servers compare versions for being the same, never for being newer: a store
-/// that was set back gives its next change a number that was there before, and an id that was not. Written as `number:id`.
+/// Names one state of the accounts, and no other. Servers compare versions for being the same, never for
+/// being newer: a store that was set back gives its next change a number that was there before, and an id
+/// that was not. Written as `number:id`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Version {
     /// Counts changes.
     pub number: u64,
-    /// Random, of the change that made it. None of accounts that never were changed, or by a server that knew no ids.
+    /// Random, of the change that made it. None of accounts that never were changed, or by a server that knew
+    /// no ids.
     pub id: Option<Arc<str>>,
 }
 
@@ -206,7 +194,8 @@ impl FromStr for Version {
 }
 
 impl Accounts {
-    /// What of them is lost, as far as they show it themselves: keys whose tenants are gone, or what the store counted.
+    /// What of them is lost, as far as they show it themselves: keys whose tenants are gone, or what the
+    /// store counted.
     pub fn lost(&self) -> Option<String> {
         let has_none = |key: &&KeyRecord| !self.tenants.contains_key(&key.tenant);
         let orphans = self.keys.values().filter(has_none).count();

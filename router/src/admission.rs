@@ -51,8 +51,9 @@ pub(crate) struct Desk {
     pub(crate) directory: Arc<Directory>,
 }
 
-/// Leave to run one request. It ends by [`finish`](Self::finish), or as cancelled when the reservation is dropped, which is what
-/// happens when the caller goes away and its future with it. Once it was worked on, exactly one [`UsageRecord`] follows.
+/// Leave to run one request. It ends by [`finish`](Self::finish), or as cancelled when the reservation is
+/// dropped, which is what happens when the caller goes away and its future with it. Once it was worked on,
+/// exactly one [`UsageRecord`] follows.
 ///
 /// | how it ends                   | counts against the limits | charged | recorded |
 /// |-------------------------------|---------------------------|---------|----------|
@@ -63,8 +64,8 @@ pub(crate) struct Desk {
 /// | failed: a fault of ours       | no                        | no      | yes      |
 /// | could not be recorded         | no                        | no      | no       |
 ///
-/// An input that is refused while others of its request are answered ([`refuse`](Self::refuse)) is treated as a request that is
-/// refused.
+/// An input that is refused while others of its request are answered ([`refuse`](Self::refuse)) is treated as
+/// a request that is refused.
 pub struct Reservation {
     desk: Arc<Desk>,
     principal: Principal,
@@ -113,7 +114,8 @@ impl Desk {
         })
     }
 
-    /// Counts a call that gets an answer which was given before: one of the tenant's limit of requests, and no charge.
+    /// Counts a call that gets an answer which was given before: one of the tenant's limit of requests, and
+    /// no charge.
     pub(crate) async fn admit_replay(
         &self,
         now: WallTime,
@@ -123,7 +125,6 @@ impl Desk {
         Ok(taken.map(|taken| taken.quota))
     }
 
-    /// See [`Limiter::exchange`].
     pub(crate) async fn exchange_limits(&self, now: WallTime) {
         self.limiter.exchange(self.moment(now)).await;
     }
@@ -146,14 +147,14 @@ impl Reservation {
         Ok(())
     }
 
-    /// The request is worked on: from here on it counts against the limits also where it ends in a refusal, or refusals that take
-    /// work could be had without end.
+    /// The request is worked on: from here on it counts against the limits also where it ends in a refusal,
+    /// or refusals that take work could be had without end.
     pub fn work_began(&mut self) {
         self.has_worked = true;
     }
 
-    /// Some inputs are refused and the others go on. None of the former is charged, and those refused before any work do not
-    /// count against the limits.
+    /// Some inputs are refused and the others go on. None of the former is charged, and those refused before
+    /// any work do not count against the limits.
     pub fn refuse(&mut self, refused: RefusedInputs) {
         let RefusedInputs { before_work, after_work } = refused;
         self.demand.inputs = self.demand.inputs.saturating_sub(before_work + after_work);
@@ -309,7 +310,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
 
-        /// Every reservation, however it ends, is recorded once, but for what was refused before any work; only completed ones cost.
+        /// Every reservation, however it ends, is recorded once, but for what was refused before any work;
+        /// only completed ones cost.
         #[test]
         fn one_record_each(ends in proptest::collection::vec((0u8..7, 1u64..200, 0u64..1000), 1..40)) {
             let folder = tempfile::tempdir().unwrap();

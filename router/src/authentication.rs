@@ -37,8 +37,9 @@ pub struct Directory {
     calendar: Calendar,
 }
 
-/// The calendar, which does not go back: the time that passed since it was first looked at has passed, whatever it is set to. So
-/// a key that has expired stays expired. Set forward, it is believed as long as it stays so.
+/// The calendar, which does not go back: the time that passed since it was first looked at has passed,
+/// whatever it is set to. So a key that has expired stays expired. Set forward, it is believed as long as it
+/// stays so.
 #[derive(Default)]
 struct Calendar {
     start: OnceLock<(Timestamp, WallTime)>,
@@ -52,8 +53,8 @@ impl Calendar {
         wall.max(then.plus(uptime.saturating_duration_since(since)))
     }
 
-    /// The latest that it showed, and what has passed since: also where it was set forward and back. So a day that was begun
-    /// goes on, and the one before does not come again; days go on to be as long as they are.
+    /// The latest that it showed, and what has passed since: also where it was set forward and back. So a day
+    /// that was begun goes on, and the one before does not come again; days go on to be as long as they are.
     fn latest(&self, uptime: Timestamp, wall: WallTime) -> WallTime {
         let now = self.now(uptime, wall);
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,8 +132,8 @@ pub enum AuthenticationError {
 }
 
 impl Directory {
-    /// A directory that knows nobody but, if asked for, the development tenant, whose key is [`DEVELOPMENT_KEY`], accepted
-    /// from loopback peers only. Test keys are refused.
+    /// A directory that knows nobody but, if asked for, the development tenant, whose key is
+    /// [`DEVELOPMENT_KEY`], accepted from loopback peers only. Test keys are refused.
     pub fn new(secret: KeySecret, has_development: bool) -> Self {
         Self {
             secret,
@@ -165,8 +166,8 @@ impl Directory {
         Self { services, ..self }
     }
 
-    /// The same, whose calendar is not before `seen`, and whose days are not before that of `latest`: the last time that an
-    /// earlier process saw, and the latest.
+    /// The same, whose calendar is not before `seen`, and whose days are not before that of `latest`: the
+    /// last time that an earlier process saw, and the latest.
     #[must_use]
     pub fn with_calendar(self, seen: WallTime, latest: WallTime) -> Self {
         let now = self.uptime.now();
@@ -176,7 +177,8 @@ impl Directory {
         self
     }
 
-    /// The time by which days of limits begin, where the clock says `now`: never before the latest that the clock said.
+    /// The time by which days of limits begin, where the clock says `now`: never before the latest that the
+    /// clock said.
     pub fn latest(&self, now: WallTime) -> WallTime {
         self.calendar.latest(self.uptime.now(), now)
     }
@@ -224,8 +226,8 @@ impl Directory {
         self.known.store(Arc::new(Known { is_read: true, lost, tenants: Arc::new(tenants), keys }));
     }
 
-    /// Takes changes of the accounts that it knows, which were like `before`. Costs as much as the changes, whatever the accounts
-    /// have.
+    /// Takes changes of the accounts that it knows, which were like `before`. Costs as much as the changes,
+    /// whatever the accounts have.
     pub(crate) fn change(&self, before: &Accounts, changes: &[Change]) {
         let mut known = Known::clone(&self.known.load());
         if known.lost.is_some() {

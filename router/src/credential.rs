@@ -45,8 +45,8 @@ impl Credential {
     }
 }
 
-/// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1; the scheme's case is free, RFC 9110, section 11.1). Never
-/// empty.
+/// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1; the scheme's case is free, RFC
+/// 9110, section 11.1). Never empty.
 ///
 /// # Errors
 /// There is no header, it has another scheme, or no token of a sensible length.

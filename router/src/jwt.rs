@@ -1,11 +1,12 @@
 //! JSON Web Tokens of a configured issuer (RFC 7519, and RFC 8725 for what to refuse).
 //!
-//! A token is accepted if it is signed with RS256 or ES256 by a key of the issuer's set (RFC 7517) whose kind fits the algorithm,
-//! and if `iss`, `aud`, `exp` and the claims of tenant and roles are there and right. A claim of a wrong type is wrong, also where
-//! it may be left out. A header that must be understood and is not (`crit`, RFC 7515, section 4.1.11) refuses the token, and so
-//! does a `typ` of another kind of token (RFC 8725, section 3.11) and a lifetime above the configured one. The key set is fetched
-//! ahead of its use, again when a token names a key that is not in it (by one caller for all, and not again for a while), and kept
-//! when the issuer does not answer.
+//! A token is accepted if it is signed with RS256 or ES256 by a key of the issuer's set (RFC 7517) whose kind
+//! fits the algorithm, and if `iss`, `aud`, `exp` and the claims of tenant and roles are there and right. A
+//! claim of a wrong type is wrong, also where it may be left out. A header that must be understood and is not
+//! (`crit`, RFC 7515, section 4.1.11) refuses the token, and so does a `typ` of another kind of token (RFC
+//! 8725, section 3.11) and a lifetime above the configured one. The key set is fetched ahead of its use,
+//! again when a token names a key that is not in it (by one caller for all, and not again for a while), and
+//! kept when the issuer does not answer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,11 +28,12 @@ use crate::plan::Plan;
 use crate::principal::Role;
 use units::WallTime;
 
-/// Kinds of tokens (`typ`) that are accepted, in lower case and without `application/`: those of RFC 7519, section 5.1, and of RFC
-/// 9068, section 2.1. A token need not say its kind.
+/// Kinds of tokens (`typ`) that are accepted, in lower case and without `application/`: those of RFC 7519,
+/// section 5.1, and of RFC 9068, section 2.1. A token need not say its kind.
 const KINDS: [&str; 2] = ["jwt", "at+jwt"];
 
-/// How long a token of a key that is not known waits for the issuer: while others are known, and while none is.
+/// How long a token of a key that is not known waits for the issuer: while others are known, and while none
+/// is.
 const UNKNOWN_KEY_WAIT: Duration = Duration::from_millis(500);
 const FIRST_KEYS_WAIT: Duration = Duration::from_secs(5);
 
@@ -254,9 +256,10 @@ impl JwtVerifier {
     }
 }
 
-/// Refuses members of a header that would have to be understood and are not, whatever their value: `crit`, since no extension is
-/// understood here and an empty list, or none, is not allowed (RFC 7515, section 4.1.11); `zip` (RFC 7516, section 4.1.3), and `b64`
-/// (RFC 7797). A content type says that another token is in it (RFC 7519, section 5.2).
+/// Refuses members of a header that would have to be understood and are not, whatever their value: `crit`,
+/// since no extension is understood here and an empty list, or none, is not allowed (RFC 7515, section
+/// 4.1.11); `zip` (RFC 7516, section 4.1.3), and `b64` (RFC 7797). A content type says that another token is
+/// in it (RFC 7519, section 5.2).
 fn check_members(token: &str) -> Result<(), JwtError> {
     let header = token.split('.').next().unwrap_or_default();
     let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| JwtError::Malformed)?;
@@ -291,7 +294,8 @@ fn plan(claim: &Value) -> Result<Plan, JwtError> {
     plan.filter(|plan| plan.check().is_ok()).ok_or(JwtError::Claim("plan"))
 }
 
-/// The texts of a claim: one or a list; where `is_split`, one may hold several with spaces between. None if it is anything else.
+/// The texts of a claim: one or a list; where `is_split`, one may hold several with spaces between. None if
+/// it is anything else.
 fn texts(claim: Option<&Value>, is_split: bool) -> Option<Vec<&str>> {
     match claim? {
         Value::String(text) if is_split => Some(text.split_whitespace().collect()),

@@ -1,9 +1,10 @@
 //! API keys: how they are made, recognised, and kept without being known.
 //!
-//! `tc_live_` or `tc_test_`, 22 random characters (131 bits) and a checksum of 6, all of the digits and letters. The checksum
-//! is a CRC-32 of what stands before it, so that a mistyped key is refused without a look-up, and so that scanners for leaked
-//! secrets can tell a key from other text (the scheme of GitHub's tokens, 2021). What is stored is the HMAC-SHA256 (RFC 2104)
-//! of the key under the deployment's secret: who steals the store has nothing to try keys against.
+//! `tc_live_` or `tc_test_`, 22 random characters (131 bits) and a checksum of 6, all of the digits and
+//! letters. The checksum is a CRC-32 of what stands before it, so that a mistyped key is refused without a
+//! look-up, and so that scanners for leaked secrets can tell a key from other text (the scheme of GitHub's
+//! tokens, 2021). What is stored is the HMAC-SHA256 (RFC 2104) of the key under the deployment's secret: who
+//! steals the store has nothing to try keys against.
 
 use std::fmt;
 
@@ -133,7 +134,8 @@ impl KeySecret {
         hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// A key or hash of another purpose, of parts that cannot be mistaken for one another: each goes in with its length.
+    /// A key or hash of another purpose, of parts that cannot be mistaken for one another: each goes in with
+    /// its length.
     pub(crate) fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut message = Vec::new();
         for part in parts {
@@ -253,7 +255,8 @@ mod tests {
                 counts[DIGITS.iter().position(|digit| *digit == byte).unwrap()] += 1;
             }
         }
-        // 44,000 digits, 710 expected of each: chi-squared with 61 degrees of freedom, beyond 120 once in 100,000 runs.
+        // 44,000 digits, 710 expected of each: chi-squared with 61 degrees of freedom, beyond 120 once in
+        // 100,000 runs.
         let expected = 2_000.0 * 22.0 / 62.0;
         let chi: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
         assert!(chi < 120.0, "{chi}");

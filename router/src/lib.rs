@@ -1,9 +1,10 @@
 //! Who may ask, how much, and at what price.
 //!
-//! Everything between a credential and the scheduler. The order is enforced by types rather than by convention:
-//! [`Gatekeeper::authenticate`] turns a credential into a [`Principal`], [`Places::take`] gives it a place before its
-//! request is read, [`Gatekeeper::admit`] turns a principal and a [`Demand`] into a [`Reservation`], and a reservation
-//! becomes exactly one [`UsageRecord`] however the request ends, because recording hangs on its drop.
+//! Everything between a credential and the scheduler. The order is enforced by types rather than by
+//! convention: [`Gatekeeper::authenticate`] turns a credential into a [`Principal`], [`Places::take`] gives
+//! it a place before its request is read, [`Gatekeeper::admit`] turns a principal and a [`Demand`] into a
+//! [`Reservation`], and a reservation becomes exactly one [`UsageRecord`] however the request ends, because
+//! recording hangs on its drop.
 //!
 //! ```text
 //! Authorization header -> Credential -> Principal -> Reservation -> UsageRecord -> journal -> sums
@@ -11,9 +12,9 @@
 //!                                       authentication  limit
 //! ```
 //!
-//! Tenants and keys ([`accounts`]) are changed through [`Administration`]; they, the limits' counts and the sums of what was
-//! used live in a [`store`], which is a file of this process or Redis. The crate knows nothing of HTTP, gRPC or models: a
-//! price and a model name are told to it.
+//! Tenants and keys ([`accounts`]) are changed through [`Administration`]; they, the limits' counts and the
+//! sums of what was used live in a [`store`], which is a file of this process or Redis. The crate knows
+//! nothing of HTTP, gRPC or models: a price and a model name are told to it.
 //!
 //! # Invariants
 //! Each names what holds it; client tests are in `serving/tests/clients`.
@@ -91,8 +92,8 @@ pub struct Gatekeeper {
 }
 
 impl Gatekeeper {
-    /// A gatekeeper over a directory of tenants; every admitted request ends as one record in `journal`, which `observer` sees too.
-    /// Limits are measured by `uptime`.
+    /// A gatekeeper over a directory of tenants; every admitted request ends as one record in `journal`,
+    /// which `observer` sees too. Limits are measured by `uptime`.
     pub fn new(
         directory: Arc<Directory>,
         limiter: Limiter,
@@ -111,7 +112,8 @@ impl Gatekeeper {
         Self { directory, desk: Arc::new(desk) }
     }
 
-    /// Turns the value of an `Authorization` header, or without one the certificate of the peer, into a principal.
+    /// Turns the value of an `Authorization` header, or without one the certificate of the peer, into a
+    /// principal.
     ///
     /// # Errors
     /// No credential, one that is not `Bearer <key or JWT>`, or one that names nobody.
@@ -141,8 +143,8 @@ impl Gatekeeper {
         self.desk.admit(now, principal, demand).await
     }
 
-    /// Counts a call whose answer was given before against its tenant's limit: it takes one and is not charged. Returns what is
-    /// left.
+    /// Counts a call whose answer was given before against its tenant's limit: it takes one and is not
+    /// charged. Returns what is left.
     ///
     /// # Errors
     /// See [`LimitError`].
@@ -164,7 +166,8 @@ impl Gatekeeper {
         self.desk.limiter.decided_alone()
     }
 
-    /// Tells the servers that share the limits what this one let through, and hears what they did. To be called every second.
+    /// Tells the servers that share the limits what this one let through, and hears what they did. To be
+    /// called every second.
     pub async fn exchange_limits(&self, now: WallTime) {
         self.desk.exchange_limits(now).await;
     }

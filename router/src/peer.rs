@@ -9,18 +9,18 @@ use crate::principal::Role;
 /// The other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its address.
     pub address: IpAddr,
-    /// The SPIFFE id of the certificate that it showed and that was verified (SPIFFE-ID and X509-SVID standards,
-    /// <https://spiffe.io/docs/latest/spiffe-specs>).
+    /// The SPIFFE id of the certificate that it showed and that was verified (SPIFFE-ID and X509-SVID
+    /// standards, <https://spiffe.io/docs/latest/spiffe-specs>).
     pub service: Option<Arc<str>>,
     /// The host that it asked for (`Host`, or `:authority`), if it named one.
     pub host: Option<Arc<str>>,
 }
 
 impl Peer {
-    /// Whether it is on this machine and asked for this machine by a name that no DNS server decides. A page of another site whose
-    /// name was made to lead here (DNS rebinding) comes from this machine too, but by its own name.
+    /// Whether it is on this machine and asked for this machine by a name that no DNS server decides. A page
+    /// of another site whose name was made to lead here (DNS rebinding) comes from this machine too, but by
+    /// its own name.
     pub(crate) fn is_local(&self) -> Result<(), NotLocal> {
         // An IPv4 peer of a dual-stack socket shows as ::ffff:127.0.0.1.
         if !self.address.to_canonical().is_loopback() {

@@ -1,10 +1,12 @@
-//! Places: the calls that a server works on at once and the bytes of their bodies, and how much of both one tenant may have.
+//! Places: the calls that a server works on at once and the bytes of their bodies, and how much of both one
+//! tenant may have.
 //!
-//! A place is taken when the caller is known, before anything of the body is read. It takes one of the tenant's own (the
-//! plan's concurrency) and one of the server's. What a tenant has of the server's never exceeds a multiple of what is free:
-//! `used <= share / (1 - share) * free`, the dynamic threshold of Choudhury and Hahne ("Dynamic queue length thresholds for
-//! shared-memory packet switches", 1998). With a share of one half a lone tenant has half of all places at most, two have a
-//! third each, and for one more who comes there is always something left.
+//! A place is taken when the caller is known, before anything of the body is read. It takes one of the
+//! tenant's own (the plan's concurrency) and one of the server's. What a tenant has of the server's never
+//! exceeds a multiple of what is free: `used <= share / (1 - share) * free`, the dynamic threshold of
+//! Choudhury and Hahne ("Dynamic queue length thresholds for shared-memory packet switches", 1998). With a
+//! share of one half a lone tenant has half of all places at most, two have a third each, and for one more
+//! who comes there is always something left.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -31,10 +33,7 @@ pub struct PlacesConfig {
 pub enum PlaceError {
     /// The tenant has as many as its plan allows.
     #[error("the plan allows {limit} calls at once")]
-    Plan {
-        /// The limit.
-        limit: u32,
-    },
+    Plan { limit: u32 },
     /// The server has none left for this tenant.
     #[error("no place is free")]
     Full,
@@ -160,7 +159,8 @@ impl Places {
         (all.calls, all.bytes)
     }
 
-    /// Whether `more` may be added to what a tenant has. The first of anything is for whoever comes while there is room.
+    /// Whether `more` may be added to what a tenant has. The first of anything is for whoever comes while
+    /// there is room.
     fn is_within(&self, own: usize, more: usize, all: usize, max: usize) -> bool {
         let Some(free) = all.checked_add(more).and_then(|after| max.checked_sub(after)) else { return false };
         let share = self.config.tenant_share_max;
@@ -189,9 +189,9 @@ impl PlaceMeter {
         self.0.upgrade().map_or(Ok(()), |holding| holding.hold(bytes))
     }
 
-    /// Holds so many bytes more as soon as the tenant may have them: whoever asked before comes first, so that much is not kept
-    /// waiting by little for ever. Who holds bytes for something whole needs no others to finish it, so nobody waits for each other.
-    /// At once if the place was given back.
+    /// Holds so many bytes more as soon as the tenant may have them: whoever asked before comes first, so
+    /// that much is not kept waiting by little for ever. Who holds bytes for something whole needs no others
+    /// to finish it, so nobody waits for each other. At once if the place was given back.
     ///
     /// # Errors
     /// So many nobody may ever have.
@@ -375,7 +375,8 @@ mod tests {
         assert!(places.state().tenants.is_empty());
     }
 
-    /// With 100 bytes and a share of one half: much waits for what is held, little behind it waits with it, another tenant does not.
+    /// With 100 bytes and a share of one half: much waits for what is held, little behind it waits with it,
+    /// another tenant does not.
     #[test]
     fn bytes_are_held_in_turn() {
         use futures_util::FutureExt;

@@ -43,7 +43,6 @@ pub struct Terms {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: must be {least} to {most}")]
 pub struct TermsError {
-    /// The field.
     pub field: &'static str,
     least: u64,
     most: u64,

@@ -1,4 +1,5 @@
-//! Sums of records equal the records, under any interleaving of writing, shipping, failing and starting again.
+//! Sums of records equal the records, under any interleaving of writing, shipping, failing and starting
+//! again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -391,8 +392,8 @@ fn redis(url: &str, command: &[&str]) {
     assert!(done.status.success(), "{done:?}");
 }
 
-/// An epoch's position is exact, whatever its size; what is forgotten is forgotten as a whole; and a store says that it is another
-/// one after it lost what it had.
+/// An epoch's position is exact, whatever its size; what is forgotten is forgotten as a whole; and a store
+/// says that it is another one after it lost what it had.
 async fn positions_are_the_stores(store: &dyn UsageStore) {
     let epoch: Arc<str> = Arc::from("epoch");
     let place = |tenant: &str| TenantDay { tenant: Arc::from(tenant), day: Day(20_000) };

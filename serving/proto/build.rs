@@ -17,14 +17,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     // What the reflection service shows: what answers on the same port.
     std::fs::write(out.join("descriptors.bin"), protox::compile([API], ["."])?.encode_to_vec())?;
     let mut descriptors = protox::compile([API, SCALER], ["."])?;
-    // On the wire a call with one message and a stream of messages are the same. As a stream it is handed over when its head is
-    // there, so that the caller is known before a byte of the message is read (`serving::grpc::service`).
+    // On the wire a call with one message and a stream of messages are the same. As a stream it is handed
+    // over when its head is there, so that the caller is known before a byte of the message is read
+    // (`serving::grpc::service`).
     let api = descriptors.file.iter_mut().filter(|file| file.package() == "ml.inference.v1");
     for method in api.flat_map(|file| &mut file.service).flat_map(|service| &mut service.method) {
         method.client_streaming = Some(true);
     }
     tonic_prost_build::configure()
-        // Decoding errors are the caller's fault: the codec says INVALID_ARGUMENT where the default says INTERNAL.
+        // Decoding errors are the caller's fault: the codec says INVALID_ARGUMENT where the default says
+        // INTERNAL.
         .codec_path("crate::codec::Codec")
         .compile_fds(descriptors)?;
     Ok(())

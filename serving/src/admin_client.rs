@@ -1,4 +1,5 @@
-//! `ml-inference tenants|keys|usage|audit`: a client of the administration on the operations port. Prints what the server says.
+//! `ml-inference tenants|keys|usage|audit`: a client of the administration on the operations port. Prints
+//! what the server says.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,16 +15,16 @@ use crate::secrets::{self, OperatorToken};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Which server, and the right to manage it. What is not said is looked up where the server finds it: in its configuration file, its
-/// state folder and the environment.
+/// Which server, and the right to manage it. What is not said is looked up where the server finds it: in its
+/// configuration file, its state folder and the environment.
 #[derive(Debug, Args)]
 pub struct Server {
-    /// Address of the server's operations, a host name or IP address with a port [default: the configuration's, or
-    /// 127.0.0.1:9090].
+    /// Address of the server's operations, a host name or IP address with a port
+    /// [default: the configuration's, or 127.0.0.1:9090].
     #[arg(long, env = "ML_INFERENCE_OPS_LISTEN", value_name = "HOST:PORT", global = true, value_parser = address)]
     ops: Option<String>,
-    /// File with the operator's token. ML_INFERENCE_OPERATOR_TOKEN can hold the token itself [default: the configuration's, or
-    /// operator.token in the state folder].
+    /// File with the operator's token. ML_INFERENCE_OPERATOR_TOKEN can hold the token itself
+    /// [default: the configuration's, or operator.token in the state folder].
     #[arg(long, value_name = "FILE", global = true)]
     token: Option<PathBuf>,
     /// The server's configuration file (TOML).
@@ -53,7 +54,8 @@ pub enum Tenants {
     Create {
         /// Lower-case letters, digits and hyphens.
         name: String,
-        /// `free`, `starter`, `professional`, `enterprise`, or terms as JSON: `{"requests_per_minute": 7, …}`.
+        /// `free`, `starter`, `professional`, `enterprise`, or terms as JSON:
+        /// `{"requests_per_minute": 7, …}`.
         #[arg(long, default_value = "free")]
         plan: String,
     },
@@ -307,7 +309,8 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     chain.last().map_or_else(String::new, ToString::to_string)
 }
 
-/// Where a server can be reached that listens on an address: on any of this machine's it is reached by loopback.
+/// Where a server can be reached that listens on an address: on any of this machine's it is reached by
+/// loopback.
 fn reachable(listen: &str) -> String {
     let any = [("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")];
     let local =

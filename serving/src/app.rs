@@ -56,9 +56,7 @@ pub struct App {
 
 /// Addresses the server listens on, bound already, so that a caller knows the ports.
 pub struct Listeners {
-    /// The API.
     pub api: TcpListener,
-    /// Operations.
     pub ops: TcpListener,
     /// What the API shows, if it speaks TLS.
     pub certificates: Option<Certificates>,
@@ -69,12 +67,7 @@ pub struct Listeners {
 pub enum ServerError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -117,8 +110,8 @@ impl Listeners {
 }
 
 impl App {
-    /// Loads the models, starts the engine and opens the tenants' store, whose connections live on `runtime`. Blocks, so not
-    /// to be called on it; takes about as long as reading the weights.
+    /// Loads the models, starts the engine and opens the tenants' store, whose connections live on `runtime`.
+    /// Blocks, so not to be called on it; takes about as long as reading the weights.
     ///
     /// # Errors
     /// See [`ServerError`]. One model that cannot be loaded is not an error: it is listed with the
@@ -204,7 +197,8 @@ fn places_config(config: &Config) -> PlacesConfig {
     }
 }
 
-/// What the catalog needs of the configuration; and what differs from every card, unless the configuration says otherwise.
+/// What the catalog needs of the configuration; and what differs from every card, unless the configuration
+/// says otherwise.
 pub fn catalog_config(config: &Config, all: CardOverride) -> CatalogConfig {
     CatalogConfig {
         cards_dir: config.cards_dir.clone(),
@@ -230,7 +224,8 @@ fn pool_config(config: &Config) -> PoolConfig {
     }
 }
 
-/// Enough windows to fill batches while others are computed; and little enough of the queue for others to find places.
+/// Enough windows to fill batches while others are computed; and little enough of the queue for others to
+/// find places.
 fn call_in_flight_max(config: &Config, devices: &Devices) -> InFlightMax {
     let bounds = &config.batching;
     let (_, batch_sequences_max) = devices.batch_limits(bounds);

@@ -1,13 +1,13 @@
-//! What differs between builds of the server: parts that are optional, which the binary brings. This crate is the same in all of
-//! them, so that it is compiled once.
+//! What differs between builds of the server: parts that are optional, which the binary brings. This crate is
+//! the same in all of them, so that it is compiled once.
 
 use std::time::Duration;
 
 use models::GpuRuntime;
 use router::ledger::EventSink;
 
-/// Makes a sink for Kafka of the brokers' addresses (`host:port` with commas), the topic, and how long a delivery may take. The
-/// error says what is wrong with them.
+/// Makes a sink for Kafka of the brokers' addresses (`host:port` with commas), the topic, and how long a
+/// delivery may take. The error says what is wrong with them.
 pub type KafkaSink = fn(&str, String, Duration) -> Result<Box<dyn EventSink>, String>;
 
 /// The parts of a build.

@@ -22,7 +22,8 @@ const REQUEST_ID_LENGTH_MAX: usize = 128;
 #[derive(Debug, Clone)]
 struct AskedHost(Option<Arc<str>>);
 
-/// Gives every request an id and every response the same, whatever the protocol. Once, however many layers ask for it.
+/// Gives every request an id and every response the same, whatever the protocol. Once, however many layers
+/// ask for it.
 pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
     if request.extensions().get::<RequestId>().is_some() {
         return next.run(request).await;

@@ -20,8 +20,9 @@ Examples:
 
 Every command has a --help of its own. GET /docs/errors on the server explains its error codes.";
 
-/// Text-inference server: classification, sentiment, entities, summaries and embeddings over REST and gRPC, for many tenants.
-/// It serves calls, and manages the tenants of a running server with their keys, limits and bills.
+/// Text-inference server: classification, sentiment, entities, summaries and embeddings over REST and gRPC,
+/// for many tenants. It serves calls, and manages the tenants of a running server with their keys, limits and
+/// bills.
 #[derive(Debug, Parser)]
 #[command(name = "ml-inference", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -87,10 +88,11 @@ pub enum Command {
 /// What can be done with the journal in a state folder, without a server.
 #[derive(Debug, Subcommand)]
 pub enum JournalCommand {
-    /// Compare the journal with itself and with the sums: damage, records that are not summed, positions that cannot be. Exits
-    /// with 1 if anything is wrong.
+    /// Compare the journal with itself and with the sums: damage, records that are not summed, positions that
+    /// cannot be. Exits with 1 if anything is wrong.
     Verify(Options),
-    /// Set damage aside and keep what is good, put positions right, and sum what is not summed. Not while a server runs.
+    /// Set damage aside and keep what is good, put positions right, and sum what is not summed. Not while a
+    /// server runs.
     Repair(Options),
 }
 

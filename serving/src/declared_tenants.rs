@@ -1,5 +1,5 @@
-//! Tenants from a file (`tenancy.tenants_file`), for deployments that are described by files. What is wrong with it is said with
-//! line and column.
+//! Tenants from a file (`tenancy.tenants_file`), for deployments that are described by files. What is wrong
+//! with it is said with line and column.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -17,16 +17,10 @@ use crate::secrets;
 pub enum TenantsFileError {
     /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     /// It is not TOML of the right shape.
     #[error("{path}: {source}")]
     Parse {
-        /// The file.
         path: PathBuf,
         /// What and where, with line and column.
         source: Box<toml::de::Error>,
@@ -34,13 +28,11 @@ pub enum TenantsFileError {
     /// A value makes no sense.
     #[error("{path}: line {line}, column {column}: {problem}")]
     Invalid {
-        /// The file.
         path: PathBuf,
         /// From 1.
         line: usize,
         /// From 1, in characters.
         column: usize,
-        /// What is wrong.
         problem: String,
     },
 }

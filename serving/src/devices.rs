@@ -18,7 +18,8 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
-    /// Opens what the configuration asks for. Where it leaves the choice, a GPU that cannot be used is passed over with a warning.
+    /// Opens what the configuration asks for. Where it leaves the choice, a GPU that cannot be used is passed
+    /// over with a warning.
     ///
     /// # Errors
     /// A GPU that the configuration names cannot be used; or the system refuses threads.

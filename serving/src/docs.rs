@@ -1,5 +1,5 @@
-//! `/docs/errors`: the page that `docs_url` in errors leads to. Made of the error table, served by every server on both ports from
-//! its first moment, and in need of nothing from the network.
+//! `/docs/errors`: the page that `docs_url` in errors leads to. Made of the error table, served by every
+//! server on both ports from its first moment, and in need of nothing from the network.
 
 use std::fmt::Write;
 use std::sync::LazyLock;

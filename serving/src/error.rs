@@ -1,7 +1,7 @@
 //! What inner crates refuse, as rows of the one error table.
 //!
-//! Inner crates know nothing of transports. Their errors are matched exhaustively here, so that a new failure does not compile until
-//! it has a row of [`ErrorKind`].
+//! Inner crates know nothing of transports. Their errors are matched exhaustively here, so that a new failure
+//! does not compile until it has a row of [`ErrorKind`].
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! `Idempotency-Key`, for every protocol: the answer of a request that succeeded is kept for a day and given again to the same
-//! principal. What failed was not charged and changed nothing, so it is not kept and may be sent again with the same key.
+//! `Idempotency-Key`, for every protocol: the answer of a request that succeeded is kept for a day and given
+//! again to the same principal. What failed was not charged and changed nothing, so it is not kept and may be
+//! sent again with the same key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,11 +47,12 @@ pub(crate) enum Start {
 }
 
 impl Once {
-    /// Finds out what becomes of a request; one that nothing is known by when it comes again is simply answered.
+    /// Finds out what becomes of a request; one that nothing is known by when it comes again is simply
+    /// answered.
     ///
     /// # Errors
-    /// Its key is in use, or was used for another request or by somebody else; the tenant's kept answers are at their bound; or the
-    /// store does not answer.
+    /// Its key is in use, or was used for another request or by somebody else; the tenant's kept answers are
+    /// at their bound; or the store does not answer.
     pub(crate) async fn start(
         answers: &Arc<Idempotency>,
         sender: Sender<'_>,
@@ -66,7 +68,8 @@ impl Once {
                 Ok(Start::First(once))
             }
             Begun::Again(answer) => Ok(Start::Again(answer)),
-            // Here it is soon over. Elsewhere its server may have been killed: that the key is free by the end is all that is known.
+            // Here it is soon over. Elsewhere its server may have been killed: that the key is free by the
+            // end is all that is known.
             Begun::Running { is_here, left } => {
                 let soon = Duration::from_secs(1);
                 let retry_after = if is_here { soon } else { left.max(soon) };

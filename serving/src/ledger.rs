@@ -38,7 +38,6 @@ impl Problem {
 /// Why what is used cannot be recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// A sink of usage events.
@@ -57,8 +56,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the journal under the lock of its state folder, which is `held`; asks the store what it has of it, looks for damage in
-    /// what somebody still needs, and finds who reads it.
+    /// Opens the journal under the lock of its state folder, which is `held`; asks the store what it has of
+    /// it, looks for damage in what somebody still needs, and finds who reads it.
     ///
     /// # Errors
     /// See [`LedgerError`].

@@ -1,10 +1,13 @@
-//! What the calls in flight are predicted to take, and whether one more can be answered in time: asked before any work is done for
-//! it, so that in overload a refusal costs nothing and the devices' time goes to calls that are answered.
+//! What the calls in flight are predicted to take, and whether one more can be answered in time: asked before
+//! any work is done for it, so that in overload a refusal costs nothing and the devices' time goes to calls
+//! that are answered.
 //!
-//! A call's work is predicted by the bytes of its texts, at the rate at which calls of its model were worked off of late, and at first
-//! by what the devices were measured to take for a token. The devices are shared by weight between the tenants that have work, and no time is left unused: so a call is done at the latest when all
-//! that is in flight is, and at the latest when its own tenant's work is, at the tenant's share. The lesser of the two decides. A
-//! tenant with nothing in flight is never refused, so predictions that were too high are found out.
+//! A call's work is predicted by the bytes of its texts, at the rate at which calls of its model were worked
+//! off of late, and at first by what the devices were measured to take for a token. The devices are shared by
+//! weight between the tenants that have work, and no time is left unused: so a call is done at the latest
+//! when all that is in flight is, and at the latest when its own tenant's work is, at the tenant's share. The
+//! lesser of the two decides. A tenant with nothing in flight is never refused, so predictions that were too
+//! high are found out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +21,8 @@ use crate::config;
 const LEARN_BYTES: f64 = 16_384.0;
 /// Tokens of a byte of English, before calls have shown what a model's texts are like.
 const TOKENS_PER_BYTE: f64 = 0.2;
-/// Calls with fewer bytes say nothing of the rate: what a batch takes beside its work is most of what they take.
+/// Calls with fewer bytes say nothing of the rate: what a batch takes beside its work is most of what they
+/// take.
 const LEARN_BYTES_MIN: u64 = 1024;
 
 /// Windows of one call that the scheduler may have at a time.
@@ -166,9 +170,9 @@ impl Load {
         })
     }
 
-    /// How long the answer of a call that is refused for want of capacity waits: so many a second are answered at once, and a
-    /// burst of as many as a tenth of a second brings. A caller who comes again at once is slowed down by it, one who heeds
-    /// `Retry-After` is not.
+    /// How long the answer of a call that is refused for want of capacity waits: so many a second are
+    /// answered at once, and a burst of as many as a tenth of a second brings. A caller who comes again at
+    /// once is slowed down by it, one who heeds `Retry-After` is not.
     pub fn refusal_wait(&self, now: Timestamp) -> Duration {
         let mut state = self.state();
         let at = state.next_refusal.max(now - REFUSALS_BURST);

@@ -1,4 +1,5 @@
-//! The operator's token of a running server: read again when its file is another one, so that it is replaced without a restart.
+//! The operator's token of a running server: read again when its file is another one, so that it is replaced
+//! without a restart.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -39,7 +40,8 @@ impl WatchedToken {
         self.token.read().unwrap_or_else(PoisonError::into_inner).is(token)
     }
 
-    /// Reads the file if it is another one than before. What cannot be used, or is gone, changes nothing. Blocks.
+    /// Reads the file if it is another one than before. What cannot be used, or is gone, changes nothing.
+    /// Blocks.
     pub(crate) fn refresh(&self) {
         let Some((file, now)) = self.file.as_deref().and_then(|file| Some((file, stamp(file).ok()?))) else {
             return;

@@ -7,7 +7,8 @@ use batching::Engine;
 use models::{Sequence, SequenceOutput, Unready};
 use tokio_util::sync::CancellationToken;
 
-/// A part of the server by name, and why it is not ready if it is not, or what there is to say of it all the same.
+/// A part of the server by name, and why it is not ready if it is not, or what there is to say of it all the
+/// same.
 pub type Part = (&'static str, Result<Option<Note>, String>);
 
 /// What there is to say of a part that is ready.

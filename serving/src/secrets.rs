@@ -1,10 +1,12 @@
-//! Secrets that are kept in files: the operator's token, the secret that keys are hashed under, secrets of webhooks, passwords.
+//! Secrets that are kept in files: the operator's token, the secret that keys are hashed under, secrets of
+//! webhooks, passwords.
 //!
-//! - **Written** whole or not at all: into a file beside it that only this user may read, which takes the name when it is on the
-//!   disk. A crash or a full disk leaves no empty secret behind.
-//! - **Read** with checks: a bounded file that is not empty and not too short; one that others may read is warned of.
-//! - **Forms**: `hex:` and `base64:` say what follows. Anything else is taken as it is, so random bytes will do; of a text the
-//!   white space around it is no part.
+//! - **Written** whole or not at all: into a file beside it that only this user may read, which takes the
+//!   name when it is on the disk. A crash or a full disk leaves no empty secret behind.
+//! - **Read** with checks: a bounded file that is not empty and not too short; one that others may read is
+//!   warned of.
+//! - **Forms**: `hex:` and `base64:` say what follows. Anything else is taken as it is, so random bytes will
+//!   do; of a text the white space around it is no part.
 //! - **Compared** in constant time, and never with nothing: an [`OperatorToken`] cannot be empty.
 
 use std::fmt;
@@ -38,20 +40,10 @@ const OTHERS: u32 = 0o077;
 pub enum SecretError {
     /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// The file cannot be written.
     #[error("cannot write {path}: {source}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
     /// What is there is no such secret.
     #[error("{place}: {problem}")]
     Unusable {
@@ -101,7 +93,8 @@ impl fmt::Debug for OperatorToken {
 }
 
 impl OperatorToken {
-    /// The token of the environment, else of `file`, else of the state folder, where one is made if there is none.
+    /// The token of the environment, else of `file`, else of the state folder, where one is made if there is
+    /// none.
     ///
     /// # Errors
     /// It is empty, too short or not of visible ASCII characters, or a file cannot be used.
@@ -243,8 +236,9 @@ pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the files in a folder of ours from everybody else: an older version let others read them. Secrets stay as they are, so
-/// that who they belong to is warned of what may have been seen. What cannot be changed is said.
+/// Takes the files in a folder of ours from everybody else: an older version let others read them. Secrets
+/// stay as they are, so that who they belong to is warned of what may have been seen. What cannot be changed
+/// is said.
 pub(crate) fn private_files(folder: &Path, secrets: &[&str]) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

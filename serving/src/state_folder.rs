@@ -1,4 +1,5 @@
-//! The state folder belongs to one server at a time, whatever its store: two that write one journal lose each other's records.
+//! The state folder belongs to one server at a time, whatever its store: two that write one journal lose each
+//! other's records.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -27,19 +28,13 @@ pub enum StateFolderError {
         path.display()
     )]
     InUse {
-        /// The folder.
         path: PathBuf,
         /// Who.
         holder: String,
     },
     /// The file system refuses.
     #[error("cannot use the state folder {}: {source}", path.display())]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 impl StateFolder {
@@ -72,12 +67,12 @@ impl StateFolder {
         Ok(Self { path: path.to_owned(), lock })
     }
 
-    /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The lock, to be looked for: while its file is gone, or is another one, the folder may be somebody else's.
+    /// The lock, to be looked for: while its file is gone, or is another one, the folder may be somebody
+    /// else's.
     ///
     /// # Errors
     /// See [`StateFolderError`].

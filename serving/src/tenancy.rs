@@ -1,5 +1,5 @@
-//! Opens what the gatekeeper works with (the store, the limits, the journal) and runs what happens beside requests: following
-//! changes of tenants and keys, and shipping what was used.
+//! Opens what the gatekeeper works with (the store, the limits, the journal) and runs what happens beside
+//! requests: following changes of tenants and keys, and shipping what was used.
 
 mod opening;
 
@@ -34,12 +34,13 @@ use crate::telemetry::TenancyMetrics;
 use opening::{KEY_SECRET_FILE, check_secret, homes, kept_time, restored, secret};
 pub(crate) use opening::{STORE_FILE, open_embedded};
 
-/// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere after that.
+/// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere
+/// after that.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often records are shipped.
 const SHIP_EVERY: Duration = Duration::from_millis(200);
-/// How often the store is asked whether it still has what it had: all tenants at the start and where there is reason to, some
-/// hundred at a time otherwise.
+/// How often the store is asked whether it still has what it had: all tenants at the start and where there is
+/// reason to, some hundred at a time otherwise.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// File with the time that was seen last and the latest that was, a line each.
@@ -94,16 +95,9 @@ pub struct Tenancy {
 pub enum TenancyError {
     /// A file of the state folder.
     #[error("cannot use {path}: {source}")]
-    File {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The state folder.
+    File { path: std::path::PathBuf, source: std::io::Error },
     #[error(transparent)]
     StateFolder(#[from] StateFolderError),
-    /// The store.
     #[error("cannot open the store of tenants: {0}")]
     Store(#[from] StoreError),
     /// The embedded store's file.
@@ -112,31 +106,21 @@ pub enum TenancyError {
          away: the server then begins with an empty one, without its tenants and keys, and sums what was used again as far back \
          as the journal goes"
     )]
-    StoreDamaged {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What was found.
-        problem: String,
-    },
-    /// The file of tenants.
+    StoreDamaged { path: std::path::PathBuf, problem: String },
     #[error("tenancy.tenants_file: {0}")]
     TenantsFile(#[from] TenantsFileError),
     /// Reading the accounts.
     #[error("cannot read the tenants: {0}")]
     Accounts(#[from] AdministrationError),
-    /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// Recording what is used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// A secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The secret of keys.
     #[error("{path}: {problem}")]
     KeySecret {
-        /// The file.
         path: std::path::PathBuf,
         /// What is wrong with it.
         problem: ShortSecret,
@@ -149,10 +133,7 @@ pub enum TenancyError {
         "{path} is not the secret that the stored keys were hashed under, and none of them would be recognised. Restore it from a \
          backup, or copy it from the servers that share the store; if it is lost, remove the keys' store and make every key again"
     )]
-    OtherSecret {
-        /// The file.
-        path: std::path::PathBuf,
-    },
+    OtherSecret { path: std::path::PathBuf },
     /// Servers that share Redis must share the secret of keys too.
     #[error("tenancy.key_secret_file must be set with Redis: all servers hash keys under the same secret")]
     NoSecret,
@@ -178,8 +159,8 @@ struct Homes {
     embedded: Option<Arc<EmbeddedStore>>,
 }
 
-/// The key secret, of which the store keeps a fingerprint: told again now and then, since the store may lose it, and then another
-/// server could come with another secret.
+/// The key secret, of which the store keeps a fingerprint: told again now and then, since the store may lose
+/// it, and then another server could come with another secret.
 struct SecretWatch {
     own: OwnSecret,
     /// Whether the store had this one's once.
@@ -327,9 +308,9 @@ impl Tenancy {
         metrics.set_losses(self.administration.restorations(), self.idempotency.unkept());
     }
 
-    /// Whether the store lets this server do its work, or why not. A Redis that falls silent later, or does not take what is
-    /// written, is told of and is no reason to send requests elsewhere: this server goes on with what it knows, as all do that
-    /// share it.
+    /// Whether the store lets this server do its work, or why not. A Redis that falls silent later, or does
+    /// not take what is written, is told of and is no reason to send requests elsewhere: this server goes on
+    /// with what it knows, as all do that share it.
     fn store_health(&self) -> Result<Option<Note>, String> {
         let fault = self.embedded.as_ref().and_then(|store| store.fault());
         if let Some(fault) = self.refused.get().cloned().or(fault) {
@@ -359,7 +340,8 @@ impl Tenancy {
         std::mem::take(&mut *self.sinks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Follows changes and ships records until told to stop, and then until every record is shipped or `patience` is over.
+    /// Follows changes and ships records until told to stop, and then until every record is shipped or
+    /// `patience` is over.
     pub(crate) async fn run(&self, metrics: &TenancyMetrics, stop: CancellationToken, patience: Duration) {
         let warn = self.warn_of_old_keys(&stop, metrics);
         tokio::join!(self.follow(&stop), self.ship(&stop, patience), self.scrub(&stop), warn, async {
@@ -390,7 +372,8 @@ impl Tenancy {
         }
     }
 
-    /// Reads the accounts; first, if that was not done yet, whether their keys are hashed under this server's secret.
+    /// Reads the accounts; first, if that was not done yet, whether their keys are hashed under this server's
+    /// secret.
     async fn follow_accounts(&self) -> Result<(), AdministrationError> {
         if self.refused.get().is_some() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! TLS of the API: certificates from files, taken over when they change, and the services that show certificates of their own.
+//! TLS of the API: certificates from files, taken over when they change, and the services that show
+//! certificates of their own.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ use crate::config::{Tls, TlsVersion};
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The SPIFFE id of the verified certificate that the client of a connection showed; in every request's extensions.
+/// The SPIFFE id of the verified certificate that the client of a connection showed; in every request's
+/// extensions.
 #[derive(Debug, Clone)]
 pub struct ServiceId(pub(crate) Arc<str>);
 
@@ -31,12 +33,7 @@ pub struct ServiceId(pub(crate) Arc<str>);
 pub enum TlsError {
     /// A file cannot be read, or is not PEM.
     #[error("{path}: {problem}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        problem: String,
-    },
+    File { path: PathBuf, problem: String },
     /// The certificate and the key do not make a server.
     #[error("tls: {0}")]
     Unusable(String),
@@ -87,7 +84,8 @@ impl Certificates {
         TlsAcceptor(Arc::clone(&self.in_use))
     }
 
-    /// Takes over changed files until told to stop. What cannot be used is reported once, and the certificates in use stay.
+    /// Takes over changed files until told to stop. What cannot be used is reported once, and the
+    /// certificates in use stay.
     pub async fn follow(mut self, stop: CancellationToken) {
         let mut complaint = String::new();
         loop {
@@ -187,7 +185,8 @@ fn not_pem(path: &Path, problem: &dyn std::fmt::Display) -> TlsError {
 }
 
 impl TlsAcceptor {
-    /// Shakes hands, and finds out what service is at the other end. How long that may take is the caller's to say.
+    /// Shakes hands, and finds out what service is at the other end. How long that may take is the caller's
+    /// to say.
     pub(crate) async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, Option<ServiceId>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -200,7 +199,8 @@ impl TlsAcceptor {
     }
 }
 
-/// The SPIFFE id of a certificate: its one name that is a URI. A certificate with several has none (X509-SVID, section 2).
+/// The SPIFFE id of a certificate: its one name that is a URI. A certificate with several has none
+/// (X509-SVID, section 2).
 fn spiffe_id(certificate: &[u8]) -> Option<Arc<str>> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let names = &certificate.subject_alternative_name().ok()??.value.general_names;

@@ -1,5 +1,5 @@
-//! `ml-inference usage verify | repair`: compares the journal in a state folder with itself and with the sums, and mends what
-//! can be mended.
+//! `ml-inference usage verify | repair`: compares the journal in a state folder with itself and with the
+//! sums, and mends what can be mended.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -141,7 +141,8 @@ pub fn repair(config: &Config) -> Result<(), AnyError> {
     })
 }
 
-/// Whether the folder's server keeps its sums elsewhere than this configuration says: to sum everything there would bill twice.
+/// Whether the folder's server keeps its sums elsewhere than this configuration says: to sum everything there
+/// would bill twice.
 fn is_elsewhere(config: &Config, folder: &Path) -> std::io::Result<bool> {
     let here = match &config.tenancy.store {
         Store::Embedded => "embedded",

@@ -1,5 +1,5 @@
-//! What tenants used, and what it costs, by tenant, day, hour and model: as JSON and as CSV. Totals are sums of the rows, and
-//! these of records, in integers.
+//! What tenants used, and what it costs, by tenant, day, hour and model: as JSON and as CSV. Totals are sums
+//! of the rows, and these of records, in integers.
 
 use std::collections::BTreeMap;
 

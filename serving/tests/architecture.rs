@@ -1,5 +1,5 @@
-//! Dependencies between our crates, and between the files of each, point one way. The tables are the architecture; what is not in
-//! them fails here.
+//! Dependencies between our crates, and between the files of each, point one way. The tables are the
+//! architecture; what is not in them fails here.
 
 #![allow(clippy::unwrap_used)]
 
@@ -181,8 +181,8 @@ fn dependencies_kept_out() {
     }
 }
 
-/// Files of serving that may name the `App`: what puts the parts together, and what answers calls with them. All else is given the
-/// parts that it uses.
+/// Files of serving that may name the `App`: what puts the parts together, and what answers calls with them.
+/// All else is given the parts that it uses.
 const NAME_THE_APP: [&str; 4] = ["app.rs", "main.rs", "server/", "pipeline/"];
 
 #[test]

@@ -17,8 +17,8 @@ use router::{
 };
 use serving::error::{ApiError, ErrorKind, Refused, Retry};
 
-/// Errors by the pattern that each of them matches. The patterns together are a `match` without a wildcard, so a variant that is
-/// not here does not compile, here as in the table itself.
+/// Errors by the pattern that each of them matches. The patterns together are a `match` without a wildcard,
+/// so a variant that is not here does not compile, here as in the table itself.
 macro_rules! one_of_each {
     ($type:ty { $($pattern:pat => [$($example:expr),* $(,)?],)+ }) => {{
         fn all_are_here(error: &$type) {

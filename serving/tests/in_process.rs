@@ -1,4 +1,5 @@
-//! The whole server in this process, on free ports, through the generated client: what an embedder of the crate does.
+//! The whole server in this process, on free ports, through the generated client: what an embedder of the
+//! crate does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

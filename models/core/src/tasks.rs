@@ -119,8 +119,8 @@ pub struct TaskResult {
     pub truncated: bool,
     /// Windows read.
     pub windows: usize,
-    /// Tokens of the input that stand for what the model does not know, such as the words of a script that it never saw, and
-    /// characters of private use, which some tokenizers drop. They are among `tokens`.
+    /// Tokens of the input that stand for what the model does not know, such as the words of a script that it
+    /// never saw, and characters of private use, which some tokenizers drop. They are among `tokens`.
     pub unknown_tokens: usize,
     /// Whether nothing that was read is known to the model, so that its result says nothing of the text.
     pub nothing_recognized: bool,

@@ -1,5 +1,5 @@
-//! Architectures of encoders: each a file that reads a checkpoint's `config.json` into an [`EncoderSpec`] and knows what its tensors
-//! are called. Nothing else knows an architecture by name.
+//! Architectures of encoders: each a file that reads a checkpoint's `config.json` into an [`EncoderSpec`] and
+//! knows what its tensors are called. Nothing else knows an architecture by name.
 
 mod bert;
 
@@ -20,7 +20,8 @@ pub fn open(architecture: Architecture, folder: &Path) -> Result<EncoderWeights,
     }
 }
 
-/// Joins tensors and sizes as a checkpoint of an architecture does, with `segments` rows in its table of segments.
+/// Joins tensors and sizes as a checkpoint of an architecture does, with `segments` rows in its table of
+/// segments.
 ///
 /// # Errors
 /// When the sizes make no sense.

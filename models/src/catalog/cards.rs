@@ -20,13 +20,15 @@ pub struct RejectedCard {
     pub name: String,
     /// What is wrong with the card, naming the file and the field.
     pub reason: String,
-    /// Whether the server is not ready without it, as far as the configuration says: what the card says is not known.
+    /// Whether the server is not ready without it, as far as the configuration says: what the card says is
+    /// not known.
     pub is_required: bool,
     /// What it says of being a default.
     pub(super) claim: Claim,
 }
 
-/// Cards in the order of their names, and folders whose card cannot be read. A folder without a card is no model.
+/// Cards in the order of their names, and folders whose card cannot be read. A folder without a card is no
+/// model.
 pub(super) fn read(folder: &Path) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), LoadError> {
     let name = || folder.display().to_string();
     let failed = |source| LoadError::Cards { folder: name(), source };
@@ -58,8 +60,8 @@ pub(super) fn read(folder: &Path) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>),
     Ok((cards, rejected))
 }
 
-/// Whether an entry of the folder of cards stands for a model: a folder, or a link whose target is gone; not what orchestrators
-/// (`..data` of a mounted ConfigMap) and file systems keep there.
+/// Whether an entry of the folder of cards stands for a model: a folder, or a link whose target is gone; not
+/// what orchestrators (`..data` of a mounted ConfigMap) and file systems keep there.
 fn is_of_model(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let is_kept_by_others = name.starts_with('.') || name == "lost+found";

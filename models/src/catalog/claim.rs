@@ -1,5 +1,5 @@
-//! What a card that cannot be read still says of itself: whose default it may be. Who answers for a task must not depend on whether
-//! a card can be read, so another card never takes over what this one may have claimed.
+//! What a card that cannot be read still says of itself: whose default it may be. Who answers for a task must
+//! not depend on whether a card can be read, so another card never takes over what this one may have claimed.
 
 use models_core::card::Task;
 

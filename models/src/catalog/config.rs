@@ -32,7 +32,6 @@ pub struct CatalogConfig {
 /// What differs from a model's card.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CardOverride {
-    /// The runtime.
     pub runtime: Option<RuntimeKind>,
     /// The number format. With a runtime and without this it is [the runtime's](RuntimeKind::default_dtype).
     pub dtype: Option<Dtype>,

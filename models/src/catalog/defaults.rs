@@ -23,7 +23,6 @@ pub enum NoDefault {
     /// No model is stated to be the task's default.
     #[error("no default model is configured for {task}")]
     Unstated {
-        /// The task.
         task: Task,
         /// Models that do it.
         candidates: Vec<String>,
@@ -31,7 +30,6 @@ pub enum NoDefault {
     /// The card of the default, or of what may be it, could not be read.
     #[error("model {name} is not available: {reason}")]
     Rejected {
-        /// The model.
         name: String,
         /// What is wrong with its card.
         reason: String,
@@ -40,8 +38,9 @@ pub enum NoDefault {
 
 /// Which model answers for which task where the caller names none: as configured, else as the cards say.
 ///
-/// A card that cannot be read claims what it says, as if it could be. Where it does not say which task it is the default of, none
-/// that it may be meant for is another's; where it does not say whether it is one, those are not that nobody else claims.
+/// A card that cannot be read claims what it says, as if it could be. Where it does not say which task it is
+/// the default of, none that it may be meant for is another's; where it does not say whether it is one, those
+/// are not that nobody else claims.
 pub(super) fn defaults(
     configured: &BTreeMap<Task, String>,
     cards: &[Arc<Card>],

@@ -13,22 +13,13 @@ use crate::tokenizer::TokenizeError;
 pub enum LoadError {
     /// The folder of cards could not be read.
     #[error("folder of model cards {folder}: {source}")]
-    Cards {
-        /// The folder.
-        folder: String,
-        /// The reason.
-        source: std::io::Error,
-    },
+    Cards { folder: String, source: std::io::Error },
     /// The folder holds no card.
     #[error("folder of model cards {folder}: no <name>/README.md in it")]
-    NoCards {
-        /// The folder.
-        folder: String,
-    },
+    NoCards { folder: String },
     /// An override names a model for which there is no card.
     #[error("no model {model:?} to configure; there are cards for {known}")]
     UnknownModel {
-        /// The name.
         model: String,
         /// Names of the cards.
         known: String,
@@ -36,32 +27,21 @@ pub enum LoadError {
     /// The configured default of a task has no card.
     #[error("defaults.{task}: no model {model:?}; there are cards for {known}")]
     UnknownDefault {
-        /// The task.
         task: Task,
-        /// The name.
         model: String,
         /// Names of the cards.
         known: String,
     },
     /// The configured default of a task does something else.
     #[error("defaults.{task}: model {model:?} does {offers}")]
-    DefaultTask {
-        /// The task.
-        task: Task,
-        /// The name.
-        model: String,
-        /// What it does.
-        offers: Task,
-    },
+    DefaultTask { task: Task, model: String, offers: Task },
     /// Two cards say that they are a task's default.
     #[error(
         "the cards {first} and {second} both say `default: true` for {task}: take one back, or name the default in the \
          configuration (defaults.{task})"
     )]
     TwoDefaults {
-        /// The task.
         task: Task,
-        /// One card.
         first: String,
         /// The other.
         second: String,
@@ -76,12 +56,7 @@ pub enum LoadError {
     },
     /// The files of a model could not be had; only for a caller who asked for nothing but the files.
     #[error("{model}: {source}")]
-    Fetch {
-        /// The model.
-        model: String,
-        /// The reason.
-        source: Arc<SourceError>,
-    },
+    Fetch { model: String, source: Arc<SourceError> },
 }
 
 /// Why one model is unavailable.

@@ -132,8 +132,8 @@ impl<'a> Loading<'a> {
     }
 }
 
-/// Zero-shot labels are tokenised once for both models, so they must have the same tokenizer. A model whose card cannot be read takes
-/// the labels down alone, as one whose weights are damaged does.
+/// Zero-shot labels are tokenised once for both models, so they must have the same tokenizer. A model whose
+/// card cannot be read takes the labels down alone, as one whose weights are damaged does.
 pub(super) fn check_zero_shot(
     card: &Card,
     cards: &[Arc<Card>],

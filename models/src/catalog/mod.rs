@@ -77,8 +77,8 @@ impl Catalog {
     /// Fetches what is missing of all models, and loads nothing, so that a later start needs no network.
     ///
     /// # Errors
-    /// When the cards cannot be read, or the files of one of them cannot be had. A card that is not usable is only
-    /// mentioned.
+    /// When the cards cannot be read, or the files of one of them cannot be had. A card that is not usable is
+    /// only mentioned.
     pub fn fetch(config: &CatalogConfig, progress: &dyn Progress) -> Result<(), LoadError> {
         let (cards, rejected) = cards::read(&config.cards_dir)?;
         rejected.iter().for_each(|card| progress.message(&card.reason));
@@ -168,7 +168,8 @@ impl Catalog {
         pool::complete(self.prepare_paced(model, inputs, parameters, OnError::Fail, &Pace::at_once()))
     }
 
-    /// Checks inputs and cuts them into jobs for the scheduler. Tokenises, so it belongs on a [`crate::WorkPool`].
+    /// Checks inputs and cuts them into jobs for the scheduler. Tokenises, so it belongs on a
+    /// [`crate::WorkPool`].
     ///
     /// # Errors
     /// Names the input and the limit. A model that is not loaded is an error of the parameter `model`.
@@ -204,7 +205,8 @@ impl Catalog {
         self.models.get(model)?.loaded.as_ref().map(|loaded| &loaded.tokenizer)
     }
 
-    /// An executor with a runtime for each loaded model, for one device replica. Weights are shared between replicas.
+    /// An executor with a runtime for each loaded model, for one device replica. Weights are shared between
+    /// replicas.
     ///
     /// # Errors
     /// When the models do not fit the device's memory together, or it refuses one of them.

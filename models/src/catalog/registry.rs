@@ -8,8 +8,8 @@ use units::ModelId;
 use super::error::{OutOfNumbers, UnavailableError};
 use super::loader::Loaded;
 
-/// Models that come and go. The number of one that has gone is never given again, so that what still names it (a batch under way, a
-/// record of use) cannot mean another.
+/// Models that come and go. The number of one that has gone is never given again, so that what still names it
+/// (a batch under way, a record of use) cannot mean another.
 #[derive(Default)]
 pub struct Registry {
     /// In the order of their numbers.
@@ -22,7 +22,6 @@ pub struct Registry {
 pub struct ModelEntry {
     /// Its number in this process.
     pub id: ModelId,
-    /// Its card.
     pub card: Arc<Card>,
     /// Whether it can be used.
     pub state: ModelState,

@@ -1,9 +1,10 @@
 //! A pool of threads for work that would hold up the threads that serve requests: tokenising and decoding.
 //!
-//! Work is a future that waits for nothing but its turn. It says what it does ([`Pace::spend`]) and after a slice its thread takes
-//! what is next: decoding before preparing, and of several tenants the one that was served least for its weight, so that a long text
-//! of one holds up short ones of another for a slice and no longer. Before each turn the pool asks whether the caller is still there
-//! and in time; work that nobody waits for is dropped where it stands.
+//! Work is a future that waits for nothing but its turn. It says what it does ([`Pace::spend`]) and after a
+//! slice its thread takes what is next: decoding before preparing, and of several tenants the one that was
+//! served least for its weight, so that a long text of one holds up short ones of another for a slice and no
+//! longer. Before each turn the pool asks whether the caller is still there and in time; work that nobody
+//! waits for is dropped where it stands.
 
 mod pace;
 mod turns;
@@ -45,7 +46,6 @@ pub struct PoolConfig {
 pub struct Errand {
     /// Decoding or preparing.
     pub stage: Stage,
-    /// Whose it is.
     pub tenant: TenantId,
     /// The tenant's share beside the others', at least 1.
     pub weight: u32,
@@ -142,7 +142,8 @@ impl WorkPool {
         Ok(Self { shared, _threads: threads })
     }
 
-    /// Does what `work` makes of a pace, in turns. Dropping the future ends the work: at once if it waits, after the slice if it runs.
+    /// Does what `work` makes of a pace, in turns. Dropping the future ends the work: at once if it waits,
+    /// after the slice if it runs.
     ///
     /// # Errors
     /// When too much work waits already, the deadline passes, or the work panics.
@@ -260,7 +261,8 @@ impl Task {
             return true;
         }
         self.pace.begin();
-        // Without this a panic would end the thread. The future is gone afterwards, so nothing can see what it left half done.
+        // Without this a panic would end the thread. The future is gone afterwards, so nothing can see what
+        // it left half done.
         let poll =
             catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
         if !matches!(poll, Ok(Poll::Pending)) {

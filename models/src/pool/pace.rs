@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
-/// Told by work what it has done, in bytes of text; at the end of a slice it gives the thread to whoever's turn it is.
-/// Whether the work is still wanted is asked between slices, so work that is not simply does not go on.
+/// Told by work what it has done, in bytes of text; at the end of a slice it gives the thread to whoever's
+/// turn it is. Whether the work is still wanted is asked between slices, so work that is not simply does not
+/// go on.
 #[derive(Clone, Debug)]
 pub struct Pace {
     counts: Arc<Counts>,

@@ -7,7 +7,8 @@ use units::TenantId;
 /// Least that a turn costs its tenant, in bytes, so that many tiny ones are not free.
 const TURN_BYTES_MIN: u64 = 256;
 
-/// Stages of a call on the pool, in the order of precedence: what is decoded was paid for with device time already.
+/// Stages of a call on the pool, in the order of precedence: what is decoded was paid for with device time
+/// already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Tensors to answers.
@@ -30,8 +31,8 @@ pub(super) struct Turns<W> {
     stages: [Flows<W>; 2],
 }
 
-/// Start-time fair queueing (Goyal, Vin and Cheng, 1996) over tenants: each has a virtual time that advances by what it is served,
-/// divided by its weight; the least is next; who comes back starts at the present.
+/// Start-time fair queueing (Goyal, Vin and Cheng, 1996) over tenants: each has a virtual time that advances
+/// by what it is served, divided by its weight; the least is next; who comes back starts at the present.
 #[derive(Debug)]
 struct Flows<W> {
     flows: HashMap<TenantId, Flow<W>>,
@@ -115,7 +116,8 @@ impl<W> Flows<W> {
         flow.running = flow.running.saturating_sub(1);
         let was_ready = self.ready.remove(&(flow.virtual_time, tenant));
         flow.virtual_time += bytes.max(TURN_BYTES_MIN).saturating_mul(64) / u64::from(weight.max(1));
-        // Behind its tenant's other work, so that a long text does not hold up its own tenant's short ones either.
+        // Behind its tenant's other work, so that a long text does not hold up its own tenant's short ones
+        // either.
         flow.waiting.extend(rest);
         debug_assert!(was_ready || flow.waiting.len() <= 1, "a flow with waiting work is ready");
         if !flow.waiting.is_empty() {
@@ -158,7 +160,8 @@ mod tests {
     }
 
     proptest! {
-        /// While two tenants have work all the time, what they are served is as their weights, but for a slice each.
+        /// While two tenants have work all the time, what they are served is as their weights, but for a
+        /// slice each.
         #[test]
         fn tenants_are_served_by_weight(
             weights in proptest::array::uniform2(1u32..9),

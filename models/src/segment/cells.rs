@@ -1,5 +1,5 @@
-//! Where names end although a model may read on: at the ends of lines that do not read on, of items and of cells; and what
-//! a model reads for a text, so that it sees that.
+//! Where names end although a model may read on: at the ends of lines that do not read on, of items and of
+//! cells; and what a model reads for a text, so that it sees that.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,17 +18,18 @@ const GAP_MIN: usize = 2;
 /// Longest mark of an item with the blanks before it, in bytes.
 const MARK_MAX: usize = 64;
 
-/// A text as names are looked for in it. Its strings have as many bytes as the text, and characters begin at the same ones.
+/// A text as names are looked for in it. Its strings have as many bytes as the text, and characters begin at
+/// the same ones.
 pub(crate) struct Cells {
-    /// The places before which a name ends, ascending: the start of each block, the end of its mark if it is an item of a
-    /// list, tags of blocks, tabs, bars, bullets, semicolons, dashes and wide gaps.
+    /// The places before which a name ends, ascending: the start of each block, the end of its mark if it is
+    /// an item of a list, tags of blocks, tabs, bars, bullets, semicolons, dashes and wide gaps.
     pub(crate) ends: Vec<usize>,
     /// Without markup, if there is any.
     pub(crate) plain: Option<String>,
     /// References such as `&amp;`, which are one character each, ascending.
     pub(crate) references: Vec<Range<usize>>,
-    /// Without markup, with a comma where a name ends at the end of a line or cell, and with blanks for the marks of items:
-    /// models that were trained on sentences do not see lines. `None` is the text as it is.
+    /// Without markup, with a comma where a name ends at the end of a line or cell, and with blanks for the
+    /// marks of items: models that were trained on sentences do not see lines. `None` is the text as it is.
     pub(crate) read: Option<String>,
 }
 
@@ -92,7 +93,8 @@ fn mark(block: &str) -> (Option<Mark>, usize) {
     (mark, if bytes > 0 { blank + bytes } else { 0 })
 }
 
-/// Ends within a block, of a text and without its markup: those that are to be marked by a comma, and those that are marked.
+/// Ends within a block, of a text and without its markup: those that are to be marked by a comma, and those
+/// that are marked.
 fn cells(
     (text, plain, blanks): (&str, &str, &[Range<usize>]),
     block: Range<usize>,
@@ -157,7 +159,8 @@ fn cells(
     }
 }
 
-/// Whether a colon ends the name of a field or of who speaks: it is in the first words of a line, or a small letter is behind it.
+/// Whether a colon ends the name of a field or of who speaks: it is in the first words of a line, or a small
+/// letter is behind it.
 fn ends_field(plain: &str, block: &Range<usize>, at: usize) -> bool {
     const FIELD_MAX: usize = 48;
     let from = plain.floor_char_boundary(at.saturating_sub(FIELD_MAX).max(block.start));

@@ -20,8 +20,8 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// What all lines begin with that stand together, if it is the mark of a comment. Lists have stars, too: these are of a comment
-    /// if `/*` is before them, or if they are prose otherwise.
+    /// What all lines begin with that stand together, if it is the mark of a comment. Lists have stars, too:
+    /// these are of a comment if `/*` is before them, or if they are prose otherwise.
     pub(super) fn of(text: &str, lines: &[Line<'_>]) -> Option<Self> {
         const MARKS: [&str; 6] = ["//", "#", "--", ";;", "%", "*"];
         let raw = |line: &Line<'_>| text[line.start..line.end].trim();
@@ -68,8 +68,8 @@ impl Prefix {
         Line::new(line.start..line.end, text[mark.end..line.end].trim())
     }
 
-    /// Whether lines read on without their marks: some begin with small letters and some do not, as in prose, and hardly any could
-    /// have stood in the line before.
+    /// Whether lines read on without their marks: some begin with small letters and some do not, as in prose,
+    /// and hardly any could have stood in the line before.
     fn is_prose(&self, text: &str, lines: &[Line<'_>]) -> bool {
         let lines: Vec<Line<'_>> = lines.iter().map(|line| self.bare(text, line)).collect();
         let small = lines.iter().filter(|line| line.begin == Begin::Lower).count();

@@ -44,7 +44,8 @@ impl<'a> Reader<'a> {
         Self { scan, sentence: None, mark: None, is_small: style != Style::Mixed }
     }
 
-    /// Reads one word; adds the sentences that end there. Gives the bytes of the word, `None` at the end of the block.
+    /// Reads one word; adds the sentences that end there. Gives the bytes of the word, `None` at the end of
+    /// the block.
     pub(super) fn advance(&mut self, found: &mut Vec<Range<usize>>) -> Option<usize> {
         let Some(word) = self.scan.next() else {
             found.extend(self.sentence.take().map(|rest| rest.range()));

@@ -1,8 +1,9 @@
 //! Lines: which of them read on, and which stand by themselves.
 //!
-//! A line break in prose is there because the next word did not fit. So the widest line of a paragraph tells its width, and
-//! a break before a word that would have fitted was meant: a heading, an address, a list. What lines are made of tells, too:
-//! prose is full of articles, pronouns and prepositions, and the entries of a list have hardly any.
+//! A line break in prose is there because the next word did not fit. So the widest line of a paragraph tells
+//! its width, and a break before a word that would have fitted was meant: a heading, an address, a list. What
+//! lines are made of tells, too: prose is full of articles, pronouns and prepositions, and the entries of a
+//! list have hardly any.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -18,13 +19,15 @@ use super::marks::{is_line_break, is_terminal};
 use super::scan::Mark;
 use super::words;
 
-/// The narrowest column that prose is taken to be set in, in characters, if nothing else says that it is prose.
+/// The narrowest column that prose is taken to be set in, in characters, if nothing else says that it is
+/// prose.
 const COLUMN_MIN: usize = 30;
 /// The narrowest column of lines of which all say so.
 const NARROW_MIN: usize = 16;
 /// Of so many breaks one may be where it was not needed.
 const NEEDED_OF: usize = 10;
-/// Share of the words of prose that are articles, pronouns, prepositions and the like: at least; and of a list at most.
+/// Share of the words of prose that are articles, pronouns, prepositions and the like: at least; and of a
+/// list at most.
 const GRAMMAR_MIN: f32 = 0.1;
 const GRAMMAR_MAX: f32 = 0.34;
 /// Most lines that are looked at together.
@@ -167,7 +170,8 @@ impl Column {
         }
     }
 
-    /// Whether a line goes on with the sentence of the line before it, which may have gone on with one itself.
+    /// Whether a line goes on with the sentence of the line before it, which may have gone on with one
+    /// itself.
     fn reads_on(&self, before: &Line<'_>, line: &Line<'_>, is_open: bool) -> bool {
         if before.stands_alone() || line.stands_alone() || line.kind == Kind::Item {
             return false;
@@ -217,8 +221,9 @@ impl Column {
         !was_meant || ((self.is_prose || is_open) && is_unended && is_name_parted(before, line, is_open))
     }
 
-    /// The lines before which a name ends although a sentence goes on: those of a list within it, of which one at least could have
-    /// stood in the line before: "We thank Siemens", "Bosch", "Volvo", "for their help."
+    /// The lines before which a name ends although a sentence goes on: those of a list within it, of which
+    /// one at least could have stood in the line before: "We thank Siemens", "Bosch", "Volvo", "for their
+    /// help."
     fn entries(&self, lines: &[Line<'_>]) -> Vec<usize> {
         let is_entry = |line: &Line<'_>| {
             line.begin == Begin::Anew && line.is_entry() && !line.is_ended && line.grammar == 0
@@ -253,8 +258,8 @@ impl Column {
     }
 }
 
-/// Whether each line is by itself, whatever its width: all begin anew and the last has no end, or none has words that names and
-/// headings do not have.
+/// Whether each line is by itself, whatever its width: all begin anew and the last has no end, or none has
+/// words that names and headings do not have.
 fn is_list(run: &[&Line<'_>], is_ended: bool, share: f32, has_meant: bool) -> bool {
     if run.iter().all(|line| line.begin != Begin::Lower) {
         return !is_ended || run.iter().all(|line| line.is_entry());
@@ -276,8 +281,8 @@ fn is_list(run: &[&Line<'_>], is_ended: bool, share: f32, has_meant: bool) -> bo
     is_even && is_alike && listed.iter().all(is_by_itself)
 }
 
-/// Whether a line ends within a name, as it seems: "the chancellor Angela", "Merkel met". A heading before a sentence that begins
-/// with a name looks so, too, if it is none of names and nouns only.
+/// Whether a line ends within a name, as it seems: "the chancellor Angela", "Merkel met". A heading before a
+/// sentence that begins with a name looks so, too, if it is none of names and nouns only.
 fn is_name_parted(before: &Line<'_>, line: &Line<'_>, is_open: bool) -> bool {
     let is_capital = |word: &str| {
         word.chars().find(|c| c.is_alphanumeric()).is_some_and(char::is_uppercase)

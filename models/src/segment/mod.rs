@@ -1,9 +1,10 @@
 //! Sentences of a text, as byte ranges, and where names end.
 //!
-//! A text is cut into blocks of lines that read on ([`lines`]), a block into words ([`scan`]), and behind each word that
-//! ends with a mark it is decided whether a sentence ends ([`ends`]), by tables of abbreviations and of words that begin
-//! sentences ([`words`]). Everything goes forward and looks a few words ahead, so that the work is proportional to the
-//! text. A sentence depends on its own paragraph only: two texts with a blank line between them have the sentences of both.
+//! A text is cut into blocks of lines that read on ([`lines`]), a block into words ([`scan`]), and behind
+//! each word that ends with a mark it is decided whether a sentence ends ([`ends`]), by tables of
+//! abbreviations and of words that begin sentences ([`words`]). Everything goes forward and looks a few words
+//! ahead, so that the work is proportional to the text. A sentence depends on its own paragraph only: two
+//! texts with a blank line between them have the sentences of both.
 
 mod cells;
 mod comment;
@@ -33,7 +34,8 @@ const STEP: usize = 16 << 10;
 /// Bytes that are looked through in the time that one is tokenised in: by a rough measurement.
 const SEGMENTED_PER_TOKENISED: usize = 4;
 
-/// The sentences of a text: trimmed, not empty, in order, not overlapping; together they hold everything but white space.
+/// The sentences of a text: trimmed, not empty, in order, not overlapping; together they hold everything but
+/// white space.
 pub(crate) async fn sentences(text: &str, pace: &Pace) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut segmenter = Segmenter::new(text);
@@ -61,8 +63,9 @@ impl<'a> Segmenter<'a> {
         Self { text, blocks: lines::Blocks::new(text), reader: None }
     }
 
-    /// Reads on for about [`STEP`] bytes, and adds the sentences that ended; gives the bytes read, and `None` at the end.
-    /// Only a word, or a line in which no other line has been looked at, is read at once however long it is.
+    /// Reads on for about [`STEP`] bytes, and adds the sentences that ended; gives the bytes read, and `None`
+    /// at the end. Only a word, or a line in which no other line has been looked at, is read at once however
+    /// long it is.
     fn step(&mut self, found: &mut Vec<Range<usize>>) -> Option<usize> {
         let mut bytes = 0;
         while bytes < STEP {

@@ -1,4 +1,5 @@
-//! A block as words, one after the other, with what is needed to know of each whether a sentence ends behind it.
+//! A block as words, one after the other, with what is needed to know of each whether a sentence ends behind
+//! it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,8 +12,8 @@ use super::words::WORD_MAX;
 pub(super) const AHEAD: usize = 5;
 /// Longest number of a note, or tag, at the end of a word, in bytes.
 const NOTE_MAX: usize = 20;
-/// Characters for which a bracket of Chinese or Japanese text holds a sentence together; one that is never closed must
-/// not hold the rest of the text.
+/// Characters for which a bracket of Chinese or Japanese text holds a sentence together; one that is never
+/// closed must not hold the rest of the text.
 const BRACKET_MAX: usize = 80;
 
 /// How a word ends, closing quotes and brackets aside.
@@ -41,7 +42,6 @@ pub(super) enum First {
     Lower,
     /// A capital, or a letter of a script that has none; also a name such as iPhone.
     Capital,
-    /// A digit.
     Digit,
     /// There is neither a letter nor a digit.
     None,
@@ -386,7 +386,8 @@ impl Mark {
     }
 }
 
-/// `ii`, `iv`, `III` up to 20, as they number lists. Single letters are read as letters, but for those of capitals.
+/// `ii`, `iv`, `III` up to 20, as they number lists. Single letters are read as letters, but for those of
+/// capitals.
 fn roman(name: &str) -> Option<u32> {
     const NUMBERS: [&str; 19] = [
         "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv", "xv", "xvi",

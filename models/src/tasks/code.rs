@@ -52,7 +52,8 @@ pub(super) fn prose_words(line: &str) -> usize {
     line.split_whitespace().filter(is_prose).count()
 }
 
-/// Marks of a line that prose has, too: brackets behind a blank and what closes them, pairs of marks of emphasis, `$5`, `R&D`.
+/// Marks of a line that prose has, too: brackets behind a blank and what closes them, pairs of marks of
+/// emphasis, `$5`, `R&D`.
 fn marks_of_prose(line: &str) -> usize {
     let mut open: Vec<bool> = Vec::new();
     let (mut count, mut emphasis) = (0, 0);

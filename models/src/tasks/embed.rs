@@ -49,8 +49,8 @@ impl Reader for Embed {
 
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let mut vector = outputs.mean(reading, self.columns)?;
-        // The leading dimensions of an embedding, as in Matryoshka representation learning (Kusupati et al., 2022); a
-        // model not trained for it, such as MiniLM, loses accuracy gracefully.
+        // The leading dimensions of an embedding, as in Matryoshka representation learning (Kusupati et al.,
+        // 2022); a model not trained for it, such as MiniLM, loses accuracy gracefully.
         vector.truncate(self.dimensions);
         if self.normalize {
             normalize(&mut vector);

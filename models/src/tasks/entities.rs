@@ -1,11 +1,12 @@
 //! Named entities: from the probabilities of tokens to names with their place in the text.
 //!
-//! Labels are `O`, `B-TYPE` and `I-TYPE`. Aggregations carry the names and meanings of Hugging Face's token-classification
-//! pipeline, with one difference: words are the tokenizer's own, and a name that the tokenizer splits at punctuation
-//! (`O'Brien`, `Coca-Cola`) is put together again, because parts of one type with nothing between them are one name.
-//! Whatever the tags say, a name ends with its line, item or cell ([`Cells`]), and the model reads commas there, no markup, and
-//! no `®` and `™`; it ends at emoji, too, and has no symbols at its ends ([`names`](super::names)). Tokens by themselves (`none`) are read and
-//! labelled as they are. A word through which a text was cut is no name.
+//! Labels are `O`, `B-TYPE` and `I-TYPE`. Aggregations carry the names and meanings of Hugging Face's
+//! token-classification pipeline, with one difference: words are the tokenizer's own, and a name that the
+//! tokenizer splits at punctuation (`O'Brien`, `Coca-Cola`) is put together again, because parts of one type
+//! with nothing between them are one name. Whatever the tags say, a name ends with its line, item or cell
+//! ([`Cells`]), and the model reads commas there, no markup, and no `®` and `™`; it ends at emoji, too, and
+//! has no symbols at its ends ([`names`](super::names)). Tokens by themselves (`none`) are read and labelled
+//! as they are. A word through which a text was cut is no name.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -127,7 +128,8 @@ impl Reader for Decoder {
 }
 
 impl Decoder {
-    /// Probabilities of every token that was read, by its index in the text: from the window in which it has most context.
+    /// Probabilities of every token that was read, by its index in the text: from the window in which it has
+    /// most context.
     fn probabilities(&self, text: &Text, outputs: &Outputs) -> Result<Vec<(usize, Vec<f32>)>, DecodeError> {
         let Reading { windows, jobs, .. } = &text.reading;
         let columns = self.tags.len();
@@ -192,7 +194,8 @@ impl Decoder {
         let mut offsets = Offsets::new(text, self.offset_unit);
         let entity = |piece: &Piece<'_>| {
             let kind = piece.tag.kind.clone()?;
-            // Tokens by themselves keep the B- and I- of their labels, as in the pipeline whose names the aggregations bear.
+            // Tokens by themselves keep the B- and I- of their labels, as in the pipeline whose names the
+            // aggregations bear.
             let label =
                 if self.aggregation == Aggregation::None { Arc::clone(&piece.tag.label) } else { kind };
             let (start, end) = (offsets.convert(piece.bytes.start), offsets.convert(piece.bytes.end));
@@ -201,7 +204,8 @@ impl Decoder {
         pieces.iter().filter_map(entity).collect()
     }
 
-    /// Gives the letters and dots of an abbreviation the kind of the first of them: a model may take `U.K.` apart.
+    /// Gives the letters and dots of an abbreviation the kind of the first of them: a model may take `U.K.`
+    /// apart.
     fn whole_abbreviations<'a>(&'a self, text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>> {
         let mut start = 0;
         while start < words.len() {
@@ -229,8 +233,8 @@ impl Text {
         self.plain.as_deref().unwrap_or(&self.text)
     }
 
-    /// Those of the tokens read, by their place in the list, that belong to words which were read whole: a part of a word
-    /// is no name.
+    /// Those of the tokens read, by their place in the list, that belong to words which were read whole: a
+    /// part of a word is no name.
     fn whole_words(&self, read: &[(usize, Vec<f32>)]) -> Range<usize> {
         let offsets = |place: usize| {
             read.get(place)
@@ -250,7 +254,8 @@ impl Text {
     }
 }
 
-/// Whether a place in a text is inside a word, which may hold punctuation: `O'Brien`, but not the dot of a sentence.
+/// Whether a place in a text is inside a word, which may hold punctuation: `O'Brien`, but not the dot of a
+/// sentence.
 fn is_within_word(text: &str, at: usize) -> bool {
     let (Some(before), Some(after)) = (text.get(..at), text.get(at..)) else { return false };
     // Tokenizers read each character of Chinese as a word.
@@ -316,7 +321,8 @@ fn abbreviation(text: &str, words: &[Piece<'_>]) -> usize {
     if count < 4 { 0 } else { count - count % 2 }
 }
 
-/// Gives punctuation between two parts of one kind, with no space on either side, that kind: the apostrophe of `O'Brien`.
+/// Gives punctuation between two parts of one kind, with no space on either side, that kind: the apostrophe
+/// of `O'Brien`.
 fn join_split_names<'a>(text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>> {
     let is_glue = |bytes: &Range<usize>| text[bytes.clone()].chars().all(is_glue);
     for i in 1..words.len().saturating_sub(1) {
@@ -329,8 +335,8 @@ fn join_split_names<'a>(text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>>
     words
 }
 
-/// Merges neighbours of one kind that no end of names is between. A piece that begins a name starts another, unless it is glued to
-/// the one before.
+/// Merges neighbours of one kind that no end of names is between. A piece that begins a name starts another,
+/// unless it is glued to the one before.
 fn merge<'a>(text: &Text, pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> {
     let (plain, bounds) = (text.plain(), &text.bounds);
     let mut merged: Vec<(Piece<'a>, usize, bool)> = Vec::new();
@@ -369,8 +375,8 @@ fn merge<'a>(text: &Text, pieces: Vec<Piece<'a>>, glue: bool) -> Vec<Piece<'a>> 
     names.into_iter().map(|part| Piece { bytes: part.bytes, ..merged[part.source].0.clone() }).collect()
 }
 
-/// The text with blanks for the marks of trade marks, of which models that were trained on prose make names of their own. It has
-/// as many bytes.
+/// The text with blanks for the marks of trade marks, of which models that were trained on prose make names
+/// of their own. It has as many bytes.
 fn unmarked(mut text: Cow<'_, str>) -> Cow<'_, str> {
     let is_name = text.contains(char::is_alphanumeric);
     for mark in ["®", "™", "℠"] {

@@ -1,5 +1,5 @@
-//! From the inputs of a call to its results, the same for every task: each input is read by itself, and where the caller
-//! wants it so, one that cannot be read has an error in the place of its result.
+//! From the inputs of a call to its results, the same for every task: each input is read by itself, and where
+//! the caller wants it so, one that cannot be read has an error in the place of its result.
 
 use models_core::tasks::{DecodeError, InputError, OnError, Refusals, TaskResult};
 use std::future::Future;

@@ -190,7 +190,8 @@ fn is_error(line: &str) -> bool {
         && ["Error", "Exception", "Warning"].iter().any(|end| name.ends_with(end) && name.len() > end.len())
 }
 
-/// `name: Oslo`, `replicas: 3`: keys in small letters, each once, of which one at least has no sentence as its value.
+/// `name: Oslo`, `replicas: 3`: keys in small letters, each once, of which one at least has no sentence as
+/// its value.
 fn is_mapping<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
     let mut keys = HashSet::new();
     let (mut count, mut values, mut indents) = (0, 0, 0);
@@ -243,8 +244,8 @@ fn begins_with_level(line: &str) -> bool {
     is_level(first) || first.split_once('[').is_some_and(|(word, _)| is_level(word))
 }
 
-/// A level and what a sentence does not have behind it: brackets, keys with values, the name of a logger. A word that warns makes
-/// no log: "WARNING: the bridge is slippery."
+/// A level and what a sentence does not have behind it: brackets, keys with values, the name of a logger. A
+/// word that warns makes no log: "WARNING: the bridge is slippery."
 fn is_leveled(line: &str) -> bool {
     let mut words = line.split_whitespace();
     let first = words.next().unwrap_or("");

@@ -13,8 +13,8 @@ pub(super) fn sigmoid(logit: f32) -> f32 {
     1.0 / (1.0 + (-logit).exp())
 }
 
-/// Scales a vector to length one; a zero vector stays as it is. In float64, because the squares of large values are beyond
-/// float32.
+/// Scales a vector to length one; a zero vector stays as it is. In float64, because the squares of large
+/// values are beyond float32.
 pub(super) fn normalize(vector: &mut [f32]) {
     let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     if length > 0.0 {

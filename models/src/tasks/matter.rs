@@ -1,14 +1,16 @@
 //! Which sentences of a document are of its matter.
 //!
-//! Headers and footers of pages, lines of logs, code, tables and disclaimers are not: they say nothing of what the document
-//! says, and what repeats is most central of all. A summary has none of them, unless a document has nothing else.
+//! Headers and footers of pages, lines of logs, code, tables and disclaimers are not: they say nothing of
+//! what the document says, and what repeats is most central of all. A summary has none of them, unless a
+//! document has nothing else.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::lines::Lines;
 
-/// How often a line that has no end mark stands in a document, numbers aside, to be a header or footer of its pages.
+/// How often a line that has no end mark stands in a document, numbers aside, to be a header or footer of its
+/// pages.
 const HEADERS_MIN: usize = 3;
 /// The most words of a line that gives the number of a page.
 const PAGE_WORDS_MAX: usize = 14;
@@ -169,8 +171,8 @@ fn ends_with_number(lower: &str) -> bool {
     lower.trim_end_matches(|c: char| !c.is_alphanumeric()).ends_with(|c: char| c.is_ascii_digit())
 }
 
-/// Whether a sentence is a notice about the message or document it stands in. One that is reported is none, nor is one that only
-/// has a word of it: "Customers may unsubscribe at any time."
+/// Whether a sentence is a notice about the message or document it stands in. One that is reported is none,
+/// nor is one that only has a word of it: "Customers may unsubscribe at any time."
 fn is_boilerplate(sentence: &str) -> bool {
     let head = &sentence[..sentence.floor_char_boundary(PHRASE_MAX)];
     let lower = head.to_lowercase();
@@ -187,7 +189,6 @@ struct Letter {
     since: Option<usize>,
 }
 
-/// Lines of a signature.
 const SIGNATURE_LINES: usize = 8;
 /// Words of such a line.
 const SIGNATURE_WORDS: usize = 8;

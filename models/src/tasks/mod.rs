@@ -1,8 +1,8 @@
 //! The five tasks: from texts to jobs for the scheduler, and from tensors to answers.
 //!
-//! [`prepare`] checks a request's inputs, tokenises them and cuts them into windows, each one [`Job`]. The jobs run
-//! wherever the scheduler puts them; [`Prepared::decode`] takes their outputs back, in the same order, and merges windows
-//! into one result for each input. Each task is a file with those two halves.
+//! [`prepare`] checks a request's inputs, tokenises them and cuts them into windows, each one [`Job`]. The
+//! jobs run wherever the scheduler puts them; [`Prepared::decode`] takes their outputs back, in the same
+//! order, and merges windows into one result for each input. Each task is a file with those two halves.
 
 mod classify;
 mod code;
@@ -39,13 +39,12 @@ use reading::{Jobs, Outputs};
 pub struct Context<'a> {
     /// The model's card.
     pub card: &'a Card,
-    /// Its number.
     pub model: ModelId,
-    /// Its tokenizer.
     pub tokenizer: &'a TextTokenizer,
     /// Columns of its output: hidden size or number of classes.
     pub columns: usize,
-    /// The embedding model that scores labels the caller brings, with the same tokenizer, and its output's columns.
+    /// The embedding model that scores labels the caller brings, with the same tokenizer, and its output's
+    /// columns.
     pub zero_shot: Option<(ModelId, &'a Card, usize)>,
 }
 
@@ -78,8 +77,8 @@ trait Decode: Send {
 /// Checks the inputs of a request and cuts them into jobs, in turns as `pace` says.
 ///
 /// # Errors
-/// See [`InputError`]; the message names the input by index and never quotes it. With [`OnError::Partial`] what is wrong with
-/// one input is no error, but that input's result.
+/// See [`InputError`]; the message names the input by index and never quotes it. With [`OnError::Partial`]
+/// what is wrong with one input is no error, but that input's result.
 pub async fn prepare(
     context: Context<'_>,
     inputs: &[String],
@@ -114,7 +113,8 @@ impl Prepared {
         std::mem::take(&mut self.jobs)
     }
 
-    /// Tokens of the inputs to compute, special tokens included, each counted once however many windows overlap.
+    /// Tokens of the inputs to compute, special tokens included, each counted once however many windows
+    /// overlap.
     pub fn tokens(&self) -> usize {
         self.tokens
     }

@@ -1,5 +1,5 @@
-//! Where names begin and end in a text, whatever a model says: at no symbol, at whole words, and never over the end of a line or
-//! cell.
+//! Where names begin and end in a text, whatever a model says: at no symbol, at whole words, and never over
+//! the end of a line or cell.
 
 use std::ops::Range;
 
@@ -40,8 +40,8 @@ impl Bounds {
         self.ends.get(end).is_some_and(|end| *end <= right)
     }
 
-    /// What is taken for one person may be several: `Anna Schmidt & Peter Jones`, or two of two words each with a line break
-    /// between them.
+    /// What is taken for one person may be several: `Anna Schmidt & Peter Jones`, or two of two words each
+    /// with a line break between them.
     pub(super) fn people(plain: &str, name: Range<usize>) -> Vec<Range<usize>> {
         let text = &plain[name.clone()];
         let mut people = Vec::new();
@@ -67,7 +67,8 @@ impl Bounds {
         people
     }
 
-    /// The names among parts that ascend, with their ends where they should be: those that have letters or digits.
+    /// The names among parts that ascend, with their ends where they should be: those that have letters or
+    /// digits.
     pub(super) fn whole_names(&self, text: &str, mut parts: Vec<Part>) -> Vec<Part> {
         for part in &mut parts {
             part.bytes = trim(text, part.bytes.clone());
@@ -84,8 +85,8 @@ impl Bounds {
             // Two names that begin and end in one character as people see it share it no more than bytes.
             part.bytes = part.bytes.start.max(left)..part.bytes.end.max(left);
             let name = &text[part.bytes.clone()];
-            // "Anna Schmidt: hello", "Anna Schmidt", "head of sales" in the next line: what is behind the end of a name and
-            // has no capital is none.
+            // "Anna Schmidt: hello", "Anna Schmidt", "head of sales" in the next line: what is behind the end
+            // of a name and has no capital is none.
             let is_capital = name.contains(char::is_uppercase);
             let says =
                 |name: &Part| text.get(name.bytes.end..part.bytes.start).is_some_and(|s| s.trim() == ":");
@@ -131,7 +132,8 @@ fn is_in_address(text: &str, bytes: Range<usize>) -> bool {
     is_host || is_user
 }
 
-/// Whether a text is two words or more with capitals, as the names of people are; those between them may be small: `van`.
+/// Whether a text is two words or more with capitals, as the names of people are; those between them may be
+/// small: `van`.
 fn is_full_name(text: &str) -> bool {
     let is_capital = |word: &str| word.starts_with(char::is_uppercase);
     let mut words = text.split_whitespace();
@@ -164,8 +166,8 @@ pub(super) fn is_picture(grapheme: &str) -> bool {
     grapheme.contains(|c| is_pictograph(c) || c == '\u{20e3}')
 }
 
-/// Takes punctuation that belongs to the sentence, and symbols, off a name's ends. What belongs to the name stays: brackets that
-/// close in it, `C++`, the mark of `Yahoo! said`.
+/// Takes punctuation that belongs to the sentence, and symbols, off a name's ends. What belongs to the name
+/// stays: brackets that close in it, `C++`, the mark of `Yahoo! said`.
 fn trim(text: &str, bytes: Range<usize>) -> Range<usize> {
     let name = &text[bytes.clone()];
     let held = held(name);
@@ -245,13 +247,14 @@ fn is_loose_apostrophe(c: char, rest: &str) -> bool {
     matches!(c, '\'' | '’' | '‘') && !rest.chars().nth(1).is_some_and(char::is_lowercase)
 }
 
-/// Whether an apostrophe behind a name closes a quotation, or says whose something is: `'Siemens'`, `the workers'`; but not
-/// `Dunkin'`.
+/// Whether an apostrophe behind a name closes a quotation, or says whose something is: `'Siemens'`,
+/// `the workers'`; but not `Dunkin'`.
 fn is_quoted(text: &str, start: usize, name: &str) -> bool {
     text[..start].ends_with(['\'', '’', '‘']) || !name.ends_with(char::is_alphanumeric) || name.ends_with('s')
 }
 
-/// Whether an exclamation mark is of a name in the middle of a sentence: `Yahoo! said`, or of one that has it always.
+/// Whether an exclamation mark is of a name in the middle of a sentence: `Yahoo! said`, or of one that has it
+/// always.
 fn is_called(name: &str, rest: &str) -> bool {
     let from = name.rfind(|c: char| !c.is_alphanumeric()).map_or(0, |at| at + 1);
     let Some(word) = name.get(from..).filter(|word| word.len() <= PART_MAX) else { return false };
@@ -261,7 +264,8 @@ fn is_called(name: &str, rest: &str) -> bool {
     is_exclaimed(&word.to_lowercase()) && goes_on
 }
 
-/// Where brackets and quotes are, at the ends of a name or not, that close in it and do not enclose all of it, ascending.
+/// Where brackets and quotes are, at the ends of a name or not, that close in it and do not enclose all of
+/// it, ascending.
 fn held(name: &str) -> Vec<usize> {
     let mut open: Vec<(char, usize)> = Vec::new();
     let mut held = Vec::new();
@@ -306,8 +310,8 @@ fn narrow(c: char) -> char {
     }
 }
 
-/// Gives a name back what tokenizers take off its ends, and models leave off: combining marks, the rest of a name with a hyphen,
-/// and the last dot of `U.S.` It stays between what is before and behind it.
+/// Gives a name back what tokenizers take off its ends, and models leave off: combining marks, the rest of a
+/// name with a hyphen, and the last dot of `U.S.` It stays between what is before and behind it.
 fn complete(text: &str, name: Range<usize>, room: Range<usize>) -> Range<usize> {
     if name.is_empty() {
         return name;
@@ -350,7 +354,8 @@ fn is_hyphen(c: char) -> bool {
     matches!(c, '-' | '\u{2010}' | '\u{2011}')
 }
 
-/// Where a name ends with the part that a hyphen joins to it: `Al` of `Al-Sayed`, but not `Berlin` of `Berlin-based`.
+/// Where a name ends with the part that a hyphen joins to it: `Al` of `Al-Sayed`, but not `Berlin` of
+/// `Berlin-based`.
 fn part_behind(text: &str, name: Range<usize>) -> usize {
     const ARTICLES: [&str; 6] = ["al", "el", "ben", "bin", "ibn", "abu"];
     const ENDINGS: [&str; 8] = ["based", "born", "led", "backed", "owned", "style", "era", "wide"];
@@ -373,7 +378,8 @@ fn part_behind(text: &str, name: Range<usize>) -> usize {
     if is_part && is_whole { name.end + hyphen.len_utf8() + blank + length } else { name.end }
 }
 
-/// Where a name begins with the part before its hyphen: `Al-Sayed` for `Sayed`, but not `Anti-Trump` for `Trump`.
+/// Where a name begins with the part before its hyphen: `Al-Sayed` for `Sayed`, but not `Anti-Trump` for
+/// `Trump`.
 fn part_before(text: &str, name: Range<usize>) -> usize {
     const PREFIXES: [&str; 12] =
         ["anti", "pro", "post", "pre", "non", "ex", "mid", "trans", "pan", "inter", "neo", "de"];

@@ -2,7 +2,8 @@
 
 use models_core::tasks::OffsetUnit;
 
-/// Converts byte offsets into one text, each at a character boundary, in any order but fastest when they ascend.
+/// Converts byte offsets into one text, each at a character boundary, in any order but fastest when they
+/// ascend.
 pub(super) struct Offsets<'a> {
     text: &'a str,
     unit: OffsetUnit,

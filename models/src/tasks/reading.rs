@@ -78,7 +78,8 @@ impl<'a> Jobs<'a> {
         encoded.map_err(|_| InputError::Tokenize { index })
     }
 
-    /// The tokens of a text that has more than `limit`, special tokens included, by a look at its characters: at least so many.
+    /// The tokens of a text that has more than `limit`, special tokens included, by a look at its characters:
+    /// at least so many.
     pub(super) async fn look(&self, text: &str, limit: usize) -> Option<usize> {
         let special = self.tokenizer.special_tokens_count();
         let tokens = self.tokenizer.tokens_at_least(text, limit.saturating_sub(special), self.pace).await;
@@ -196,8 +197,8 @@ impl Reading {
     }
 }
 
-/// Refuses a text that is nothing to look at, whatever a tokenizer makes of it. Characters that one drops, such as those of private
-/// use, are something.
+/// Refuses a text that is nothing to look at, whatever a tokenizer makes of it. Characters that one drops,
+/// such as those of private use, are something.
 pub(super) fn check_visible(index: usize, text: &str) -> Result<(), InputError> {
     if text.chars().all(char::is_whitespace) {
         return Err(InputError::Empty { index });
@@ -230,8 +231,9 @@ impl Outputs {
         }
     }
 
-    /// One vector for an input: the mean of its windows' vectors, weighted by their tokens. For vectors that are themselves
-    /// means over tokens this is the mean over all tokens read, those of overlaps counting twice.
+    /// One vector for an input: the mean of its windows' vectors, weighted by their tokens. For vectors that
+    /// are themselves means over tokens this is the mean over all tokens read, those of overlaps counting
+    /// twice.
     pub(super) fn mean(&self, reading: &Reading, columns: usize) -> Result<Vec<f32>, DecodeError> {
         // In float64: the sum of large values is beyond float32, their mean is not.
         let mut sum = vec![0.0_f64; columns];

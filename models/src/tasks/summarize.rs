@@ -1,11 +1,12 @@
 //! Extractive summaries: the sentences that carry a document, in their own order.
 //!
-//! Each sentence is embedded. Its worth is how central it is (its mean cosine to all sentences, the degree centrality of
-//! LexRank, Erkan and Radev 2004, without a threshold), how early it stands, and whether it reads like a sentence at all.
-//! Sentences are then taken one by one, each time the one whose worth is highest after what the summary already says
-//! is taken off (maximal marginal relevance, Carbonell and Goldstein 1998), so that the summary covers the document
-//! instead of repeating its centre. What repeats a sentence taken before is never taken, and what is not of the matter
-//! ([`matter`]) only if there is nothing else.
+//! Each sentence is embedded. Its worth is how central it is (its mean cosine to all sentences, the degree
+//! centrality of LexRank, Erkan and Radev 2004, without a threshold), how early it stands, and whether it
+//! reads like a sentence at all. Sentences are then taken one by one, each time the one whose worth is
+//! highest after what the summary already says is taken off (maximal marginal relevance, Carbonell and
+//! Goldstein 1998), so that the summary covers the document instead of repeating its centre. What repeats a
+//! sentence taken before is never taken, and what is not of the matter ([`matter`]) only if there is nothing
+//! else.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -31,7 +32,8 @@ use crate::tokenizer::Keep;
 const SENTENCES_MAX: usize = 50;
 /// Most units a document is cut into; in one with more sentences, neighbours go together.
 const UNITS_MAX: usize = 4096;
-/// Bytes after which counting words gives others a chance, and how many of them take as long as one that is tokenised.
+/// Bytes after which counting words gives others a chance, and how many of them take as long as one that is
+/// tokenised.
 const WORDS_TOLD: usize = 32 << 10;
 const WORDS_PER_TOKENISED: usize = 16;
 /// Share of worth, against likeness to what was taken, in each choice.
@@ -40,8 +42,8 @@ const RELEVANCE: f32 = 0.6;
 const LEAD: f32 = 0.15;
 /// Shortest sentence that is likely to say something, in words.
 const WORDS_MIN: usize = 5;
-/// Sentences that differ by less than this say the same: the share of words that both have, and, if the model says that they
-/// are alike, a lower one.
+/// Sentences that differ by less than this say the same: the share of words that both have, and, if the model
+/// says that they are alike, a lower one.
 const SAME_WORDS: f32 = 0.9;
 const SAME_WORDS_IF_ALIKE: f32 = 0.75;
 /// The cosine of sentences that are alike.
@@ -171,7 +173,8 @@ async fn words_up_to(text: &str, limit: usize, pace: &Pace) -> usize {
     words
 }
 
-/// The one of neighbouring sentences that stands for them: of the matter, and most like a sentence; the first of equals.
+/// The one of neighbouring sentences that stands for them: of the matter, and most like a sentence; the first
+/// of equals.
 fn best_of(text: &str, sentences: &[Range<usize>], roles: &[Role]) -> (Range<usize>, Role) {
     let mut best = (0..0, Role::Apart, f32::NEG_INFINITY);
     for (bytes, role) in sentences.iter().zip(roles) {
@@ -329,7 +332,8 @@ impl Document {
 
 /// What each unit is worth by itself: centrality scaled to at most 1, lead, and form.
 fn worth(document: &Document, vectors: &[Vec<f32>], columns: usize) -> Vec<f32> {
-    // Of equal sentences one counts, and what is not of the matter does not, or what repeats would be the centre.
+    // Of equal sentences one counts, and what is not of the matter does not, or what repeats would be the
+    // centre.
     let role = document.units.iter().map(|unit| unit.role).min().unwrap_or(Role::Matter);
     let mut seen = HashSet::new();
     let counted: Vec<bool> =

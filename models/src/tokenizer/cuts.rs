@@ -1,8 +1,9 @@
 //! Where a text may be cut so that its pieces, tokenised one after another, give what the whole gives.
 //!
-//! That holds beside a character which the pre-tokenizer takes for a word of its own, or for nothing: white space and, for BERT's,
-//! punctuation and Chinese characters, since its normaliser works character by character. It does not hold inside an added token
-//! that is no special one; those are read as text. A tokenizer of which it is not known is not cut.
+//! That holds beside a character which the pre-tokenizer takes for a word of its own, or for nothing: white
+//! space and, for BERT's, punctuation and Chinese characters, since its normaliser works character by
+//! character. It does not hold inside an added token that is no special one; those are read as text. A
+//! tokenizer of which it is not known is not cut.
 
 use std::ops::Range;
 
@@ -84,7 +85,8 @@ impl Cuts {
         self.separators == Separators::None
     }
 
-    /// The next piece of a text from `start`: of about `target` bytes, longer only if it cannot be cut before.
+    /// The next piece of a text from `start`: of about `target` bytes, longer only if it cannot be cut
+    /// before.
     pub(super) fn piece(&self, text: &str, start: usize, target: usize) -> Range<usize> {
         if self.is_unknown() || text.len() - start <= target {
             return start..text.len();
@@ -107,7 +109,8 @@ impl Cuts {
         start..text.len()
     }
 
-    /// A number of tokens that a text has at least; counting ends where it is above `limit`. Also the bytes that were looked at.
+    /// A number of tokens that a text has at least; counting ends where it is above `limit`. Also the bytes
+    /// that were looked at.
     pub(super) fn at_least(&self, text: &str, limit: usize) -> (usize, usize) {
         if !self.counts_words {
             return (0, 0);
@@ -139,7 +142,8 @@ impl Cuts {
     }
 
     fn kind(&self, c: char) -> Kind {
-        // White space that is a control character is dropped by BERT's normaliser, and joins what is beside it.
+        // White space that is a control character is dropped by BERT's normaliser, and joins what is beside
+        // it.
         let is_space =
             matches!(c, ' ' | '\t' | '\n' | '\r') || (!c.is_ascii() && c.is_whitespace() && !c.is_other());
         match self.separators {

@@ -1,5 +1,5 @@
-//! Words of many thousand characters, which give one unknown token and are not held in the tokenizer's memory for it: that takes
-//! some forty times their length.
+//! Words of many thousand characters, which give one unknown token and are not held in the tokenizer's memory
+//! for it: that takes some forty times their length.
 
 use tokenizers::{ModelWrapper, NormalizedString, Normalizer};
 
@@ -12,7 +12,8 @@ const LONG_BYTES: usize = 4 * PIECE_BYTES;
 /// What is known of a long word.
 #[derive(Default)]
 struct Parts {
-    /// Where the parts begin that are not dropped by the normaliser, at most one more than the characters that a word may have.
+    /// Where the parts begin that are not dropped by the normaliser, at most one more than the characters
+    /// that a word may have.
     parts: Vec<usize>,
     last: usize,
     characters: usize,

@@ -1,10 +1,11 @@
 //! Text to token ids, without truncation and without padding.
 //!
-//! The tokenizer files of sentence-transformers models carry a truncation and a fixed padding of 128 tokens; both are
-//! switched off here, because windows are planned by [`crate::tasks`] and batches are ragged.
+//! The tokenizer files of sentence-transformers models carry a truncation and a fixed padding of 128 tokens;
+//! both are switched off here, because windows are planned by [`crate::tasks`] and batches are ragged.
 //!
-//! Texts are tokenised in pieces (`cuts`), so that memory is bounded by what is kept of them, and work ends where the limit is
-//! passed or nobody waits for it any more. Where a card asks for it they are put into plain characters first (`normalized`).
+//! Texts are tokenised in pieces (`cuts`), so that memory is bounded by what is kept of them, and work ends
+//! where the limit is passed or nobody waits for it any more. Where a card asks for it they are put into
+//! plain characters first (`normalized`).
 //!
 //! A caller's text is text: the names of special tokens in it are read letter by letter.
 
@@ -51,7 +52,6 @@ pub struct EncodedText {
 /// What is kept of a text's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// All.
     All,
     /// So many at the start.
     First(usize),
@@ -80,17 +80,13 @@ pub enum TokenizeError {
     /// The tokenizer file could not be read.
     #[error("tokenizer file {file}: {message}")]
     File {
-        /// The file.
         file: String,
         /// What the reader said.
         message: String,
     },
     /// The file's post-processor does not wrap a sequence in fixed special tokens.
     #[error("tokenizer file {file}: adding special tokens does not wrap the ids of a text unchanged")]
-    SpecialTokens {
-        /// The file.
-        file: String,
-    },
+    SpecialTokens { file: String },
     /// The tokenizer refused a text.
     #[error("the tokenizer could not encode the input")]
     Encode,
@@ -172,8 +168,8 @@ impl TextTokenizer {
         Ok(EncodedText { ids, offsets, words })
     }
 
-    /// Encodes a text until it has more than `limit` tokens, without special tokens. Gives what [`Self::encode`] gives, in memory
-    /// for what is kept and one piece.
+    /// Encodes a text until it has more than `limit` tokens, without special tokens. Gives what
+    /// [`Self::encode`] gives, in memory for what is kept and one piece.
     ///
     /// # Errors
     /// When the tokenizer refuses the text.
@@ -222,7 +218,8 @@ impl TextTokenizer {
         Ok(found)
     }
 
-    /// A number of tokens that a text has at least, by a look at its characters; counting ends where it is above `limit`.
+    /// A number of tokens that a text has at least, by a look at its characters; counting ends where it is
+    /// above `limit`.
     pub async fn tokens_at_least(&self, text: &str, limit: usize, pace: &Pace) -> usize {
         let (mut tokens, mut start) = (0, 0);
         while start < text.len() && tokens <= limit {
@@ -241,7 +238,8 @@ impl TextTokenizer {
         self.inner.unknown == Some(id)
     }
 
-    /// What of a text is normalised at once: all, if it is not, or if it is not known where the tokenizer's words end.
+    /// What of a text is normalised at once: all, if it is not, or if it is not known where the tokenizer's
+    /// words end.
     fn chunk(&self, text: &str, start: usize) -> Range<usize> {
         let is_whole = !self.is_normalizing || self.inner.cuts.is_unknown();
         start..if is_whole { text.len() } else { end_of_chunk(text, start) }
@@ -331,8 +329,8 @@ fn unknown_token(tokenizer: &Tokenizer) -> Option<u32> {
     tokenizer.token_to_id(name)
 }
 
-/// The ids the post-processor puts before and after a sequence, found by encoding a probe both ways: this holds for
-/// every post-processor that wraps, whatever its special tokens are called.
+/// The ids the post-processor puts before and after a sequence, found by encoding a probe both ways: this
+/// holds for every post-processor that wraps, whatever its special tokens are called.
 fn special_tokens(tokenizer: &Tokenizer) -> Option<(Vec<u32>, Vec<u32>)> {
     let plain = tokenizer.encode("a", false).ok()?;
     let wrapped = tokenizer.encode("a", true).ok()?;

@@ -1,9 +1,11 @@
-//! Texts in plain characters, for models that are better read so: symbols are words of their own, compatible forms of letters are
-//! letters, what takes no place is gone, and so are hyphens at the ends of lines. Every place leads back to the caller's text.
+//! Texts in plain characters, for models that are better read so: symbols are words of their own, compatible
+//! forms of letters are letters, what takes no place is gone, and so are hyphens at the ends of lines. Every
+//! place leads back to the caller's text.
 //!
-//! It departs from what a checkpoint's tokenizer gives, so a card says whether it is done. Forms are those of Unicode's NFKC
-//! (UAX #15), but for signs that tokenizers know and whose plain form would say something else, such as `10²` or `Acme™`. It goes
-//! grapheme by grapheme (UAX #29) and looks one word around, so chunks ([`end_of_chunk`]) give what the whole gives.
+//! It departs from what a checkpoint's tokenizer gives, so a card says whether it is done. Forms are those of
+//! Unicode's NFKC (UAX #15), but for signs that tokenizers know and whose plain form would say something
+//! else, such as `10²` or `Acme™`. It goes grapheme by grapheme (UAX #29) and looks one word around, so
+//! chunks ([`end_of_chunk`]) give what the whole gives.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -21,7 +23,8 @@ const CHUNK_BYTES: usize = 16 << 10;
 const GRAPHEME_BYTES_MAX: usize = 64;
 /// Most bytes of a compatible form for each that was written.
 const PLAIN_PER_WRITTEN: usize = 2;
-/// Characters of a part of a word, and of the white space after it, that are looked at around a hyphen at the end of a line.
+/// Characters of a part of a word, and of the white space after it, that are looked at around a hyphen at the
+/// end of a line.
 const PART_MAX: usize = 40;
 
 /// A text as it is tokenised.
@@ -196,9 +199,9 @@ impl<'a> Normalizer<'a> {
         }
     }
 
-    /// What is dropped where a word goes on that is parted by a hyphen at the end of a line: the end of the line, and the hyphen if
-    /// it is there for the line's sake: the word without it is known, or the parts are no words. Of a soft hyphen that is so in any
-    /// case, and never before a capital: `Schmidt-Meier`.
+    /// What is dropped where a word goes on that is parted by a hyphen at the end of a line: the end of the
+    /// line, and the hyphen if it is there for the line's sake: the word without it is known, or the parts
+    /// are no words. Of a soft hyphen that is so in any case, and never before a capital: `Schmidt-Meier`.
     fn end_of_line(&self, hyphen: &str, place: &Range<usize>) -> Option<Range<usize>> {
         let is_soft = hyphen == "\u{ad}";
         if !is_soft && !matches!(hyphen, "-" | "\u{2010}") {
@@ -309,8 +312,9 @@ fn plain(text: &str) -> Cow<'_, str> {
     if plain.len() <= PLAIN_PER_WRITTEN * text.len() { plain } else { Cow::Borrowed(text) }
 }
 
-/// Whether a character's compatible form says the same. Tokenizers know the signs of Latin-1, and numbers above and below the line,
-/// which are no numbers of the line; they know punctuation, but for wide, small and double forms.
+/// Whether a character's compatible form says the same. Tokenizers know the signs of Latin-1, and numbers
+/// above and below the line, which are no numbers of the line; they know punctuation, but for wide, small and
+/// double forms.
 fn has_plain_form(c: char) -> bool {
     let is_form =
         matches!(c, '\u{fe10}'..='\u{fe6f}' | '\u{ff00}'..='\u{ffef}' | '‼' | '\u{2047}'..='\u{2049}');
@@ -370,8 +374,8 @@ impl Span {
     }
 }
 
-/// Where a chunk that begins at `start` ends: behind white space that no hyphen is before, and before what begins a word; or before
-/// a symbol, which does so by itself.
+/// Where a chunk that begins at `start` ends: behind white space that no hyphen is before, and before what
+/// begins a word; or before a symbol, which does so by itself.
 pub(super) fn end_of_chunk(text: &str, start: usize) -> usize {
     let target = start.saturating_add(CHUNK_BYTES);
     if target >= text.len() {

@@ -1,4 +1,5 @@
-//! What a number format costs: embeddings and labels beside those of float32 on the CPU, over the cards' own texts.
+//! What a number format costs: embeddings and labels beside those of float32 on the CPU, over the cards' own
+//! texts.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, unreachable_pub)]
 
 use batching::Executor;
@@ -100,7 +101,8 @@ fn labels(output: &Output) -> String {
     }
 }
 
-/// Holds an engine to the answers of float32 over every `step`th text. Returns whether an embedding differs at all.
+/// Holds an engine to the answers of float32 over every `step`th text. Returns whether an embedding differs
+/// at all.
 pub fn compare(mut rounded: Engine, step: usize, cosine_min: f64, may_flip: impl Fn(&str) -> bool) -> bool {
     let mut exact = Engine::fused("float32");
     let some = |texts: Vec<String>| texts.into_iter().step_by(step).collect::<Vec<_>>();

@@ -18,8 +18,8 @@ impl Progress for Shown {
     fn bytes(&self, _file: &str, _completed: u64, _total: u64) {}
 }
 
-/// The folder of the workspace, found from the crate's: as cargo says while it runs the test, so that a test can run elsewhere than
-/// it was built.
+/// The folder of the workspace, found from the crate's: as cargo says while it runs the test, so that a test
+/// can run elsewhere than it was built.
 pub fn root() -> PathBuf {
     let of_crate = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);

@@ -20,7 +20,8 @@ use models::{
 
 pub type Tensors = HashMap<String, Tensor>;
 
-/// Linear layers of a transformer layer, with their sizes `[out, in]` in terms of hidden and intermediate size.
+/// Linear layers of a transformer layer, with their sizes `[out, in]` in terms of hidden and intermediate
+/// size.
 pub const LINEARS: [(&str, bool, bool); 6] = [
     ("attention.self.query", false, false),
     ("attention.self.key", false, false),

@@ -123,7 +123,8 @@ fn zero_shot_runs_on_the_embedding_model() {
     let jobs = prepared.take_jobs();
     assert_eq!(jobs.len(), 4, "two texts and two labels");
     assert!(jobs.iter().all(|job| job.model == embeddings));
-    // "This text is about cats." and "… tax law." have 8 and 9 tokens: read once for all texts, they count once.
+    // "This text is about cats." and "… tax law." have 8 and 9 tokens: read once for all texts, they count
+    // once.
     assert_eq!(prepared.tokens(), 4 + 3 + 8 + 9);
     let axis = |n: usize| row(&std::array::from_fn::<f32, 384, _>(|i| if i == n { 2.0 } else { 0.0 }));
     let answer = prepared.decode(vec![axis(0), axis(1), axis(0), axis(1)]).unwrap();

@@ -333,7 +333,8 @@ fn entities_of_long_texts_keep_their_places() {
 }
 
 proptest! {
-    /// Whatever the text and the tags: the slice at the offsets is the entity's text, in every unit, in order.
+    /// Whatever the text and the tags: the slice at the offsets is the entity's text, in every unit, in
+    /// order.
     #[test]
     fn slices_are_the_text(
         text in "[a-zA-Z]{1,4}([a-zA-Z0-9 ,.'é漢🎉®ﬁｆß\u{301}\u{ad}\u{200d}\n:&-]|<b>|</td>|&amp;|&eacute;|&nbsp;| & |-A|Ⓢ|U\\.S\\.|\n\n| +|&#32;|&NewLine;|-\n|\\PC){0,40}",

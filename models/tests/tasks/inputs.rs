@@ -179,7 +179,8 @@ fn what_is_not_known_is_said() {
         check("\u{fffd} known \u{f8ff}", (5, 2, false));
         check("x [SEP] y", (7, 0, false));
     }
-    // Glued to a word, a symbol hid it; not where the reference's tokens are promised and nothing else is asked.
+    // Glued to a word, a symbol hid it; not where the reference's tokens are promised and nothing else is
+    // asked.
     let normalized =
         |normalize_text| Parameters::Embed(EmbedParameters { normalize_text, ..EmbedParameters::default() });
     check(Task::Embed, &normalized(None), "awful😡", (3, 1, true));
@@ -219,7 +220,8 @@ fn truncation_says_what_happened() {
     check(Truncation::Start, 1, true, Some("two"));
 }
 
-/// What cannot be read leaves nothing behind: no job, no token, and nothing where the next one's outputs are looked for.
+/// What cannot be read leaves nothing behind: no job, no token, and nothing where the next one's outputs are
+/// looked for.
 #[test]
 fn inputs_that_cannot_be_read_have_errors_of_their_own() {
     let sentences = "One two three four five six seven eight nine ten. ".repeat(3);

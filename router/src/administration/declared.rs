@@ -1,4 +1,5 @@
-//! Tenants and keys that are declared, in a file, rather than made one by one: the accounts are changed to what is declared.
+//! Tenants and keys that are declared, in a file, rather than made one by one: the accounts are changed to
+//! what is declared.
 
 use super::{Administration, Edit, Result, tenant_edit, to_value};
 use crate::accounts::{Accounts, Change, KeyRecord, KeyState, TenantName, TenantRecord};
@@ -13,7 +14,6 @@ const ID_PREFIX: &str = "key_declared";
 /// A tenant as declared.
 #[derive(Debug, Clone)]
 pub struct DeclaredTenant {
-    /// Its name.
     pub name: TenantName,
     /// What it may use.
     pub plan: Plan,
@@ -30,14 +30,13 @@ pub struct DeclaredKey {
     pub label: String,
     /// What it may do.
     pub role: Role,
-    /// The key.
     pub key: ApiKey,
 }
 
 impl Administration {
-    /// Makes the accounts agree with what is declared: makes and changes tenants and keys, and revokes keys that were declared
-    /// once and are no longer. Tenants that are not declared are left alone. Returns how much was changed; each change is a
-    /// line in the audit log.
+    /// Makes the accounts agree with what is declared: makes and changes tenants and keys, and revokes keys
+    /// that were declared once and are no longer. Tenants that are not declared are left alone. Returns how
+    /// much was changed; each change is a line in the audit log.
     ///
     /// # Errors
     /// A plan makes no sense, or the store does not answer; what was changed until then stays.

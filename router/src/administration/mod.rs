@@ -1,8 +1,9 @@
-//! Changing tenants and keys. Every change is checked, stored together with its line in the audit log, and in force on this
-//! server when it is confirmed; on the others as soon as they look (see [`follow`](Administration::follow)).
+//! Changing tenants and keys. Every change is checked, stored together with its line in the audit log, and in
+//! force on this server when it is confirmed; on the others as soon as they look (see
+//! [`follow`](Administration::follow)).
 //!
-//! What this server knows is kept in memory. A store that has lost some of it gets it back (see the `restoration` module), so
-//! that a revoked key stays revoked as long as one server knows of it.
+//! What this server knows is kept in memory. A store that has lost some of it gets it back (see the
+//! `restoration` module), so that a revoked key stays revoked as long as one server knows of it.
 
 mod declared;
 mod error;
@@ -36,19 +37,19 @@ const LABEL_LENGTH_MAX: usize = 100;
 /// Names of restored records that the audit log tells of, of each kind.
 const RESTORED_NAMES_MAX: usize = 100;
 
-/// How long a key that is no longer good counts against the bound of its tenant's keys. So a tenant that makes and revokes keys all
-/// day does not fill the store.
+/// How long a key that is no longer good counts against the bound of its tenant's keys. So a tenant that
+/// makes and revokes keys all day does not fill the store.
 const COUNTED_AFTER_END: Duration = Duration::from_secs(30 * 86_400);
-/// How many more keys there may be if it is for a rotation: a tenant at its bound can still change a key that leaked, once.
+/// How many more keys there may be if it is for a rotation: a tenant at its bound can still change a key that
+/// leaked, once.
 const ROTATION_ROOM: usize = 1;
 
 type Result<T> = std::result::Result<T, AdministrationError>;
 
-/// What somebody who manages keys may manage: the operator every key, a tenant's administrator the keys of its tenant that may
-/// do no more than it may itself.
+/// What somebody who manages keys may manage: the operator every key, a tenant's administrator the keys of
+/// its tenant that may do no more than it may itself.
 #[derive(Debug, Clone)]
 pub struct Scope {
-    /// The tenant.
     pub tenant: TenantName,
     /// The administrator's own role.
     pub role: Role,
@@ -59,15 +60,14 @@ pub struct Scope {
 pub struct Actor<'a> {
     /// How the audit log names it.
     pub name: &'a str,
-    /// Tells a request from others, if it may be sent again. The key that it makes is named by this, so there is one however often
-    /// it is sent, and whatever is killed in between.
+    /// Tells a request from others, if it may be sent again. The key that it makes is named by this, so there
+    /// is one however often it is sent, and whatever is killed in between.
     pub request: Option<u128>,
 }
 
 /// What a new key is to be.
 #[derive(Debug, Clone)]
 pub struct NewKey {
-    /// Whose it is.
     pub tenant: TenantName,
     /// What its owner calls it.
     pub label: String,
@@ -82,7 +82,6 @@ pub struct NewKey {
 /// A key that was just made. The only place where the key itself is shown.
 #[derive(Debug, Clone)]
 pub struct MadeKey {
-    /// The key.
     pub key: ApiKey,
     /// All that will be shown of it from now on.
     pub view: KeyView,
@@ -117,8 +116,8 @@ impl<'a> From<&'a str> for Actor<'a> {
 }
 
 impl Administration {
-    /// Administration of what is in `store`, which keeps `directory` up to date. Keys older than `rotate_after` are shown
-    /// as due to be rotated.
+    /// Administration of what is in `store`, which keeps `directory` up to date. Keys older than
+    /// `rotate_after` are shown as due to be rotated.
     pub fn new(store: Arc<dyn AccountStore>, directory: Arc<Directory>, rotate_after: Duration) -> Self {
         let (known, restorations) = (tokio::sync::Mutex::default(), AtomicU64::new(0));
         Self { store, directory, rotate_after, keys_max: usize::MAX, known, restorations }
@@ -188,8 +187,8 @@ impl Administration {
     /// Makes a key.
     ///
     /// # Errors
-    /// There is no such tenant, it has too many keys, the label or the expiry makes no sense, the same request made it before, or
-    /// the store does not answer.
+    /// There is no such tenant, it has too many keys, the label or the expiry makes no sense, the same
+    /// request made it before, or the store does not answer.
     pub async fn create_key(
         &self,
         now: WallTime,
@@ -231,8 +230,8 @@ impl Administration {
     /// Makes a key in place of another, which stays good for `overlap`.
     ///
     /// # Errors
-    /// There is no such key, or it is not accepted or was rotated already, the same request made the new one before, or the store
-    /// does not answer.
+    /// There is no such key, or it is not accepted or was rotated already, the same request made the new one
+    /// before, or the store does not answer.
     pub async fn rotate_key(
         &self,
         now: WallTime,
@@ -399,7 +398,8 @@ impl Administration {
         accounts
     }
 
-    /// Whether the record of a new key can be entered: its request did not make it already, and the tenant has room.
+    /// Whether the record of a new key can be entered: its request did not make it already, and the tenant
+    /// has room.
     fn check_new(&self, accounts: &Accounts, new: &KeyRecord, now: WallTime, room: usize) -> Result<()> {
         if let Some(made) = accounts.keys.get(&new.id) {
             return Err(AdministrationError::AlreadyMade(Box::new(self.view(made, now))));

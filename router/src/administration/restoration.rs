@@ -1,11 +1,13 @@
-//! What a store lost and this server knows: found record by record when the store's accounts do not descend from those known here,
-//! because it was set back to a backup, emptied, or lost its last changes when another server took its place.
+//! What a store lost and this server knows: found record by record when the store's accounts do not descend
+//! from those known here, because it was set back to a backup, emptied, or lost its last changes when another
+//! server took its place.
 //!
-//! Both sides may have changed since, so neither is simply taken. The result is a join: the same on every server, whatever the
-//! order, so that servers which restore at the same time agree and nobody undoes another's work. Records are never deleted, so
-//! what is on one side alone is kept. Of a tenant, plan and suspension are each as they were set last; if that cannot be told,
-//! it is suspended. A key that one side revoked is revoked, whatever happened to it on the other; but a declared key, which
-//! may be declared again after it was withdrawn, is as it was changed last.
+//! Both sides may have changed since, so neither is simply taken. The result is a join: the same on every
+//! server, whatever the order, so that servers which restore at the same time agree and nobody undoes
+//! another's work. Records are never deleted, so what is on one side alone is kept. Of a tenant, plan and
+//! suspension are each as they were set last; if that cannot be told, it is suspended. A key that one side
+//! revoked is revoked, whatever happened to it on the other; but a declared key, which may be declared again
+//! after it was withdrawn, is as it was changed last.
 
 use super::declared;
 use crate::accounts::{Accounts, Change, KeyRecord, TenantRecord};
@@ -189,7 +191,8 @@ mod tests {
     }
 
     proptest! {
-        /// Three servers restore in any order what each knows: all come to the same, and nothing is changed twice.
+        /// Three servers restore in any order what each knows: all come to the same, and nothing is changed
+        /// twice.
         #[test]
         fn restoring_converges(
             sides in proptest::collection::vec(

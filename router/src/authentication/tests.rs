@@ -185,7 +185,8 @@ fn days_that_were_begun_go_on() {
     };
     check(0, 10 * day, 10 * day);
     check(5, 10 * day + 5_000, 10 * day + 5_000);
-    // Three days ahead and back: the tenth does not come again, and the next day begins when this one has passed.
+    // Three days ahead and back: the tenth does not come again, and the next day begins when this one has
+    // passed.
     check(6, 13 * day, 13 * day);
     check(7, 10 * day + 7_000, 13 * day + 1_000);
     check(86_406, 11 * day + 6_000, 14 * day);

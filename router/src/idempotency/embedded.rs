@@ -1,8 +1,8 @@
 //! Answers in the embedded store, and a table of when each is to go.
 //!
-//! One thread writes: whatever waits for it goes into one transaction, so that many callers cost one write to the disk and no
-//! thread each. What only says that somebody has begun, or has given up, is not waited for: with a power failure it may be lost, and
-//! is then as if it had not been.
+//! One thread writes: whatever waits for it goes into one transaction, so that many callers cost one write to
+//! the disk and no thread each. What only says that somebody has begun, or has given up, is not waited for:
+//! with a power failure it may be lost, and is then as if it had not been.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,7 +15,8 @@ use super::{AnswerStore, Kept, Name};
 use crate::store::{ANSWER_ENDS, ANSWERS, AnswerRow, EmbeddedStore, File, StoreError, unavailable};
 use units::WallTime;
 
-/// Answers whose time is over that are removed whenever one is entered: more than one, so that they do not pile up.
+/// Answers whose time is over that are removed whenever one is entered: more than one, so that they do not
+/// pile up.
 const REMOVED_AT_ONCE: usize = 8;
 /// Orders that wait for the writer, and that it does in one transaction; more wait with their callers.
 const ORDERS_MAX: usize = 256;
@@ -199,8 +200,8 @@ fn kept((print, _, until, answer): AnswerRow<'_>) -> Result<Kept, StoreError> {
     Ok(Kept { print, until: WallTime(until), answer: answer.map(<[u8]>::to_vec) })
 }
 
-/// Gives a request its answer and a new end, or removes it without one; if it is its owner's and its time is not over. Says
-/// whether it was.
+/// Gives a request its answer and a new end, or removes it without one; if it is its owner's and its time is
+/// not over. Says whether it was.
 fn change(
     answers: &mut Answers<'_>,
     ends: &mut Ends<'_>,

@@ -35,7 +35,8 @@ impl Later {
         Self { store, bytes: Arc::new(Semaphore::new(BYTES_MAX)), given_up: Arc::default() }
     }
 
-    /// Keeps an answer until the store says that it has it or that the request is not its owner's, for at most `patience`.
+    /// Keeps an answer until the store says that it has it or that the request is not its owner's, for at
+    /// most `patience`.
     pub(super) fn keep(
         &self,
         now: WallTime,

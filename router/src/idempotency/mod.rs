@@ -1,14 +1,15 @@
-//! Requests that may be sent again: an answer is kept for a while under a key of the caller's choice, and whoever sends the same
-//! request with the same key gets it again, without anything being computed or charged again (IETF draft "The Idempotency-Key HTTP
-//! Header Field", draft-ietf-httpapi-idempotency-key-header).
+//! Requests that may be sent again: an answer is kept for a while under a key of the caller's choice, and
+//! whoever sends the same request with the same key gets it again, without anything being computed or charged
+//! again (IETF draft "The Idempotency-Key HTTP Header Field", draft-ietf-httpapi-idempotency-key-header).
 //!
-//! The same request is one of the same principal to the same route with the same body: for anybody else the key is used already.
-//! A server still makes every check of a repetition that it made of the first request. Of an answer that shows a secret only the
-//! rest is kept. A tenant's kept answers are bounded, in number and in bytes, and who is at the bound is refused before anything
-//! is computed: an answer that was promised to be kept is not dropped for another.
+//! The same request is one of the same principal to the same route with the same body: for anybody else the
+//! key is used already. A server still makes every check of a repetition that it made of the first request.
+//! Of an answer that shows a secret only the rest is kept. A tenant's kept answers are bounded, in number and
+//! in bytes, and who is at the bound is refused before anything is computed: an answer that was promised to
+//! be kept is not dropped for another.
 //!
-//! What is kept may be a customer's text, so it is sealed with AES-256-GCM under a key of the tenant's own, which is derived from
-//! the deployment's secret; of the request only a keyed hash is kept.
+//! What is kept may be a customer's text, so it is sealed with AES-256-GCM under a key of the tenant's own,
+//! which is derived from the deployment's secret; of the request only a keyed hash is kept.
 
 mod embedded;
 mod later;
@@ -45,7 +46,6 @@ const NONCE_LENGTH: usize = 12;
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// Body.
     pub body: Vec<u8>,
 }
 
@@ -54,13 +54,13 @@ pub struct Answer {
 pub struct Keyed<'a> {
     /// Whose it is. Keys of different tenants have nothing to do with each other.
     pub tenant: &'a str,
-    /// Who of the tenant sends it: the id of its API key, or the subject of its token. Nobody else may have the answer.
+    /// Who of the tenant sends it: the id of its API key, or the subject of its token. Nobody else may have
+    /// the answer.
     pub principal: &'a str,
     /// The caller's key.
     pub key: &'a str,
     /// Where it goes to.
     pub route: &'a str,
-    /// Its body.
     pub body: &'a [u8],
 }
 
@@ -136,13 +136,11 @@ impl Attempt {
 /// Under which an answer is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
-    /// The tenant.
     pub tenant: String,
     /// A keyed hash of the key, in hexadecimal digits.
     pub digest: String,
 }
 
-/// What is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// Keyed hash of the request.
@@ -156,7 +154,8 @@ pub struct Kept {
 /// Where answers are kept.
 #[async_trait]
 pub trait AnswerStore: Send + Sync {
-    /// Enters a request by its name, owned by `owner` until `until`, unless there is one already: then says what is there.
+    /// Enters a request by its name, owned by `owner` until `until`, unless there is one already: then says
+    /// what is there.
     async fn begin(
         &self,
         now: WallTime,
@@ -183,7 +182,6 @@ pub trait AnswerStore: Send + Sync {
 /// Why a key could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdempotencyError {
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No random numbers.
@@ -221,8 +219,8 @@ pub struct Idempotency {
     unsettled: Mutex<HashSet<String>>,
 }
 
-/// While it lives, whoever repeats the request on this server is told that it is being answered: its answer may be kept, and whether it
-/// is charged is not known yet.
+/// While it lives, whoever repeats the request on this server is told that it is being answered: its answer
+/// may be kept, and whether it is charged is not known yet.
 #[must_use]
 pub struct Unsettled<'a> {
     idempotency: &'a Idempotency,
@@ -264,8 +262,8 @@ impl Idempotency {
     /// Finds out what becomes of a request with a key.
     ///
     /// # Errors
-    /// The store does not answer: the request must not be, or it could be charged twice. Or the tenant's kept answers are at their
-    /// bound.
+    /// The store does not answer: the request must not be, or it could be charged twice. Or the tenant's kept
+    /// answers are at their bound.
     pub async fn begin(&self, now: WallTime, keyed: &Keyed<'_>) -> Result<Begun, IdempotencyError> {
         let Keyed { tenant, principal, key, route, body } = *keyed;
         let digest = self.secret.derive(&[b"idempotency key", tenant.as_bytes(), key.as_bytes()]);
@@ -304,7 +302,8 @@ impl Idempotency {
         Ok(self.open(&name, &sealed)?.map_or(Begun::TooLarge, Begun::Again))
     }
 
-    /// Begins to keep and to charge an answer: until what this returns is dropped, it is not given to anybody.
+    /// Begins to keep and to charge an answer: until what this returns is dropped, it is not given to
+    /// anybody.
     pub fn settle(&self, attempt: &Attempt) -> Unsettled<'_> {
         let digest = attempt.name.digest.clone();
         self.unsettled().insert(digest.clone());
@@ -315,9 +314,9 @@ impl Idempotency {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an answer, before it is charged and goes out. If the store does not say that it has it, it may have it all the same:
-    /// then it is charged and goes out too, so that whoever finds it there finds what was charged; and it is told again until it
-    /// says so, or as long as the request is its owner's.
+    /// Keeps an answer, before it is charged and goes out. If the store does not say that it has it, it may
+    /// have it all the same: then it is charged and goes out too, so that whoever finds it there finds what
+    /// was charged; and it is told again until it says so, or as long as the request is its owner's.
     ///
     /// # Errors
     /// It is not kept, and must be neither charged nor go out.
@@ -353,7 +352,8 @@ impl Idempotency {
         }
     }
 
-    /// Answers that were charged and could not be kept, so that they are charged again if they are asked for again.
+    /// Answers that were charged and could not be kept, so that they are charged again if they are asked for
+    /// again.
     pub fn unkept(&self) -> u64 {
         self.later.given_up()
     }

@@ -7,8 +7,8 @@ use super::{AnswerStore, Kept, Name};
 use crate::store::{RedisStore, StoreError};
 use units::WallTime;
 
-/// KEYS: the request. ARGV: its hash, owner, and milliseconds to live. Returns nothing if it is new, else its hash, milliseconds
-/// left, and the answer if there is one.
+/// KEYS: the request. ARGV: its hash, owner, and milliseconds to live. Returns nothing if it is new, else its
+/// hash, milliseconds left, and the answer if there is one.
 const BEGIN: &str = r"
     local found = redis.call('HMGET', KEYS[1], 'print', 'answer')
     if found[1] then return {found[1], redis.call('PTTL', KEYS[1]), found[2]} end

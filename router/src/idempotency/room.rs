@@ -1,5 +1,5 @@
-//! How much a tenant keeps under its idempotency keys, by the hour in which it is forgotten. So nothing has to be counted down: an
-//! hour that is past is left out.
+//! How much a tenant keeps under its idempotency keys, by the hour in which it is forgotten. So nothing has
+//! to be counted down: an hour that is past is left out.
 
 use async_trait::async_trait;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError};
@@ -14,7 +14,6 @@ const MS_PER_HOUR: u64 = 60 * 60 * 1000;
 /// How much is kept, or may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Room {
-    /// Answers.
     pub answers: u64,
     /// Their bytes, as stored.
     pub bytes: u64,
@@ -98,8 +97,8 @@ fn add(database: &Database, tenant: &str, (now, until): (u64, u64), bytes: u64) 
     Ok(used)
 }
 
-/// KEYS: a tenant's hours. ARGV: this hour; and to count an answer its last hour, its bytes, and milliseconds to live. Returns
-/// answers and bytes.
+/// KEYS: a tenant's hours. ARGV: this hour; and to count an answer its last hour, its bytes, and milliseconds
+/// to live. Returns answers and bytes.
 const COUNT: &str = r"
     if ARGV[2] then
         redis.call('HINCRBY', KEYS[1], ARGV[2] .. ':answers', 1)

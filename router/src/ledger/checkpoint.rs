@@ -1,5 +1,5 @@
-//! What the shipper knows of the store, in a file beside the journal: by this it finds out, after a start, whether the store is
-//! behind what it once had.
+//! What the shipper knows of the store, in a file beside the journal: by this it finds out, after a start,
+//! whether the store is behind what it once had.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::files;
 use units::Day;
 
-/// The file.
 const FILE: &str = "tenants.json";
 
 /// See the module. All records before `next` are in the store; those after are looked at again.
@@ -43,7 +42,8 @@ pub(super) struct Row {
     pub(super) first: u64,
     /// Number after the last.
     pub(super) next: u64,
-    /// Number after the last that this journal had: a copy of a folder hears of more than it has. 0: an older version's.
+    /// Number after the last that this journal had: a copy of a folder hears of more than it has. 0: an older
+    /// version's.
     #[serde(default)]
     pub(super) own: u64,
 }

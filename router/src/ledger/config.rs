@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 pub enum Flush {
     /// On the disk before the answer: survives a power failure. An `fsync` for every group of records.
     Always,
-    /// With the operating system before the answer, which survives the end of the process, and on the disk within so long.
+    /// With the operating system before the answer, which survives the end of the process, and on the disk
+    /// within so long.
     EveryMs(u64),
 }
 
 /// How a journal is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalConfig {
-    /// The folder.
     pub folder: PathBuf,
     /// When a record is safe.
     pub flush: Flush,

@@ -33,10 +33,7 @@ pub enum JournalError {
     #[error(
         "the usage journal {folder} is in use by another process, by this path or another one; give each server a folder of its own"
     )]
-    InUse {
-        /// The folder.
-        folder: PathBuf,
-    },
+    InUse { folder: PathBuf },
     /// The name of the journal is not to be told, and there are records that belong to it.
     #[error(
         "{file} says that this is the journal {named}, and the checkpoint beside it {known}; records of an older version would be \

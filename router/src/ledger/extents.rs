@@ -1,6 +1,6 @@
-//! Which records of each epoch there are, and which there were: numbers of an epoch have no gaps, and two files remember the first
-//! and the last, of those that were [written](super::written) and of those that were summed. So a lost beginning or end is noticed
-//! as a gap is.
+//! Which records of each epoch there are, and which there were: numbers of an epoch have no gaps, and two
+//! files remember the first and the last, of those that were [written](super::written) and of those that were
+//! summed. So a lost beginning or end is noticed as a gap is.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,7 +30,8 @@ impl Extents {
         self.0.iter()
     }
 
-    /// What a journal should have: what was written, and what was summed, of each epoch. To be read before the segments are.
+    /// What a journal should have: what was written, and what was summed, of each epoch. To be read before
+    /// the segments are.
     pub(super) fn known(written: Self, checkpoint: Option<&Checkpoint>) -> Self {
         let mut extents = written;
         let rows = checkpoint.iter().flat_map(|checkpoint| &checkpoint.sums);
@@ -40,8 +41,8 @@ impl Extents {
         extents
     }
 
-    /// What is in no segment of a folder of what was `known`, but what was removed since nobody needed it, and what is damaged and
-    /// set aside. To be asked after the segments were read.
+    /// What is in no segment of a folder of what was `known`, but what was removed since nobody needed it,
+    /// and what is damaged and set aside. To be asked after the segments were read.
     ///
     /// # Errors
     /// The disk refuses.
@@ -70,7 +71,8 @@ impl Extents {
     }
 }
 
-/// All records before this one were removed. Where that was not noted, by an older version: it removed oldest first.
+/// All records before this one were removed. Where that was not noted, by an older version: it removed oldest
+/// first.
 pub(super) fn removed(folder: &Path) -> io::Result<u64> {
     let oldest = || io::Result::Ok(segments::list(folder)?.first().map_or(0, |segment| segment.first));
     removed::removed(folder)?.map_or_else(oldest, Ok)

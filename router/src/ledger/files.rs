@@ -9,7 +9,6 @@ use std::path::Path;
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
-/// Makes the folder.
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
 }
@@ -30,7 +29,8 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(FILE_MODE))
 }
 
-/// Puts a file in the place of another: whoever reads it, also after a power failure, finds the one or the other.
+/// Puts a file in the place of another: whoever reads it, also after a power failure, finds the one or the
+/// other.
 pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = private().create(true).write(true).truncate(true).open(&new)?;

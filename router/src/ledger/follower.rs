@@ -1,5 +1,5 @@
-//! Followers of the journal: each reads all records in order and keeps, in a file beside them, up to which it is done. What every
-//! follower is done with may be removed.
+//! Followers of the journal: each reads all records in order and keeps, in a file beside them, up to which it
+//! is done. What every follower is done with may be removed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,8 @@ impl Followers {
         Self::keeping(folder, segments_kept, 0)
     }
 
-    /// The same, and what stays has at least so many bytes: since every start begins a segment, there may be small ones.
+    /// The same, and what stays has at least so many bytes: since every start begins a segment, there may be
+    /// small ones.
     pub fn keeping(folder: &Path, segments_kept: usize, bytes_kept: u64) -> Arc<Self> {
         Arc::new(Self { folder: folder.to_owned(), segments_kept, bytes_kept, positions: Mutex::default() })
     }

@@ -1,5 +1,5 @@
-//! Compares a journal with itself, with its followers' positions and with the sums of a store; and mends what can be mended
-//! while no server runs.
+//! Compares a journal with itself, with its followers' positions and with the sums of a store; and mends what
+//! can be mended while no server runs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,9 +19,9 @@ use crate::store::StoreError;
 /// What was found in one segment, or at one follower.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalFinding {
-    /// The file.
     pub file: PathBuf,
-    /// Numbers of its records: the first, and the one after the last. Of a follower: what it reads next, twice.
+    /// Numbers of its records: the first, and the one after the last. Of a follower: what it reads next,
+    /// twice.
     pub numbers: (u64, u64),
     /// Good records. Of a follower: those that it has not read.
     pub records: u64,
@@ -45,7 +45,6 @@ pub struct TenantFinding {
 /// A day of a tenant whose sums are not what the records add up to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsoundDay {
-    /// Which.
     pub place: TenantDay,
     /// Records that the store says are in its sums. None: an older version did not count them.
     pub records: Option<u64>,
@@ -160,8 +159,9 @@ impl Inspection {
         }
     }
 
-    /// Asks the store how far the journal, which has the name `journal`, is in the sums of each tenant and day, and compares the
-    /// sums themselves with what the records add up to. To be repeated while a server ships.
+    /// Asks the store how far the journal, which has the name `journal`, is in the sums of each tenant and
+    /// day, and compares the sums themselves with what the records add up to. To be repeated while a server
+    /// ships.
     ///
     /// # Errors
     /// The store or the disk.
@@ -234,7 +234,6 @@ pub enum InspectionError {
     /// The disk.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -294,10 +293,10 @@ fn follower_files(folder: &Path) -> io::Result<Vec<(PathBuf, Option<u64>)>> {
         .collect()
 }
 
-/// Mends a journal that no server uses: cuts an unfinished end off, sets damaged segments and copies aside and keeps their good
-/// records under their numbers, and sets positions right that are ahead or cannot be read. What the store lacks is for a
-/// [`Shipper`](super::Shipper) to move, which after this looks at all records again. Returns what was done. Blocks; reads all of
-/// it.
+/// Mends a journal that no server uses: cuts an unfinished end off, sets damaged segments and copies aside
+/// and keeps their good records under their numbers, and sets positions right that are ahead or cannot be
+/// read. What the store lacks is for a [`Shipper`](super::Shipper) to move, which after this looks at all
+/// records again. Returns what was done. Blocks; reads all of it.
 ///
 /// # Errors
 /// The disk refuses.
@@ -334,7 +333,8 @@ pub fn repair(folder: &Path) -> Result<Vec<String>, JournalError> {
     Ok(done)
 }
 
-/// Sets a segment aside that is damaged, or has what the segments before it have, which end at `end`. Returns its own end.
+/// Sets a segment aside that is damaged, or has what the segments before it have, which end at `end`. Returns
+/// its own end.
 fn salvage_if_damaged(segment: &Segment, end: u64, done: &mut Vec<String>) -> io::Result<u64> {
     let scan = segment.scan()?;
     let path = segment.path.display();

@@ -1,10 +1,11 @@
 //! The write-ahead journal: what was used, on the local disk before the answer goes out.
 //!
-//! Segments of lines in one folder (`segments`, `line`). A line that is cut off at the end of the last segment was being written
-//! when the process or the machine ended: nobody was answered for it, and it is cut away. Anywhere else it is damage: an error
-//! where somebody still needs the record, and set aside where nobody does. One thread writes; what has come meanwhile goes out
-//! in one write, and one flush if the policy asks for one. The same thread tries the disk while nothing is to be written, so
-//! that it is known whether the next record will find room.
+//! Segments of lines in one folder (`segments`, `line`). A line that is cut off at the end of the last
+//! segment was being written when the process or the machine ended: nobody was answered for it, and it is cut
+//! away. Anywhere else it is damage: an error where somebody still needs the record, and set aside where
+//! nobody does. One thread writes; what has come meanwhile goes out in one write, and one flush if the policy
+//! asks for one. The same thread tries the disk while nothing is to be written, so that it is known whether
+//! the next record will find room.
 
 use std::io;
 use std::ops::Range;
@@ -46,8 +47,9 @@ impl Journal {
         Self::open_above(config, 0, Vec::new())
     }
 
-    /// Opens it; its next record has no lower number than `floor`, if it ever had a record. Nothing is written, and it is not
-    /// healthy, while something of `held`, or the folder itself, is not where it was. Blocks.
+    /// Opens it; its next record has no lower number than `floor`, if it ever had a record. Nothing is
+    /// written, and it is not healthy, while something of `held`, or the folder itself, is not where it was.
+    /// Blocks.
     ///
     /// # Errors
     /// The folder cannot be used, or another process uses it.
@@ -132,8 +134,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Looks for damage in segments that all followers are done with, and sets damaged ones aside: nobody needs them unless the
-    /// store goes back, and their good records stay. Blocks; reads all of them, until told to stop.
+    /// Looks for damage in segments that all followers are done with, and sets damaged ones aside: nobody
+    /// needs them unless the store goes back, and their good records stay. Blocks; reads all of them, until
+    /// told to stop.
     ///
     /// # Errors
     /// The disk refuses.
@@ -181,8 +184,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a record; resolves when it is safe. If the future is dropped the record is written all the same, once it was
-    /// polled.
+    /// Writes a record; resolves when it is safe. If the future is dropped the record is written all the
+    /// same, once it was polled.
     ///
     /// # Errors
     /// The disk refuses, or the journal is closed.
@@ -206,8 +209,8 @@ impl Journal {
         }
     }
 
-    /// Does not block: if more is pending than allowed, a task of its own waits, so that a record is not lost with whoever
-    /// waits for it.
+    /// Does not block: if more is pending than allowed, a task of its own waits, so that a record is not lost
+    /// with whoever waits for it.
     fn hand_over(&self, pending: Pending) -> Result<(), JournalError> {
         let sender = self.sender().ok_or(JournalError::Closed)?;
         match (sender.try_send(pending), tokio::runtime::Handle::try_current()) {
@@ -277,7 +280,6 @@ impl Journal {
         Ok(reader.read(self.written(), usize::MAX)?.into_iter().map(|entry| entry.record).collect())
     }
 
-    /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

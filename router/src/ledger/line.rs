@@ -1,6 +1,7 @@
-//! A line of the journal: the CRC-32 of the rest of it in eight hexadecimal digits, a space, and the record as JSON, whose
-//! first fields are the record's number `n` and its epoch `e` (see [`Entry`]). Lines of older versions may have no `n`: such a
-//! record's number is that of the line before and one; or no `e`: such a record belongs to the journal's name.
+//! A line of the journal: the CRC-32 of the rest of it in eight hexadecimal digits, a space, and the record
+//! as JSON, whose first fields are the record's number `n` and its epoch `e` (see [`Entry`]). Lines of older
+//! versions may have no `n`: such a record's number is that of the line before and one; or no `e`: such a
+//! record belongs to the journal's name.
 
 use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
@@ -12,9 +13,9 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Digits of the sum, and the space.
 const SUM: usize = 9;
 
-/// A record and what names it. An epoch is one start of a server, random, so that no two servers ever give one name to two
-/// records, whatever is copied, restored or lost; numbers are unique within it. None: an older version's record, which belongs to
-/// the journal's name.
+/// A record and what names it. An epoch is one start of a server, random, so that no two servers ever give
+/// one name to two records, whatever is copied, restored or lost; numbers are unique within it. None: an
+/// older version's record, which belongs to the journal's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) number: u64,

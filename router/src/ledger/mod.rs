@@ -1,10 +1,11 @@
 //! What was used, exactly once, and what it costs.
 //!
-//! A record is in the `journal` on the local disk before its request is answered. The `shipper` reads the journal and adds
-//! the records to sums in the shared [`UsageStore`], each record once, however often either is killed: the store keeps with
-//! a tenant's sums of a day how far each start of a server is contained in them, and moves both in one transaction. What the store
-//! says counts: where it turns out to be behind, because it was restored, set back or emptied, the shipper goes back with it. A
-//! [`Pump`] delivers the same records as events to another system, an [`EventSink`].
+//! A record is in the `journal` on the local disk before its request is answered. The `shipper` reads the
+//! journal and adds the records to sums in the shared [`UsageStore`], each record once, however often either
+//! is killed: the store keeps with a tenant's sums of a day how far each start of a server is contained in
+//! them, and moves both in one transaction. What the store says counts: where it turns out to be behind,
+//! because it was restored, set back or emptied, the shipper goes back with it. A [`Pump`] delivers the same
+//! records as events to another system, an [`EventSink`].
 
 mod checkpoint;
 mod config;
@@ -108,8 +109,8 @@ pub struct UsageRecord {
     pub price: MicroDollars,
 }
 
-/// Where usage records are seen as well: metrics and logs. Called once for each admitted request, from whichever thread
-/// ended it.
+/// Where usage records are seen as well: metrics and logs. Called once for each admitted request, from
+/// whichever thread ended it.
 pub trait UsageObserver: Send + Sync {
     /// Sees a record. Must not block.
     fn on_usage(&self, record: &UsageRecord);

@@ -1,11 +1,11 @@
-//! Numbers of records: none is ever given out twice in one folder. (Between folders, and where all but the segments is lost, epochs
-//! tell records apart: see `line`.)
+//! Numbers of records: none is ever given out twice in one folder. (Between folders, and where all but the
+//! segments is lost, epochs tell records apart: see `line`.)
 //!
-//! They are reserved in blocks on the disk before the first of a block is used, and every start begins above all that an
-//! earlier one had reserved. So the end of the journal may be lost in a power failure, after it was shipped, and no new record
-//! is taken for a lost one. Where the reservation is lost too, or older than the rest (a folder from a backup), a start also
-//! begins above what the segments and the followers know, and above a number made of the clock. Numbers have gaps between starts,
-//! and none within one.
+//! They are reserved in blocks on the disk before the first of a block is used, and every start begins above
+//! all that an earlier one had reserved. So the end of the journal may be lost in a power failure, after it
+//! was shipped, and no new record is taken for a lost one. Where the reservation is lost too, or older than
+//! the rest (a folder from a backup), a start also begins above what the segments and the followers know, and
+//! above a number made of the clock. Numbers have gaps between starts, and none within one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,9 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Begins above everything that was given out before: `end` is the number after the journal's last record, and `floor`
-    /// one that is known elsewhere. A journal that never had a record begins with 0. Blocks.
+    /// Begins above everything that was given out before: `end` is the number after the journal's last
+    /// record, and `floor` one that is known elsewhere. A journal that never had a record begins with 0.
+    /// Blocks.
     pub(super) fn open(folder: &Path, end: u64, floor: u64) -> io::Result<Self> {
         let path = folder.join(RESERVED);
         let reserved = reserved(folder)?;
@@ -103,11 +104,13 @@ fn followed(folder: &Path) -> io::Result<u64> {
     Ok(last)
 }
 
-/// Name of the journal in this folder, which names its server, and the records of an older version. Makes one for a journal that
-/// has none. What else is named is named by its epoch, so no name can have it charged again. Blocks.
+/// Name of the journal in this folder, which names its server, and the records of an older version. Makes one
+/// for a journal that has none. What else is named is named by its epoch, so no name can have it charged
+/// again. Blocks.
 ///
 /// # Errors
-/// The disk refuses; or there are records of an older version, and under which name they were charged cannot be told.
+/// The disk refuses; or there are records of an older version, and under which name they were charged cannot
+/// be told.
 pub fn journal_name(folder: &Path) -> Result<String, JournalError> {
     files::make_folder(folder)?;
     let path = folder.join(NAME);
@@ -132,7 +135,8 @@ pub fn journal_name(folder: &Path) -> Result<String, JournalError> {
     Ok(name)
 }
 
-/// Name of the journal in this folder, to look at it; nothing is made or mended. Empty: it cannot be told. Blocks.
+/// Name of the journal in this folder, to look at it; nothing is made or mended. Empty: it cannot be told.
+/// Blocks.
 ///
 /// # Errors
 /// The disk refuses.

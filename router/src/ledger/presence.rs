@@ -1,5 +1,6 @@
-//! Whether files and folders that are held open are still those that their paths lead to: a state folder may be moved, removed or
-//! replaced by a copy while a server runs, and what is written then goes where nobody finds it.
+//! Whether files and folders that are held open are still those that their paths lead to: a state folder may
+//! be moved, removed or replaced by a copy while a server runs, and what is written then goes where nobody
+//! finds it.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -25,8 +26,8 @@ impl Held {
         Ok(Self { path: path.to_owned(), file, identity: (metadata.dev(), metadata.ino()) })
     }
 
-    /// A folder, held for this process alone until it is dropped, by whichever path others come to it. None: another process
-    /// has it. A file system that cannot lock folders holds it unlocked.
+    /// A folder, held for this process alone until it is dropped, by whichever path others come to it. None:
+    /// another process has it. A file system that cannot lock folders holds it unlocked.
     ///
     /// # Errors
     /// The file system refuses.

@@ -18,7 +18,8 @@ pub(super) struct Reader {
     passes_below: u64,
     /// How many were, or are missing.
     passed: u64,
-    /// Epoch of the last record that had one, and the number that the next one of it has if nothing is missing.
+    /// Epoch of the last record that had one, and the number that the next one of it has if nothing is
+    /// missing.
     last: Option<(Arc<str>, u64)>,
     open: Option<Open>,
 }
@@ -151,7 +152,8 @@ impl Reader {
         let Some(later) = segments.into_iter().find(|segment| segment.first > open.first) else {
             return Ok(false);
         };
-        // Since there is a later one nothing more is written to this one; but something may have been since it was read.
+        // Since there is a later one nothing more is written to this one; but something may have been since
+        // it was read.
         if !open.is_complete {
             open.is_complete = true;
             return Ok(true);

@@ -1,6 +1,6 @@
-//! Sums in Redis: a hash a tenant and day, and in the same hash how far each epoch is contained, how many records it has and a
-//! check sum. So what is lost, restored or set back by the key is lost with its positions and summed again; what is changed
-//! within is told by the check sum.
+//! Sums in Redis: a hash a tenant and day, and in the same hash how far each epoch is contained, how many
+//! records it has and a check sum. So what is lost, restored or set back by the key is lost with its
+//! positions and summed again; what is changed within is told by the check sum.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,10 +18,10 @@ const DAYS_MAX: u32 = 4_000;
 /// What fields begin with that are no sums.
 const OWN: char = '@';
 
-/// KEYS: a day's sums, and how far each journal is, as an older version kept it. ARGV: the epoch, from, to, records; then field
-/// and amount of each number. Returns nothing, or how far the epoch is if that is not `from`. Positions are text throughout: a
-/// number in Lua is exact up to 2^53 alone, which suffices for the check sum, the sum of all numbers. A day that an older version
-/// began has no count of records.
+/// KEYS: a day's sums, and how far each journal is, as an older version kept it. ARGV: the epoch, from, to,
+/// records; then field and amount of each number. Returns nothing, or how far the epoch is if that is not
+/// `from`. Positions are text throughout: a number in Lua is exact up to 2^53 alone, which suffices for the
+/// check sum, the sum of all numbers. A day that an older version began has no count of records.
 const APPLY: &str = r"
     local day, epoch = KEYS[1], '@' .. ARGV[1]
     local at = redis.call('HGET', day, epoch) or redis.call('HGET', KEYS[2], ARGV[1]) or '0'
@@ -42,8 +42,9 @@ const APPLY: &str = r"
     return false
 ";
 
-/// KEYS: a day's sums, and how far each journal is, as an older version kept it. ARGV: whether to look at the sums, epochs.
-/// Returns how far each is, how many records there are or nothing, and whether the sums are what was added.
+/// KEYS: a day's sums, and how far each journal is, as an older version kept it. ARGV: whether to look at the
+/// sums, epochs. Returns how far each is, how many records there are or nothing, and whether the sums are
+/// what was added.
 const DAY: &str = r"
     local day, positions, is_sound = KEYS[1], {}, 1
     for i = 2, #ARGV do

@@ -6,9 +6,9 @@ use tokio::sync::OnceCell;
 use super::sink::{EventSink, SinkError, UsageEvent};
 use crate::store::{RedisConfig, RedisStore, StoreError, to_text};
 
-/// KEYS: the stream, and how far each epoch is in it. ARGV: the epoch, the stream's length from which on old entries go, then
-/// number, tenant and event of each. What is in the stream already is passed over, so every event enters it once. Numbers are
-/// text: in Lua they are exact up to 2^53 alone.
+/// KEYS: the stream, and how far each epoch is in it. ARGV: the epoch, the stream's length from which on old
+/// entries go, then number, tenant and event of each. What is in the stream already is passed over, so every
+/// event enters it once. Numbers are text: in Lua they are exact up to 2^53 alone.
 const ADD: &str = r"
     local at = redis.call('HGET', KEYS[2], ARGV[1]) or ''
     for i = 3, #ARGV, 3 do
@@ -21,7 +21,8 @@ const ADD: &str = r"
     redis.call('HSET', KEYS[2], ARGV[1], at)
 ";
 
-/// A stream, `<prefix>:events:{<stream>}:stream`, with fields `tenant` and `event` (JSON). Each event enters it exactly once.
+/// A stream, `<prefix>:events:{<stream>}:stream`, with fields `tenant` and `event` (JSON). Each event enters
+/// it exactly once.
 pub struct RedisStream {
     config: RedisConfig,
     /// Connected when first needed, so that nobody waits for it at the start.

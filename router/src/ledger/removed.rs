@@ -6,15 +6,16 @@ use std::path::Path;
 
 use super::files;
 
-/// The file.
 const REMOVED: &str = "removed";
 
-/// All records before this number were removed, since nobody needed them. None: an older version did not note it.
+/// All records before this number were removed, since nobody needed them. None: an older version did not note
+/// it.
 pub(super) fn removed(folder: &Path) -> io::Result<Option<u64>> {
     files::number_in(&folder.join(REMOVED))
 }
 
-/// Notes that all before this number is about to be removed. Once there is a file that takes no room, which may be what is lacking.
+/// Notes that all before this number is about to be removed. Once there is a file that takes no room, which
+/// may be what is lacking.
 pub(super) fn set(folder: &Path, next: u64) -> io::Result<()> {
     let file = files::private().create(true).write(true).truncate(false).open(folder.join(REMOVED))?;
     file.write_all_at(format!("{next:020}\n").as_bytes(), 0)?;

@@ -1,4 +1,5 @@
-//! Segments of the journal on the disk: `<number of the first record>.ndjson`, lines in the order of their numbers.
+//! Segments of the journal on the disk: `<number of the first record>.ndjson`, lines in the order of their
+//! numbers.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -14,7 +15,6 @@ const TAIL_BYTES: u64 = 64 << 10;
 /// What the name of a damaged segment ends with, after it was set aside.
 const DAMAGED: &str = "damaged";
 
-/// One segment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Segment {
     /// Number of its first record.
@@ -55,7 +55,6 @@ pub(super) fn path(folder: &Path, first: u64) -> PathBuf {
     folder.join(file_name(first))
 }
 
-/// Its name.
 pub(super) fn file_name(first: u64) -> String {
     format!("{first:020}.ndjson")
 }
@@ -108,7 +107,8 @@ pub(super) fn walk(folder: &Path, mut on_entry: impl FnMut(Entry) -> io::Result<
     Ok(())
 }
 
-/// Numbers that are missing between segments of one epoch, whose numbers have no gaps: segments, or ends of them, are gone.
+/// Numbers that are missing between segments of one epoch, whose numbers have no gaps: segments, or ends of
+/// them, are gone.
 pub(super) struct Gaps {
     /// Epoch and end of the last segment that had one.
     last: Option<(Arc<str>, u64)>,
@@ -239,7 +239,8 @@ impl Segment {
             .unwrap_or_else(|| self.path.with_extension(DAMAGED))
     }
 
-    /// Sets a damaged segment aside, under a name that ends in `damaged`, and puts one with its good lines in its place.
+    /// Sets a damaged segment aside, under a name that ends in `damaged`, and puts one with its good lines in
+    /// its place.
     pub(super) fn salvage(&self) -> io::Result<Scan> {
         let (new, scan) = self.copy_good(0)?;
         let aside = self.name_aside();
@@ -252,7 +253,8 @@ impl Segment {
         Ok(scan)
     }
 
-    /// Sets a segment aside, and keeps the good lines from a number on as one that begins there. Returns how many these are.
+    /// Sets a segment aside, and keeps the good lines from a number on as one that begins there. Returns how
+    /// many these are.
     pub(super) fn salvage_from(&self, number: u64) -> io::Result<u64> {
         let (new, scan) = self.copy_good(number)?;
         if let Some(folder) = self.path.parent() {
@@ -295,8 +297,8 @@ impl Scan {
     }
 }
 
-/// Removes segments all of whose records are before `next`, but for the newest of them: so many, and of at least so many bytes,
-/// since a process that often starts anew makes many small ones. Blocks.
+/// Removes segments all of whose records are before `next`, but for the newest of them: so many, and of at
+/// least so many bytes, since a process that often starts anew makes many small ones. Blocks.
 ///
 /// # Errors
 /// The disk refuses.

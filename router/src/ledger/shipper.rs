@@ -1,10 +1,11 @@
 //! Moves records from the journal into the shared sums.
 //!
-//! How far a tenant's sums of a day contain an epoch of the journal is for the store to say. The shipper keeps what the store said
-//! last; where the store turns out to be behind that (a backup was restored, Redis lost writes, a key or all it had), it reads the
-//! journal again from there. Whether it is behind is asked at the start, whenever an answer says so, and regularly, a number of
-//! days at a time: in a cluster, and where keys are evicted, they go back one by one. Where sums are not what was added to them,
-//! and all their records are in this journal, they are forgotten and summed again.
+//! How far a tenant's sums of a day contain an epoch of the journal is for the store to say. The shipper
+//! keeps what the store said last; where the store turns out to be behind that (a backup was restored, Redis
+//! lost writes, a key or all it had), it reads the journal again from there. Whether it is behind is asked at
+//! the start, whenever an answer says so, and regularly, a number of days at a time: in a cluster, and where
+//! keys are evicted, they go back one by one. Where sums are not what was added to them, and all their
+//! records are in this journal, they are forgotten and summed again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,8 +27,8 @@ const DAYS_LOOKED_AT_MAX: usize = 16;
 const OLD_DAYS_MAX: usize = 5_000;
 /// How often in a row the store may be elsewhere than it was thought to be.
 const ATTEMPTS_MAX: usize = 4;
-/// Name of the file that says up to which record everything is shipped. Only saves work: if it is old or missing, records
-/// are looked at again, and the store knows that it has them.
+/// Name of the file that says up to which record everything is shipped. Only saves work: if it is old or
+/// missing, records are looked at again, and the store knows that it has them.
 pub(super) const POSITION_FILE: &str = "shipped";
 
 /// What sums lack for good is remembered of so many epochs of days.
@@ -178,7 +179,8 @@ impl Shipper {
         self.is_suspicious
     }
 
-    /// Moves records up to number `until`, at most some thousand. Returns how many were looked at: none means all.
+    /// Moves records up to number `until`, at most some thousand. Returns how many were looked at: none means
+    /// all.
     ///
     /// # Errors
     /// See [`ShipError`]; nothing is lost or counted twice.
@@ -230,15 +232,16 @@ impl Shipper {
         Err(ShipError::Contended)
     }
 
-    /// The store has an epoch's records of a day, from `first` on, up to `next`, and this journal has them up to `own`.
+    /// The store has an epoch's records of a day, from `first` on, up to `next`, and this journal has them up
+    /// to `own`.
     fn contains(&mut self, place: TenantDay, epoch: Arc<str>, first: u64, (next, own): (u64, u64)) {
         let contained = self.contained.entry(place).or_default().entry(epoch);
         let contained = contained.or_insert(Contained { first, next, own });
         *contained = Contained { first: contained.first.min(first), next, own: contained.own.max(own) };
     }
 
-    /// Asks the store whether it still has what it had, of some days at a time, and of all where there is reason to; and keeps
-    /// what it said. To be called every few seconds.
+    /// Asks the store whether it still has what it had, of some days at a time, and of all where there is
+    /// reason to; and keeps what it said. To be called every few seconds.
     ///
     /// # Errors
     /// See [`ShipError`].
@@ -318,7 +321,8 @@ impl Shipper {
         Ok(behind)
     }
 
-    /// Whether a day's sums were not what was added, and have been forgotten, since all of their records are in this journal.
+    /// Whether a day's sums were not what was added, and have been forgotten, since all of their records are
+    /// in this journal.
     async fn has_to_be_summed_again(
         &mut self,
         place: &TenantDay,

@@ -1,6 +1,7 @@
 //! Usage events for other systems: each record as a CloudEvent to every sink, at least once and in order.
 //!
-//! An event's id is made of its record's epoch and its number in that, so that whoever gets one twice can tell.
+//! An event's id is made of its record's epoch and its number in that, so that whoever gets one twice can
+//! tell.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,6 @@ pub(super) const POSITION_PREFIX: &str = "sink-";
 pub struct UsageEvent {
     /// Version of the specification.
     pub specversion: &'static str,
-    /// What happened.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// The server.
@@ -34,7 +34,6 @@ pub struct UsageEvent {
     pub id: String,
     /// When the request ended.
     pub time: WallTime,
-    /// The tenant.
     pub subject: Arc<str>,
     /// Of `data`.
     pub datacontenttype: &'static str,
@@ -51,7 +50,6 @@ pub struct UsageEvent {
 /// What was used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UsageData {
-    /// The request's id.
     pub request_id: Arc<str>,
     /// Name of the tenant.
     pub tenant: Arc<str>,
@@ -78,7 +76,6 @@ pub struct UsageData {
 /// Why events were not delivered; they will be tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The sink did not take them.
@@ -112,8 +109,8 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// A pump of the records of the journal, known by the name `journal`, to the sink of this name. A sink that is new begins with
-    /// the oldest record there is. Blocks.
+    /// A pump of the records of the journal, known by the name `journal`, to the sink of this name. A sink
+    /// that is new begins with the oldest record there is. Blocks.
     pub fn new(sink: Box<dyn EventSink>, name: &str, journal: String, followers: Arc<Followers>) -> Self {
         let follower = Follower::new(followers, &format!("{POSITION_PREFIX}{name}"));
         Self { sink, follower, journal, held: Vec::new() }

@@ -50,9 +50,7 @@ pub struct Sum {
 /// What sums are kept by: whatever is lost of a store, a tenant's day is lost or kept as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantDay {
-    /// The tenant.
     pub tenant: Arc<str>,
-    /// The day.
     pub day: Day,
 }
 
@@ -69,9 +67,7 @@ pub struct Batch {
     pub to: u64,
     /// Number of the first record.
     pub first: u64,
-    /// Records.
     pub records: u64,
-    /// The sums.
     pub sums: BTreeMap<SumKey, Sum>,
 }
 
@@ -89,7 +85,8 @@ pub enum Applied {
 pub struct DayState {
     /// How far the epochs that were asked for are contained, each: number of the next record.
     pub positions: Vec<u64>,
-    /// Records of all epochs and servers in the sums. None: sums of an older version, which did not count them.
+    /// Records of all epochs and servers in the sums. None: sums of an older version, which did not count
+    /// them.
     pub records: Option<u64>,
     /// Whether the sums are what was added, as far as the store can tell by itself.
     pub is_sound: bool,
@@ -107,15 +104,16 @@ pub trait UsageStore: Send + Sync {
     /// What kind of store it is: `embedded` or `redis`.
     fn home(&self) -> &'static str;
 
-    /// What the store has of a tenant's days, each with the epochs to be told of. Whether sums are sound is looked at where
-    /// `is_thorough`, and costs as much as reading them.
+    /// What the store has of a tenant's days, each with the epochs to be told of. Whether sums are sound is
+    /// looked at where `is_thorough`, and costs as much as reading them.
     async fn days(
         &self,
         asked: &[(TenantDay, Vec<Arc<str>>)],
         is_thorough: bool,
     ) -> Result<Vec<DayState>, StoreError>;
 
-    /// Forgets the sums of a tenant's day and how far epochs were in them, if they are of so many records. Returns whether.
+    /// Forgets the sums of a tenant's day and how far epochs were in them, if they are of so many records.
+    /// Returns whether.
     async fn forget(&self, place: &TenantDay, records: u64) -> Result<bool, StoreError>;
 
     /// Everybody who has sums, also tenants that are known by their JWTs alone.

@@ -1,5 +1,5 @@
-//! The thread that writes the journal: in groups, where its paths lead, with a flush where the policy asks for one. While there is
-//! nothing to write it looks whether there could be.
+//! The thread that writes the journal: in groups, where its paths lead, with a flush where the policy asks
+//! for one. While there is nothing to write it looks whether there could be.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -56,8 +56,8 @@ struct OpenSegment {
 }
 
 impl Writer {
-    /// A writer of the next epoch of a journal, who writes while all that is `held` stays where it is; `known` is what earlier ones
-    /// wrote.
+    /// A writer of the next epoch of a journal, who writes while all that is `held` stays where it is;
+    /// `known` is what earlier ones wrote.
     pub(super) fn new(
         config: JournalConfig,
         held: Vec<Held>,

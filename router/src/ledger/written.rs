@@ -1,8 +1,10 @@
-//! Which records each start of a server wrote, in a small file beside the segments: so a segment that is lost is missed also if it is the last one, and if nothing else remembers it.
+//! Which records each start of a server wrote, in a small file beside the segments: so a segment that is lost
+//! is missed also if it is the last one, and if nothing else remembers it.
 //!
-//! The file of what was written has a line of fixed length for each epoch. The line of the epoch that is written is overwritten with
-//! every group of records, after them and before anybody is told that they are safe. That costs one write of a page that is in
-//! memory: the end of the process loses none of it; a power failure may, and then less is missed.
+//! The file of what was written has a line of fixed length for each epoch. The line of the epoch that is
+//! written is overwritten with every group of records, after them and before anybody is told that they are
+//! safe. That costs one write of a page that is in memory: the end of the process loses none of it; a power
+//! failure may, and then less is missed.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +15,6 @@ use std::sync::Arc;
 use super::extents::Extents;
 use super::files;
 
-/// The file.
 const WRITTEN: &str = "written";
 
 /// The line of the epoch that is written.

@@ -11,13 +11,14 @@ use crate::moment::Moment;
 use crate::store::StoreError;
 use units::Day;
 
-/// Days whose sums are remembered: today's, and those that the calendar showed before it was set to another day.
+/// Days whose sums are remembered: today's, and those that the calendar showed before it was set to another
+/// day.
 const DAYS_MAX: usize = 4;
 /// Slots before the first of this process, for what was used before it began.
 const SLOTS_BEFORE: u64 = WINDOW_SLOTS;
 
-/// Counts in memory. The minute is measured by the uptime, so it lasts a minute whatever the calendar is set to; days are the
-/// calendar's.
+/// Counts in memory. The minute is measured by the uptime, so it lasts a minute whatever the calendar is set
+/// to; days are the calendar's.
 #[derive(Debug, Default)]
 pub struct MemoryLimits {
     counts: Mutex<HashMap<(String, Unit), Count>>,
@@ -42,8 +43,8 @@ impl MemoryLimits {
         Self { counts: Mutex::new(self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()) }
     }
 
-    /// Tells of what was used before this process began, `age` ago and on `day`; nothing if it was used in the future, by a
-    /// calendar that was set back since: then it counts as used now.
+    /// Tells of what was used before this process began, `age` ago and on `day`; nothing if it was used in
+    /// the future, by a calendar that was set back since: then it counts as used now.
     pub fn restore(&self, now: Moment, (age, day): (Duration, Day), tenant: &str, unit: Unit, amount: u64) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry((tenant.to_owned(), unit)).or_default();

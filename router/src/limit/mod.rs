@@ -1,27 +1,32 @@
 //! How much a tenant may use: so many requests and tokens in any 60 s and in a UTC day.
 //!
-//! The counts are shared by all servers and live in a [`LimitStore`]. So that a request costs no round trip, a server takes a
-//! small *share* of what is left at once, uses it for at most [`SHARE_TIME`], and gives back what it did not use with its next
-//! call. What was taken counts as used, and the window is that much longer than 60 s, so that all servers together never let
-//! through more than the limit in any 60 s: the bound is the limit itself. The price is that a limit may be felt up to two
-//! seconds early. A share of a day may be used up to [`SHARE_TIME`] into the next.
+//! The counts are shared by all servers and live in a [`LimitStore`]. So that a request costs no round trip,
+//! a server takes a small *share* of what is left at once, uses it for at most [`SHARE_TIME`], and gives back
+//! what it did not use with its next call. What was taken counts as used, and the window is that much longer
+//! than 60 s, so that all servers together never let through more than the limit in any 60 s: the bound is
+//! the limit itself. The price is that a limit may be felt up to two seconds early. A share of a day may be
+//! used up to [`SHARE_TIME`] into the next.
 //!
-//! While the store does not answer, each server either counts alone against its part of the limit (the limit divided by the
-//! servers there may be), or refuses; what it let through is added to the shared count afterwards. So that the limit holds over
-//! the beginning of an outage too, the part is one of what is known to be left, until what was counted before has left the
-//! window: of what the store said last, and of the limit less what this server took and less what the others let through, which
-//! all tell each other every second over a [`Board`] in the store, with a reserve for what they take in the [`BOARD_AGE`] that
-//! such news is old. **The bound**, for k servers of n (`servers_max`) and a limit L, in any 60 s: L, and beyond it at most what
-//! the *others* took in the last [`BOARD_AGE`] before the store fell silent, and never more than `(k - 1) / n` of L. Where only
-//! some servers lose the store, these have their parts and the others the limit: L and a part for each that lost it.
+//! While the store does not answer, each server either counts alone against its part of the limit (the limit
+//! divided by the servers there may be), or refuses; what it let through is added to the shared count
+//! afterwards. So that the limit holds over the beginning of an outage too, the part is one of what is known
+//! to be left, until what was counted before has left the window: of what the store said last, and of the
+//! limit less what this server took and less what the others let through, which all tell each other every
+//! second over a [`Board`] in the store, with a reserve for what they take in the [`BOARD_AGE`] that such
+//! news is old. **The bound**, for k servers of n (`servers_max`) and a limit L, in any 60 s: L, and beyond
+//! it at most what the *others* took in the last [`BOARD_AGE`] before the store fell silent, and never more
+//! than `(k - 1) / n` of L. Where only some servers lose the store, these have their parts and the others the
+//! limit: L and a part for each that lost it.
 //!
-//! A store that comes back without its counts, or with older ones, gets them back: every server remembers what it took in the
-//! minute and the day, and the store counts what each took. Where it has less of a server's than that server knows, the server
-//! adds what is missing before it lets anything through. Who asks for nothing finds out by the board, whose words are numbered,
-//! within a second, unless the store is no older than its last word.
+//! A store that comes back without its counts, or with older ones, gets them back: every server remembers
+//! what it took in the minute and the day, and the store counts what each took. Where it has less of a
+//! server's than that server knows, the server adds what is missing before it lets anything through. Who asks
+//! for nothing finds out by the board, whose words are numbered, within a second, unless the store is no
+//! older than its last word.
 //!
-//! A minute is measured by clocks that nobody sets: the uptime of a server that counts alone, and where servers share counts
-//! that of Redis, in whose script what was counted in the future moves to the present. The calendar names days and nothing else.
+//! A minute is measured by clocks that nobody sets: the uptime of a server that counts alone, and where
+//! servers share counts that of Redis, in whose script what was counted in the future moves to the present.
+//! The calendar names days and nothing else.
 
 mod board;
 mod memory;
@@ -122,7 +127,6 @@ pub struct Slot {
 /// What is left of a limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Left {
-    /// In the minute.
     pub minute: u64,
     /// In the day, if that is limited.
     pub day: Option<u64>,
@@ -158,7 +162,8 @@ pub enum Grant {
 /// Counts that all servers share.
 #[async_trait]
 pub trait LimitStore: Send + Sync {
-    /// Takes from a tenant's limit, atomically. Refused takes count nothing; `unused` and `owed` are settled in any case.
+    /// Takes from a tenant's limit, atomically. Refused takes count nothing; `unused` and `owed` are settled
+    /// in any case.
     async fn take(
         &self,
         now: Moment,
@@ -168,8 +173,9 @@ pub trait LimitStore: Send + Sync {
         take: &Take,
     ) -> Result<Grant, StoreError>;
 
-    /// Tells the other servers what this one let through, and says what they did. `number` grows by one from word to word of a
-    /// server's, so that a board which has an older word is told from one that lost nothing.
+    /// Tells the other servers what this one let through, and says what they did. `number` grows by one from
+    /// word to word of a server's, so that a board which has an older word is told from one that lost
+    /// nothing.
     async fn exchange(&self, server: &str, number: u64, own: &[Used]) -> Result<Board, StoreError>;
 }
 
@@ -193,7 +199,6 @@ pub enum LimitError {
         unit: Unit,
         /// In which time.
         window: Window,
-        /// The limit.
         limit: u64,
         /// What is left of it, too little as it is.
         left: u64,
@@ -207,17 +212,13 @@ pub enum LimitError {
         unit: Unit,
         /// In which time.
         window: Window,
-        /// The limit.
         limit: u64,
         /// What was asked for.
         amount: u64,
     },
     /// The tenant has as many requests running as its plan allows.
     #[error("too many calls at once: the plan allows {limit}")]
-    Concurrency {
-        /// The limit.
-        limit: u32,
-    },
+    Concurrency { limit: u32 },
     /// The store does not answer, and the server is told to refuse then.
     #[error("limits cannot be checked at present")]
     Unavailable,
@@ -251,7 +252,6 @@ impl Taken {
 /// What is left to a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// The limits.
     pub limits: Limits,
     /// What is left in the minute, at least.
     pub minute_left: u64,
@@ -458,8 +458,9 @@ impl Limiter {
         answer.inspect_err(|_| meter.unsettled(now.uptime, take))
     }
 
-    /// Tells the other servers what this one let through, asks what they did, and if the store lost its counts gives it back
-    /// this server's own. To be called every second; while the store does not answer, nothing changes.
+    /// Tells the other servers what this one let through, asks what they did, and if the store lost its
+    /// counts gives it back this server's own. To be called every second; while the store does not answer,
+    /// nothing changes.
     pub async fn exchange(&self, now: Moment) {
         let meters: Vec<Arc<Meter>> =
             self.meters.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();

@@ -1,5 +1,5 @@
-//! Counts in Redis: one script, one round trip, one key a tenant and unit, so that a cluster has it in one slot; and the board,
-//! another key with a field for each server.
+//! Counts in Redis: one script, one round trip, one key a tenant and unit, so that a cluster has it in one
+//! slot; and the board, another key with a field for each server.
 
 use std::time::Duration;
 
@@ -15,16 +15,15 @@ use units::Day;
 /// Length of a day.
 const DAY_SECONDS: u64 = 86_400;
 
-/// KEYS: the counts. ARGV: need, wish, owed, limit of the minute, limit of the day or -1, slots, what is owed to the day
-/// alone, the counts' life when the rest was taken, or 0, and one for counts that have none; the server; then slot and amount of
-/// what is given back.
-/// The clock is Redis's, so that servers need not agree on one. The counts are a hash: slot -> taken, `day:<day>` -> taken,
-/// `by:<day>:<server>` -> taken, `life`.
-/// If that clock was set back, what was counted in the future moves to the present: it leaves the window a minute later, not
-/// when the clock has caught up; and sums of the days around today stay, so that neither way is a new day.
-/// The same in Rust is `limit/memory.rs`. Returns 1, amount, slot, left in the minute, left in the day or -1, life, what this
-/// server took of the day; or 0, 1 for the
-/// day and 0 for the minute, milliseconds until there may be enough, left in the minute, left in the day or -1.
+/// KEYS: the counts. ARGV: need, wish, owed, limit of the minute, limit of the day or -1, slots, what is owed
+/// to the day alone, the counts' life when the rest was taken, or 0, and one for counts that have none; the
+/// server; then slot and amount of what is given back. The clock is Redis's, so that servers need not agree
+/// on one. The counts are a hash: slot -> taken, `day:<day>` -> taken, `by:<day>:<server>` -> taken, `life`.
+/// If that clock was set back, what was counted in the future moves to the present: it leaves the window a
+/// minute later, not when the clock has caught up; and sums of the days around today stay, so that neither
+/// way is a new day. The same in Rust is `limit/memory.rs`. Returns 1, amount, slot, left in the minute, left
+/// in the day or -1, life, what this server took of the day; or 0, 1 for the day and 0 for the minute,
+/// milliseconds until there may be enough, left in the minute, left in the day or -1.
 const TAKE: &str = r"
     local need, wish, owed = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
     local minute_max, day_max, slots_max = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -125,9 +124,9 @@ const TAKE: &str = r"
     return {1, amount, slot, minute_left - amount, day_left, tonumber(life), own}
 ";
 
-/// KEYS: the board, a hash: server -> second in which it told, number of the word, what it told, with blanks between. ARGV:
-/// server, what it tells, seconds that counts, number of the word. Returns whether the server's own last word was there, and what
-/// the others told.
+/// KEYS: the board, a hash: server -> second in which it told, number of the word, what it told, with blanks
+/// between. ARGV: server, what it tells, seconds that counts, number of the word. Returns whether the
+/// server's own last word was there, and what the others told.
 const EXCHANGE: &str = r"
     local now, has_own, others = tonumber(redis.call('TIME')[1]), 0, {}
     local fields = redis.call('HGETALL', KEYS[1])

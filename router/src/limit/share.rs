@@ -51,8 +51,8 @@ struct Share {
     limits: Option<Limits>,
 }
 
-/// For a moment after a refusal as much and more is refused without asking again, so that whoever is told to wait and does
-/// not keeps nobody else waiting.
+/// For a moment after a refusal as much and more is refused without asking again, so that whoever is told to
+/// wait and does not keeps nobody else waiting.
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
     least: u64,
@@ -149,13 +149,13 @@ impl Meter {
         let mut share = self.share();
         share.silent_since.get_or_insert(now);
         share.owed += take.owed;
-        // If the store heard of it after all, it counts twice: too much rather than too little. For the same reason what was
-        // not used is not told again; nor is it missed, should the store have heard of it.
+        // If the store heard of it after all, it counts twice: too much rather than too little. For the same
+        // reason what was not used is not told again; nor is it missed, should the store have heard of it.
         share.own.give_back(&take.unused);
     }
 
-    /// The store settled what it was told. What to ask instead, if it has less of this server's than was taken. It gets that back
-    /// with it.
+    /// The store settled what it was told. What to ask instead, if it has less of this server's than was
+    /// taken. It gets that back with it.
     pub(super) fn settled(&self, now: Timestamp, take: &Take, grant: &Grant) -> Option<Take> {
         let mut share = self.share();
         share.own.give_back(&take.unused);
@@ -233,8 +233,8 @@ impl Meter {
         (amount > 0).then(|| Used { tenant: Arc::clone(&self.tenant), unit: self.unit, amount })
     }
 
-    /// The limits of the last that was taken, if the store should have something of this server's: of the minute, or of the day
-    /// where that is limited.
+    /// The limits of the last that was taken, if the store should have something of this server's: of the
+    /// minute, or of the day where that is limited.
     pub(super) fn to_restore(&self, now: Timestamp) -> Option<Limits> {
         let share = self.share();
         let is_counted =
@@ -242,9 +242,9 @@ impl Meter {
         share.limits.filter(is_counted)
     }
 
-    /// What this server may let through alone, while the store does not answer: its part of the limit, and for as long as what
-    /// was counted before is in the window, no more than its part of what was left. `others` is what they let through, if they
-    /// were heard of within the window.
+    /// What this server may let through alone, while the store does not answer: its part of the limit, and
+    /// for as long as what was counted before is in the window, no more than its part of what was left.
+    /// `others` is what they let through, if they were heard of within the window.
     pub(super) fn part_alone(
         &self,
         now: Moment,
@@ -311,8 +311,8 @@ impl Own {
         }
     }
 
-    /// Moves to a slot, as the store does: what has left the window goes, and what is in the future, by a clock that was set
-    /// back, is of the present.
+    /// Moves to a slot, as the store does: what has left the window goes, and what is in the future, by a
+    /// clock that was set back, is of the present.
     fn to(&mut self, slot: Slot) {
         for own in self.slots.iter_mut().rev().take_while(|own| own.number > slot.number) {
             own.number = slot.number;

@@ -94,8 +94,8 @@ fn is_let_through(limiter: &Limiter, now: u64, tenant: &Tenant, amount: u64) -> 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Whatever is asked of however many servers: no more than the limit in any 60 s, nor in a day; and who was refused and
-    /// comes when told is let through.
+    /// Whatever is asked of however many servers: no more than the limit in any 60 s, nor in a day; and who
+    /// was refused and comes when told is let through.
     #[test]
     fn no_window_is_exceeded(
         minute in 1u64..200,
@@ -207,8 +207,8 @@ fn a_steady_caller_asks_the_store_once_a_second() {
     assert!(asked < 150, "{asked} times for 3,000 requests");
 }
 
-/// Two servers, of four that there may be: whatever they take before, the store falls silent, and no more than the limit is let
-/// through in any minute from then on, until long after.
+/// Two servers, of four that there may be: whatever they take before, the store falls silent, and no more
+/// than the limit is let through in any minute from then on, until long after.
 #[test]
 fn the_limit_holds_over_the_beginning_of_an_outage() {
     let check = |before: u64, expected: u64| {
@@ -351,8 +351,8 @@ fn who_is_refused_is_told_what_is_left() {
     assert!(take(116).is_ok());
 }
 
-/// Two servers of as many as there may be, which tell each other every second what they let through, and a store that falls
-/// silent at any time and comes back, with its counts or without.
+/// Two servers of as many as there may be, which tell each other every second what they let through, and a
+/// store that falls silent at any time and comes back, with its counts or without.
 struct Pair {
     store: Arc<Shaky>,
     servers: [Limiter; 2],
@@ -433,8 +433,8 @@ proptest! {
         }
     }
 
-    /// The store is emptied at any time: what each server knows of its own is counted again before that one lets anything
-    /// through, and of everybody's within a second.
+    /// The store is emptied at any time: what each server knows of its own is counted again before that one
+    /// lets anything through, and of everybody's within a second.
     #[test]
     fn an_emptied_store_does_not_forget_the_minute(
         limit in 10u64..200,
@@ -452,8 +452,9 @@ proptest! {
         }
     }
 
-    /// The store is set back to a copy of any age, at any time, as by a restart from a copy on its disk or a failover to a replica
-    /// that lagged: neither the minute nor the day is forgotten; and nothing is counted twice but what was on its way.
+    /// The store is set back to a copy of any age, at any time, as by a restart from a copy on its disk or a
+    /// failover to a replica that lagged: neither the minute nor the day is forgotten; and nothing is counted
+    /// twice but what was on its way.
     #[test]
     fn a_store_that_is_set_back_does_not_forget(
         limit in 10u64..200,

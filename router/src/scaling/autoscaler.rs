@@ -1,7 +1,8 @@
 //! From the load of all servers to the number of servers.
 //!
-//! With `A_6` and `A_60` the device seconds asked for by the second in the last 6 and 60 s, `W` the device seconds that wait, `C` the
-//! cold start, `c` the devices of a server and `u` the share of them that should be used:
+//! With `A_6` and `A_60` the device seconds asked for by the second in the last 6 and 60 s, `W` the device
+//! seconds that wait, `C` the cold start, `c` the devices of a server and `u` the share of them that should
+//! be used:
 //!
 //! ```text
 //! A+      = max(A_6, A_60) + C * damped slope + sigma
@@ -10,9 +11,10 @@
 //!           and one more than are ready while fewer than 99 % are in time
 //! ```
 //!
-//! More servers are asked for when two readings in a row say so, or at once when twice as much is asked for as should be
-//! (the panic mode of Knative's autoscaler, <https://knative.dev/docs/serving/autoscaling/kpa-specific>). Fewer are asked for
-//! one by one, and only as few as the most that any reading of the last five minutes called for, as the stabilisation window of
+//! More servers are asked for when two readings in a row say so, or at once when twice as much is asked for
+//! as should be (the panic mode of Knative's autoscaler,
+//! <https://knative.dev/docs/serving/autoscaling/kpa-specific>). Fewer are asked for one by one, and only as
+//! few as the most that any reading of the last five minutes called for, as the stabilisation window of
 //! Kubernetes' horizontal pod autoscaler does it.
 
 use std::collections::VecDeque;
@@ -103,7 +105,6 @@ pub enum Reason {
 pub struct Signals {
     /// Servers that should be there.
     pub desired_replicas: u32,
-    /// Why.
     pub reason: Reason,
     /// Servers that are ready.
     pub ready_replicas: u32,
@@ -330,8 +331,8 @@ mod tests {
         ScalingConfig { devices_per_replica: 8, ..ScalingConfig::default() }
     }
 
-    /// An autoscaler that is run from second to second, with a number of ready servers that follows what is desired after
-    /// the cold start.
+    /// An autoscaler that is run from second to second, with a number of ready servers that follows what is
+    /// desired after the cold start.
     struct Run {
         autoscaler: Autoscaler,
         second: u64,

@@ -15,8 +15,8 @@ use crate::store::StoreError;
 pub struct Load {
     /// Servers that are ready.
     pub ready: u32,
-    /// Device seconds asked for by the second: the work of all requests, refused ones included, and the overhead of as many
-    /// batches as the targets ask for.
+    /// Device seconds asked for by the second: the work of all requests, refused ones included, and the
+    /// overhead of as many batches as the targets ask for.
     pub offered: f64,
     /// Device seconds computed by the second.
     pub computed: f64,
@@ -112,8 +112,8 @@ impl Meter {
         Some(load)
     }
 
-    /// Device seconds by the second that go into batches' overhead: a batch of a model need not come more often than its
-    /// target asks, nor than its requests do.
+    /// Device seconds by the second that go into batches' overhead: a batch of a model need not come more
+    /// often than its target asks, nor than its requests do.
     fn overhead(&self, model: usize, overhead: Duration, arrived: f64) -> f64 {
         let overhead = overhead.as_secs_f64();
         let target = self.latency_targets.get(model).map_or(1.0, Duration::as_secs_f64);

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use super::{Load, LoadBoard};
 use crate::store::{RedisStore, StoreError, parse, to_text};
 
-/// KEYS: the board. ARGV: the server, its load, and the age in milliseconds from which on a line is stale. Returns the loads of
-/// the other servers. Redis' own clock counts, so that the servers' clocks need not agree.
+/// KEYS: the board. ARGV: the server, its load, and the age in milliseconds from which on a line is stale.
+/// Returns the loads of the other servers. Redis' own clock counts, so that the servers' clocks need not
+/// agree.
 const EXCHANGE: &str = r"
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,5 +1,6 @@
-//! Whether a store is asked at all: one that does not answer is left alone, so that nobody waits for its timeouts (Nygard,
-//! "Release It!", 2nd edition, section 5.2), and probed meanwhile, so that it is taken up again as soon as it answers.
+//! Whether a store is asked at all: one that does not answer is left alone, so that nobody waits for its
+//! timeouts (Nygard, "Release It!", 2nd edition, section 5.2), and probed meanwhile, so that it is taken up
+//! again as soon as it answers.
 //!
 //! No clock is read here: a store is taken up by a probe that it answers, never because a time has passed.
 
@@ -26,7 +27,8 @@ impl Default for BreakerConfig {
 pub(super) enum Failure {
     /// No answer in time: the connection may be good.
     Slow,
-    /// The connection is broken, or what is at its end is not what it was: another connection may lead elsewhere.
+    /// The connection is broken, or what is at its end is not what it was: another connection may lead
+    /// elsewhere.
     Gone,
 }
 
@@ -58,7 +60,6 @@ pub(super) enum Turn<C> {
     Call(C, u64),
     /// Wait until there is a connection.
     Wait,
-    /// Refuse it.
     Refuse,
 }
 
@@ -94,7 +95,8 @@ impl<C: Clone> Way<C> {
         }
     }
 
-    /// A call over a connection failed. Returns whether that was the failure from which on the store is left alone.
+    /// A call over a connection failed. Returns whether that was the failure from which on the store is left
+    /// alone.
     pub(super) fn failed(&mut self, number: u64, failure: Failure) -> bool {
         if !self.is_current(number) {
             // Of a connection that was replaced meanwhile.
@@ -111,7 +113,8 @@ impl<C: Clone> Way<C> {
         false
     }
 
-    /// A new connection was made, and its probe answered. Returns whether the store was left alone until then.
+    /// A new connection was made, and its probe answered. Returns whether the store was left alone until
+    /// then.
     pub(super) fn connected(&mut self, connection: C) -> bool {
         let was_left_alone = self.is_left_alone();
         self.number += 1;
@@ -122,8 +125,8 @@ impl<C: Clone> Way<C> {
         was_left_alone
     }
 
-    /// No connection could be made, or its probe was not answered. Returns whether the store is left alone from now on. While
-    /// there is a connection that calls are answered over, that says nothing.
+    /// No connection could be made, or its probe was not answered. Returns whether the store is left alone
+    /// from now on. While there is a connection that calls are answered over, that says nothing.
     pub(super) fn unreachable(&mut self) -> bool {
         let is_waited_for = matches!(self.state, State::Connecting);
         if is_waited_for {

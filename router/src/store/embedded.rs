@@ -1,7 +1,7 @@
 //! The store in a file of this process.
 //!
-//! After an input or output error, such as a full disk, the database takes no call until it is opened again: it is then closed, and
-//! opened by the next call, at most once in [`REOPEN_PAUSE`].
+//! After an input or output error, such as a full disk, the database takes no call until it is opened again:
+//! it is then closed, and opened by the next call, at most once in [`REOPEN_PAUSE`].
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,8 @@ pub(crate) const ANSWERS: TableDefinition<&str, AnswerRow<'_>> = TableDefinition
 /// The same by end.
 pub(crate) const ANSWER_ENDS: TableDefinition<(u64, &str), ()> = TableDefinition::new("answer_ends");
 
-/// Number of the last change of accounts and of the last line of the audit log. The id of the version stands in the lineage.
+/// Number of the last change of accounts and of the last line of the audit log. The id of the version stands
+/// in the lineage.
 const VERSION: &str = "version";
 
 /// How long after the database was tried to be opened in vain it is not tried again.

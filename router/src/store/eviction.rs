@@ -1,4 +1,5 @@
-//! Whether a Redis may drop keys by itself when its memory is full: it is asked, and where asking is forbidden nothing is said.
+//! Whether a Redis may drop keys by itself when its memory is full: it is asked, and where asking is
+//! forbidden nothing is said.
 
 use redis::aio::ConnectionLike;
 use redis::{FromRedisValue, Value};

@@ -1,9 +1,10 @@
 //! The connection to Redis that all calls share, and the task that replaces it.
 //!
-//! A call that finds the connection broken, or somebody at its end who may not write (a server that was demoted, is loading, or
-//! forgot who we are), takes it out of use at once: the address may lead elsewhere by now. One that is not answered in time lets
-//! the task look for a better one. The task makes a connection, has it answer a probe that writes, and puts it in place; while
-//! Redis is left alone it tries again and again.
+//! A call that finds the connection broken, or somebody at its end who may not write (a server that was
+//! demoted, is loading, or forgot who we are), takes it out of use at once: the address may lead elsewhere by
+//! now. One that is not answered in time lets the task look for a better one. The task makes a connection,
+//! has it answer a probe that writes, and puts it in place; while Redis is left alone it tries again and
+//! again.
 
 use std::io;
 use std::sync::Arc;
@@ -69,8 +70,8 @@ enum Connection {
 }
 
 impl Link {
-    /// A way to Redis. Waits until a first connection is made or has failed; in the latter case Redis is left alone and taken
-    /// up when it comes.
+    /// A way to Redis. Waits until a first connection is made or has failed; in the latter case Redis is left
+    /// alone and taken up when it comes.
     ///
     /// # Errors
     /// An address that is none.
@@ -118,7 +119,8 @@ impl Link {
         self.shared.eviction.load().as_deref().cloned()
     }
 
-    /// Runs a script. What Redis refused because it is not the one that may do it is tried once more elsewhere.
+    /// Runs a script. What Redis refused because it is not the one that may do it is tried once more
+    /// elsewhere.
     ///
     /// # Errors
     /// No answer in time, or one that is an error.

@@ -1,4 +1,5 @@
-//! Where shared state lives: in a file of this process, or in Redis for several servers. The same promises in both.
+//! Where shared state lives: in a file of this process, or in Redis for several servers. The same promises in
+//! both.
 
 mod breaker;
 mod embedded;
@@ -37,8 +38,8 @@ pub enum StoreError {
 pub struct Loaded {
     /// Everything.
     pub accounts: Accounts,
-    /// Whether they came from the version that the caller knows by changes alone. If not, the store lost that version: it was
-    /// set back, emptied, or another one took its place.
+    /// Whether they came from the version that the caller knows by changes alone. If not, the store lost that
+    /// version: it was set back, emptied, or another one took its place.
     pub is_descendant: bool,
 }
 
@@ -51,7 +52,6 @@ pub struct Commit<'a> {
     pub next: &'a Version,
     /// A version that the store lost, and that is contained in the one after this change.
     pub restored: Option<&'a Version>,
-    /// What changes.
     pub changes: &'a [Change],
     /// Its line in the audit log.
     pub audit: &'a AuditEntry,
@@ -72,16 +72,16 @@ pub trait AccountStore: Send + Sync {
     /// [`StoreError::Conflict`] if there is another version than expected by now.
     async fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError>;
 
-    /// Fingerprint of the secret that the store's keys are hashed under: `own` if there was none, or if it takes the place of what
-    /// there was.
+    /// Fingerprint of the secret that the store's keys are hashed under: `own` if there was none, or if it
+    /// takes the place of what there was.
     async fn key_secret(&self, own: &str, is_replaced: bool) -> Result<String, StoreError>;
 
     /// The newest entries of the audit log, newest first.
     async fn audit(&self, entries_max: usize) -> Result<Vec<AuditEntry>, StoreError>;
 }
 
-/// Versions that a store remembers having had. A server looks every second, so none is ever so far behind; if one is, what it
-/// knows is compared record by record, as if the store had been set back.
+/// Versions that a store remembers having had. A server looks every second, so none is ever so far behind; if
+/// one is, what it knows is compared record by record, as if the store had been set back.
 pub(crate) const LINEAGE_MAX: usize = 1000;
 
 pub(crate) fn to_text(value: &impl serde::Serialize) -> Result<String, StoreError> {

@@ -1,7 +1,7 @@
 //! The store in Redis 7, a single server or a cluster, shared by any number of servers.
 //!
-//! What belongs together has one hash tag, so that a script finds it in one slot of a cluster. Scripts are the transactions:
-//! Redis runs each as a whole.
+//! What belongs together has one hash tag, so that a script finds it in one slot of a cluster. Scripts are
+//! the transactions: Redis runs each as a whole.
 
 use std::fmt;
 use std::sync::Arc;
@@ -79,7 +79,8 @@ impl RedisStore {
         self.link.fault()
     }
 
-    /// The eviction policy (`maxmemory-policy`) by which Redis may lose what is kept in it, if it has one and tells.
+    /// The eviction policy (`maxmemory-policy`) by which Redis may lose what is kept in it, if it has one and
+    /// tells.
     pub fn eviction(&self) -> Option<String> {
         self.link.eviction()
     }
@@ -122,9 +123,10 @@ fn accounts_key(prefix: &str, name: &str) -> String {
     format!("{{{prefix}:accounts}}:{name}")
 }
 
-/// Defines `version()` over KEYS: version, tenants, keys, sizes. Beside the version stands how many tenants and keys there are; where
-/// there are others, something was lost by itself (evicted, deleted, restored in part), and that is another version, which nobody
-/// knows and nothing descends from. Accounts of an older version have no sizes.
+/// Defines `version()` over KEYS: version, tenants, keys, sizes. Beside the version stands how many tenants
+/// and keys there are; where there are others, something was lost by itself (evicted, deleted, restored in
+/// part), and that is another version, which nobody knows and nothing descends from. Accounts of an older
+/// version have no sizes.
 const LOOK: &str = r"
     local function sizes() return redis.call('HLEN', KEYS[2]) .. ',' .. redis.call('HLEN', KEYS[3]) end
     local function version()
@@ -136,8 +138,9 @@ const LOOK: &str = r"
     end
 ";
 
-/// KEYS: version, tenants, keys, sizes, audit, lineage. ARGV: the version expected, the version after, one that is restored or
-/// nothing, versions to remember, the audit entry, then kind, id and record of each change. Returns whether it was made.
+/// KEYS: version, tenants, keys, sizes, audit, lineage. ARGV: the version expected, the version after, one
+/// that is restored or nothing, versions to remember, the audit entry, then kind, id and record of each
+/// change. Returns whether it was made.
 const COMMIT: &str = r"
     local at = version()
     if at ~= ARGV[1] then return 0 end
@@ -162,7 +165,8 @@ const LOAD: &str = r"
     return {at, redis.call('HVALS', KEYS[2]), redis.call('HVALS', KEYS[3]), is_descendant and 1 or 0}
 ";
 
-/// KEYS: version, tenants, keys, sizes, probe. Writes, so that a server that was demoted does not pass for one that has nothing new.
+/// KEYS: version, tenants, keys, sizes, probe. Writes, so that a server that was demoted does not pass for
+/// one that has nothing new.
 const VERSION: &str = r"
     redis.call('SET', KEYS[5], '1', 'PX', 60000)
     return version()

@@ -131,7 +131,8 @@ impl Cluster {
     }
 }
 
-/// An address that leads to one server, and later to another; connections that were made before stay where they are.
+/// An address that leads to one server, and later to another; connections that were made before stay where
+/// they are.
 pub(crate) struct Address {
     port: u16,
     target: std::sync::Arc<std::sync::atomic::AtomicU16>,

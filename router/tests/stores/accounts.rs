@@ -91,8 +91,9 @@ impl Fleet {
     }
 }
 
-/// The store comes back as it was before, or empty, under servers that run: nothing that any of them knows is lost, revoked keys
-/// stay revoked, suspended tenants suspended, new keys become known; and they come to rest.
+/// The store comes back as it was before, or empty, under servers that run: nothing that any of them knows is
+/// lost, revoked keys stay revoked, suspended tenants suspended, new keys become known; and they come to
+/// rest.
 #[tokio::test]
 async fn a_store_that_lost_changes_gets_them_back() {
     let server = RedisServer::start(&["--enable-debug-command", "yes"]);
@@ -122,7 +123,8 @@ async fn a_store_that_lost_changes_gets_them_back() {
     let late = first.create_key(now, "operator", None, &new(&acme)).await.unwrap();
     second.follow(now).await.unwrap();
     assert_eq!(server.command(&["debug", "reload", "nosave"]), "OK");
-    // The third did not see them, and changes what it sees: as many changes as were lost, so that the number is the same.
+    // The third did not see them, and changes what it sees: as many changes as were lost, so that the number
+    // is the same.
     let mut latest = Vec::new();
     for _ in 0..3 {
         latest.push(third.create_key(now, "operator", None, &new(&acme)).await.unwrap());

@@ -110,7 +110,8 @@ pub(super) async fn tenants_are_declared(home: &Home) {
     let lines = administration.audit(1000).await.unwrap().len();
     assert_eq!(declare(declared(Plan::Free, &[("ci", &ci), ("batch", &batch)])).await, 0);
     assert_eq!(administration.audit(1000).await.unwrap().len(), lines);
-    // A key made by the administration stays; another key under a label takes its place; what is withdrawn is revoked.
+    // A key made by the administration stays; another key under a label takes its place; what is withdrawn is
+    // revoked.
     let tenant = "declared".parse().unwrap();
     let new = NewKey { tenant, label: String::new(), mode: Mode::Live, role: Role::Editor, expires_at: None };
     let made = administration.create_key(WallTime(6), "operator", None, &new).await.unwrap();

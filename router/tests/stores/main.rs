@@ -1,4 +1,5 @@
-//! The same promises of every store: embedded, a real Redis and a real cluster of three, which the tests start.
+//! The same promises of every store: embedded, a real Redis and a real cluster of three, which the tests
+//! start.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

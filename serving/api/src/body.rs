@@ -1,4 +1,5 @@
-//! The body of a request, bounded in time and in bytes: charged to its call's place as it arrives, whatever protocol reads it.
+//! The body of a request, bounded in time and in bytes: charged to its call's place as it arrives, whatever
+//! protocol reads it.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -12,14 +13,15 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const FULL: u8 = Fault::Full as u8;
 const LATE: u8 = Fault::Late as u8;
 
-/// What a body's bytes are charged to, and how it went. In the extensions of every request; nothing is charged before
-/// [`admit`](Self::admit).
+/// What a body's bytes are charged to, and how it went. In the extensions of every request; nothing is
+/// charged before [`admit`](Self::admit).
 #[derive(Debug, Clone, Default)]
 pub struct BodyMeter(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// In which a body has to be there that nobody admits, of whatever route: none for one that is not read from a peer.
+    /// In which a body has to be there that nobody admits, of whatever route: none for one that is not read
+    /// from a peer.
     timeout: Option<Duration>,
     admitted: OnceLock<Admitted>,
     fault: AtomicU8,

@@ -1,9 +1,10 @@
 //! Every way a request can fail, and the one table of error codes.
 //!
-//! [`ApiError::kind`] matches exhaustively, so that a new failure does not compile until it has a row of the table, [`ErrorKind`];
-//! what inner crates refuse comes as a [`Refusal`], which names its row. A snapshot test keeps the table from changing unnoticed. The
-//! message goes to the client and never quotes an input; what only the operator may know goes to the log through
-//! [`ApiError::log_detail`]. What an error looks like on a wire is its protocol's business.
+//! [`ApiError::kind`] matches exhaustively, so that a new failure does not compile until it has a row of the
+//! table, [`ErrorKind`]; what inner crates refuse comes as a [`Refusal`], which names its row. A snapshot
+//! test keeps the table from changing unnoticed. The message goes to the client and never quotes an input;
+//! what only the operator may know goes to the log through [`ApiError::log_detail`]. What an error looks like
+//! on a wire is its protocol's business.
 
 mod grpc_code;
 mod kind;
@@ -22,8 +23,8 @@ use crate::quota::Exceeded;
 /// Path of the page that explains the codes.
 pub const DOCS_PATH: &str = "/docs/errors";
 
-/// Where the codes are explained; the path alone until it is said. Of the whole process, as its log is: an error is made where
-/// nothing else is known but what went wrong.
+/// Where the codes are explained; the path alone until it is said. Of the whole process, as its log is: an
+/// error is made where nothing else is known but what went wrong.
 static DOCS_URL: OnceLock<String> = OnceLock::new();
 
 /// Says where the codes are explained, for all errors from now on. The first one to say so counts.

@@ -1,7 +1,9 @@
-//! A protocol's side of one call: it is read once and answered once, since both consume what they are done with.
+//! A protocol's side of one call: it is read once and answered once, since both consume what they are done
+//! with.
 //!
-//! [`Exchange`] and [`Reply`] are what a protocol writes, with a type of answer of its own. Whoever answers calls knows no such type:
-//! it has them as [`AnyExchange`] and [`AnyReply`], and gives back an [`Answered`], which only a reply can make.
+//! [`Exchange`] and [`Reply`] are what a protocol writes, with a type of answer of its own. Whoever answers
+//! calls knows no such type: it has them as [`AnyExchange`] and [`AnyReply`], and gives back an [`Answered`],
+//! which only a reply can make.
 
 use std::any::Any;
 use std::future::Future;
@@ -18,8 +20,9 @@ pub trait Exchange: Send + 'static {
     /// What answers it.
     type Reply: Reply;
 
-    /// Reads the call. This happens only once the caller is known and has a place, so that nobody without credentials makes the
-    /// server read a body, and nobody keeps others out with many. The body is charged to the place and has a deadline.
+    /// Reads the call. This happens only once the caller is known and has a place, so that nobody without
+    /// credentials makes the server read a body, and nobody keeps others out with many. The body is charged
+    /// to the place and has a deadline.
     fn read(self) -> impl Future<Output = Result<Call<Self::Reply>, ApiError>> + Send;
 }
 
@@ -55,8 +58,8 @@ pub trait Reply: Send + 'static {
     /// It cannot be written: the call fails.
     fn answer(self, response: InferResponse, is_kept: bool) -> Result<Made<Self::Answer>, ApiError>;
 
-    /// Makes the answer of what was kept of the one that was given before, and shows what is left of the tenant's limits where the
-    /// protocol can.
+    /// Makes the answer of what was kept of the one that was given before, and shows what is left of the
+    /// tenant's limits where the protocol can.
     ///
     /// # Errors
     /// What was kept cannot be read.

@@ -13,8 +13,8 @@ use crate::model_info::ModelInfo;
 
 /// Answers calls: authenticates, limits, computes and records, in this order and the same for all.
 pub trait Inference: Send + Sync {
-    /// Answers one call for `task`; a protocol calls [`call`](trait.Inference.html#method.call), which knows the type of its answer.
-    /// Dropping the future cancels the call and frees its place.
+    /// Answers one call for `task`; a protocol calls [`call`](trait.Inference.html#method.call), which knows
+    /// the type of its answer. Dropping the future cancels the call and frees its place.
     fn infer(
         &self,
         caller: Caller,
@@ -22,8 +22,8 @@ pub trait Inference: Send + Sync {
         exchange: Box<dyn AnyExchange>,
     ) -> BoxFuture<'_, Result<Answered, ApiError>>;
 
-    /// Opens a stream whose messages are calls. The caller has to be known and to have a place for it: it is refused at once rather
-    /// than with every message.
+    /// Opens a stream whose messages are calls. The caller has to be known and to have a place for it: it is
+    /// refused at once rather than with every message.
     fn open_stream(&self, caller: Caller) -> BoxFuture<'_, Result<Arc<dyn CallStream>, ApiError>>;
 }
 
@@ -44,8 +44,8 @@ impl dyn Inference {
 
 /// A stream of calls from one caller. Each of them takes a place of its own.
 pub trait CallStream: Send + Sync {
-    /// Resolves when there is room for a message of so many bytes, and for its answer; from then on the bytes are charged to the
-    /// stream, until its next call has a place.
+    /// Resolves when there is room for a message of so many bytes, and for its answer; from then on the bytes
+    /// are charged to the stream, until its next call has a place.
     fn room(self: Arc<Self>, bytes: usize) -> BoxFuture<'static, Result<(), ApiError>>;
 
     /// Takes a place for the next call, whose message has so many bytes; none while none is free.

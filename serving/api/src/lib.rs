@@ -1,13 +1,16 @@
-//! What every protocol speaks of: a call, its answer, what can go wrong with it, and the models, in no protocol's terms.
+//! What every protocol speaks of: a call, its answer, what can go wrong with it, and the models, in no
+//! protocol's terms.
 //!
-//! A protocol translates between its wire and this crate. It is given an [`Inference`] to call and a [`ModelDirectory`] to look at,
-//! and knows nothing behind them: no tenant, no limit, no scheduler. It has one [`Exchange`] a call, which reads the call once, and
-//! of that a [`Reply`], which answers it once: both are consumed.
+//! A protocol translates between its wire and this crate. It is given an [`Inference`] to call and a
+//! [`ModelDirectory`] to look at, and knows nothing behind them: no tenant, no limit, no scheduler. It has
+//! one [`Exchange`] a call, which reads the call once, and of that a [`Reply`], which answers it once: both
+//! are consumed.
 //!
 //! # Invariants
 //! Each names what holds it.
 //!
-//! - Nothing of a transport and nothing of a store is in this crate or below it. (`serving/tests/architecture.rs`)
+//! - Nothing of a transport and nothing of a store is in this crate or below it.
+//!   (`serving/tests/architecture.rs`)
 //! - A call is read at most once and answered at most once. ([`Exchange`] and [`Reply`] are consumed)
 //! - A task's parameters are defined once, for every protocol. (`models_core::with_parameters`)
 //! - Every failure has a row of [`ErrorKind`]. (`serving/tests/error_table.rs`)

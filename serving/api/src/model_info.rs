@@ -72,8 +72,8 @@ impl ModelInfo {
     }
 }
 
-/// Why a model does not answer, for whoever may look at models: files by name and without their folders, which are the operator's
-/// business. The whole reason is in the log and under `/admin/v1/models`.
+/// Why a model does not answer, for whoever may look at models: files by name and without their folders,
+/// which are the operator's business. The whole reason is in the log and under `/admin/v1/models`.
 fn public_reason(reason: &str) -> String {
     let names = reason.split_whitespace().map(|word| word.rsplit_once('/').map_or(word, |(_, name)| name));
     names.collect::<Vec<_>>().join(" ")

@@ -1,5 +1,5 @@
-//! Usage events in a Kafka topic, in structured mode (CloudEvents Kafka protocol binding 1.0.2, section 3.3), keyed by tenant, so
-//! that a tenant's events stay in order.
+//! Usage events in a Kafka topic, in structured mode (CloudEvents Kafka protocol binding 1.0.2, section 3.3),
+//! keyed by tenant, so that a tenant's events stay in order.
 
 use std::time::Duration;
 

@@ -19,7 +19,8 @@ use serving::progress::{Addresses, Bars};
 use serving::server::{Server, Shutdown, Signals};
 use serving::{telemetry, usage_check};
 
-/// Keeps freed pages for the next batch, where the system's allocator would return them and fault them in again.
+/// Keeps freed pages for the next batch, where the system's allocator would return them and fault them in
+/// again.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -1,4 +1,5 @@
-//! What the head of a request says, whatever protocol it is of: how long its caller waits, and whether it is gRPC.
+//! What the head of a request says, whatever protocol it is of: how long its caller waits, and whether it is
+//! gRPC.
 
 use std::time::Duration;
 

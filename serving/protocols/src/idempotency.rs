@@ -1,4 +1,5 @@
-//! `Idempotency-Key`, for every protocol: a call that comes again within a day under its key has the same answer.
+//! `Idempotency-Key`, for every protocol: a call that comes again within a day under its key has the same
+//! answer.
 
 use api::ApiError;
 use axum::http::{HeaderMap, HeaderName};

@@ -1,14 +1,17 @@
-//! What callers speak, and the translation of it: a folder a protocol, each with its types, its translation and its errors.
+//! What callers speak, and the translation of it: a folder a protocol, each with its types, its translation
+//! and its errors.
 //!
-//! A protocol reads a call into an [`api::InferRequest`] and makes a reply of an [`api::InferResponse`]. Everything between
-//! (credentials, limits, batching, metering) is behind [`api::Inference`]. What the protocols over HTTP and over gRPC share is in
-//! [`http`] and [`grpc`].
+//! A protocol reads a call into an [`api::InferRequest`] and makes a reply of an [`api::InferResponse`].
+//! Everything between (credentials, limits, batching, metering) is behind [`api::Inference`]. What the
+//! protocols over HTTP and over gRPC share is in [`http`] and [`grpc`].
 //!
 //! # Invariants
 //! Each names what holds it.
 //!
-//! - No protocol knows what is behind the `api`: no tenant, no limit, no store, no scheduler. (`serving/tests/architecture.rs`)
-//! - Bodies are read within bounds of size and time, whatever they decode to. (`test_forms.py`, `test_places.py`)
+//! - No protocol knows what is behind the `api`: no tenant, no limit, no store, no scheduler.
+//!   (`serving/tests/architecture.rs`)
+//! - Bodies are read within bounds of size and time, whatever they decode to. (`test_forms.py`,
+//!   `test_places.py`)
 //! - A caller's text is in no error message. (`test_forms.py`)
 
 // Standard error may be full or gone: what is to be said is logged.

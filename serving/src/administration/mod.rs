@@ -1,5 +1,5 @@
-//! What tenants manage themselves, their keys and what they used; and the bodies of requests that change tenants and keys, the same for
-//! the operator and for a tenant's own administrators.
+//! What tenants manage themselves, their keys and what they used; and the bodies of requests that change
+//! tenants and keys, the same for the operator and for a tenant's own administrators.
 
 mod own_keys;
 mod own_usage;

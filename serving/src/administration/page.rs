@@ -13,7 +13,6 @@ use crate::error::ApiError;
 /// Entries of a page, if not told otherwise and at most.
 const LIMIT: usize = 100;
 
-/// Which page.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Page {
@@ -35,7 +34,8 @@ impl Page {
         Ok(page)
     }
 
-    /// The page of a list that is sorted by `key`, as `{"<name>": […], "next": "<after>"}`; the last one has no `next`.
+    /// The page of a list that is sorted by `key`, as `{"<name>": […], "next": "<after>"}`; the last one has
+    /// no `next`.
     ///
     /// # Errors
     /// An entry that cannot be written.

@@ -1,5 +1,5 @@
-//! `Idempotency-Key` on POST requests that change something (see [`crate::idempotency`]): reading them, and answering them in JSON,
-//! whether for the first time or again.
+//! `Idempotency-Key` on POST requests that change something (see [`crate::idempotency`]): reading them, and
+//! answering them in JSON, whether for the first time or again.
 
 use std::sync::Arc;
 

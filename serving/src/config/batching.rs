@@ -7,7 +7,8 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batching {
-    /// Tokens in one batch. If not set 1,024 for a CPU, and 16,384 for a GPU, which takes about a millisecond for them.
+    /// Tokens in one batch. If not set 1,024 for a CPU, and 16,384 for a GPU, which takes about a millisecond
+    /// for them.
     #[garde(range(min = 16, max = 1 << 24))]
     pub batch_tokens_max: Option<u32>,
     /// Sequences in one batch. If not set 64 for a CPU, and 512 for a GPU.
@@ -16,22 +17,24 @@ pub struct Batching {
     /// How batches are made.
     #[garde(dive)]
     pub policy: Policy,
-    /// In an overload that lasts, a sequence that cannot be answered within its model's target any more is refused once it has
-    /// waited so long (milliseconds). Callers who wait for their answers cause no such overload.
+    /// In an overload that lasts, a sequence that cannot be answered within its model's target any more is
+    /// refused once it has waited so long (milliseconds). Callers who wait for their answers cause no such
+    /// overload.
     #[garde(range(min = 100, max = 600_000))]
     pub late_wait_max_ms: u64,
     /// Sequences waiting for one model.
     #[garde(range(min = 1, max = 1 << 24))]
     pub queue_sequences_max: usize,
-    /// Tokens waiting for one model. More than devices compute within a deadline: calls are refused before by what is predicted
-    /// (`limits.predicted_wait_share_max`), and a full queue gives up what has waited longest for what has just come.
+    /// Tokens waiting for one model. More than devices compute within a deadline: calls are refused before by
+    /// what is predicted (`limits.predicted_wait_share_max`), and a full queue gives up what has waited
+    /// longest for what has just come.
     #[garde(range(min = 512, max = 1 << 30))]
     pub queue_tokens_max: u32,
     /// Batches a device holds: one computing, the others prepared.
     #[garde(range(min = 1, max = 8))]
     pub batches_in_flight_max: usize,
-    /// Sequences of one call that the scheduler has at a time; the others wait outside. If not set, enough to keep all devices in
-    /// full batches.
+    /// Sequences of one call that the scheduler has at a time; the others wait outside. If not set, enough to
+    /// keep all devices in full batches.
     #[garde(range(min = 1, max = 1 << 20))]
     pub call_sequences_in_flight_max: Option<usize>,
     /// Commands on their way to the scheduler; a full channel refuses.

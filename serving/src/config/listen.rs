@@ -5,8 +5,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// The address that a text names: `127.0.0.1:8080`, `[::1]:8080`, or a host name and a port. A host with several addresses
-/// is listened on at its first IPv4 address, which is what clients of an old kind try alone, or else at its first.
+/// The address that a text names: `127.0.0.1:8080`, `[::1]:8080`, or a host name and a port. A host with
+/// several addresses is listened on at its first IPv4 address, which is what clients of an old kind try
+/// alone, or else at its first.
 ///
 /// # Errors
 /// It is no address, or the name is not known.

@@ -7,8 +7,8 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// Filter in `tracing`'s syntax, such as `info` or `serving=debug,access=info`. Of libraries no more than warnings and errors
-    /// pass. `access` is the access log: a line a call.
+    /// Filter in `tracing`'s syntax, such as `info` or `serving=debug,access=info`. Of libraries no more than
+    /// warnings and errors pass. `access` is the access log: a line a call.
     #[garde(skip)]
     pub filter: String,
     /// Form of a line.

@@ -62,8 +62,9 @@ pub struct Config {
     /// Whether to stay away from model hubs and package registries: use what is in `data_dir`.
     #[garde(skip)]
     pub offline: bool,
-    /// Page that explains the error codes: what `docs_url` in errors leads to. None: the one that this server serves at `/docs/errors`,
-    /// by the address of `listen`; by its path alone where that is every address of the machine.
+    /// Page that explains the error codes: what `docs_url` in errors leads to. None: the one that this server
+    /// serves at `/docs/errors`, by the address of `listen`; by its path alone where that is every address of
+    /// the machine.
     #[garde(inner(custom(is_web_address)))]
     pub docs_url: Option<String>,
     /// Whether the development tenant, with its public key, is let in. On loopback only.
@@ -102,8 +103,9 @@ pub struct Config {
     /// What differs from a model's card, by the model's name: `models.ner-v2 = { runtime = "onnx" }`.
     #[garde(skip)]
     pub models: BTreeMap<String, Model>,
-    /// Which model answers where the caller names none, by task: `defaults.embeddings = "embeddings-v2"`. Where a task is not named,
-    /// the card that says `default: true` does, and if none does, callers have to name one.
+    /// Which model answers where the caller names none, by task: `defaults.embeddings = "embeddings-v2"`.
+    /// Where a task is not named, the card that says `default: true` does, and if none does, callers have to
+    /// name one.
     #[garde(skip)]
     pub defaults: BTreeMap<Task, String>,
     /// The end.
@@ -124,11 +126,12 @@ pub struct Limits {
     /// Calls being worked on at once; one more is refused.
     #[garde(range(min = 1, max = 1 << 20))]
     pub calls_in_flight_max: usize,
-    /// What of `calls_in_flight_max` and `body_bytes_in_flight_max` one tenant may have while nobody else has anything; with
-    /// others a like share of what is free, so that nobody is shut out. 1: all.
+    /// What of `calls_in_flight_max` and `body_bytes_in_flight_max` one tenant may have while nobody else has
+    /// anything; with others a like share of what is free, so that nobody is shut out. 1: all.
     #[garde(range(min = 0.01, max = 1.0))]
     pub tenant_share_max: f64,
-    /// Bytes of bodies, of all calls being worked on, that are held at once; a call that is over it is refused, a stream waits.
+    /// Bytes of bodies, of all calls being worked on, that are held at once; a call that is over it is
+    /// refused, a stream waits.
     #[garde(range(min = 65_536, max = 1 << 40))]
     pub body_bytes_in_flight_max: usize,
     /// Bytes of answers that wait on one gRPC stream for its peer; beyond that its messages are not read.
@@ -146,18 +149,19 @@ pub struct Limits {
     /// Bytes of a text that are tokenised before it is another tenant's turn.
     #[garde(range(min = 256, max = 1 << 20))]
     pub text_slice_bytes: usize,
-    /// A call is refused before any work is done for it if what is in flight is predicted to take more than this share of the time to
-    /// its deadline.
+    /// A call is refused before any work is done for it if what is in flight is predicted to take more than
+    /// this share of the time to its deadline.
     #[garde(range(min = 0.05, max = 100.0))]
     pub predicted_wait_share_max: f64,
-    /// Refusals for want of capacity that are answered in a second; more of them wait, up to a second, so that callers who come again
-    /// at once do not take the time of those who are answered.
+    /// Refusals for want of capacity that are answered in a second; more of them wait, up to a second, so
+    /// that callers who come again at once do not take the time of those who are answered.
     #[garde(range(min = 1, max = 1 << 20))]
     pub refusals_per_second_max: u32,
     /// Largest answer that is kept under an idempotency key, in bytes.
     #[garde(range(min = 1024, max = 1 << 30))]
     pub idempotent_answer_bytes_max: usize,
-    /// Answers that are kept for a tenant under idempotency keys for a day; a request with a key is refused beyond that.
+    /// Answers that are kept for a tenant under idempotency keys for a day; a request with a key is refused
+    /// beyond that.
     #[garde(range(min = 1, max = 1 << 40))]
     pub idempotent_answers_per_tenant_max: u64,
     /// The same in bytes.
@@ -187,7 +191,8 @@ pub struct Threads {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Onnx {
-    /// Its shared library. If there is none, `ORT_DYLIB_PATH` says, or the one that `make setup` installs is taken.
+    /// Its shared library. If there is none, `ORT_DYLIB_PATH` says, or the one that `make setup` installs is
+    /// taken.
     pub library: Option<PathBuf>,
     /// The CUDA device that computes. None: the CPU, with `threads.compute`.
     pub cuda_device: Option<i32>,
@@ -197,14 +202,16 @@ pub struct Onnx {
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shutdown {
-    /// How long to go on accepting while already reporting not ready, so that load balancers look away. If not set it is 5 s
-    /// after SIGTERM if anybody but this machine has connected, and nothing otherwise, nor after SIGINT.
+    /// How long to go on accepting while already reporting not ready, so that load balancers look away. If
+    /// not set it is 5 s after SIGTERM if anybody but this machine has connected, and nothing otherwise, nor
+    /// after SIGINT.
     #[garde(inner(range(max = 3_600_000)))]
     pub not_ready_wait_ms: Option<u64>,
     /// How long requests in flight may take to finish.
     #[garde(range(max = 3_600_000))]
     pub drain_timeout_ms: u64,
-    /// How long the last usage records may take to reach their sums and sinks. What is left goes after the next start.
+    /// How long the last usage records may take to reach their sums and sinks. What is left goes after the
+    /// next start.
     #[garde(range(max = 3_600_000))]
     pub ship_timeout_ms: u64,
 }

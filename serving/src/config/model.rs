@@ -13,6 +13,7 @@ pub struct Model {
     pub dtype: Option<Dtype>,
     /// Whether its p99 target is a deadline: what cannot be answered within it is refused.
     pub p99_target_is_deadline: Option<bool>,
-    /// Whether the server is not ready while it cannot serve this model. If neither this nor the card says: it is not.
+    /// Whether the server is not ready while it cannot serve this model. If neither this nor the card says:
+    /// it is not.
     pub required: Option<bool>,
 }

@@ -19,28 +19,29 @@ pub struct Tenancy {
     /// Where tenants, keys, counts and sums live.
     #[garde(dive)]
     pub store: Store,
-    /// File with tenants and keys, which are made or changed at the start to what it says. None: they are managed through the
-    /// administration alone.
+    /// File with tenants and keys, which are made or changed at the start to what it says. None: they are
+    /// managed through the administration alone.
     #[garde(skip)]
     pub tenants_file: Option<PathBuf>,
-    /// File with the secret under which keys are hashed, at least 32 random bytes: as they are, or after `hex:` or `base64:`.
-    /// None: one is made in the state folder.
+    /// File with the secret under which keys are hashed, at least 32 random bytes: as they are, or after
+    /// `hex:` or `base64:`. None: one is made in the state folder.
     #[garde(skip)]
     pub key_secret_file: Option<PathBuf>,
-    /// File with the operator's token, at least 16 visible ASCII characters; the same on every server that shares a store. None:
-    /// one is made in the state folder. The environment's `ML_INFERENCE_OPERATOR_TOKEN` (the token) and
-    /// `ML_INFERENCE_OPERATOR_TOKEN_FILE` come before it.
+    /// File with the operator's token, at least 16 visible ASCII characters; the same on every server that
+    /// shares a store. None: one is made in the state folder. The environment's `ML_INFERENCE_OPERATOR_TOKEN`
+    /// (the token) and `ML_INFERENCE_OPERATOR_TOKEN_FILE` come before it.
     #[garde(skip)]
     pub operator_token_file: Option<PathBuf>,
     /// The operator's token, of the environment alone.
     #[serde(skip)]
     #[garde(skip)]
     pub operator_token: Option<SecretText>,
-    /// Whether test keys (`tc_test_…`) are accepted, as in a sandbox: what they use is recorded at a price of 0. None: as
-    /// `accept` with the development tenant, and as `refuse` without.
+    /// Whether test keys (`tc_test_…`) are accepted, as in a sandbox: what they use is recorded at a price of
+    /// 0. None: as `accept` with the development tenant, and as `refuse` without.
     #[garde(skip)]
     pub test_keys: Option<TestKeys>,
-    /// Keys that a tenant may have, counting those that were revoked or expired in the last 30 days; and one more by a rotation.
+    /// Keys that a tenant may have, counting those that were revoked or expired in the last 30 days; and one
+    /// more by a rotation.
     #[garde(range(min = 1, max = 1_000_000))]
     pub keys_per_tenant_max: usize,
     /// Accepts the JWTs of an issuer.
@@ -128,8 +129,9 @@ pub struct Redis {
     /// Addresses, `redis://…` or `rediss://…`.
     #[garde(length(min = 1))]
     pub urls: Vec<String>,
-    /// File with the password, which then need not be in the addresses: as it is, or after `hex:` or `base64:`. It is read for
-    /// every connection, so a password that is changed here and in Redis needs no restart.
+    /// File with the password, which then need not be in the addresses: as it is, or after `hex:` or
+    /// `base64:`. It is read for every connection, so a password that is changed here and in Redis needs no
+    /// restart.
     #[serde(default)]
     #[garde(skip)]
     pub password_file: Option<PathBuf>,
@@ -149,7 +151,8 @@ pub struct Redis {
     #[serde(default = "default_redis_failures_max")]
     #[garde(range(min = 1, max = 1000))]
     pub failures_max: u32,
-    /// How often Redis is probed while it is left alone, in milliseconds; it is used again as soon as it answers.
+    /// How often Redis is probed while it is left alone, in milliseconds; it is used again as soon as it
+    /// answers.
     #[serde(default = "default_redis_probe_every_ms")]
     #[garde(range(min = 10, max = 60_000))]
     pub probe_every_ms: u64,
@@ -189,7 +192,8 @@ impl Redis {
     }
 }
 
-/// A system that gets usage events (CloudEvents 1.0, `com.techcorp.ml.usage.recorded`), at least once and in order.
+/// A system that gets usage events (CloudEvents 1.0, `com.techcorp.ml.usage.recorded`), at least once and in
+/// order.
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Sink {
@@ -204,8 +208,8 @@ pub enum Sink {
         /// Where to.
         #[garde(custom(is_web_address))]
         url: String,
-        /// File with the secret that signs, at least 24 bytes: `whsec_` and base64, as Standard Webhooks has it, or after `hex:`
-        /// or `base64:`.
+        /// File with the secret that signs, at least 24 bytes: `whsec_` and base64, as Standard Webhooks has
+        /// it, or after `hex:` or `base64:`.
         #[garde(skip)]
         secret_file: PathBuf,
         /// How long an answer may take, in milliseconds.
@@ -246,19 +250,21 @@ pub enum Sink {
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Usage {
-    /// Whether what is used is recorded at all. Not doing so is for measuring what it costs: nobody can be charged then.
+    /// Whether what is used is recorded at all. Not doing so is for measuring what it costs: nobody can be
+    /// charged then.
     #[garde(skip)]
     pub is_recorded: bool,
-    /// When a record is safe, and its answer may go out: `"always"` (on the disk) or `{ every_ms = 1000 }` (with the operating
-    /// system, and on the disk within that time).
+    /// When a record is safe, and its answer may go out: `"always"` (on the disk) or `{ every_ms = 1000 }`
+    /// (with the operating system, and on the disk within that time).
     #[garde(skip)]
     pub flush: Flush,
     /// A segment of the journal that has so many bytes is followed by another.
     #[garde(range(min = 4096, max = 1 << 40))]
     pub segment_bytes_max: u64,
-    /// Segments that stay after all their records are in the sums, or as many smaller ones as have their bytes. From these the
-    /// sums are made again when the store was set back, restored from a backup or emptied: by default 1 GiB, about 3 million
-    /// records of this server. A backup of the store that is older than that loses what is between.
+    /// Segments that stay after all their records are in the sums, or as many smaller ones as have their
+    /// bytes. From these the sums are made again when the store was set back, restored from a backup or
+    /// emptied: by default 1 GiB, about 3 million records of this server. A backup of the store that is older
+    /// than that loses what is between.
     #[garde(range(max = 100_000))]
     pub shipped_segments_kept: usize,
     /// Other systems that get every record as an event, by names of one's own.

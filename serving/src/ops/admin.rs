@@ -1,5 +1,5 @@
-//! `/admin/v1/…`: the operator manages all tenants, and sees what each of them uses. Opened by the operator's token
-//! ([`crate::secrets`]).
+//! `/admin/v1/…`: the operator manages all tenants, and sees what each of them uses. Opened by the operator's
+//! token ([`crate::secrets`]).
 
 use std::sync::Arc;
 
@@ -35,7 +35,6 @@ const OPERATOR: &str = "operator";
 const AUDIT_DEFAULT: usize = 100;
 const AUDIT_MAX: usize = 10_000;
 
-/// The routes.
 pub(super) fn router(operations: Arc<Operations>) -> Router {
     Router::new()
         .route("/admin/v1/tenants", get(tenants).post(create_tenant))

@@ -1,5 +1,5 @@
-//! The operations port: metrics, health and signals to scale on, without credentials, and the administration of tenants and what
-//! each of them uses, with the operator's. Not for the public.
+//! The operations port: metrics, health and signals to scale on, without credentials, and the administration
+//! of tenants and what each of them uses, with the operator's. Not for the public.
 
 mod admin;
 
@@ -48,7 +48,8 @@ impl Operations {
     }
 }
 
-/// `/metrics`, `/livez`, `/readyz`, `/healthz`, `/scaling`, KEDA's external scaler over gRPC, and `/admin/v1/…`.
+/// `/metrics`, `/livez`, `/readyz`, `/healthz`, `/scaling`, KEDA's external scaler over gRPC, and
+/// `/admin/v1/…`.
 pub(crate) fn router(operations: Operations) -> Router {
     let operations = Arc::new(operations);
     let scaler = ExternalScaler::service(Arc::clone(&operations.scaling), operations.stopping.clone());
@@ -90,8 +91,8 @@ async fn scaling(State(operations): State<Arc<Operations>>) -> Response {
     }
 }
 
-/// Whether requests should be sent here, in a word; with `?verbose` a line for each part, with the reason of those that are
-/// not ready.
+/// Whether requests should be sent here, in a word; with `?verbose` a line for each part, with the reason of
+/// those that are not ready.
 async fn readiness(State(operations): State<Arc<Operations>>, uri: Uri) -> Response {
     let parts = operations.readiness.parts();
     let unready = parts.iter().find(|(_, state)| state.is_err());

@@ -1,7 +1,7 @@
 //! The life of a request, the same for every protocol: protocols only translate.
 //!
-//! authenticate -> take a place -> read -> admit -> tokenise -> settle the reservation -> submit with a deadline -> batch ->
-//! execute -> decode -> meter -> respond.
+//! authenticate -> take a place -> read -> admit -> tokenise -> settle the reservation -> submit with a
+//! deadline -> batch -> execute -> decode -> meter -> respond.
 
 mod caller;
 mod guard;
@@ -121,7 +121,8 @@ async fn infer(
     }
     .await;
     if result.as_ref().is_err_and(is_want_of_capacity) && end.has_target.is_none() {
-        // Without a place by now. Callers who come again at once would take the time of those who are answered.
+        // Without a place by now. Callers who come again at once would take the time of those who are
+        // answered.
         tokio::time::sleep(app.load.refusal_wait(app.engine.now())).await;
     }
     end.finish(&result);
@@ -145,8 +146,8 @@ fn unrecorded(error: JournalError) -> ApiError {
     ApiError::StoreUnavailable { detail: error.to_string() }
 }
 
-/// Keeps an answer under its idempotency key and charges what is completed of it: both or neither, whether the caller is still
-/// there or not.
+/// Keeps an answer under its idempotency key and charges what is completed of it: both or neither, whether
+/// the caller is still there or not.
 async fn conclude(
     app: &App,
     attempt: Attempt,

@@ -1,4 +1,5 @@
-//! The work of a call: tokenising, computing and decoding; each bounded, and over when the caller leaves or the deadline passes.
+//! The work of a call: tokenising, computing and decoding; each bounded, and over when the caller leaves or
+//! the deadline passes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,7 +32,8 @@ pub(super) struct Work<'a> {
     pub(super) deadline: Timestamp,
 }
 
-/// Windows that the scheduler has. Whichever ends first is heard first: where one is refused, the others are not computed in vain.
+/// Windows that the scheduler has. Whichever ends first is heard first: where one is refused, the others are
+/// not computed in vain.
 struct InFlight<'a> {
     work: Work<'a>,
     windows: FuturesUnordered<BoxFuture<'static, Window>>,
@@ -46,7 +48,8 @@ struct Window {
 }
 
 impl Work<'_> {
-    /// Checks texts and cuts them into windows. Tells the reservation if there was work, also where it ends in a refusal.
+    /// Checks texts and cuts them into windows. Tells the reservation if there was work, also where it ends
+    /// in a refusal.
     ///
     /// # Errors
     /// The texts cannot be run, there is no room, or the deadline passes.
@@ -75,9 +78,9 @@ impl Work<'_> {
         Ok(prepared?)
     }
 
-    /// Computes all windows. The scheduler has a bounded number of them at a time and is given the next as it is done with others, so
-    /// that a long call neither fills its queue nor is refused for its length. All or nothing: what it has is cancelled if one fails
-    /// or the caller leaves.
+    /// Computes all windows. The scheduler has a bounded number of them at a time and is given the next as it
+    /// is done with others, so that a long call neither fills its queue nor is refused for its length. All or
+    /// nothing: what it has is cancelled if one fails or the caller leaves.
     ///
     /// # Errors
     /// A window cannot be computed, or not in time.
@@ -107,7 +110,8 @@ impl Work<'_> {
         while computed < count {
             let refusal = flight.fill(&mut jobs).err();
             let Some(Window { index, job, result }) = flight.windows.next().await else {
-                // Nothing of it is computed, so it costs nothing to come again; later its windows wait for places.
+                // Nothing of it is computed, so it costs nothing to come again; later its windows wait for
+                // places.
                 if let Some(rejection) =
                     refusal.filter(|rejection| computed == 0 || !is_want_of_place(rejection))
                 {

@@ -1,5 +1,5 @@
-//! KEDA's external scaler. The metric it is given by default is the number of servers desired itself, with 1 a server, so that the
-//! decision is made here and Kubernetes carries it out.
+//! KEDA's external scaler. The metric it is given by default is the number of servers desired itself, with 1
+//! a server, so that the decision is made here and Kubernetes carries it out.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -55,8 +55,8 @@ fn invalid(field: &str, problem: String) -> ApiError {
     ApiError::InvalidRequest { field: field.to_owned(), problem }
 }
 
-/// A metric by its name. KEDA 2.5 and 2.6 ask with the prefix that they gave it for the autoscaler, such as `s0-` or
-/// `s1-external-` (kedacore/keda#2640).
+/// A metric by its name. KEDA 2.5 and 2.6 ask with the prefix that they gave it for the autoscaler, such as
+/// `s0-` or `s1-external-` (kedacore/keda#2640).
 fn find(name: &str) -> Result<Metric, ApiError> {
     let unprefixed =
         name.strip_prefix('s').and_then(|rest| rest.split_once('-')).and_then(|(index, rest)| {

@@ -1,5 +1,5 @@
-//! Signals to scale on: reads this server's load every two seconds, adds up that of all servers, and tells what is desired, on
-//! `/metrics`, as JSON on `/scaling`, and to KEDA.
+//! Signals to scale on: reads this server's load every two seconds, adds up that of all servers, and tells
+//! what is desired, on `/metrics`, as JSON on `/scaling`, and to KEDA.
 
 mod keda;
 

@@ -1,4 +1,5 @@
-//! Whose a request is, as far as is known, and in whose name its answer waits. In the extensions of every request.
+//! Whose a request is, as far as is known, and in whose name its answer waits. In the extensions of every
+//! request.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,7 +21,6 @@ pub(super) enum Holder {
     Nobody,
     /// Whoever has the operator's token: trusted, and not counted.
     Operator,
-    /// A tenant.
     Tenant(TenantId),
 }
 
@@ -57,12 +57,14 @@ impl Account {
         Self { request: Some(request), is_held_back: false }
     }
 
-    /// Of the messages of a stream, which are not refused for what waits: they are not read then ([`room`](Self::room)).
+    /// Of the messages of a stream, which are not refused for what waits: they are not read then
+    /// ([`room`](Self::room)).
     pub(crate) fn of_messages(&self) -> Self {
         Self { request: self.request.clone(), is_held_back: true }
     }
 
-    /// It is a tenant's: its connection is, if the tenant has not too many, and its answer waits in the tenant's name.
+    /// It is a tenant's: its connection is, if the tenant has not too many, and its answer waits in the
+    /// tenant's name.
     ///
     /// # Errors
     /// See [`check`](Self::check).

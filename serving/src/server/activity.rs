@@ -1,4 +1,5 @@
-//! What a connection does, and how long it may do nothing. Told the time; [`super::connection`] is the shell around it.
+//! What a connection does, and how long it may do nothing. Told the time; [`super::connection`] is the shell
+//! around it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -275,7 +276,8 @@ mod tests {
         check("half-closed", true, &[(1, request), (2, half)], 4, Some(Verdict::Close("half_closed")));
     }
 
-    /// Whatever begins after a look is looked at again before it is overdue by more than the shortest patience.
+    /// Whatever begins after a look is looked at again before it is overdue by more than the shortest
+    /// patience.
     #[test]
     fn the_next_look_is_in_time() {
         let began = Instant::now();

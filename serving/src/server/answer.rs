@@ -1,4 +1,5 @@
-//! The body of an answer on its way out: counted while it waits, in pieces so small that whoever does not read them is noticed.
+//! The body of an answer on its way out: counted while it waits, in pieces so small that whoever does not
+//! read them is noticed.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use tokio::time::Instant;
 use super::account::{Account, WaitingBytes};
 use super::activity::{Activity, AnswerId};
 
-/// Largest piece that is handed out at once. HTTP/2 takes the next one only when the peer's window has room again.
+/// Largest piece that is handed out at once. HTTP/2 takes the next one only when the peer's window has room
+/// again.
 const PIECE_BYTES_MAX: usize = 16 << 10;
 
 /// A request on a connection, until its answer has gone or it was given up.

@@ -1,4 +1,5 @@
-//! One connection, from the first byte to the last: its version, its requests, and how long it may do nothing.
+//! One connection, from the first byte to the last: its version, its requests, and how long it may do
+//! nothing.
 
 use std::convert::Infallible;
 use std::io;
@@ -34,9 +35,11 @@ use crate::tls::ServiceId;
 
 /// How long a connection that has asked nothing is kept once nothing more is accepted.
 const LAST_CALL: Duration = Duration::from_millis(500);
-/// How long one that has been answered is kept then: over HTTP/2 the end takes an answer of the peer's, which may be gone.
+/// How long one that has been answered is kept then: over HTTP/2 the end takes an answer of the peer's, which
+/// may be gone.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How often a connection that may be told to go elsewhere is looked at: over HTTP/2 that takes a first request.
+/// How often a connection that may be told to go elsewhere is looked at: over HTTP/2 that takes a first
+/// request.
 const LEAVING_EVERY: Duration = Duration::from_millis(100);
 
 /// What every connection of a port is served with.
@@ -152,7 +155,8 @@ impl Peer {
         Self { port, standing, address, service, activity }
     }
 
-    /// Serves requests until the connection ends. With a socket, an HTTP/1 peer may close its sending side and still be answered.
+    /// Serves requests until the connection ends. With a socket, an HTTP/1 peer may close its sending side
+    /// and still be answered.
     async fn supervise<S>(
         self,
         stream: S,
@@ -282,7 +286,8 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<
         extensions.insert(Unread);
     }
     let Ok(mut response) = peer.port.routes.current().call(request).await;
-    // With the rest of a body on it the connection cannot be used again. To read what was not asked for yet would ask for it.
+    // With the rest of a body on it the connection cannot be used again. To read what was not asked for yet
+    // would ask for it.
     let ends = is_http1
         && (peer.port.drain.leaving.is_cancelled()
             || if is_asked_for { !body.is_end_stream() } else { !body.finish().await });

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::Server;
 use crate::app::App;
 
-/// How long to go on accepting if the configuration does not say, and others than this machine have connected.
+/// How long to go on accepting if the configuration does not say, and others than this machine have
+/// connected.
 const NOT_READY_WAIT: Duration = Duration::from_secs(5);
 /// How long operations stay up after the API: long enough for what reads a last time.
 const OPERATIONS_LAST: Duration = Duration::from_secs(1);
@@ -40,12 +41,14 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    /// Not waited for: that it is handled makes a write beyond the limit of a file's size an error like any other.
+    /// Not waited for: that it is handled makes a write beyond the limit of a file's size an error like any
+    /// other.
     _file_size: Signal,
 }
 
 impl Signals {
-    /// Takes them over from here on. To be done first of all: a process with number 1 ignores what it does not handle.
+    /// Takes them over from here on. To be done first of all: a process with number 1 ignores what it does
+    /// not handle.
     ///
     /// # Errors
     /// The system refuses.
@@ -58,8 +61,8 @@ impl Signals {
         })
     }
 
-    /// Resolves when the process is asked to end. SIGHUP does nothing: changed certificates are found without it, and the rest of
-    /// the configuration takes a restart.
+    /// Resolves when the process is asked to end. SIGHUP does nothing: changed certificates are found without
+    /// it, and the rest of the configuration takes a restart.
     pub async fn next(&mut self) -> Shutdown {
         loop {
             tokio::select! {
@@ -74,7 +77,8 @@ impl Signals {
 }
 
 impl Server {
-    /// Not ready -> still accepting, answers say goodbye -> not accepting -> what is in flight is answered -> closed.
+    /// Not ready -> still accepting, answers say goodbye -> not accepting -> what is in flight is answered ->
+    /// closed.
     pub(super) async fn drain(&self, app: &App, health: &Health, shutdown: Shutdown) {
         tracing::info!("shutting down");
         app.readiness.set_listening(false);

@@ -1,4 +1,5 @@
-//! The bytes of a connection: what was read to tell the version comes again, and a write that nobody takes ends.
+//! The bytes of a connection: what was read to tell the version comes again, and a write that nobody takes
+//! ends.
 
 use std::future::poll_fn;
 use std::io;
@@ -27,8 +28,9 @@ impl Socket {
         Self(Arc::new(stream))
     }
 
-    /// Resolves when the peer has closed its sending side and all that it sent was read; an error if it is gone. Looks only while
-    /// a request is worked on, when nobody reads; to be polled after whoever reads at other times, on the same task.
+    /// Resolves when the peer has closed its sending side and all that it sent was read; an error if it is
+    /// gone. Looks only while a request is worked on, when nobody reads; to be polled after whoever reads at
+    /// other times, on the same task.
     pub(super) async fn half_closed(&self, is_busy: impl Fn() -> bool) -> io::Result<()> {
         let mut byte = [0];
         poll_fn(|context| {
@@ -105,7 +107,8 @@ pub(super) enum Version {
     Http2,
 }
 
-/// Reads as far as it takes to tell the version, and returns what was read; none if the peer left without a byte.
+/// Reads as far as it takes to tell the version, and returns what was read; none if the peer left without a
+/// byte.
 pub(super) async fn version(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<(Version, Bytes)>> {
     let mut buffer = [0; HTTP2_PREFACE.len()];
     let mut filled = 0;

@@ -1,4 +1,5 @@
-//! The body of a request as it is read: charged to its call's place, and broken off where it is too much or too late.
+//! The body of a request as it is read: charged to its call's place, and broken off where it is too much or
+//! too late.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -76,7 +76,8 @@ pub async fn run(
 }
 
 impl Server {
-    /// Begins to accept. Until [`run`](Self::run) the API says that the server is starting, and operations that it is alive.
+    /// Begins to accept. Until [`run`](Self::run) the API says that the server is starting, and operations
+    /// that it is alive.
     ///
     /// # Errors
     /// A listener cannot be used.
@@ -128,8 +129,9 @@ impl Server {
         Ok(server)
     }
 
-    /// Serves until `shutdown` resolves, then drains: not ready -> wait -> stop accepting -> finish what is in flight -> ship what
-    /// was used -> stop the engine. `on_ready` is called once, when the first request would be answered.
+    /// Serves until `shutdown` resolves, then drains: not ready -> wait -> stop accepting -> finish what is
+    /// in flight -> ship what was used -> stop the engine. `on_ready` is called once, when the first request
+    /// would be answered.
     ///
     /// # Errors
     /// A device was lost: the process should exit and be replaced.
@@ -248,7 +250,8 @@ fn serving(app: &App) -> Serving {
     Serving { is_ready: app.readiness.is_ready(), models: models.collect() }
 }
 
-/// What holds for every request of a port: it has an id, a line in the access log, and a head that is looked at first.
+/// What holds for every request of a port: it has an id, a line in the access log, and a head that is looked
+/// at first.
 fn every_request(app: &App, routes: Router, is_api: bool) -> Router {
     let access = AccessLog::new(Arc::clone(&app.telemetry), is_api);
     routes

@@ -1,5 +1,5 @@
-//! The body of a request, of which what nobody has read is read when the answer is there: only then the connection can be used again,
-//! and whoever asks next on it is not cut off without a word.
+//! The body of a request, of which what nobody has read is read when the answer is there: only then the
+//! connection can be used again, and whoever asks next on it is not cut off without a word.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,10 +1,11 @@
 //! Seats: which connections there may be, whose they are, and which one gives way when there are too many.
 //!
-//! A connection is nobody's until a request on it shows credentials. Then its tenant claims it, as long as what the tenant has
-//! claimed does not exceed a multiple of what nobody has, as places are shared ([`router::Places`]). What is not claimed gives way
-//! when all seats are taken and one more peer comes: of these connections one on which no call is worked on, and of those the one
-//! on which for the longest time no request has begun or ended. So callers and probes find a seat, whoever holds how many and does
-//! nothing with them.
+//! A connection is nobody's until a request on it shows credentials. Then its tenant claims it, as long as
+//! what the tenant has claimed does not exceed a multiple of what nobody has, as places are shared
+//! ([`router::Places`]). What is not claimed gives way when all seats are taken and one more peer comes: of
+//! these connections one on which no call is worked on, and of those the one on which for the longest time no
+//! request has begun or ended. So callers and probes find a seat, whoever holds how many and does nothing
+//! with them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -19,13 +20,14 @@ use units::TenantId;
 use super::account::Holder;
 use super::activity::Activity;
 
-/// Connections that were told to give way and have not ended yet; with more of them nobody else is let in. They end as soon as
-/// their tasks run, and their descriptors are of those that are set aside.
+/// Connections that were told to give way and have not ended yet; with more of them nobody else is let in.
+/// They end as soon as their tasks run, and their descriptors are of those that are set aside.
 const LEAVING_MAX: usize = 64;
 /// Why connections are told to leave: for others, or for what they do not read.
 const GAVE_WAY: &str = "gave_way";
 const UNREAD_ANSWERS: &str = "unread_answers";
-/// How many connections are found at a time that are to give way next, so that not all are looked through for each newcomer.
+/// How many connections are found at a time that are to give way next, so that not all are looked through for
+/// each newcomer.
 const NEXT_MAX: usize = 64;
 
 /// Bounds of [`Seats`].
@@ -63,7 +65,8 @@ struct State {
     last_id: u64,
 }
 
-/// How much a connection is used, the least first: whether a call is worked on, and since when there was no request.
+/// How much a connection is used, the least first: whether a call is worked on, and since when there was no
+/// request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Use {
     is_worked_on: bool,
@@ -149,7 +152,8 @@ impl Seats {
         }
     }
 
-    /// Ends the connection with most bytes that wait in nobody's name, unless one that was told so is still there.
+    /// Ends the connection with most bytes that wait in nobody's name, unless one that was told so is still
+    /// there.
     pub(super) fn end_least_read(&self) {
         let mut state = self.state();
         if state.leaving_unread > 0 || state.leaving >= LEAVING_MAX {

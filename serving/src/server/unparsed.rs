@@ -1,5 +1,6 @@
-//! What hyper refuses by itself, because it is no HTTP request: the bare head that hyper answers with is held back, and what goes
-//! out in its place is the answer of our own routes, so that there is an envelope, an id and a line in the access log.
+//! What hyper refuses by itself, because it is no HTTP request: the bare head that hyper answers with is held
+//! back, and what goes out in its place is the answer of our own routes, so that there is an envelope, an id
+//! and a line in the access log.
 
 use std::future::Future;
 use std::io::IoSlice;

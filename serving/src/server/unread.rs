@@ -1,8 +1,10 @@
-//! Answers that wait for their peers: how many bytes in whose name, so that nobody's waiting answers take the room of others'.
+//! Answers that wait for their peers: how many bytes in whose name, so that nobody's waiting answers take the
+//! room of others'.
 //!
-//! Tenants share the room as they share places ([`router::Places`]): what one has waiting never exceeds a multiple of what is free,
-//! or it begins nothing new: calls are refused, and open streams are not read until there is room. What it has begun before is answered all the same, and may be more than its share; the excess is not
-//! taken from what others have. Answers to peers without credentials have room of their own.
+//! Tenants share the room as they share places ([`router::Places`]): what one has waiting never exceeds a
+//! multiple of what is free, or it begins nothing new: calls are refused, and open streams are not read until
+//! there is room. What it has begun before is answered all the same, and may be more than its share; the
+//! excess is not taken from what others have. Answers to peers without credentials have room of their own.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

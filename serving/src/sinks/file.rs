@@ -1,4 +1,5 @@
-//! Usage events in a file, a line each (NDJSON). The file is opened anew for every delivery, so it may be moved away at any time.
+//! Usage events in a file, a line each (NDJSON). The file is opened anew for every delivery, so it may be
+//! moved away at any time.
 
 use std::fs::OpenOptions;
 use std::io::Write;

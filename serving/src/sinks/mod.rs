@@ -1,5 +1,5 @@
-//! Where usage events go: files, webhooks, Redis streams, Kafka. Each sink is fed by a task of its own, so that one that does not
-//! take anything keeps no other waiting.
+//! Where usage events go: files, webhooks, Redis streams, Kafka. Each sink is fed by a task of its own, so
+//! that one that does not take anything keeps no other waiting.
 
 mod file;
 mod webhook;
@@ -31,7 +31,6 @@ pub enum SinkConfigError {
     Unusable {
         /// The sink's name.
         name: String,
-        /// What is wrong.
         problem: String,
     },
 }

@@ -1,6 +1,6 @@
-//! Usage events posted to a URL: a batch of CloudEvents (HTTP protocol binding 1.0.2, section 3.3), signed as Standard Webhooks
-//! are (<https://github.com/standard-webhooks/standard-webhooks>): the HMAC-SHA256 of id, time and body, so that the receiver
-//! knows from whom they are and that they are not old.
+//! Usage events posted to a URL: a batch of CloudEvents (HTTP protocol binding 1.0.2, section 3.3), signed as
+//! Standard Webhooks are (<https://github.com/standard-webhooks/standard-webhooks>): the HMAC-SHA256 of id,
+//! time and body, so that the receiver knows from whom they are and that they are not old.
 
 use std::path::Path;
 use std::time::Duration;

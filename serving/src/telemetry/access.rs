@@ -1,8 +1,8 @@
 //! The access log: one line a call, over every protocol, answered or not; and none of its text.
 //!
-//! A layer around all routes begins the line and writes it when the answer's last byte is out or the call is given up,
-//! so streams and callers who leave are seen. What only the handlers know, they tell through [`Access`]. A message of a
-//! stream is a call, and has a line of its own.
+//! A layer around all routes begins the line and writes it when the answer's last byte is out or the call is
+//! given up, so streams and callers who leave are seen. What only the handlers know, they tell through
+//! [`Access`]. A message of a stream is a call, and has a line of its own.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,8 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 const DETAIL_LENGTH_MAX: usize = 300;
 /// The route of a call that has none.
 const UNKNOWN: &str = "unknown";
-/// Routes that are asked every few seconds by machines: their lines are for `debug`, unless something is wrong.
+/// Routes that are asked every few seconds by machines: their lines are for `debug`, unless something is
+/// wrong.
 const PROBES: [&str; 7] = [
     "/metrics",
     "/livez",
@@ -252,7 +253,8 @@ fn method(method: &Method) -> &'static str {
     known.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")
 }
 
-/// The route as it is declared, so that no caller's text is in it; of gRPC with the name of the method, if it is one of ours.
+/// The route as it is declared, so that no caller's text is in it; of gRPC with the name of the method, if it
+/// is one of ours.
 fn route(request: &Request) -> Arc<str> {
     let Some(route) = request.extensions().get::<MatchedPath>() else { return Arc::from(UNKNOWN) };
     let path = request.uri().path();

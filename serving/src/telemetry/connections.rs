@@ -1,4 +1,5 @@
-//! Connections, counted where they are accepted; the counts are there before the metrics, which are made with the models.
+//! Connections, counted where they are accepted; the counts are there before the metrics, which are made with
+//! the models.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

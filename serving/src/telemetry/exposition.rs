@@ -1,4 +1,5 @@
-//! The forms of `/metrics`: OpenMetrics 1.0 and Prometheus's text format 0.0.4, as the scraper's `Accept` asks.
+//! The forms of `/metrics`: OpenMetrics 1.0 and Prometheus's text format 0.0.4, as the scraper's `Accept`
+//! asks.
 //!
 //! Sources: <https://prometheus.io/docs/specs/om/open_metrics_spec/>,
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>, and RFC 9110, section 12.5.1.
@@ -14,14 +15,16 @@ use prometheus_client::registry::Registry;
 /// A form of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Prometheus's text format, version 0.0.4: what everything reads, and what is sent if nothing else is asked for.
+    /// Prometheus's text format, version 0.0.4: what everything reads, and what is sent if nothing else is
+    /// asked for.
     Plain,
     /// OpenMetrics text, version 1.0.0.
     OpenMetrics,
 }
 
 impl Format {
-    /// What the scraper likes best of what there is. It gets the plain format if it takes neither: better than nothing.
+    /// What the scraper likes best of what there is. It gets the plain format if it takes neither: better
+    /// than nothing.
     pub(crate) fn negotiate(headers: &HeaderMap) -> Self {
         let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let mut best = (Self::Plain, 0.0);
@@ -89,8 +92,8 @@ pub(crate) fn answer(format: Format, text: String) -> Response {
     ([(CONTENT_TYPE, format.content_type()), (VARY, "Accept")], text).into_response()
 }
 
-/// Metrics in OpenMetrics text, in the plain format: a counter is named as its sample is, what it has no type for is a
-/// gauge or untyped, and it has no units, exemplars and end.
+/// Metrics in OpenMetrics text, in the plain format: a counter is named as its sample is, what it has no type
+/// for is a gauge or untyped, and it has no units, exemplars and end.
 fn plain(metrics: &str) -> String {
     let mut text = String::with_capacity(metrics.len());
     let mut help = "";

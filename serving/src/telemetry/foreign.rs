@@ -1,5 +1,6 @@
-//! What other crates may log. Nobody promises that their lines hold no input text (a tokenizer traces what it reads, character by
-//! character), so whatever the filter says, only their errors and warnings pass. What repeats is `repeats`' business.
+//! What other crates may log. Nobody promises that their lines hold no input text (a tokenizer traces what it
+//! reads, character by character), so whatever the filter says, only their errors and warnings pass. What
+//! repeats is `repeats`' business.
 
 use tracing::subscriber::Interest;
 use tracing::{Level, Metadata, Subscriber};

@@ -81,7 +81,8 @@ impl GpuMetrics {
         r.register("throttled", "Whether clocks are held down, by reason", self.throttled.clone());
     }
 
-    /// Takes over what a GPU says of itself. What it does not say (a part of a GPU knows less than a whole one) holds nothing up.
+    /// Takes over what a GPU says of itself. What it does not say (a part of a GPU knows less than a whole
+    /// one) holds nothing up.
     fn show(&self, device: u64, uuid: &str, gpu: &nvml_wrapper::Device<'_>) -> Result<(), NvmlError> {
         let labels = GpuLabels { device, uuid: uuid.to_owned() };
         let utilization = gpu.utilization_rates().map(|rates| {

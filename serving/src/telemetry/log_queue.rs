@@ -1,8 +1,8 @@
 //! Log lines on their way to standard error.
 //!
-//! Whoever logs never waits and never fails: a line goes into a bounded queue, or is dropped and counted. One thread
-//! writes. A disk that is full, a reader that is gone and a pipe that nobody empties cost lines and nothing else, and
-//! hold the exit no longer than the flush may take.
+//! Whoever logs never waits and never fails: a line goes into a bounded queue, or is dropped and counted. One
+//! thread writes. A disk that is full, a reader that is gone and a pipe that nobody empties cost lines and
+//! nothing else, and hold the exit no longer than the flush may take.
 
 use std::fs::File;
 use std::io::{self, Write};

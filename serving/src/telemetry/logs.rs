@@ -19,8 +19,8 @@ use crate::config::{Log, LogFormat};
 /// Warnings and errors that were left out since they repeated.
 pub(super) static LEFT_OUT: LazyLock<Counter> = LazyLock::new(Counter::default);
 
-/// Installs the process's log subscriber: JSON lines (or text for a person) on standard error. From here on nothing that
-/// logs waits for standard error, or ends because of it.
+/// Installs the process's log subscriber: JSON lines (or text for a person) on standard error. From here on
+/// nothing that logs waits for standard error, or ends because of it.
 ///
 /// # Errors
 /// The filter does not parse, a subscriber is installed already, or there is no thread to write.

@@ -1,7 +1,8 @@
 //! Metrics and logs, in one place: everything else emits events and knows no counter.
 //!
-//! Names follow the Prometheus conventions: base units, `_total` for counters (appended by the
-//! encoder). Labels have few values: model, protocol, code. What tells of a tenant is in `tenants`, for the operator alone.
+//! Names follow the Prometheus conventions: base units, `_total` for counters (appended by the encoder).
+//! Labels have few values: model, protocol, code. What tells of a tenant is in `tenants`, for the operator
+//! alone.
 
 pub(crate) mod access;
 mod calls;
@@ -87,7 +88,8 @@ const SECONDS: Buckets = Buckets(&[
 ]);
 
 impl Telemetry {
-    /// Metrics for these models, named in the order of their [`ModelId`](units::ModelId)s; `true` for the loaded ones.
+    /// Metrics for these models, named in the order of their [`ModelId`](units::ModelId)s; `true` for the
+    /// loaded ones.
     pub fn new(commit: &'static str, models: &[(String, bool)]) -> Self {
         let (mut registry, mut process) =
             (Registry::with_prefix("ml_inference"), Registry::with_prefix("process"));

@@ -1,6 +1,6 @@
-//! `process_*`: what the process takes of the machine, under the names that every Prometheus client gives them
-//! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>). Read from Linux's `/proc`; elsewhere
-//! there are none.
+//! `process_*`: what the process takes of the machine, under the names that every Prometheus client gives
+//! them (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>). Read from Linux's
+//! `/proc`; elsewhere there are none.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// Clock ticks in a second as `/proc` counts them: 100 on every architecture that this is built for (`USER_HZ`, proc(5)).
+/// Clock ticks in a second as `/proc` counts them: 100 on every architecture that this is built for
+/// (`USER_HZ`, proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Reads them at each scrape.

@@ -1,8 +1,9 @@
-//! A fault that repeats is logged once and then counted, wherever it is logged: warnings and errors pass through here.
+//! A fault that repeats is logged once and then counted, wherever it is logged: warnings and errors pass
+//! through here.
 //!
-//! Two lines tell of the same fault if they come from the same place and say the same, but for the request's id. It is
-//! logged at once, and then once in an interval with how often it was left out. A place that says something else each
-//! time has a bound of lines an interval.
+//! Two lines tell of the same fault if they come from the same place and say the same, but for the request's
+//! id. It is logged at once, and then once in an interval with how often it was left out. A place that says
+//! something else each time has a bound of lines an interval.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};

@@ -19,7 +19,8 @@ struct LimitLabels {
     limit: &'static str,
 }
 
-/// Limits, the store, keys, and the journal with those who follow it: the sums (`shipped`) and the sinks (`sink-…`).
+/// Limits, the store, keys, and the journal with those who follow it: the sums (`shipped`) and the sinks
+/// (`sink-…`).
 #[derive(Debug, Default)]
 pub(crate) struct TenancyMetrics {
     refusals: Family<LimitLabels, Counter>,

@@ -1,5 +1,5 @@
-//! Metrics of each tenant: what it uses, what that costs, and which limits refuse it. They have a registry of their own, since they
-//! are the operator's business and not that of everybody who may look at `/metrics`.
+//! Metrics of each tenant: what it uses, what that costs, and which limits refuse it. They have a registry of
+//! their own, since they are the operator's business and not that of everybody who may look at `/metrics`.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;

@@ -1,4 +1,5 @@
-//! What is opened before anybody is served: the store, the key secret, the counts and the time of an earlier process.
+//! What is opened before anybody is served: the store, the key secret, the counts and the time of an earlier
+//! process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -106,7 +107,8 @@ pub(super) fn restored(
     Ok(limits)
 }
 
-/// What keys are hashed under: of the configured file, else of the state folder, where one is made if there is none.
+/// What keys are hashed under: of the configured file, else of the state folder, where one is made if there
+/// is none.
 pub(super) async fn secret(
     config: &Config,
     folder: &Path,
@@ -132,8 +134,8 @@ pub(super) async fn secret(
     }
 }
 
-/// Whether the stored keys are hashed under the secret of this fingerprint. Where there are none it takes the place of another.
-/// Why that cannot be told, if the store does not answer.
+/// Whether the stored keys are hashed under the secret of this fingerprint. Where there are none it takes the
+/// place of another. Why that cannot be told, if the store does not answer.
 pub(super) async fn check_secret(
     accounts: &dyn AccountStore,
     own: &OwnSecret,
@@ -163,8 +165,8 @@ pub(super) async fn check_secret(
 /// How far ahead of the clock a time that an earlier process saw may be.
 const TIME_AHEAD_MAX: Duration = Duration::from_secs(7 * 86_400);
 
-/// The last time that an earlier process saw, and the latest. A clock that was ahead by more than a week was wrong, and is not
-/// believed.
+/// The last time that an earlier process saw, and the latest. A clock that was ahead by more than a week was
+/// wrong, and is not believed.
 pub(super) fn kept_time(folder: &Path, now: WallTime) -> Option<(WallTime, WallTime)> {
     let text = std::fs::read_to_string(folder.join(TIME_FILE)).ok()?;
     let mut times = text.lines().filter_map(|line| line.trim().parse::<WallTime>().ok());

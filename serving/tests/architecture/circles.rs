@@ -1,5 +1,5 @@
-//! Files of a crate that import each other: none but a module and those inside it. Reads the `use` lines and paths of the source as
-//! they are written; what a macro makes is not seen.
+//! Files of a crate that import each other: none but a module and those inside it. Reads the `use` lines and
+//! paths of the source as they are written; what a macro makes is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -58,7 +58,8 @@ fn paths(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for start in ["crate::", "super::"].iter().flat_map(|start| text.match_indices(start)) {
         let (at, _) = start;
-        // In the middle of `super::super::` it has been read already; of `some_crate::` it is no path of ours.
+        // In the middle of `super::super::` it has been read already; of `some_crate::` it is no path of
+        // ours.
         if text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
             continue;
         }

@@ -28,7 +28,8 @@ impl Tree {
         }
     }
 
-    /// The value of a field, whatever wraps it. The name of the variant that a value is leads to the value itself.
+    /// The value of a field, whatever wraps it. The name of the variant that a value is leads to the value
+    /// itself.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         let bare = self.bare()?;
         match bare {

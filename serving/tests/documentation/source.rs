@@ -27,8 +27,8 @@ pub(crate) struct Definition {
     pub(crate) variants: Vec<(String, String, String, Vec<Field>)>,
 }
 
-/// The definitions that a configuration is made of, by name. Of two with one name the first one counts: files of the
-/// configuration come first.
+/// The definitions that a configuration is made of, by name. Of two with one name the first one counts: files
+/// of the configuration come first.
 pub(crate) fn definitions() -> BTreeMap<String, Definition> {
     let mut found = BTreeMap::new();
     for folder in ["serving/src/config", "router/src", "models/src", "models/core/src"] {

@@ -1,4 +1,5 @@
-//! What tags say of the text between them: which of them end a name, which line breaks are blanks, and what is the number of a note.
+//! What tags say of the text between them: which of them end a name, which line breaks are blanks, and what
+//! is the number of a note.
 
 use std::ops::Range;
 
@@ -144,8 +145,8 @@ impl Flow {
         }
     }
 
-    /// Makes line breaks within a paragraph blanks, as HTML has them. What was written line by line stays so: paragraphs with
-    /// blank lines between them, and lines that are a name each.
+    /// Makes line breaks within a paragraph blanks, as HTML has them. What was written line by line stays so:
+    /// paragraphs with blank lines between them, and lines that are a name each.
     fn join_lines(&mut self, bytes: &mut [u8], place: Range<usize>) {
         let text = str_of(bytes, place.clone());
         count(2 * text.len());
@@ -183,7 +184,8 @@ fn str_of(bytes: &[u8], place: Range<usize>) -> &str {
     std::str::from_utf8(&bytes[place]).unwrap_or("")
 }
 
-/// Whether what a `sup` holds is the number of a note: `Schmidt<sup>1</sup>`, `it.<sup>[2]</sup>`, but not `10<sup>2</sup>`.
+/// Whether what a `sup` holds is the number of a note: `Schmidt<sup>1</sup>`, `it.<sup>[2]</sup>`, but not
+/// `10<sup>2</sup>`.
 fn is_note(text: &str, bytes: &[u8], start: usize, content: Range<usize>) -> bool {
     let note = str_of(bytes, content);
     count(note.len());

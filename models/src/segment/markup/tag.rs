@@ -65,8 +65,8 @@ pub(super) fn tag(text: &str) -> Option<(&str, usize)> {
     (!is_bare || text[name_end..end].contains(['=', '/'])).then_some((name, end))
 }
 
-/// Where a tag ends whose name does so at `from`: at the first `>` that is in no value, before a `<` that is in none; or, if the
-/// quotes of a value are not closed, at the first `>`.
+/// Where a tag ends whose name does so at `from`: at the first `>` that is in no value, before a `<` that is
+/// in none; or, if the quotes of a value are not closed, at the first `>`.
 fn end_of_tag(bytes: &[u8], from: usize) -> Option<usize> {
     let (mut quote, mut is_unquoted) = (None, false);
     // The first `>` in the value at hand.

@@ -1,4 +1,5 @@
-//! Lists of names in every form: whatever stands between two entries, a name ends there, and nothing but entries is left.
+//! Lists of names in every form: whatever stands between two entries, a name ends there, and nothing but
+//! entries is left.
 
 use super::{Cells, cells_at_once};
 

@@ -1,5 +1,5 @@
-//! The error table: every code that a caller can see, with what it means and what to do about it. The page of errors that the
-//! server serves, `docs/errors.md` and the statuses of both protocols are made from it.
+//! The error table: every code that a caller can see, with what it means and what to do about it. The page of
+//! errors that the server serves, `docs/errors.md` and the statuses of both protocols are made from it.
 
 use http::StatusCode;
 
@@ -78,8 +78,8 @@ error_kinds! {
     /// The `Authorization` header is not `Bearer` followed by an API key or a JWT.
     MalformedCredentials = "malformed_credentials", UNAUTHORIZED, Unauthenticated, Never:
         "Send `Authorization: Bearer tc_live_…`, or a JWT of three parts with dots between.";
-    /// The API key, the operator's token or the client certificate is unknown, revoked or expired, or is not accepted from where
-    /// the call comes.
+    /// The API key, the operator's token or the client certificate is unknown, revoked or expired, or is not
+    /// accepted from where the call comes.
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, Unauthenticated, Never:
         "The message says which. Ask whoever manages your tenant's keys for another one. The development key works from the \
          same machine only.";
@@ -114,7 +114,8 @@ error_kinds! {
     /// The call alone is larger than the plan's limit, so it could never be admitted.
     OverPlanLimit = "over_plan_limit", BAD_REQUEST, FailedPrecondition, Never:
         "Split the call, or ask for a larger plan.";
-    /// Limits cannot be checked because the shared store does not answer, and this server is configured to refuse then.
+    /// Limits cannot be checked because the shared store does not answer, and this server is configured to
+    /// refuse then.
     LimitsUnavailable = "limits_unavailable", SERVICE_UNAVAILABLE, Unavailable, Hinted:
         "Retry after `Retry-After`.";
 
@@ -229,7 +230,8 @@ error_kinds! {
     /// The first request with this `Idempotency-Key` is not answered yet.
     IdempotencyInProgress = "idempotency_in_progress", CONFLICT, Aborted, Hinted:
         "Retry after `Retry-After`.";
-    /// The first request with this `Idempotency-Key` was answered and charged, and its answer was too large to be kept.
+    /// The first request with this `Idempotency-Key` was answered and charged, and its answer was too large
+    /// to be kept.
     IdempotencyAnswerTooLarge = "idempotency_answer_too_large", UNPROCESSABLE_ENTITY, FailedPrecondition, Never:
         "Send smaller calls under idempotency keys.";
     /// The tenant's kept answers have reached their bound.
@@ -255,8 +257,8 @@ error_kinds! {
     /// The tenant has as many keys as it may have.
     TooManyKeys = "too_many_keys", CONFLICT, ResourceExhausted, Never:
         "Revoke some. Keys that were revoked or have expired count for 30 days more.";
-    /// The request was sent before and made a key then, which is shown once. The repeated request is answered with status 200, the
-    /// key's record, and this code in its field `code`.
+    /// The request was sent before and made a key then, which is shown once. The repeated request is answered
+    /// with status 200, the key's record, and this code in its field `code`.
     SecretShownOnce = "secret_shown_once", CONFLICT, AlreadyExists, Never:
         "If the key is lost, revoke it and create another under a new `Idempotency-Key`.";
     /// Somebody else changed tenants or keys at the same time.

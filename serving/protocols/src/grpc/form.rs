@@ -1,6 +1,6 @@
-//! The form of calls and of their refusals, the same for every service, whoever has written it: what no service sees is refused
-//! here, and where tonic refuses in words and codes of its own, the error table's row takes their place, whether that is said with
-//! the answer's head or at its end.
+//! The form of calls and of their refusals, the same for every service, whoever has written it: what no
+//! service sees is refused here, and where tonic refuses in words and codes of its own, the error table's row
+//! takes their place, whether that is said with the answer's head or at its end.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -102,7 +102,8 @@ impl HttpBody for Ending {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         let trailers = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.trailers_ref());
         let Some(status) = trailers.and_then(without_row) else { return Poll::Ready(frame) };
-        // What a caller does to a stream, its service finds: this is tonic's own, such as an answer that cannot be encoded.
+        // What a caller does to a stream, its service finds: this is tonic's own, such as an answer that
+        // cannot be encoded.
         let error =
             ApiError::internal(format!("a stream ended with {:?}: {}", status.code(), status.message()));
         let (request_id, code) = (&*self.request_id, error.row().code);

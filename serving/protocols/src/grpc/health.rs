@@ -66,7 +66,6 @@ fn statuses(serving: &Serving) -> Statuses {
     server.into_iter().chain(models).collect()
 }
 
-/// The service.
 pub(super) struct HealthService {
     statuses: Arc<watch::Sender<Statuses>>,
     stopping: CancellationToken,

@@ -42,7 +42,8 @@ impl<Q: ProstMessage> UnreadMessage<Q> {
     }
 }
 
-/// Why a message cannot be read, in our table's terms: size and form are tonic's to find, and their codes ours.
+/// Why a message cannot be read, in our table's terms: size and form are tonic's to find, and their codes
+/// ours.
 pub fn unreadable(status: &Status, limit: usize) -> ApiError {
     match status.code() {
         Code::OutOfRange | Code::ResourceExhausted => ApiError::BodyTooLarge { limit },

@@ -24,7 +24,8 @@ use super::message::GRPC_ENCODING;
 
 /// Bytes before a message.
 const HEAD_BYTES: usize = 5;
-/// Most bytes that one byte of gzip or deflate becomes (<https://zlib.net/zlib_tech.html>, "Maximum Compression Factor").
+/// Most bytes that one byte of gzip or deflate becomes (<https://zlib.net/zlib_tech.html>, "Maximum
+/// Compression Factor").
 const EXPANSION_MAX: usize = 1032;
 
 /// What comes before a message.
@@ -81,8 +82,8 @@ impl Compression {
 #[derive(Clone)]
 struct SetAside(Arc<Mutex<Option<Body>>>);
 
-/// Middleware that gives the body of a method's calls to its service as it is: tonic's reader keeps room for the largest message of
-/// a stream for as long as the stream lasts, and waits for none.
+/// Middleware that gives the body of a method's calls to its service as it is: tonic's reader keeps room for
+/// the largest message of a stream for as long as the stream lasts, and waits for none.
 pub async fn set_aside(Given(of): Given<&'static str>, mut request: Request, next: Next) -> Response {
     if method(&request) == of {
         let body = std::mem::take(request.body_mut());
@@ -96,8 +97,9 @@ pub(super) fn method(request: &Request) -> &str {
     request.uri().path().rsplit('/').next().unwrap_or_default()
 }
 
-/// The messages of a stream, read one at a time. Each waits for room in its tenant's shares of unread answers and of the bytes of
-/// bodies before anything of it but its length is read; meanwhile HTTP/2 flow control holds the sender back.
+/// The messages of a stream, read one at a time. Each waits for room in its tenant's shares of unread answers
+/// and of the bytes of bodies before anything of it but its length is read; meanwhile HTTP/2 flow control
+/// holds the sender back.
 pub struct Messages {
     body: Body,
     meter: BodyMeter,
@@ -139,8 +141,8 @@ impl Messages {
         !matches!(self.state, State::Between)
     }
 
-    /// The next message; none if there are no more. What is dropped goes on where it was. Its bytes are charged to the
-    /// stream until its call has a place ([`CallStream::next_call`]).
+    /// The next message; none if there are no more. What is dropped goes on where it was. Its bytes are
+    /// charged to the stream until its call has a place ([`CallStream::next_call`]).
     ///
     /// # Errors
     /// It is too large, not what it should be, or does not come in time.

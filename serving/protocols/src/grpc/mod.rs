@@ -1,5 +1,5 @@
-//! What protocols over gRPC share: health and reflection, the form of calls and of their refusals, and messages that are read when
-//! their callers have a place.
+//! What protocols over gRPC share: health and reflection, the form of calls and of their refusals, and
+//! messages that are read when their callers have a place.
 
 mod form;
 mod health;

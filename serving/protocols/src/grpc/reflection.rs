@@ -1,7 +1,8 @@
 //! `grpc.reflection`, in both of its versions: what services there are, for tools.
 //!
-//! A question that has no answer is answered with an `error_response`, and the stream goes on, as the protocol says
-//! (<https://github.com/grpc/grpc/blob/master/doc/server-reflection.md>); tonic-reflection ends it.
+//! A question that has no answer is answered with an `error_response`, and the stream goes on, as the
+//! protocol says (<https://github.com/grpc/grpc/blob/master/doc/server-reflection.md>); tonic-reflection ends
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -20,8 +20,8 @@ use crate::Bounds;
 /// What bodies are.
 pub const MEDIA_TYPE: &str = "application/json";
 
-/// Most bytes of a body that changes tenants or keys, of which the longest label makes some hundred: to read and parse it is no
-/// work to speak of, so it need not count against a limit.
+/// Most bytes of a body that changes tenants or keys, of which the longest label makes some hundred: to read
+/// and parse it is no work to speak of, so it need not count against a limit.
 const CHANGE_BYTES_MAX: usize = 16 << 10;
 
 /// Reads the JSON body of a change of tenants or keys.
@@ -29,7 +29,8 @@ pub async fn read_change(request: Request, bounds: &Bounds) -> Result<Bytes, Api
     read_up_to(CHANGE_BYTES_MAX.min(bounds.body_bytes_max), request, bounds).await
 }
 
-/// Reads a JSON body within the bounds of size, which are those of what it is once it is decoded, and of time.
+/// Reads a JSON body within the bounds of size, which are those of what it is once it is decoded, and of
+/// time.
 pub async fn read(request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> {
     read_up_to(bounds.body_bytes_max, request, bounds).await
 }
@@ -78,7 +79,6 @@ async fn decode(body: Body, coding: Coding, limit: usize) -> Result<Bytes, ApiEr
 pub struct Name<T>(pub T);
 
 impl<T> Name<T> {
-    /// The value.
     pub fn get(self) -> T {
         self.0
     }
@@ -102,7 +102,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Name<T> {
     }
 }
 
-/// A struct that is written as a JSON object. Without this, derived structs also take an array of their fields.
+/// A struct that is written as a JSON object. Without this, derived structs also take an array of their
+/// fields.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 
@@ -124,7 +125,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Parses a JSON body, which must be an object. A byte order mark before it is not minded (RFC 8259, section 8.1).
+/// Parses a JSON body, which must be an object. A byte order mark before it is not minded (RFC 8259, section
+/// 8.1).
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|e| ApiError::InvalidUtf8 { offset: e.valid_up_to() })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -139,7 +141,8 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// Whether a body broke off because of what came, and not because nothing came: hyper's errors of its chunks are these.
+/// Whether a body broke off because of what came, and not because nothing came: hyper's errors of its chunks
+/// are these.
 fn is_malformed(error: &(dyn std::error::Error + 'static)) -> bool {
     use std::io::{Error as IoError, ErrorKind as K};
     let mut source = Some(error);
@@ -152,8 +155,8 @@ fn is_malformed(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Whether the body is JSON in UTF-8. Other charsets are not, whatever they would be: JSON between systems is UTF-8 (RFC 8259,
-/// section 8.1), of which US-ASCII is a part.
+/// Whether the body is JSON in UTF-8. Other charsets are not, whatever they would be: JSON between systems is
+/// UTF-8 (RFC 8259, section 8.1), of which US-ASCII is a part.
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let mut parts = value.split(';').map(str::trim);

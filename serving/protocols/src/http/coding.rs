@@ -1,5 +1,5 @@
-//! `Content-Encoding` of request bodies (RFC 9110, section 8.4): none, `gzip` or `deflate`, decoded as the body arrives and
-//! bounded by what comes out, not by what goes in.
+//! `Content-Encoding` of request bodies (RFC 9110, section 8.4): none, `gzip` or `deflate`, decoded as the
+//! body arrives and bounded by what comes out, not by what goes in.
 
 use api::ApiError;
 use std::io::{self, Write};

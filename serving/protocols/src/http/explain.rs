@@ -1,5 +1,6 @@
-//! What is wrong with a caller's JSON or query, in our words: which field, what was expected, what type came. A parser quotes
-//! what it met, which may be a caller's text: values are never repeated, and names that we do not know only in part.
+//! What is wrong with a caller's JSON or query, in our words: which field, what was expected, what type came.
+//! A parser quotes what it met, which may be a caller's text: values are never repeated, and names that we do
+//! not know only in part.
 
 use api::ApiError;
 use serde::de::IgnoredAny;
@@ -77,8 +78,8 @@ fn shown(name: &str) -> String {
     if rest.next().is_some() { format!("{start}…") } else { start }
 }
 
-/// A parser's message without the values that it quotes: `invalid type: string "secret", expected u32` becomes
-/// `expected u32, got string`.
+/// A parser's message without the values that it quotes: `invalid type: string "secret", expected u32`
+/// becomes `expected u32, got string`.
 fn problem(message: &str) -> String {
     // What is expected is ours and comes last; what was met is the caller's and may contain anything.
     if let Some(rest) = message.strip_prefix("unknown field `") {

@@ -114,8 +114,8 @@ fn known<E: TryFrom<i32>>(value: i32, field: &str) -> Result<E, ApiError> {
     })
 }
 
-/// Implements [`FromResponse`] for a response message, given how one output becomes one result; an error becomes one too. An
-/// output of another task cannot come, and would be left out.
+/// Implements [`FromResponse`] for a response message, given how one output becomes one result; an error
+/// becomes one too. An output of another task cannot come, and would be left out.
 macro_rules! from_response {
     ($message:ident, $result_message:ident, $output:pat => $result:expr) => {
         impl FromResponse for v1::$message {

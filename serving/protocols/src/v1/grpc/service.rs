@@ -1,8 +1,8 @@
 //! The calls: metadata to caller, message to request, answer to message.
 //!
-//! Calls come here when their heads do, with nothing of their messages read: the service is generated as if every call were a
-//! stream of messages, which looks the same on the wire (`build.rs`). So it is the pipeline that decides when a message is read, by
-//! whom and within which bounds, as it is for REST.
+//! Calls come here when their heads do, with nothing of their messages read: the service is generated as if
+//! every call were a stream of messages, which looks the same on the wire (`build.rs`). So it is the pipeline
+//! that decides when a message is read, by whom and within which bounds, as it is for REST.
 
 use std::marker::PhantomData;
 use std::pin::Pin;

@@ -81,12 +81,13 @@ enum End {
 }
 
 impl Bulk {
-    /// Answers every message of the stream, each on a task of its own: deadlines pass and places are given back whether or not
-    /// the peer takes its answers. At most `limits.stream_calls_in_flight_max` are worked on or wait to be taken, and new ones
-    /// begin only while less than `limits.stream_answer_bytes_max` wait, and not more than the tenant's share. Beyond that, and
-    /// while the tenant has no place free or no room for a message's bytes, the stream is not read, and HTTP/2 flow control holds
-    /// the sender back: no message of an admitted stream is refused for want of these. When the server stops, no more is read, what
-    /// was read is answered, and the stream ends as unavailable.
+    /// Answers every message of the stream, each on a task of its own: deadlines pass and places are given
+    /// back whether or not the peer takes its answers. At most `limits.stream_calls_in_flight_max` are worked
+    /// on or wait to be taken, and new ones begin only while less than `limits.stream_answer_bytes_max` wait,
+    /// and not more than the tenant's share. Beyond that, and while the tenant has no place free or no room
+    /// for a message's bytes, the stream is not read, and HTTP/2 flow control holds the sender back: no
+    /// message of an admitted stream is refused for want of these. When the server stops, no more is read,
+    /// what was read is answered, and the stream ends as unavailable.
     pub(super) fn answer(self) -> impl Stream<Item = Outgoing> + Send {
         let (sender, receiver) = mpsc::unbounded_channel();
         let untaken = Untaken::new(&*self.stream);

@@ -1,5 +1,5 @@
-//! What a caller is told of its limits: `RateLimit` and `RateLimit-Policy` (IETF draft "RateLimit header fields for HTTP",
-//! draft-ietf-httpapi-ratelimit-headers-10).
+//! What a caller is told of its limits: `RateLimit` and `RateLimit-Policy` (IETF draft "RateLimit header
+//! fields for HTTP", draft-ietf-httpapi-ratelimit-headers-10).
 
 use api::{Exceeded, Quota, Unit, Window};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};

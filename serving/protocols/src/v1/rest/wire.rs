@@ -158,8 +158,8 @@ parameter! {
     SummaryMethod: Name<Self>, |json, default| json.map_or(default, Name::get);
 }
 
-/// Reads the parameters of a route: those of its task, its own, and those of every route. (serde cannot refuse unknown fields in a
-/// flattened struct, so all stand in each.)
+/// Reads the parameters of a route: those of its task, its own, and those of every route. (serde cannot
+/// refuse unknown fields in a flattened struct, so all stand in each.)
 macro_rules! wire_parameters {
     (
         [$wire:ident $task:ident { $($own:ident: $own_type:ty)? }] $(#[$doc:meta])* struct $name:ident {
