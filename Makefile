@@ -45,10 +45,11 @@ onnx: fetch ## write the graphs for the runtime `onnx`, where they are missing o
 
 test: test-rust test-python ## run every test
 
-# Building the tests builds the server too, with the same features of every crate, so that nothing is compiled twice.
+# With the same features of every crate for tests and server, so that nothing is compiled twice.
 test-rust: cuda-toolkit ## unit, property, integration and end-to-end tests in Rust
 	@echo "==> building the tests (the first time takes some minutes)"
 	@$(CARGO) test --release --locked --workspace $(TESTED) --no-run
+	@$(CARGO) build --release --locked --workspace $(TESTED) --bin ml-inference
 	@./target/release/ml-inference fetch --data-dir $(DATA)
 	@$(ONNX_VENV)/bin/python scripts/export_onnx.py --data-dir $(DATA)
 	@echo "==> Rust tests"
