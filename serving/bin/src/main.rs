@@ -19,6 +19,20 @@ use serving::progress::{Addresses, Bars};
 use serving::server::{Server, Shutdown, Signals};
 use serving::{telemetry, usage_check};
 
+/// A part of the build, if its feature is on.
+macro_rules! if_built {
+    ($feature:literal, $part:expr) => {{
+        #[cfg(feature = $feature)]
+        {
+            Some($part)
+        }
+        #[cfg(not(feature = $feature))]
+        {
+            None
+        }
+    }};
+}
+
 /// Keeps freed pages for the next batch, where the system's allocator would return them and fault them in
 /// again.
 #[global_allocator]
@@ -27,11 +41,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// What this build has.
 const BUILD: Build = Build {
     commit: env!("ML_INFERENCE_COMMIT"),
-    #[cfg(feature = "cuda")]
-    gpu_runtime: Some(&runtime_cuda::Cuda),
-    #[cfg(feature = "kafka")]
-    kafka: Some(kafka::Kafka::sink),
-    ..Build::PLAIN
+    gpu_runtime: if_built!("cuda", &runtime_cuda::Cuda),
+    kafka: if_built!("kafka", kafka::Kafka::sink),
 };
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
