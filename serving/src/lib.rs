@@ -1,8 +1,8 @@
 //! `ml-inference`: text models over REST and gRPC on one port.
 //!
 //! [`server::run`] is the whole server; `main` only parses arguments and calls it, as the tests do.
-//! A request of either protocol becomes a call of [`pipeline::infer`]; [`error`] is the one table of
-//! what can go wrong; [`app`] is the one place where parts are put together.
+//! A call of any protocol goes through [`pipeline`]; [`api::ErrorKind`] is the one table of what can go
+//! wrong; [`app`] is the one place where parts are put together.
 //!
 //! # Invariants
 //! Each names what holds it; client tests are in `serving/tests/clients`.

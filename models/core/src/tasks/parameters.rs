@@ -1,7 +1,7 @@
 //! The parameters of each task, defined once: the structs that the tasks read, their defaults, and what
 //! protocols make of them.
 //!
-//! [`with_parameters!`] hands the definition of one task to another macro. A protocol that writes a macro for
+//! `with_parameters!` hands the definition of one task to another macro. A protocol that writes a macro for
 //! one field has all fields of all tasks, and a field that is added here is in every protocol, or does not
 //! compile there.
 
