@@ -22,7 +22,8 @@
 //! what it took in the minute and the day, and the store counts what each took. Where it has less of a
 //! server's than that server knows, the server adds what is missing before it lets anything through. Who asks
 //! for nothing finds out by the board, whose words are numbered, within a second, unless the store is no
-//! older than its last word.
+//! older than its last word. What may be let through beyond the limit then is what was taken in the second
+//! before the store was set back, and a share for each server that had one in hand when the copy was made.
 //!
 //! A minute is measured by clocks that nobody sets: the uptime of a server that counts alone, and where
 //! servers share counts that of Redis, in whose script what was counted in the future moves to the present.
