@@ -125,8 +125,8 @@ def test_embeddings_are_the_references_unless_asked(rest):
     ("🦖", 3, 1, True),
     ("🦖 🚗 ᚠᚢᚦ", 5, 3, True),
     ("🦖 known", 4, 1, False),
-    ("\ue000\ue001", 2, 2, True),
-    ("known \uf8ff", 3, 1, False),
+    ("\ue000\ue001", 4, 2, True),
+    ("known \uf8ff", 4, 1, False),
     ("x [SEP] y", 7, 0, False),
     ("[PAD]", 5, 0, False),
 ])
