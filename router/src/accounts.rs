@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use crate::key::{KeyHash, Mode, RandomError, random};
 use crate::plan::Plan;
 use crate::principal::Role;
-use crate::store::StoreError;
 use units::WallTime;
 
 /// Name of the development tenant.
@@ -183,12 +182,17 @@ impl fmt::Display for Version {
     }
 }
 
+/// A stored version is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the accounts' version")]
+pub struct MalformedVersion;
+
 impl FromStr for Version {
-    type Err = StoreError;
+    type Err = MalformedVersion;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (number, id) = text.split_once(':').map_or((text, None), |(number, id)| (number, Some(id)));
-        let number = number.parse().map_err(|_| StoreError::Corrupt("the accounts' version".to_owned()))?;
+        let number = number.parse().map_err(|_| MalformedVersion)?;
         Ok(Self { number, id: id.map(Arc::from) })
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use embedded::{
 };
 pub use redis::{Password, RedisConfig, RedisStore};
 
-use crate::accounts::{Accounts, AuditEntry, Change, Version};
+use crate::accounts::{Accounts, AuditEntry, Change, MalformedVersion, Version};
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,12 @@ pub enum StoreError {
     /// What is stored cannot be read.
     #[error("the store holds what cannot be read: {0}")]
     Corrupt(String),
+}
+
+impl From<MalformedVersion> for StoreError {
+    fn from(error: MalformedVersion) -> Self {
+        Self::Corrupt(error.to_string())
+    }
 }
 
 /// Accounts as a store has them.

@@ -186,7 +186,7 @@ impl AccountStore for RedisStore {
     async fn version(&self) -> Result<Version, StoreError> {
         let keys = ["version", "tenants", "keys", "sizes", "probe"].map(|name| self.accounts_key(name));
         let version: String = self.run(&format!("{LOOK}{VERSION}"), &keys, &[] as &[&str]).await?;
-        version.parse()
+        Ok(version.parse()?)
     }
 
     async fn load(&self, known: &Version) -> Result<Loaded, StoreError> {

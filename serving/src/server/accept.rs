@@ -2,66 +2,20 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::Router;
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
-use super::connection::{self, Protocol};
-use super::drain::Drain;
-use super::seats::{Seat, Seats};
-use super::unread::UnreadAnswers;
-use crate::telemetry::ConnectionCounts;
-use crate::tls::TlsAcceptor;
+use super::connection;
+use super::port::Port;
+use super::seats::Seat;
 
 /// How long nothing is accepted after that failed for want of something.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// What a port answers with: little until the server has started, then all.
-pub(super) struct Routes {
-    starting: Router,
-    all: OnceLock<Router>,
-}
-
-impl Routes {
-    pub(super) fn new(starting: Router) -> Self {
-        Self { starting, all: OnceLock::new() }
-    }
-
-    /// From here on everything is answered.
-    pub(super) fn open(&self, all: Router) {
-        // The server starts once.
-        let _ = self.all.set(all);
-    }
-
-    pub(super) fn current(&self) -> Router {
-        self.all.get().unwrap_or(&self.starting).clone()
-    }
-}
-
-/// A port that is listened on.
-pub(super) struct Port {
-    /// `api` or `operations`.
-    pub(super) name: &'static str,
-    pub(super) tls: Option<TlsAcceptor>,
-    pub(super) protocol: Protocol,
-    pub(super) routes: Routes,
-    pub(super) drain: Drain,
-    /// Answers that wait, on all its connections.
-    pub(super) unread: Arc<UnreadAnswers>,
-    pub(super) counts: Arc<ConnectionCounts>,
-    pub(super) seats: Arc<Seats>,
-    pub(super) tasks: TaskTracker,
-    /// Whether anybody but this machine has connected.
-    pub(super) has_remote: AtomicBool,
-    /// Whether it was said that there are too many connections.
-    pub(super) has_warned: AtomicBool,
-}
 
 /// A connection that is open; counted as closed when dropped, however it ends.
 struct Open {

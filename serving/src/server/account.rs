@@ -7,22 +7,13 @@ use std::time::Duration;
 use tokio::sync::futures::OwnedNotified;
 use units::TenantId;
 
+use super::holder::Holder;
 use super::seats::Standing;
 use super::unread::{NoRoom, UnreadAnswers};
 use crate::error::ApiError;
 
 /// When to come again after answers could not be begun.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// In whose name something is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Holder {
-    /// A peer without credentials.
-    Nobody,
-    /// Whoever has the operator's token: trusted, and not counted.
-    Operator,
-    Tenant(TenantId),
-}
 
 /// The account of a request. Of one that came over no connection, nothing is counted.
 #[derive(Debug, Clone, Default)]

@@ -13,24 +13,22 @@ use axum::http::header::{CONNECTION, EXPECT};
 use axum::http::{HeaderValue, Request, Response, StatusCode, Version as HttpVersion};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
 use tower::Service;
 
-use super::accept::Port;
 use super::account::Account;
-use super::activity::{Activity, Patience, Verdict};
+use super::activity::{Activity, Verdict};
 use super::answer::{AnswerBody, InFlight};
 use super::head::Unread;
 use super::io::{self as wire, Socket, Version, Wire};
 use super::metered_body::MeteredBody;
+use super::port::Port;
 use super::request_body::RequestBody;
 use super::seats::Standing;
 use super::unparsed::{Refusals, Unparsed};
-use crate::config::{Connections, HTTP1_FIELDS_MAX};
 use crate::tls::ServiceId;
 
 /// How long a connection that has asked nothing is kept once nothing more is accepted.
@@ -42,15 +40,6 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// request.
 const LEAVING_EVERY: Duration = Duration::from_millis(100);
 
-/// What every connection of a port is served with.
-pub(super) struct Protocol {
-    http1: auto::Builder<TokioExecutor>,
-    http2: auto::Builder<TokioExecutor>,
-    patience: Patience,
-    body_timeout: Duration,
-    unread_bytes_max: usize,
-}
-
 /// The other end of a connection, as its requests know it.
 struct Peer {
     port: Arc<Port>,
@@ -58,33 +47,6 @@ struct Peer {
     address: SocketAddr,
     service: Option<ServiceId>,
     activity: Arc<Activity>,
-}
-
-impl Protocol {
-    pub(super) fn new(config: &Connections) -> Self {
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        // The supervisor has timers of its own, which know an idle connection from a slow head.
-        http.http1().timer(TokioTimer::new()).header_read_timeout(None);
-        if config.header_fields_max != HTTP1_FIELDS_MAX {
-            http.http1().max_headers(config.header_fields_max);
-        }
-        http.http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(config.streams_max)
-            .initial_stream_window_size(config.stream_window_bytes)
-            .initial_connection_window_size(Connections::window_bytes())
-            // What is somewhat over the limit gets an answer that says so; h2 says nothing but 431.
-            .max_header_list_size((config.header_bytes_max * 4).try_into().unwrap_or(u32::MAX))
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(20));
-        Self {
-            http1: http.clone().http1_only(),
-            http2: http.http2_only(),
-            patience: Patience::from(config),
-            body_timeout: config.body_timeout(),
-            unread_bytes_max: config.unread_answer_bytes_max,
-        }
-    }
 }
 
 /// Serves a connection to its end, and returns why it ended.

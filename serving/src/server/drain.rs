@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use protocols::grpc::Health;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use super::Server;
+use super::port::Port;
 use crate::app::App;
 
 /// How long to go on accepting if the configuration does not say, and others than this machine have
@@ -15,17 +15,6 @@ use crate::app::App;
 const NOT_READY_WAIT: Duration = Duration::from_secs(5);
 /// How long operations stay up after the API: long enough for what reads a last time.
 const OPERATIONS_LAST: Duration = Duration::from_secs(1);
-
-/// How far the end is.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Drain {
-    /// Answers ask their callers to go elsewhere.
-    pub(super) leaving: CancellationToken,
-    /// Nothing is accepted, and connections end with their last answer.
-    pub(super) stopping: CancellationToken,
-    /// Connections end.
-    pub(super) kill: CancellationToken,
-}
 
 /// Who asks a server to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +90,7 @@ impl Server {
     }
 
     /// Waits for the connections of a port, and ends those that take longer.
-    async fn end(&self, port: &super::accept::Port, patience: Duration) {
+    async fn end(&self, port: &Port, patience: Duration) {
         if tokio::time::timeout(patience, port.tasks.wait()).await.is_ok() {
             return;
         }

@@ -8,8 +8,11 @@ mod connection;
 mod descriptors;
 mod drain;
 mod head;
+mod holder;
 mod io;
 mod metered_body;
+mod port;
+mod protocol;
 mod request_body;
 mod seats;
 mod starting;
@@ -45,9 +48,9 @@ pub use account::Account;
 pub(crate) use account::WaitingBytes;
 pub use drain::{Shutdown, Signals};
 
-use accept::{Port, Routes};
-use connection::Protocol;
 use head::HeadLimits;
+use port::{Drain, Port, Routes};
+use protocol::Protocol;
 use seats::{SeatBounds, Seats};
 use unread::{UnreadAnswers, UnreadBounds};
 
@@ -103,7 +106,7 @@ impl Server {
                 tls,
                 protocol: Protocol::new(bounds),
                 routes: Routes::new(starting),
-                drain: drain::Drain::default(),
+                drain: Drain::default(),
                 unread,
                 counts: Arc::clone(&counts),
                 seats: Seats::new(SeatBounds { open_max, open_per_address_max, tenant_share_max }),

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use units::TenantId;
 
-use super::account::Holder;
 use super::activity::Activity;
+use super::holder::Holder;
 
 /// Connections that were told to give way and have not ended yet; with more of them nobody else is let in.
 /// They end as soon as their tasks run, and their descriptors are of those that are set aside.

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use units::TenantId;
 
-use super::account::Holder;
+use super::holder::Holder;
 
 /// Bounds of [`UnreadAnswers`].
 #[derive(Debug, Clone, Copy)]
