@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use redis_server::{Cluster, RedisServer};
 use router::ledger::{
-    Applied, Batch, DayState, Flush, Followers, Journal, JournalConfig, JournalFinding, Outcome, Shipper,
-    Sum, SumKey, TenantDay, UsageRecord, UsageStore, inspect, repair,
+    Applied, Batch, DayState, Flush, Followers, Journal, JournalConfig, JournalError, JournalFinding,
+    Outcome, Shipper, Sum, SumKey, TenantDay, UsageRecord, UsageStore, inspect, repair,
 };
 use router::store::{BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
 use router::{Day, KeyId, MicroDollars, WallTime};
@@ -163,15 +163,22 @@ struct Server {
 
 impl Server {
     fn start(folder: std::path::PathBuf, name: String, store: Arc<Unsteady>) -> Self {
-        let journal = Journal::open(JournalConfig {
+        let config = JournalConfig {
             folder: folder.clone(),
             flush: Flush::EveryMs(1000),
             // A segment holds some ten records.
             segment_bytes_max: 3000,
             pending_max: 16,
             is_on: true,
-        })
-        .unwrap();
+        };
+        // A process that another test starts has the lock of the journal before it until it becomes another
+        // program.
+        let mut journal = Journal::open(config.clone());
+        while matches!(journal, Err(JournalError::InUse { .. })) {
+            std::thread::yield_now();
+            journal = Journal::open(config.clone());
+        }
+        let journal = journal.unwrap();
         // All are kept, so that a lost position can be made up for.
         let followers = Followers::new(journal.folder(), 1000);
         let shipper = Shipper::new(store, name.clone(), followers);
