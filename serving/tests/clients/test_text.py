@@ -213,3 +213,12 @@ def test_labels_that_cannot_be_told_apart(rest, labels):
     assert (response.status_code, error["code"]) == (400, "invalid_parameter")
     assert "label 2" in error["message"] and "label 1" in error["message"]
     assert not any(label in error["message"] for label in labels), "labels are not quoted"
+
+
+def test_markup_is_not_held_against_the_limit_of_tokens(rest):
+    """64 KB of it, where a text may have far fewer tokens."""
+    for markup in "<style>" + "a{color:red} " * 5000 + "</style>", "<!--" + " not read" * 7000 + "-->", "<i></i>" * 9000:
+        text = f"{markup}<p>Anna Schmidt lives in Oslo.</p>"
+        (result,) = post(rest, "entities", text)
+        assert result["tokens"] < 20, markup[:9]
+        assert [entity["text"] for entity in result["entities"]] == ["Anna Schmidt", "Oslo"], markup[:9]
