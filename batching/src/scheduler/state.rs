@@ -129,7 +129,7 @@ impl<P> State<P> {
     /// How long what waits for a model takes all devices if all models that have work take turns.
     pub(super) fn line_of(&self, model: ModelId) -> Duration {
         let waiting = self.models.iter().filter(|(_, queue)| queue.sequences > 0).count().max(1);
-        self.fleet.running() + self.shared_by_devices(self.queued_time(model)) * waiting as u32
+        self.shared_by_devices(self.queued_time(model)) * waiting as u32
     }
 
     pub(super) fn shared_by_devices(&self, time: Duration) -> Duration {

@@ -15,7 +15,8 @@ pub(super) struct Candidate {
     pub(super) claim: Claim,
     /// When the first sequence is due.
     pub(super) due: Timestamp,
-    /// When it goes first if it is late.
+    /// When the first came, and when it goes first if it is late.
+    arrived: Timestamp,
     pub(super) promise: Timestamp,
     /// Planned time of a batch of all sequences of this claim.
     time: Duration,
@@ -37,6 +38,12 @@ impl Candidate {
             Order::LeastSlackShare => (until_due - self.time.as_secs_f64()) / self.target.as_secs_f64(),
             Order::EarliestDue => until_due,
         }
+    }
+
+    /// How long its first sequence has waited, in times of what it was promised.
+    pub(super) fn slowdown(&self, start: Timestamp) -> f64 {
+        let promised = self.promise.saturating_duration_since(self.arrived).max(Duration::from_millis(1));
+        start.saturating_duration_since(self.arrived).as_secs_f64() / promised.as_secs_f64()
     }
 
     /// The shortest batch that is worth running.
@@ -114,6 +121,7 @@ impl Deadline {
         let cost = state.fleet.get(opening.device)?.costs.get(model.index())?;
         let first = state.slots.get(rank.id())?;
         let (work, promise) = (first.work, first.standing.promise);
+        let arrived = first.entry.enqueued_at;
         if claim.is_entitled() && opening.start + cost.predict(work) > due {
             return None;
         }
@@ -122,6 +130,7 @@ impl Deadline {
             model,
             claim,
             due,
+            arrived,
             promise,
             time,
             target,

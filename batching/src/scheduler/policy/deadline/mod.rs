@@ -342,7 +342,9 @@ impl Deadline {
         for model in state.models.present() {
             let Some(late) = self.candidate(state, opening, *model, &[Claim::Late]) else { continue };
             let is_pressing = start + late.least(quantum) >= late.promise && self.flows.is_least(late.flow);
-            if is_pressing && first.is_none_or(|first| late.due < first.due) {
+            // The longest line is not to be overtaken by much, and the shortest not to wait for it.
+            let is_slower = |first: Candidate| late.slowdown(start) > first.slowdown(start);
+            if is_pressing && first.is_none_or(is_slower) {
                 first = Some(late);
             }
         }
