@@ -99,8 +99,8 @@ def test_slow_bodies_take_only_their_tenants_places(request, tmp_path):
     stop(server)
 
 
-def test_bytes_of_bodies_are_bounded(request, tmp_path):
-    """Of 4 MiB one tenant has half, however many calls it makes, over either protocol; others are served."""
+def hoarded(request, tmp_path):
+    """A server with room for 4 MiB of bodies, a tenant's key, and a peer that holds 1,500,000 bytes of them in its name."""
     config = BOUNDS.replace("body_timeout_ms = 700", "body_timeout_ms = 600000").replace(
         "[limits]", "[limits]\nbody_bytes_in_flight_max = 4194304")
     path = tmp_path / "bytes.toml"
@@ -111,6 +111,12 @@ def test_bytes_of_bodies_are_bounded(request, tmp_path):
     for _ in range(3):
         peer.data(peer.headers("/v1/ml/sentiment", big), b" " * 500_000)
     wait_for(lambda: metric(server, "body_bytes_held") == 1_500_000)
+    return server, big, peer
+
+
+def test_bytes_of_bodies_are_bounded(request, tmp_path):
+    """Of 4 MiB one tenant has half, however many calls it makes, over either protocol; others are served."""
+    server, big, peer = hoarded(request, tmp_path)
     stream = peer.headers("/ml.inference.v1.InferenceService/Embed", big, "application/grpc")
     peer.data(stream, framed(b"x" * 700_000)[:600_000])
     answer = dict(peer.until(h2.events.ResponseReceived, stream).headers)
@@ -124,16 +130,7 @@ def test_bytes_of_bodies_are_bounded(request, tmp_path):
 
 def test_compressed_messages_are_charged_for_what_they_become(request, tmp_path, proto):
     """A call of few bytes that become many has no more room than one that came as it is."""
-    config = BOUNDS.replace("body_timeout_ms = 700", "body_timeout_ms = 600000").replace(
-        "[limits]", "[limits]\nbody_bytes_in_flight_max = 4194304")
-    path = tmp_path / "compressed.toml"
-    path.write_text(config)
-    server = start(request, tmp_path, "--config", str(path))
-    big = key_of(request, server, "hoarder", "enterprise")
-    peer = Http2(server.api)
-    for _ in range(3):
-        peer.data(peer.headers("/v1/ml/sentiment", big), b" " * 500_000)
-    wait_for(lambda: metric(server, "body_bytes_held") == 1_500_000)
+    server, big, peer = hoarded(request, tmp_path)
     with grpc.insecure_channel(server.api) as channel:
         stub, metadata = proto.Stub(channel), [("authorization", f"Bearer {big}")]
         # 2,097,152 for it in all, of which 597,152 are left.

@@ -209,11 +209,6 @@ impl Demand {
         self.level.map(Rate)
     }
 
-    /// Whether late sequences of a flow wait.
-    pub(super) fn is_held_up(&self, flow: FlowId) -> bool {
-        self.flows.get(flow.0 as usize).is_some_and(|flow| flow.held_up > NEGLIGIBLE)
-    }
-
     /// Whether they are enforced among callers that wait for their answers.
     pub(super) fn is_contended(&self) -> bool {
         self.is_enforced() && !self.is_open

@@ -25,7 +25,7 @@ use std::time::Duration;
 use units::{Priority, TenantId, Timestamp};
 
 use super::super::heap::IndexedHeap;
-use super::super::standing::FlowId;
+use super::super::standing::{Claim, FlowId};
 
 /// Share of the devices beside others'.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -124,7 +124,7 @@ impl Flows {
     }
 
     /// A sequence of the flow waits without a claim.
-    pub(super) fn waits(&mut self, id: FlowId) {
+    fn waits(&mut self, id: FlowId) {
         let counter = self.counter(id);
         let flow = &mut self.flows[id.0 as usize];
         flow.waiting += 1;
@@ -136,7 +136,7 @@ impl Flows {
     }
 
     /// It does not wait any more.
-    pub(super) fn left(&mut self, id: FlowId) {
+    fn left(&mut self, id: FlowId) {
         let flow = &mut self.flows[id.0 as usize];
         debug_assert!(flow.waiting > 0, "a sequence left a flow of which none waits");
         flow.waiting -= 1;
@@ -146,8 +146,11 @@ impl Flows {
         }
     }
 
-    /// An entitled sequence of the flow waits.
-    pub(super) fn enters(&mut self, id: FlowId) {
+    /// A sequence of the flow waits with a claim.
+    pub(super) fn enter(&mut self, id: FlowId, claim: Claim) {
+        if !claim.is_entitled() {
+            return self.waits(id);
+        }
         let flow = &mut self.flows[id.0 as usize];
         flow.entitled += 1;
         if flow.entitled == 1 {
@@ -155,8 +158,11 @@ impl Flows {
         }
     }
 
-    /// It does not wait any more, or has no claim any more.
-    pub(super) fn leaves(&mut self, id: FlowId) {
+    /// It does not wait any more, or has another claim by now.
+    pub(super) fn leave(&mut self, id: FlowId, claim: Claim) {
+        if !claim.is_entitled() {
+            return self.left(id);
+        }
         let flow = &mut self.flows[id.0 as usize];
         debug_assert!(flow.entitled > 0, "an entitled sequence left a flow of which none waits");
         flow.entitled -= 1;

@@ -155,7 +155,6 @@ impl Deadline {
         let first = || self.bands[call.model.index()].first_of(Claim::Late, flow);
         call.deadline > in_time
             && !self.demand.overload.is_on()
-            && self.demand.is_held_up(flow)
             && first().is_some_and(|rank| rank.due <= now)
     }
 
@@ -198,11 +197,7 @@ impl Deadline {
         }
         let bands = &mut self.bands[sequence.model.index()];
         bands.band_mut(claim).insert(flow, Rank::new(waiting), waiting.work);
-        if claim.is_entitled() {
-            self.flows.enters(flow);
-        } else {
-            self.flows.waits(flow);
-        }
+        self.flows.enter(flow, claim);
         if claim == Claim::Late {
             self.demand.hold_up(flow, state.rate(sequence.model, waiting.seconds));
         }
@@ -215,11 +210,7 @@ impl Deadline {
         self.lines.leave(flow, waiting.seconds);
         let band = self.bands[model.index()].band_mut(claim);
         band.remove(flow, waiting.work, |rank| slots.is_in(rank.id(), claim));
-        if claim.is_entitled() {
-            self.flows.leaves(flow);
-        } else {
-            self.flows.left(flow);
-        }
+        self.flows.leave(flow, claim);
         if claim == Claim::Late {
             self.demand.let_go(flow, state.rate(model, waiting.seconds));
         }
@@ -320,10 +311,8 @@ impl Deadline {
         let (slots, bands) = (&state.slots, &mut self.bands[model.index()]);
         bands.band_mut(from).remove(flow, work, |rank| slots.is_in(rank.id(), from));
         bands.band_mut(Claim::Late).insert(flow, late, work);
-        if from.is_entitled() {
-            self.flows.leaves(flow);
-            self.flows.waits(flow);
-        }
+        self.flows.enter(flow, Claim::Late);
+        self.flows.leave(flow, from);
         self.demand.hold_up(flow, state.rate(model, seconds));
     }
 
