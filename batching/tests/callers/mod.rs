@@ -19,9 +19,11 @@ pub(crate) enum Loop {
     Open(f64),
 }
 
-/// One flow's callers.
+/// Callers that ask alike.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
+    /// Their tenant; if none is named they have one of their own.
+    pub(crate) tenant: Option<u32>,
     pub(crate) weight: u32,
     pub(crate) priority: Priority,
     pub(crate) kind: Loop,
@@ -42,7 +44,7 @@ pub(crate) struct Setup {
     pub(crate) policy: Policy,
 }
 
-/// What became of one flow.
+/// What became of some callers' calls.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outcome {
     /// Calls answered, and how long they took, in seconds.
@@ -179,7 +181,7 @@ impl World {
         let model = ModelId(caller.models[self.rng.random_range(0..caller.models.len())]);
         let sequences = (0..caller.inputs).map(|_| Sequence {
             model,
-            tenant: TenantId(index),
+            tenant: TenantId(caller.tenant.unwrap_or(index)),
             weight: caller.weight,
             priority: caller.priority,
             tokens: Tokens(self.rng.random_range(caller.tokens.0..=caller.tokens.1)),
@@ -209,7 +211,8 @@ impl World {
                     let share = |tokens: u32| time.as_secs_f64() * f64::from(tokens) / sum;
                     let members = batch.members.iter().map(|entry| {
                         let sequence = &entry.sequence;
-                        self.outcomes[sequence.tenant.0 as usize].service += share(sequence.tokens.0);
+                        let caller = self.calls[&sequence.payload].caller as usize;
+                        self.outcomes[caller].service += share(sequence.tokens.0);
                         sequence.payload
                     });
                     let members: Vec<_> = members.collect();

@@ -72,7 +72,7 @@ def test_a_bulk_caller_does_not_stall_a_single_one(server):
             answered += 1
         assert bulk.result().status_code == 200
     # 64 texts take about a second; a single one that waited for them would be the only one, or the second.
-    assert answered >= 3, answered
+    assert answered >= 10, answered
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -1,7 +1,11 @@
 //! How long the line is in which a sequence stands: when it would be answered if all were served as they came,
-//! but flows by their shares.
+//! but flows by their shares, and a flow's models in turns.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
+
+use units::ModelId;
 
 use super::super::cost::{Rate, Seconds};
 use super::super::standing::FlowId;
@@ -14,6 +18,8 @@ const NEGLIGIBLE: f64 = 1e-9;
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     flows: Vec<Line>,
+    /// What waits of a flow for one model; only what does.
+    parts: HashMap<(FlowId, ModelId), Part>,
     all: Line,
 }
 
@@ -23,10 +29,18 @@ struct Line {
     sequences: usize,
     seconds: f64,
     weight: f64,
+    /// Of how many models something waits.
+    models: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    sequences: usize,
+    seconds: f64,
 }
 
 impl Lines {
-    pub(super) fn enter(&mut self, flow: FlowId, weight: Weight, work: Seconds) {
+    pub(super) fn enter(&mut self, flow: FlowId, weight: Weight, model: ModelId, work: Seconds) {
         let index = flow.0 as usize;
         if index >= self.flows.len() {
             self.flows.resize(index + 1, Line::default());
@@ -36,15 +50,30 @@ impl Lines {
             line.weight = weight.0;
             self.all.weight += weight.0;
         }
+        let part = self.parts.entry((flow, model)).or_insert_with(|| {
+            line.models += 1;
+            Part::default()
+        });
+        part.sequences += 1;
+        part.seconds += work.0;
         for line in [line, &mut self.all] {
             line.sequences += 1;
             line.seconds += work.0;
         }
     }
 
-    pub(super) fn leave(&mut self, flow: FlowId, work: Seconds) {
+    pub(super) fn leave(&mut self, flow: FlowId, model: ModelId, work: Seconds) {
         let Some(line) = self.flows.get_mut(flow.0 as usize) else { return };
         debug_assert!(line.sequences > 0, "a sequence left an empty line");
+        if let Entry::Occupied(mut part) = self.parts.entry((flow, model)) {
+            let Part { sequences, seconds } = part.get_mut();
+            *sequences -= 1;
+            *seconds = (*seconds - work.0).max(0.0);
+            if *sequences == 0 {
+                part.remove();
+                line.models -= 1;
+            }
+        }
         for line in [&mut *line, &mut self.all] {
             line.sequences -= 1;
             line.seconds = (line.seconds - work.0).max(0.0);
@@ -58,18 +87,18 @@ impl Lines {
         }
     }
 
-    /// How long what waits of a flow takes, if all that waits takes all devices for `drain`. `level` is the rate
-    /// at which a flow of weight 1 is served while shares are enforced; while they are not, a flow waits no longer
-    /// than for everything.
-    pub(super) fn of(&self, flow: FlowId, drain: Duration, level: Option<Rate>) -> Duration {
-        let Some(line) = self.flows.get(flow.0 as usize).filter(|line| line.sequences > 0) else {
-            return Duration::ZERO;
-        };
-        let part = (line.seconds / self.all.seconds.max(NEGLIGIBLE)).min(1.0);
-        let in_turns = drain.mul_f64(part * (self.all.weight / line.weight).max(1.0));
+    /// How long what waits of a flow for a model takes, if all that waits takes all devices for `drain`. `level`
+    /// is the rate at which a flow of weight 1 is served while shares are enforced; while they are not, a flow
+    /// waits no longer than for everything.
+    pub(super) fn of(&self, flow: FlowId, model: ModelId, drain: Duration, level: Option<Rate>) -> Duration {
+        let Some(part) = self.parts.get(&(flow, model)) else { return Duration::ZERO };
+        let line = &self.flows[flow.0 as usize];
+        let seconds = (part.seconds * f64::from(line.models)).min(line.seconds);
+        let of_all = (seconds / self.all.seconds.max(NEGLIGIBLE)).min(1.0);
+        let in_turns = drain.mul_f64(of_all * (self.all.weight / line.weight).max(1.0));
         in_turns.min(match level {
             Some(Rate(level)) => {
-                let at_level = line.seconds / (level * line.weight).max(NEGLIGIBLE);
+                let at_level = seconds / (level * line.weight).max(NEGLIGIBLE);
                 Duration::try_from_secs_f64(at_level).unwrap_or(Duration::MAX)
             }
             None => drain,
@@ -83,11 +112,14 @@ mod tests {
 
     const DRAIN: Duration = Duration::from_secs(10);
 
+    const MODEL: ModelId = ModelId(0);
+    const OTHER: ModelId = ModelId(1);
+
     /// Lines of flows with these weights and seconds of work.
     fn lines(flows: &[(f64, f64)]) -> Lines {
         let mut lines = Lines::default();
         for (flow, (weight, seconds)) in (0..).zip(flows) {
-            lines.enter(FlowId(flow), Weight(*weight), Seconds(*seconds));
+            lines.enter(FlowId(flow), Weight(*weight), MODEL, Seconds(*seconds));
         }
         lines
     }
@@ -97,7 +129,7 @@ mod tests {
         let check = |flows: &[(f64, f64)], level: Option<f64>, expected: &[f64]| {
             let lines = lines(flows);
             for (flow, expected) in (0..).zip(expected) {
-                let line = lines.of(FlowId(flow), DRAIN, level.map(Rate)).as_secs_f64();
+                let line = lines.of(FlowId(flow), MODEL, DRAIN, level.map(Rate)).as_secs_f64();
                 assert!((line - expected).abs() < 1e-6, "{flows:?}, {level:?}: {line} of flow {flow}");
             }
         };
@@ -111,11 +143,22 @@ mod tests {
     }
 
     #[test]
+    fn a_flows_models_take_turns() {
+        let mut lines = lines(&[(1.0, 9.0)]);
+        lines.enter(FlowId(0), Weight(1.0), OTHER, Seconds(1.0));
+        assert_eq!(lines.of(FlowId(0), OTHER, DRAIN, None), Duration::from_secs(2));
+        assert_eq!(lines.of(FlowId(0), MODEL, DRAIN, None), DRAIN, "no longer than for everything");
+        lines.leave(FlowId(0), OTHER, Seconds(1.0));
+        assert_eq!(lines.of(FlowId(0), OTHER, DRAIN, None), Duration::ZERO);
+        assert!(lines.parts.len() == 1 && lines.flows[0].models == 1);
+    }
+
+    #[test]
     fn what_left_is_forgotten() {
         let mut lines = lines(&[(1.0, 9.0), (1.0, 1.0)]);
-        lines.leave(FlowId(0), Seconds(9.0));
-        assert_eq!(lines.of(FlowId(1), DRAIN, None), DRAIN);
-        assert_eq!(lines.of(FlowId(0), DRAIN, None), Duration::ZERO);
-        assert_eq!(lines.of(FlowId(7), DRAIN, None), Duration::ZERO);
+        lines.leave(FlowId(0), MODEL, Seconds(9.0));
+        assert_eq!(lines.of(FlowId(1), MODEL, DRAIN, None), DRAIN);
+        assert_eq!(lines.of(FlowId(0), MODEL, DRAIN, None), Duration::ZERO);
+        assert_eq!(lines.of(FlowId(7), MODEL, DRAIN, None), Duration::ZERO);
     }
 }

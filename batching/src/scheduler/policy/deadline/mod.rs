@@ -140,6 +140,7 @@ impl Deadline {
         // Some of it in time helps nobody who waits for all of it.
         let in_time = now + state.models[call.model].config.latency_target;
         let is_late = claim.is_entitled() && call.sequences > 1 && end + self.entitled_time(state) > in_time;
+        self.sort_out_excess(state, now, flow, call.model);
         let claim = if is_late || self.is_behind(now, flow, call, in_time) { Claim::Late } else { claim };
         while call.overfills(state) {
             let bands = &self.bands[call.model.index()];
@@ -161,7 +162,7 @@ impl Deadline {
     /// How long the line is: that of a flow, and while no shares are enforced no longer than if all models
     /// with work took turns.
     fn line<P>(&self, state: &State<P>, flow: FlowId, model: ModelId, drain: Duration) -> Duration {
-        let own = self.lines.of(flow, drain, self.demand.level());
+        let own = self.lines.of(flow, model, drain, self.demand.level());
         if self.demand.is_enforced() { own } else { own.min(state.line_of(model)) }
     }
 
@@ -187,7 +188,7 @@ impl Deadline {
         let drain = state.drain();
         self.demand.overload.tell_backlog(arrived, drain);
         let flow = self.flows.of(arrived, sequence.tenant, sequence.priority, sequence.weight);
-        self.lines.enter(flow, self.flows.weight(flow), waiting.seconds);
+        self.lines.enter(flow, self.flows.weight(flow), sequence.model, waiting.seconds);
         let line = self.line(state, flow, sequence.model, drain);
         let promise = arrived + line.mul_f64(self.policy.stretch);
         let promise = if sequence.deadline > waiting.due { promise } else { Timestamp::MAX };
@@ -207,7 +208,7 @@ impl Deadline {
         let waiting = state.take(id)?;
         let Standing { flow, claim, .. } = waiting.standing;
         let (model, slots) = (waiting.entry.sequence.model, &state.slots);
-        self.lines.leave(flow, waiting.seconds);
+        self.lines.leave(flow, model, waiting.seconds);
         let band = self.bands[model.index()].band_mut(claim);
         band.remove(flow, waiting.work, |rank| slots.is_in(rank.id(), claim));
         self.flows.leave(flow, claim);
@@ -287,6 +288,19 @@ impl Deadline {
                     break;
                 }
             }
+        }
+    }
+
+    /// Moves sequences of a flow whose promise is due from what is in excess to what is late. The flow may be ahead
+    /// of the others, so that [`sort_out`](Self::sort_out) does not come to it for long, and what it asks for
+    /// from now on must not go before.
+    fn sort_out_excess<P>(&mut self, state: &mut State<P>, now: Timestamp, flow: FlowId, model: ModelId) {
+        while let Some(rank) = self.bands[model.index()].first_of(Claim::Excess, flow) {
+            let promise = state.slots.get(rank.id()).map(|waiting| waiting.standing.promise);
+            if rank.due > now || promise.is_none_or(|promise| promise > now) {
+                break;
+            }
+            self.make_late(state, model, flow, rank, Claim::Excess);
         }
     }
 
