@@ -137,6 +137,10 @@ fn every_api_error() -> Vec<ApiError> {
             E::Input(InputError::Parameter { name: "top_k", message: "must be between 1 and 11".to_owned() }),
         ],
         E::Input(InputError::Tokenize { .. }) => [E::Input(InputError::Tokenize { index: 3 })],
+        E::Input(InputError::Form { .. }) => [
+            E::Input(InputError::Form { index: 3, found: "token ids", needed: "a text" }),
+        ],
+        E::Input(InputError::ForeignToken { .. }) => [E::Input(InputError::ForeignToken { index: 3, id: 279 })],
         E::ModelNotFound => [E::ModelNotFound],
         E::ModelRequired { .. } => [E::ModelRequired { task: "embeddings", candidates: "one, two".to_owned() }],
         E::WrongTask { .. } => [

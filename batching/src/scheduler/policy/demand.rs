@@ -47,6 +47,10 @@ const SATURATED_AFTER: Duration = Duration::from_secs(2);
 const LEVEL_EVERY: Duration = Duration::from_millis(20);
 /// A flow may use so many seconds of its level at once.
 const BURST: f64 = 0.1;
+/// Time constant, in seconds, of the demand by which a flow is within its share while another one is not.
+const STEADY: f64 = 5.0;
+/// The other one asks for so many times its share: farther from [`CAPPED`] than flows are by chance that are alike.
+const BEYOND: f64 = 2.0;
 /// Demand in device time by the second that is too small to matter.
 const NEGLIGIBLE: f64 = 1e-6;
 
@@ -90,6 +94,8 @@ pub(super) struct Demand {
     level_at: Timestamp,
     /// A flow asks for so much more than its share that it is capped.
     is_flooded: bool,
+    /// The most that any flow asks for over a longer time, for its weight.
+    most_steady: f64,
     /// More is asked for than served, so that demand is what it seems.
     is_open: bool,
     /// The firm part of a flow of weight 1, in device seconds by the second.
@@ -102,6 +108,8 @@ pub(super) struct Demand {
 struct Flow {
     weight: f64,
     rate: SmoothedRate,
+    /// The same over a longer time.
+    steady: SmoothedRate,
     /// Late sequences that wait, as demand: see the module.
     held_up: f64,
     /// Device seconds that it may still use at once.
@@ -124,6 +132,7 @@ impl Demand {
             level: None,
             level_at: Timestamp::ZERO,
             is_flooded: false,
+            most_steady: 0.0,
             is_open: false,
             firm: 0.0,
             overload: Overload::default(),
@@ -137,7 +146,8 @@ impl Demand {
         let index = flow.0 as usize;
         if index >= self.flows.len() {
             let (rate, credit) = (SmoothedRate::default(), f64::INFINITY);
-            let new = Flow { weight, rate, held_up: 0.0, credit, firm: 0.0, credit_at: now };
+            let steady = SmoothedRate::over(STEADY);
+            let new = Flow { weight, rate, steady, held_up: 0.0, credit, firm: 0.0, credit_at: now };
             self.flows.resize(index + 1, new);
         }
         self.total.add(now, cost);
@@ -145,6 +155,7 @@ impl Demand {
         let flow = &mut self.flows[index];
         flow.weight = weight;
         flow.rate.add(now, cost);
+        flow.steady.add(now, cost);
         self.arrived.add(now, 1.0);
         let is_flooded = self.level.is_none() && self.total.last().0 > FLOOD * capacity.0;
         if is_flooded || now >= self.level_at + LEVEL_EVERY {
@@ -195,13 +206,14 @@ impl Demand {
     }
 
     /// Whether not everybody can be served, and a flow not either. Where one asks for much more than its share
-    /// the others are served all the same.
+    /// those are served all the same that do not.
     pub(super) fn is_overloaded(&self, flow: FlowId) -> bool {
-        let is_capped = |level: f64| {
+        let is_within = |level: f64| {
             let flow = self.flows.get(flow.0 as usize);
-            flow.is_none_or(|flow| flow.rate.last().0 > CAPPED * level * flow.weight)
+            let is_within = |flow: &Flow| flow.steady.last().0 <= CAPPED * level * flow.weight;
+            self.most_steady > BEYOND * level && flow.is_some_and(is_within)
         };
-        self.overload.is_on() && !(self.is_flooded && self.level.is_some_and(|level| !is_capped(level)))
+        self.overload.is_on() && !self.level.is_some_and(is_within)
     }
 
     /// Whether a flow asks for much more than its share.
@@ -243,6 +255,8 @@ impl Demand {
         if !(is_high || is_late || is_saturated) {
             return;
         }
+        let steady = self.flows.iter().map(|flow| flow.steady.at(now).0 / flow.weight);
+        self.most_steady = steady.fold(0.0, f64::max);
         let want = |flow: &Flow| Want {
             rate: flow.rate.at(now).0 + if is_open { 0.0 } else { flow.held_up },
             weight: flow.weight,
