@@ -64,7 +64,12 @@ pub(super) async fn answers_are_kept(home: &Home) {
     let Begun::First(lost) = short.begin(WallTime::now(), &request("e", "one")).await.unwrap() else {
         panic!()
     };
-    tokio::time::sleep(Duration::from_millis(80)).await;
+    // Begun after it, and over after it.
+    short.begin(WallTime::now(), &request("f", "one")).await.unwrap();
+    until("a later lease is over", async || {
+        matches!(answers.begin(WallTime::now(), &request("f", "one")).await, Ok(Begun::First(_)))
+    })
+    .await;
     let later = WallTime::now();
     assert!(matches!(answers.keep(later, &lost, &answer).await, Err(IdempotencyError::Lost)));
     assert!(matches!(answers.begin(later, &request("e", "one")).await, Ok(Begun::First(_))));
