@@ -15,6 +15,7 @@ mod embedded;
 mod later;
 mod redis;
 mod room;
+mod writer;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, RandomizedNonceKey};
 
-pub(crate) use embedded::Writer;
+pub(crate) use writer::Writer;
 
 use crate::key::{KeySecret, RandomError, random};
 use crate::store::StoreError;

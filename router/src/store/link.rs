@@ -23,7 +23,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::breaker::{Failure, Turn, Way};
-use super::{Password, RedisConfig, StoreError, eviction};
+use super::redis_config::{Password, RedisConfig};
+use super::{StoreError, eviction};
 
 /// How long a probe's key stays, in milliseconds.
 const PROBE_KEPT_MS: u64 = 60_000;

@@ -4,18 +4,21 @@
 mod breaker;
 mod embedded;
 mod eviction;
+mod file;
 mod link;
 mod redis;
+mod redis_config;
 
 use async_trait::async_trait;
 
 pub use breaker::BreakerConfig;
 pub use embedded::EmbeddedStore;
-pub(crate) use embedded::{
+pub(crate) use file::{
     ANSWER_ENDS, ANSWERS, AnswerRow, File, USAGE_APPLIED, USAGE_POSITIONS, USAGE_RECORDS, USAGE_SUMS,
     unavailable,
 };
-pub use redis::{Password, RedisConfig, RedisStore};
+pub use redis::RedisStore;
+pub use redis_config::{Password, RedisConfig};
 
 use crate::accounts::{Accounts, AuditEntry, Change, MalformedVersion, Version};
 
