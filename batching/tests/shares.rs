@@ -31,7 +31,7 @@ fn setup(devices: u16) -> Setup {
 
 fn closed(weight: u32, priority: Priority, connections: u32, models: &[u16], tokens: (u32, u32)) -> Caller {
     let kind = Loop::Closed(connections, Duration::from_millis(1));
-    Caller { tenant: None, weight, priority, kind, models: models.to_vec(), inputs: 1, tokens }
+    Caller { weight, priority, kind, models: models.to_vec(), tokens, ..Caller::default() }
 }
 
 fn open(weight: u32, priority: Priority, rate: f64) -> Caller {

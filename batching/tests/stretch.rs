@@ -27,7 +27,7 @@ fn first_come() -> Policy {
 
 fn callers(kind: Loop, models: &[u16]) -> Caller {
     let models = models.to_vec();
-    Caller { tenant: None, weight: 1, priority: Priority::Normal, kind, models, inputs: 1, tokens: (60, 150) }
+    Caller { kind, models, ..Caller::default() }
 }
 
 fn closed(connections: u32, models: &[u16]) -> Caller {
@@ -116,7 +116,7 @@ fn in_overload_most_are_in_time() {
 fn nobody_is_passed_over_within_a_share() {
     let flow = |weight, priority, connections, inputs, tokens| {
         let kind = Loop::Closed(connections, Duration::from_millis(1));
-        Caller { tenant: None, weight, priority, kind, models: vec![2], inputs, tokens }
+        Caller { weight, priority, kind, models: vec![2], inputs, tokens, ..Caller::default() }
     };
     let long = |weight, priority, connections| flow(weight, priority, connections, 2, (330, 370));
     let short = |weight, connections, inputs| flow(weight, Priority::Normal, connections, inputs, (60, 150));
@@ -201,5 +201,28 @@ fn nobody_is_passed_over_by_newcomers() {
                 assert!(most <= 2.0 * in_turn, "{most:.2} s at a target of {target} ms, seed {seed}");
             }
         }
+    }
+}
+
+/// Callers who give up early and ask again ask for more than they are given; whoever asks within a share is
+/// promised an answer all the same.
+#[test]
+fn short_deadlines_of_others_harm_nobody() {
+    let caller = |weight, connections, timeout| {
+        let timeout = Duration::from_millis(timeout);
+        Caller { weight, tokens: (260, 280), timeout, ..closed(connections, &[2]) }
+    };
+    for seed in 0..3 {
+        let check = |others: Caller, longest: f64| {
+            let outcomes = run_all(deadlines(), &[caller(8, 8, 2_000), others], seed);
+            let most = outcomes[0].latencies.iter().copied().fold(0.0, f64::max);
+            assert!(outcomes[0].ended == 0 && most <= longest, "{} ended, {most:.2} s", outcomes[0].ended);
+        };
+        check(caller(1, 16, 30_000), 0.15);
+        check(caller(1, 16, 500), 0.15);
+        check(caller(1, 32, 300), 0.15);
+        // 64 are answered in turn after 0.52 s.
+        let alone = run(deadlines(), &caller(1, 64, 550), seed);
+        assert_eq!(alone.ended, 0, "a deadline little longer than the line");
     }
 }

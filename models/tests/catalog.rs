@@ -368,7 +368,7 @@ fn classes_one_by_one_are_what_the_checkpoint_says() {
         let entry = catalog.find("sorter").unwrap();
         assert!(entry.is_loaded(), "{:?}", entry.state);
         let parameters = ClassifyParameters { multi_label: true, ..ClassifyParameters::default() };
-        let prepared = catalog.prepare(entry.id, &["a".to_owned()], &Parameters::Classify(parameters));
+        let prepared = catalog.prepare(entry.id, &["a".into()], &Parameters::Classify(parameters));
         let refused = prepared.err().map(|error| error.field());
         let expected = card.is_empty().then(|| "parameters.multi_label".to_owned());
         assert_eq!(refused, expected, "{card:?} {problem_type}");

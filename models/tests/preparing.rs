@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 
 use common::{Shown, config};
 use models::tasks::{
-    EmbedParameters, EntitiesParameters, InputError, OnError, Parameters, SummarizeParameters, Truncation,
+    EmbedParameters, EntitiesParameters, InputError, OnError, Parameters, SummarizeParameters, TaskRequest,
+    Truncation,
 };
 use models::{Catalog, Pace, Task};
 
@@ -80,10 +81,9 @@ fn parameters(task: Task, truncation: Truncation) -> Parameters {
 /// Prepares one text at a pace, and returns the bytes that it said it worked on.
 fn prepare(task: Task, text: &str, truncation: Truncation) -> (u64, Result<usize, InputError>) {
     let (pace, model) = (Pace::at_once(), CATALOG.default_for(task).unwrap().id);
-    let inputs = [text.to_owned()];
-    let parameters = parameters(task, truncation);
-    let mut prepared =
-        std::pin::pin!(CATALOG.prepare_paced(model, &inputs, &parameters, OnError::Fail, &pace));
+    let (inputs, parameters) = (vec![text.into()], parameters(task, truncation));
+    let request = TaskRequest { inputs, parameters, on_error: OnError::Fail, inputs_max: None };
+    let mut prepared = std::pin::pin!(CATALOG.prepare_paced(model, &request, &pace));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let std::task::Poll::Ready(prepared) = prepared.as_mut().poll(&mut context) else {
         panic!("a pace that never yields did");

@@ -56,7 +56,7 @@ fn names_are_found_as_often_as_the_card_says() {
             let (text, names) = parse(line);
             let text = change(text);
             let parameters = Parameters::Entities(EntitiesParameters::default());
-            let mut prepared = catalog.prepare(model, std::slice::from_ref(&text), &parameters).unwrap();
+            let mut prepared = catalog.prepare(model, &[text.as_str().into()], &parameters).unwrap();
             let jobs: Vec<_> = prepared.take_jobs().into_iter().map(|job| job.sequence).collect();
             let trained = tokenizer.encode(&text_as_read(&text).text).unwrap().ids;
             assert_eq!(jobs, [Sequence::new(tokenizer.with_special_tokens(&trained))], "{text:?}");

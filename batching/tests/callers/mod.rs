@@ -32,6 +32,23 @@ pub(crate) struct Caller {
     /// Sequences of one call, and their shortest and longest length.
     pub(crate) inputs: u32,
     pub(crate) tokens: (u32, u32),
+    /// How long they wait for an answer.
+    pub(crate) timeout: Duration,
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Self {
+            tenant: None,
+            weight: 1,
+            priority: Priority::Normal,
+            kind: Loop::Closed(1, Duration::from_millis(1)),
+            models: vec![0],
+            inputs: 1,
+            tokens: (60, 150),
+            timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// What computes: devices whose batches take `overhead + slope * tokens`.
@@ -52,6 +69,8 @@ pub(crate) struct Outcome {
     /// For each of these, how long it would have taken if all had been served as they came, as predicted when
     /// it came.
     pub(crate) as_they_came: Vec<f64>,
+    /// Calls of which nothing was answered.
+    pub(crate) ended: usize,
     /// Device seconds.
     pub(crate) service: f64,
     /// The longest time without an answer, in seconds, and the last of them.
@@ -185,7 +204,7 @@ impl World {
             weight: caller.weight,
             priority: caller.priority,
             tokens: Tokens(self.rng.random_range(caller.tokens.0..=caller.tokens.1)),
-            deadline: self.now + Duration::from_secs(30),
+            deadline: self.now + caller.timeout,
             payload: number,
         });
         let sequences = sequences.collect();
@@ -270,6 +289,7 @@ impl World {
             if call.left == 0 {
                 let caller = call.caller;
                 self.calls.remove(&entry.sequence.payload);
+                self.outcomes[caller as usize].ended += 1;
                 if let Loop::Closed(..) = self.callers[caller as usize].kind {
                     self.events.push(Reverse((now, Event::Ask(caller, 0))));
                 }

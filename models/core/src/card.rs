@@ -281,7 +281,7 @@ impl Task {
         [Task::Classify, Task::Sentiment, Task::Entities, Task::Summarize, Task::Embed];
 
     /// The name used in cards and answers.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Task::Classify => "document-classification",
             Task::Sentiment => "sentiment",

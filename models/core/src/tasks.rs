@@ -4,12 +4,45 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+mod operation;
 mod parameters;
 
+pub use operation::Operation;
 pub use parameters::{
-    ClassifyParameters, EmbedParameters, EntitiesParameters, Parameters, SentimentParameters,
-    SummarizeParameters,
+    ClassifyParameters, DetokenizeParameters, EmbedParameters, EntitiesParameters, Parameters,
+    RerankParameters, SentimentParameters, SimilarityParameters, SummarizeParameters, TokenizeParameters,
 };
+
+/// One input of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A text.
+    Text(String),
+    /// Ids of the model's own tokenizer, with or without the special tokens that it puts around a text.
+    Tokens(Vec<u32>),
+}
+
+impl Input {
+    /// How large it is, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(ids) => size_of_val(ids.as_slice()),
+        }
+    }
+}
+
+impl From<String> for Input {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Input {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
 
 /// What happens to a text longer than one window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -101,6 +134,19 @@ impl Refusals {
     }
 }
 
+/// What is asked of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskRequest {
+    /// The inputs.
+    pub inputs: Vec<Input>,
+    /// What to do with them.
+    pub parameters: Parameters,
+    /// What a fault of one of them does to the others.
+    pub on_error: OnError,
+    /// How many there may be; as the card says if `None`.
+    pub inputs_max: Option<usize>,
+}
+
 /// The results of a request, one for each input, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
@@ -139,6 +185,25 @@ pub enum Output {
     Summary(Summary),
     /// The vector.
     Embedding(Vec<f32>),
+    /// How near the input is to what the call compares it with: the cosine of their vectors, from -1 to 1.
+    Similarity(f32),
+    /// The input's tokens.
+    Tokens(Vec<Token>),
+    /// The text that tokens stand for.
+    Text(String),
+}
+
+/// One token of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its number in the vocabulary.
+    pub id: u32,
+    /// It as the vocabulary has it.
+    pub text: String,
+    /// Whether the tokenizer put it there.
+    pub is_special: bool,
+    /// Where it starts and ends in the text, in the unit asked for; none of a special one.
+    pub span: Option<(usize, usize)>,
 }
 
 /// A label with its probability.
@@ -276,6 +341,26 @@ pub enum InputError {
         /// Which.
         index: usize,
     },
+    /// An input is token ids where a text is needed, or a text where they are.
+    #[error("inputs[{index}] is {found}, and this needs {needed}")]
+    Form {
+        /// Which.
+        index: usize,
+        /// What it is.
+        found: &'static str,
+        /// What is needed.
+        needed: &'static str,
+    },
+    /// An id is not one of the model's tokenizer.
+    #[error(
+        "inputs[{index}] has the token id {id}, which no text has in the model's tokenizer: these are ids of another one, so send the text itself (with LangChain's OpenAIEmbeddings, check_embedding_ctx_length=False)"
+    )]
+    ForeignToken {
+        /// Which.
+        index: usize,
+        /// The id.
+        id: u32,
+    },
 }
 
 /// How a text can be read that is too long as the call stands.
@@ -330,7 +415,9 @@ impl InputError {
             | Self::Invisible { index }
             | Self::Nul { index, .. }
             | Self::TooLong { index, .. }
-            | Self::Tokenize { index } => format!("inputs[{index}]"),
+            | Self::Tokenize { index }
+            | Self::Form { index, .. }
+            | Self::ForeignToken { index, .. } => format!("inputs[{index}]"),
             Self::Parameter { name, .. } => format!("parameters.{name}"),
         }
     }

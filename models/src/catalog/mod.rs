@@ -19,7 +19,7 @@ use units::ModelId;
 use crate::executor::{DeviceExecutor, DeviceModel};
 use crate::pool::{self, Pace};
 use crate::progress::Progress;
-use crate::tasks::{self, InputError, OnError, Parameters, Prepared};
+use crate::tasks::{self, Input, InputError, OnError, Parameters, Prepared, TaskRequest};
 use crate::tokenizer::TextTokenizer;
 use defaults::TaskDefault;
 use loader::Loading;
@@ -162,10 +162,12 @@ impl Catalog {
     pub fn prepare(
         &self,
         model: ModelId,
-        inputs: &[String],
+        inputs: &[Input],
         parameters: &Parameters,
     ) -> Result<Prepared, InputError> {
-        pool::complete(self.prepare_paced(model, inputs, parameters, OnError::Fail, &Pace::at_once()))
+        let (inputs, parameters) = (inputs.to_vec(), parameters.clone());
+        let request = TaskRequest { inputs, parameters, on_error: OnError::Fail, inputs_max: None };
+        pool::complete(self.prepare_paced(model, &request, &Pace::at_once()))
     }
 
     /// Checks inputs and cuts them into jobs for the scheduler. Tokenises, so it belongs on a
@@ -176,9 +178,7 @@ impl Catalog {
     pub async fn prepare_paced(
         &self,
         model: ModelId,
-        inputs: &[String],
-        parameters: &Parameters,
-        on_error: OnError,
+        request: &TaskRequest,
         pace: &Pace,
     ) -> Result<Prepared, InputError> {
         let entry = self.models.get(model);
@@ -197,7 +197,7 @@ impl Catalog {
             columns: loaded.weights.columns(),
             zero_shot,
         };
-        tasks::prepare(context, inputs, parameters, on_error, pace).await
+        tasks::prepare(context, request, pace).await
     }
 
     /// The tokenizer of a loaded model.

@@ -101,6 +101,16 @@ impl Reader for Trained {
         Ok(jobs.read(context, index, text, self.truncation).await?.1)
     }
 
+    async fn read_tokens(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        ids: &[u32],
+    ) -> Result<Reading, InputError> {
+        jobs.read_tokens(context, index, ids, self.truncation).await
+    }
+
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let logits = outputs.mean(reading, self.labels.len())?;
         let scores = match &self.multi_label {
@@ -140,6 +150,16 @@ impl Reader for ZeroShot {
         text: &str,
     ) -> Result<Reading, InputError> {
         Ok(jobs.read(context, index, text, self.truncation).await?.1)
+    }
+
+    async fn read_tokens(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        ids: &[u32],
+    ) -> Result<Reading, InputError> {
+        jobs.read_tokens(context, index, ids, self.truncation).await
     }
 
     async fn read_shared(&mut self, context: &Context<'_>, jobs: &mut Jobs<'_>) -> Result<(), InputError> {

@@ -47,6 +47,16 @@ impl Reader for Embed {
         Ok(jobs.read(context, index, text, self.truncation).await?.1)
     }
 
+    async fn read_tokens(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        ids: &[u32],
+    ) -> Result<Reading, InputError> {
+        jobs.read_tokens(context, index, ids, self.truncation).await
+    }
+
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let mut vector = outputs.mean(reading, self.columns)?;
         // The leading dimensions of an embedding, as in Matryoshka representation learning (Kusupati et al.,

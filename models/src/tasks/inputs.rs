@@ -1,7 +1,7 @@
 //! From the inputs of a call to its results, the same for every task: each input is read by itself, and where
 //! the caller wants it so, one that cannot be read has an error in the place of its result.
 
-use models_core::tasks::{DecodeError, InputError, OnError, Refusals, TaskResult};
+use models_core::tasks::{DecodeError, Input, InputError, OnError, Refusals, TaskResult};
 use std::future::Future;
 
 use super::reading::{Jobs, Outputs, check_visible};
@@ -25,6 +25,21 @@ pub(super) trait Reader: Send + Sync + 'static {
         index: usize,
         text: &str,
     ) -> impl Future<Output = Result<Self::Input, InputError>> + Send;
+
+    /// Reads one input that is token ids, and adds its jobs. Where offsets are given, or sentences, a text is
+    /// needed.
+    ///
+    /// # Errors
+    /// The input's own fault.
+    fn read_tokens(
+        &self,
+        _: &Context<'_>,
+        _: &mut Jobs<'_>,
+        index: usize,
+        _: &[u32],
+    ) -> impl Future<Output = Result<Self::Input, InputError>> + Send {
+        std::future::ready(Err(InputError::Form { index, found: "token ids", needed: "a text" }))
+    }
 
     /// Reads what all inputs share, if there is one that can be read.
     ///
@@ -61,7 +76,7 @@ pub(super) trait Reader: Send + Sync + 'static {
 /// The inputs of a call.
 #[derive(Clone, Copy)]
 pub(super) struct Texts<'a> {
-    pub(super) texts: &'a [String],
+    pub(super) texts: &'a [Input],
     pub(super) on_error: OnError,
 }
 
@@ -83,15 +98,21 @@ pub(super) async fn read<R: Reader>(
 ) -> Result<(Box<dyn Decode>, Refusals), InputError> {
     if on_error == OnError::Fail {
         // Before work on any.
-        texts.iter().enumerate().try_for_each(|(index, text)| no_nul(index, text))?;
+        texts.iter().enumerate().try_for_each(|(index, input)| match input {
+            Input::Text(text) => no_nul(index, text),
+            Input::Tokens(_) => Ok(()),
+        })?;
     }
     let mut inputs = Vec::with_capacity(texts.len());
     let mut refusals = Refusals::default();
-    for (index, text) in texts.iter().enumerate() {
+    for (index, input) in texts.iter().enumerate() {
         let (begun, spent) = (jobs.count_of(), jobs.pace().spent());
-        let input = match no_nul(index, text).and_then(|()| check_visible(index, text)) {
-            Ok(()) => reader.read(&context, jobs, index, text).await,
-            Err(error) => Err(error),
+        let input = match input {
+            Input::Text(text) => match no_nul(index, text).and_then(|()| check_visible(index, text)) {
+                Ok(()) => reader.read(&context, jobs, index, text).await,
+                Err(error) => Err(error),
+            },
+            Input::Tokens(ids) => reader.read_tokens(&context, jobs, index, ids).await,
         };
         match (&input, on_error) {
             (Ok(_), _) => {}

@@ -1,4 +1,4 @@
-//! The five tasks: from texts to jobs for the scheduler, and from tensors to answers.
+//! The tasks: from texts to jobs for the scheduler, and from tensors to answers.
 //!
 //! [`prepare`] checks a request's inputs, tokenises them and cuts them into windows, each one [`Job`]. The
 //! jobs run wherever the scheduler puts them; [`Prepared::decode`] takes their outputs back, in the same
@@ -6,6 +6,7 @@
 
 mod classify;
 mod code;
+mod compare;
 mod embed;
 mod entities;
 mod inputs;
@@ -17,12 +18,14 @@ mod offsets;
 mod reading;
 mod sentiment;
 mod summarize;
+mod tokens;
 
 pub use models_core::tasks::{
-    Aggregation, Answer, ClassifyParameters, DecodeError, EmbedParameters, EntitiesParameters, Entity,
-    InputError, LabelScore, LengthUnit, OffsetUnit, OnError, Output, Parameters, Refusals, Remedy, Sentiment,
-    SentimentParameters, SummarizeParameters, Summary, SummaryMethod, SummarySentence, TaskResult,
-    Truncation,
+    Aggregation, Answer, ClassifyParameters, DecodeError, DetokenizeParameters, EmbedParameters,
+    EntitiesParameters, Entity, Input, InputError, LabelScore, LengthUnit, OffsetUnit, OnError, Operation,
+    Output, Parameters, Refusals, Remedy, RerankParameters, Sentiment, SentimentParameters,
+    SimilarityParameters, SummarizeParameters, Summary, SummaryMethod, SummarySentence, TaskRequest,
+    TaskResult, Token, TokenizeParameters, Truncation,
 };
 
 use units::ModelId;
@@ -81,12 +84,11 @@ trait Decode: Send {
 /// what is wrong with one input is no error, but that input's result.
 pub async fn prepare(
     context: Context<'_>,
-    inputs: &[String],
-    parameters: &Parameters,
-    on_error: OnError,
+    request: &TaskRequest,
     pace: &Pace,
 ) -> Result<Prepared, InputError> {
-    check(inputs, context.card.limits.inputs_max)?;
+    let TaskRequest { inputs, parameters, on_error, inputs_max } = request;
+    check(inputs, inputs_max.unwrap_or(context.card.limits.inputs_max))?;
     let asked = match parameters {
         Parameters::Embed(parameters) => parameters.normalize_text,
         _ => None,
@@ -94,13 +96,21 @@ pub async fn prepare(
     // Labels that a caller brings are read by another model, in the way of this one.
     let is_normalizing = asked.unwrap_or(context.card.normalize_text);
     let mut jobs = Jobs::new(context.tokenizer.normalizing(is_normalizing), pace);
-    let texts = Texts { texts: inputs, on_error };
+    let texts = Texts { texts: inputs, on_error: *on_error };
     let (task, refusals) = match parameters {
         Parameters::Classify(p) => classify::prepare(context, &mut jobs, texts, p).await?,
         Parameters::Sentiment(p) => sentiment::prepare(context, &mut jobs, texts, p).await?,
         Parameters::Entities(p) => entities::prepare(context, &mut jobs, texts, p).await?,
         Parameters::Summarize(p) => summarize::prepare(context, &mut jobs, texts, p).await?,
         Parameters::Embed(p) => embed::prepare(context, &mut jobs, texts, p).await?,
+        Parameters::Rerank(p) => {
+            compare::prepare(context, &mut jobs, texts, ("query", &p.query), p.truncation).await?
+        }
+        Parameters::Similarity(p) => {
+            compare::prepare(context, &mut jobs, texts, ("reference", &p.reference), p.truncation).await?
+        }
+        Parameters::Tokenize(p) => tokens::tokenize(context, &mut jobs, texts, p).await?,
+        Parameters::Detokenize(p) => tokens::detokenize(context, &mut jobs, texts, p).await?,
     };
     let (jobs, tokens) = jobs.finish();
     let inputs = inputs.len() - refusals.count();
@@ -147,7 +157,7 @@ impl Prepared {
     }
 }
 
-fn check(inputs: &[String], limit: usize) -> Result<(), InputError> {
+fn check(inputs: &[Input], limit: usize) -> Result<(), InputError> {
     if inputs.is_empty() {
         return Err(InputError::None);
     }

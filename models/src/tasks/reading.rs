@@ -118,28 +118,86 @@ impl<'a> Jobs<'a> {
             Truncation::End => (usize::MAX, usize::MAX, Keep::First(capacity)),
             Truncation::Start => (usize::MAX, usize::MAX, Keep::Last(capacity)),
         };
-        let too_long = |length: usize, is_counted: bool| {
-            let longest = limits.document_tokens_max;
-            let remedy = if length > longest || limit >= longest {
-                Remedy::Part
-            } else {
-                Remedy::Windows { limit: longest }
-            };
-            InputError::TooLong { index, length, is_counted, limit, unit: LengthUnit::Tokens, remedy }
-        };
         if counted < usize::MAX
             && let Some(length) = self.look(text, counted).await
         {
-            return Err(too_long(length, false));
+            return Err(too_long(limits, index, (length, false), limit));
         }
         let encoded = self.encode(index, text, keep, counted.saturating_sub(special)).await?;
         let (length, is_counted) = (encoded.tokens + special, encoded.is_whole);
         if length > limit {
-            return Err(too_long(length, is_counted));
+            return Err(too_long(limits, index, (length, is_counted), limit));
         }
         let reading = self.add(context.model, limits, &encoded, truncation);
         self.tokens += reading.tokens;
         Ok((encoded.text, reading))
+    }
+
+    /// Adds the windows of one input that is ids of the context's tokenizer already, with or without the special
+    /// tokens around it.
+    pub(super) async fn read_tokens(
+        &mut self,
+        context: &Context<'_>,
+        index: usize,
+        ids: &[u32],
+        truncation: Truncation,
+    ) -> Result<Reading, InputError> {
+        let limits = &context.card.limits;
+        let special = self.tokenizer.special_tokens_count();
+        let capacity = limits.tokens_max.saturating_sub(special).max(1);
+        let ids = self.own_tokens(index, ids).await?;
+        let limit = match truncation {
+            Truncation::Error => limits.tokens_max,
+            Truncation::Stride => limits.document_tokens_max,
+            Truncation::End | Truncation::Start => usize::MAX,
+        };
+        let length = ids.len() + special;
+        if length > limit {
+            return Err(too_long(limits, index, (length, true), limit));
+        }
+        let kept = match truncation {
+            Truncation::End => &ids[..ids.len().min(capacity)],
+            Truncation::Start => &ids[ids.len().saturating_sub(capacity)..],
+            Truncation::Error | Truncation::Stride => ids,
+        };
+        let encoded = Encoded {
+            text: EncodedText { ids: kept.to_vec(), ..EncodedText::default() },
+            tokens: ids.len(),
+            unknown: ids.iter().filter(|id| self.tokenizer.is_unknown(**id)).count(),
+            dropped: 0,
+            is_whole: true,
+        };
+        let reading = self.add(context.model, limits, &encoded, truncation);
+        self.tokens += reading.tokens;
+        Ok(reading)
+    }
+
+    /// Ids without the special tokens around them.
+    ///
+    /// # Errors
+    /// There are none, or they are not ids of this tokenizer.
+    pub(super) async fn own_tokens<'t>(&self, index: usize, ids: &'t [u32]) -> Result<&'t [u32], InputError> {
+        self.pace.spend(size_of_val(ids)).await;
+        let ids = self.tokenizer.without_special_tokens(ids);
+        if ids.is_empty() {
+            return Err(InputError::Empty { index });
+        }
+        match ids.iter().find(|id| !self.tokenizer.is_of_text(**id)) {
+            Some(id) => Err(InputError::ForeignToken { index, id: *id }),
+            None => Ok(ids),
+        }
+    }
+
+    /// An input has more tokens than are read of any; `length`: those that were found.
+    pub(super) fn too_long(&self, context: &Context<'_>, index: usize, length: usize) -> InputError {
+        let limit = context.card.limits.document_tokens_max;
+        let (is_counted, unit, remedy) = (false, LengthUnit::Tokens, Remedy::Inputs);
+        InputError::TooLong { index, length, is_counted, limit, unit, remedy }
+    }
+
+    /// What makes text of tokens, and tokens of text.
+    pub(super) fn tokenizer(&self) -> &TextTokenizer {
+        &self.tokenizer
     }
 
     /// Adds the windows of an encoded text, and counts no tokens for it.
@@ -195,6 +253,14 @@ impl Reading {
             nothing_recognized: !self.is_recognized,
         }
     }
+}
+
+/// An input is longer than `limit`. `length`: tokens found, and whether these are all.
+fn too_long(limits: &Limits, index: usize, (length, is_counted): (usize, bool), limit: usize) -> InputError {
+    let longest = limits.document_tokens_max;
+    let remedy =
+        if length > longest || limit >= longest { Remedy::Part } else { Remedy::Windows { limit: longest } };
+    InputError::TooLong { index, length, is_counted, limit, unit: LengthUnit::Tokens, remedy }
 }
 
 /// Refuses a text that is nothing to look at, whatever a tokenizer makes of it. Characters that one drops,

@@ -41,6 +41,16 @@ impl Reader for Decoder {
         Ok(jobs.read(context, index, text, self.truncation).await?.1)
     }
 
+    async fn read_tokens(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut Jobs<'_>,
+        index: usize,
+        ids: &[u32],
+    ) -> Result<Reading, InputError> {
+        jobs.read_tokens(context, index, ids, self.truncation).await
+    }
+
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let scores = softmax(&outputs.mean(reading, self.labels.len())?);
         let best = argmax(&scores);

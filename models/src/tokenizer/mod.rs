@@ -277,6 +277,37 @@ impl TextTokenizer {
         self.inner.prefix.len()
     }
 
+    /// The special tokens before and behind a text.
+    pub fn special_tokens(&self) -> (&[u32], &[u32]) {
+        (&self.inner.prefix, &self.inner.suffix)
+    }
+
+    /// Ids without the special tokens around them, if they are there.
+    pub fn without_special_tokens<'t>(&self, ids: &'t [u32]) -> &'t [u32] {
+        let (prefix, suffix) = self.special_tokens();
+        let inner = ids.strip_prefix(prefix).and_then(|ids| ids.strip_suffix(suffix));
+        inner.unwrap_or(ids)
+    }
+
+    /// A token as the vocabulary has it; none if there is none of this number.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.tokenizer.id_to_token(id)
+    }
+
+    /// Whether the number is that of a token that texts have: not one that is kept free for later, such as
+    /// BERT's `[unused0]`, and one at all.
+    pub fn is_of_text(&self, id: u32) -> bool {
+        self.token(id).is_some_and(|token| !is_unused(&token))
+    }
+
+    /// The text that tokens stand for.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses them.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, TokenizeError> {
+        self.inner.tokenizer.decode(ids, skip_special_tokens).map_err(|_| TokenizeError::Encode)
+    }
+
     /// All ids are below this; a model's embedding table must have as many rows.
     pub fn vocabulary_size(&self) -> usize {
         self.inner.vocabulary_size
@@ -315,6 +346,12 @@ const PRIVATE: char = '\u{e000}';
 /// Whether a character is of private use, or stands for one that was lost before.
 fn is_private(c: char) -> bool {
     matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fffd}' | '\u{f0000}'..='\u{ffffd}' | '\u{100000}'..='\u{10fffd}')
+}
+
+/// Whether a token is one of those that BERT's vocabularies keep free.
+fn is_unused(token: &str) -> bool {
+    let number = token.strip_prefix("[unused").and_then(|rest| rest.strip_suffix(']'));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 /// The token that a model gives for what it does not know, if it has one.

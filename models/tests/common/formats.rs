@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, unreachable_pub)]
 
 use batching::Executor;
-use models::tasks::{Output, Parameters};
+use models::tasks::{Input, Output, Parameters};
 use models::{Catalog, CatalogConfig, Device, DeviceExecutor, ModelEntry};
 use serde::Deserialize;
 
@@ -55,7 +55,8 @@ impl Engine {
         };
         let mut outputs = Vec::new();
         for texts in texts.chunks(16) {
-            let mut prepared = self.catalog.prepare(id, texts, &parameters).unwrap();
+            let texts: Vec<_> = texts.iter().map(|text| Input::from(text.as_str())).collect();
+            let mut prepared = self.catalog.prepare(id, &texts, &parameters).unwrap();
             let sequences = prepared.take_jobs().into_iter().map(|job| job.sequence).collect::<Vec<_>>();
             let computed = self.executor.execute(id, &sequences).unwrap_or_else(|e| panic!("{}", e.source));
             outputs.extend(

@@ -3,8 +3,9 @@
 use std::future::Future;
 
 use models::tasks::{
-    ClassifyParameters, DecodeError, EmbedParameters, EntitiesParameters, InputError, LengthUnit, OnError,
-    Parameters, Refusals, Remedy, SentimentParameters, SummarizeParameters, SummaryMethod, Truncation,
+    ClassifyParameters, DecodeError, EmbedParameters, EntitiesParameters, Input, InputError, LengthUnit,
+    OnError, Parameters, Refusals, Remedy, SentimentParameters, SummarizeParameters, SummaryMethod,
+    TaskRequest, Truncation,
 };
 use models::{Pace, SequenceOutput, Task};
 
@@ -228,9 +229,10 @@ fn inputs_that_cannot_be_read_have_errors_of_their_own() {
     let check = |task, parameters: Parameters, bad: &[(&str, InputError)], refusals: (usize, usize)| {
         let model = CATALOG.default_for(task).unwrap().id;
         let run = |texts: &[&str]| {
-            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-            let pace = Pace::at_once();
-            let prepared = CATALOG.prepare_paced(model, &texts, &parameters, OnError::Partial, &pace);
+            let inputs = texts.iter().map(|text| Input::from(*text)).collect();
+            let (parameters, pace) = (parameters.clone(), Pace::at_once());
+            let request = TaskRequest { inputs, parameters, on_error: OnError::Partial, inputs_max: None };
+            let prepared = CATALOG.prepare_paced(model, &request, &pace);
             let mut prepared = futures(prepared).unwrap();
             let jobs = prepared.take_jobs();
             // A row that says whose it is, by its tokens.

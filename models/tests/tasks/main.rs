@@ -12,7 +12,7 @@ mod summaries;
 use std::sync::LazyLock;
 
 use common::{Shown, config};
-use models::tasks::{EmbedParameters, InputError, Parameters, Prepared, Truncation};
+use models::tasks::{EmbedParameters, Input, InputError, Parameters, Prepared, Truncation};
 use models::{Catalog, SequenceOutput, Task};
 
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::load(&config(), &Shown).unwrap());
@@ -21,7 +21,7 @@ static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::load(&config(), &S
 const TAGS: [&str; 9] = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"];
 
 fn prepare(task: Task, inputs: &[&str], parameters: &Parameters) -> Result<Prepared, InputError> {
-    let inputs: Vec<String> = inputs.iter().map(|text| (*text).to_owned()).collect();
+    let inputs: Vec<Input> = inputs.iter().map(|text| Input::from(*text)).collect();
     CATALOG.prepare(CATALOG.default_for(task).unwrap().id, &inputs, parameters)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use models_core::tasks::{Answer, OnError, Parameters};
+use models_core::tasks::{Answer, Input, OnError, Parameters};
 use units::Priority;
 
 use crate::quota::Quota;
@@ -11,10 +11,12 @@ use crate::quota::Quota;
 /// What is asked, in no protocol's terms.
 #[derive(Debug, Clone)]
 pub struct InferRequest {
-    /// Name of the model; `None` is the task's default model.
+    /// Name of the model; `None` is the default model of what is asked for.
     pub model: Option<String>,
     /// The texts.
-    pub inputs: Vec<String>,
+    pub inputs: Vec<Input>,
+    /// How many there may be; as the model's card says if `None`.
+    pub inputs_max: Option<usize>,
     /// What to do with them.
     pub parameters: Parameters,
     /// What a fault of one text does to the others.
@@ -23,6 +25,19 @@ pub struct InferRequest {
     pub priority: Priority,
     /// Longest the caller will wait; capped by the server's request timeout.
     pub timeout: Option<Duration>,
+}
+
+/// How long a call took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timings {
+    /// From its arrival to its answer.
+    pub total: Duration,
+    /// Making tokens of its texts.
+    pub tokenize: Duration,
+    /// The longest that any of its sequences waited for its batch.
+    pub queue: Duration,
+    /// The longest that a device took for a batch with a sequence of it.
+    pub compute: Duration,
 }
 
 /// The answer, in no protocol's terms.
@@ -34,6 +49,8 @@ pub struct InferResponse {
     pub version: Arc<str>,
     /// One result per input, in order, or why there is none.
     pub answer: Answer,
+    /// How long its parts took.
+    pub timings: Timings,
     /// Inputs computed, which are those charged.
     pub inputs: usize,
     /// Tokens of these.

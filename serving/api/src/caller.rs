@@ -45,7 +45,22 @@ pub struct Caller {
     pub extensions: Extensions,
 }
 
+const API_KEY_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
+
 impl Caller {
+    /// The caller of a request over the dialect `protocol` of another server, whose clients also send the key
+    /// without the word before it, or in a header of its own.
+    pub fn of_dialect(headers: &HeaderMap, extensions: Extensions, protocol: &'static str) -> Self {
+        let caller = Self::new(headers, extensions, protocol);
+        let is_bare = |value: &&HeaderValue| value.as_bytes().starts_with(b"tc_");
+        let bare = match &caller.authorization {
+            Some(value) => Some(value).filter(is_bare),
+            None => API_KEY_HEADERS.iter().find_map(|name| headers.get(*name)),
+        };
+        let bearer = bare.and_then(|key| HeaderValue::try_from([b"Bearer ", key.as_bytes()].concat()).ok());
+        Self { authorization: bearer.or(caller.authorization), ..caller }
+    }
+
     /// The caller of a request over `protocol`, from its head.
     pub fn new(headers: &HeaderMap, extensions: Extensions, protocol: &'static str) -> Self {
         Self {

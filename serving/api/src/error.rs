@@ -378,5 +378,6 @@ fn input_kind(error: &InputError) -> ErrorKind {
         InputError::TooLong { .. } => ErrorKind::InputTooLong,
         InputError::Parameter { .. } => ErrorKind::InvalidParameter,
         InputError::Tokenize { .. } => ErrorKind::UnreadableInput,
+        InputError::Form { .. } | InputError::ForeignToken { .. } => ErrorKind::InvalidRequest,
     }
 }

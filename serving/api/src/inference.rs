@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use models_core::card::Task;
+use models_core::tasks::Operation;
 
 use crate::caller::Caller;
 use crate::error::ApiError;
@@ -13,12 +13,13 @@ use crate::model_info::ModelInfo;
 
 /// Answers calls: authenticates, limits, computes and records, in this order and the same for all.
 pub trait Inference: Send + Sync {
-    /// Answers one call for `task`; a protocol calls [`call`](trait.Inference.html#method.call), which knows
-    /// the type of its answer. Dropping the future cancels the call and frees its place.
+    /// Answers one call; a protocol calls [`call`](trait.Inference.html#method.call), which knows the type of
+    /// its answer. `operation` is what it asks for, where that is known before it is read: what fails until
+    /// then is counted so. Dropping the future cancels the call and frees its place.
     fn infer(
         &self,
         caller: Caller,
-        task: Task,
+        operation: Option<Operation>,
         exchange: Box<dyn AnyExchange>,
     ) -> BoxFuture<'_, Result<Answered, ApiError>>;
 
@@ -28,17 +29,17 @@ pub trait Inference: Send + Sync {
 }
 
 impl dyn Inference {
-    /// Answers one call for `task`. Dropping the future cancels the call and frees its place.
+    /// Answers one call. Dropping the future cancels it and frees its place.
     ///
     /// # Errors
     /// Whatever [`ApiError`] names.
     pub async fn call<E: Exchange>(
         &self,
         caller: Caller,
-        task: Task,
+        operation: Option<Operation>,
         exchange: E,
     ) -> Result<<E::Reply as Reply>::Answer, ApiError> {
-        self.infer(caller, task, Box::new(exchange)).await?.into_answer()
+        self.infer(caller, operation, Box::new(exchange)).await?.into_answer()
     }
 }
 
@@ -108,22 +109,22 @@ pub trait StreamedCall: Send {
     /// See [`Inference::infer`].
     fn infer(
         self: Box<Self>,
-        task: Task,
+        operation: Option<Operation>,
         exchange: Box<dyn AnyExchange>,
     ) -> BoxFuture<'static, Result<Answered, ApiError>>;
 }
 
 impl dyn StreamedCall {
-    /// Answers the call for `task`.
+    /// Answers the call.
     ///
     /// # Errors
     /// Whatever [`ApiError`] names.
     pub async fn call<E: Exchange>(
         self: Box<Self>,
-        task: Task,
+        operation: Option<Operation>,
         exchange: E,
     ) -> Result<<E::Reply as Reply>::Answer, ApiError> {
-        self.infer(task, Box::new(exchange)).await?.into_answer()
+        self.infer(operation, Box::new(exchange)).await?.into_answer()
     }
 }
 
@@ -159,11 +160,11 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use http::{Extensions, HeaderMap};
-    use models_core::tasks::{Answer, OnError, Parameters};
+    use models_core::tasks::{Answer, Input, OnError, Parameters};
     use units::Priority;
 
     use super::*;
-    use crate::call::{InferRequest, InferResponse};
+    use crate::call::{InferRequest, InferResponse, Timings};
     use crate::exchange::{Call, Kept, Made, Repeat};
     use crate::quota::Quota;
 
@@ -174,7 +175,7 @@ mod tests {
         fn infer(
             &self,
             _: Caller,
-            _: Task,
+            _: Option<Operation>,
             exchange: Box<dyn AnyExchange>,
         ) -> BoxFuture<'_, Result<Answered, ApiError>> {
             Box::pin(async move {
@@ -184,8 +185,8 @@ mod tests {
                 }
                 let (model, answer) = (Arc::from("m"), Answer { results: Vec::new() });
                 let (inputs, version) = (request.inputs.len(), Arc::clone(&model));
-                let response =
-                    InferResponse { model, version, answer, inputs, tokens: 0, quotas: Vec::new() };
+                let (tokens, quotas, timings) = (0, Vec::new(), Timings::default());
+                let response = InferResponse { model, version, answer, timings, inputs, tokens, quotas };
                 reply.answer(response, false).map(|made| made.answer)
             })
         }
@@ -213,7 +214,8 @@ mod tests {
             });
             let request = InferRequest {
                 model: None,
-                inputs: vec![String::new(); self.inputs],
+                inputs: vec![Input::Text(String::new()); self.inputs],
+                inputs_max: None,
                 parameters: Parameters::Embed(Default::default()),
                 on_error: OnError::Fail,
                 priority: Priority::Normal,
@@ -244,7 +246,7 @@ mod tests {
         let inference: &dyn Inference = &Counting;
         let check = |inputs, key, expected: Result<&str, &str>| {
             let caller = Caller::new(&HeaderMap::new(), Extensions::new(), "test");
-            let call = pin!(inference.call(caller, Task::Embed, Texts { inputs, key }));
+            let call = pin!(inference.call(caller, Some(Operation::Embed), Texts { inputs, key }));
             let Poll::Ready(found) = call.poll(&mut Context::from_waker(Waker::noop())) else {
                 panic!("nothing waits");
             };

@@ -27,7 +27,7 @@ pub mod model_info;
 pub mod quota;
 
 pub use body::BodyMeter;
-pub use call::{InferRequest, InferResponse};
+pub use call::{InferRequest, InferResponse, Timings};
 pub use caller::{Caller, RequestId, request_id};
 pub use error::{ApiError, ErrorKind, GrpcCode, Refusal, Retry, Row};
 pub use exchange::{Call, Exchange, Kept, Made, Repeat, Reply};
@@ -37,6 +37,7 @@ pub use inference::{
 pub use model_info::{ModelInfo, ModelStatus};
 pub use models_core::card::{Limits, MicroDollars, Task};
 pub use models_core::tasks;
+pub use models_core::tasks::Operation;
 pub use models_core::with_parameters;
 pub use quota::{Exceeded, Quota, Unit, Window};
 pub use units::Priority;

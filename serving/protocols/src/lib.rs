@@ -26,7 +26,7 @@ pub mod v1;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Inference, ModelDirectory, Task};
+use api::{Inference, ModelDirectory, Operation};
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,8 @@ pub struct Services {
     pub models: Arc<dyn ModelDirectory>,
     /// How much they read.
     pub bounds: Bounds,
+    /// Which dialects of other servers are spoken.
+    pub dialects: Dialects,
     /// Cancelled when the server stops.
     pub stopping: CancellationToken,
 }
@@ -50,6 +52,27 @@ pub struct Bounds {
     pub body_bytes_max: usize,
     /// In which it has to be there.
     pub body_timeout: Duration,
+    /// Inputs of a call in the dialects of other servers, whatever the model's card says of our own API.
+    pub dialect_inputs_max: usize,
+}
+
+/// Dialects of other servers, and whether they are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialects {
+    /// Open Inference Protocol v2, with Triton's additions, over REST and gRPC; KServe v1.
+    pub oip: bool,
+    /// text-embeddings-inference, over REST and gRPC.
+    pub tei: bool,
+    /// OpenAI, and what others made of its routes: Jina, Voyage, vLLM, NIM, infinity.
+    pub openai: bool,
+    /// Cohere.
+    pub cohere: bool,
+    /// Ollama.
+    pub ollama: bool,
+    /// Hugging Face's tasks.
+    pub huggingface: bool,
+    /// The container contracts of SageMaker and Vertex.
+    pub containers: bool,
 }
 
 /// The routes of all protocols.
@@ -59,7 +82,7 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .merge(grpc::routes(services, health))
 }
 
-/// The task that a route or a gRPC method of some protocol is for.
-pub fn task_of(route: &str) -> Option<Task> {
-    v1::task_of(route)
+/// What a route or a gRPC method of some protocol asks for.
+pub fn operation_of(route: &str) -> Option<Operation> {
+    v1::operation_of(route)
 }

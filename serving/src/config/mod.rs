@@ -9,6 +9,7 @@ mod device;
 mod listen;
 mod log;
 mod model;
+mod protocols;
 mod scaling;
 mod tenancy;
 mod tls;
@@ -34,6 +35,7 @@ pub use device::Device;
 pub use listen::resolve;
 pub use log::{Log, LogFormat};
 pub use model::Model;
+pub use protocols::Protocols;
 pub use scaling::Scaling;
 pub use tenancy::{Jwt, Redis, Sink, Store, Tenancy, TestKeys, Usage};
 pub use tls::{ClientCertificates, Identity, Tls, TlsVersion};
@@ -85,6 +87,9 @@ pub struct Config {
     /// Bounds of a request.
     #[garde(dive)]
     pub limits: Limits,
+    /// Dialects of other servers.
+    #[garde(dive)]
+    pub protocols: Protocols,
     /// Bounds of connections.
     #[garde(dive)]
     pub connections: Connections,
@@ -418,6 +423,7 @@ impl Default for Config {
             usage: Usage::default(),
             scaling: Scaling::default(),
             limits: Limits::default(),
+            protocols: Protocols::default(),
             connections: Connections::default(),
             batching: Batching::default(),
             device: Device::default(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use models::ModelEntry;
-use models::Task;
+use models::tasks::Operation;
 use units::{ModelId, Timestamp};
 
 use super::caller::Caller;
@@ -18,7 +18,8 @@ use crate::telemetry::{CallEnd, EndCode, Timeliness};
 pub(super) struct Ended<'a> {
     app: &'a App,
     pub(super) caller: &'a Caller,
-    task: Task,
+    /// What is asked for, once it is known.
+    pub(super) operation: Option<Operation>,
     pub(super) tenant: Option<Arc<str>>,
     pub(super) model: Option<ModelId>,
     started: Timestamp,
@@ -30,12 +31,17 @@ pub(super) struct Ended<'a> {
 }
 
 impl<'a> Ended<'a> {
-    pub(super) fn new(app: &'a App, caller: &'a Caller, task: Task, started: Timestamp) -> Self {
+    pub(super) fn new(
+        app: &'a App,
+        caller: &'a Caller,
+        operation: Option<Operation>,
+        started: Timestamp,
+    ) -> Self {
         let _in_flight = app.telemetry.calls.started();
         Self {
             app,
             caller,
-            task,
+            operation,
             tenant: None,
             model: None,
             started,
@@ -50,7 +56,7 @@ impl<'a> Ended<'a> {
         self.model.and_then(|id| self.app.catalog.get(id))
     }
 
-    fn duration(&self) -> Duration {
+    pub(super) fn duration(&self) -> Duration {
         self.app.engine.now().saturating_duration_since(self.started)
     }
 
@@ -98,7 +104,7 @@ impl Drop for Ended<'_> {
         let entry = self.entry();
         self.app.telemetry.calls.ended(CallEnd {
             protocol: self.caller.protocol,
-            task: self.task.as_str(),
+            task: self.operation.map_or("other", Operation::as_str),
             model: entry.map_or("", |entry| entry.card.name.as_str()),
             code: self.code,
             timeliness: self.timeliness.unwrap_or_else(|| self.timeliness::<()>(None)),

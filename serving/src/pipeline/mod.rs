@@ -14,10 +14,10 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::models::tasks::Parameters;
-use ::models::{ModelEntry, ModelState, NoDefault, Task};
+use ::models::tasks::{Operation, Parameters, TaskRequest};
+use ::models::{ModelEntry, ModelState, NoDefault};
 use api::exchange::{Answered, AnyExchange};
-use api::{Call, InferRequest, InferResponse, Kept, Made};
+use api::{Call, InferRequest, InferResponse, Kept, Made, MicroDollars, Timings};
 use router::idempotency::{self, Attempt};
 use router::ledger::JournalError;
 use router::{Demand, Outcome, Place, Principal, RefusedInputs, Reservation, Role, WallTime};
@@ -37,19 +37,19 @@ use work::Work;
 /// A call that is refused when so much of it was read counts against the limit.
 const COUNTED_FROM_BYTES: u64 = 64 << 10;
 
-/// Answers one call for `task`, in the place that it has if it has one already.
+/// Answers one call, in the place that it has if it has one already.
 ///
 /// # Errors
 /// Whatever [`ApiError`] names. Dropping the future cancels the call and frees its place.
 async fn infer(
     app: &App,
     caller: &Caller,
-    task: Task,
+    operation: Option<Operation>,
     given: Option<Place>,
     exchange: Box<dyn AnyExchange>,
 ) -> Result<Answered, ApiError> {
     let started = app.engine.now();
-    let mut end = Ended::new(app, caller, task, started);
+    let mut end = Ended::new(app, caller, operation, started);
     let result = async {
         let gatekeeper = &app.tenancy.gatekeeper;
         let principal = authorise(gatekeeper, caller, Role::Editor).await?;
@@ -73,7 +73,9 @@ async fn infer(
                 return Err(fault.unwrap_or(error));
             }
         };
-        let entry = find_model(app, task, request.model.as_deref())?;
+        let operation = request.parameters.operation();
+        end.operation = Some(operation);
+        let entry = find_model(app, operation, request.model.as_deref())?;
         end.model = Some(entry.id);
         let once = match start {
             Start::First(once) => once,
@@ -92,7 +94,7 @@ async fn infer(
         let (tenant, weight, priority) = (tenant.id, tenant.plan.terms().weight, request.priority);
         let work = Work { app, entry, tenant, weight, priority, deadline };
         let mut part = enter(work, &request)?;
-        let demand = demand(caller, entry, request.inputs.len());
+        let demand = demand(caller, entry, operation, request.inputs.len());
         let mut reservation = gatekeeper.admit(WallTime::now(), &principal, demand).await.or_refused()?;
         let result = run(work, request, &mut reservation, &mut part, &mut end).await;
         let mut answered = Outcome::Completed;
@@ -188,8 +190,10 @@ async fn run(
             return Err(ApiError::ModelUnavailable { model, reason: reason.clone() });
         }
     }
-    let InferRequest { inputs, parameters, on_error, timeout, .. } = request;
-    let mut prepared = work.tokenize(inputs, parameters, on_error, reservation).await?;
+    let InferRequest { inputs, inputs_max, parameters, on_error, timeout, .. } = request;
+    let request = TaskRequest { inputs, parameters, on_error, inputs_max };
+    let mut timings = Timings::default();
+    let mut prepared = work.tokenize(request, reservation, &mut timings).await?;
     // A target is for one text that is read at once, and for a caller who waits as long.
     let has_patience = timeout.is_none_or(|timeout| timeout >= entry.card.p99_target);
     end.has_target = Some(prepared.sequences() == 1 && has_patience);
@@ -203,7 +207,7 @@ async fn run(
     if inputs > 0 {
         reservation.settle(WallTime::now(), tokens as u64).await.or_refused()?;
     }
-    let outputs = work.compute(&mut prepared, reservation, part).await?;
+    let outputs = work.compute(&mut prepared, reservation, part, &mut timings).await?;
     let answer = work.decode(prepared, outputs).await?;
     for error in answer.results.iter().filter_map(|result| result.as_ref().err()) {
         app.telemetry.calls.input_refused(entry.id, ApiError::Input(error.clone()).row().code);
@@ -214,6 +218,7 @@ async fn run(
         model: Arc::from(entry.card.name.as_str()),
         version: Arc::from(entry.card.version.as_str()),
         answer,
+        timings: Timings { total: end.duration(), ..timings },
         inputs,
         tokens,
         quotas: quotas::of(WallTime::now(), &reservation.quotas()),
@@ -242,7 +247,7 @@ fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> 
 /// Refuses a call that is predicted to be late, before anything is done for it.
 fn enter(work: Work<'_>, request: &InferRequest) -> Result<Part, ApiError> {
     let Work { app, entry, tenant, weight, deadline, .. } = work;
-    let bytes = request.inputs.iter().map(|text| text.len() as u64).sum();
+    let bytes = request.inputs.iter().map(|input| input.bytes() as u64).sum();
     let left = deadline.saturating_duration_since(app.engine.now());
     let part = app.load.enter((tenant, weight), entry.id, bytes, left);
     part.map_err(|Excess { retry_after }| match request.timeout {
@@ -255,10 +260,14 @@ fn enter(work: Work<'_>, request: &InferRequest) -> Result<Part, ApiError> {
 ///
 /// # Errors
 /// There is none of that name, none is the task's default, or it does something else.
-fn find_model<'a>(app: &'a App, task: Task, name: Option<&str>) -> Result<&'a ModelEntry, ApiError> {
+fn find_model<'a>(
+    app: &'a App,
+    operation: Operation,
+    name: Option<&str>,
+) -> Result<&'a ModelEntry, ApiError> {
     let entry = match name {
         Some(name) => find_named(app, name)?,
-        None => app.catalog.default_for(task).map_err(|error| match error {
+        None => app.catalog.default_for(operation.default_task()).map_err(|error| match error {
             NoDefault::Unstated { task, candidates } if !candidates.is_empty() => {
                 ApiError::ModelRequired { task: task.as_str(), candidates: candidates.join(", ") }
             }
@@ -266,20 +275,21 @@ fn find_model<'a>(app: &'a App, task: Task, name: Option<&str>) -> Result<&'a Mo
             NoDefault::Rejected { name: model, reason } => ApiError::ModelUnavailable { model, reason },
         })?,
     };
-    if entry.card.task == task {
+    if operation.is_done_by(entry.card.task) {
         return Ok(entry);
     }
     let model = entry.card.name.clone();
-    Err(ApiError::WrongTask { model, offers: entry.card.task.as_str(), asked: task.as_str() })
+    Err(ApiError::WrongTask { model, offers: entry.card.task.as_str(), asked: operation.as_str() })
 }
 
-fn demand(caller: &Caller, entry: &ModelEntry, inputs: usize) -> Demand {
+fn demand(caller: &Caller, entry: &ModelEntry, operation: Operation, inputs: usize) -> Demand {
+    let price = entry.card.price_per_1000_requests;
     Demand {
         request_id: Arc::clone(&caller.request_id),
         model: Arc::from(entry.card.name.as_str()),
         version: Arc::from(entry.card.version.as_str()),
         inputs: inputs as u64,
-        price_per_1000: entry.card.price_per_1000_requests,
+        price_per_1000: if operation.is_free() { MicroDollars::default() } else { price },
     }
 }
 

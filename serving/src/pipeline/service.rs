@@ -6,7 +6,7 @@ use api::exchange::{Answered, AnyExchange};
 use api::{CallStream, Inference};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use models::Task;
+use models::tasks::Operation;
 
 use super::stream::Stream;
 use super::{Caller, infer};
@@ -28,10 +28,10 @@ impl Inference for Pipeline {
     fn infer(
         &self,
         caller: api::Caller,
-        task: Task,
+        operation: Option<Operation>,
         exchange: Box<dyn AnyExchange>,
     ) -> BoxFuture<'_, Result<Answered, ApiError>> {
-        async move { infer(&self.0, &Caller::from(caller), task, None, exchange).await }.boxed()
+        async move { infer(&self.0, &Caller::from(caller), operation, None, exchange).await }.boxed()
     }
 
     fn open_stream(&self, caller: api::Caller) -> BoxFuture<'_, Result<Arc<dyn CallStream>, ApiError>> {

@@ -8,7 +8,7 @@ use api::exchange::{Answered, AnyExchange};
 use api::{BodyMeter, CallStream, NextCall, StreamBounds, StreamedCall, Waiting};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use models::Task;
+use models::tasks::Operation;
 use router::{Place, PlaceMeter, Principal, Role};
 
 use super::{Caller, authorise, infer};
@@ -116,11 +116,11 @@ impl StreamedCall for OneCall {
 
     fn infer(
         self: Box<Self>,
-        task: Task,
+        operation: Option<Operation>,
         exchange: Box<dyn AnyExchange>,
     ) -> BoxFuture<'static, Result<Answered, ApiError>> {
         let Self { app, caller, place } = *self;
-        async move { infer(&app, &caller, task, Some(place), exchange).await }.boxed()
+        async move { infer(&app, &caller, operation, Some(place), exchange).await }.boxed()
     }
 }
 

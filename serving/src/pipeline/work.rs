@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Timings;
 use batching::{Completion, Failure, RejectReason, Rejection};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use models::tasks::{Answer, Job, OnError, Parameters, Prepared};
+use models::tasks::{Answer, Job, Prepared, TaskRequest};
 use models::{Errand, ModelEntry, PoolError, Sequence, SequenceOutput, Stage};
 use router::Reservation;
 use units::{Priority, TenantId, Timestamp, Tokens};
@@ -55,22 +56,22 @@ impl Work<'_> {
     /// The texts cannot be run, there is no room, or the deadline passes.
     pub(super) async fn tokenize(
         self,
-        inputs: Vec<String>,
-        parameters: Parameters,
-        on_error: OnError,
+        request: TaskRequest,
         reservation: &mut Reservation,
+        timings: &mut Timings,
     ) -> Result<Prepared, ApiError> {
         let app = self.app;
         let (started, model, catalog) = (app.engine.now(), self.entry.id, Arc::clone(&app.catalog));
-        let bytes = inputs.iter().map(|text| text.len() as u64).sum();
+        let bytes = request.inputs.iter().map(|input| input.bytes() as u64).sum();
         let done = app
             .pool
             .run(self.errand(Stage::Prepare, bytes), move |pace| async move {
-                let prepared = catalog.prepare_paced(model, &inputs, &parameters, on_error, &pace).await;
+                let prepared = catalog.prepare_paced(model, &request, &pace).await;
                 (prepared, pace.spent() > 0)
             })
             .await;
-        app.telemetry.calls.tokenized(model, app.engine.now().saturating_duration_since(started));
+        timings.tokenize = app.engine.now().saturating_duration_since(started);
+        app.telemetry.calls.tokenized(model, timings.tokenize);
         let (prepared, has_worked) = done.map_err(no_worker)?;
         if has_worked {
             reservation.work_began();
@@ -89,10 +90,11 @@ impl Work<'_> {
         prepared: &mut Prepared,
         reservation: &mut Reservation,
         part: &mut Part,
+        timings: &mut Timings,
     ) -> Result<Vec<SequenceOutput>, ApiError> {
         let left = self.deadline.saturating_duration_since(self.app.engine.now());
         // The scheduler ends what is queued at its deadline; this ends what a device holds longer than that.
-        let feed = self.feed(prepared.take_jobs(), reservation, part);
+        let feed = self.feed(prepared.take_jobs(), reservation, part, timings);
         tokio::time::timeout(left, feed).await.unwrap_or(Err(ApiError::DeadlineExceeded))
     }
 
@@ -101,6 +103,7 @@ impl Work<'_> {
         jobs: Vec<Job>,
         reservation: &mut Reservation,
         part: &mut Part,
+        timings: &mut Timings,
     ) -> Result<Vec<SequenceOutput>, ApiError> {
         let count = jobs.len();
         let mut jobs: VecDeque<(usize, Job)> = jobs.into_iter().enumerate().collect();
@@ -126,6 +129,8 @@ impl Work<'_> {
                     let batch = u32::try_from(done.batch_sequences).unwrap_or(1).max(1);
                     let compute = done.compute / batch;
                     reservation.computed(compute);
+                    timings.queue = timings.queue.max(done.queue);
+                    timings.compute = timings.compute.max(done.compute);
                     outputs[index] = done.output;
                     computed += 1;
                     part.computed(compute, (count - computed) as f64 / count as f64);

@@ -194,6 +194,7 @@ impl Server {
             inference: Arc::clone(&pipeline) as Arc<dyn Inference>,
             models: pipeline,
             bounds: bounds(&app.config),
+            dialects: app.config.protocols.dialects(),
             stopping: app.stopping.clone(),
         };
         let routes = protocols::routes(&services, health)
@@ -206,7 +207,11 @@ impl Server {
 
 /// How much is read of a call.
 fn bounds(config: &Config) -> Bounds {
-    Bounds { body_bytes_max: config.limits.body_bytes_max, body_timeout: config.request_timeout() }
+    Bounds {
+        body_bytes_max: config.limits.body_bytes_max,
+        body_timeout: config.request_timeout(),
+        dialect_inputs_max: config.protocols.inputs_max,
+    }
 }
 
 /// What tenants manage themselves is given of the server.

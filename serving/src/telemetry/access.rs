@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
-use models::Task;
+use models::tasks::Operation;
 use router::Principal;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -265,7 +265,7 @@ fn route(request: &Request) -> Arc<str> {
 fn task(route: &str) -> &'static str {
     match route {
         UNKNOWN => UNKNOWN,
-        route => protocols::task_of(route).map_or("other", Task::as_str),
+        route => protocols::operation_of(route).map_or("other", Operation::as_str),
     }
 }
 

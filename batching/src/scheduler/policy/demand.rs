@@ -194,6 +194,16 @@ impl Demand {
         self.missed.add(now, 1.0);
     }
 
+    /// Whether not everybody can be served, and a flow not either. Where one asks for much more than its share
+    /// the others are served all the same.
+    pub(super) fn is_overloaded(&self, flow: FlowId) -> bool {
+        let is_capped = |level: f64| {
+            let flow = self.flows.get(flow.0 as usize);
+            flow.is_none_or(|flow| flow.rate.last().0 > CAPPED * level * flow.weight)
+        };
+        self.overload.is_on() && !(self.is_flooded && self.level.is_some_and(|level| !is_capped(level)))
+    }
+
     /// Whether a flow asks for much more than its share.
     pub(super) fn is_flooded(&self) -> bool {
         self.is_flooded

@@ -5,7 +5,7 @@
 //! one field has all fields of all tasks, and a field that is added here is in every protocol, or does not
 //! compile there.
 
-use crate::tasks::{Aggregation, OffsetUnit, SummaryMethod, Truncation};
+use crate::tasks::{Aggregation, OffsetUnit, Operation, SummaryMethod, Truncation};
 
 /// Hands the parameters of a task to the macro `then`, after whatever else is given for it:
 /// `then! { [given] /// doc struct Name { /// doc field: Type = default, … } }`.
@@ -68,6 +68,40 @@ macro_rules! with_parameters {
             truncation: Truncation = Truncation::Error,
         }
     } };
+    (Rerank, $then:ident $($given:tt)*) => { $then! { [$($given)*]
+        /// Parameters of reranking. The inputs are the documents.
+        struct RerankParameters {
+            /// What the documents are to answer.
+            query: String = String::new(),
+            /// What happens to a text that is longer than one window.
+            truncation: Truncation = Truncation::Stride,
+        }
+    } };
+    (Similarity, $then:ident $($given:tt)*) => { $then! { [$($given)*]
+        /// Parameters of similarity.
+        struct SimilarityParameters {
+            /// The text that each input is compared with.
+            reference: String = String::new(),
+            /// What happens to a text that is longer than one window.
+            truncation: Truncation = Truncation::Stride,
+        }
+    } };
+    (Tokenize, $then:ident $($given:tt)*) => { $then! { [$($given)*]
+        /// Parameters of tokenising.
+        struct TokenizeParameters {
+            /// Whether the special tokens are there that the model reads around a text.
+            add_special_tokens: bool = true,
+            /// Unit of `start` and `end`.
+            offset_unit: OffsetUnit = OffsetUnit::Codepoint,
+        }
+    } };
+    (Detokenize, $then:ident $($given:tt)*) => { $then! { [$($given)*]
+        /// Parameters of making text of tokens.
+        struct DetokenizeParameters {
+            /// Whether special tokens are left out.
+            skip_special_tokens: bool = true,
+        }
+    } };
 }
 
 macro_rules! define {
@@ -91,6 +125,10 @@ with_parameters!(Sentiment, define);
 with_parameters!(Entities, define);
 with_parameters!(Summarize, define);
 with_parameters!(Embed, define);
+with_parameters!(Rerank, define);
+with_parameters!(Similarity, define);
+with_parameters!(Tokenize, define);
+with_parameters!(Detokenize, define);
 
 /// What to do with the inputs, by task.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,4 +143,44 @@ pub enum Parameters {
     Summarize(SummarizeParameters),
     /// Map to vectors.
     Embed(EmbedParameters),
+    /// Score documents by a query.
+    Rerank(RerankParameters),
+    /// Compare with another text.
+    Similarity(SimilarityParameters),
+    /// Show the tokens.
+    Tokenize(TokenizeParameters),
+    /// Make text of tokens.
+    Detokenize(DetokenizeParameters),
+}
+
+impl Parameters {
+    /// What is asked for.
+    pub const fn operation(&self) -> Operation {
+        match self {
+            Self::Classify(_) => Operation::Classify,
+            Self::Sentiment(_) => Operation::Sentiment,
+            Self::Entities(_) => Operation::Entities,
+            Self::Summarize(_) => Operation::Summarize,
+            Self::Embed(_) => Operation::Embed,
+            Self::Rerank(_) => Operation::Rerank,
+            Self::Similarity(_) => Operation::Similarity,
+            Self::Tokenize(_) => Operation::Tokenize,
+            Self::Detokenize(_) => Operation::Detokenize,
+        }
+    }
+
+    /// The parameters of an operation, each its default.
+    pub fn default_of(operation: Operation) -> Self {
+        match operation {
+            Operation::Classify => Self::Classify(Default::default()),
+            Operation::Sentiment => Self::Sentiment(Default::default()),
+            Operation::Entities => Self::Entities(Default::default()),
+            Operation::Summarize => Self::Summarize(Default::default()),
+            Operation::Embed => Self::Embed(Default::default()),
+            Operation::Rerank => Self::Rerank(Default::default()),
+            Operation::Similarity => Self::Similarity(Default::default()),
+            Operation::Tokenize => Self::Tokenize(Default::default()),
+            Operation::Detokenize => Self::Detokenize(Default::default()),
+        }
+    }
 }

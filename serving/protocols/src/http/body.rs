@@ -35,10 +35,19 @@ pub async fn read(request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> 
     read_up_to(bounds.body_bytes_max, request, bounds).await
 }
 
+/// Reads a body of any type within the same bounds.
+pub async fn read_any(request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> {
+    read_bytes(bounds.body_bytes_max, request, bounds).await
+}
+
 async fn read_up_to(bytes_max: usize, request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> {
     if !is_json(request.headers()) {
         return Err(ApiError::UnsupportedMediaType { expected: MEDIA_TYPE });
     }
+    read_bytes(bytes_max, request, bounds).await
+}
+
+async fn read_bytes(bytes_max: usize, request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> {
     let coding = Coding::of(request.headers())?;
     let meter = request.extensions().get::<BodyMeter>().cloned().unwrap_or_default();
     let reading = decode(request.into_body(), coding, bytes_max);

@@ -2,7 +2,10 @@
 
 pub mod body;
 mod coding;
+pub mod dialect;
 pub mod explain;
+pub mod inputs;
+pub mod limits;
 
 pub use coding::ACCEPTED as ACCEPTED_CODINGS;
 

@@ -3,17 +3,21 @@
 pub mod grpc;
 pub mod rest;
 
-use api::Task;
+use api::Operation;
 
-/// The task that a route or a method is for.
-pub(crate) fn task_of(route: &str) -> Option<Task> {
+/// What a route or a method asks for.
+pub(crate) fn operation_of(route: &str) -> Option<Operation> {
     let (parent, name) = route.rsplit_once('/')?;
     match (parent.trim_start_matches('/'), name) {
-        ("v1/ml", "classify") | (grpc::SERVICE, "Classify") => Some(Task::Classify),
-        ("v1/ml", "sentiment") | (grpc::SERVICE, "AnalyzeSentiment") => Some(Task::Sentiment),
-        ("v1/ml", "entities") | (grpc::SERVICE, "ExtractEntities") => Some(Task::Entities),
-        ("v1/ml", "summarize") | (grpc::SERVICE, "Summarize") => Some(Task::Summarize),
-        ("v1/ml", "embeddings") | (grpc::SERVICE, "Embed") => Some(Task::Embed),
+        ("v1/ml", "classify") | (grpc::SERVICE, "Classify") => Some(Operation::Classify),
+        ("v1/ml", "sentiment") | (grpc::SERVICE, "AnalyzeSentiment") => Some(Operation::Sentiment),
+        ("v1/ml", "entities") | (grpc::SERVICE, "ExtractEntities") => Some(Operation::Entities),
+        ("v1/ml", "summarize") | (grpc::SERVICE, "Summarize") => Some(Operation::Summarize),
+        ("v1/ml", "embeddings") | (grpc::SERVICE, "Embed") => Some(Operation::Embed),
+        ("v1/ml", "rerank") | (grpc::SERVICE, "Rerank") => Some(Operation::Rerank),
+        ("v1/ml", "similarity") | (grpc::SERVICE, "Similarity") => Some(Operation::Similarity),
+        ("v1/ml", "tokenize") | (grpc::SERVICE, "Tokenize") => Some(Operation::Tokenize),
+        ("v1/ml", "detokenize") | (grpc::SERVICE, "Detokenize") => Some(Operation::Detokenize),
         _ => None,
     }
 }

@@ -155,7 +155,7 @@ impl Deadline {
     fn is_behind(&self, now: Timestamp, flow: FlowId, call: &CallSize, in_time: Timestamp) -> bool {
         let first = || self.bands[call.model.index()].first_of(Claim::Late, flow);
         call.deadline > in_time
-            && !self.demand.overload.is_on()
+            && !self.demand.is_overloaded(flow)
             && first().is_some_and(|rank| rank.due <= now)
     }
 
@@ -168,8 +168,8 @@ impl Deadline {
 
     /// When a sequence is due that is late. In overload nothing is promised, and nothing beyond a deadline.
     fn due_late<P>(&self, waiting: &Waiting<P>) -> Timestamp {
-        let promise = waiting.standing.promise;
-        if self.demand.overload.is_on() || promise == Timestamp::MAX { waiting.due } else { promise }
+        let Standing { flow, promise, .. } = waiting.standing;
+        if self.demand.is_overloaded(flow) || promise == Timestamp::MAX { waiting.due } else { promise }
     }
 
     /// How long what is within shares and can meet its target will take all devices.
@@ -219,7 +219,11 @@ impl Deadline {
     }
 
     fn end<P>(&mut self, state: &mut State<P>, id: SequenceId, why: EndReason) {
-        if let Some(waiting) = state.slots.get(id) {
+        // What would have been in time in its line is no sign of overload.
+        let is_too_much = |waiting: &Waiting<P>| {
+            why == EndReason::Shed || waiting.standing.promise > waiting.entry.sequence.deadline
+        };
+        if let Some(waiting) = state.slots.get(id).filter(|waiting| is_too_much(waiting)) {
             let time = Duration::from_secs_f64(waiting.seconds.0);
             self.demand.overload.give_up(state.shared_by_devices(time));
         }
@@ -337,14 +341,13 @@ impl Deadline {
         opening: Opening,
         candidates: &[Candidate],
     ) -> Option<Choice> {
-        if self.demand.overload.is_on() {
-            return None;
-        }
         let (start, quantum) = (opening.start, self.quantum);
         let mut first: Option<Candidate> = None;
         for model in state.models.present() {
             let Some(late) = self.candidate(state, opening, *model, &[Claim::Late]) else { continue };
-            let is_pressing = start + late.least(quantum) >= late.promise && self.flows.is_least(late.flow);
+            let is_promised = !self.demand.is_overloaded(late.flow);
+            let is_due = start + late.least(quantum) >= late.promise;
+            let is_pressing = is_promised && is_due && self.flows.is_least(late.flow);
             // The longest line is not to be overtaken by much, and the shortest not to wait for it.
             let is_slower = |first: Candidate| late.slowdown(start) > first.slowdown(start);
             if is_pressing && first.is_none_or(is_slower) {

@@ -1,7 +1,8 @@
 //! Translation between the protobuf messages and the pipeline's terms.
 
 use api::tasks::{
-    Aggregation, InputError, OffsetUnit, OnError, Output, Parameters, SummaryMethod, TaskResult, Truncation,
+    Aggregation, Input, InputError, OffsetUnit, OnError, Output, Parameters, SummaryMethod, TaskResult,
+    Truncation,
 };
 use api::{ApiError, InferRequest, InferResponse, ModelInfo, ModelStatus, Priority, with_parameters};
 use proto::v1;
@@ -48,6 +49,7 @@ macro_rules! parameter {
 parameter!(bool, bool, |wire, _default| wire);
 parameter!(bool, Option<bool>, |wire, default| wire.unwrap_or(default));
 parameter!(usize, Option<u32>, |wire, default| wire.map_or(default, |n| n as usize));
+parameter!(String, String, |wire, _default| wire);
 parameter!(Option<bool>, Option<bool>, |wire, default| wire.or(default));
 parameter!(Option<usize>, Option<u32>, |wire, default| wire.map(|n| n as usize).or(default));
 parameter!(Option<Vec<String>>, Vec<String>, |wire, default| if wire.is_empty() {
@@ -83,9 +85,30 @@ with_parameters!(Sentiment, from_message Sentiment AnalyzeSentimentRequest);
 with_parameters!(Entities, from_message Entities ExtractEntitiesRequest);
 with_parameters!(Summarize, from_message Summarize SummarizeRequest);
 with_parameters!(Embed, from_message Embed EmbedRequest);
+with_parameters!(Rerank, from_message Rerank RerankRequest);
+with_parameters!(Similarity, from_message Similarity SimilarityRequest);
+with_parameters!(Tokenize, from_message Tokenize TokenizeRequest);
+with_parameters!(Detokenize, from_message Detokenize DetokenizeRequest);
+
+/// One input as a message has it.
+trait IntoInput {
+    fn into_input(self) -> Input;
+}
+
+impl IntoInput for String {
+    fn into_input(self) -> Input {
+        Input::Text(self)
+    }
+}
+
+impl IntoInput for v1::TokenIds {
+    fn into_input(self) -> Input {
+        Input::Tokens(self.ids)
+    }
+}
 
 fn request(
-    inputs: Vec<String>,
+    inputs: Vec<impl IntoInput>,
     model: String,
     parameters: Parameters,
     priority: i32,
@@ -103,7 +126,8 @@ fn request(
         E::Partial => OnError::Partial,
     };
     let model = (!model.is_empty()).then_some(model);
-    Ok(InferRequest { model, inputs, parameters, on_error, priority, timeout: None })
+    let inputs = inputs.into_iter().map(IntoInput::into_input).collect();
+    Ok(InferRequest { model, inputs, inputs_max: None, parameters, on_error, priority, timeout: None })
 }
 
 /// proto3 enums are open: any number may arrive.
@@ -189,6 +213,27 @@ from_response!(SummarizeResponse, SummarizeResult, Output::Summary(summary) => |
 
 from_response!(EmbedResponse, EmbedResult, Output::Embedding(embedding) => |report| {
     v1::EmbedResult { embedding, report, error: None }
+});
+
+from_response!(RerankResponse, RerankResult, Output::Similarity(score) => |report| {
+    v1::RerankResult { score, report, error: None }
+});
+
+from_response!(SimilarityResponse, SimilarityResult, Output::Similarity(score) => |report| {
+    v1::SimilarityResult { score, report, error: None }
+});
+
+from_response!(TokenizeResponse, TokenizeResult, Output::Tokens(tokens) => |report| {
+    let token = |token: api::tasks::Token| {
+        let (start, end) = token.span.unzip();
+        let (start, end) = (start.map(|n| n as u64), end.map(|n| n as u64));
+        v1::Token { id: token.id, text: token.text, special: token.is_special, start, end }
+    };
+    v1::TokenizeResult { tokens: tokens.into_iter().map(token).collect(), report, error: None }
+});
+
+from_response!(DetokenizeResponse, DetokenizeResult, Output::Text(text) => |report| {
+    v1::DetokenizeResult { text, report, error: None }
 });
 
 fn input_error(error: InputError) -> v1::InputError {

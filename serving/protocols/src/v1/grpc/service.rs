@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use api::{ApiError, Caller, ModelDirectory, Reads, Task, request_id};
+use api::{ApiError, Caller, ModelDirectory, Operation, Reads, request_id};
 use axum::http::{Extensions, HeaderMap};
 use proto::v1;
 use proto::v1::inference_service_server::InferenceService;
@@ -37,7 +37,11 @@ impl InferenceApi {
         Self { services }
     }
 
-    async fn unary<Q, A>(&self, task: Task, request: Request<Streaming<Q>>) -> Result<Response<A>, Status>
+    async fn unary<Q, A>(
+        &self,
+        operation: Operation,
+        request: Request<Streaming<Q>>,
+    ) -> Result<Response<A>, Status>
     where
         Q: IntoInferRequest + prost::Message + 'static,
         A: FromResponse + prost::Message + Default + 'static,
@@ -49,12 +53,12 @@ impl InferenceApi {
         let unary = Unary {
             message: self.unread(&caller, &headers, messages),
             timeout: grpc_timeout(&headers),
-            // There is one method a task.
-            route: format!("grpc:{}", task.as_str()),
+            // There is one method an operation.
+            route: format!("grpc:{operation}"),
             key: key(&headers).map(|key| key.map(str::to_owned)),
             answer: PhantomData,
         };
-        let result = self.services.inference.call(caller, task, unary).await;
+        let result = self.services.inference.call(caller, Some(operation), unary).await;
         result.map_err(|error| status(&error, &request_id))
     }
 
@@ -104,35 +108,63 @@ impl InferenceService for InferenceApi {
         &self,
         request: Request<Streaming<v1::ClassifyRequest>>,
     ) -> Result<Response<v1::ClassifyResponse>, Status> {
-        self.unary(Task::Classify, request).await
+        self.unary(Operation::Classify, request).await
     }
 
     async fn analyze_sentiment(
         &self,
         request: Request<Streaming<v1::AnalyzeSentimentRequest>>,
     ) -> Result<Response<v1::AnalyzeSentimentResponse>, Status> {
-        self.unary(Task::Sentiment, request).await
+        self.unary(Operation::Sentiment, request).await
     }
 
     async fn extract_entities(
         &self,
         request: Request<Streaming<v1::ExtractEntitiesRequest>>,
     ) -> Result<Response<v1::ExtractEntitiesResponse>, Status> {
-        self.unary(Task::Entities, request).await
+        self.unary(Operation::Entities, request).await
     }
 
     async fn summarize(
         &self,
         request: Request<Streaming<v1::SummarizeRequest>>,
     ) -> Result<Response<v1::SummarizeResponse>, Status> {
-        self.unary(Task::Summarize, request).await
+        self.unary(Operation::Summarize, request).await
     }
 
     async fn embed(
         &self,
         request: Request<Streaming<v1::EmbedRequest>>,
     ) -> Result<Response<v1::EmbedResponse>, Status> {
-        self.unary(Task::Embed, request).await
+        self.unary(Operation::Embed, request).await
+    }
+
+    async fn rerank(
+        &self,
+        request: Request<Streaming<v1::RerankRequest>>,
+    ) -> Result<Response<v1::RerankResponse>, Status> {
+        self.unary(Operation::Rerank, request).await
+    }
+
+    async fn similarity(
+        &self,
+        request: Request<Streaming<v1::SimilarityRequest>>,
+    ) -> Result<Response<v1::SimilarityResponse>, Status> {
+        self.unary(Operation::Similarity, request).await
+    }
+
+    async fn tokenize(
+        &self,
+        request: Request<Streaming<v1::TokenizeRequest>>,
+    ) -> Result<Response<v1::TokenizeResponse>, Status> {
+        self.unary(Operation::Tokenize, request).await
+    }
+
+    async fn detokenize(
+        &self,
+        request: Request<Streaming<v1::DetokenizeRequest>>,
+    ) -> Result<Response<v1::DetokenizeResponse>, Status> {
+        self.unary(Operation::Detokenize, request).await
     }
 
     type InferStreamStream = Pin<Box<dyn Stream<Item = Result<v1::InferStreamResponse, Status>> + Send>>;

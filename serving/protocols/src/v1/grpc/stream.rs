@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use api::{ApiError, CallStream, NextCall, StreamedCall, Task, Waiting};
+use api::{ApiError, CallStream, NextCall, Operation, StreamedCall, Waiting};
 use futures_util::Stream;
 use prost::Message as _;
 use proto::v1::infer_stream_request::Request;
@@ -237,13 +237,32 @@ async fn one_of(
     timeout: Option<Duration>,
 ) -> Result<Response, ApiError> {
     match request {
-        Some(Request::Classify(m)) => one(call, Task::Classify, m, timeout).await.map(Response::Classify),
-        Some(Request::Sentiment(m)) => one(call, Task::Sentiment, m, timeout).await.map(Response::Sentiment),
-        Some(Request::Entities(m)) => one(call, Task::Entities, m, timeout).await.map(Response::Entities),
-        Some(Request::Summarize(m)) => one(call, Task::Summarize, m, timeout).await.map(Response::Summarize),
-        Some(Request::Embed(m)) => one(call, Task::Embed, m, timeout).await.map(Response::Embed),
+        Some(Request::Classify(m)) => {
+            one(call, Operation::Classify, m, timeout).await.map(Response::Classify)
+        }
+        Some(Request::Sentiment(m)) => {
+            one(call, Operation::Sentiment, m, timeout).await.map(Response::Sentiment)
+        }
+        Some(Request::Entities(m)) => {
+            one(call, Operation::Entities, m, timeout).await.map(Response::Entities)
+        }
+        Some(Request::Summarize(m)) => {
+            one(call, Operation::Summarize, m, timeout).await.map(Response::Summarize)
+        }
+        Some(Request::Embed(m)) => one(call, Operation::Embed, m, timeout).await.map(Response::Embed),
+        Some(Request::Rerank(m)) => one(call, Operation::Rerank, m, timeout).await.map(Response::Rerank),
+        Some(Request::Similarity(m)) => {
+            one(call, Operation::Similarity, m, timeout).await.map(Response::Similarity)
+        }
+        Some(Request::Tokenize(m)) => {
+            one(call, Operation::Tokenize, m, timeout).await.map(Response::Tokenize)
+        }
+        Some(Request::Detokenize(m)) => {
+            one(call, Operation::Detokenize, m, timeout).await.map(Response::Detokenize)
+        }
         None => {
-            let problem = "expected one of classify, sentiment, entities, summarize, embed".to_owned();
+            let problem = "expected one of classify, sentiment, entities, summarize, embed, rerank, similarity, tokenize, detokenize";
+            let problem = problem.to_owned();
             Err(refused(call, ApiError::InvalidRequest { field: "request".to_owned(), problem }))
         }
     }
@@ -251,7 +270,7 @@ async fn one_of(
 
 async fn one<Q, A>(
     call: Box<dyn StreamedCall>,
-    task: Task,
+    operation: Operation,
     message: Q,
     timeout: Option<Duration>,
 ) -> Result<A, ApiError>
@@ -260,7 +279,7 @@ where
     A: FromResponse + prost::Message + Default + 'static,
 {
     let message = Streamed { message, timeout, answer: PhantomData };
-    call.call(task, message).await.map(tonic::Response::into_inner)
+    call.call(Some(operation), message).await.map(tonic::Response::into_inner)
 }
 
 fn stream_error(error: &ApiError, request_id: &str) -> StreamError {

@@ -6,14 +6,13 @@ use api::{ApiError, request_id};
 use axum::Json;
 use axum::extract::Request;
 use axum::extract::rejection::PathRejection;
-use axum::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::limits;
-use crate::http::{self, ACCEPTED_CODINGS, body};
+use crate::http::{self, ACCEPTED_CODINGS, body, limits};
 
 /// What a handler answers with.
 pub type Answer = Result<Response, Failed>;
@@ -92,15 +91,7 @@ pub fn refuse(error: &ApiError, request_id: &str) -> Response {
     if matches!(error, ApiError::UnsupportedContentEncoding) {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED_CODINGS));
     }
-    if let Some(retry_after) = error.retry_after() {
-        // Whole seconds, rounded up: a client that obeys never comes too early (RFC 9110, section 10.2.3).
-        let seconds = retry_after.as_millis().div_ceil(1000).max(1) as u64;
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if let Some(exceeded) = error.exceeded() {
-        let seconds = exceeded.retry_after.as_millis().div_ceil(1000).max(1) as u64;
-        limits::show_exceeded(exceeded, seconds, headers);
-    }
+    limits::show_refused(error, headers);
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

@@ -8,11 +8,10 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::limits;
 use super::wire::{self, WireTask};
 use crate::Bounds;
 use crate::head::rest_timeout;
-use crate::http::body;
+use crate::http::{body, limits};
 use crate::idempotency::key;
 
 /// A request for the task `W`, of which nothing is read yet.

@@ -2,7 +2,6 @@
 
 pub mod errors;
 mod exchange;
-mod limits;
 mod models;
 mod wire;
 
@@ -38,6 +37,10 @@ pub fn routes(services: Services) -> Router {
         .route("/v1/ml/entities", post(infer::<wire::Entities>))
         .route("/v1/ml/summarize", post(infer::<wire::Summarize>))
         .route("/v1/ml/embeddings", post(infer::<wire::Embeddings>))
+        .route("/v1/ml/rerank", post(infer::<wire::Rerank>))
+        .route("/v1/ml/similarity", post(infer::<wire::Similarity>))
+        .route("/v1/ml/tokenize", post(infer::<wire::Tokenize>))
+        .route("/v1/ml/detokenize", post(infer::<wire::Detokenize>))
         .route("/v1/ml/models", get(models::list))
         .route("/v1/ml/models/{name}", get(models::show))
         .layer(from_fn(errors::explain))
@@ -53,7 +56,7 @@ pub fn refusing(routes: Router) -> Router {
 async fn infer<W: WireTask>(State(services): State<Services>, request: Request) -> Answer {
     let caller = Caller::new(request.headers(), request.extensions().clone(), PROTOCOL);
     let post = Post::<W> { request, bounds: services.bounds, task: PhantomData };
-    services.inference.call(caller, W::TASK, post).await.map_err(Failed::logged)
+    services.inference.call(caller, Some(W::OPERATION), post).await.map_err(Failed::logged)
 }
 
 async fn unknown(request: Request) -> Response {

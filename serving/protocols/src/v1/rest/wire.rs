@@ -1,26 +1,26 @@
 //! The JSON shapes of the REST API, each with its translation to and from the pipeline's terms.
 
-use std::fmt;
 use std::time::Duration;
 
 use api::tasks::{
     Aggregation, Entity, InputError, LabelScore, OffsetUnit, OnError, Output, Parameters, Summary,
-    SummaryMethod, TaskResult, Truncation,
+    SummaryMethod, TaskResult, Token, Truncation,
 };
-use api::{ApiError, InferRequest, InferResponse, Priority, Task, with_parameters};
+use api::{ApiError, InferRequest, InferResponse, Operation, Priority, with_parameters};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::de::DeserializeOwned;
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::errors::EnvelopeError;
 use crate::http::body::{self, Name, Object};
+use crate::http::inputs::Inputs;
 
 /// One inference route: its task, its parameters, and how its answers are written.
 pub(super) trait WireTask: 'static {
-    /// The task of the route.
-    const TASK: Task;
+    /// What the route asks for.
+    const OPERATION: Operation;
     /// Shape of `parameters`.
     type Parameters: DeserializeOwned + Default;
     /// What of the parameters decides how the answer is written.
@@ -53,7 +53,8 @@ pub(super) fn parse<W: WireTask>(body: &[u8]) -> Result<(InferRequest, W::Render
     }
     let request = InferRequest {
         model,
-        inputs: inputs.0,
+        inputs: inputs.list,
+        inputs_max: None,
         parameters,
         on_error: common.on_error,
         priority: common.priority.unwrap_or(Priority::Normal),
@@ -68,40 +69,6 @@ struct Body<P> {
     inputs: Inputs,
     model: Option<String>,
     parameters: Option<Object<P>>,
-}
-
-/// One text, or several.
-#[derive(Debug)]
-struct Inputs(Vec<String>);
-
-impl<'de> Deserialize<'de> for Inputs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InputsVisitor;
-        impl<'de> Visitor<'de> for InputsVisitor {
-            type Value = Inputs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an array of strings")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Inputs, E> {
-                Ok(Inputs(vec![text.to_owned()]))
-            }
-
-            fn visit_string<E>(self, text: String) -> Result<Inputs, E> {
-                Ok(Inputs(vec![text]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Inputs, A::Error> {
-                let mut inputs = Vec::new();
-                while let Some(text) = texts.next_element()? {
-                    inputs.push(text);
-                }
-                Ok(Inputs(inputs))
-            }
-        }
-        deserializer.deserialize_any(InputsVisitor)
-    }
 }
 
 /// The platform's message priorities, by name.
@@ -149,6 +116,7 @@ macro_rules! parameter {
 parameter! {
     bool: bool, |json, default| json.unwrap_or(default);
     usize: usize, |json, default| json.unwrap_or(default);
+    String: String, |json, default| json.unwrap_or(default);
     Option<bool>: bool, |json, default| json.or(default);
     Option<usize>: usize, |json, default| json.or(default);
     Option<Vec<String>>: Vec<String>, |json, default| json.or(default);
@@ -197,6 +165,10 @@ with_parameters!(Sentiment, wire_parameters SentimentWire Sentiment {});
 with_parameters!(Entities, wire_parameters EntitiesWire Entities {});
 with_parameters!(Summarize, wire_parameters SummarizeWire Summarize {});
 with_parameters!(Embed, wire_parameters EmbeddingsWire Embed { encoding_format: Name<EncodingFormat> });
+with_parameters!(Rerank, wire_parameters RerankWire Rerank {});
+with_parameters!(Similarity, wire_parameters SimilarityWire Similarity {});
+with_parameters!(Tokenize, wire_parameters TokenizeWire Tokenize {});
+with_parameters!(Detokenize, wire_parameters DetokenizeWire Detokenize {});
 
 macro_rules! routes {
     ($($(#[$doc:meta])* $route:ident: $task:ident, $wire:ident;)+) => {$(
@@ -204,7 +176,7 @@ macro_rules! routes {
         pub(super) struct $route;
 
         impl WireTask for $route {
-            const TASK: Task = Task::$task;
+            const OPERATION: Operation = Operation::$task;
             type Parameters = $wire;
             type Rendering = ();
 
@@ -225,13 +197,21 @@ routes! {
     Entities: Entities, EntitiesWire;
     /// `POST /v1/ml/summarize`
     Summarize: Summarize, SummarizeWire;
+    /// `POST /v1/ml/rerank`
+    Rerank: Rerank, RerankWire;
+    /// `POST /v1/ml/similarity`
+    Similarity: Similarity, SimilarityWire;
+    /// `POST /v1/ml/tokenize`
+    Tokenize: Tokenize, TokenizeWire;
+    /// `POST /v1/ml/detokenize`
+    Detokenize: Detokenize, DetokenizeWire;
 }
 
 /// `POST /v1/ml/embeddings`
 pub(super) struct Embeddings;
 
 impl WireTask for Embeddings {
-    const TASK: Task = Task::Embed;
+    const OPERATION: Operation = Operation::Embed;
     type Parameters = EmbeddingsWire;
     type Rendering = EncodingFormat;
 
@@ -305,6 +285,27 @@ enum WireOutput {
     Entities { entities: Vec<Entity> },
     Summary(Summary),
     Embedding { embedding: Embedding },
+    Score { score: f32 },
+    Tokens { tokenization: Vec<WireToken> },
+    Text { text: String },
+}
+
+/// A token of a text.
+#[derive(Debug, Serialize)]
+struct WireToken {
+    id: u32,
+    text: String,
+    special: bool,
+    /// None of special tokens.
+    start: Option<usize>,
+    end: Option<usize>,
+}
+
+impl From<Token> for WireToken {
+    fn from(Token { id, text, is_special, span }: Token) -> Self {
+        let (start, end) = span.unzip();
+        Self { id, text, special: is_special, start, end }
+    }
 }
 
 /// An embedding as it is written.
@@ -350,6 +351,11 @@ impl Response {
                 Output::Embedding(values) => {
                     WireOutput::Embedding { embedding: W::embedding(values, rendering) }
                 }
+                Output::Similarity(score) => WireOutput::Score { score },
+                Output::Tokens(tokens) => {
+                    WireOutput::Tokens { tokenization: tokens.into_iter().map(WireToken::from).collect() }
+                }
+                Output::Text(text) => WireOutput::Text { text },
             };
             Item::Result(ResultItem {
                 output,
@@ -389,9 +395,14 @@ mod tests {
         check(r#"{}"#, Err("invalid request: body: missing field `inputs`"));
         check(
             r#"{"inputs":5}"#,
-            Err("invalid request: inputs: expected a string or an array of strings, got integer"),
+            Err(
+                "invalid request: inputs: expected a string or an array of strings or of token ids, got integer",
+            ),
         );
-        check(r#"{"inputs":["a",null]}"#, Err("invalid request: inputs[1]: expected a string, got null"));
+        check(
+            r#"{"inputs":["a",null]}"#,
+            Err("invalid request: inputs[1]: expected a string or an array of token ids, got null"),
+        );
         check(
             r#"{"inputs":"a","input":"b"}"#,
             Err(

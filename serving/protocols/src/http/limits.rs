@@ -1,7 +1,10 @@
 //! What a caller is told of its limits: `RateLimit` and `RateLimit-Policy` (IETF draft "RateLimit header
 //! fields for HTTP", draft-ietf-httpapi-ratelimit-headers-10).
 
-use api::{Exceeded, Quota, Unit, Window};
+use std::time::Duration;
+
+use api::{ApiError, Exceeded, Quota, Unit, Window};
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -11,7 +14,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 const DAY: u64 = 86_400;
 
 /// Tells of quotas: each limit's policy has a name of its own.
-pub(super) fn show(quotas: &[Quota], headers: &mut HeaderMap) {
+pub fn show(quotas: &[Quota], headers: &mut HeaderMap) {
     let (mut policies, mut rests) = (Vec::new(), Vec::new());
     for Quota { unit, window, limit, left, resets_in } in quotas {
         let (name, length) = policy(*unit, *window);
@@ -24,8 +27,20 @@ pub(super) fn show(quotas: &[Quota], headers: &mut HeaderMap) {
     }
 }
 
+/// Tells when a call that was refused may come again, and of the limit that it is over, if that is why.
+pub fn show_refused(error: &ApiError, headers: &mut HeaderMap) {
+    // Whole seconds, rounded up: a client that obeys never comes too early (RFC 9110, section 10.2.3).
+    let seconds = |after: Duration| after.as_millis().div_ceil(1000).max(1) as u64;
+    if let Some(retry_after) = error.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds(retry_after)));
+    }
+    if let Some(exceeded) = error.exceeded() {
+        show_exceeded(exceeded, seconds(exceeded.retry_after), headers);
+    }
+}
+
 /// Tells that less is left of a limit than is needed; in `seconds` there may be enough.
-pub(super) fn show_exceeded(exceeded: &Exceeded, seconds: u64, headers: &mut HeaderMap) {
+fn show_exceeded(exceeded: &Exceeded, seconds: u64, headers: &mut HeaderMap) {
     let Exceeded { unit, window, limit, left, .. } = exceeded;
     let (name, length) = policy(*unit, *window);
     let unit = unit.name();
