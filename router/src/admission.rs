@@ -9,10 +9,10 @@ use crate::authentication::Directory;
 use units::MicroDollars;
 
 use crate::ledger::{Journal, JournalError, Outcome, UsageObserver, UsageRecord};
-use crate::limit::{LimitError, Limiter, Quota, Taken, Unit};
+use crate::limit::{LimitError, Limiter, Quota, Taken};
 use crate::moment::Moment;
 use crate::principal::Principal;
-use units::WallTime;
+use units::{Unit, WallTime};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Desk {
         demand: Demand,
     ) -> Result<Reservation, LimitError> {
         let now = self.moment(now);
-        let taken = self.limiter.take(now, principal.tenant(), Unit::Requests, demand.inputs).await?;
+        let taken = self.limiter.take(now, principal.tenant(), Unit::Inputs, demand.inputs).await?;
         Ok(Reservation {
             desk: Arc::clone(self),
             principal: principal.clone(),
@@ -121,7 +121,7 @@ impl Desk {
         now: WallTime,
         principal: &Principal,
     ) -> Result<Option<Quota>, LimitError> {
-        let taken = self.limiter.take(self.moment(now), principal.tenant(), Unit::Requests, 1).await?;
+        let taken = self.limiter.take(self.moment(now), principal.tenant(), Unit::Inputs, 1).await?;
         Ok(taken.map(|taken| taken.quota))
     }
 
@@ -159,7 +159,7 @@ impl Reservation {
         let RefusedInputs { before_work, after_work } = refused;
         self.demand.inputs = self.demand.inputs.saturating_sub(before_work + after_work);
         self.refused_after_work += after_work;
-        for taken in self.taken.iter_mut().filter(|taken| taken.unit == Unit::Requests) {
+        for taken in self.taken.iter_mut().filter(|taken| taken.unit == Unit::Inputs) {
             let back = taken.split(before_work);
             self.desk.limiter.give_back(self.principal.tenant(), back);
         }

@@ -161,9 +161,9 @@ impl Gatekeeper {
         self.directory.has_development_tenant()
     }
 
-    /// How often limits were decided by this server alone, because their store did not answer.
-    pub fn decided_alone(&self) -> u64 {
-        self.desk.limiter.decided_alone()
+    /// Takes that this server decided by its part of the limit, because the store did not answer.
+    pub fn limits_degraded(&self) -> u64 {
+        self.desk.limiter.limits_degraded()
     }
 
     /// Tells the servers that share the limits what this one let through, and hears what they did. To be

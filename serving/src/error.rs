@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use api::error::ReachedLimit;
-use api::{Exceeded, Refusal, Unit, Window};
+use api::{Exceeded, Refusal};
 use router::idempotency::IdempotencyError;
-use router::limit::{self, LimitError};
+use router::limit::LimitError;
 use router::store::StoreError;
 use router::{AdministrationError, AuthenticationError, CredentialError, JwtError, PlaceError};
 
@@ -75,8 +75,8 @@ impl Refused for LimitError {
             Self::Unavailable => (ErrorKind::LimitsUnavailable, Some(SOON)),
         };
         let exceeded = match self {
-            Self::Exceeded { unit: counted, window: within, limit, left, retry_after } => {
-                Some(Exceeded { unit: unit(counted), window: window(within), limit, left, retry_after })
+            Self::Exceeded { unit, period, limit, left, retry_after } => {
+                Some(Exceeded { unit, period, limit, left, retry_after })
             }
             _ => None,
         };
@@ -125,20 +125,5 @@ impl Refused for IdempotencyError {
             }
             Self::Store(_) | Self::Random(_) | Self::Lost | Self::Seal => ApiError::internal(self),
         }
-    }
-}
-
-/// What a limit counts, as callers are told.
-pub(crate) fn unit(unit: limit::Unit) -> Unit {
-    match unit {
-        limit::Unit::Requests => Unit::Requests,
-        limit::Unit::Tokens => Unit::Tokens,
-    }
-}
-
-fn window(window: limit::Window) -> Window {
-    match window {
-        limit::Window::Minute => Window::Minute,
-        limit::Window::Day => Window::Day,
     }
 }

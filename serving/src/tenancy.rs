@@ -302,7 +302,7 @@ impl Tenancy {
     /// Shows how limits, store and journal do.
     pub(crate) fn show(&self, metrics: &TenancyMetrics) {
         let is_left_alone = self.redis.as_ref().is_some_and(|redis| redis.is_left_alone());
-        metrics.set_store(is_left_alone, self.gatekeeper.decided_alone());
+        metrics.set_store(is_left_alone, self.gatekeeper.limits_degraded());
         metrics.set_journal(self.gatekeeper.journal(), &self.followers.positions());
         metrics.set_shipping(&self.shipping);
         metrics.set_losses(self.administration.restorations(), self.idempotency.unkept());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Unit;
+use units::Unit;
 
 /// Limits that a server tells of, those of which most was used first.
 const TOLD_MAX: usize = 4096;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Board, Grant, Left, LimitStore, Limits, Slot, Take, Unit, Used, WINDOW_SLOTS, Window};
+use super::{Board, Grant, Left, LimitStore, Limits, Slot, Take, Used, WINDOW_SLOTS};
 use crate::moment::Moment;
 use crate::store::StoreError;
-use units::Day;
+use units::{Day, Period, Unit};
 
 /// Days whose sums are remembered: today's, and those that the calendar showed before it was set to another
 /// day.
@@ -108,11 +108,11 @@ impl Count {
         let left = Left { minute: minute_left, day: day_left };
         if day_left.is_some_and(|left| left < need) {
             let retry_after = slot.day.next().start().since(now.wall);
-            return Grant::Refused { by: Window::Day, retry_after, left };
+            return Grant::Refused { by: Period::Day, retry_after, left };
         }
         if minute_left < need {
             let retry_after = self.until_free(now, need - minute_left);
-            return Grant::Refused { by: Window::Minute, retry_after, left };
+            return Grant::Refused { by: Period::Minute, retry_after, left };
         }
         let amount = wish.min(minute_left).min(day_left.unwrap_or(u64::MAX)).max(need);
         self.add(slot, amount);

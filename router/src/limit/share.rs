@@ -8,10 +8,10 @@ use units::Timestamp;
 
 use super::{
     BOARD_AGE, Grant, LIMIT_MAX, Left, LimitError, Limits, Quota, SHARE_DIVISOR, SHARE_TIME, Slot, Take,
-    Taken, Unit, Used, WINDOW, WINDOW_SLOTS, Window,
+    Taken, Used, WINDOW, WINDOW_SLOTS,
 };
 use crate::moment::Moment;
-use units::Day;
+use units::{Day, Period, Unit};
 
 /// What this server holds of one tenant's limit.
 pub(super) struct Meter {
@@ -56,7 +56,7 @@ struct Share {
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
     least: u64,
-    by: Window,
+    by: Period,
     ask_again_at: Timestamp,
     enough_at: Timestamp,
     left: Left,
@@ -103,7 +103,7 @@ impl Meter {
         {
             let (retry_after, limit) = (enough_at.saturating_duration_since(now), limits.of(by));
             let left = left.of(by) + share.left;
-            return Some(Err(LimitError::Exceeded { unit, window: by, limit, left, retry_after }));
+            return Some(Err(LimitError::Exceeded { unit, period: by, limit, left, retry_after }));
         }
         if now >= share.expires_at || share.left < amount {
             return None;
@@ -222,7 +222,7 @@ impl Meter {
                     left,
                 });
                 let (limit, left) = (limits.of(by), left.of(by));
-                Err(LimitError::Exceeded { unit, window: by, limit, left, retry_after })
+                Err(LimitError::Exceeded { unit, period: by, limit, left, retry_after })
             }
         }
     }

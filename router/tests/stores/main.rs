@@ -22,7 +22,7 @@ use router::idempotency::{Answer, AnswerStore, Begun, Idempotency, IdempotencyEr
 use router::ledger::{Applied, Batch, Sum, SumKey, TenantDay, UsageStore};
 use router::limit::{
     Board, Grant, Left, LimitError, LimitStore, Limiter, LimiterConfig, Limits, MemoryLimits, Outage, Slot,
-    Take, Unit, Used,
+    Take, Used,
 };
 use router::store::{
     AccountStore, BreakerConfig, Commit, EmbeddedStore, Loaded, Password, RedisConfig, RedisStore, StoreError,
@@ -31,6 +31,7 @@ use router::{
     Administration, AdministrationError, ApiKey, Credential, Day, DeclaredKey, DeclaredTenant, Directory,
     KeySecret, MicroDollars, Mode, Moment, NewKey, Peer, Plan, Role, Scope, WallTime,
 };
+use units::Unit;
 
 use accounts::accounts_change_together_with_their_log;
 use answers::answers_are_kept;

@@ -39,5 +39,6 @@ pub use models_core::card::{Limits, MicroDollars, Task};
 pub use models_core::tasks;
 pub use models_core::tasks::Operation;
 pub use models_core::with_parameters;
-pub use quota::{Exceeded, Quota, Unit, Window};
+pub use quota::{Exceeded, Quota};
 pub use units::Priority;
+pub use units::{Period, Unit};

@@ -125,9 +125,9 @@ impl TenancyMetrics {
     }
 
     /// Shows how the store does.
-    pub(crate) fn set_store(&self, is_unreachable: bool, decided_alone: u64) {
+    pub(crate) fn set_store(&self, is_unreachable: bool, limits_degraded: u64) {
         self.unreachable.set(i64::from(is_unreachable));
-        self.degraded.inc_by(decided_alone.saturating_sub(self.degraded.get()));
+        self.degraded.inc_by(limits_degraded.saturating_sub(self.degraded.get()));
     }
 
     /// Shows what the store lost or did not take, as counted since the start.

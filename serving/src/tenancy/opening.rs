@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use router::accounts::Version;
 use router::ledger::{Journal, JournalError};
-use router::limit::{MemoryLimits, Unit};
+use router::limit::MemoryLimits;
 use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
 use router::{Directory, KeySecret, Moment, Outcome, WallTime};
-use units::{Clock, MonotonicClock};
+use units::{Clock, MonotonicClock, Unit};
 
 use super::{Homes, OwnSecret, TIME_FILE, TenancyError};
 use crate::config::{Config, Store};
@@ -100,7 +100,7 @@ pub(super) fn restored(
         let counts = record.outcome != Outcome::Failed;
         if counts && (is_today || now.since(record.at) < RESTORE) {
             let at = (now.since(record.at), if is_today { today } else { record.at.day() });
-            limits.restore(moment, at, &record.tenant, Unit::Requests, record.inputs);
+            limits.restore(moment, at, &record.tenant, Unit::Inputs, record.inputs);
             limits.restore(moment, at, &record.tenant, Unit::Tokens, record.tokens);
         }
     }
