@@ -55,7 +55,7 @@ fn is_local_host(host: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// For whom a service asks.
+/// Tenants that a service may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// The tenant that pays.

@@ -11,7 +11,7 @@ use router::{Principal, WallTime};
 
 use crate::error::{ApiError, OrRefused};
 
-/// Whose a request is: nobody else gets its answer.
+/// The principal that may read the stored answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sender<'a> {
     /// The tenant, within which keys are counted.

@@ -53,7 +53,7 @@ pub struct Answer {
 /// A request with a key.
 #[derive(Debug, Clone, Copy)]
 pub struct Keyed<'a> {
-    /// Whose it is. Keys of different tenants have nothing to do with each other.
+    /// The tenant. Keys of different tenants have nothing to do with each other.
     pub tenant: &'a str,
     /// Who of the tenant sends it: the id of its API key, or the subject of its token. Nobody else may have
     /// the answer.
@@ -134,7 +134,7 @@ impl Attempt {
     }
 }
 
-/// Under which an answer is kept.
+/// The key of a stored answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     pub tenant: String,

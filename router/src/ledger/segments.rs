@@ -228,7 +228,7 @@ impl Segment {
         segment.is_some_and(|segment| PathBuf::from(format!("{}.{DAMAGED}", segment.path.display())).exists())
     }
 
-    /// Under which it is set aside.
+    /// File name that the segment gets when it is set aside.
     fn name_aside(&self) -> PathBuf {
         (0..)
             .map(|count: u32| match count {

@@ -91,7 +91,7 @@ pub enum SinkError {
 /// Where events go.
 #[async_trait]
 pub trait EventSink: Send + Sync {
-    /// Delivers events, in order. Not before it has them for good does it say so.
+    /// Delivers events, in order. Returns only once the events are durable.
     ///
     /// # Errors
     /// It did not take all of them: all will be delivered again.

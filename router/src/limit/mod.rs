@@ -179,7 +179,7 @@ pub enum LimitError {
     Exceeded {
         /// What is limited.
         unit: Unit,
-        /// In which time.
+        /// The time that the limit is for.
         period: Period,
         limit: u64,
         /// What is left of it, too little as it is.
@@ -192,7 +192,7 @@ pub enum LimitError {
     TooMuch {
         /// What is limited.
         unit: Unit,
-        /// In which time.
+        /// The time that the limit is for.
         period: Period,
         limit: u64,
         /// What was asked for.
@@ -213,7 +213,7 @@ pub struct Taken {
     pub unit: Unit,
     /// How much.
     pub amount: u64,
-    /// In which of the store's slots; none if the store did not answer.
+    /// The slot of the store it was taken in; none if the store did not answer.
     slot: Option<Slot>,
     /// What is left.
     pub quota: Quota,

@@ -43,7 +43,7 @@ struct Shared {
     timeout: Duration,
     /// How the last call or connection failed, until one does not.
     fault: ArcSwapOption<String>,
-    /// By which policy keys may be evicted.
+    /// Eviction policy of Redis, if it may lose keys.
     eviction: ArcSwapOption<String>,
 }
 
@@ -115,7 +115,7 @@ impl Link {
         self.shared.fault.load().as_deref().cloned()
     }
 
-    /// By which policy keys may be evicted, if Redis says so.
+    /// Eviction policy of Redis, if it reports one that may lose keys.
     pub(super) fn eviction(&self) -> Option<String> {
         self.shared.eviction.load().as_deref().cloned()
     }

@@ -20,7 +20,7 @@ pub struct BodyMeter(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// In which a body has to be there that nobody admits, of whatever route: none for one that is not read
+    /// Time for a body to arrive that nobody admits, of whatever route: none for one that is not read
     /// from a peer.
     timeout: Option<Duration>,
     admitted: OnceLock<Admitted>,
@@ -100,7 +100,7 @@ impl BodyMeter {
         self.0.admitted.get()?.place.as_deref()
     }
 
-    /// In which time the body has to be there, as of now.
+    /// Time left for the body to arrive.
     pub fn timeout(&self) -> Option<Duration> {
         self.0.admitted.get().map_or(self.0.timeout, |admitted| admitted.timeout)
     }

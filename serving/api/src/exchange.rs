@@ -30,13 +30,13 @@ pub trait Exchange: Send + 'static {
 pub struct Call<R> {
     /// What is asked.
     pub request: InferRequest,
-    /// By what it is known when it comes again; none: it is answered again.
+    /// Identity of a call that may be repeated; none: a repeat is computed again.
     pub repeat: Option<Repeat>,
     /// What answers it.
     pub reply: R,
 }
 
-/// By what a call is known that may be sent again: it has the same answer within a day, and is charged once.
+/// Identity of a call that may be sent again: it has the same answer within a day, and is charged once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repeat {
     /// The key that the caller chose.

@@ -74,7 +74,7 @@ pub struct StreamBounds {
     pub answer_bytes_max: usize,
     /// Longest message, in bytes.
     pub message_bytes_max: usize,
-    /// In which a message has to be there that has room.
+    /// Time for a message to arrive once there is room for it.
     pub message_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Whose a request is, as far as is known, and in whose name its answer waits. In the extensions of every
+//! The tenant of a request, as far as known, to which its waiting answer is charged. In the extensions of every
 //! request.
 
 use std::sync::{Arc, OnceLock};

@@ -360,7 +360,7 @@ impl Drop for Line {
         let facts = std::mem::take(&mut *facts);
         let outcome = Outcome::of(&call, self, &facts);
         let duration = call.log.clock.now().saturating_duration_since(call.started);
-        let protocol = if call.is_grpc { "grpc" } else { "rest" };
+        let protocol = protocols::protocol_of(&call.route, call.is_grpc);
         let is_probe = PROBES.contains(&&*call.route);
         if call.log.is_api && !facts.is_counted && !is_probe {
             call.log.telemetry.calls.ended(CallEnd {

@@ -42,81 +42,91 @@ pub(crate) struct TenancyMetrics {
 }
 
 impl TenancyMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
         let r = registry.sub_registry_with_prefix("limits");
-        r.register("refusals", "Requests refused by their tenants' limits, by limit", self.refusals.clone());
+        r.register(
+            "refusals",
+            "Calls refused because a limit of the tenant's plan is reached, by limit",
+            metrics.refusals.clone(),
+        );
         r.register(
             "degraded",
-            "Takes from a limit that this server decided alone, since the store did not answer",
-            self.degraded.clone(),
+            "Decisions on limits made without the store, which did not answer; tenancy.outage says how",
+            metrics.degraded.clone(),
         );
         registry.register(
             "store_unreachable",
-            "Whether Redis does not answer and is left alone until it does",
-            self.unreachable.clone(),
+            "1: Redis does not answer; calls do without it and a probe waits for its return",
+            metrics.unreachable.clone(),
         );
         registry.register(
             "store_restorations",
-            "Times this server gave changes of tenants and keys back to a store that had lost them",
-            self.restorations.clone(),
+            "Times that the store had lost tenants or keys and this server wrote them back; check the store's persistence",
+            metrics.restorations.clone(),
         );
         registry.register(
             "idempotent_answers_unkept",
-            "Answers charged that could not be kept under their Idempotency-Key, since the store did not answer",
-            self.unkept.clone(),
+            "Charged answers not stored under their Idempotency-Key because the store did not answer; a repeat is charged again",
+            metrics.unkept.clone(),
         );
         registry.register(
             "keys_rotation_due",
-            "Keys that are older than keys should become",
-            self.rotations_due.clone(),
+            "API keys older than tenancy.key_rotation_days",
+            metrics.rotations_due.clone(),
         );
         let r = registry.sub_registry_with_prefix("usage");
         r.register(
             "journal_records",
-            "Records that this process has written to the journal",
-            self.written.clone(),
+            "Usage records that this process has written to the journal on its disk",
+            metrics.written.clone(),
         );
         r.register(
             "journal_writable",
-            "Whether records can be written to the journal; without, the server is not ready",
-            self.is_writable.clone(),
+            "0: the journal cannot be written, as on a full disk, and the server is not ready",
+            metrics.is_writable.clone(),
         );
         r.register(
             "journal_damaged_segments",
             "Damaged segments of the journal that were set aside in the state folder; remove them after having looked at them",
-            self.damaged.clone(),
+            metrics.damaged.clone(),
         );
         r.register(
             "sums_went_back",
-            "Times that the store turned out to be behind what it had, and records were summed again",
-            self.went_back.clone(),
+            "Times that the store was found set back to an earlier state, and usage was summed again from the journal",
+            metrics.went_back.clone(),
         );
         r.register(
             "sums_incomplete_tenants",
-            "Tenants whose sums may lack records that the store lost and the journal no longer has",
-            self.incomplete.clone(),
+            "Tenants whose bills may be too low: the store lost records that the journal no longer has",
+            metrics.incomplete.clone(),
         );
         r.register(
             "sums_lost_records",
-            "Records that could not be summed again since the journal is damaged there",
-            self.lost.clone(),
+            "Usage records missing from the bills because the journal is damaged where they were",
+            metrics.lost.clone(),
         );
         r.register(
             "journal_missing_records",
-            "Records of earlier starts that are missing from the journal: segments of it, or ends of them, are gone",
-            self.missing.clone(),
+            "Usage records of earlier starts that are gone from the journal: a segment or the end of one was removed",
+            metrics.missing.clone(),
         );
         r.register(
             "sums_changed",
-            "Days of tenants whose sums somebody else changed, and which this server's journal alone cannot mend",
-            self.unsound.clone(),
+            "Tenants' days whose sums were changed by somebody else; `ml-inference usage verify` names them",
+            metrics.unsound.clone(),
         );
         r.register(
             "journal_records_behind",
-            "Records that are in the journal and not yet in the sums or with a sink",
-            self.behind.clone(),
+            "Usage records not yet in the sums (follower shipped) or not yet delivered to a sink; growing means it is down",
+            metrics.behind.clone(),
         );
-        r.register("delivery_failures", "Deliveries that a sink did not take", self.failures.clone());
+        r.register(
+            "delivery_failures",
+            "Deliveries that a sink or the store refused; each is tried again",
+            metrics.failures.clone(),
+        );
+        metrics
     }
 
     /// Counts a refusal.

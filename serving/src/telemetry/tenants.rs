@@ -41,22 +41,22 @@ impl TenantMetrics {
         let refusals = Family::default();
         registry.register(
             "usage_inputs",
-            "Inputs of a tenant's admitted requests, by outcome",
+            "Inputs of a tenant's admitted calls, by outcome",
             Family::clone(&inputs),
         );
         registry.register(
             "usage_tokens",
-            "Tokens of a tenant's admitted requests, by outcome",
+            "Tokens of a tenant's admitted calls, by outcome",
             Family::clone(&tokens),
         );
         registry.register(
             "usage_cost_usd",
-            "Price of a tenant's requests, in US dollars",
+            "What a tenant's completed calls cost, in US dollars",
             Family::clone(&cost),
         );
         registry.register(
             "limits_refusals",
-            "Requests refused by a tenant's limits, by limit",
+            "Calls refused because a limit of the tenant's plan is reached, by limit",
             Family::clone(&refusals),
         );
         Self { registry, inputs, tokens, cost, refusals }

@@ -174,7 +174,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
                 while let Some(next) = others.pop_front() {
                     self.settle(next, others);
                 }
-                // With which the device may have been lost.
+                // The failure may have taken the device with it.
                 match &self.lost {
                     Some(lost) => Err((join(inputs, members), lost.clone())),
                     None => self.run_halves(model, inputs, members, &error).map(|()| None),

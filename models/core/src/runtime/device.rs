@@ -95,7 +95,7 @@ pub trait Accelerator: Send + Sync {
     /// What computes, for a person.
     fn name(&self) -> &str;
 
-    /// By which tools of its vendor know it.
+    /// GPU UUID as `nvidia-smi -L` prints it.
     fn uuid(&self) -> &str;
 
     /// Batches for which there is memory from the start.
@@ -137,7 +137,7 @@ impl Device {
         self.accelerator.as_ref().map(|accelerator| accelerator.limits()).unwrap_or_default()
     }
 
-    /// By which tools of its vendor know it; none for the CPU.
+    /// GPU UUID as `nvidia-smi -L` prints it; none for the CPU.
     pub fn uuid(&self) -> Option<&str> {
         self.accelerator.as_ref().map(|accelerator| accelerator.uuid())
     }

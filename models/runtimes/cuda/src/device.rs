@@ -127,7 +127,7 @@ pub(crate) struct Gpu {
     module: Arc<CudaModule>,
     /// For a person.
     pub(crate) name: String,
-    /// By which other tools of the vendor know it, as `nvidia-smi -L` prints it.
+    /// GPU UUID as `nvidia-smi -L` prints it.
     pub(crate) uuid: String,
 }
 
