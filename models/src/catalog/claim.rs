@@ -44,35 +44,39 @@ impl Claim {
             return Self { tasks: vec![task], is_exact: true, stated };
         }
         let near = Task::ALL.into_iter().filter(|known| is_like(task, known.as_str())).collect();
-        let by_kind = Task::ALL.into_iter().filter(|known| {
-            let head = scalar(&ours, "kind").and_then(tasks_of_head);
-            let tag = scalar(&lines, "pipeline_tag").and_then(tasks_of_tag);
-            [head, tag].into_iter().flatten().all(|tasks| tasks.contains(known))
-        });
+        let (head, tag) = (scalar(&ours, "kind"), scalar(&lines, "pipeline_tag"));
+        let by_kind =
+            Task::ALL.into_iter().filter(|known| fits(*known, head, heads) && fits(*known, tag, hub_tags));
         let found = [near, by_kind.collect(), Task::ALL.to_vec()];
         let tasks = found.into_iter().find(|tasks: &Vec<Task>| !tasks.is_empty()).unwrap_or_default();
         Self { tasks, is_exact: false, stated }
     }
 }
 
-/// Tasks that a head can be of.
-fn tasks_of_head(kind: &str) -> Option<&'static [Task]> {
-    match kind {
-        "mean_pooling" => Some(&[Task::Embed, Task::Summarize]),
-        "sequence_classification" => Some(&[Task::Classify, Task::Sentiment]),
-        "token_classification" => Some(&[Task::Entities]),
-        _ => None,
+/// Whether a task fits a sign that a card has: one that no task is known by says nothing.
+fn fits(task: Task, sign: Option<&str>, signs_of: fn(Task) -> &'static [&'static str]) -> bool {
+    sign.is_none_or(|sign| {
+        let is_sign_of = |task| signs_of(task).contains(&sign);
+        is_sign_of(task) || !Task::ALL.into_iter().any(is_sign_of)
+    })
+}
+
+/// Kinds of head that a task can have.
+const fn heads(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Embed | Task::Summarize => &["mean_pooling"],
+        Task::Classify | Task::Sentiment => &["sequence_classification"],
+        Task::Entities => &["token_classification"],
     }
 }
 
-/// Tasks that the hub gives this tag.
-fn tasks_of_tag(tag: &str) -> Option<&'static [Task]> {
-    match tag {
-        "sentence-similarity" | "feature-extraction" => Some(&[Task::Embed]),
-        "summarization" => Some(&[Task::Summarize]),
-        "text-classification" => Some(&[Task::Classify, Task::Sentiment]),
-        "token-classification" => Some(&[Task::Entities]),
-        _ => None,
+/// Tags that the hub gives models of a task (`pipeline_tag`).
+const fn hub_tags(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Embed => &["sentence-similarity", "feature-extraction"],
+        Task::Summarize => &["summarization"],
+        Task::Classify | Task::Sentiment => &["text-classification"],
+        Task::Entities => &["token-classification"],
     }
 }
 

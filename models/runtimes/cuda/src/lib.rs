@@ -143,16 +143,26 @@ impl Backend for Cuda {
 
 /// An activation, a hidden size or a head size that there are kernels for.
 fn check_spec(spec: &EncoderSpec) -> Result<(), Unsupported> {
-    let hidden = spec.hidden_size;
-    if spec.hidden_act != HiddenActivation::Gelu {
-        return Err(Unsupported::new("hidden_act", format!("{:?}", spec.hidden_act), &["Gelu"]));
+    // A new field does not compile before it is computed here, or refused.
+    let &EncoderSpec {
+        hidden_size: hidden,
+        intermediate_size,
+        hidden_act,
+        vocab_size: _,
+        num_hidden_layers: _,
+        num_attention_heads: _,
+        max_position_embeddings: _,
+        layer_norm_eps: _,
+    } = spec;
+    if hidden_act != HiddenActivation::Gelu {
+        return Err(Unsupported::new("hidden_act", format!("{hidden_act:?}"), &["Gelu"]));
     }
     if hidden > HIDDEN_MAX || !hidden.is_multiple_of(4) {
         let supported = format!("multiples of 4 up to {HIDDEN_MAX}");
         return Err(Unsupported::new("hidden_size", hidden, &[supported]));
     }
-    if !spec.intermediate_size.is_multiple_of(8) {
-        return Err(Unsupported::new("intermediate_size", spec.intermediate_size, &["multiples of 8"]));
+    if !intermediate_size.is_multiple_of(8) {
+        return Err(Unsupported::new("intermediate_size", intermediate_size, &["multiples of 8"]));
     }
     Unsupported::unless("attention head size", &spec.head_size(), &HEAD_SIZES)
 }

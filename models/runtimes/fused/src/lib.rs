@@ -66,8 +66,8 @@ use half::bf16;
 use models_core::runtime::{check_batch, check_finite};
 use models_core::weights::{EmbeddingWeights, EncoderWeights, HeadWeights, LoraAdapter};
 use models_core::{
-    Backend, Card, Device, DeviceConfig, Dtype, EncoderSpec, HostTensor, ModelError, Runtime, RuntimeError,
-    RuntimeKind, TokenBatch, Unsupported, Weights,
+    Backend, Card, Device, DeviceConfig, Dtype, EncoderSpec, HiddenActivation, HostTensor, ModelError,
+    Runtime, RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
 };
 
 use encoder::{Encoder, Pass};
@@ -169,7 +169,18 @@ impl Backend for Loader {
         RuntimeKind::Fused
     }
 
-    fn supports(&self, _spec: &EncoderSpec) -> Result<(), Unsupported> {
+    fn supports(&self, spec: &EncoderSpec) -> Result<(), Unsupported> {
+        // Computed whatever it says; a new field does not compile before it is computed here, or refused.
+        let EncoderSpec {
+            vocab_size: _,
+            hidden_size: _,
+            num_hidden_layers: _,
+            num_attention_heads: _,
+            intermediate_size: _,
+            hidden_act: HiddenActivation::Gelu | HiddenActivation::GeluTanh | HiddenActivation::Relu,
+            max_position_embeddings: _,
+            layer_norm_eps: _,
+        } = spec;
         Ok(())
     }
 
