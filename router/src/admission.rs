@@ -9,7 +9,7 @@ use crate::authentication::Directory;
 use units::MicroDollars;
 
 use crate::ledger::{Journal, JournalError, Outcome, UsageObserver, UsageRecord};
-use crate::limit::{LimitError, Limiter, Quota, Taken};
+use crate::limit::{Allotment, LimitError, Limiter, Quota};
 use crate::moment::Moment;
 use crate::principal::Principal;
 use units::{Unit, WallTime};
@@ -72,7 +72,7 @@ pub struct Reservation {
     demand: Demand,
     tokens: u64,
     device_us: u64,
-    taken: Vec<Taken>,
+    taken: Vec<Allotment>,
     /// Not among those demanded any more.
     refused_after_work: u64,
     has_worked: bool,
@@ -80,12 +80,12 @@ pub struct Reservation {
 }
 
 /// A record that the observer sees when this is dropped.
-struct Seen {
+struct ObservedRecord {
     desk: Arc<Desk>,
     record: UsageRecord,
 }
 
-impl Drop for Seen {
+impl Drop for ObservedRecord {
     fn drop(&mut self) {
         self.desk.observer.on_usage(&self.record);
     }
@@ -182,7 +182,7 @@ impl Reservation {
     pub async fn finish(mut self, outcome: Outcome) -> Result<(), JournalError> {
         let Some(record) = self.end(outcome) else { return Ok(()) };
         // Also if nobody waits for the rest: it is written all the same.
-        let mut seen = Seen { desk: Arc::clone(&self.desk), record };
+        let mut seen = ObservedRecord { desk: Arc::clone(&self.desk), record };
         let recorded = self.desk.journal.append(seen.record.clone()).await;
         if recorded.is_err() {
             // It is not answered: that is a fault of ours, whatever it was before.

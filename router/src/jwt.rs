@@ -120,12 +120,12 @@ pub struct JwtVerifier {
     /// By id. Keys of different kinds may share one (RFC 7517, section 4.5).
     keys: ArcSwap<HashMap<String, Vec<Key>>>,
     /// Held while the keys are fetched.
-    fetching: tokio::sync::Mutex<Fetching>,
+    fetching: tokio::sync::Mutex<FetchState>,
 }
 
 /// How fetching the keys went.
 #[derive(Default)]
-struct Fetching {
+struct FetchState {
     /// When they were last asked for.
     at: Option<WallTime>,
     /// How often they could not be had since they last could: the first time is logged.
@@ -195,7 +195,7 @@ impl JwtVerifier {
         }
     }
 
-    async fn fetch(&self, now: WallTime, fetching: &mut Fetching) {
+    async fn fetch(&self, now: WallTime, fetching: &mut FetchState) {
         fetching.at = Some(now);
         match self.source.fetch().await.and_then(|text| keys(&text)) {
             Ok(keys) => {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use redis_server::RedisServer;
 use router::idempotency::{
-    Answer, AnswerRoom, AnswerStore, Attempt, Begun, Idempotency, IdempotencyError, KEPT, Keyed, Room,
+    Answer, AnswerRoom, AnswerStore, Attempt, Idempotency, IdempotencyError, KEPT, KeyState, KeyedRequest,
+    Room,
 };
 use router::store::{BreakerConfig, EmbeddedStore, RedisConfig, RedisStore};
 use router::{KeySecret, WallTime};
@@ -67,7 +68,7 @@ async fn a_tenant_at_its_bound_is_refused<S: AnswerStore + AnswerRoom + 'static>
             .with_room(store.clone(), Room { answers, bytes })
     };
     let now = WallTime::now();
-    let keyed = |tenant: &'static str, key: &'static str| Keyed {
+    let keyed = |tenant: &'static str, key: &'static str| KeyedRequest {
         tenant,
         principal: "key_1",
         key,
@@ -75,7 +76,7 @@ async fn a_tenant_at_its_bound_is_refused<S: AnswerStore + AnswerRoom + 'static>
         body: b"text",
     };
     let first = |begun| -> Attempt {
-        let Ok(Begun::First(attempt)) = begun else { panic!("{begun:?}") };
+        let Ok(KeyState::First(attempt)) = begun else { panic!("{begun:?}") };
         attempt
     };
     let answer = Answer { status: 200, body: b"kept".to_vec() };
@@ -87,7 +88,9 @@ async fn a_tenant_at_its_bound_is_refused<S: AnswerStore + AnswerRoom + 'static>
     // What failed is not kept and does not count; what is kept is given again.
     let refused = two.begin(now, &keyed("two", "c")).await;
     assert!(matches!(refused, Err(IdempotencyError::Full(Room { answers: 2, .. }))), "{refused:?}");
-    assert!(matches!(two.begin(now, &keyed("two", "a")).await, Ok(Begun::Again(found)) if found == answer));
+    assert!(
+        matches!(two.begin(now, &keyed("two", "a")).await, Ok(KeyState::Again(found)) if found == answer)
+    );
     // Who was refused holds nothing: there is room for the same request where more is allowed.
     let attempt = first(with(3, 1 << 20).begin(now, &keyed("two", "c")).await);
     two.release(&attempt).await;

@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// An error that has a row of the table.
-pub trait Refused {
+pub trait TableError {
     /// The error as callers see it.
     fn refused(self) -> ApiError;
 }
@@ -34,13 +34,13 @@ pub trait OrRefused<T> {
     fn or_refused(self) -> Result<T, ApiError>;
 }
 
-impl<T, E: Refused> OrRefused<T> for Result<T, E> {
+impl<T, E: TableError> OrRefused<T> for Result<T, E> {
     fn or_refused(self) -> Result<T, ApiError> {
         self.map_err(E::refused)
     }
 }
 
-impl Refused for AuthenticationError {
+impl TableError for AuthenticationError {
     fn refused(self) -> ApiError {
         use AuthenticationError as E;
         use ErrorKind as Kind;
@@ -66,7 +66,7 @@ impl Refused for AuthenticationError {
     }
 }
 
-impl Refused for LimitError {
+impl TableError for LimitError {
     fn refused(self) -> ApiError {
         let (kind, retry_after) = match self {
             Self::Exceeded { retry_after, .. } => (ErrorKind::RateLimitExceeded, Some(retry_after)),
@@ -85,13 +85,13 @@ impl Refused for LimitError {
     }
 }
 
-impl Refused for PlaceError {
+impl TableError for PlaceError {
     fn refused(self) -> ApiError {
         self.limit().map_or(ApiError::Overloaded { retry_after: SOON }, LimitError::refused)
     }
 }
 
-impl Refused for AdministrationError {
+impl TableError for AdministrationError {
     fn refused(self) -> ApiError {
         use AdministrationError as E;
         use ErrorKind as Kind;
@@ -115,7 +115,7 @@ impl Refused for AdministrationError {
     }
 }
 
-impl Refused for IdempotencyError {
+impl TableError for IdempotencyError {
     fn refused(self) -> ApiError {
         match self {
             Self::Store(StoreError::Unavailable(detail)) => ApiError::StoreUnavailable { detail },

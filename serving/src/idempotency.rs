@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Repeat;
-use router::idempotency::{Answer, Attempt, Begun, Idempotency, Keyed};
+use router::idempotency::{Answer, Attempt, Idempotency, KeyState, KeyedRequest};
 use router::{Principal, WallTime};
 
 use crate::error::{ApiError, OrRefused};
@@ -61,22 +61,22 @@ impl Once {
         let mut once = Self { answers: Arc::clone(answers), attempt: None, is_kept: false };
         let Some(Repeat { key, route, body }) = repeat else { return Ok(Start::First(once)) };
         let Sender { tenant, principal } = sender;
-        let keyed = Keyed { tenant, principal, key, route, body };
+        let keyed = KeyedRequest { tenant, principal, key, route, body };
         match answers.begin(WallTime::now(), &keyed).await.or_refused()? {
-            Begun::First(attempt) => {
+            KeyState::First(attempt) => {
                 once.attempt = Some(attempt);
                 Ok(Start::First(once))
             }
-            Begun::Again(answer) => Ok(Start::Again(answer)),
+            KeyState::Again(answer) => Ok(Start::Again(answer)),
             // Here it is soon over. Elsewhere its server may have been killed: that the key is free by the
             // end is all that is known.
-            Begun::Running { is_here, left } => {
+            KeyState::Running { is_here, left } => {
                 let soon = Duration::from_secs(1);
                 let retry_after = if is_here { soon } else { left.max(soon) };
                 Err(ApiError::IdempotencyInProgress { retry_after })
             }
-            Begun::Different => Err(ApiError::IdempotencyKeyReused),
-            Begun::TooLarge => Err(ApiError::IdempotencyAnswerTooLarge),
+            KeyState::Different => Err(ApiError::IdempotencyKeyReused),
+            KeyState::TooLarge => Err(ApiError::IdempotencyAnswerTooLarge),
         }
     }
 

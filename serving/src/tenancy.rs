@@ -27,7 +27,7 @@ use crate::ledger::{Ledger, LedgerError, Problem};
 use crate::operator_token::WatchedToken;
 use crate::readiness::{HasParts, Note, Part};
 use crate::secrets::{self, SecretError};
-use crate::sinks::Fed;
+use crate::sinks::SinkFeed;
 use crate::state_folder::{StateFolder, StateFolderError};
 use crate::telemetry::TenancyMetrics;
 
@@ -84,7 +84,7 @@ pub struct Tenancy {
     pub followers: Arc<Followers>,
     shipper: Mutex<Option<Shipper>>,
     shipping: Arc<ShipperState>,
-    sinks: Mutex<Vec<Fed>>,
+    sinks: Mutex<Vec<SinkFeed>>,
     issuer: Option<Issuer>,
     /// No other server uses the folder while this one lives.
     state: StateFolder,
@@ -336,7 +336,7 @@ impl Tenancy {
     }
 
     /// What feeds the sinks of usage events; yielded once.
-    pub(crate) fn take_sinks(&self) -> Vec<Fed> {
+    pub(crate) fn take_sinks(&self) -> Vec<SinkFeed> {
         std::mem::take(&mut *self.sinks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

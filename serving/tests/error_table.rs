@@ -15,7 +15,7 @@ use router::store::StoreError;
 use router::{
     AdministrationError, AuthenticationError, CredentialError, JwtError, Mode, Plan, Role, Terms, WallTime,
 };
-use serving::error::{ApiError, ErrorKind, Refused, Retry};
+use serving::error::{ApiError, ErrorKind, Retry, TableError};
 use units::{Period, Unit};
 
 /// Errors by the pattern that each of them matches. The patterns together are a `match` without a wildcard,
@@ -211,7 +211,7 @@ fn every_idempotency_error() -> Vec<IdempotencyError> {
 }
 
 fn every_error() -> Vec<ApiError> {
-    fn refused<E: Refused>(errors: Vec<E>) -> impl Iterator<Item = ApiError> {
+    fn refused<E: TableError>(errors: Vec<E>) -> impl Iterator<Item = ApiError> {
         errors.into_iter().map(E::refused)
     }
     refused(every_authentication_error())

@@ -11,12 +11,12 @@ pub(super) struct Claim {
     /// Whether it says its task, which then is the only one.
     pub(super) is_exact: bool,
     /// Whether it is the default.
-    pub(super) stated: Stated,
+    pub(super) stated: DefaultClaim,
 }
 
 /// Whether a card says that it is a default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stated {
+pub(super) enum DefaultClaim {
     Yes,
     No,
     /// The line is lost or cannot be understood.
@@ -34,10 +34,10 @@ impl Claim {
         let (lines, is_closed) = front_matter(text);
         let ours = section(&lines, "ml_inference").unwrap_or_else(|| lines.clone());
         let stated = match scalar(&ours, "default") {
-            Some("true") => Stated::Yes,
-            Some("false") => Stated::No,
-            None if is_closed && !has_key_like(&ours, "default") => Stated::No,
-            _ => Stated::Unknown,
+            Some("true") => DefaultClaim::Yes,
+            Some("false") => DefaultClaim::No,
+            None if is_closed && !has_key_like(&ours, "default") => DefaultClaim::No,
+            _ => DefaultClaim::Unknown,
         };
         let task = scalar(&ours, "task").unwrap_or_default();
         if let Some(task) = Task::ALL.into_iter().find(|known| known.as_str() == task) {
@@ -138,21 +138,21 @@ mod tests {
 
     #[test]
     fn what_a_card_says_whatever_is_wrong_with_it() {
-        let check = |text: &str, tasks: &[Task], is_exact: bool, stated: Stated| {
+        let check = |text: &str, tasks: &[Task], is_exact: bool, stated: DefaultClaim| {
             let expected = Claim { tasks: tasks.to_vec(), is_exact, stated };
             assert_eq!(Claim::of(text), expected, "{text:?}");
         };
         let card = |lines: &str| format!("---\nml_inference:\n  name: x\n{lines}\n---\n# default: true\n");
         let (embed, all) = ([Task::Embed], Task::ALL);
         for (line, stated) in [
-            ("default: true  # ours", Stated::Yes),
-            ("\"default\": 'true'", Stated::Yes),
-            ("default: false", Stated::No),
-            ("# default: true", Stated::No),
-            ("labels: [a, b]", Stated::No),
-            ("default: maybe", Stated::Unknown),
-            ("default:", Stated::Unknown),
-            ("defualt: true", Stated::Unknown),
+            ("default: true  # ours", DefaultClaim::Yes),
+            ("\"default\": 'true'", DefaultClaim::Yes),
+            ("default: false", DefaultClaim::No),
+            ("# default: true", DefaultClaim::No),
+            ("labels: [a, b]", DefaultClaim::No),
+            ("default: maybe", DefaultClaim::Unknown),
+            ("default:", DefaultClaim::Unknown),
+            ("defualt: true", DefaultClaim::Unknown),
         ] {
             check(&card(&format!("  task: embeddings\n  {line}\n  limits: {{")), &embed, true, stated);
         }
@@ -160,12 +160,12 @@ mod tests {
             "---\nml_inference: { task: embeddings, default: true, x: [ }\n---\n",
             &embed,
             true,
-            Stated::Yes,
+            DefaultClaim::Yes,
         );
-        check("---\nml_inference:\n  task: embeddings\n  lim", &embed, true, Stated::Unknown);
+        check("---\nml_inference:\n  task: embeddings\n  lim", &embed, true, DefaultClaim::Unknown);
         // Another's key of the same name.
         let index = "---\nmodel-index:\n- task:\n    type: x\n  default: true\nml_inference:\n  task: embeddings\n---\n";
-        check(index, &embed, true, Stated::No);
+        check(index, &embed, true, DefaultClaim::No);
         for (lines, tasks) in [
             ("  task: embeddingz\n  head: { kind: mean_pooling }", &embed[..]),
             ("  task: Embeddings", &embed),
@@ -176,10 +176,10 @@ mod tests {
             ("  head: { kind: mean_pooling }\npipeline_tag: summarization", &[Task::Summarize]),
             ("  version: 1", &all),
         ] {
-            check(&card(lines), tasks, false, Stated::No);
+            check(&card(lines), tasks, false, DefaultClaim::No);
         }
         for text in ["", "# A model\n", "\u{fffd}\u{fffd}\n---\n", "---\n"] {
-            check(text, &all, false, Stated::Unknown);
+            check(text, &all, false, DefaultClaim::Unknown);
         }
     }
 }

@@ -78,11 +78,11 @@ pub enum PoolError {
 /// Threads that run work for async callers. Cheap to clone; the threads end with the last clone.
 #[derive(Clone)]
 pub struct WorkPool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolCore>,
     _threads: Arc<Threads>,
 }
 
-struct Shared {
+struct PoolCore {
     config: PoolConfig,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -113,7 +113,7 @@ struct Task {
 
 /// Counts a piece of work as waiting or running until it is dropped, whatever happens to it.
 struct Share {
-    shared: Arc<Shared>,
+    shared: Arc<PoolCore>,
     tenant: TenantId,
     bytes: u64,
 }
@@ -122,7 +122,7 @@ struct Share {
 struct Wish(Arc<Task>);
 
 /// Ends the threads.
-struct Threads(Arc<Shared>);
+struct Threads(Arc<PoolCore>);
 
 impl WorkPool {
     /// Starts the threads. They tell the time by `clock`, which is also the one of the deadlines.
@@ -130,7 +130,7 @@ impl WorkPool {
     /// # Errors
     /// When the system refuses the threads.
     pub fn new(config: PoolConfig, clock: Arc<dyn Clock>) -> Result<Self, PoolError> {
-        let shared = Arc::new(Shared { config, clock, state: Mutex::default(), has_work: Condvar::new() });
+        let shared = Arc::new(PoolCore { config, clock, state: Mutex::default(), has_work: Condvar::new() });
         let threads = Arc::new(Threads(Arc::clone(&shared)));
         for index in 0..config.threads.max(1) {
             let shared = Arc::clone(&shared);
@@ -216,7 +216,7 @@ impl WorkPool {
     }
 }
 
-impl Shared {
+impl PoolCore {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while it was held left counts that are whole: nothing in between can fail.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

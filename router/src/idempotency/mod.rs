@@ -52,7 +52,7 @@ pub struct Answer {
 
 /// A request with a key.
 #[derive(Debug, Clone, Copy)]
-pub struct Keyed<'a> {
+pub struct KeyedRequest<'a> {
     /// The tenant. Keys of different tenants have nothing to do with each other.
     pub tenant: &'a str,
     /// Who of the tenant sends it: the id of its API key, or the subject of its token. Nobody else may have
@@ -67,7 +67,7 @@ pub struct Keyed<'a> {
 
 /// What becomes of a request with a key.
 #[derive(Debug)]
-pub enum Begun {
+pub enum KeyState {
     /// It is the first of its key: it is to be answered, and the answer to be kept.
     First(Attempt),
     /// It was answered before.
@@ -95,17 +95,17 @@ pub struct Attempt {
 }
 
 /// Digests and owners of the requests that this server begins or answers.
-type Running = Mutex<BTreeSet<(String, [u8; 16])>>;
+type OpenRequests = Mutex<BTreeSet<(String, [u8; 16])>>;
 
 /// One of them, as long as it is.
 #[derive(Debug)]
 struct Here {
-    all: Arc<Running>,
+    all: Arc<OpenRequests>,
     own: (String, [u8; 16]),
 }
 
 impl Here {
-    fn new(all: &Arc<Running>, name: &Name, owner: [u8; 16]) -> Self {
+    fn new(all: &Arc<OpenRequests>, name: &Name, owner: [u8; 16]) -> Self {
         let own = (name.digest.clone(), owner);
         all.lock().unwrap_or_else(PoisonError::into_inner).insert(own.clone());
         Self { all: Arc::clone(all), own }
@@ -215,7 +215,7 @@ pub struct Idempotency {
     /// What the store did not confirm.
     later: Later,
     room: Option<BoundedRoom>,
-    running: Arc<Running>,
+    running: Arc<OpenRequests>,
     /// Digests of those whose answer is kept and not charged yet.
     unsettled: Mutex<HashSet<String>>,
 }
@@ -223,12 +223,12 @@ pub struct Idempotency {
 /// While it lives, whoever repeats the request on this server is told that it is being answered: its answer
 /// may be kept, and whether it is charged is not known yet.
 #[must_use]
-pub struct Unsettled<'a> {
+pub struct SettlementGuard<'a> {
     idempotency: &'a Idempotency,
     digest: String,
 }
 
-impl Drop for Unsettled<'_> {
+impl Drop for SettlementGuard<'_> {
     fn drop(&mut self) {
         self.idempotency.unsettled().remove(&self.digest);
     }
@@ -265,8 +265,8 @@ impl Idempotency {
     /// # Errors
     /// The store does not answer: the request must not be, or it could be charged twice. Or the tenant's kept
     /// answers are at their bound.
-    pub async fn begin(&self, now: WallTime, keyed: &Keyed<'_>) -> Result<Begun, IdempotencyError> {
-        let Keyed { tenant, principal, key, route, body } = *keyed;
+    pub async fn begin(&self, now: WallTime, keyed: &KeyedRequest<'_>) -> Result<KeyState, IdempotencyError> {
+        let KeyedRequest { tenant, principal, key, route, body } = *keyed;
         let digest = self.secret.derive(&[b"idempotency key", tenant.as_bytes(), key.as_bytes()]);
         let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let name = Name { tenant: tenant.to_owned(), digest };
@@ -288,27 +288,27 @@ impl Idempotency {
                 self.release(&attempt).await;
                 return Err(error);
             }
-            return Ok(Begun::First(attempt));
+            return Ok(KeyState::First(attempt));
         };
         if kept.print != print {
-            return Ok(Begun::Different);
+            return Ok(KeyState::Different);
         }
         let Some(sealed) = kept.answer else {
             let is_here = here.has_others();
-            return Ok(Begun::Running { is_here, left: kept.until.since(now) });
+            return Ok(KeyState::Running { is_here, left: kept.until.since(now) });
         };
         if self.unsettled().contains(&name.digest) {
-            return Ok(Begun::Running { is_here: true, left: Duration::ZERO });
+            return Ok(KeyState::Running { is_here: true, left: Duration::ZERO });
         }
-        Ok(self.open(&name, &sealed)?.map_or(Begun::TooLarge, Begun::Again))
+        Ok(self.open(&name, &sealed)?.map_or(KeyState::TooLarge, KeyState::Again))
     }
 
     /// Begins to keep and to charge an answer: until what this returns is dropped, it is not given to
     /// anybody.
-    pub fn settle(&self, attempt: &Attempt) -> Unsettled<'_> {
+    pub fn settle(&self, attempt: &Attempt) -> SettlementGuard<'_> {
         let digest = attempt.name.digest.clone();
         self.unsettled().insert(digest.clone());
-        Unsettled { idempotency: self, digest }
+        SettlementGuard { idempotency: self, digest }
     }
 
     fn unsettled(&self) -> MutexGuard<'_, HashSet<String>> {

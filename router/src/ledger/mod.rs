@@ -49,7 +49,7 @@ pub use presence::Held;
 pub use redis_stream::RedisStream;
 pub use shipper::{ShipError, Shipper, ShipperState};
 pub use sink::{EventSink, Pump, SinkError, UsageData, UsageEvent};
-pub use sums::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore};
+pub use sums::{Batch, BatchOutcome, DayState, Sum, SumKey, TenantDay, UsageStore};
 
 use crate::principal::KeyId;
 use units::{MicroDollars, WallTime};

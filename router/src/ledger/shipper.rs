@@ -15,7 +15,7 @@ use super::checkpoint::{Checkpoint, Row};
 use super::error::JournalError;
 use super::follower::{Follower, Followers};
 use super::line::Entry;
-use super::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore, segments};
+use super::{Batch, BatchOutcome, DayState, Sum, SumKey, TenantDay, UsageStore, segments};
 use crate::store::StoreError;
 
 /// Records moved at once.
@@ -53,7 +53,7 @@ pub enum ShipError {
 
 /// What the store has of one epoch's records of a tenant and day, as it said last.
 #[derive(Debug, Clone, Copy)]
-struct Contained {
+struct StoredEpoch {
     /// Number of the first record.
     first: u64,
     /// Number after the last.
@@ -74,7 +74,7 @@ pub struct Shipper {
     /// Records read and not yet in the store.
     held: Vec<Entry>,
     /// By epoch.
-    contained: BTreeMap<TenantDay, BTreeMap<Arc<str>, Contained>>,
+    contained: BTreeMap<TenantDay, BTreeMap<Arc<str>, StoredEpoch>>,
     /// The store's life.
     life: Option<String>,
     /// Number of the first record that was never shipped.
@@ -143,7 +143,7 @@ impl Shipper {
                 lacking = known;
                 for Row { tenant, day, epoch, first, next, own } in sums {
                     let epochs = contained.entry(TenantDay { tenant, day }).or_default();
-                    epochs.insert(epoch, Contained { first, next, own });
+                    epochs.insert(epoch, StoredEpoch { first, next, own });
                 }
                 (next.min(frontier), life)
             }
@@ -208,13 +208,13 @@ impl Shipper {
             let mut is_done = true;
             for (Batch { epoch, place, from, to, first, .. }, result) in batches.into_iter().zip(&results) {
                 match *result {
-                    Applied::Yes => self.contains(place, epoch, first, (to, to)),
+                    BatchOutcome::Yes => self.contains(place, epoch, first, (to, to)),
                     // It has what was not known to be there.
-                    Applied::At(at) if at > from => {
+                    BatchOutcome::At(at) if at > from => {
                         is_done = false;
                         self.contains(place, epoch, first, (at, to));
                     }
-                    Applied::At(at) => behind.push((place, epoch, at)),
+                    BatchOutcome::At(at) => behind.push((place, epoch, at)),
                 }
             }
             self.is_changed = true;
@@ -236,8 +236,8 @@ impl Shipper {
     /// to `own`.
     fn contains(&mut self, place: TenantDay, epoch: Arc<str>, first: u64, (next, own): (u64, u64)) {
         let contained = self.contained.entry(place).or_default().entry(epoch);
-        let contained = contained.or_insert(Contained { first, next, own });
-        *contained = Contained { first: contained.first.min(first), next, own: contained.own.max(own) };
+        let contained = contained.or_insert(StoredEpoch { first, next, own });
+        *contained = StoredEpoch { first: contained.first.min(first), next, own: contained.own.max(own) };
     }
 
     /// Asks the store whether it still has what it had, of some days at a time, and of all where there is
@@ -383,7 +383,7 @@ impl Shipper {
                     segments::list(self.follower.folder())?.first().map_or(0, |segment| segment.first);
                 self.contained.retain(|_, epochs| epochs.values().any(|contained| contained.next > oldest));
             }
-            let row = |place: &TenantDay, (epoch, contained): (&Arc<str>, &Contained)| Row {
+            let row = |place: &TenantDay, (epoch, contained): (&Arc<str>, &StoredEpoch)| Row {
                 tenant: Arc::clone(&place.tenant),
                 day: place.day,
                 epoch: Arc::clone(epoch),

@@ -73,7 +73,7 @@ pub struct Batch {
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
+pub enum BatchOutcome {
     /// It was added.
     Yes,
     /// It was not: the epoch is contained up to this record.
@@ -96,7 +96,7 @@ pub struct DayState {
 #[async_trait]
 pub trait UsageStore: Send + Sync {
     /// Adds batches, each as a whole and only if its `from` is where the store is.
-    async fn apply(&self, batches: &[Batch]) -> Result<Vec<Applied>, StoreError>;
+    async fn apply(&self, batches: &[Batch]) -> Result<Vec<BatchOutcome>, StoreError>;
 
     /// The store's life: random, made with it, so that one that was emptied or made anew is known.
     async fn life(&self) -> Result<String, StoreError>;

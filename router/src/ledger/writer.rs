@@ -17,7 +17,7 @@ use super::extents::Extents;
 use super::numbers::Numbers;
 use super::presence::Held;
 use super::state::{Pending, State};
-use super::written::Written;
+use super::written::EpochLine;
 use super::{files, line, segments};
 
 /// How often it is looked whether the folder is still there while there is nothing to write.
@@ -40,7 +40,7 @@ pub(super) struct Writer {
     numbers: Numbers,
     /// None: the next record begins a segment.
     open: Option<OpenSegment>,
-    written: Written,
+    written: EpochLine,
     state: Arc<State>,
     is_flushed: bool,
     /// When the disk was tried last.
@@ -66,7 +66,7 @@ impl Writer {
         state: Arc<State>,
     ) -> io::Result<Self> {
         let epoch = Ulid::new().to_string();
-        let written = Written::open(&config.folder, &epoch, known)?;
+        let written = EpochLine::open(&config.folder, &epoch, known)?;
         let (open, tried_at) = (None, None);
         Ok(Self { config, epoch, held, numbers, open, written, state, is_flushed: true, tried_at })
     }

@@ -18,7 +18,7 @@ use super::files;
 const WRITTEN: &str = "written";
 
 /// The line of the epoch that is written.
-pub(super) struct Written {
+pub(super) struct EpochLine {
     epoch: String,
     file: File,
     /// Where the line begins, in bytes.
@@ -27,7 +27,7 @@ pub(super) struct Written {
     is_lost: bool,
 }
 
-impl Written {
+impl EpochLine {
     /// Keeps the lines of these epochs, and puts one of a new epoch after them once it has a record.
     pub(super) fn open(folder: &Path, epoch: &str, kept: &Extents) -> io::Result<Self> {
         let mut lines: String =
@@ -87,12 +87,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let told = || written(folder).unwrap().iter().map(|(_, numbers)| numbers.clone()).collect::<Vec<_>>();
-        let mut first = Written::open(folder, "01A", &written(folder).unwrap()).unwrap();
+        let mut first = EpochLine::open(folder, "01A", &written(folder).unwrap()).unwrap();
         assert_eq!(told(), []);
         first.tell(0, 3);
         first.tell(3, 10);
         assert_eq!(told(), [0..10]);
-        let mut second = Written::open(folder, "01B", &written(folder).unwrap()).unwrap();
+        let mut second = EpochLine::open(folder, "01B", &written(folder).unwrap()).unwrap();
         second.tell(100, 101);
         second.tell(101, 300);
         assert_eq!(told(), [0..10, 100..300]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Board, Grant, Left, LimitStore, Limits, Slot, Take, Used, WINDOW_SLOTS};
+use super::{Board, Grant, Left, LimitStore, LimitUse, Limits, Slot, Take, WINDOW_SLOTS};
 use crate::moment::Moment;
 use crate::store::StoreError;
 use units::{Day, Period, Unit};
@@ -72,7 +72,7 @@ impl LimitStore for MemoryLimits {
         Ok(counts.entry((tenant.to_owned(), unit)).or_default().take(now, limits, take))
     }
 
-    async fn exchange(&self, _server: &str, _number: u64, _own: &[Used]) -> Result<Board, StoreError> {
+    async fn exchange(&self, _server: &str, _number: u64, _own: &[LimitUse]) -> Result<Board, StoreError> {
         // Nobody else counts here, and what is lost is lost with who would remember it.
         Ok(Board::new(true, []))
     }

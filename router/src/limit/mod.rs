@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 use units::{TenantId, Timestamp};
 
-pub use board::{Board, Used};
+pub use board::{Board, LimitUse};
 pub use memory::MemoryLimits;
 
 use crate::moment::Moment;
@@ -158,7 +158,7 @@ pub trait LimitStore: Send + Sync {
     /// Tells the other servers what this one let through, and says what they did. `number` grows by one from
     /// word to word of a server's, so that a board which has an older word is told from one that lost
     /// nothing.
-    async fn exchange(&self, server: &str, number: u64, own: &[Used]) -> Result<Board, StoreError>;
+    async fn exchange(&self, server: &str, number: u64, own: &[LimitUse]) -> Result<Board, StoreError>;
 }
 
 /// What happens while the store does not answer.
@@ -208,7 +208,7 @@ pub enum LimitError {
 
 /// What a request took of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
+pub struct Allotment {
     /// What is counted.
     pub unit: Unit,
     /// How much.
@@ -219,7 +219,7 @@ pub struct Taken {
     pub quota: Quota,
 }
 
-impl Taken {
+impl Allotment {
     /// Takes a part of it out, or all there is.
     #[must_use]
     pub fn split(&mut self, amount: u64) -> Self {
@@ -355,7 +355,7 @@ impl Limiter {
         tenant: &Tenant,
         unit: Unit,
         amount: u64,
-    ) -> Result<Option<Taken>, LimitError> {
+    ) -> Result<Option<Allotment>, LimitError> {
         let Some(limits) = limits(unit, &tenant.plan.terms()) else { return Ok(None) };
         for period in [Period::Minute, Period::Day] {
             let limit = limits.of(period);
@@ -452,7 +452,7 @@ impl Limiter {
     }
 
     /// Gives back what was taken and not used.
-    pub fn give_back(&self, tenant: &Tenant, taken: Taken) {
+    pub fn give_back(&self, tenant: &Tenant, taken: Allotment) {
         self.meter(tenant, taken.unit).give_back(taken);
     }
 
@@ -462,7 +462,7 @@ impl Limiter {
         meter: &Meter,
         amount: u64,
         limits: Limits,
-    ) -> Result<Taken, LimitError> {
+    ) -> Result<Allotment, LimitError> {
         if self.config.outage == Outage::Closed {
             return Err(LimitError::Unavailable);
         }
@@ -481,7 +481,7 @@ impl Limiter {
             Ok(Grant::Taken { amount, left, .. }) => {
                 meter.owe(amount);
                 let quota = Quota { limits, minute_left: left.minute, day_left: left.day };
-                Ok(Taken { unit, amount, slot: None, quota })
+                Ok(Allotment { unit, amount, slot: None, quota })
             }
             Ok(Grant::Refused { by, retry_after, left }) => {
                 let (limit, left) = (limits.of(by), left.of(by));

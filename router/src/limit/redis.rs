@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Board, Grant, LIMIT_MAX, Left, LimitStore, Limits, Slot, Take, Used, WINDOW_SLOTS};
+use super::{Board, Grant, LIMIT_MAX, Left, LimitStore, LimitUse, Limits, Slot, Take, WINDOW_SLOTS};
 use crate::moment::Moment;
 use crate::store::{RedisStore, StoreError, parse, to_text};
 use units::{Day, Period, Unit};
@@ -184,12 +184,12 @@ impl LimitStore for RedisStore {
         }
     }
 
-    async fn exchange(&self, server: &str, number: u64, own: &[Used]) -> Result<Board, StoreError> {
+    async fn exchange(&self, server: &str, number: u64, own: &[LimitUse]) -> Result<Board, StoreError> {
         // No tenant has this name.
         let key = self.key("limits", ":all", "board");
         let arguments = [server.to_owned(), to_text(&own)?, WINDOW_SLOTS.to_string(), number.to_string()];
         let (has_own, others): (i64, Vec<String>) = self.run(EXCHANGE, &[key], &arguments).await?;
-        let others = others.iter().map(|told| parse::<Vec<Used>>(told)).collect::<Result<Vec<_>, _>>()?;
+        let others = others.iter().map(|told| parse::<Vec<LimitUse>>(told)).collect::<Result<Vec<_>, _>>()?;
         Ok(Board::new(has_own == 1, others.into_iter().flatten()))
     }
 }

@@ -7,8 +7,8 @@ use ulid::Ulid;
 use units::Timestamp;
 
 use super::{
-    BOARD_AGE, Grant, LIMIT_MAX, Left, LimitError, Limits, Quota, SHARE_DIVISOR, SHARE_TIME, Slot, Take,
-    Taken, Used, WINDOW, WINDOW_SLOTS,
+    Allotment, BOARD_AGE, Grant, LIMIT_MAX, Left, LimitError, LimitUse, Limits, Quota, SHARE_DIVISOR,
+    SHARE_TIME, Slot, Take, WINDOW, WINDOW_SLOTS,
 };
 use crate::moment::Moment;
 use units::{Day, Period, Unit};
@@ -95,7 +95,7 @@ impl Meter {
         now: Timestamp,
         amount: u64,
         limits: Limits,
-    ) -> Option<Result<Taken, LimitError>> {
+    ) -> Option<Result<Allotment, LimitError>> {
         let (mut share, unit) = (self.share(), self.unit);
         if let Some(Refusal { least, by, ask_again_at, enough_at, left }) = share.refused
             && now < ask_again_at
@@ -113,7 +113,7 @@ impl Meter {
     }
 
     /// Gives back what was taken and not used.
-    pub(super) fn give_back(&self, taken: Taken) {
+    pub(super) fn give_back(&self, taken: Allotment) {
         let Some(slot) = taken.slot else { return };
         let mut share = self.share();
         if share.slot == slot {
@@ -198,7 +198,7 @@ impl Meter {
         amount: u64,
         limits: Limits,
         grant: Grant,
-    ) -> Result<Taken, LimitError> {
+    ) -> Result<Allotment, LimitError> {
         let (mut share, unit) = (self.share(), self.unit);
         (share.told_at, share.silent_since) = (Some(now), None);
         match grant {
@@ -228,9 +228,9 @@ impl Meter {
     }
 
     /// What this server took of the store within the window, if anything.
-    pub(super) fn used(&self, now: Timestamp) -> Option<Used> {
+    pub(super) fn used(&self, now: Timestamp) -> Option<LimitUse> {
         let amount = self.share().own.since(now);
-        (amount > 0).then(|| Used { tenant: Arc::clone(&self.tenant), unit: self.unit, amount })
+        (amount > 0).then(|| LimitUse { tenant: Arc::clone(&self.tenant), unit: self.unit, amount })
     }
 
     /// The limits of the last that was taken, if the store should have something of this server's: of the
@@ -287,11 +287,11 @@ impl Share {
         told.is_some_and(|(told, silent)| is_within(silent, now) && is_within(told, silent))
     }
 
-    fn taken(&self, unit: Unit, amount: u64, limits: Limits) -> Taken {
+    fn taken(&self, unit: Unit, amount: u64, limits: Limits) -> Allotment {
         let Left { minute, day } = self.store_left;
         let quota =
             Quota { limits, minute_left: minute + self.left, day_left: day.map(|day| day + self.left) };
-        Taken { unit, amount, slot: Some(self.slot), quota }
+        Allotment { unit, amount, slot: Some(self.slot), quota }
     }
 }
 

@@ -34,7 +34,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 #[derive(Default)]
 struct Shaky {
     counts: RwLock<Arc<MemoryLimits>>,
-    board: Mutex<HashMap<String, (u64, Vec<Used>)>>,
+    board: Mutex<HashMap<String, (u64, Vec<LimitUse>)>>,
     is_down: AtomicBool,
     asked: AtomicU64,
 }
@@ -51,11 +51,11 @@ impl Shaky {
     }
 
     /// All that it counts, as a copy on a disk has it.
-    fn copy(&self) -> (MemoryLimits, HashMap<String, (u64, Vec<Used>)>) {
+    fn copy(&self) -> (MemoryLimits, HashMap<String, (u64, Vec<LimitUse>)>) {
         (self.counts.read().unwrap().copy(), self.board.lock().unwrap().clone())
     }
 
-    fn set_back(&self, (counts, board): &(MemoryLimits, HashMap<String, (u64, Vec<Used>)>)) {
+    fn set_back(&self, (counts, board): &(MemoryLimits, HashMap<String, (u64, Vec<LimitUse>)>)) {
         *self.counts.write().unwrap() = Arc::new(counts.copy());
         *self.board.lock().unwrap() = board.clone();
     }
@@ -77,7 +77,7 @@ impl LimitStore for Shaky {
         counts.take(now, tenant, unit, limits, take).await
     }
 
-    async fn exchange(&self, server: &str, number: u64, own: &[Used]) -> Result<Board, StoreError> {
+    async fn exchange(&self, server: &str, number: u64, own: &[LimitUse]) -> Result<Board, StoreError> {
         self.is_up()?;
         let mut board = self.board.lock().unwrap();
         let before = board.insert(server.to_owned(), (number, own.to_vec()));

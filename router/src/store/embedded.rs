@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError};
 
 use super::file::{AUDIT, COUNTERS, File, KEYS, LINEAGE, SECRET, TENANTS, unavailable};
-use super::{AccountStore, Commit, LINEAGE_MAX, Loaded, StoreError, parse, to_text};
+use super::{AccountStore, AccountsSnapshot, Commit, LINEAGE_MAX, StoreError, parse, to_text};
 use crate::accounts::{Accounts, AuditEntry, Change, Version};
 use crate::idempotency::Writer;
 
@@ -54,7 +54,7 @@ impl AccountStore for EmbeddedStore {
         self.run(version).await
     }
 
-    async fn load(&self, known: &Version) -> Result<Loaded, StoreError> {
+    async fn load(&self, known: &Version) -> Result<AccountsSnapshot, StoreError> {
         let known = known.clone();
         self.run(move |database| load(database, &known)).await
     }
@@ -127,7 +127,7 @@ fn version_in(
     Ok(Version { number, id })
 }
 
-fn load(database: &Database, known: &Version) -> Result<Loaded, StoreError> {
+fn load(database: &Database, known: &Version) -> Result<AccountsSnapshot, StoreError> {
     let read = database.begin_read().map_err(unavailable)?;
     let counters = read.open_table(COUNTERS).map_err(unavailable)?;
     let lineage = read.open_table(LINEAGE).map_err(unavailable)?;
@@ -144,7 +144,7 @@ fn load(database: &Database, known: &Version) -> Result<Loaded, StoreError> {
         let key: crate::accounts::KeyRecord = parse(row.map_err(unavailable)?.1.value())?;
         accounts.keys.insert(key.id.clone(), key);
     }
-    Ok(Loaded { accounts, is_descendant })
+    Ok(AccountsSnapshot { accounts, is_descendant })
 }
 
 fn row(version: &Version) -> (u64, &str) {

@@ -31,11 +31,11 @@ const PROBE_KEPT_MS: u64 = 60_000;
 
 /// The way to one Redis.
 pub(super) struct Link {
-    shared: Arc<Shared>,
+    shared: Arc<LinkState>,
     keeper: AbortHandle,
 }
 
-struct Shared {
+struct LinkState {
     way: watch::Sender<Way<Connection>>,
     /// Number of a connection that is to be replaced.
     suspect: AtomicU64,
@@ -88,7 +88,7 @@ impl Link {
         };
         let (password, timeout, probe_every) = (password.clone(), *timeout, breaker.probe_every);
         let target = Target { address, password, probe, timeout, probe_every };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LinkState {
             way: watch::Sender::new(Way::new(breaker.failures_max)),
             suspect: AtomicU64::new(0),
             wake: Notify::new(),
@@ -192,7 +192,7 @@ impl Link {
     }
 }
 
-impl Shared {
+impl LinkState {
     fn works(&self) {
         if self.fault.load().is_some() {
             self.fault.store(None);
@@ -236,7 +236,7 @@ impl<C: Clone> Way<C> {
 }
 
 /// Replaces connections until it is stopped.
-async fn keep(shared: Arc<Shared>, target: Target) {
+async fn keep(shared: Arc<LinkState>, target: Target) {
     let mut is_told = false;
     loop {
         match target.connect().await {

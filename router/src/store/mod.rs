@@ -44,7 +44,7 @@ impl From<MalformedVersion> for StoreError {
 
 /// Accounts as a store has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loaded {
+pub struct AccountsSnapshot {
     /// Everything.
     pub accounts: Accounts,
     /// Whether they came from the version that the caller knows by changes alone. If not, the store lost that
@@ -73,7 +73,7 @@ pub trait AccountStore: Send + Sync {
     async fn version(&self) -> Result<Version, StoreError>;
 
     /// Everything, and whether it descends from `known`.
-    async fn load(&self, known: &Version) -> Result<Loaded, StoreError>;
+    async fn load(&self, known: &Version) -> Result<AccountsSnapshot, StoreError>;
 
     /// Makes a change and logs it: both or neither.
     ///

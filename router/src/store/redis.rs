@@ -8,7 +8,7 @@ use redis::{FromRedisValue, Script, ScriptInvocation, ToRedisArgs};
 
 use super::link::Link;
 use super::redis_config::RedisConfig;
-use super::{AccountStore, Commit, LINEAGE_MAX, Loaded, StoreError, parse, to_text};
+use super::{AccountStore, AccountsSnapshot, Commit, LINEAGE_MAX, StoreError, parse, to_text};
 use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, TenantRecord, Version};
 
 /// State in Redis.
@@ -147,7 +147,7 @@ impl AccountStore for RedisStore {
         Ok(version.parse()?)
     }
 
-    async fn load(&self, known: &Version) -> Result<Loaded, StoreError> {
+    async fn load(&self, known: &Version) -> Result<AccountsSnapshot, StoreError> {
         let keys = ["version", "tenants", "keys", "sizes", "lineage"].map(|name| self.accounts_key(name));
         let loaded: (String, Vec<String>, Vec<String>, i64) =
             self.run(&format!("{LOOK}{LOAD}"), &keys, &[known.to_string()]).await?;
@@ -170,7 +170,7 @@ impl AccountStore for RedisStore {
             let key: KeyRecord = parse(&key)?;
             accounts.keys.insert(key.id.clone(), key);
         }
-        Ok(Loaded { accounts, is_descendant: is_descendant == 1 })
+        Ok(AccountsSnapshot { accounts, is_descendant: is_descendant == 1 })
     }
 
     async fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError> {

@@ -151,9 +151,10 @@ async fn a_redis_whose_clock_is_set_back_locks_nobody_out() {
 async fn servers_hear_what_the_others_let_through() {
     let server = RedisServer::start(&[]);
     let store = connect(&server, QUICK, Duration::from_secs(2)).await;
-    let used = |tenant: &str, amount| Used { tenant: Arc::from(tenant), unit: Unit::Tokens, amount };
-    let exchange =
-        async |server: &str, number: u64, own: &[Used]| store.exchange(server, number, own).await.unwrap();
+    let used = |tenant: &str, amount| LimitUse { tenant: Arc::from(tenant), unit: Unit::Tokens, amount };
+    let exchange = async |server: &str, number: u64, own: &[LimitUse]| {
+        store.exchange(server, number, own).await.unwrap()
+    };
     assert_eq!(exchange("one", 1, &[used("acme", 5)]).await, Board::new(false, []));
     let heard = exchange("two", 1, &[used("acme", 7), used("globex \"2\"", 1)]).await;
     assert_eq!(heard, Board::new(false, [used("acme", 5)]));

@@ -18,14 +18,15 @@ use std::time::Duration;
 
 use redis_server::{Cluster, RedisServer};
 use router::accounts::{Accounts, AuditEntry, Change, TenantRecord, Version};
-use router::idempotency::{Answer, AnswerStore, Begun, Idempotency, IdempotencyError, Keyed};
-use router::ledger::{Applied, Batch, Sum, SumKey, TenantDay, UsageStore};
+use router::idempotency::{Answer, AnswerStore, Idempotency, IdempotencyError, KeyState, KeyedRequest};
+use router::ledger::{Batch, BatchOutcome, Sum, SumKey, TenantDay, UsageStore};
 use router::limit::{
-    Board, Grant, Left, LimitError, LimitStore, Limiter, LimiterConfig, Limits, MemoryLimits, Outage, Slot,
-    Take, Used,
+    Board, Grant, Left, LimitError, LimitStore, LimitUse, Limiter, LimiterConfig, Limits, MemoryLimits,
+    Outage, Slot, Take,
 };
 use router::store::{
-    AccountStore, BreakerConfig, Commit, EmbeddedStore, Loaded, Password, RedisConfig, RedisStore, StoreError,
+    AccountStore, AccountsSnapshot, BreakerConfig, Commit, EmbeddedStore, Password, RedisConfig, RedisStore,
+    StoreError,
 };
 use router::{
     Administration, AdministrationError, ApiKey, Credential, Day, DeclaredKey, DeclaredTenant, Directory,

@@ -2,7 +2,7 @@
 //! with.
 //!
 //! [`Exchange`] and [`Reply`] are what a protocol writes, with a type of answer of its own. Whoever answers
-//! calls knows no such type: it has them as [`AnyExchange`] and [`AnyReply`], and gives back an [`Answered`],
+//! calls knows no such type: it has them as [`AnyExchange`] and [`AnyReply`], and gives back a [`ProtocolAnswer`],
 //! which only a reply can make.
 
 use std::any::Any;
@@ -84,9 +84,9 @@ pub struct Kept {
 }
 
 /// The answer of some protocol. Only a [`Reply`] makes one, so that whoever has it has answered its call.
-pub struct Answered(Box<dyn Any + Send>);
+pub struct ProtocolAnswer(Box<dyn Any + Send>);
 
-impl Answered {
+impl ProtocolAnswer {
     /// The answer, for the protocol whose reply made it.
     pub(crate) fn into_answer<A: 'static>(self) -> Result<A, ApiError> {
         let answer = self.0.downcast::<A>();
@@ -106,13 +106,17 @@ pub trait AnyReply: Send {
     ///
     /// # Errors
     /// The call fails.
-    fn answer(self: Box<Self>, response: InferResponse, is_kept: bool) -> Result<Made<Answered>, ApiError>;
+    fn answer(
+        self: Box<Self>,
+        response: InferResponse,
+        is_kept: bool,
+    ) -> Result<Made<ProtocolAnswer>, ApiError>;
 
     /// See [`Reply::again`].
     ///
     /// # Errors
     /// The call fails.
-    fn again(self: Box<Self>, kept: Kept, quotas: &[Quota]) -> Result<Answered, ApiError>;
+    fn again(self: Box<Self>, kept: Kept, quotas: &[Quota]) -> Result<ProtocolAnswer, ApiError>;
 }
 
 impl<E: Exchange> AnyExchange for E {
@@ -125,12 +129,16 @@ impl<E: Exchange> AnyExchange for E {
 }
 
 impl<R: Reply> AnyReply for R {
-    fn answer(self: Box<Self>, response: InferResponse, is_kept: bool) -> Result<Made<Answered>, ApiError> {
+    fn answer(
+        self: Box<Self>,
+        response: InferResponse,
+        is_kept: bool,
+    ) -> Result<Made<ProtocolAnswer>, ApiError> {
         let Made { answer, kept } = Reply::answer(*self, response, is_kept)?;
-        Ok(Made { answer: Answered(Box::new(answer)), kept })
+        Ok(Made { answer: ProtocolAnswer(Box::new(answer)), kept })
     }
 
-    fn again(self: Box<Self>, kept: Kept, quotas: &[Quota]) -> Result<Answered, ApiError> {
-        Reply::again(*self, kept, quotas).map(|answer| Answered(Box::new(answer)))
+    fn again(self: Box<Self>, kept: Kept, quotas: &[Quota]) -> Result<ProtocolAnswer, ApiError> {
+        Reply::again(*self, kept, quotas).map(|answer| ProtocolAnswer(Box::new(answer)))
     }
 }

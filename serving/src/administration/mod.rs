@@ -20,13 +20,13 @@ use router::accounts::{KeyView, TenantName};
 use router::{AdministrationError, MadeKey, Mode, NewKey, Places, Plan, Role, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ApiError, Refused};
+use crate::error::{ApiError, TableError};
 use crate::idempotency::Once;
 use crate::tenancy::Tenancy;
 use posted::answer_once;
 
 pub(crate) use page::Page;
-pub(crate) use posted::{Changes, Posted, answer, posted};
+pub(crate) use posted::{Changes, PostOutcome, answer, posted};
 
 /// Longest time for which two keys are good after a rotation.
 const OVERLAP_MAX: Duration = Duration::from_secs(90 * 86_400);

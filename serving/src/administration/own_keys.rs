@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use protocols::v1::rest::errors::{Answer, Failed};
 use router::{Actor, AdministrationError, Place, Principal, Role, Scope, WallTime};
 
-use super::{CreateKey, OwnAdministration, Page, Posted, RotateKey, posted, show_made};
+use super::{CreateKey, OwnAdministration, Page, PostOutcome, RotateKey, posted, show_made};
 use crate::error::{ApiError, OrRefused};
 use crate::idempotency::Sender;
 use crate::pipeline::{Caller, PlaceCharge, authorise};
@@ -55,8 +55,8 @@ pub(super) async fn create_own_key(State(own): State<Arc<OwnAdministration>>, re
     let caller = Caller::of(&request);
     let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&own, caller).await?;
     let (once, new) = match posted::<CreateKey>(own.changes(), Sender::from(&principal), request).await? {
-        Posted::First(once, new) => (once, new.of(scope.tenant.clone())),
-        Posted::Again(answer) => return Ok(answer),
+        PostOutcome::First(once, new) => (once, new.of(scope.tenant.clone())),
+        PostOutcome::Again(answer) => return Ok(answer),
     };
     let actor = Actor { name: &actor, request: once.request() };
     let made = own.tenancy.administration.create_key(WallTime::now(), actor, Some(&scope), &new).await;
@@ -72,8 +72,8 @@ pub(super) async fn rotate_own_key(
     let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&own, caller).await?;
     let Path(id) = id.map_err(Failed::path)?;
     let (once, rotate) = match posted::<RotateKey>(own.changes(), Sender::from(&principal), request).await? {
-        Posted::First(once, rotate) => (once, rotate),
-        Posted::Again(answer) => return Ok(answer),
+        PostOutcome::First(once, rotate) => (once, rotate),
+        PostOutcome::Again(answer) => return Ok(answer),
     };
     let (administration, overlap) = (&own.tenancy.administration, rotate.overlap()?);
     let actor = Actor { name: &actor, request: once.request() };

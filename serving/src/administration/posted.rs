@@ -27,7 +27,7 @@ pub(crate) struct Changes<'a> {
 }
 
 /// What becomes of a POST that changes something.
-pub(crate) enum Posted<T> {
+pub(crate) enum PostOutcome<T> {
     /// It is to be done.
     First(Once, T),
     /// It was done before.
@@ -42,16 +42,16 @@ pub(crate) async fn posted<T: DeserializeOwned>(
     changes: Changes<'_>,
     sender: Sender<'_>,
     request: Request,
-) -> Result<Posted<T>, ApiError> {
+) -> Result<PostOutcome<T>, ApiError> {
     let (parts, content) = request.into_parts();
     let (headers, route) = (parts.headers.clone(), parts.uri.path().to_owned());
     let body = body::read_change(Request::from_parts(parts, content), changes.bounds).await?;
     let parsed = body::parse(&body)?;
     let repeat = key(&headers)?.map(|key| Repeat { key: key.to_owned(), route, body });
     Ok(match Once::start(changes.answers, sender, repeat.as_ref()).await? {
-        Start::First(once) => Posted::First(once, parsed),
+        Start::First(once) => PostOutcome::First(once, parsed),
         Start::Again(answer) => {
-            Posted::Again(replay(Kept { status: answer.status, body: answer.body.into() }))
+            PostOutcome::Again(replay(Kept { status: answer.status, body: answer.body.into() }))
         }
     })
 }

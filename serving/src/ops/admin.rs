@@ -20,10 +20,10 @@ use serde_json::json;
 
 use super::Operations;
 use crate::administration::{
-    ChangeTenant, CreateKey, CreateTenant, Page, Posted, RotateKey, answer, posted, show_made,
+    ChangeTenant, CreateKey, CreateTenant, Page, PostOutcome, RotateKey, answer, posted, show_made,
 };
 use crate::caller;
-use crate::error::{ApiError, OrRefused, Refused};
+use crate::error::{ApiError, OrRefused, TableError};
 use crate::idempotency::Sender;
 use crate::server::Account;
 use crate::telemetry::{self, Format};
@@ -95,8 +95,8 @@ async fn tenants(State(operations): State<Arc<Operations>>, request: Request) ->
 async fn create_tenant(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let (once, CreateTenant { name, plan }) =
         match posted(operations.changes(), Sender::OPERATOR, request).await? {
-            Posted::First(once, new) => (once, new),
-            Posted::Again(answer) => return Ok(answer),
+            PostOutcome::First(once, new) => (once, new),
+            PostOutcome::Again(answer) => return Ok(answer),
         };
     let administration = &operations.tenancy.administration;
     let tenant = administration.create_tenant(WallTime::now(), OPERATOR, &name, plan).await.or_refused()?;
@@ -145,8 +145,8 @@ async fn create_key(
     request: Request,
 ) -> Answer {
     let (once, new) = match posted::<CreateKey>(operations.changes(), Sender::OPERATOR, request).await? {
-        Posted::First(once, new) => (once, new),
-        Posted::Again(answer) => return Ok(answer),
+        PostOutcome::First(once, new) => (once, new),
+        PostOutcome::Again(answer) => return Ok(answer),
     };
     let (administration, new) = (&operations.tenancy.administration, new.of(tenant_name(&name)?));
     let actor = Actor { name: OPERATOR, request: once.request() };
@@ -160,8 +160,8 @@ async fn rotate_key(
     request: Request,
 ) -> Answer {
     let (once, rotate) = match posted::<RotateKey>(operations.changes(), Sender::OPERATOR, request).await? {
-        Posted::First(once, rotate) => (once, rotate),
-        Posted::Again(answer) => return Ok(answer),
+        PostOutcome::First(once, rotate) => (once, rotate),
+        PostOutcome::Again(answer) => return Ok(answer),
     };
     let (administration, overlap) = (&operations.tenancy.administration, rotate.overlap()?);
     let actor = Actor { name: OPERATOR, request: once.request() };

@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use ::models::tasks::{Operation, Parameters, TaskRequest};
 use ::models::{ModelEntry, ModelState, NoDefault};
-use api::exchange::{Answered, AnyExchange};
+use api::exchange::{AnyExchange, ProtocolAnswer};
 use api::{Call, InferRequest, InferResponse, Kept, Made, MicroDollars, Timings};
 use router::idempotency::{self, Attempt};
 use router::ledger::JournalError;
 use router::{Demand, Outcome, Place, Principal, RefusedInputs, Reservation, Role, WallTime};
 
 use crate::app::App;
-use crate::error::{ApiError, OrRefused, Refused};
+use crate::error::{ApiError, OrRefused, TableError};
 use crate::idempotency::{Once, Sender, Start};
 use crate::load::{Excess, Part};
 
@@ -31,7 +31,7 @@ pub(crate) use caller::{Caller, authorise};
 pub(crate) use service::Pipeline;
 pub(crate) use stream::PlaceCharge;
 
-use guard::Ended;
+use guard::CallGuard;
 use work::Work;
 
 /// A call that is refused when so much of it was read counts against the limit.
@@ -47,9 +47,9 @@ async fn infer(
     operation: Option<Operation>,
     given: Option<Place>,
     exchange: Box<dyn AnyExchange>,
-) -> Result<Answered, ApiError> {
+) -> Result<ProtocolAnswer, ApiError> {
     let started = app.engine.now();
-    let mut end = Ended::new(app, caller, operation, started);
+    let mut end = CallGuard::new(app, caller, operation, started);
     let result = async {
         let gatekeeper = &app.tenancy.gatekeeper;
         let principal = authorise(gatekeeper, caller, Role::Editor).await?;
@@ -181,7 +181,7 @@ async fn run(
     request: InferRequest,
     reservation: &mut Reservation,
     part: &mut Part,
-    end: &mut Ended<'_>,
+    end: &mut CallGuard<'_>,
 ) -> Result<InferResponse, ApiError> {
     let Work { app, entry, .. } = work;
     for needed in [Some(entry), scores_labels(app, entry, &request.parameters)?].into_iter().flatten() {

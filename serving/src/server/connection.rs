@@ -27,8 +27,8 @@ use super::io::{self as wire, Socket, Version, Wire};
 use super::metered_body::MeteredBody;
 use super::port::Port;
 use super::request_body::RequestBody;
-use super::seats::Standing;
-use super::unparsed::{Refusals, Unparsed};
+use super::seats::ConnectionSeat;
+use super::unparsed::{Refusals, UnparsedMark};
 use crate::tls::ServiceId;
 
 /// How long a connection that has asked nothing is kept once nothing more is accepted.
@@ -43,7 +43,7 @@ const LEAVING_EVERY: Duration = Duration::from_millis(100);
 /// The other end of a connection, as its requests know it.
 struct Peer {
     port: Arc<Port>,
-    standing: Arc<Standing>,
+    standing: Arc<ConnectionSeat>,
     address: SocketAddr,
     service: Option<ServiceId>,
     activity: Arc<Activity>,
@@ -52,7 +52,7 @@ struct Peer {
 /// Serves a connection to its end, and returns why it ended.
 pub(super) async fn serve(
     port: Arc<Port>,
-    standing: Arc<Standing>,
+    standing: Arc<ConnectionSeat>,
     stream: TcpStream,
     address: SocketAddr,
 ) -> &'static str {
@@ -107,7 +107,7 @@ async fn beginning<T>(port: &Port, deadline: Instant, future: impl Future<Output
 impl Peer {
     fn new(
         port: Arc<Port>,
-        standing: Arc<Standing>,
+        standing: Arc<ConnectionSeat>,
         (address, service): (SocketAddr, Option<ServiceId>),
         version: Version,
         began: Instant,
@@ -268,7 +268,7 @@ async fn refuse(peer: Arc<Peer>, status: StatusCode) -> axum::response::Response
     let mut request = Request::new(axum::body::Body::empty());
     let extensions = request.extensions_mut();
     extensions.insert(ConnectInfo(peer.address));
-    extensions.insert(Unparsed(status));
+    extensions.insert(UnparsedMark(status));
     let Ok(response) = peer.port.routes.current().call(request).await;
     response
 }

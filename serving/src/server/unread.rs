@@ -40,13 +40,13 @@ pub(super) enum NoRoom {
 #[derive(Debug)]
 pub(crate) struct UnreadAnswers {
     bounds: UnreadBounds,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingCounts>,
     /// All of it, for the metrics.
     total: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingCounts {
     tenants: HashMap<TenantId, usize>,
     /// What tenants have, of each no more than the most it may have.
     charged: usize,
@@ -55,7 +55,7 @@ struct Waiting {
     awaited: HashMap<TenantId, Arc<Notify>>,
 }
 
-impl Waiting {
+impl WaitingCounts {
     fn check(&self, bounds: &UnreadBounds, tenant: TenantId) -> Result<(), NoRoom> {
         let own = self.tenants.get(&tenant).copied().unwrap_or(0);
         let free = bounds.tenants_max.saturating_sub(self.charged);
@@ -141,7 +141,7 @@ impl UnreadAnswers {
         self.waiting().anonymous > self.bounds.anonymous_max
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingCounts> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -227,7 +227,7 @@ impl Line {
         }
         // The answer to HEAD has no body to send.
         self.is_sent = Some(is_head);
-        response.map(|inner| Body::new(Watched { inner, line: self }))
+        response.map(|inner| Body::new(WatchedBody { inner, line: self }))
     }
 }
 
@@ -279,12 +279,12 @@ pub(crate) async fn record(State(log): State<Arc<AccessLog>>, mut request: Reque
 }
 
 /// An answer's body, which knows whether it went out whole.
-struct Watched {
+struct WatchedBody {
     inner: Body,
     line: Line,
 }
 
-impl HttpBody for Watched {
+impl HttpBody for WatchedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -318,7 +318,7 @@ impl HttpBody for Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedBody {
     fn drop(&mut self) {
         // A body whose length is known is not asked for its end.
         if self.inner.is_end_stream() {

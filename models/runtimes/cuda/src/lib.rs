@@ -69,13 +69,13 @@ struct CudaRuntime {
 
 /// What the models of a GPU share.
 #[derive(Clone)]
-struct Shared {
+struct GpuResources {
     gpu: Arc<Gpu>,
     workspace: Arc<Mutex<Workspace>>,
 }
 
 /// A GPU as it is shown to others.
-struct Opened {
+struct OpenGpu {
     gpu: Arc<Gpu>,
     limits: BatchLimits,
 }
@@ -92,8 +92,8 @@ impl GpuRuntime for Cuda {
     fn open(&self, device: &mut Device, config: &GpuConfig) -> Result<(), RuntimeError> {
         let gpu = Gpu::open(config.number)?;
         let workspace = Arc::new(Mutex::new(Workspace::new(Arc::clone(&gpu), config)?));
-        device.set_accelerator(Opened { gpu: Arc::clone(&gpu), limits: config.limits });
-        device.insert(Shared { gpu, workspace });
+        device.set_accelerator(OpenGpu { gpu: Arc::clone(&gpu), limits: config.limits });
+        device.insert(GpuResources { gpu, workspace });
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl GpuRuntime for Cuda {
     }
 }
 
-impl Accelerator for Opened {
+impl Accelerator for OpenGpu {
     fn name(&self) -> &str {
         &self.gpu.name
     }
@@ -202,7 +202,7 @@ impl CudaModel {
 
 impl Weights for CudaModel {
     fn runtime(&self, device: &Device) -> Result<Box<dyn Runtime>, RuntimeError> {
-        let Some(Shared { gpu, workspace: shared }) = device.get() else {
+        let Some(GpuResources { gpu, workspace: shared }) = device.get() else {
             let message = "the model's runtime is cuda, and the device is the CPU".to_owned();
             return Err(RuntimeError::Backend { message, is_fatal: false });
         };
@@ -217,7 +217,7 @@ impl Weights for CudaModel {
     }
 
     fn footprint(&self, device: &Device) -> Footprint {
-        let Some(Shared { workspace, .. }) = device.get() else { return Footprint::default() };
+        let Some(GpuResources { workspace, .. }) = device.get() else { return Footprint::default() };
         let shared = lock(workspace).bytes(self.widths(), self.largest(device));
         Footprint { own: weights::bytes(&self.base.spec, &self.head), shared }
     }

@@ -80,7 +80,7 @@ pub use workspace::Workspace;
 const DTYPES: &[Dtype] = &[Dtype::Float32, Dtype::Bfloat16];
 
 /// What the models of a device share.
-type Shared = Arc<Mutex<Workspace>>;
+type SharedWorkspace = Arc<Mutex<Workspace>>;
 
 /// An encoder and a head in one number format. Cheap to clone: weights are shared.
 struct FusedModel<N: 'static> {
@@ -91,7 +91,7 @@ struct FusedModel<N: 'static> {
 /// A model on one device.
 struct FusedRuntime<N: 'static> {
     model: FusedModel<N>,
-    workspace: Shared,
+    workspace: SharedWorkspace,
 }
 
 /// Loads models; cards over the same base encoder share its embedding layer, and those without an adapter all
@@ -207,11 +207,11 @@ pub fn open(device: &mut Device, config: &DeviceConfig) -> Result<(), RuntimeErr
         let message = format!("compute threads could not be started: {error}");
         RuntimeError::Backend { message, is_fatal: true }
     })?;
-    device.insert::<Shared>(workspace);
+    device.insert::<SharedWorkspace>(workspace);
     Ok(())
 }
 
-fn shared(device: &Device) -> Result<&Shared, RuntimeError> {
+fn shared(device: &Device) -> Result<&SharedWorkspace, RuntimeError> {
     device.get().ok_or_else(|| {
         let message = "the device was not opened for the runtime fused".to_owned();
         RuntimeError::Backend { message, is_fatal: false }

@@ -306,7 +306,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io::Write;
 
-    use api::{NextCall, StreamBounds, Waiting};
+    use api::{HeldAnswerBytes, NextCall, StreamBounds};
     use axum::http::HeaderValue;
     use flate2::write::{GzEncoder, ZlibEncoder};
     use futures_util::FutureExt;
@@ -335,7 +335,7 @@ mod tests {
             std::future::pending().boxed()
         }
 
-        fn waiting(&self) -> Box<dyn Waiting> {
+        fn waiting(&self) -> Box<dyn HeldAnswerBytes> {
             unreachable!("no answer waits")
         }
 
