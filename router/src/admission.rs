@@ -157,6 +157,7 @@ impl Reservation {
     /// any work do not count against the limits.
     pub fn refuse(&mut self, refused: RefusedInputs) {
         let RefusedInputs { before_work, after_work } = refused;
+        debug_assert!(before_work + after_work <= self.demand.inputs, "no more are refused than there are");
         self.demand.inputs = self.demand.inputs.saturating_sub(before_work + after_work);
         self.refused_after_work += after_work;
         for taken in self.taken.iter_mut().filter(|taken| taken.unit == Unit::Inputs) {
@@ -200,6 +201,7 @@ impl Reservation {
 
     /// Its record, made once. None for what cost nothing.
     fn end(&mut self, outcome: Outcome) -> Option<UsageRecord> {
+        debug_assert!(!self.is_ended, "a call has one record");
         self.is_ended = true;
         let is_free = outcome == Outcome::Refused && !self.has_worked;
         if is_free || outcome == Outcome::Failed {

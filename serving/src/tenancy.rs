@@ -3,25 +3,24 @@
 
 mod opening;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use router::idempotency::{AnswerRoom, AnswerStore, Idempotency, Room};
+use router::idempotency::{AnswerRoom, AnswerStore, Idempotency};
 use router::ledger::{Followers, JournalError, Shipper, ShipperState, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig};
 use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
 use router::{
-    Administration, AdministrationError, Day, DeclaredTenant, Directory, Gatekeeper, Mode, Service,
-    ShortSecret, UsageObserver, WallTime,
+    Administration, AdministrationError, Day, DeclaredTenant, Directory, Gatekeeper, ShortSecret,
+    UsageObserver, WallTime,
 };
 use tokio_util::sync::CancellationToken;
 use units::MonotonicClock;
 
 use crate::build::KafkaSink;
-use crate::config::{self, Config, Identity};
-use crate::declared_tenants::{self, TenantsFileError};
+use crate::config::{self, Config};
+use crate::declared_tenants::TenantsFileError;
 use crate::issuer::Issuer;
 use crate::ledger::{Ledger, LedgerError, Problem};
 use crate::operator_token::WatchedToken;
@@ -31,7 +30,10 @@ use crate::sinks::SinkFeed;
 use crate::state_folder::{StateFolder, StateFolderError};
 use crate::telemetry::TenancyMetrics;
 
-use opening::{KEY_SECRET_FILE, check_secret, homes, kept_time, restored, secret};
+use opening::{
+    KEY_SECRET_FILE, check_first_read, check_secret, declared, directory, homes, idempotency, restored,
+    secret,
+};
 pub(crate) use opening::{STORE_FILE, open_embedded};
 
 /// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere
@@ -47,8 +49,6 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 const TIME_FILE: &str = "time";
 /// How often keys are looked through for old ones.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-/// How much longer an idempotency key is held than a request may take.
-const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// At every how many looks for changes the store is asked for the fingerprint of the key secret.
 const SECRET_EVERY: u32 = 10;
 /// How the audit log names the file of declared tenants.
@@ -204,54 +204,19 @@ impl Tenancy {
         let own = OwnSecret { fingerprint: secret.fingerprint(), path };
         let unread = check_secret(homes.accounts.as_ref(), &own).await?;
         let is_confirmed = unread.is_none();
-        // Whoever answers a request has given up by then.
-        let lease = config.request_timeout() + LEASE_MARGIN;
-        let answer_bytes_max = config.limits.idempotent_answer_bytes_max;
-        let room_max = Room {
-            answers: config.limits.idempotent_answers_per_tenant_max,
-            bytes: config.limits.idempotent_bytes_per_tenant_max,
-        };
-        let idempotency = Idempotency::new(homes.answers, secret.clone(), lease, answer_bytes_max)
-            .with_room(homes.room, room_max);
-        let mut directory =
-            Directory::new(secret, config.development_tenant).with_sandbox(config.has_sandbox());
-        if let Some(issuer) = &issuer {
-            directory = directory.with_jwt(Arc::clone(&issuer.verifier));
-        }
-        if let Some((seen, latest)) = kept_time(&folder, WallTime::now()) {
-            directory = directory.with_calendar(seen, latest);
-        }
-        let directory = Arc::new(directory.with_services(services(config)));
+        let idempotency = idempotency(config, &homes, secret.clone());
+        let directory = Arc::new(directory(config, secret, issuer.as_ref(), &folder));
         let rotate_after = Duration::from_secs(u64::from(config.tenancy.key_rotation_days) * 86_400);
         let administration =
             Administration::new(Arc::clone(&homes.accounts), Arc::clone(&directory), rotate_after)
                 .with_keys_max(config.tenancy.keys_per_tenant_max);
-        let mut declared = config.tenancy.tenants_file.as_deref().map(declared_tenants::read).transpose()?;
-        let mut keys = declared.iter().flatten().flat_map(|tenant| &tenant.keys);
-        if !config.has_sandbox() && keys.any(|key| key.key.mode() == Mode::Test) {
-            tracing::warn!(
-                "tenancy.tenants_file declares test keys, which are refused here (tenancy.test_keys)"
-            );
-        }
+        let mut declared = declared(config)?;
         let read = match unread {
             None => read_accounts(&administration, &mut declared).await,
             // Under another secret nobody would be known, and what is declared must not be stored.
             Some(problem) => Err(StoreError::Unavailable(problem).into()),
         };
-        match read {
-            // Nobody is let in until it does.
-            Err(AdministrationError::Store(StoreError::Unavailable(problem))) if homes.redis.is_some() => {
-                tracing::error!(
-                    problem,
-                    "tenants and keys cannot be read yet: calls are refused until they are"
-                );
-            }
-            read => read?,
-        }
-        if let Some(lost) = directory.lost() {
-            tracing::error!(%lost, "the store of tenants and keys is not whole");
-        }
-
+        check_first_read(read, homes.redis.is_some(), &directory)?;
         let Ledger { journal, server, followers, shipper, sinks } = Ledger::open(
             config,
             kafka,
@@ -493,14 +458,6 @@ async fn read_accounts(
         *declared = None;
     }
     administration.follow(now).await
-}
-
-/// The services that are known by their certificates.
-fn services(config: &Config) -> HashMap<Arc<str>, Service> {
-    let clients = config.tls.iter().flat_map(|tls| &tls.clients);
-    let identities = clients.flat_map(|clients| &clients.identities);
-    let service = |identity: &Identity| Service { tenant: identity.tenant.clone(), role: identity.role };
-    identities.map(|identity| (Arc::from(identity.uri.as_str()), service(identity))).collect()
 }
 
 fn file_error(path: &Path, source: std::io::Error) -> TenancyError {

@@ -479,6 +479,14 @@ impl Shipper {
             batch.records += 1;
             *batch.sums.entry(SumKey::of(record)).or_default() += Sum::of(record);
         }
+        // Each adds records that the store has not, and each record once.
+        debug_assert!(
+            batches.values().all(|batch| {
+                let Batch { from, to, first, records, .. } = *batch;
+                from <= first && first < to && records <= to - first
+            }),
+            "{batches:?}"
+        );
         batches.into_values().collect()
     }
 }

@@ -158,6 +158,7 @@ impl Writer {
         segment.write(&text, is_flushed)?;
         self.is_flushed = is_flushed;
         self.numbers.used(count);
+        debug_assert_eq!(self.numbers.next(), first + count, "numbers have no gaps");
         self.written.tell(first, self.numbers.next());
         self.state.next.store(self.numbers.next(), Ordering::Release);
         Ok(())

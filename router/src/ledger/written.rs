@@ -45,6 +45,7 @@ impl EpochLine {
     /// All records of the epoch from `first` on, when first asked, to before `next` are written.
     pub(super) fn tell(&mut self, first: u64, next: u64) {
         let first = *self.first.get_or_insert(first);
+        debug_assert!(first <= next, "an epoch begins before it ends");
         let told = self.file.write_all_at(line(&self.epoch, first, next).as_bytes(), self.offset);
         if let (Err(error), false) = (&told, self.is_lost) {
             tracing::warn!(%error, "which records were written is not noted: if they are lost, nobody will know");

@@ -118,6 +118,8 @@ impl Count {
         self.add(slot, amount);
         own_today += amount;
         self.own.insert(own, own_today);
+        self.check();
+        debug_assert!(need <= amount && amount <= wish.max(need), "{need} <= {amount} <= {wish}");
         let left = Left { minute: minute_left - amount, day: day_left.map(|left| left - amount) };
         Grant::Taken { amount, slot, left, own_today, life: self.life }
     }
@@ -136,8 +138,15 @@ impl Count {
             let furthest = self.days.keys().copied().max_by_key(|day| day.0.abs_diff(today.0));
             furthest.and_then(|day| self.days.remove(&day));
         }
+        self.check();
         let days = &self.days;
         self.own.retain(|(day, _), _| days.contains_key(day) || *day == today);
+    }
+
+    /// The minute is the sum of its slots, which are in order.
+    fn check(&self) {
+        debug_assert_eq!(self.minute, self.slots.iter().map(|(_, amount)| amount).sum::<u64>());
+        debug_assert!(self.slots.iter().is_sorted_by(|a, b| a.0 < b.0), "{:?}", self.slots);
     }
 
     fn add(&mut self, slot: Slot, amount: u64) {

@@ -223,8 +223,9 @@ impl Allotment {
     /// Takes a part of it out, or all there is.
     #[must_use]
     pub fn split(&mut self, amount: u64) -> Self {
-        let amount = amount.min(self.amount);
+        let (all, amount) = (self.amount, amount.min(self.amount));
         self.amount -= amount;
+        debug_assert_eq!(self.amount + amount, all, "nothing is lost or given back twice");
         self.quota.minute_left += amount;
         self.quota.day_left = self.quota.day_left.map(|left| left + amount);
         Self { amount, ..*self }

@@ -265,6 +265,7 @@ impl Meter {
             let used = others.saturating_add(reserve).saturating_add(share.own.since(now.uptime));
             minute = of_left(minute, limits.minute.saturating_sub(used));
         }
+        debug_assert!(minute <= part.minute, "{minute} of a part of {}", part.minute);
         // Of a day nothing comes back, so that the last word holds for all of it.
         let told = share.store_left.day.filter(|_| share.told_day == Some(now.wall.day()));
         let day = part.day.map(|day| told.map_or(day, |left| of_left(day, left)));
@@ -321,6 +322,7 @@ impl Own {
         if self.day != slot.day {
             (self.day, self.today) = (slot.day, 0);
         }
+        debug_assert!(self.slots.iter().is_sorted_by_key(|own| own.number), "{:?}", self.slots);
     }
 
     /// What the store must have counted of this server's in the window.

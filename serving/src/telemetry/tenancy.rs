@@ -75,58 +75,62 @@ impl TenancyMetrics {
             "API keys older than tenancy.key_rotation_days",
             metrics.rotations_due.clone(),
         );
-        let r = registry.sub_registry_with_prefix("usage");
+        metrics.register_usage(registry.sub_registry_with_prefix("usage"));
+        metrics
+    }
+
+    /// The journal, the sums, and those who follow.
+    fn register_usage(&self, r: &mut Registry) {
         r.register(
             "journal_records",
             "Usage records that this process has written to the journal on its disk",
-            metrics.written.clone(),
+            self.written.clone(),
         );
         r.register(
             "journal_writable",
             "0: the journal cannot be written, as on a full disk, and the server is not ready",
-            metrics.is_writable.clone(),
+            self.is_writable.clone(),
         );
         r.register(
             "journal_damaged_segments",
             "Damaged segments of the journal that were set aside in the state folder; remove them after having looked at them",
-            metrics.damaged.clone(),
+            self.damaged.clone(),
         );
         r.register(
             "sums_went_back",
             "Times that the store was found set back to an earlier state, and usage was summed again from the journal",
-            metrics.went_back.clone(),
+            self.went_back.clone(),
         );
         r.register(
             "sums_incomplete_tenants",
             "Tenants whose bills may be too low: the store lost records that the journal no longer has",
-            metrics.incomplete.clone(),
+            self.incomplete.clone(),
         );
         r.register(
             "sums_lost_records",
             "Usage records missing from the bills because the journal is damaged where they were",
-            metrics.lost.clone(),
+            self.lost.clone(),
         );
         r.register(
             "journal_missing_records",
             "Usage records of earlier starts that are gone from the journal: a segment or the end of one was removed",
-            metrics.missing.clone(),
+            self.missing.clone(),
         );
         r.register(
             "sums_changed",
             "Tenants' days whose sums were changed by somebody else; `ml-inference usage verify` names them",
-            metrics.unsound.clone(),
+            self.unsound.clone(),
         );
         r.register(
             "journal_records_behind",
             "Usage records not yet in the sums (follower shipped) or not yet delivered to a sink; growing means it is down",
-            metrics.behind.clone(),
+            self.behind.clone(),
         );
         r.register(
             "delivery_failures",
             "Deliveries that a sink or the store refused; each is tried again",
-            metrics.failures.clone(),
+            self.failures.clone(),
         );
-        metrics
     }
 
     /// Counts a refusal.
