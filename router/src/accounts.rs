@@ -59,7 +59,6 @@ pub struct KeyRecord {
     pub mode: Mode,
     /// What it may do.
     pub role: Role,
-    /// The key's hash.
     pub hash: KeyHash,
     /// The key's last characters.
     pub ending: String,
@@ -105,7 +104,6 @@ pub enum KeyState {
     Active,
     /// Its time is over.
     Expired,
-    /// It was revoked.
     Revoked,
 }
 
@@ -114,7 +112,6 @@ pub enum KeyState {
 /// that was not. Written as `number:id`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Version {
-    /// Counts changes.
     pub number: u64,
     /// Random, of the change that made it. None of accounts that never were changed, or by a server that knew
     /// no ids.
@@ -126,7 +123,6 @@ pub struct Version {
 pub struct Accounts {
     /// Which state it is.
     pub version: Version,
-    /// Tenants by name.
     pub tenants: BTreeMap<TenantName, TenantRecord>,
     /// Keys by id.
     pub keys: BTreeMap<String, KeyRecord>,
@@ -144,7 +140,6 @@ pub enum Change {
 /// One line of the audit log: who changed what, when, from what to what. Never holds a key or its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    /// When.
     pub at: WallTime,
     /// The operator, or `<tenant>/<key id>`.
     pub actor: String,
@@ -212,7 +207,6 @@ impl Accounts {
         Some(format!("{what}, and their calls are refused: restore it from a backup, or make them again"))
     }
 
-    /// Makes changes.
     pub(crate) fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change {

@@ -113,7 +113,6 @@ pub(crate) struct Bearer {
     pub(crate) subject: String,
 }
 
-/// See the module.
 pub struct JwtVerifier {
     config: JwtConfig,
     source: Arc<dyn KeySource>,

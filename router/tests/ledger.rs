@@ -23,7 +23,6 @@ use router::{Day, KeyId, MicroDollars, WallTime};
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 const SERVERS: usize = 2;
 
-/// What may happen.
 #[derive(Debug, Clone)]
 enum Step {
     /// A server records a request of so many inputs.

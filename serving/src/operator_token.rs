@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use crate::secrets::{OperatorToken, SecretError, SecretText, token_file};
 
-/// See the module.
 pub struct WatchedToken {
     token: RwLock<OperatorToken>,
     /// None: it is of the environment, and stays.

@@ -52,7 +52,6 @@ pub enum SecretError {
         /// What is wrong, and what to do.
         problem: String,
     },
-    /// No random numbers.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
@@ -74,7 +73,6 @@ pub(crate) enum OnEmpty<'a> {
 }
 
 impl SecretText {
-    /// A secret.
     pub fn new(text: String) -> Self {
         Self(text)
     }

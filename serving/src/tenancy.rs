@@ -109,7 +109,6 @@ pub enum TenancyError {
     StoreDamaged { path: std::path::PathBuf, problem: String },
     #[error("tenancy.tenants_file: {0}")]
     TenantsFile(#[from] TenantsFileError),
-    /// Reading the accounts.
     #[error("cannot read the tenants: {0}")]
     Accounts(#[from] AdministrationError),
     #[error(transparent)]

@@ -49,7 +49,6 @@ pub struct Certificates {
 /// What handshakes are made with; changes while the server runs.
 type InUse = Arc<RwLock<Arc<ServerConfig>>>;
 
-/// What was in the files.
 #[derive(Clone, PartialEq, Eq)]
 struct Files {
     certificate: Vec<u8>,

@@ -104,7 +104,6 @@ impl Catalog {
         &self.rejected
     }
 
-    /// The model of this name.
     pub fn find(&self, name: &str) -> Option<&ModelEntry> {
         self.models.find(name)
     }

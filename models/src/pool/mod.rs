@@ -44,7 +44,6 @@ pub struct PoolConfig {
 /// What is to be done, for whom and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errand {
-    /// Decoding or preparing.
     pub stage: Stage,
     pub tenant: TenantId,
     /// The tenant's share beside the others', at least 1.
@@ -121,7 +120,6 @@ struct Share {
 /// Tells the task that its caller has left.
 struct Wish(Arc<Task>);
 
-/// Ends the threads.
 struct Threads(Arc<PoolCore>);
 
 impl WorkPool {

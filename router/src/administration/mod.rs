@@ -98,7 +98,6 @@ struct Edit<T> {
     result: T,
 }
 
-/// See the module.
 pub struct Administration {
     store: Arc<dyn AccountStore>,
     directory: Arc<Directory>,

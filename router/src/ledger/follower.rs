@@ -58,7 +58,6 @@ impl Followers {
         self.positions().into_values().min().unwrap_or(0)
     }
 
-    /// The journal's folder.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -107,7 +106,6 @@ impl Follower {
         self.reader.take_passed()
     }
 
-    /// The journal's folder.
     pub(super) fn folder(&self) -> &Path {
         self.all.folder()
     }

@@ -231,7 +231,6 @@ impl Inspection {
 /// Why a journal could not be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectionError {
-    /// The disk.
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]

@@ -83,7 +83,6 @@ impl Outcome {
 /// One admitted request, after it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRecord {
-    /// When it ended.
     pub at: WallTime,
     /// The request's id, `req_…` or the caller's own: not necessarily unique.
     pub request_id: Arc<str>,
@@ -97,13 +96,11 @@ pub struct UsageRecord {
     pub version: Arc<str>,
     /// Inputs in the request; each is one priced request.
     pub inputs: u64,
-    /// Tokens read.
     pub tokens: u64,
     /// Microseconds of a device: of every batch it was in, its part by sequences.
     pub device_us: u64,
     /// Whether the answer was there already and nothing was computed.
     pub is_cached: bool,
-    /// How it ended.
     pub outcome: Outcome,
     /// What it costs if completed, else nothing.
     pub price: MicroDollars,

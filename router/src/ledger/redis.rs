@@ -86,7 +86,6 @@ impl RedisStore {
         self.key("usage", ":all", "tenants")
     }
 
-    /// Lists tenants.
     async fn list(&self, tenants: &BTreeSet<&str>) -> Result<(), StoreError> {
         let tenants: Vec<&str> = tenants.iter().copied().collect();
         if tenants.is_empty() { Ok(()) } else { self.run(LIST, &[self.tenants_key()], &tenants).await }

@@ -27,7 +27,6 @@ pub(super) struct Segment {
 pub(super) struct Scan {
     /// Number after its last record.
     pub(super) end: u64,
-    /// Good lines.
     pub(super) records: u64,
     /// Lines that are not as they were written.
     pub(super) damaged: u64,

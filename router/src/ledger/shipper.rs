@@ -73,9 +73,7 @@ pub struct Shipper {
     follower: Follower,
     /// Records read and not yet in the store.
     held: Vec<Entry>,
-    /// By epoch.
     contained: BTreeMap<TenantDay, BTreeMap<Arc<str>, StoredEpoch>>,
-    /// The store's life.
     life: Option<String>,
     /// Number of the first record that was never shipped.
     frontier: u64,
@@ -169,7 +167,6 @@ impl Shipper {
         }
     }
 
-    /// How it does.
     pub fn state(&self) -> Arc<ShipperState> {
         Arc::clone(&self.state)
     }

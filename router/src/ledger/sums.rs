@@ -31,7 +31,6 @@ pub struct Sum {
     pub completed: u64,
     /// Records that were refused.
     pub refused: u64,
-    /// Records that failed.
     pub failed: u64,
     /// Records that were cancelled.
     pub cancelled: u64,
@@ -59,7 +58,6 @@ pub struct TenantDay {
 pub struct Batch {
     /// The epoch: one start of a server. Of records without one, the journal's name.
     pub epoch: Arc<str>,
-    /// The tenant and the day.
     pub place: TenantDay,
     /// How far the epoch was contained in the place's sums before: number of the next record.
     pub from: u64,

@@ -30,7 +30,6 @@ const TRY_BYTES: usize = 64 << 10;
 /// The file that is written for that.
 const TRY_FILE: &str = "try";
 
-/// Writes records.
 pub(super) struct Writer {
     config: JournalConfig,
     /// Names the records of this process.

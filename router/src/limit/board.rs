@@ -15,9 +15,7 @@ const TOLD_MAX: usize = 4096;
 pub struct LimitUse {
     /// Name of the tenant.
     pub tenant: Arc<str>,
-    /// What is counted.
     pub unit: Unit,
-    /// How much.
     pub amount: u64,
 }
 

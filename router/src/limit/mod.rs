@@ -177,7 +177,6 @@ pub enum LimitError {
     /// The plan's limit is reached.
     #[error("rate limit exceeded: the plan allows {limit} {} in {}, of which {left} are left", unit.name(), period.span())]
     Exceeded {
-        /// What is limited.
         unit: Unit,
         /// The time that the limit is for.
         period: Period,
@@ -190,7 +189,6 @@ pub enum LimitError {
     /// More at once than the plan allows in all that time: no waiting helps.
     #[error("the call alone needs {amount} {}, and the plan allows {limit} in {}", unit.name(), period.span())]
     TooMuch {
-        /// What is limited.
         unit: Unit,
         /// The time that the limit is for.
         period: Period,
@@ -209,13 +207,10 @@ pub enum LimitError {
 /// What a request took of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allotment {
-    /// What is counted.
     pub unit: Unit,
-    /// How much.
     pub amount: u64,
     /// The slot of the store it was taken in; none if the store did not answer.
     slot: Option<Slot>,
-    /// What is left.
     pub quota: Quota,
 }
 
@@ -324,7 +319,6 @@ impl Limits {
         }
     }
 
-    /// One server's part.
     fn part(&self, servers: u64) -> Self {
         let part = |limit: u64| (limit / servers.max(1)).max(1);
         Self { minute: part(self.minute), day: self.day.map(part) }

@@ -41,7 +41,6 @@ struct Share {
     refused: Option<Refusal>,
     /// What was left in the store when last asked.
     store_left: Left,
-    /// When that was.
     told_at: Option<Timestamp>,
     /// The day of the store's of which it told.
     told_day: Option<Day>,

@@ -45,7 +45,6 @@ impl From<MalformedVersion> for StoreError {
 /// Accounts as a store has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountsSnapshot {
-    /// Everything.
     pub accounts: Accounts,
     /// Whether they came from the version that the caller knows by changes alone. If not, the store lost that
     /// version: it was set back, emptied, or another one took its place.

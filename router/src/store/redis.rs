@@ -11,7 +11,6 @@ use super::redis_config::RedisConfig;
 use super::{AccountStore, AccountsSnapshot, Commit, LINEAGE_MAX, StoreError, parse, to_text};
 use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, TenantRecord, Version};
 
-/// State in Redis.
 pub struct RedisStore {
     link: Link,
     prefix: String,

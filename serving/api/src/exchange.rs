@@ -68,7 +68,7 @@ pub trait Reply: Send + 'static {
 
 /// An answer that was made.
 pub struct Made<A> {
-    /// It.
+    /// What the call is answered with.
     pub answer: A,
     /// What makes it again; asked for only of answers that are kept.
     pub kept: Kept,
@@ -79,7 +79,7 @@ pub struct Made<A> {
 pub struct Kept {
     /// Its status, in the protocol's terms.
     pub status: u16,
-    /// Its body.
+    /// The whole body, encoded as the protocol sent it.
     pub body: Bytes,
 }
 

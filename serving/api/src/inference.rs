@@ -100,7 +100,7 @@ pub struct NextCall {
 
 /// One call of a [`CallStream`], with its place: answered or refused once.
 pub trait StreamedCall: Send {
-    /// Its id.
+    /// `X-Request-ID` of the call, ours or the caller's.
     fn request_id(&self) -> Arc<str>;
 
     /// Tells the access log of an error that nothing else has seen.
@@ -148,7 +148,7 @@ pub trait ModelDirectory: Send + Sync {
     /// All models, loaded or not.
     fn models(&self) -> Vec<ModelInfo>;
 
-    /// The model of a name.
+    /// The model that a call may name so; none if there is none.
     fn model(&self, name: &str) -> Option<ModelInfo>;
 }
 

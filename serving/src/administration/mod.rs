@@ -58,7 +58,6 @@ pub(crate) fn routes(own: OwnAdministration) -> Router {
         .with_state(Arc::new(own))
 }
 
-/// A new tenant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateTenant {
@@ -66,7 +65,6 @@ pub(crate) struct CreateTenant {
     pub(crate) plan: Plan,
 }
 
-/// What to change of a tenant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeTenant {
@@ -74,7 +72,6 @@ pub(crate) struct ChangeTenant {
     pub(crate) is_suspended: Option<bool>,
 }
 
-/// A new key.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateKey {

@@ -236,7 +236,6 @@ fn scores_labels<'a>(
     zero_shot.map(|zero_shot| find_named(app, &zero_shot.model)).transpose()
 }
 
-/// The model of a name.
 fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> {
     app.catalog.find(name).ok_or_else(|| match app.catalog.find_rejected(name) {
         Some(card) => ApiError::ModelUnavailable { model: card.name.clone(), reason: card.reason.clone() },

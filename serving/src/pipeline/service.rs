@@ -13,7 +13,6 @@ use super::{Caller, infer};
 use crate::app::App;
 use crate::error::ApiError;
 
-/// Answers calls.
 #[derive(Clone)]
 pub(crate) struct Pipeline(pub(super) Arc<App>);
 

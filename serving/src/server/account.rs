@@ -129,7 +129,6 @@ impl Drop for WorkGuard {
 }
 
 impl WaitingBytes {
-    /// More wait.
     pub(crate) fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.change(bytes, 0);
@@ -151,7 +150,6 @@ impl WaitingBytes {
         }
     }
 
-    /// How many wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

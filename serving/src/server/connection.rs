@@ -264,7 +264,6 @@ impl Peer {
     }
 }
 
-/// Answers one request.
 async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
     let is_unread = peer.is_unread();
     let in_flight = InFlight::new(&peer.activity);

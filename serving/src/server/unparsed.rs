@@ -38,7 +38,6 @@ enum Answer {
 pub(super) struct Automatic {
     status: StatusCode,
     date: String,
-    /// Bytes of it.
     pub(super) length: usize,
 }
 

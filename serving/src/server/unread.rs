@@ -19,7 +19,6 @@ use super::holder::Holder;
 /// Bounds of [`UnreadAnswers`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UnreadBounds {
-    /// Bytes for tenants.
     pub(super) tenants_max: usize,
     /// What of it one tenant may have while nobody else has anything, above 0; 1 is all.
     pub(super) tenant_share_max: f64,

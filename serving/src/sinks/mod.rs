@@ -26,16 +26,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Why a configured sink cannot be fed.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkConfigError {
-    /// A webhook's secret.
     #[error("usage.sinks.{name}: {problem}")]
-    Unusable {
-        /// The sink's name.
-        name: String,
-        problem: String,
-    },
+    Unusable { name: String, problem: String },
 }
 
-/// One sink and what feeds it.
 pub(crate) struct SinkFeed {
     name: String,
     pump: Pump,

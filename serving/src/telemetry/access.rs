@@ -110,7 +110,6 @@ impl Access {
         }
     }
 
-    /// Who calls.
     pub(crate) fn identified(&self, principal: &Principal) {
         self.tell(|facts| {
             facts.tenant = Some(Arc::clone(&principal.tenant().name));
@@ -209,7 +208,6 @@ impl Line {
         Self::new(Some(Arc::new(call)))
     }
 
-    /// For whoever answers.
     pub(crate) fn access(&self) -> Access {
         Access(self.call.clone())
     }

@@ -133,7 +133,6 @@ impl TenancyMetrics {
         );
     }
 
-    /// Counts a refusal.
     pub(crate) fn refused(&self, limit: &'static str) {
         self.refusals.get_or_create(&LimitLabels { limit }).inc();
     }
@@ -175,7 +174,6 @@ impl TenancyMetrics {
         self.lost.inc_by(state.lost().saturating_sub(self.lost.get()));
     }
 
-    /// Counts a failure.
     pub(crate) fn failed(&self, sink: &str) {
         self.failures.get_or_create(&FollowerLabels { follower: format!("sink-{sink}") }).inc();
     }

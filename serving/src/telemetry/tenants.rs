@@ -25,7 +25,6 @@ struct LimitLabels {
     limit: &'static str,
 }
 
-/// See the module.
 pub(crate) struct TenantMetrics {
     registry: Registry,
     inputs: Family<UsageLabels, Counter>,
@@ -62,7 +61,6 @@ impl TenantMetrics {
         Self { registry, inputs, tokens, cost, refusals }
     }
 
-    /// Counts a record.
     pub(super) fn used(&self, record: &UsageRecord) {
         let labels = UsageLabels {
             tenant: record.tenant.to_string(),
@@ -75,7 +73,6 @@ impl TenantMetrics {
         self.cost.get_or_create(&labels).inc_by(record.price.0 as f64 / 1e6);
     }
 
-    /// Counts a refusal.
     pub(crate) fn refused(&self, tenant: &str, limit: &'static str) {
         self.refusals.get_or_create(&LimitLabels { tenant: tenant.to_owned(), limit }).inc();
     }

@@ -22,7 +22,7 @@ pub struct DeviceConfig {
 pub struct GpuConfig {
     /// What computes on it.
     pub runtime: &'static dyn GpuRuntime,
-    /// Its number.
+    /// Position among the devices of its kind, from 0.
     pub number: usize,
     /// Batches for which there is memory from the start.
     pub limits: BatchLimits,
@@ -51,9 +51,9 @@ pub trait GpuRuntime: std::fmt::Debug + Sync {
 /// How large batches are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchLimits {
-    /// Tokens.
+    /// Most tokens in a batch.
     pub tokens_max: usize,
-    /// Sequences.
+    /// Most sequences in a batch.
     pub sequences_max: usize,
 }
 

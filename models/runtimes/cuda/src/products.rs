@@ -45,7 +45,6 @@ struct Shape {
 /// What a product does with its sums before it writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Epilogue {
-    /// Nothing.
     Write,
     AddBias,
     /// Adds the bias and applies GELU, by its approximation with tanh (Hendrycks and Gimpel, 2016, section

@@ -44,7 +44,6 @@ struct PoolState {
     claimed: AtomicUsize,
     /// Threads that have reached the end of the present phase.
     arrived: AtomicUsize,
-    /// Counts phases.
     phase: AtomicUsize,
     phase_lock: Mutex<()>,
     phase_ended: Condvar,

@@ -42,19 +42,18 @@ pub struct OnnxConfig {
     /// The shared library. If there is none, `ORT_DYLIB_PATH` says, or it is looked for where `make setup`
     /// installs it.
     pub library: Option<PathBuf>,
-    /// What computes.
     pub provider: Provider,
     /// Threads that compute on the CPU, for all models together. 0: one for each core.
     pub threads: usize,
 }
 
-/// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Provider {
     #[default]
     Cpu,
-    /// A CUDA device.
-    Cuda { device: i32 },
+    Cuda {
+        device: i32,
+    },
 }
 
 /// Why ONNX Runtime cannot be used.
@@ -89,7 +88,6 @@ pub enum OnnxError {
     Graph { file: String, message: String },
 }
 
-/// Loads models.
 pub struct Loader {
     config: OnnxConfig,
     data_dir: PathBuf,
