@@ -48,6 +48,7 @@ mod administration;
 mod admission;
 mod authentication;
 mod credential;
+mod distinct;
 pub mod idempotency;
 mod jwt;
 mod key;
