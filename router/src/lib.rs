@@ -46,6 +46,7 @@
 pub mod accounts;
 mod administration;
 mod admission;
+mod aside;
 mod authentication;
 mod credential;
 mod distinct;
@@ -68,6 +69,7 @@ pub use administration::{
     Actor, Administration, AdministrationError, DeclaredKey, DeclaredTenant, MadeKey, NewKey, Scope,
 };
 pub use admission::{Demand, RefusedInputs, Reservation};
+pub use aside::{Aside, FileFaults};
 pub use authentication::{AuthenticationError, DEVELOPMENT_KEY, Directory};
 pub use credential::{Credential, CredentialError, bearer_token};
 pub use jwt::{JwtConfig, JwtError, JwtVerifier, KeySource};

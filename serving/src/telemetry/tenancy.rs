@@ -39,6 +39,7 @@ pub(crate) struct TenancyMetrics {
     lost: Counter,
     missing: Gauge,
     unsound: Gauge,
+    faulty_files: Gauge,
 }
 
 impl TenancyMetrics {
@@ -64,6 +65,11 @@ impl TenancyMetrics {
             "idempotent_answers_unkept",
             "Answers charged that could not be kept under their Idempotency-Key, since the store did not answer",
             self.unkept.clone(),
+        );
+        registry.register(
+            "files_faulty",
+            "Files read while the server runs (token, certificates, keys) that cannot be used or do not answer: what was known stays",
+            self.faulty_files.clone(),
         );
         registry.register(
             "keys_rotation_due",
@@ -134,6 +140,11 @@ impl TenancyMetrics {
     pub(crate) fn set_losses(&self, restorations: u64, unkept: u64) {
         self.restorations.inc_by(restorations.saturating_sub(self.restorations.get()));
         self.unkept.inc_by(unkept.saturating_sub(self.unkept.get()));
+    }
+
+    /// Shows how many files cannot be used.
+    pub(crate) fn set_faulty_files(&self, files: usize) {
+        self.faulty_files.set(files as i64);
     }
 
     /// Shows how many keys are due to be rotated.
