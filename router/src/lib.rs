@@ -48,6 +48,7 @@ mod administration;
 mod admission;
 mod aside;
 mod authentication;
+mod collection;
 mod credential;
 mod distinct;
 pub mod idempotency;
@@ -71,6 +72,7 @@ pub use administration::{
 pub use admission::{Demand, RefusedInputs, Reservation};
 pub use aside::{Aside, FileFaults};
 pub use authentication::{AuthenticationError, DEVELOPMENT_KEY, Directory};
+pub use collection::{CollectError, Collected};
 pub use credential::{Credential, CredentialError, bearer_token};
 pub use jwt::{JwtConfig, JwtError, JwtVerifier, KeySource};
 pub use key::{ApiKey, KeyHash, KeySecret, Mode, RandomError, ShortSecret};
@@ -157,6 +159,10 @@ impl Gatekeeper {
         principal: &Principal,
     ) -> Result<Option<Quota>, LimitError> {
         self.desk.admit_replay(now, principal).await
+    }
+
+    async fn record(&self, record: UsageRecord) -> Result<(), ledger::JournalError> {
+        self.desk.record(record).await
     }
 
     /// Whether the public development key would be accepted.

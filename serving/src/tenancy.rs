@@ -5,7 +5,7 @@ mod opening;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use router::idempotency::{AnswerRoom, AnswerStore, Idempotency, Room};
@@ -80,6 +80,8 @@ pub struct Tenancy {
     secret: tokio::sync::Mutex<SecretWatch>,
     /// Why nobody can be let in for good, if so.
     refused: OnceLock<String>,
+    /// Why changes of tenants and keys cannot be followed at present.
+    unfollowed: Mutex<Option<String>>,
     /// Tenants of the file that are not in force yet, since the store did not answer.
     declared: tokio::sync::Mutex<Option<Vec<DeclaredTenant>>>,
     /// Name of this server, which stays.
@@ -294,6 +296,7 @@ impl Tenancy {
             accounts: homes.accounts,
             secret: tokio::sync::Mutex::new(SecretWatch { own, is_confirmed, looks: 0 }),
             refused: OnceLock::new(),
+            unfollowed: Mutex::default(),
             declared: tokio::sync::Mutex::new(declared),
             embedded: homes.embedded,
             usage: homes.usage,
@@ -340,6 +343,10 @@ impl Tenancy {
         if let Some(lost) = self.directory.lost() {
             return Ok(Some(Note::Degraded(lost.to_string())));
         }
+        if let Some(problem) = self.unfollowed().clone() {
+            let problem = format!("changes of tenants and keys cannot be followed: {problem}");
+            return Ok(Some(Note::Degraded(problem)));
+        }
         let eviction = self.redis.as_ref().and_then(|redis| redis.eviction());
         Ok(eviction.map(|policy| {
             let problem = "Redis may evict what is kept in it when its memory is full; set it to noeviction";
@@ -384,7 +391,12 @@ impl Tenancy {
         loop {
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FOLLOW_EVERY) => {} }
             self.gatekeeper.exchange_limits(WallTime::now()).await;
-            match self.follow_accounts().await {
+            if let Err(error) = self.gatekeeper.collect_handed_over(&self.server, &self.idempotency).await {
+                tracing::debug!(%error, "what is owed to the journal is seen to later");
+            }
+            let followed = self.follow_accounts().await;
+            *self.unfollowed() = followed.as_ref().err().map(ToString::to_string);
+            match followed {
                 Ok(()) => is_lost = false,
                 Err(error) if !is_lost => {
                     is_lost = true;
@@ -393,6 +405,10 @@ impl Tenancy {
                 Err(_) => {}
             }
         }
+    }
+
+    fn unfollowed(&self) -> MutexGuard<'_, Option<String>> {
+        self.unfollowed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the accounts; first, if that was not done yet, whether their keys are hashed under this server's

@@ -44,6 +44,8 @@ pub(crate) type AnswerRow<'a> = (&'a [u8], &'a [u8], u64, Option<&'a [u8]>);
 pub(crate) const ANSWERS: TableDefinition<&str, AnswerRow<'_>> = TableDefinition::new("answers");
 /// The same by end.
 pub(crate) const ANSWER_ENDS: TableDefinition<(u64, &str), ()> = TableDefinition::new("answer_ends");
+/// What is owed for an answer, by tenant and key.
+pub(crate) const OWED: TableDefinition<&str, &[u8]> = TableDefinition::new("answers_owed");
 
 /// Number of the last change of accounts and of the last line of the audit log. The id of the version stands
 /// in the lineage.
