@@ -247,12 +247,12 @@ impl JwtVerifier {
         let JwtConfig { leeway, lifetime_max, .. } = self.config;
         let expires_at = moment(claims, "exp")?.ok_or(JwtError::Claim("exp"))?;
         let (begins_at, issued_at) = (moment(claims, "nbf")?, moment(claims, "iat")?);
-        // One that was never good is none, however far clocks may differ.
-        if begins_at.max(issued_at).is_some_and(|at| at >= expires_at) {
-            return Err(JwtError::Claim("exp"));
-        }
         if now >= expires_at.plus(leeway) {
             return Err(JwtError::Expired);
+        }
+        // One that is good at no time, however far clocks may differ.
+        if begins_at.is_some_and(|at| at >= expires_at) {
+            return Err(JwtError::Claim("nbf"));
         }
         if begins_at.max(issued_at).is_some_and(|at| at > now.plus(leeway)) {
             return Err(JwtError::NotYetValid);

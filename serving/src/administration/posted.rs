@@ -32,19 +32,22 @@ pub(crate) enum Posted<T> {
     Again(Response),
 }
 
-/// Reads and parses the body of a POST that changes something.
+/// Reads and parses the body of a POST that changes something. Whoever sends it again may no longer do what it
+/// asks for: so that is `check`ed before what it did is told.
 ///
 /// # Errors
-/// A body or a key that is not good.
+/// A body or a key that is not good, or what `check` refuses.
 pub(crate) async fn posted<T: DeserializeOwned>(
     changes: Changes<'_>,
     sender: Sender<'_>,
     request: Request,
+    check: impl FnOnce(&T) -> Result<(), ApiError>,
 ) -> Result<Posted<T>, ApiError> {
     let (parts, content) = request.into_parts();
     let (headers, route) = (parts.headers.clone(), parts.uri.path().to_owned());
     let body = body::read_change(Request::from_parts(parts, content), changes.bounds).await?;
     let parsed = body::parse(&body)?;
+    check(&parsed)?;
     let repeat = key(&headers)?.map(|key| Repeat { key: key.to_owned(), route, body });
     Ok(match Once::start(changes.tenancy, sender, repeat.as_ref()).await? {
         Start::First(once) => Posted::First(once, parsed),
