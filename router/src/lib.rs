@@ -34,9 +34,9 @@
 //!   must have. (`test_jwt.py`, `test_identity.py`)
 //! - Every record reaches every sink, in order, whatever fails or is killed; a Redis stream has it once.
 //!   (`router/src/ledger/sink.rs`, `test_sinks.py`)
-//! - Of the requests with one idempotency key at most one is charged, whatever is killed; nobody but its
-//!   principal gets the answer, and no answer is readable in the store. (the stores in `router/tests`,
-//!   `test_idempotency.py`)
+//! - Of the requests with one idempotency key one is charged, if any is answered, whatever is killed; nobody
+//!   but its principal gets the answer, and no answer is readable in the store. (the stores in
+//!   `router/tests`, `test_idempotency.py`, `test_owed.py`)
 //! - Desired servers are within their bounds, fall one by one, and not before five minutes called for fewer.
 //!   (`router/src/scaling/autoscaler.rs`, property test)
 
