@@ -1,6 +1,6 @@
 //! Tenants and their keys as they are stored, and the log of who changed what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -126,6 +126,8 @@ pub struct Accounts {
     pub tenants: BTreeMap<TenantName, TenantRecord>,
     /// Keys by id.
     pub keys: BTreeMap<String, KeyRecord>,
+    /// Names of tenants and ids of keys whose records are damaged. Nobody is let in by them.
+    pub unreadable: BTreeSet<String>,
 }
 
 /// One change of a record.
@@ -199,7 +201,9 @@ impl Accounts {
         let has_none = |key: &&KeyRecord| !self.tenants.contains_key(&key.tenant);
         let orphans = self.keys.values().filter(has_none).count();
         let is_counted = self.version.id.as_ref().is_some_and(|id| id.starts_with(Version::LOST));
+        let damaged = self.unreadable.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let what = match orphans {
+            _ if !damaged.is_empty() => format!("the records of {damaged} are damaged in the store"),
             0 if is_counted => "tenants or keys are gone from the store".to_owned(),
             0 => return None,
             _ => format!("the tenants of {orphans} keys are gone from the store"),
@@ -218,6 +222,10 @@ impl Accounts {
                 }
             }
         }
+        self.unreadable.retain(|name| {
+            let is_tenant = name.parse().is_ok_and(|name: TenantName| self.tenants.contains_key(&name));
+            !is_tenant && !self.keys.contains_key(name)
+        });
     }
 }
 

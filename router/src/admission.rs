@@ -77,6 +77,8 @@ pub struct Reservation {
     refused_after_work: u64,
     has_worked: bool,
     is_ended: bool,
+    /// When it ended, and for which attempt, if that was told already.
+    told: Option<(WallTime, Arc<str>)>,
 }
 
 /// A record that the observer sees when this is dropped.
@@ -111,6 +113,7 @@ impl Desk {
             refused_after_work: 0,
             has_worked: false,
             is_ended: false,
+            told: None,
         })
     }
 
@@ -123,6 +126,13 @@ impl Desk {
     ) -> Result<Option<Quota>, LimitError> {
         let taken = self.limiter.take(self.moment(now), principal.tenant(), Unit::Inputs, 1).await?;
         Ok(taken.map(|taken| taken.quota))
+    }
+
+    /// Writes the record of an answer that was kept and not recorded.
+    pub(crate) async fn record(&self, record: UsageRecord) -> Result<(), JournalError> {
+        self.journal.append(record.clone()).await?;
+        self.observer.on_usage(&record);
+        Ok(())
     }
 
     pub(crate) async fn exchange_limits(&self, now: WallTime) {
@@ -176,6 +186,13 @@ impl Reservation {
         self.taken.iter().map(|taken| (taken.unit, taken.quota)).collect()
     }
 
+    /// The record that the request leaves if it ends like that, if any: to be kept with the answer of an
+    /// attempt, and the same that [`finish`](Self::finish) writes.
+    pub fn record(&mut self, outcome: Outcome, attempt: &str) -> Option<UsageRecord> {
+        self.told = Some(((self.desk.clock)(), Arc::from(attempt)));
+        (!self.is_free(outcome)).then(|| self.to_record(outcome))
+    }
+
     /// Ends the request; resolves when its record is safe, and not before that may its answer go out.
     ///
     /// # Errors
@@ -203,20 +220,29 @@ impl Reservation {
     fn end(&mut self, outcome: Outcome) -> Option<UsageRecord> {
         debug_assert!(!self.is_ended, "a call has one record");
         self.is_ended = true;
-        let is_free = outcome == Outcome::Refused && !self.has_worked;
+        let is_free = self.is_free(outcome);
         if is_free || outcome == Outcome::Failed {
             self.give_back();
         }
-        if is_free {
-            return None;
-        }
+        (!is_free).then(|| self.to_record(outcome))
+    }
+
+    fn is_free(&self, outcome: Outcome) -> bool {
+        outcome == Outcome::Refused && !self.has_worked
+    }
+
+    fn to_record(&self, outcome: Outcome) -> UsageRecord {
+        let (at, attempt) = match &self.told {
+            Some((at, attempt)) => (*at, Some(Arc::clone(attempt))),
+            None => ((self.desk.clock)(), None),
+        };
         let price = match outcome {
             Outcome::Completed if self.principal.is_sandboxed => MicroDollars(0),
             Outcome::Completed => self.demand.price_per_1000.of_thousand(self.demand.inputs),
             Outcome::Refused | Outcome::Failed | Outcome::Cancelled => MicroDollars(0),
         };
-        let record = UsageRecord {
-            at: (self.desk.clock)(),
+        UsageRecord {
+            at,
             request_id: Arc::clone(&self.demand.request_id),
             tenant: Arc::clone(&self.principal.tenant.name),
             key: self.principal.key.clone(),
@@ -231,8 +257,8 @@ impl Reservation {
             is_cached: false,
             outcome,
             price,
-        };
-        Some(record)
+            attempt,
+        }
     }
 }
 

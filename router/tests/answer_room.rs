@@ -83,7 +83,7 @@ async fn a_tenant_at_its_bound_is_refused<S: AnswerStore + AnswerRoom + 'static>
     let two = with(2, 1 << 20);
     for key in ["a", "b"] {
         let attempt = first(two.begin(now, &keyed("two", key)).await);
-        two.keep(now, &attempt, &answer).await.unwrap();
+        two.keep(now, &attempt, &answer, None).await.unwrap();
     }
     // What failed is not kept and does not count; what is kept is given again.
     let refused = two.begin(now, &keyed("two", "c")).await;
@@ -103,7 +103,7 @@ async fn a_tenant_at_its_bound_is_refused<S: AnswerStore + AnswerRoom + 'static>
     // Bytes are bounded, too: the answer, its status, nonce and tag are 34.
     let bytes = with(100, 34);
     let attempt = first(bytes.begin(now, &keyed("bytes", "a")).await);
-    bytes.keep(now, &attempt, &answer).await.unwrap();
+    bytes.keep(now, &attempt, &answer, None).await.unwrap();
     let refused = bytes.begin(now, &keyed("bytes", "b")).await;
     assert!(matches!(refused, Err(IdempotencyError::Full(_))), "{refused:?}");
 }

@@ -200,6 +200,7 @@ fn record(number: usize, tenant: usize, inputs: u64, outcome: Outcome, day: u64)
         is_cached: false,
         outcome,
         price: MicroDollars(price),
+        attempt: None,
     }
 }
 

@@ -10,7 +10,7 @@ use api::{Exceeded, Refusal};
 use router::idempotency::IdempotencyError;
 use router::limit::LimitError;
 use router::store::StoreError;
-use router::{AdministrationError, AuthenticationError, CredentialError, JwtError, PlaceError};
+use router::{AdministrationError, AuthenticationError, CollectError, CredentialError, JwtError, PlaceError};
 
 pub use api::error::{ApiError, DOCS_PATH, ErrorCode, ErrorKind, Retry, Row, set_docs_url};
 
@@ -112,6 +112,15 @@ impl TableError for AdministrationError {
             E::Random(_) | E::Store(StoreError::Corrupt(_)) => return ApiError::internal(self),
         };
         Refusal { kind, message: self.to_string(), retry_after: None, limit: None }.into()
+    }
+}
+
+impl TableError for CollectError {
+    fn refused(self) -> ApiError {
+        match self {
+            Self::Journal(error) => ApiError::StoreUnavailable { detail: error.to_string() },
+            Self::Idempotency(error) => error.refused(),
+        }
     }
 }
 

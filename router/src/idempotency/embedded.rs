@@ -28,10 +28,23 @@ impl AnswerStore for EmbeddedStore {
         now: WallTime,
         name: &Name,
         owner: [u8; 16],
-        answer: &[u8],
+        (answer, owed): (&[u8], Option<&[u8]>),
         until: WallTime,
     ) -> Result<bool, StoreError> {
-        let work = Work::Keep { now, owner, answer: answer.to_vec(), until };
+        let owed = owed.map(<[u8]>::to_vec);
+        let work = Work::Keep { now, owner, answer: answer.to_vec(), owed, until };
+        let done = self.answers.order(name, work).await?;
+        Ok(matches!(done, Done::Changed(true)))
+    }
+
+    /// A transaction that fails is not there when the file is opened again, or it is, with what is owed for the
+    /// answer; and what the requests had entered may be gone, so that telling it again would be in vain.
+    fn is_own(&self) -> bool {
+        true
+    }
+
+    async fn owe(&self, name: &Name, before: &[u8], after: Option<&[u8]>) -> Result<bool, StoreError> {
+        let work = Work::Owe { before: before.to_vec(), after: after.map(<[u8]>::to_vec) };
         let done = self.answers.order(name, work).await?;
         Ok(matches!(done, Done::Changed(true)))
     }

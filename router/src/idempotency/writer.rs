@@ -9,7 +9,7 @@ use redb::{Database, Durability, ReadableTable, Table};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Kept, Name};
-use crate::store::{ANSWER_ENDS, ANSWERS, AnswerRow, File, StoreError, unavailable};
+use crate::store::{ANSWER_ENDS, ANSWERS, AnswerRow, File, OWED, StoreError, unavailable};
 use units::WallTime;
 
 /// Answers whose time is over that are removed whenever one is entered: more than one, so that they do not
@@ -33,7 +33,8 @@ struct Order {
 
 pub(super) enum Work {
     Begin { now: WallTime, print: [u8; 32], owner: [u8; 16], until: WallTime },
-    Keep { now: WallTime, owner: [u8; 16], answer: Vec<u8>, until: WallTime },
+    Keep { now: WallTime, owner: [u8; 16], answer: Vec<u8>, owed: Option<Vec<u8>>, until: WallTime },
+    Owe { before: Vec<u8>, after: Option<Vec<u8>> },
     Release { owner: [u8; 16] },
 }
 
@@ -97,30 +98,42 @@ fn answer(orders: impl Iterator<Item = Order>, done: Result<Vec<Done>, StoreErro
     }
 }
 
-type Answers<'t> = Table<'t, &'static str, AnswerRow<'static>>;
-type Ends<'t> = Table<'t, (u64, &'static str), ()>;
+/// The answers, when each is to go, and what is owed for them.
+struct Tables<'t> {
+    answers: Table<'t, &'static str, AnswerRow<'static>>,
+    ends: Table<'t, (u64, &'static str), ()>,
+    owed: Table<'t, &'static str, &'static [u8]>,
+}
 
 /// Carries out orders one after the other, in one transaction.
 fn carry_out(database: &Database, orders: &[Order]) -> Result<Vec<Done>, StoreError> {
     let mut write = database.begin_write().map_err(unavailable)?;
     let mut must_last = false;
     let done: Result<Vec<Done>, StoreError> = {
-        let mut answers = write.open_table(ANSWERS).map_err(unavailable)?;
-        let mut ends = write.open_table(ANSWER_ENDS).map_err(unavailable)?;
+        let mut tables = Tables {
+            answers: write.open_table(ANSWERS).map_err(unavailable)?,
+            ends: write.open_table(ANSWER_ENDS).map_err(unavailable)?,
+            owed: write.open_table(OWED).map_err(unavailable)?,
+        };
         let carried = orders.iter().map(|Order { key, work, .. }| match work {
             Work::Begin { now, print, owner, until } => {
-                begin(&mut answers, &mut ends, *now, key, (print, owner, until.0, None)).map(Done::Begun)
+                tables.begin(*now, key, (print, owner, until.0, None)).map(Done::Begun)
             }
-            Work::Keep { now, owner, answer, until } => {
+            Work::Keep { now, owner, answer, owed, until } => {
                 must_last = true;
-                let answer = Some((answer.as_slice(), *until));
-                change(&mut answers, &mut ends, key, *owner, answer, *now).map(Done::Changed)
+                let answer = Some((answer.as_slice(), owed.as_deref(), *until));
+                tables.change(key, *owner, answer, *now).map(Done::Changed)
+            }
+            Work::Owe { before, after } => {
+                // What is noted no more is looked for in the journal.
+                must_last |= after.is_some();
+                tables.owe(key, before, after.as_deref()).map(Done::Changed)
             }
             Work::Release { owner } => {
                 // An answer that must not be given again must not come back either.
-                let row = answers.get(key.as_str()).map_err(unavailable)?;
+                let row = tables.answers.get(key.as_str()).map_err(unavailable)?;
                 must_last |= row.is_some_and(|row| row.value().3.is_some());
-                change(&mut answers, &mut ends, key, *owner, None, WallTime(0)).map(Done::Changed)
+                tables.change(key, *owner, None, WallTime(0)).map(Done::Changed)
             }
         });
         carried.collect()
@@ -133,58 +146,75 @@ fn carry_out(database: &Database, orders: &[Order]) -> Result<Vec<Done>, StoreEr
     Ok(done)
 }
 
-fn begin(
-    answers: &mut Answers<'_>,
-    ends: &mut Ends<'_>,
-    now: WallTime,
-    key: &str,
-    new: AnswerRow<'_>,
-) -> Result<Option<Kept>, StoreError> {
-    for _ in 0..REMOVED_AT_ONCE {
-        let first = ends.first().map_err(unavailable)?.map(|(end, _)| {
-            let (at, key) = end.value();
-            (at, key.to_owned())
+impl Tables<'_> {
+    fn begin(&mut self, now: WallTime, key: &str, new: AnswerRow<'_>) -> Result<Option<Kept>, StoreError> {
+        for _ in 0..REMOVED_AT_ONCE {
+            let first = self.ends.first().map_err(unavailable)?.map(|(end, _)| {
+                let (at, key) = end.value();
+                (at, key.to_owned())
+            });
+            let Some((at, old)) = first.filter(|(at, _)| *at <= now.0) else { break };
+            self.ends.remove((at, old.as_str())).map_err(unavailable)?;
+            self.answers.remove(old.as_str()).map_err(unavailable)?;
+            self.owed.remove(old.as_str()).map_err(unavailable)?;
+        }
+        let found = self.answers.get(key).map_err(unavailable)?.map(|row| kept(row.value())).transpose()?;
+        let found = found.filter(|kept| kept.until > now);
+        let Some(mut found) = found else {
+            self.answers.insert(key, new).map_err(unavailable)?;
+            self.ends.insert((new.2, key), ()).map_err(unavailable)?;
+            self.owed.remove(key).map_err(unavailable)?;
+            return Ok(None);
+        };
+        found.owed = self.owed.get(key).map_err(unavailable)?.map(|owed| owed.value().to_vec());
+        Ok(Some(found))
+    }
+
+    /// Gives a request its answer, what is owed for it and a new end, or removes it without one; if it is its
+    /// owner's and its time is not over. Says whether it was.
+    fn change(
+        &mut self,
+        key: &str,
+        owner: [u8; 16],
+        answer: Option<(&[u8], Option<&[u8]>, WallTime)>,
+        now: WallTime,
+    ) -> Result<bool, StoreError> {
+        let found = self.answers.get(key).map_err(unavailable)?.and_then(|row| {
+            let (print, old_owner, end, kept) = row.value();
+            (old_owner == owner && end > now.0).then(|| (print.to_vec(), end, kept.is_some()))
         });
-        let Some((at, old)) = first.filter(|(at, _)| *at <= now.0) else { break };
-        ends.remove((at, old.as_str())).map_err(unavailable)?;
-        answers.remove(old.as_str()).map_err(unavailable)?;
+        let Some((print, end, is_answered)) = found else { return Ok(false) };
+        if answer.is_none() && is_answered && self.owed.get(key).map_err(unavailable)?.is_none() {
+            return Ok(false);
+        }
+        self.ends.remove((end, key)).map_err(unavailable)?;
+        if let Some((answer, owed, until)) = answer {
+            let row: AnswerRow<'_> = (&print, &owner, until.0, Some(answer));
+            self.answers.insert(key, row).map_err(unavailable)?;
+            self.ends.insert((until.0, key), ()).map_err(unavailable)?;
+            if let Some(owed) = owed {
+                self.owed.insert(key, owed).map_err(unavailable)?;
+            }
+        } else {
+            self.answers.remove(key).map_err(unavailable)?;
+            self.owed.remove(key).map_err(unavailable)?;
+        }
+        Ok(true)
     }
-    let found = answers.get(key).map_err(unavailable)?.map(|row| kept(row.value())).transpose()?;
-    let found = found.filter(|kept| kept.until > now);
-    if found.is_none() {
-        answers.insert(key, new).map_err(unavailable)?;
-        ends.insert((new.2, key), ()).map_err(unavailable)?;
+
+    fn owe(&mut self, key: &str, before: &[u8], after: Option<&[u8]>) -> Result<bool, StoreError> {
+        let is_same = self.owed.get(key).map_err(unavailable)?.is_some_and(|owed| owed.value() == before);
+        if is_same {
+            match after {
+                Some(after) => self.owed.insert(key, after).map_err(unavailable)?,
+                None => self.owed.remove(key).map_err(unavailable)?,
+            };
+        }
+        Ok(is_same)
     }
-    Ok(found)
 }
 
 fn kept((print, _, until, answer): AnswerRow<'_>) -> Result<Kept, StoreError> {
     let print = print.try_into().map_err(|_| StoreError::Corrupt("an idempotency key's hash".to_owned()))?;
-    Ok(Kept { print, until: WallTime(until), answer: answer.map(<[u8]>::to_vec) })
-}
-
-/// Gives a request its answer and a new end, or removes it without one; if it is its owner's and its time is
-/// not over. Says whether it was.
-fn change(
-    answers: &mut Answers<'_>,
-    ends: &mut Ends<'_>,
-    key: &str,
-    owner: [u8; 16],
-    answer: Option<(&[u8], WallTime)>,
-    now: WallTime,
-) -> Result<bool, StoreError> {
-    let found = answers.get(key).map_err(unavailable)?.and_then(|row| {
-        let (print, old_owner, end, _) = row.value();
-        (old_owner == owner && end > now.0).then(|| (print.to_vec(), end))
-    });
-    let Some((print, end)) = found else { return Ok(false) };
-    ends.remove((end, key)).map_err(unavailable)?;
-    if let Some((answer, until)) = answer {
-        let row: AnswerRow<'_> = (&print, &owner, until.0, Some(answer));
-        answers.insert(key, row).map_err(unavailable)?;
-        ends.insert((until.0, key), ()).map_err(unavailable)?;
-    } else {
-        answers.remove(key).map_err(unavailable)?;
-    }
-    Ok(true)
+    Ok(Kept { print, until: WallTime(until), answer: answer.map(<[u8]>::to_vec), owed: None })
 }

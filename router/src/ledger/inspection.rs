@@ -300,7 +300,7 @@ fn follower_files(folder: &Path) -> io::Result<Vec<(PathBuf, Option<u64>)>> {
 /// # Errors
 /// The disk refuses.
 pub fn repair(folder: &Path) -> Result<Vec<String>, JournalError> {
-    let mut done = Vec::new();
+    let mut done = segments::name_rightly(folder)?;
     let listed = segments::list(folder)?;
     if let Some(last) = listed.last()
         && last.mend()?.torn_at.is_some()

@@ -25,6 +25,7 @@ mod reader;
 mod redis;
 mod redis_stream;
 mod removed;
+mod search;
 mod segments;
 mod shipper;
 mod sink;
@@ -104,6 +105,9 @@ pub struct UsageRecord {
     pub outcome: Outcome,
     /// What it costs if completed, else nothing.
     pub price: MicroDollars,
+    /// Names the attempt at answering a request that has an idempotency key, and no other attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Arc<str>>,
 }
 
 /// Where usage records are seen as well: metrics and logs. Called once for each admitted request, from
@@ -132,6 +136,7 @@ pub(crate) mod tests {
             is_cached: false,
             outcome: if inputs % 5 == 4 { Outcome::Failed } else { Outcome::Completed },
             price: MicroDollars(if inputs % 5 == 4 { 0 } else { inputs * 50 }),
+            attempt: None,
         }
     }
 }

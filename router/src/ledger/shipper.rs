@@ -222,7 +222,7 @@ impl Shipper {
             if is_done {
                 self.held.clear();
                 self.frontier = self.frontier.max(self.follower.next());
-                self.follower.keep(self.follower.next(), self.checkpointed)?;
+                self.follower.keep(self.follower.next(), self.checkpointed).await?;
                 return Ok(looked_at);
             }
         }
@@ -284,7 +284,7 @@ impl Shipper {
             self.go_back(behind).await?;
             self.is_suspicious = false;
         }
-        self.keep()
+        self.keep().await
     }
 
     /// Asks the store for some days. Returns where it is behind.
@@ -373,11 +373,10 @@ impl Shipper {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn keep(&mut self) -> Result<(), ShipError> {
+    pub async fn keep(&mut self) -> Result<(), ShipError> {
         if self.is_changed {
             if self.contained.len() > OLD_DAYS_MAX {
-                let oldest =
-                    segments::list(self.follower.folder())?.first().map_or(0, |segment| segment.first);
+                let oldest = self.oldest().await?.unwrap_or(0);
                 self.contained.retain(|_, epochs| epochs.values().any(|contained| contained.next > oldest));
             }
             let row = |place: &TenantDay, (epoch, contained): (&Arc<str>, &StoredEpoch)| Row {
@@ -393,10 +392,13 @@ impl Shipper {
             let (journal, life, next) = (self.journal.to_string(), self.life.clone(), self.position());
             let home = Some(self.store.home().to_owned());
             let (sums, lacking) = (sums.collect(), self.lacking.clone());
-            Checkpoint { journal, home, life, next, sums, lacking }.write(self.follower.folder())?;
+            let folder = self.follower.folder().to_owned();
+            let checkpoint = Checkpoint { journal, home, life, next, sums, lacking };
+            let written = tokio::task::spawn_blocking(move || checkpoint.write(&folder)).await;
+            written.map_err(std::io::Error::other)??;
             self.checkpointed = next;
             self.is_changed = false;
-            self.follower.keep(next, next)?;
+            self.follower.keep(next, next).await?;
         }
         Ok(())
     }
@@ -406,11 +408,16 @@ impl Shipper {
         self.held.first().map_or(self.follower.next(), |entry| entry.number)
     }
 
-    /// Reads again what these days' sums lack.
-    async fn go_back(&mut self, behind: Vec<Behind>) -> Result<(), ShipError> {
+    /// Number of the oldest record that the journal has.
+    async fn oldest(&self) -> std::io::Result<Option<u64>> {
         let folder = self.follower.folder().to_owned();
         let listed = tokio::task::spawn_blocking(move || segments::list(&folder)).await;
-        let oldest = listed.map_err(std::io::Error::other)??.first().map(|segment| segment.first);
+        Ok(listed.map_err(std::io::Error::other)??.first().map(|segment| segment.first))
+    }
+
+    /// Reads again what these days' sums lack.
+    async fn go_back(&mut self, behind: Vec<Behind>) -> Result<(), ShipError> {
+        let oldest = self.oldest().await?;
         let (before, days) = (self.lacking.len(), behind.len());
         let position = self.position();
         let mut to = position;

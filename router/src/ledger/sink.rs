@@ -124,7 +124,8 @@ impl Pump {
         self.sink.deliver(&self.held).await?;
         let delivered = self.held.len();
         self.held.clear();
-        self.follower.keep(self.follower.next(), self.follower.next()).map_err(JournalError::Io)?;
+        let next = self.follower.next();
+        self.follower.keep(next, next).await.map_err(JournalError::Io)?;
         Ok(delivered)
     }
 }

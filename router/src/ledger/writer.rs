@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use ulid::Ulid;
 
 use super::config::{Flush, JournalConfig};
 use super::error::JournalError;
@@ -55,7 +54,7 @@ struct OpenSegment {
 }
 
 impl Writer {
-    /// A writer of the next epoch of a journal, who writes while all that is `held` stays where it is;
+    /// A writer of a new epoch of a journal, who writes while all that is `held` stays where it is;
     /// `known` is what earlier ones wrote.
     pub(super) fn new(
         config: JournalConfig,
@@ -64,7 +63,7 @@ impl Writer {
         known: &Extents,
         state: Arc<State>,
     ) -> io::Result<Self> {
-        let epoch = Ulid::new().to_string();
+        let epoch = state.epoch.clone();
         let written = EpochLine::open(&config.folder, &epoch, known)?;
         let (open, tried_at) = (None, None);
         Ok(Self { config, epoch, held, numbers, open, written, state, is_flushed: true, tried_at })

@@ -38,6 +38,8 @@ pub(crate) type AnswerRow<'a> = (&'a [u8], &'a [u8], u64, Option<&'a [u8]>);
 pub(crate) const ANSWERS: TableDefinition<&str, AnswerRow<'_>> = TableDefinition::new("answers");
 /// The same by end.
 pub(crate) const ANSWER_ENDS: TableDefinition<(u64, &str), ()> = TableDefinition::new("answer_ends");
+/// What is owed for an answer, by tenant and key.
+pub(crate) const OWED: TableDefinition<&str, &[u8]> = TableDefinition::new("answers_owed");
 
 /// How long after the database was tried to be opened in vain it is not tried again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);

@@ -25,6 +25,7 @@ use tokio::task::AbortHandle;
 use super::breaker::{Failure, Turn, Way};
 use super::redis_config::{Password, RedisConfig};
 use super::{StoreError, eviction};
+use crate::aside::{Aside, FileFaults};
 
 /// How long a probe's key stays, in milliseconds.
 const PROBE_KEPT_MS: u64 = 60_000;
@@ -51,7 +52,7 @@ struct LinkState {
 struct Target {
     address: Address,
     /// None: it is in the address, or there is none.
-    password: Option<Password>,
+    password: Option<(Password, tokio::sync::Mutex<Aside<Result<String, String>>>)>,
     /// A key that a probe writes.
     probe: String,
     timeout: Duration,
@@ -86,7 +87,9 @@ impl Link {
             let url = urls.first().cloned().unwrap_or_default();
             Address::Single(Box::new(url.into_connection_info().map_err(unavailable)?))
         };
-        let (password, timeout, probe_every) = (password.clone(), *timeout, breaker.probe_every);
+        let reading = || tokio::sync::Mutex::new(Aside::new("password_file", FileFaults::default()));
+        let password = password.clone().map(|password| (password, reading()));
+        let (timeout, probe_every) = (*timeout, breaker.probe_every);
         let target = Target { address, password, probe, timeout, probe_every };
         let shared = Arc::new(LinkState {
             way: watch::Sender::new(Way::new(breaker.failures_max)),
@@ -313,9 +316,11 @@ impl Target {
 impl Target {
     /// The password as it is now.
     async fn password(&self) -> Result<Option<String>, io::Error> {
-        let Some(password) = self.password.clone() else { return Ok(None) };
-        let read = tokio::task::spawn_blocking(move || password.read()).await;
-        read.map_err(io::Error::other)?.map_err(io::Error::other).map(Some)
+        let Some((password, reading)) = &self.password else { return Ok(None) };
+        let (password, mut reading) = (password.clone(), reading.lock().await);
+        let read = reading.run(move || password.read()).await;
+        let read = read.unwrap_or_else(|| Err("password_file: its file system does not answer".to_owned()));
+        read.map_err(io::Error::other).map(Some)
     }
 }
 

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 pub use breaker::BreakerConfig;
 pub use embedded::EmbeddedStore;
 pub(crate) use file::{
-    ANSWER_ENDS, ANSWERS, AnswerRow, File, USAGE_APPLIED, USAGE_POSITIONS, USAGE_RECORDS, USAGE_SUMS,
+    ANSWER_ENDS, ANSWERS, AnswerRow, File, OWED, USAGE_APPLIED, USAGE_POSITIONS, USAGE_RECORDS, USAGE_SUMS,
     unavailable,
 };
 pub use redis::RedisStore;

@@ -129,7 +129,7 @@ async fn the_embedded_store_opens_again_after_a_full_disk() {
     let keyed =
         |key: &'static str| KeyedRequest { tenant: "acme", principal: "key_1", key, route: "/", body };
     let Ok(KeyState::First(early)) = answers.begin(WallTime::now(), &keyed("early")).await else { panic!() };
-    answers.keep(WallTime::now(), &early, &Answer { status: 200, body: vec![1] }).await.unwrap();
+    answers.keep(WallTime::now(), &early, &Answer { status: 200, body: vec![1] }, None).await.unwrap();
     disk.fill();
     // Answers are kept until there is no room: which is not an error, but something that is tried again.
     let mut n = 0;
@@ -137,7 +137,7 @@ async fn the_embedded_store_opens_again_after_a_full_disk() {
         n += 1;
         let key: &'static str = Box::leak(n.to_string().into_boxed_str());
         if let Ok(KeyState::First(attempt)) = answers.begin(WallTime::now(), &keyed(key)).await {
-            let _ = answers.keep(WallTime::now(), &attempt, &large).await;
+            let _ = answers.keep(WallTime::now(), &attempt, &large, None).await;
         }
         store.fault().is_some()
     })
@@ -149,7 +149,7 @@ async fn the_embedded_store_opens_again_after_a_full_disk() {
     .await;
     assert_eq!(store.fault(), None);
     let Ok(KeyState::First(last)) = answers.begin(WallTime::now(), &keyed("last")).await else { panic!() };
-    answers.keep(WallTime::now(), &last, &large).await.unwrap();
+    answers.keep(WallTime::now(), &last, &large, None).await.unwrap();
     for key in ["early", "last"] {
         assert!(matches!(answers.begin(WallTime::now(), &keyed(key)).await, Ok(KeyState::Again(_))), "{key}");
     }
@@ -253,4 +253,43 @@ async fn what_a_redis_refuses_and_evicts_is_told() {
     }
     server.kill();
     until("a fault", async || store.version().await.is_err() && store.fault().is_some()).await;
+}
+
+/// A damaged record is lost as one that is gone: who knows it gives it back, and else it is named and stands
+/// in nobody's way.
+#[tokio::test]
+async fn damaged_records_stop_nothing() {
+    let server = RedisServer::start(&[]);
+    let config = || redis_config(vec![server.url()], false);
+    let (secret, _) = KeySecret::generate().unwrap();
+    let administration = async || {
+        let store = Arc::new(RedisStore::connect(config()).await.unwrap());
+        let directory = Arc::new(Directory::new(secret.clone(), false));
+        (Administration::new(store, Arc::clone(&directory), Duration::from_secs(86_400)), directory)
+    };
+    let now = WallTime::now();
+    let (knows, directory) = administration().await;
+    for name in ["acme", "globex"] {
+        knows.create_tenant(now, "test", &name.parse().unwrap(), Plan::Free).await.unwrap();
+    }
+    let damage = [
+        vec!["HSET", "{test:accounts}:tenants", "acme", "{\"name\":\"ac"],
+        vec!["HSET", "{test:accounts}:tenants", "globex", "\u{1}"],
+        vec!["SET", "{test:accounts}:version", "abc"],
+    ];
+    for (number, command) in damage.iter().enumerate() {
+        server.command(command);
+        // A server that does not know the record can be used all the same.
+        let (other, found) = administration().await;
+        other.follow(now).await.unwrap();
+        assert!(found.lost().is_some(), "{command:?}");
+        other.create_tenant(now, "test", &format!("new{number}").parse().unwrap(), Plan::Free).await.unwrap();
+        knows.follow(now).await.unwrap();
+        assert_eq!(directory.lost(), None);
+        let (again, found) = administration().await;
+        let names: Vec<_> =
+            again.tenants(now).await.unwrap().into_iter().map(|tenant| tenant.name.to_string()).collect();
+        assert_eq!(found.lost(), None, "{command:?}");
+        assert!(["acme", "globex", "new0"].iter().all(|name| names.iter().any(|found| found == name)));
+    }
 }

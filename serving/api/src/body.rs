@@ -68,6 +68,11 @@ impl BodyMeter {
         let _ = self.0.admitted.set(Admission { place: None, timeout: None });
     }
 
+    /// Whether the body is of somebody who is known.
+    pub fn is_admitted(&self) -> bool {
+        self.0.admitted.get().is_some()
+    }
+
     /// Holds so many bytes more for what the body turned out to be.
     ///
     /// # Errors

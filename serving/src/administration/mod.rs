@@ -43,7 +43,7 @@ pub(crate) struct OwnAdministration {
 
 impl OwnAdministration {
     fn changes(&self) -> Changes<'_> {
-        Changes { answers: &self.tenancy.idempotency, bounds: &self.bounds }
+        Changes { tenancy: &self.tenancy, bounds: &self.bounds }
     }
 }
 

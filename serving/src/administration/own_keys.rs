@@ -54,7 +54,8 @@ pub(super) async fn own_keys(State(own): State<Arc<OwnAdministration>>, request:
 pub(super) async fn create_own_key(State(own): State<Arc<OwnAdministration>>, request: Request) -> Answer {
     let caller = Caller::of(&request);
     let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&own, caller).await?;
-    let (once, new) = match posted::<CreateKey>(own.changes(), Sender::from(&principal), request).await? {
+    let may = |new: &CreateKey| scope.check(new.role).or_refused();
+    let (once, new) = match posted(own.changes(), Sender::from(&principal), request, may).await? {
         PostOutcome::First(once, new) => (once, new.of(scope.tenant.clone())),
         PostOutcome::Again(answer) => return Ok(answer),
     };
@@ -71,7 +72,9 @@ pub(super) async fn rotate_own_key(
     let caller = Caller::of(&request);
     let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&own, caller).await?;
     let Path(id) = id.map_err(Failed::path)?;
-    let (once, rotate) = match posted::<RotateKey>(own.changes(), Sender::from(&principal), request).await? {
+    own.tenancy.administration.check_managed(WallTime::now(), &scope, &id).await.or_refused()?;
+    let any = |_: &RotateKey| Ok(());
+    let (once, rotate) = match posted(own.changes(), Sender::from(&principal), request, any).await? {
         PostOutcome::First(once, rotate) => (once, rotate),
         PostOutcome::Again(answer) => return Ok(answer),
     };

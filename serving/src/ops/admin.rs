@@ -94,7 +94,7 @@ async fn tenants(State(operations): State<Arc<Operations>>, request: Request) ->
 
 async fn create_tenant(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let (once, CreateTenant { name, plan }) =
-        match posted(operations.changes(), Sender::OPERATOR, request).await? {
+        match posted(operations.changes(), Sender::OPERATOR, request, |_| Ok(())).await? {
             PostOutcome::First(once, new) => (once, new),
             PostOutcome::Again(answer) => return Ok(answer),
         };
@@ -144,10 +144,11 @@ async fn create_key(
     Path(name): Path<String>,
     request: Request,
 ) -> Answer {
-    let (once, new) = match posted::<CreateKey>(operations.changes(), Sender::OPERATOR, request).await? {
-        PostOutcome::First(once, new) => (once, new),
-        PostOutcome::Again(answer) => return Ok(answer),
-    };
+    let (once, new) =
+        match posted(operations.changes(), Sender::OPERATOR, request, |_: &CreateKey| Ok(())).await? {
+            PostOutcome::First(once, new) => (once, new),
+            PostOutcome::Again(answer) => return Ok(answer),
+        };
     let (administration, new) = (&operations.tenancy.administration, new.of(tenant_name(&name)?));
     let actor = Actor { name: OPERATOR, request: once.request() };
     let made = administration.create_key(WallTime::now(), actor, None, &new).await;
@@ -159,10 +160,11 @@ async fn rotate_key(
     Path(id): Path<String>,
     request: Request,
 ) -> Answer {
-    let (once, rotate) = match posted::<RotateKey>(operations.changes(), Sender::OPERATOR, request).await? {
-        PostOutcome::First(once, rotate) => (once, rotate),
-        PostOutcome::Again(answer) => return Ok(answer),
-    };
+    let (once, rotate) =
+        match posted(operations.changes(), Sender::OPERATOR, request, |_: &RotateKey| Ok(())).await? {
+            PostOutcome::First(once, rotate) => (once, rotate),
+            PostOutcome::Again(answer) => return Ok(answer),
+        };
     let (administration, overlap) = (&operations.tenancy.administration, rotate.overlap()?);
     let actor = Actor { name: OPERATOR, request: once.request() };
     let made = administration.rotate_key(WallTime::now(), actor, None, &id, overlap).await;

@@ -18,7 +18,7 @@ use ::models::tasks::{Operation, Parameters, TaskRequest};
 use ::models::{ModelEntry, ModelState, NoDefault};
 use api::exchange::{AnyExchange, ProtocolAnswer};
 use api::{Call, InferRequest, InferResponse, Kept, Made, MicroDollars, Timings};
-use router::idempotency::{self, Attempt};
+use router::idempotency::{self, Attempt, Owed};
 use router::ledger::JournalError;
 use router::{Demand, Outcome, Place, Principal, RefusedInputs, Reservation, Role, WallTime};
 
@@ -138,7 +138,7 @@ async fn read(
     exchange: Box<dyn AnyExchange>,
 ) -> Result<(Call<Box<dyn api::exchange::AnyReply>>, Start), ApiError> {
     let call = exchange.read().await?;
-    let start = Once::start(&app.tenancy.idempotency, Sender::from(principal), call.repeat.as_ref()).await?;
+    let start = Once::start(&app.tenancy, Sender::from(principal), call.repeat.as_ref()).await?;
     Ok((call, start))
 }
 
@@ -154,15 +154,22 @@ async fn conclude(
     app: &App,
     attempt: Attempt,
     kept: Kept,
-    (reservation, outcome): (Reservation, Outcome),
+    (mut reservation, outcome): (Reservation, Outcome),
 ) -> Result<(), ApiError> {
     let answers = Arc::clone(&app.tenancy.idempotency);
     let answer = idempotency::Answer { status: kept.status, body: kept.body.to_vec() };
+    let journal = app.tenancy.gatekeeper.journal();
+    let owed = reservation.record(outcome, &attempt.id()).map(|record| Owed {
+        journal: app.tenancy.server.clone(),
+        epoch: journal.epoch().to_owned(),
+        from: journal.written(),
+        record,
+    });
     // Dropping what waits for a task does not end the task.
     let concluded = tokio::spawn(async move {
         // Nobody gets it before it is charged.
-        let _unsettled = answers.settle(&attempt);
-        if let Err(error) = answers.keep(WallTime::now(), &attempt, &answer).await {
+        let unsettled = answers.settle(&attempt);
+        if let Err(error) = answers.keep(WallTime::now(), &attempt, &answer, owed.as_ref()).await {
             answers.release(&attempt).await;
             reservation.finish(Outcome::Failed).await.map_err(unrecorded)?;
             return Err(error.refused());
@@ -170,6 +177,10 @@ async fn conclude(
         if let Err(error) = reservation.finish(outcome).await {
             answers.release(&attempt).await;
             return Err(unrecorded(error));
+        }
+        drop(unsettled);
+        if let Some(owed) = owed {
+            answers.attempt_recorded(attempt, owed).await;
         }
         Ok(())
     });

@@ -273,7 +273,11 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<
     let is_asked_for = request.headers().contains_key(EXPECT);
     let (head, body) = request.into_parts();
     let body = RequestBody::new(body);
-    let metered = axum::body::Body::new(MeteredBody::new(body.clone(), meter.clone()));
+    let metered = axum::body::Body::new(MeteredBody::new(
+        body.clone(),
+        meter.clone(),
+        peer.port.drain.stopping.clone(),
+    ));
     let mut request = Request::from_parts(head, metered);
     let extensions = request.extensions_mut();
     extensions.insert(meter);

@@ -39,6 +39,7 @@ pub(crate) struct TenancyMetrics {
     lost: Counter,
     missing: Gauge,
     unsound: Gauge,
+    faulty_files: Gauge,
 }
 
 impl TenancyMetrics {
@@ -67,8 +68,13 @@ impl TenancyMetrics {
         );
         registry.register(
             "idempotent_answers_unkept",
-            "Charged answers not stored under their Idempotency-Key because the store did not answer; a repeat is charged again",
+            "Charged answers not stored under their Idempotency-Key because the store did not answer; each is tried again",
             metrics.unkept.clone(),
+        );
+        registry.register(
+            "files_faulty",
+            "Files read while the server runs (token, certificates, keys) that cannot be used or do not answer: what was known stays",
+            metrics.faulty_files.clone(),
         );
         registry.register(
             "keys_rotation_due",
@@ -147,6 +153,11 @@ impl TenancyMetrics {
     pub(crate) fn set_losses(&self, restorations: u64, unkept: u64) {
         self.restorations.inc_by(restorations.saturating_sub(self.restorations.get()));
         self.unkept.inc_by(unkept.saturating_sub(self.unkept.get()));
+    }
+
+    /// Shows how many files cannot be used.
+    pub(crate) fn set_faulty_files(&self, files: usize) {
+        self.faulty_files.set(files as i64);
     }
 
     /// Shows how many keys are due to be rotated.

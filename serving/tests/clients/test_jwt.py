@@ -17,6 +17,7 @@ from conftest import ROOT, start, stop
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from peers import wait_for
+from test_tenants import make
 
 ISSUER, AUDIENCE = "https://auth.company.com", "api.company.com"
 
@@ -151,6 +152,48 @@ def test_tokens_that_are_refused(guarded, issuer):
     check(issuer.token(without=["plan"]), "name no plan", status=403)
     check(issuer.token(roles=["Viewer"]), "the editor role is needed", status=403)
     check("a.b.c", "malformed")
+
+
+def signed(issuer, text):
+    """A token whose claims are this text, to the letter."""
+    return jwt.PyJWS().encode(text.encode(), issuer.keys["rsa-1"], algorithm="RS256", headers={"kid": "rsa-1"})
+
+
+def test_claims_that_stand_there_twice_or_in_no_time(guarded, issuer):
+    claims = jwt.decode(issuer.token(), options={"verify_signature": False})
+    assert ask(guarded, signed(issuer, json.dumps(claims))) == (200, "")
+    for name in *claims, "whatever":
+        text = json.dumps(claims | {"whatever": 1})
+        for second in json.dumps((claims | {"whatever": 1})[name]), '"other"':
+            twice = f'{text[:-1]}, "{name}": {second}}}'
+            assert ask(guarded, signed(issuer, twice)) == (401, "malformed JWT"), twice
+    terms = '{"requests_per_minute": 5, "concurrency_max": 1, "weight": 1, "weight": 64}'
+    text = json.dumps(claims | {"plan": 0}).replace('"plan": 0', f'"plan": {terms}')
+    assert ask(guarded, signed(issuer, text)) == (401, "malformed JWT")
+    for subject in "user\n17", "user\u000017", "\u007f", "":
+        status, message = ask(guarded, issuer.token(sub=subject))
+        assert status == 401 and "claim `sub`" in message
+    now = time.time()
+    for later in 0, 3:
+        status, message = ask(guarded, issuer.token(exp=now + 600, nbf=now + 600 + later))
+        assert status == 401 and "claim `nbf`" in message
+
+
+def test_who_has_another_role_by_then_is_told_nothing(request, guarded, issuer):
+    """What an owner made under an Idempotency-Key is not shown to the same subject who is an administrator now."""
+    def ask(path, body, roles, name):
+        headers = {"Authorization": f"Bearer {issuer.token(tenant='acme', roles=roles)}", "Idempotency-Key": name}
+        answer = httpx.post(f"http://{guarded.api}/v1/ml/keys{path}", json=body, headers=headers, timeout=30)
+        return answer.status_code, answer.json()
+
+    made = make(request, guarded, "acme")
+    for path, body in ("", {"role": "owner"}), (f"/{made['id']}/rotate", {}):
+        name = f"idempotent{len(path)}"
+        assert ask(path, body, ["Owner"], name)[0] == 201
+        assert ask(path, body, ["Owner"], name)[1]["code"] == "secret_shown_once"
+        for role in "Admin", "Editor":
+            status, answer = ask(path, body, [role], name)
+            assert (status, set(answer)) == (403, {"error"}), answer
 
 
 def test_keys_that_change_and_an_issuer_that_is_down(guarded, issuer):
