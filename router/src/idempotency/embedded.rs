@@ -37,8 +37,8 @@ impl AnswerStore for EmbeddedStore {
         Ok(matches!(done, Done::Changed(true)))
     }
 
-    /// A transaction that fails is not there when the file is opened again, or it is, with what is owed for the
-    /// answer; and what the requests had entered may be gone, so that telling it again would be in vain.
+    /// A transaction that fails is not there when the file is opened again, or it is, with what is owed for
+    /// the answer; and what the requests had entered may be gone, so that telling it again would be in vain.
     fn is_own(&self) -> bool {
         true
     }

@@ -372,9 +372,10 @@ impl Idempotency {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an answer, and what is owed for it, before it is charged and goes out. If the store does not say that it has it, it may
-    /// have it all the same: then it is charged and goes out too, so that whoever finds it there finds what
-    /// was charged; and it is told again until it says so, or as long as the request is its owner's.
+    /// Keeps an answer, and what is owed for it, before it is charged and goes out. If the store does not say
+    /// that it has it, it may have it all the same: then it is charged and goes out too, so that whoever
+    /// finds it there finds what was charged; and it is told again until it says so, or as long as the
+    /// request is its owner's.
     ///
     /// # Errors
     /// It is not kept, and must be neither charged nor go out.

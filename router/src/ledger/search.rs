@@ -8,9 +8,9 @@ use super::{Journal, UsageRecord, segments};
 const RECORDS_MAX: usize = 1_000;
 
 impl Journal {
-    /// Whether a record is in the journal that a start of the server, its epoch, was to write as number `from`
-    /// or soon after. Where that cannot be told any more, since the segment was removed or is damaged, it
-    /// counts as written: nothing is recorded twice.
+    /// Whether a record is in the journal that a start of the server, its epoch, was to write as number
+    /// `from` or soon after. Where that cannot be told any more, since the segment was removed or is damaged,
+    /// it counts as written: nothing is recorded twice.
     ///
     /// # Errors
     /// The disk refuses.

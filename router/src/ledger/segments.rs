@@ -73,8 +73,8 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<Segment>> {
     Ok(segments)
 }
 
-/// Gives segments whose names are not the numbers of their first records these names, or sets them aside where
-/// there is one of that name. Returns what was done, in words.
+/// Gives segments whose names are not the numbers of their first records these names, or sets them aside
+/// where there is one of that name. Returns what was done, in words.
 ///
 /// # Errors
 /// The disk refuses.

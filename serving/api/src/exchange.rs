@@ -2,8 +2,8 @@
 //! with.
 //!
 //! [`Exchange`] and [`Reply`] are what a protocol writes, with a type of answer of its own. Whoever answers
-//! calls knows no such type: it has them as [`AnyExchange`] and [`AnyReply`], and gives back a [`ProtocolAnswer`],
-//! which only a reply can make.
+//! calls knows no such type: it has them as [`AnyExchange`] and [`AnyReply`], and gives back a
+//! [`ProtocolAnswer`], which only a reply can make.
 
 use std::any::Any;
 use std::future::Future;

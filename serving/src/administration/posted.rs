@@ -32,8 +32,8 @@ pub(crate) enum PostOutcome<T> {
     Again(Response),
 }
 
-/// Reads and parses the body of a POST that changes something. Whoever sends it again may no longer do what it
-/// asks for: so that is `check`ed before what it did is told.
+/// Reads and parses the body of a POST that changes something. Whoever sends it again may no longer do what
+/// it asks for: so that is `check`ed before what it did is told.
 ///
 /// # Errors
 /// A body or a key that is not good, or what `check` refuses.

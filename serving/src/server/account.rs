@@ -1,5 +1,5 @@
-//! The tenant of a request, as far as known, to which its waiting answer is charged. In the extensions of every
-//! request.
+//! The tenant of a request, as far as known, to which its waiting answer is charged. In the extensions of
+//! every request.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -68,7 +68,7 @@ impl TenancyMetrics {
         );
         registry.register(
             "idempotent_answers_unkept",
-            "Charged answers not stored under their Idempotency-Key because the store did not answer; each is tried again",
+            "Charged answers not stored under their Idempotency-Key because the store did not answer; a repeat is charged again",
             metrics.unkept.clone(),
         );
         registry.register(

@@ -194,8 +194,8 @@ impl Demand {
         self.missed.add(now, 1.0);
     }
 
-    /// Whether not everybody can be served, and a flow not either. Where one asks for much more than its share
-    /// the others are served all the same.
+    /// Whether not everybody can be served, and a flow not either. Where one asks for much more than its
+    /// share the others are served all the same.
     pub(super) fn is_overloaded(&self, flow: FlowId) -> bool {
         let is_capped = |level: f64| {
             let flow = self.flows.get(flow.0 as usize);
