@@ -17,6 +17,15 @@
 //!
 //! The kernels' source also runs on a CPU (`kernels/emulation`), where every one is held against float64.
 //!
+//! # Invariants
+//! Each names what holds it.
+//!
+//! - Every kernel gives what float64 gives within its format's rounding.
+//!   (`models/runtimes/cuda/tests/kernels.rs`)
+//! - Nothing is read before the stream that writes it has come so far, or beyond what was allocated, in any
+//!   order of streams; a GPU that fails is lost and said to be. (`models/runtimes/cuda/tests/encoders.rs`, on
+//!   the emulated GPU, which draws the order)
+//!
 //! Without its feature `cuda` this crate is empty, so that a workspace is built where there is no nvcc.
 #![cfg(feature = "cuda")]
 #![deny(clippy::print_stderr)]

@@ -39,6 +39,14 @@
 //! Low-rank adapters are merged into the weights at load. The alternative, computing their branches beside
 //! one shared base, was weighed: see `docs/decisions/2026-11-21-merge-adapters.md`.
 //!
+//! # Invariants
+//! Each names what holds it.
+//!
+//! - Its numbers are the reference's within the format's rounding, whatever is in a batch together.
+//!   (`models/tests/encoder.rs`, `models/tests/number_formats.rs`)
+//! - A batch allocates nothing once buffers have grown. (`models/tests/allocations.rs`)
+//! - Kernels for AVX-512, AVX2 and NEON give what plain loops give. (tests beside them; `make neon`)
+//!
 //! # Layers of the code
 //!
 //! `kernels` (inner loops, one file per instruction set) are called by `encoder` and `heads` with weights

@@ -4,6 +4,10 @@
 //! Its inputs are padded, so a batch is sorted by length and cut into groups of nearly equal ones. Lengths
 //! are rounded up to few different ones and nothing is kept per shape, so that memory does not grow with the
 //! shapes that were seen.
+//!
+//! # Invariants
+//! - Its numbers are the reference's, and a graph of other weights than the card's is refused.
+//!   (`models/tests/onnx.rs`)
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
