@@ -1,4 +1,4 @@
-//! How much a tenant may use: so many requests and tokens in any 60 s and in a UTC day.
+//! How much a tenant may use: so many inputs and tokens in any 60 s and in a UTC day.
 //!
 //! The counts are shared by all servers and live in a [`LimitStore`]. So that a request costs no round trip,
 //! a server takes a small *share* of what is left at once, uses it for at most [`SHARE_TIME`], and gives back
@@ -196,7 +196,7 @@ pub enum LimitError {
         /// What was asked for.
         amount: u64,
     },
-    /// The tenant has as many requests running as its plan allows.
+    /// The tenant has as many calls running as its plan allows.
     #[error("too many calls at once: the plan allows {limit}")]
     Concurrency { limit: u32 },
     /// The store does not answer, and the server is told to refuse then.
@@ -246,7 +246,7 @@ pub struct LimiterConfig {
     pub servers_max: u64,
 }
 
-/// Lets requests through as long as their tenants' limits allow.
+/// Lets calls through as long as their tenants' limits allow.
 pub struct Limiter {
     store: Arc<dyn LimitStore>,
     config: LimiterConfig,

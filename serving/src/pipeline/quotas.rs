@@ -25,7 +25,7 @@ pub(super) fn of(now: WallTime, quotas: &[(Unit, limit::Quota)]) -> Vec<Quota> {
     found
 }
 
-/// Those of a call that was answered before: it takes of the limit of requests alone.
+/// Those of a call that was answered before: it takes of the limit of inputs alone.
 pub(super) fn of_replay(now: WallTime, quota: Option<limit::Quota>) -> Vec<Quota> {
     quota.map(|quota| of(now, &[(Unit::Inputs, quota)])).unwrap_or_default()
 }
