@@ -148,6 +148,9 @@ impl AnswerStore for EmbeddedStore {
     }
 }
 
+/// An answer, what is owed for it, and until when it is kept.
+type Given<'a> = (&'a [u8], Option<&'a [u8]>, WallTime);
+
 /// The answers, when each is to go, and what is owed for them.
 struct Tables<'t> {
     answers: Table<'t, &'static str, AnswerRow<'static>>,
@@ -226,7 +229,7 @@ impl Tables<'_> {
         &mut self,
         key: &str,
         owner: [u8; 16],
-        answer: Option<(&[u8], Option<&[u8]>, WallTime)>,
+        answer: Option<Given<'_>>,
         now: WallTime,
     ) -> Result<bool, StoreError> {
         let found = self.answers.get(key).map_err(unavailable)?.and_then(|row| {
