@@ -20,11 +20,11 @@ impl FileFaults {
     /// What is the matter with a file now. Says whether that is new.
     pub fn tell(&self, name: &'static str, fault: Option<String>) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match &fault {
-            Some(fault) => all.insert(name, fault.clone()),
-            None => all.remove(name),
-        };
-        before != fault
+        let is_new = all.remove(name) != fault;
+        if let Some(fault) = fault {
+            all.insert(name, fault);
+        }
+        is_new
     }
 
     /// All of them.

@@ -49,7 +49,7 @@ impl Gatekeeper {
             answers.hand_over(owed).await?;
             return Ok(Collected::Yes);
         }
-        let is_recorded = self.settle(answers, owed).await?;
+        let is_recorded = self.settle(answers, owed).await? == Some(true);
         let underway = Collected::Underway { is_here: true, left: std::time::Duration::ZERO };
         Ok(if is_recorded { Collected::Yes } else { underway })
     }
@@ -59,31 +59,36 @@ impl Gatekeeper {
     /// # Errors
     /// The store or the journal does not do it; what is left is seen to later.
     pub async fn collect_handed_over(&self, own: &str, answers: &Idempotency) -> Result<(), CollectError> {
-        for owed in answers.handed_over(own).await? {
-            // What has changed meanwhile was seen to, or is gone with its answer.
-            self.settle(answers, &owed).await?;
-            answers.taken_over(own, &owed).await?;
+        for (name, owed) in answers.handed_over(own).await? {
+            let is_open = match &owed {
+                Some(owed) => self.settle(answers, owed).await? != Some(true),
+                // It was seen to, or is gone with its answer.
+                None => false,
+            };
+            if !is_open {
+                answers.taken_over(own, &name).await?;
+            }
         }
         Ok(())
     }
 
-    /// Writes a record if it is not in the journal. Returns whether it is there; if not, somebody else is
-    /// about to write it, or it is not owed any more.
-    async fn settle(&self, answers: &Idempotency, owed: &StoredOwed) -> Result<bool, CollectError> {
-        let Some(_alone) = answers.settle_alone(&owed.name) else { return Ok(false) };
+    /// Writes a record if it is not in the journal. Returns whether it is there: not if what is owed is
+    /// something else by now, and none if somebody else is about to write it.
+    async fn settle(&self, answers: &Idempotency, owed: &StoredOwed) -> Result<Option<bool>, CollectError> {
+        let Some(_alone) = answers.settle_alone(&owed.name) else { return Ok(None) };
         let journal = self.journal();
         let Owed { journal: name, epoch, from, record } = &owed.owed;
         if journal.has(epoch, *from, record).await? {
             answers.recorded(owed).await;
-            return Ok(true);
+            return Ok(Some(true));
         }
         // Were it written and this not noted, it would be looked for where it is not.
         let (epoch, from) = (journal.epoch().to_owned(), journal.written());
         let again = Owed { journal: name.clone(), epoch, from, record: record.clone() };
-        let Some(owed) = answers.owe_again(owed, again).await? else { return Ok(false) };
+        let Some(owed) = answers.owe_again(owed, again).await? else { return Ok(Some(false)) };
         tracing::warn!(request_id = %record.request_id, "the record of a kept answer was not written before; it is now");
         self.record(record.clone()).await?;
         answers.recorded(&owed).await;
-        Ok(true)
+        Ok(Some(true))
     }
 }

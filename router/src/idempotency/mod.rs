@@ -215,6 +215,12 @@ pub trait AnswerStore: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// What is owed for an answer now; nothing where nothing is handed over.
+    async fn owed(&self, name: &Name) -> Result<Option<Vec<u8>>, StoreError> {
+        let _ = name;
+        Ok(None)
+    }
+
     /// It was seen to.
     async fn taken_over(&self, journal: &str, name: &Name) -> Result<(), StoreError> {
         let _ = (journal, name);
@@ -441,13 +447,22 @@ impl Idempotency {
         Ok(self.store.hand_over(&owed.owed.journal, &owed.name, &owed.text).await?)
     }
 
-    pub(crate) async fn handed_over(&self, journal: &str) -> Result<Vec<StoredOwed>, IdempotencyError> {
-        let found = self.store.handed_over(journal).await?;
-        Ok(found.into_iter().filter_map(|(name, text)| StoredOwed::parse(name, text)).collect())
+    /// The answers of which others found something owed to a journal, each with what is owed for it now.
+    pub(crate) async fn handed_over(
+        &self,
+        journal: &str,
+    ) -> Result<Vec<(Name, Option<StoredOwed>)>, IdempotencyError> {
+        let mut found = Vec::new();
+        for (name, _) in self.store.handed_over(journal).await? {
+            let owed = self.store.owed(&name).await?;
+            let owed = owed.and_then(|text| StoredOwed::parse(name.clone(), text));
+            found.push((name, owed));
+        }
+        Ok(found)
     }
 
-    pub(crate) async fn taken_over(&self, journal: &str, owed: &StoredOwed) -> Result<(), IdempotencyError> {
-        Ok(self.store.taken_over(journal, &owed.name).await?)
+    pub(crate) async fn taken_over(&self, journal: &str, name: &Name) -> Result<(), IdempotencyError> {
+        Ok(self.store.taken_over(journal, name).await?)
     }
 
     /// Forgets a request that was not answered, so that it may be sent again.

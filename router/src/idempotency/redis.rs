@@ -48,6 +48,9 @@ const HAND_OVER: &str = r"
 /// KEYS: what is owed to a journal.
 const HANDED_OVER: &str = "return redis.call('HGETALL', KEYS[1])";
 
+/// KEYS: the request.
+const OWED: &str = "return redis.call('HGET', KEYS[1], 'owed')";
+
 /// KEYS: what is owed to a journal. ARGV: tenant and digest.
 const TAKEN_OVER: &str = "redis.call('HDEL', KEYS[1], ARGV[1])";
 
@@ -129,6 +132,11 @@ impl AnswerStore for RedisStore {
             Some((Name { tenant: tenant.to_owned(), digest: digest.to_owned() }, owed))
         });
         Ok(named.collect())
+    }
+
+    async fn owed(&self, name: &Name) -> Result<Option<Vec<u8>>, StoreError> {
+        let nothing: [&str; 0] = [];
+        self.run(OWED, &self.request_key(name), &nothing).await
     }
 
     async fn taken_over(&self, journal: &str, name: &Name) -> Result<(), StoreError> {

@@ -98,6 +98,9 @@ fn answer(orders: impl Iterator<Item = Order>, done: Result<Vec<Done>, StoreErro
     }
 }
 
+/// An answer, what is owed for it, and until when it is kept.
+type Given<'a> = (&'a [u8], Option<&'a [u8]>, WallTime);
+
 /// The answers, when each is to go, and what is owed for them.
 struct Tables<'t> {
     answers: Table<'t, &'static str, AnswerRow<'static>>,
@@ -176,7 +179,7 @@ impl Tables<'_> {
         &mut self,
         key: &str,
         owner: [u8; 16],
-        answer: Option<(&[u8], Option<&[u8]>, WallTime)>,
+        answer: Option<Given<'_>>,
         now: WallTime,
     ) -> Result<bool, StoreError> {
         let found = self.answers.get(key).map_err(unavailable)?.and_then(|row| {

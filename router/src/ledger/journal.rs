@@ -135,8 +135,14 @@ impl Journal {
     pub fn check(&self, followers: &Followers) -> Result<(), JournalError> {
         let done = followers.done();
         for (segment, numbers) in self.segments_before()? {
-            // The end of the last one that was read too: what follows it there is in the reader's way.
-            if numbers.end >= done {
+            // Who goes on behind the last record comes by what stands there, and is misled by lines that there
+            // are too many of.
+            let is_in_the_way = || {
+                segment.scan().map(|scan| {
+                    scan.damaged_until > done || scan.records + scan.damaged > numbers.end - numbers.start
+                })
+            };
+            if numbers.end > done || (numbers.end == done && is_in_the_way()?) {
                 self.set_aside_if_damaged(&segment, done)?;
             }
         }
@@ -155,7 +161,7 @@ impl Journal {
             if is_stopped() {
                 break;
             }
-            if numbers.end < done {
+            if numbers.end <= done {
                 self.set_aside_if_damaged(&segment, done)?;
             }
         }

@@ -363,6 +363,7 @@ fn rubbish_is_in_nobodys_way() {
                 (position..30 + 3 * u64::from(has_gone_on)).collect::<Vec<_>>(),
                 "{case:?}"
             );
+            journal.scrub(&followers, || false).unwrap();
             // Where it ends in what may have been a record that was being written, it is cut off.
             assert!(journal.damaged_segments() == 1 || rubbish == noise, "{case:?}");
             journal.check(&followers).unwrap();

@@ -115,20 +115,20 @@ impl File {
         if database.is_some() {
             return Ok(());
         }
-        let mut fault = self.fault();
         let now = self.clock.now();
-        if fault.as_ref().is_some_and(|fault| now < fault.again_at) {
-            drop(fault);
+        if self.fault().as_ref().is_some_and(|fault| now < fault.again_at) {
             return Err(self.closed());
         }
+        // That may take long, and meanwhile anybody may ask for the fault, on the runtime too.
         match open(&self.path) {
             Ok(opened) => {
                 tracing::info!(path = %self.path.display(), "the store is open again");
-                (*database, *fault) = (Some(opened), None);
+                *database = Some(opened);
+                *self.fault() = None;
                 Ok(())
             }
             Err(error) => {
-                *fault = Some(Fault { problem: error.to_string(), again_at: now + REOPEN_PAUSE });
+                *self.fault() = Some(Fault { problem: error.to_string(), again_at: now + REOPEN_PAUSE });
                 Err(error)
             }
         }

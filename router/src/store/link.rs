@@ -52,12 +52,15 @@ struct LinkState {
 struct Target {
     address: Address,
     /// None: it is in the address, or there is none.
-    password: Option<(Password, tokio::sync::Mutex<Aside<Result<String, String>>>)>,
+    password: Option<(Password, Reading)>,
     /// A key that a probe writes.
     probe: String,
     timeout: Duration,
     probe_every: Duration,
 }
+
+/// The password as it is read.
+type Reading = tokio::sync::Mutex<Aside<Result<String, String>>>;
 
 enum Address {
     Single(Box<ConnectionInfo>),
@@ -87,7 +90,7 @@ impl Link {
             let url = urls.first().cloned().unwrap_or_default();
             Address::Single(Box::new(url.into_connection_info().map_err(unavailable)?))
         };
-        let reading = || tokio::sync::Mutex::new(Aside::new("password_file", FileFaults::default()));
+        let reading = || Reading::new(Aside::new("password_file", FileFaults::default()));
         let password = password.clone().map(|password| (password, reading()));
         let (timeout, probe_every) = (*timeout, breaker.probe_every);
         let target = Target { address, password, probe, timeout, probe_every };

@@ -204,6 +204,10 @@ struct AuditQuery {
 async fn audit(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let Query(query) =
         Query::<AuditQuery>::try_from_uri(request.uri()).map_err(|error| explain::query(&error))?;
+    if query.limit == Some(0) {
+        let (field, problem) = ("query".to_owned(), "limit: must be at least 1".to_owned());
+        return Err(ApiError::InvalidRequest { field, problem }.into());
+    }
     let entries = query.limit.unwrap_or(AUDIT_DEFAULT).min(AUDIT_MAX);
     Ok(Json(json!({ "entries": operations.tenancy.administration.audit(entries).await.or_refused()? }))
         .into_response())
