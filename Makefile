@@ -54,8 +54,9 @@ test-rust: cuda-toolkit ## unit, property, integration and end-to-end tests in R
 	@$(ONNX_VENV)/bin/python scripts/export_onnx.py --data-dir $(DATA)
 	@echo "==> Rust tests"
 	@ML_INFERENCE_DATA_DIR=$(abspath $(DATA)) $(CARGO) test --release --locked --workspace $(TESTED)
-	@echo "==> the scheduler with its invariants asserted"
+	@echo "==> scheduler, engine, limiter and ledger with their invariants asserted"
 	@$(CARGO) test --locked --package batching --package units
+	@$(CARGO) test --config profile.release.package.router.debug-assertions=true --release --locked --package router
 	@echo "==> the engine's threads in many orders"
 	@$(CARGO) test --release --locked --package batching --features shuttle --test interleavings
 

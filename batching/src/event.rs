@@ -12,13 +12,13 @@ use crate::scheduler::RejectReason;
 pub enum Event {
     /// A sequence was accepted.
     Enqueued {
-        /// The model.
+        /// Whose queue it joined.
         model: ModelId,
         /// Whose it is.
         tenant: TenantId,
         /// Its class.
         priority: Priority,
-        /// Its tokens.
+        /// Length, special tokens included.
         tokens: Tokens,
     },
     /// A sequence was refused.
@@ -30,36 +30,36 @@ pub enum Event {
     },
     /// A queued sequence's caller left.
     Cancelled {
-        /// The model.
+        /// Whose queue it left.
         model: ModelId,
     },
     /// A queued sequence's deadline passed.
     Expired {
-        /// The model.
+        /// Whose queue it left.
         model: ModelId,
     },
     /// A queued sequence had to make place for one with a better claim.
     Shed {
-        /// The model.
+        /// Whose queue it left.
         model: ModelId,
     },
     /// A sequence left its queue for a batch.
     Dequeued {
-        /// The model.
+        /// Whose queue it left.
         model: ModelId,
         /// How long it waited.
         queue_delay: Duration,
     },
     /// A sequence whose device was lost was queued again, to be computed by another.
     Requeued {
-        /// The model.
+        /// Whose queue it joined again.
         model: ModelId,
     },
     /// A batch went to a device.
     Dispatched {
-        /// The model.
+        /// The model of all its members.
         model: ModelId,
-        /// The device.
+        /// Where the batch is or was computed.
         device: DeviceId,
         /// Sequences in the batch.
         sequences: usize,
@@ -68,18 +68,18 @@ pub enum Event {
     },
     /// A batch was computed.
     Completed {
-        /// The model.
+        /// The model of all its members.
         model: ModelId,
-        /// The device.
+        /// Where the batch is or was computed.
         device: DeviceId,
         /// Time the device took.
         compute: Duration,
     },
     /// A batch failed.
     Failed {
-        /// The model.
+        /// The model of all its members.
         model: ModelId,
-        /// The device.
+        /// Where the batch is or was computed.
         device: DeviceId,
         /// Whether the device is lost.
         is_fatal: bool,

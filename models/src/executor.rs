@@ -31,7 +31,6 @@ struct UnderWay {
     is_on_device: bool,
 }
 
-/// A model on this device.
 pub(crate) struct DeviceModel {
     pub(crate) runtime: Box<dyn Runtime>,
     /// One row per token rather than one per sequence.

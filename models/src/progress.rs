@@ -9,7 +9,6 @@ pub trait Progress: Send + Sync {
     fn bytes(&self, file: &str, completed: u64, total: u64);
 }
 
-/// Tells nobody.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 

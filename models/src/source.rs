@@ -18,7 +18,6 @@ use crate::progress::Progress;
 /// Where files are kept, and whether the network may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
-    /// The data folder.
     pub data_dir: PathBuf,
     /// Use only what is in the data folder already.
     pub offline: bool,
@@ -35,7 +34,6 @@ pub enum SourceError {
         "{source_name}: {fault}; fetching is switched off: start once with network access, or copy the files to {folder}"
     )]
     Offline {
-        /// What was wanted.
         source_name: String,
         /// The first file that is missing or wrong.
         fault: FileFault,
@@ -45,7 +43,6 @@ pub enum SourceError {
     /// No place had the files.
     #[error("{source_name}: could not be fetched; tried {}; copy the files {files} to {folder}", list(.attempts))]
     Unreachable {
-        /// What was wanted.
         source_name: String,
         /// Each place that was tried, and why it did not do.
         attempts: Vec<Attempt>,

@@ -1,6 +1,6 @@
 //! Tenants and their keys as they are stored, and the log of who changed what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -59,7 +59,6 @@ pub struct KeyRecord {
     pub mode: Mode,
     /// What it may do.
     pub role: Role,
-    /// The key's hash.
     pub hash: KeyHash,
     /// The key's last characters.
     pub ending: String,
@@ -105,7 +104,6 @@ pub enum KeyState {
     Active,
     /// Its time is over.
     Expired,
-    /// It was revoked.
     Revoked,
 }
 
@@ -114,7 +112,6 @@ pub enum KeyState {
 /// that was not. Written as `number:id`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Version {
-    /// Counts changes.
     pub number: u64,
     /// Random, of the change that made it. None of accounts that never were changed, or by a server that knew
     /// no ids.
@@ -126,10 +123,11 @@ pub struct Version {
 pub struct Accounts {
     /// Which state it is.
     pub version: Version,
-    /// Tenants by name.
     pub tenants: BTreeMap<TenantName, TenantRecord>,
     /// Keys by id.
     pub keys: BTreeMap<String, KeyRecord>,
+    /// Names of tenants and ids of keys whose records are damaged. Nobody is let in by them.
+    pub unreadable: BTreeSet<String>,
 }
 
 /// One change of a record.
@@ -144,7 +142,6 @@ pub enum Change {
 /// One line of the audit log: who changed what, when, from what to what. Never holds a key or its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    /// When.
     pub at: WallTime,
     /// The operator, or `<tenant>/<key id>`.
     pub actor: String,
@@ -204,7 +201,9 @@ impl Accounts {
         let has_none = |key: &&KeyRecord| !self.tenants.contains_key(&key.tenant);
         let orphans = self.keys.values().filter(has_none).count();
         let is_counted = self.version.id.as_ref().is_some_and(|id| id.starts_with(Version::LOST));
+        let damaged = self.unreadable.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let what = match orphans {
+            _ if !damaged.is_empty() => format!("the records of {damaged} are damaged in the store"),
             0 if is_counted => "tenants or keys are gone from the store".to_owned(),
             0 => return None,
             _ => format!("the tenants of {orphans} keys are gone from the store"),
@@ -212,7 +211,6 @@ impl Accounts {
         Some(format!("{what}, and their calls are refused: restore it from a backup, or make them again"))
     }
 
-    /// Makes changes.
     pub(crate) fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
@@ -224,6 +222,10 @@ impl Accounts {
                 }
             }
         }
+        self.unreadable.retain(|name| {
+            let is_tenant = name.parse().is_ok_and(|name: TenantName| self.tenants.contains_key(&name));
+            !is_tenant && !self.keys.contains_key(name)
+        });
     }
 }
 

@@ -9,10 +9,10 @@ use crate::authentication::Directory;
 use units::MicroDollars;
 
 use crate::ledger::{Journal, JournalError, Outcome, UsageObserver, UsageRecord};
-use crate::limit::{LimitError, Limiter, Quota, Taken, Unit};
+use crate::limit::{Allotment, LimitError, Limiter, Quota};
 use crate::moment::Moment;
 use crate::principal::Principal;
-use units::WallTime;
+use units::{Unit, WallTime};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,20 +72,22 @@ pub struct Reservation {
     demand: Demand,
     tokens: u64,
     device_us: u64,
-    taken: Vec<Taken>,
+    taken: Vec<Allotment>,
     /// Not among those demanded any more.
     refused_after_work: u64,
     has_worked: bool,
     is_ended: bool,
+    /// When it ended, and for which attempt, if that was told already.
+    told: Option<(WallTime, Arc<str>)>,
 }
 
 /// A record that the observer sees when this is dropped.
-struct Seen {
+struct ObservedRecord {
     desk: Arc<Desk>,
     record: UsageRecord,
 }
 
-impl Drop for Seen {
+impl Drop for ObservedRecord {
     fn drop(&mut self) {
         self.desk.observer.on_usage(&self.record);
     }
@@ -100,7 +102,7 @@ impl Desk {
         demand: Demand,
     ) -> Result<Reservation, LimitError> {
         let now = self.moment(now);
-        let taken = self.limiter.take(now, principal.tenant(), Unit::Requests, demand.inputs).await?;
+        let taken = self.limiter.take(now, principal.tenant(), Unit::Inputs, demand.inputs).await?;
         Ok(Reservation {
             desk: Arc::clone(self),
             principal: principal.clone(),
@@ -111,6 +113,7 @@ impl Desk {
             refused_after_work: 0,
             has_worked: false,
             is_ended: false,
+            told: None,
         })
     }
 
@@ -121,8 +124,15 @@ impl Desk {
         now: WallTime,
         principal: &Principal,
     ) -> Result<Option<Quota>, LimitError> {
-        let taken = self.limiter.take(self.moment(now), principal.tenant(), Unit::Requests, 1).await?;
+        let taken = self.limiter.take(self.moment(now), principal.tenant(), Unit::Inputs, 1).await?;
         Ok(taken.map(|taken| taken.quota))
+    }
+
+    /// Writes the record of an answer that was kept and not recorded.
+    pub(crate) async fn record(&self, record: UsageRecord) -> Result<(), JournalError> {
+        self.journal.append(record.clone()).await?;
+        self.observer.on_usage(&record);
+        Ok(())
     }
 
     pub(crate) async fn exchange_limits(&self, now: WallTime) {
@@ -157,9 +167,10 @@ impl Reservation {
     /// any work do not count against the limits.
     pub fn refuse(&mut self, refused: RefusedInputs) {
         let RefusedInputs { before_work, after_work } = refused;
+        debug_assert!(before_work + after_work <= self.demand.inputs, "no more are refused than there are");
         self.demand.inputs = self.demand.inputs.saturating_sub(before_work + after_work);
         self.refused_after_work += after_work;
-        for taken in self.taken.iter_mut().filter(|taken| taken.unit == Unit::Requests) {
+        for taken in self.taken.iter_mut().filter(|taken| taken.unit == Unit::Inputs) {
             let back = taken.split(before_work);
             self.desk.limiter.give_back(self.principal.tenant(), back);
         }
@@ -175,6 +186,13 @@ impl Reservation {
         self.taken.iter().map(|taken| (taken.unit, taken.quota)).collect()
     }
 
+    /// The record that the request leaves if it ends like that, if any: to be kept with the answer of an
+    /// attempt, and the same that [`finish`](Self::finish) writes.
+    pub fn record(&mut self, outcome: Outcome, attempt: &str) -> Option<UsageRecord> {
+        self.told = Some(((self.desk.clock)(), Arc::from(attempt)));
+        (!self.is_free(outcome)).then(|| self.to_record(outcome))
+    }
+
     /// Ends the request; resolves when its record is safe, and not before that may its answer go out.
     ///
     /// # Errors
@@ -182,7 +200,7 @@ impl Reservation {
     pub async fn finish(mut self, outcome: Outcome) -> Result<(), JournalError> {
         let Some(record) = self.end(outcome) else { return Ok(()) };
         // Also if nobody waits for the rest: it is written all the same.
-        let mut seen = Seen { desk: Arc::clone(&self.desk), record };
+        let mut seen = ObservedRecord { desk: Arc::clone(&self.desk), record };
         let recorded = self.desk.journal.append(seen.record.clone()).await;
         if recorded.is_err() {
             // It is not answered: that is a fault of ours, whatever it was before.
@@ -200,21 +218,31 @@ impl Reservation {
 
     /// Its record, made once. None for what cost nothing.
     fn end(&mut self, outcome: Outcome) -> Option<UsageRecord> {
+        debug_assert!(!self.is_ended, "a call has one record");
         self.is_ended = true;
-        let is_free = outcome == Outcome::Refused && !self.has_worked;
+        let is_free = self.is_free(outcome);
         if is_free || outcome == Outcome::Failed {
             self.give_back();
         }
-        if is_free {
-            return None;
-        }
+        (!is_free).then(|| self.to_record(outcome))
+    }
+
+    fn is_free(&self, outcome: Outcome) -> bool {
+        outcome == Outcome::Refused && !self.has_worked
+    }
+
+    fn to_record(&self, outcome: Outcome) -> UsageRecord {
+        let (at, attempt) = match &self.told {
+            Some((at, attempt)) => (*at, Some(Arc::clone(attempt))),
+            None => ((self.desk.clock)(), None),
+        };
         let price = match outcome {
             Outcome::Completed if self.principal.is_sandboxed => MicroDollars(0),
             Outcome::Completed => self.demand.price_per_1000.of_thousand(self.demand.inputs),
             Outcome::Refused | Outcome::Failed | Outcome::Cancelled => MicroDollars(0),
         };
-        let record = UsageRecord {
-            at: (self.desk.clock)(),
+        UsageRecord {
+            at,
             request_id: Arc::clone(&self.demand.request_id),
             tenant: Arc::clone(&self.principal.tenant.name),
             key: self.principal.key.clone(),
@@ -229,8 +257,8 @@ impl Reservation {
             is_cached: false,
             outcome,
             price,
-        };
-        Some(record)
+            attempt,
+        }
     }
 }
 

@@ -94,7 +94,6 @@ pub enum AuthenticationError {
     /// The key belongs to nobody, or is mistyped.
     #[error("invalid API key")]
     UnknownKey,
-    /// The key was revoked.
     #[error("this API key was revoked")]
     RevokedKey,
     /// The key's time is over.

@@ -2,7 +2,8 @@
 //!
 //! A token is accepted if it is signed with RS256 or ES256 by a key of the issuer's set (RFC 7517) whose kind
 //! fits the algorithm, and if `iss`, `aud`, `exp` and the claims of tenant and roles are there and right. A
-//! claim of a wrong type is wrong, also where it may be left out. A header that must be understood and is not
+//! claim of a wrong type is wrong, also where it may be left out, and a member that stands there twice makes
+//! a token malformed. A header that must be understood and is not
 //! (`crit`, RFC 7515, section 4.1.11) refuses the token, and so does a `typ` of another kind of token (RFC
 //! 8725, section 3.11) and a lifetime above the configured one. The key set is fetched ahead of its use,
 //! again when a token names a key that is not in it (by one caller for all, and not again for a while), and
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::accounts::TenantName;
+use crate::distinct::Distinct;
 use crate::plan::Plan;
 use crate::principal::Role;
 use units::WallTime;
@@ -113,19 +115,18 @@ pub(crate) struct Bearer {
     pub(crate) subject: String,
 }
 
-/// See the module.
 pub struct JwtVerifier {
     config: JwtConfig,
     source: Arc<dyn KeySource>,
     /// By id. Keys of different kinds may share one (RFC 7517, section 4.5).
     keys: ArcSwap<HashMap<String, Vec<Key>>>,
     /// Held while the keys are fetched.
-    fetching: tokio::sync::Mutex<Fetching>,
+    fetching: tokio::sync::Mutex<FetchState>,
 }
 
 /// How fetching the keys went.
 #[derive(Default)]
-struct Fetching {
+struct FetchState {
     /// When they were last asked for.
     at: Option<WallTime>,
     /// How often they could not be had since they last could: the first time is logged.
@@ -178,13 +179,14 @@ impl JwtVerifier {
         let mut validation = Validation::new(key.algorithm);
         validation.required_spec_claims.clear();
         (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
-        let token = decode::<Map<String, Value>>(token, &key.decoding, &validation);
+        let token = decode::<Distinct>(token, &key.decoding, &validation);
         let token = token.map_err(|error| match error.kind() {
             // The signature was good by then.
             ErrorKind::Json(_) | ErrorKind::Utf8(_) => JwtError::Malformed,
             _ => JwtError::Signature,
         })?;
-        self.read(&token.claims, now)
+        let Value::Object(claims) = token.claims.0 else { return Err(JwtError::Malformed) };
+        self.read(&claims, now)
     }
 
     /// Fetches the keys because of one that is not known, unless that was done a moment ago.
@@ -195,7 +197,7 @@ impl JwtVerifier {
         }
     }
 
-    async fn fetch(&self, now: WallTime, fetching: &mut Fetching) {
+    async fn fetch(&self, now: WallTime, fetching: &mut FetchState) {
         fetching.at = Some(now);
         match self.source.fetch().await.and_then(|text| keys(&text)) {
             Ok(keys) => {
@@ -224,7 +226,8 @@ impl JwtVerifier {
             return Err(JwtError::Claim("aud"));
         }
         self.check_times(claims, now)?;
-        let subject = claims.get("sub").and_then(Value::as_str).filter(|subject| !subject.is_empty());
+        let subject = claims.get("sub").and_then(Value::as_str);
+        let subject = subject.filter(|subject| !subject.is_empty() && !subject.contains(char::is_control));
         let subject = Sha256::digest(subject.ok_or(JwtError::Claim("sub"))?.as_bytes());
         let subject = subject.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
         let tenant = claims.get(tenant_claim).and_then(Value::as_str).and_then(|name| name.parse().ok());
@@ -246,6 +249,10 @@ impl JwtVerifier {
         if now >= expires_at.plus(leeway) {
             return Err(JwtError::Expired);
         }
+        // One that is good at no time, however far clocks may differ.
+        if begins_at.is_some_and(|at| at >= expires_at) {
+            return Err(JwtError::Claim("nbf"));
+        }
         if begins_at.max(issued_at).is_some_and(|at| at > now.plus(leeway)) {
             return Err(JwtError::NotYetValid);
         }
@@ -263,7 +270,8 @@ impl JwtVerifier {
 fn check_members(token: &str) -> Result<(), JwtError> {
     let header = token.split('.').next().unwrap_or_default();
     let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| JwtError::Malformed)?;
-    let members: Map<String, Value> = serde_json::from_slice(&header).map_err(|_| JwtError::Malformed)?;
+    let members: Distinct = serde_json::from_slice(&header).map_err(|_| JwtError::Malformed)?;
+    let Value::Object(members) = members.0 else { return Err(JwtError::Malformed) };
     match ["crit", "zip", "b64", "cty"].into_iter().find(|name| members.contains_key(*name)) {
         Some(name) => Err(JwtError::Header(name)),
         None => Ok(()),

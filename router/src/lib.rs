@@ -34,9 +34,9 @@
 //!   must have. (`test_jwt.py`, `test_identity.py`)
 //! - Every record reaches every sink, in order, whatever fails or is killed; a Redis stream has it once.
 //!   (`router/src/ledger/sink.rs`, `test_sinks.py`)
-//! - Of the requests with one idempotency key at most one is charged, whatever is killed; nobody but its
-//!   principal gets the answer, and no answer is readable in the store. (the stores in `router/tests`,
-//!   `test_idempotency.py`)
+//! - Of the requests with one idempotency key one is charged, if any is answered, whatever is killed; nobody
+//!   but its principal gets the answer, and no answer is readable in the store. (the stores in
+//!   `router/tests`, `test_idempotency.py`, `test_owed.py`)
 //! - Desired servers are within their bounds, fall one by one, and not before five minutes called for fewer.
 //!   (`router/src/scaling/autoscaler.rs`, property test)
 
@@ -46,8 +46,11 @@
 pub mod accounts;
 mod administration;
 mod admission;
+mod aside;
 mod authentication;
+mod collection;
 mod credential;
+mod distinct;
 pub mod idempotency;
 mod jwt;
 mod key;
@@ -67,7 +70,9 @@ pub use administration::{
     Actor, Administration, AdministrationError, DeclaredKey, DeclaredTenant, MadeKey, NewKey, Scope,
 };
 pub use admission::{Demand, RefusedInputs, Reservation};
+pub use aside::{Aside, FileFaults};
 pub use authentication::{AuthenticationError, DEVELOPMENT_KEY, Directory};
+pub use collection::{CollectError, Collected};
 pub use credential::{Credential, CredentialError, bearer_token};
 pub use jwt::{JwtConfig, JwtError, JwtVerifier, KeySource};
 pub use key::{ApiKey, KeyHash, KeySecret, Mode, RandomError, ShortSecret};
@@ -156,14 +161,18 @@ impl Gatekeeper {
         self.desk.admit_replay(now, principal).await
     }
 
+    async fn record(&self, record: UsageRecord) -> Result<(), ledger::JournalError> {
+        self.desk.record(record).await
+    }
+
     /// Whether the public development key would be accepted.
     pub fn has_development_tenant(&self) -> bool {
         self.directory.has_development_tenant()
     }
 
-    /// How often limits were decided by this server alone, because their store did not answer.
-    pub fn decided_alone(&self) -> u64 {
-        self.desk.limiter.decided_alone()
+    /// Takes that this server decided by its part of the limit, because the store did not answer.
+    pub fn limits_degraded(&self) -> u64 {
+        self.desk.limiter.limits_degraded()
     }
 
     /// Tells the servers that share the limits what this one let through, and hears what they did. To be

@@ -10,6 +10,5 @@ use units::WallTime;
 pub struct Moment {
     /// Since this process started.
     pub uptime: Timestamp,
-    /// The calendar's time.
     pub wall: WallTime,
 }

@@ -55,7 +55,7 @@ fn is_local_host(host: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// For whom a service asks.
+/// What a service that is known by its certificate asks as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// The tenant that pays.

@@ -20,7 +20,6 @@ use crate::principal::Principal;
 /// Bounds of [`Places`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlacesConfig {
-    /// Calls at once.
     pub calls_max: usize,
     /// Bytes of their bodies.
     pub bytes_max: usize,

@@ -14,7 +14,6 @@ pub enum Plan {
     Professional,
     /// 10,000 requests a minute, no daily limit.
     Enterprise,
-    /// As agreed.
     Custom(Terms),
 }
 

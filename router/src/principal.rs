@@ -15,7 +15,6 @@ pub struct Tenant {
     pub id: TenantId,
     /// Stable name, as it appears in logs, metrics and bills.
     pub name: Arc<str>,
-    /// Limits and weight.
     pub plan: Plan,
 }
 
@@ -38,7 +37,6 @@ pub enum Role {
     /// Invokes models: what a credential does where nothing else is said.
     #[default]
     Editor,
-    /// Manages the organisation.
     Admin,
     /// Admin, and billing and users.
     Owner,

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use redis_server::RedisServer;
 use router::idempotency::{
-    Answer, AnswerRoom, AnswerStore, Attempt, Begun, Idempotency, IdempotencyError, KEPT, Keyed, Room,
+    Answer, AnswerRoom, AnswerStore, Attempt, Idempotency, IdempotencyError, KEPT, KeyState, KeyedRequest,
+    Room,
 };
 use router::store::{BreakerConfig, EmbeddedStore, RedisConfig, RedisStore};
 use router::{KeySecret, WallTime};
@@ -67,7 +68,7 @@ async fn a_tenant_at_its_bound_is_refused<S: AnswerStore + AnswerRoom + 'static>
             .with_room(store.clone(), Room { answers, bytes })
     };
     let now = WallTime::now();
-    let keyed = |tenant: &'static str, key: &'static str| Keyed {
+    let keyed = |tenant: &'static str, key: &'static str| KeyedRequest {
         tenant,
         principal: "key_1",
         key,
@@ -75,19 +76,21 @@ async fn a_tenant_at_its_bound_is_refused<S: AnswerStore + AnswerRoom + 'static>
         body: b"text",
     };
     let first = |begun| -> Attempt {
-        let Ok(Begun::First(attempt)) = begun else { panic!("{begun:?}") };
+        let Ok(KeyState::First(attempt)) = begun else { panic!("{begun:?}") };
         attempt
     };
     let answer = Answer { status: 200, body: b"kept".to_vec() };
     let two = with(2, 1 << 20);
     for key in ["a", "b"] {
         let attempt = first(two.begin(now, &keyed("two", key)).await);
-        two.keep(now, &attempt, &answer).await.unwrap();
+        two.keep(now, &attempt, &answer, None).await.unwrap();
     }
     // What failed is not kept and does not count; what is kept is given again.
     let refused = two.begin(now, &keyed("two", "c")).await;
     assert!(matches!(refused, Err(IdempotencyError::Full(Room { answers: 2, .. }))), "{refused:?}");
-    assert!(matches!(two.begin(now, &keyed("two", "a")).await, Ok(Begun::Again(found)) if found == answer));
+    assert!(
+        matches!(two.begin(now, &keyed("two", "a")).await, Ok(KeyState::Again(found)) if found == answer)
+    );
     // Who was refused holds nothing: there is room for the same request where more is allowed.
     let attempt = first(with(3, 1 << 20).begin(now, &keyed("two", "c")).await);
     two.release(&attempt).await;
@@ -100,7 +103,7 @@ async fn a_tenant_at_its_bound_is_refused<S: AnswerStore + AnswerRoom + 'static>
     // Bytes are bounded, too: the answer, its status, nonce and tag are 34.
     let bytes = with(100, 34);
     let attempt = first(bytes.begin(now, &keyed("bytes", "a")).await);
-    bytes.keep(now, &attempt, &answer).await.unwrap();
+    bytes.keep(now, &attempt, &answer, None).await.unwrap();
     let refused = bytes.begin(now, &keyed("bytes", "b")).await;
     assert!(matches!(refused, Err(IdempotencyError::Full(_))), "{refused:?}");
 }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use redis_server::{Cluster, RedisServer};
 use router::ledger::{
-    Applied, Batch, DayState, Flush, Followers, Journal, JournalConfig, JournalError, JournalFinding,
+    Batch, BatchOutcome, DayState, Flush, Followers, Journal, JournalConfig, JournalError, JournalFinding,
     Outcome, Shipper, Sum, SumKey, TenantDay, UsageRecord, UsageStore, inspect, repair,
 };
 use router::store::{BreakerConfig, EmbeddedStore, RedisConfig, RedisStore, StoreError};
@@ -23,7 +23,6 @@ use router::{Day, KeyId, MicroDollars, WallTime};
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 const SERVERS: usize = 2;
 
-/// What may happen.
 #[derive(Debug, Clone)]
 enum Step {
     /// A server records a request of so many inputs.
@@ -116,7 +115,7 @@ impl Unsteady {
 
 #[async_trait]
 impl UsageStore for Unsteady {
-    async fn apply(&self, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
+    async fn apply(&self, batches: &[Batch]) -> Result<Vec<BatchOutcome>, StoreError> {
         let failed = || StoreError::Unavailable("as told".to_owned());
         match self.fails.swap(0, Ordering::Relaxed) {
             1 => Err(failed()),
@@ -201,6 +200,7 @@ fn record(number: usize, tenant: usize, inputs: u64, outcome: Outcome, day: u64)
         is_cached: false,
         outcome,
         price: MicroDollars(price),
+        attempt: None,
     }
 }
 
@@ -423,10 +423,10 @@ async fn positions_are_the_stores(store: &dyn UsageStore) {
     assert_eq!(states().await, vec![nothing.clone(); 3]);
     // The first number that a double cannot tell from the one before.
     let large = (1 << 53) + 1;
-    assert_eq!(apply("acme", 0, large).await, Applied::Yes);
-    assert_eq!(apply("acme", large - 1, large + 2).await, Applied::At(large));
-    assert_eq!(apply("acme", large, large + 2).await, Applied::Yes);
-    assert_eq!(apply("initech", 0, 99).await, Applied::Yes);
+    assert_eq!(apply("acme", 0, large).await, BatchOutcome::Yes);
+    assert_eq!(apply("acme", large - 1, large + 2).await, BatchOutcome::At(large));
+    assert_eq!(apply("acme", large, large + 2).await, BatchOutcome::Yes);
+    assert_eq!(apply("initech", 0, 99).await, BatchOutcome::Yes);
     let acme = (vec![large + 2, 0], Some(4));
     assert_eq!(states().await, [acme.clone(), nothing.clone(), (vec![99, 0], Some(2))]);
     let life = store.life().await.unwrap();
@@ -519,7 +519,7 @@ async fn positions_in_redis_are_the_stores() {
     assert_eq!(store.days(&asked, true).await.unwrap()[0].positions, [7]);
     let epoch = Arc::from("journal");
     let batch = Batch { epoch, place, from: 0, to: 5, first: 0, records: 5, sums: BTreeMap::new() };
-    assert_eq!(store.apply(&[batch]).await.unwrap(), [Applied::At(7)]);
+    assert_eq!(store.apply(&[batch]).await.unwrap(), [BatchOutcome::At(7)]);
     redis(&server.url(), &["FLUSHALL"]);
     assert_ne!(store.life().await.unwrap(), life);
 }

@@ -30,7 +30,6 @@ pub struct App {
     pub config: Config,
     /// Who may ask, how much and at what price.
     pub tenancy: Arc<Tenancy>,
-    /// The models.
     pub catalog: Arc<Catalog>,
     /// The scheduler and its device threads.
     pub engine: Engine<Sequence, SequenceOutput>,
@@ -40,7 +39,6 @@ pub struct App {
     pub load: Arc<Load>,
     /// Windows of one call that the scheduler has at a time.
     pub call_in_flight_max: InFlightMax,
-    /// The metrics.
     pub telemetry: Arc<Telemetry>,
     /// How many servers there should be.
     pub scaling: Arc<Scaling>,

@@ -17,7 +17,6 @@ pub struct Build {
     pub commit: &'static str,
     /// What computes on GPUs.
     pub gpu_runtime: Option<&'static dyn GpuRuntime>,
-    /// What feeds Kafka.
     pub kafka: Option<KafkaSink>,
 }
 

@@ -70,7 +70,7 @@ impl Devices {
         self.opened.len()
     }
 
-    /// By which tools of their vendor know the GPUs.
+    /// GPU UUIDs as `nvidia-smi -L` prints them.
     pub(crate) fn uuids(&self) -> Vec<String> {
         self.opened.iter().filter_map(|device| device.uuid().map(str::to_owned)).collect()
     }

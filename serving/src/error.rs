@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use api::error::ReachedLimit;
-use api::{Exceeded, Refusal, Unit, Window};
+use api::{Exceeded, Refusal};
 use router::idempotency::IdempotencyError;
-use router::limit::{self, LimitError};
+use router::limit::LimitError;
 use router::store::StoreError;
-use router::{AdministrationError, AuthenticationError, CredentialError, JwtError, PlaceError};
+use router::{AdministrationError, AuthenticationError, CollectError, CredentialError, JwtError, PlaceError};
 
 pub use api::error::{ApiError, DOCS_PATH, ErrorCode, ErrorKind, Retry, Row, set_docs_url};
 
@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// An error that has a row of the table.
-pub trait Refused {
+pub trait TableError {
     /// The error as callers see it.
     fn refused(self) -> ApiError;
 }
@@ -34,13 +34,13 @@ pub trait OrRefused<T> {
     fn or_refused(self) -> Result<T, ApiError>;
 }
 
-impl<T, E: Refused> OrRefused<T> for Result<T, E> {
+impl<T, E: TableError> OrRefused<T> for Result<T, E> {
     fn or_refused(self) -> Result<T, ApiError> {
         self.map_err(E::refused)
     }
 }
 
-impl Refused for AuthenticationError {
+impl TableError for AuthenticationError {
     fn refused(self) -> ApiError {
         use AuthenticationError as E;
         use ErrorKind as Kind;
@@ -66,7 +66,7 @@ impl Refused for AuthenticationError {
     }
 }
 
-impl Refused for LimitError {
+impl TableError for LimitError {
     fn refused(self) -> ApiError {
         let (kind, retry_after) = match self {
             Self::Exceeded { retry_after, .. } => (ErrorKind::RateLimitExceeded, Some(retry_after)),
@@ -75,8 +75,8 @@ impl Refused for LimitError {
             Self::Unavailable => (ErrorKind::LimitsUnavailable, Some(SOON)),
         };
         let exceeded = match self {
-            Self::Exceeded { unit: counted, window: within, limit, left, retry_after } => {
-                Some(Exceeded { unit: unit(counted), window: window(within), limit, left, retry_after })
+            Self::Exceeded { unit, period, limit, left, retry_after } => {
+                Some(Exceeded { unit, period, limit, left, retry_after })
             }
             _ => None,
         };
@@ -85,13 +85,13 @@ impl Refused for LimitError {
     }
 }
 
-impl Refused for PlaceError {
+impl TableError for PlaceError {
     fn refused(self) -> ApiError {
         self.limit().map_or(ApiError::Overloaded { retry_after: SOON }, LimitError::refused)
     }
 }
 
-impl Refused for AdministrationError {
+impl TableError for AdministrationError {
     fn refused(self) -> ApiError {
         use AdministrationError as E;
         use ErrorKind as Kind;
@@ -115,7 +115,16 @@ impl Refused for AdministrationError {
     }
 }
 
-impl Refused for IdempotencyError {
+impl TableError for CollectError {
+    fn refused(self) -> ApiError {
+        match self {
+            Self::Journal(error) => ApiError::StoreUnavailable { detail: error.to_string() },
+            Self::Idempotency(error) => error.refused(),
+        }
+    }
+}
+
+impl TableError for IdempotencyError {
     fn refused(self) -> ApiError {
         match self {
             Self::Store(StoreError::Unavailable(detail)) => ApiError::StoreUnavailable { detail },
@@ -125,20 +134,5 @@ impl Refused for IdempotencyError {
             }
             Self::Store(_) | Self::Random(_) | Self::Lost | Self::Seal => ApiError::internal(self),
         }
-    }
-}
-
-/// What a limit counts, as callers are told.
-pub(crate) fn unit(unit: limit::Unit) -> Unit {
-    match unit {
-        limit::Unit::Requests => Unit::Requests,
-        limit::Unit::Tokens => Unit::Tokens,
-    }
-}
-
-fn window(window: limit::Window) -> Window {
-    match window {
-        limit::Window::Minute => Window::Minute,
-        limit::Window::Day => Window::Day,
     }
 }

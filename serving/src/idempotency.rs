@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Repeat;
-use router::idempotency::{Answer, Attempt, Begun, Idempotency, Keyed};
-use router::{Principal, WallTime};
+use router::idempotency::{Answer, Attempt, Idempotency, KeyState, KeyedRequest};
+use router::{Collected, Principal, WallTime};
 
 use crate::error::{ApiError, OrRefused};
+use crate::tenancy::Tenancy;
 
-/// Whose a request is: nobody else gets its answer.
+/// The principal that may read the stored answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sender<'a> {
     /// The tenant, within which keys are counted.
@@ -54,29 +55,40 @@ impl Once {
     /// Its key is in use, or was used for another request or by somebody else; the tenant's kept answers are
     /// at their bound; or the store does not answer.
     pub(crate) async fn start(
-        answers: &Arc<Idempotency>,
+        tenancy: &Tenancy,
         sender: Sender<'_>,
         repeat: Option<&Repeat>,
     ) -> Result<Start, ApiError> {
+        let answers = &tenancy.idempotency;
         let mut once = Self { answers: Arc::clone(answers), attempt: None, is_kept: false };
         let Some(Repeat { key, route, body }) = repeat else { return Ok(Start::First(once)) };
         let Sender { tenant, principal } = sender;
-        let keyed = Keyed { tenant, principal, key, route, body };
-        match answers.begin(WallTime::now(), &keyed).await.or_refused()? {
-            Begun::First(attempt) => {
+        let keyed = KeyedRequest { tenant, principal, key, route, body };
+        let now = WallTime::now();
+        match answers.begin(now, &keyed).await.or_refused()? {
+            KeyState::First(attempt) => {
                 once.attempt = Some(attempt);
                 Ok(Start::First(once))
             }
-            Begun::Again(answer) => Ok(Start::Again(answer)),
+            KeyState::Again(answer) => Ok(Start::Again(answer)),
             // Here it is soon over. Elsewhere its server may have been killed: that the key is free by the
             // end is all that is known.
-            Begun::Running { is_here, left } => {
-                let soon = Duration::from_secs(1);
-                let retry_after = if is_here { soon } else { left.max(soon) };
-                Err(ApiError::IdempotencyInProgress { retry_after })
+            KeyState::Running { is_here, left } => Err(in_progress(is_here, left)),
+            KeyState::Unrecorded(unrecorded) => {
+                match tenancy
+                    .gatekeeper
+                    .collect(now, &tenancy.server, answers, &unrecorded)
+                    .await
+                    .or_refused()?
+                {
+                    Collected::Yes => {
+                        unrecorded.answer.map(Start::Again).ok_or(ApiError::IdempotencyAnswerTooLarge)
+                    }
+                    Collected::Underway { is_here, left } => Err(in_progress(is_here, left)),
+                }
             }
-            Begun::Different => Err(ApiError::IdempotencyKeyReused),
-            Begun::TooLarge => Err(ApiError::IdempotencyAnswerTooLarge),
+            KeyState::Different => Err(ApiError::IdempotencyKeyReused),
+            KeyState::TooLarge => Err(ApiError::IdempotencyAnswerTooLarge),
         }
     }
 
@@ -92,7 +104,7 @@ impl Once {
     pub(crate) async fn keep(&mut self, status: u16, body: &[u8]) -> Result<(), ApiError> {
         let Some(attempt) = &self.attempt else { return Ok(()) };
         let answer = Answer { status, body: body.to_vec() };
-        self.answers.keep(WallTime::now(), attempt, &answer).await.or_refused()?;
+        self.answers.keep(WallTime::now(), attempt, &answer, None).await.or_refused()?;
         self.is_kept = true;
         Ok(())
     }
@@ -101,6 +113,12 @@ impl Once {
     pub(crate) fn attempt(mut self) -> Option<Attempt> {
         self.attempt.take()
     }
+}
+
+fn in_progress(is_here: bool, left: Duration) -> ApiError {
+    let soon = Duration::from_secs(1);
+    let retry_after = if is_here { soon } else { left.max(soon) };
+    ApiError::IdempotencyInProgress { retry_after }
 }
 
 impl Drop for Once {

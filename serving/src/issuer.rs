@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::StatusCode;
-use router::{JwtConfig, JwtVerifier, KeySource, WallTime};
-use tokio::io::AsyncReadExt;
+use router::{Aside, FileFaults, JwtConfig, JwtVerifier, KeySource, WallTime};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Jwt;
+use crate::regular_file;
 
 /// How long an answer with keys may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,17 +25,18 @@ pub(crate) struct Issuer {
 /// Where the keys are.
 enum Source {
     Url { client: reqwest::Client, url: String },
-    File(PathBuf),
+    File { path: PathBuf, reading: tokio::sync::Mutex<Aside<std::io::Result<Vec<u8>>>> },
 }
 
 impl Issuer {
     /// # Errors
     /// Keys cannot be fetched over HTTP, for the system's certificates cannot be read.
-    pub(crate) fn of(config: &Jwt) -> Result<Self, reqwest::Error> {
+    pub(crate) fn of(config: &Jwt, faults: FileFaults) -> Result<Self, reqwest::Error> {
         let source = if config.keys.contains("://") {
             Source::Url { client: client()?, url: config.keys.clone() }
         } else {
-            Source::File(PathBuf::from(&config.keys))
+            let reading = tokio::sync::Mutex::new(Aside::new("tenancy.jwt.keys", faults));
+            Source::File { path: PathBuf::from(&config.keys), reading }
         };
         let jwt = JwtConfig {
             issuer: config.issuer.clone(),
@@ -54,8 +55,11 @@ impl Issuer {
     /// Fetches the keys now and again, until told to stop.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
         loop {
-            self.verifier.refresh(WallTime::now()).await;
-            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(self.refresh) => {} }
+            let refreshed = async {
+                self.verifier.refresh(WallTime::now()).await;
+                tokio::time::sleep(self.refresh).await;
+            };
+            tokio::select! { () = stop.cancelled() => return, () = refreshed => {} }
         }
     }
 }
@@ -69,12 +73,13 @@ fn client() -> Result<reqwest::Client, reqwest::Error> {
 impl KeySource for Source {
     async fn fetch(&self) -> Result<String, String> {
         match self {
-            Self::File(path) => {
-                let file = tokio::fs::File::open(path).await.map_err(|error| error.to_string())?;
-                let mut text = String::new();
-                let read = file.take(BYTES_MAX as u64 + 1).read_to_string(&mut text).await;
-                read.map_err(|error| error.to_string())?;
-                if text.len() > BYTES_MAX { Err(too_large()) } else { Ok(text) }
+            Self::File { path, reading } => {
+                let path = path.clone();
+                let read = move || regular_file::read(&path, BYTES_MAX as u64).map(|(bytes, _)| bytes);
+                let read = reading.lock().await.run(read).await;
+                let bytes =
+                    read.ok_or("its file system does not answer")?.map_err(|error| error.to_string())?;
+                if bytes.len() > BYTES_MAX { Err(too_large()) } else { to_text(bytes) }
             }
             Self::Url { client, url } => {
                 let answer = client.get(url).send().await.map_err(|error| error.to_string())?;
@@ -96,7 +101,11 @@ async fn read_bounded(mut answer: reqwest::Response) -> Result<String, String> {
         }
         body.extend_from_slice(&chunk);
     }
-    String::from_utf8(body).map_err(|_| "the key set is not UTF-8".to_owned())
+    to_text(body)
+}
+
+fn to_text(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|_| "the key set is not UTF-8".to_owned())
 }
 
 fn too_large() -> String {

@@ -11,7 +11,7 @@ use router::ledger::{
 
 use crate::build::KafkaSink;
 use crate::config::Config;
-use crate::sinks::{self, Fed, SinkConfigError};
+use crate::sinks::{self, SinkConfigError, SinkFeed};
 
 /// The journal's folder in the state folder.
 pub(crate) const FOLDER: &str = "usage";
@@ -52,7 +52,7 @@ pub(crate) struct Ledger {
     pub(crate) server: String,
     pub(crate) followers: Arc<Followers>,
     pub(crate) shipper: Shipper,
-    pub(crate) sinks: Vec<Fed>,
+    pub(crate) sinks: Vec<SinkFeed>,
 }
 
 impl Ledger {

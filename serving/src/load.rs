@@ -28,7 +28,6 @@ const LEARN_BYTES_MIN: u64 = 1024;
 /// Windows of one call that the scheduler may have at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InFlightMax {
-    /// How many.
     pub sequences: usize,
     /// Their tokens; a longer window is given alone.
     pub tokens: u64,
@@ -50,7 +49,6 @@ struct State {
     /// Seconds that a byte takes all devices and threads, by model.
     rates: Vec<f64>,
     tenants: HashMap<TenantId, Share>,
-    /// All tenants' work.
     all: Bytes,
     /// When the next refusal may be answered.
     next_refusal: Timestamp,
@@ -91,7 +89,6 @@ impl Bytes {
         }
     }
 
-    /// What they take.
     fn seconds(&self, rates: &[f64]) -> f64 {
         self.0.iter().zip(rates).map(|(bytes, rate)| bytes * rate).sum()
     }

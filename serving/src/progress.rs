@@ -17,7 +17,6 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// No bars yet.
     pub fn new() -> Self {
         Self { all: MultiProgress::new(), files: Mutex::default() }
     }

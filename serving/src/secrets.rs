@@ -3,15 +3,15 @@
 //!
 //! - **Written** whole or not at all: into a file beside it that only this user may read, which takes the
 //!   name when it is on the disk. A crash or a full disk leaves no empty secret behind.
-//! - **Read** with checks: a bounded file that is not empty and not too short; one that others may read is
-//!   warned of.
+//! - **Read** with checks: a bounded regular file that is not empty and not too short; one that others may
+//!   read is warned of.
 //! - **Forms**: `hex:` and `base64:` say what follows. Anything else is taken as it is, so random bytes will
 //!   do; of a text the white space around it is no part.
 //! - **Compared** in constant time, and never with nothing: an [`OperatorToken`] cannot be empty.
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,8 @@ use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use router::{ApiKey, Mode, RandomError};
 use subtle::ConstantTimeEq;
+
+use crate::regular_file;
 
 /// The operator's token itself, in the environment.
 const TOKEN_VARIABLE: &str = "ML_INFERENCE_OPERATOR_TOKEN";
@@ -52,7 +54,6 @@ pub enum SecretError {
         /// What is wrong, and what to do.
         problem: String,
     },
-    /// No random numbers.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
@@ -74,7 +75,6 @@ pub(crate) enum OnEmpty<'a> {
 }
 
 impl SecretText {
-    /// A secret.
     pub fn new(text: String) -> Self {
         Self(text)
     }
@@ -285,14 +285,11 @@ fn unusable(place: impl fmt::Display, problem: impl Into<String>) -> SecretError
 
 fn read_file(path: &Path) -> Result<Vec<u8>, SecretError> {
     let fail = |source| SecretError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(fail)?;
-    let metadata = file.metadata().map_err(fail)?;
-    if metadata.is_file() && metadata.permissions().mode() & OTHERS != 0 {
+    let (bytes, metadata) = regular_file::read(path, BYTES_MAX).map_err(fail)?;
+    if metadata.permissions().mode() & OTHERS != 0 {
         let mode = format!("{:o}", metadata.permissions().mode() & 0o777);
         tracing::warn!(path = %path.display(), mode, "others may read this secret: chmod 600 it");
     }
-    let mut bytes = Vec::new();
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > BYTES_MAX {
         return Err(unusable(path.display(), format!("it has more than {BYTES_MAX} bytes")));
     }

@@ -27,11 +27,7 @@ pub enum StateFolderError {
         "the state folder {} is in use by {holder}; give each server a folder of its own (--state-dir)",
         path.display()
     )]
-    InUse {
-        path: PathBuf,
-        /// Who.
-        holder: String,
-    },
+    InUse { path: PathBuf, holder: String },
     /// The file system refuses.
     #[error("cannot use the state folder {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },

@@ -3,35 +3,37 @@
 
 mod opening;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use router::idempotency::{AnswerRoom, AnswerStore, Idempotency, Room};
+use router::idempotency::{AnswerRoom, AnswerStore, Idempotency};
 use router::ledger::{Followers, JournalError, Shipper, ShipperState, UsageStore};
 use router::limit::{LimitStore, Limiter, LimiterConfig};
 use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
 use router::{
-    Administration, AdministrationError, Day, DeclaredTenant, Directory, Gatekeeper, Mode, Service,
+    Administration, AdministrationError, Aside, Day, DeclaredTenant, Directory, FileFaults, Gatekeeper,
     ShortSecret, UsageObserver, WallTime,
 };
 use tokio_util::sync::CancellationToken;
 use units::MonotonicClock;
 
 use crate::build::KafkaSink;
-use crate::config::{self, Config, Identity};
-use crate::declared_tenants::{self, TenantsFileError};
+use crate::config::{self, Config};
+use crate::declared_tenants::TenantsFileError;
 use crate::issuer::Issuer;
 use crate::ledger::{Ledger, LedgerError, Problem};
 use crate::operator_token::WatchedToken;
 use crate::readiness::{HasParts, Note, Part};
 use crate::secrets::{self, SecretError};
-use crate::sinks::Fed;
+use crate::sinks::SinkFeed;
 use crate::state_folder::{StateFolder, StateFolderError};
 use crate::telemetry::TenancyMetrics;
 
-use opening::{KEY_SECRET_FILE, check_secret, homes, kept_time, restored, secret};
+use opening::{
+    KEY_SECRET_FILE, check_first_read, check_secret, declared, directory, homes, idempotency, restored,
+    secret,
+};
 pub(crate) use opening::{STORE_FILE, open_embedded};
 
 /// How often changes of tenants and keys by other servers are looked for: a revoked key is refused everywhere
@@ -47,10 +49,10 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 const TIME_FILE: &str = "time";
 /// How often keys are looked through for old ones.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-/// How much longer an idempotency key is held than a request may take.
-const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// At every how many looks for changes the store is asked for the fingerprint of the key secret.
 const SECRET_EVERY: u32 = 10;
+/// What the operator's token is called where its file has a fault.
+const TOKEN: &str = "operator token";
 /// How the audit log names the file of declared tenants.
 const DECLARED: &str = "tenants_file";
 
@@ -65,7 +67,9 @@ pub struct Tenancy {
     /// Sums of what was used.
     pub usage: Arc<dyn UsageStore>,
     /// Opens the administration of all tenants.
-    pub operator_token: WatchedToken,
+    pub operator_token: Arc<WatchedToken>,
+    /// What is the matter with files that are read or written while the server runs.
+    pub file_faults: FileFaults,
     /// The store, if servers share one.
     pub redis: Option<Arc<RedisStore>>,
     /// The store, if it is a file of this server.
@@ -76,6 +80,8 @@ pub struct Tenancy {
     secret: tokio::sync::Mutex<SecretWatch>,
     /// Why nobody can be let in for good, if so.
     refused: OnceLock<String>,
+    /// Why changes of tenants and keys cannot be followed at present.
+    unfollowed: Mutex<Option<String>>,
     /// Tenants of the file that are not in force yet, since the store did not answer.
     declared: tokio::sync::Mutex<Option<Vec<DeclaredTenant>>>,
     /// Name of this server, which stays.
@@ -84,7 +90,7 @@ pub struct Tenancy {
     pub followers: Arc<Followers>,
     shipper: Mutex<Option<Shipper>>,
     shipping: Arc<ShipperState>,
-    sinks: Mutex<Vec<Fed>>,
+    sinks: Mutex<Vec<SinkFeed>>,
     issuer: Option<Issuer>,
     /// No other server uses the folder while this one lives.
     state: StateFolder,
@@ -109,7 +115,6 @@ pub enum TenancyError {
     StoreDamaged { path: std::path::PathBuf, problem: String },
     #[error("tenancy.tenants_file: {0}")]
     TenantsFile(#[from] TenantsFileError),
-    /// Reading the accounts.
     #[error("cannot read the tenants: {0}")]
     Accounts(#[from] AdministrationError),
     #[error(transparent)]
@@ -178,7 +183,11 @@ impl SecretWatch {
 
 impl HasParts for Tenancy {
     fn parts(&self) -> Vec<Part> {
-        vec![("journal", self.gatekeeper.journal().health().map(|()| None)), ("store", self.store_health())]
+        vec![
+            ("journal", self.gatekeeper.journal().health().map(|()| None)),
+            ("store", self.store_health()),
+            ("files", Ok(self.file_note())),
+        ]
     }
 }
 
@@ -198,60 +207,27 @@ impl Tenancy {
         let state = StateFolder::take(&folder, WallTime::now())?;
         secrets::private_files(&folder, &[secrets::TOKEN_FILE, KEY_SECRET_FILE])
             .map_err(|source| file_error(&folder, source))?;
+        let file_faults = FileFaults::default();
         let homes = homes(&config.tenancy.store, &folder).await?;
-        let issuer = config.tenancy.jwt.as_ref().map(Issuer::of).transpose()?;
+        let issuer =
+            config.tenancy.jwt.as_ref().map(|jwt| Issuer::of(jwt, file_faults.clone())).transpose()?;
         let (secret, path) = secret(config, &folder, homes.accounts.as_ref()).await?;
         let own = OwnSecret { fingerprint: secret.fingerprint(), path };
         let unread = check_secret(homes.accounts.as_ref(), &own).await?;
         let is_confirmed = unread.is_none();
-        // Whoever answers a request has given up by then.
-        let lease = config.request_timeout() + LEASE_MARGIN;
-        let answer_bytes_max = config.limits.idempotent_answer_bytes_max;
-        let room_max = Room {
-            answers: config.limits.idempotent_answers_per_tenant_max,
-            bytes: config.limits.idempotent_bytes_per_tenant_max,
-        };
-        let idempotency = Idempotency::new(homes.answers, secret.clone(), lease, answer_bytes_max)
-            .with_room(homes.room, room_max);
-        let mut directory =
-            Directory::new(secret, config.development_tenant).with_sandbox(config.has_sandbox());
-        if let Some(issuer) = &issuer {
-            directory = directory.with_jwt(Arc::clone(&issuer.verifier));
-        }
-        if let Some((seen, latest)) = kept_time(&folder, WallTime::now()) {
-            directory = directory.with_calendar(seen, latest);
-        }
-        let directory = Arc::new(directory.with_services(services(config)));
+        let idempotency = idempotency(config, &homes, secret.clone());
+        let directory = Arc::new(directory(config, secret, issuer.as_ref(), &folder));
         let rotate_after = Duration::from_secs(u64::from(config.tenancy.key_rotation_days) * 86_400);
         let administration =
             Administration::new(Arc::clone(&homes.accounts), Arc::clone(&directory), rotate_after)
                 .with_keys_max(config.tenancy.keys_per_tenant_max);
-        let mut declared = config.tenancy.tenants_file.as_deref().map(declared_tenants::read).transpose()?;
-        let mut keys = declared.iter().flatten().flat_map(|tenant| &tenant.keys);
-        if !config.has_sandbox() && keys.any(|key| key.key.mode() == Mode::Test) {
-            tracing::warn!(
-                "tenancy.tenants_file declares test keys, which are refused here (tenancy.test_keys)"
-            );
-        }
+        let mut declared = declared(config)?;
         let read = match unread {
             None => read_accounts(&administration, &mut declared).await,
             // Under another secret nobody would be known, and what is declared must not be stored.
             Some(problem) => Err(StoreError::Unavailable(problem).into()),
         };
-        match read {
-            // Nobody is let in until it does.
-            Err(AdministrationError::Store(StoreError::Unavailable(problem))) if homes.redis.is_some() => {
-                tracing::error!(
-                    problem,
-                    "tenants and keys cannot be read yet: calls are refused until they are"
-                );
-            }
-            read => read?,
-        }
-        if let Some(lost) = directory.lost() {
-            tracing::error!(%lost, "the store of tenants and keys is not whole");
-        }
-
+        check_first_read(read, homes.redis.is_some(), &directory)?;
         let Ledger { journal, server, followers, shipper, sinks } = Ledger::open(
             config,
             kafka,
@@ -284,10 +260,12 @@ impl Tenancy {
             accounts: homes.accounts,
             secret: tokio::sync::Mutex::new(SecretWatch { own, is_confirmed, looks: 0 }),
             refused: OnceLock::new(),
+            unfollowed: Mutex::default(),
             declared: tokio::sync::Mutex::new(declared),
             embedded: homes.embedded,
             usage: homes.usage,
-            operator_token,
+            operator_token: Arc::new(operator_token),
+            file_faults,
             redis: homes.redis,
             server,
             followers,
@@ -302,9 +280,10 @@ impl Tenancy {
     /// Shows how limits, store and journal do.
     pub(crate) fn show(&self, metrics: &TenancyMetrics) {
         let is_left_alone = self.redis.as_ref().is_some_and(|redis| redis.is_left_alone());
-        metrics.set_store(is_left_alone, self.gatekeeper.decided_alone());
+        metrics.set_store(is_left_alone, self.gatekeeper.limits_degraded());
         metrics.set_journal(self.gatekeeper.journal(), &self.followers.positions());
         metrics.set_shipping(&self.shipping);
+        metrics.set_faulty_files(self.file_faults.all().len());
         metrics.set_losses(self.administration.restorations(), self.idempotency.unkept());
     }
 
@@ -328,6 +307,10 @@ impl Tenancy {
         if let Some(lost) = self.directory.lost() {
             return Ok(Some(Note::Degraded(lost.to_string())));
         }
+        if let Some(problem) = self.unfollowed().clone() {
+            let problem = format!("changes of tenants and keys cannot be followed: {problem}");
+            return Ok(Some(Note::Degraded(problem)));
+        }
         let eviction = self.redis.as_ref().and_then(|redis| redis.eviction());
         Ok(eviction.map(|policy| {
             let problem = "Redis may evict what is kept in it when its memory is full; set it to noeviction";
@@ -335,8 +318,15 @@ impl Tenancy {
         }))
     }
 
+    /// What is the matter with files, if anything is: the server goes on with what it knew.
+    fn file_note(&self) -> Option<Note> {
+        let faults = self.file_faults.all();
+        let told: Vec<_> = faults.iter().map(|(name, fault)| format!("{name}: {fault}")).collect();
+        (!told.is_empty()).then(|| Note::Degraded(told.join("; ")))
+    }
+
     /// What feeds the sinks of usage events; yielded once.
-    pub(crate) fn take_sinks(&self) -> Vec<Fed> {
+    pub(crate) fn take_sinks(&self) -> Vec<SinkFeed> {
         std::mem::take(&mut *self.sinks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -344,24 +334,33 @@ impl Tenancy {
     /// `patience` is over.
     pub(crate) async fn run(&self, metrics: &TenancyMetrics, stop: CancellationToken, patience: Duration) {
         let warn = self.warn_of_old_keys(&stop, metrics);
-        tokio::join!(self.follow(&stop), self.ship(&stop, patience), self.scrub(&stop), warn, async {
-            if let Some(issuer) = &self.issuer {
-                issuer.run(&stop).await;
+        let (token, time) = (self.follow_token(&stop), self.keep_time(&stop));
+        tokio::join!(
+            self.follow(&stop),
+            self.ship(&stop, patience),
+            self.scrub(&stop),
+            warn,
+            token,
+            time,
+            async {
+                if let Some(issuer) = &self.issuer {
+                    issuer.run(&stop).await;
+                }
             }
-        });
+        );
     }
 
     async fn follow(&self, stop: &CancellationToken) {
         let mut is_lost = false;
         loop {
-            self.keep_time();
-            tokio::select! {
-                () = stop.cancelled() => return self.keep_time(),
-                () = tokio::time::sleep(FOLLOW_EVERY) => {}
-            }
-            self.operator_token.refresh();
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FOLLOW_EVERY) => {} }
             self.gatekeeper.exchange_limits(WallTime::now()).await;
-            match self.follow_accounts().await {
+            if let Err(error) = self.gatekeeper.collect_handed_over(&self.server, &self.idempotency).await {
+                tracing::debug!(%error, "what is owed to the journal is seen to later");
+            }
+            let followed = self.follow_accounts().await;
+            *self.unfollowed() = followed.as_ref().err().map(ToString::to_string);
+            match followed {
                 Ok(()) => is_lost = false,
                 Err(error) if !is_lost => {
                     is_lost = true;
@@ -370,6 +369,10 @@ impl Tenancy {
                 Err(_) => {}
             }
         }
+    }
+
+    fn unfollowed(&self) -> MutexGuard<'_, Option<String>> {
+        self.unfollowed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the accounts; first, if that was not done yet, whether their keys are hashed under this server's
@@ -399,14 +402,43 @@ impl Tenancy {
         read_accounts(&self.administration, &mut *self.declared.lock().await).await
     }
 
+    /// Takes over the operator's token when its file is another one.
+    async fn follow_token(&self, stop: &CancellationToken) {
+        let mut aside = Aside::new(TOKEN, self.file_faults.clone());
+        loop {
+            let token = Arc::clone(&self.operator_token);
+            let refreshed = async {
+                tokio::time::sleep(FOLLOW_EVERY).await;
+                aside.run(move || token.refresh()).await
+            };
+            let refreshed =
+                tokio::select! { () = stop.cancelled() => return, refreshed = refreshed => refreshed };
+            let Some(refreshed) = refreshed else { continue };
+            let fault = refreshed.err();
+            if self.file_faults.tell(TOKEN, fault.clone())
+                && let Some(error) = fault
+            {
+                tracing::error!(error, "the operator's token was changed and cannot be used");
+            }
+        }
+    }
+
     /// Keeps the time for the next process, which may find the clock set back.
-    fn keep_time(&self) {
-        let now = WallTime::now();
-        let (seen, latest) = (self.directory.calendar(now), self.directory.latest(now));
-        if let Err(error) =
-            secrets::rewrite(&self.state.path().join(TIME_FILE), &format!("{seen}\n{latest}\n"))
-        {
-            tracing::debug!(%error, "the time cannot be kept");
+    async fn keep_time(&self, stop: &CancellationToken) {
+        let mut aside = Aside::new("time", self.file_faults.clone());
+        loop {
+            let is_last = stop.is_cancelled();
+            let now = WallTime::now();
+            let (seen, latest) = (self.directory.calendar(now), self.directory.latest(now));
+            let path = self.state.path().join(TIME_FILE);
+            let kept = aside.run(move || secrets::rewrite(&path, &format!("{seen}\n{latest}\n"))).await;
+            if let Some(Err(error)) = kept {
+                tracing::debug!(%error, "the time cannot be kept");
+            }
+            if is_last {
+                return;
+            }
+            tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(FOLLOW_EVERY) => {} }
         }
     }
 
@@ -461,7 +493,7 @@ impl Tenancy {
         // No request is worked on any more: what is pending is all there will be.
         let rest = async {
             self.ship_all(&mut shipper, &mut problem).await;
-            problem.tell(shipper.keep().err());
+            problem.tell(shipper.keep().await.err());
         };
         if tokio::time::timeout(patience, rest).await.is_err() {
             tracing::warn!("not all usage records were shipped; they will be after the next start");
@@ -493,14 +525,6 @@ async fn read_accounts(
         *declared = None;
     }
     administration.follow(now).await
-}
-
-/// The services that are known by their certificates.
-fn services(config: &Config) -> HashMap<Arc<str>, Service> {
-    let clients = config.tls.iter().flat_map(|tls| &tls.clients);
-    let identities = clients.flat_map(|clients| &clients.identities);
-    let service = |identity: &Identity| Service { tenant: identity.tenant.clone(), role: identity.role };
-    identities.map(|identity| (Arc::from(identity.uri.as_str()), service(identity))).collect()
 }
 
 fn file_error(path: &Path, source: std::io::Error) -> TenancyError {

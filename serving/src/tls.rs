@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use axum::http::header::STRICT_TRANSPORT_SECURITY;
 use axum::response::Response;
+use router::{Aside, FileFaults};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -19,9 +20,14 @@ use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::config::{Tls, TlsVersion};
+use crate::regular_file;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Largest file that is read, in bytes.
+const BYTES_MAX: u64 = 16 << 20;
+/// What is read aside.
+const NAME: &str = "certificates";
 
 /// The SPIFFE id of the verified certificate that the client of a connection showed; in every request's
 /// extensions.
@@ -49,7 +55,6 @@ pub struct Certificates {
 /// What handshakes are made with; changes while the server runs.
 type InUse = Arc<RwLock<Arc<ServerConfig>>>;
 
-/// What was in the files.
 #[derive(Clone, PartialEq, Eq)]
 struct Files {
     certificate: Vec<u8>,
@@ -84,36 +89,30 @@ impl Certificates {
         TlsAcceptor(Arc::clone(&self.in_use))
     }
 
-    /// Takes over changed files until told to stop. What cannot be used is reported once, and the
-    /// certificates in use stay.
-    pub async fn follow(mut self, stop: CancellationToken) {
-        let mut complaint = String::new();
+    /// Takes over changed files until told to stop. What cannot be used, or is not read in time, is told, and
+    /// the certificates in use stay.
+    pub async fn follow(mut self, faults: FileFaults, stop: CancellationToken) {
+        let mut aside = Aside::new(NAME, faults.clone());
         loop {
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(LOOK_EVERY) => {} }
-            // Off the runtime: the files may be on a slow disk.
-            let looked = tokio::task::spawn_blocking(move || {
-                let result = self.look();
-                (self, result)
-            });
-            let Ok((certificates, result)) = looked.await else { return };
-            self = certificates;
-            match result {
+            let config = self.config.clone();
+            let Some(files) = aside.run(move || Files::read(&config)).await else { continue };
+            let taken = files.and_then(|files| self.take(files));
+            let fault = taken.as_ref().err().map(|error| format!("{error}; the old ones stay"));
+            let is_new = faults.tell(NAME, fault);
+            match taken {
                 Ok(false) => {}
                 Ok(true) => tracing::info!("new certificates are in use"),
-                Err(error) if error.to_string() == complaint => continue,
-                Err(error) => {
-                    complaint = error.to_string();
+                Err(error) if is_new => {
                     tracing::error!(%error, "changed certificates cannot be used; the old ones stay");
-                    continue;
                 }
+                Err(_) => {}
             }
-            complaint.clear();
         }
     }
 
-    /// Takes over the files if they changed.
-    fn look(&mut self) -> Result<bool, TlsError> {
-        let files = Files::read(&self.config)?;
+    /// Takes over files, if they changed.
+    fn take(&mut self, files: Files) -> Result<bool, TlsError> {
         if files == self.files {
             return Ok(false);
         }
@@ -125,10 +124,16 @@ impl Certificates {
 }
 
 impl Files {
+    /// Blocks.
     fn read(config: &Tls) -> Result<Self, TlsError> {
         let read = |path: &Path| {
-            std::fs::read(path)
-                .map_err(|error| TlsError::File { path: path.to_owned(), problem: error.to_string() })
+            let problem = |problem: String| TlsError::File { path: path.to_owned(), problem };
+            let (bytes, _) =
+                regular_file::read(path, BYTES_MAX).map_err(|error| problem(error.to_string()))?;
+            if bytes.len() as u64 > BYTES_MAX {
+                return Err(problem(format!("it has more than {BYTES_MAX} bytes")));
+            }
+            Ok(bytes)
         };
         Ok(Self {
             certificate: read(&config.certificate_file)?,

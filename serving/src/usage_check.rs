@@ -128,7 +128,7 @@ pub fn repair(config: &Config) -> Result<(), AnyError> {
                 shipper.check().await?;
             }
         }
-        shipper.keep()?;
+        shipper.keep().await?;
         if missing > 0 {
             notes.push(format!("{missing} records were added to the sums"));
         }

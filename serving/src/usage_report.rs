@@ -12,7 +12,7 @@ use router::ledger::{Sum, SumKey, UsageStore};
 use router::{Day, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ApiError, Refused};
+use crate::error::{ApiError, TableError};
 
 /// Days of a report, at most.
 const DAYS_MAX: u32 = 366;

@@ -176,7 +176,7 @@ fn dependencies_kept_out() {
 
 /// Files of serving that may name the `App`: what puts the parts together, and what answers calls with them.
 /// All else is given the parts that it uses.
-const NAME_THE_APP: [&str; 4] = ["app.rs", "main.rs", "server/", "pipeline/"];
+const NAME_THE_APP: [&str; 3] = ["app.rs", "server/", "pipeline/"];
 
 #[test]
 fn parts_do_not_get_the_whole_app() {

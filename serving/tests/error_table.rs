@@ -10,12 +10,13 @@ use models::tasks::{InputError, LengthUnit, Remedy};
 use protocols::grpc::status;
 use router::accounts::{KeyState, KeyView};
 use router::idempotency::{IdempotencyError, Room};
-use router::limit::{LimitError, Unit, Window};
+use router::limit::LimitError;
 use router::store::StoreError;
 use router::{
     AdministrationError, AuthenticationError, CredentialError, JwtError, Mode, Plan, Role, Terms, WallTime,
 };
-use serving::error::{ApiError, ErrorKind, Refused, Retry};
+use serving::error::{ApiError, ErrorKind, Retry, TableError};
+use units::{Period, Unit};
 
 /// Errors by the pattern that each of them matches. The patterns together are a `match` without a wildcard,
 /// so a variant that is not here does not compile, here as in the table itself.
@@ -76,21 +77,21 @@ fn every_authentication_error() -> Vec<AuthenticationError> {
 
 fn every_limit_error() -> Vec<LimitError> {
     use LimitError as E;
-    let exceeded = |unit, window, limit, left, seconds| E::Exceeded {
+    let exceeded = |unit, period, limit, left, seconds| E::Exceeded {
         unit,
-        window,
+        period,
         limit,
         left,
         retry_after: Duration::from_secs(seconds),
     };
-    let (unit, window) = (Unit::Requests, Window::Minute);
+    let (unit, period) = (Unit::Inputs, Period::Minute);
     one_of_each!(LimitError {
         E::Exceeded { .. } => [
-            exceeded(unit, window, 100, 16, 7),
-            exceeded(Unit::Tokens, Window::Day, 5000, 0, 3600),
+            exceeded(unit, period, 100, 16, 7),
+            exceeded(Unit::Tokens, Period::Day, 5000, 0, 3600),
         ],
         E::TooMuch { .. } => [
-            E::TooMuch { unit, window, limit: 100, amount: 128 },
+            E::TooMuch { unit, period, limit: 100, amount: 128 },
         ],
         E::Concurrency { .. } => [E::Concurrency { limit: 16 }],
         E::Unavailable => [E::Unavailable],
@@ -214,7 +215,7 @@ fn every_idempotency_error() -> Vec<IdempotencyError> {
 }
 
 fn every_error() -> Vec<ApiError> {
-    fn refused<E: Refused>(errors: Vec<E>) -> impl Iterator<Item = ApiError> {
+    fn refused<E: TableError>(errors: Vec<E>) -> impl Iterator<Item = ApiError> {
         errors.into_iter().map(E::refused)
     }
     refused(every_authentication_error())

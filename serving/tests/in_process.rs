@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-struct Running {
+struct TestServer {
     app: Arc<App>,
     client: InferenceServiceClient<Channel>,
     stop: oneshot::Sender<()>,
@@ -29,7 +29,7 @@ struct Running {
 }
 
 /// A server with real weights, and `change` made to its configuration.
-async fn start(change: impl FnOnce(&mut Config)) -> Running {
+async fn start(change: impl FnOnce(&mut Config)) -> TestServer {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let state = tempfile::tempdir().unwrap();
     let mut config = Config {
@@ -59,7 +59,7 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
     let ended = tokio::spawn(server);
     is_ready.await.unwrap();
     let client = InferenceServiceClient::connect(format!("http://{address}")).await.unwrap();
-    Running { app, client, stop, ended, _state: state }
+    TestServer { app, client, stop, ended, _state: state }
 }
 
 /// The client is generated as the server is, where every call is a stream of messages.

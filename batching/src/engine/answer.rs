@@ -14,7 +14,7 @@ pub struct Completion<O> {
     pub queue: Duration,
     /// Time the device took for its batch.
     pub compute: Duration,
-    /// Sequences in its batch.
+    /// How many were computed with it, itself included.
     pub batch_sequences: usize,
 }
 

@@ -87,10 +87,10 @@ const RETRY_SOON: Duration = Duration::from_millis(100);
 
 /// A running scheduler and its devices. Cheap to clone; all clones are the same engine.
 pub struct Engine<I, O> {
-    shared: Arc<Shared<I, O>>,
+    shared: Arc<EngineCore<I, O>>,
 }
 
-struct Shared<I, O> {
+struct EngineCore<I, O> {
     commands: Sender<Command<I, O>>,
     surroundings: Surroundings,
     next_job: AtomicU64,
@@ -147,7 +147,7 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
             SchedulingThread::new(scheduler, incoming, reports_in, devices, surroundings.clone());
         threads.push(thread::Builder::new().name("scheduler".to_owned()).spawn(|| scheduling.run())?);
         let (next_job, threads) = (AtomicU64::new(0), Mutex::new(threads));
-        Ok(Self { shared: Arc::new(Shared { commands, surroundings, next_job, threads }) })
+        Ok(Self { shared: Arc::new(EngineCore { commands, surroundings, next_job, threads }) })
     }
 
     /// The present, on the engine's clock.

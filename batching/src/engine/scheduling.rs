@@ -77,6 +77,7 @@ impl<I, O> SchedulingThread<I, O> {
             // After the snapshot, so that whoever is told finds nothing of the model there.
             self.finish_removals();
             if self.is_stopping && self.scheduler.is_idle() && self.commands.is_empty() {
+                debug_assert!(self.queued.is_empty(), "whoever waits is known to the scheduler");
                 return;
             }
             self.wait(wake);
@@ -179,7 +180,8 @@ impl<I, O> SchedulingThread<I, O> {
         match self.scheduler.enqueue_all(self.surroundings.clock.now(), call) {
             Ok(ids) => {
                 for ((job, tokens), id) in queued.into_iter().zip(ids) {
-                    self.queued.insert(job, id);
+                    let other = self.queued.insert(job, id);
+                    debug_assert!(other.is_none(), "a job's number is used once");
                     self.surroundings.observer.on_event(&Event::Enqueued { model, tenant, priority, tokens });
                 }
                 self.tell_queue(model);

@@ -7,6 +7,7 @@
 
 mod clock;
 mod ids;
+mod limits;
 mod money;
 mod priority;
 mod timestamp;
@@ -15,6 +16,7 @@ mod wall_time;
 
 pub use clock::{Clock, MonotonicClock};
 pub use ids::{DeviceId, ModelId, TenantId};
+pub use limits::{Period, Unit};
 pub use money::{MicroDollars, MoneyFormatError};
 pub use priority::{Priority, UnknownPriority};
 pub use timestamp::Timestamp;

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An amount of money in millionths of a US dollar: integers, so that sums are exact. Records and sums hold the integer; people read
-/// and write it in dollars, such as `0.05`.
+/// An amount of money in millionths of a US dollar: integers, so that sums are exact. Records and sums hold
+/// the integer; people read and write it in dollars, such as `0.05`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct MicroDollars(pub u64);
 
@@ -16,8 +16,8 @@ pub struct MicroDollars(pub u64);
 pub struct MoneyFormatError;
 
 impl MicroDollars {
-    /// What `count` cost if this is the price of a thousand: rounded to the nearest micro-dollar, halves up, once for them all.
-    /// Saturates rather than wraps.
+    /// What `count` cost if this is the price of a thousand: rounded to the nearest micro-dollar, halves up,
+    /// once for them all. Saturates rather than wraps.
     #[must_use]
     pub fn of_thousand(self, count: u64) -> Self {
         let thousandths = u128::from(self.0) * u128::from(count);

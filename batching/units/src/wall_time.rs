@@ -7,12 +7,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A moment in milliseconds since 1970 in UTC, leap seconds not counted. Written as RFC 3339, to the millisecond, which has four
-/// digits for the year: what is later than [`LATEST`](Self::LATEST) is written as that, and not read.
+/// A moment in milliseconds since 1970 in UTC, leap seconds not counted. Written as RFC 3339, to the
+/// millisecond, which has four digits for the year: what is later than [`LATEST`](Self::LATEST) is written as
+/// that, and not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct WallTime(pub u64);
 
-/// A day in UTC, as days since 1970-01-01. Written as `YYYY-MM-DD`; what is later than 9999-12-31 is written as that, and not read.
+/// A day in UTC, as days since 1970-01-01. Written as `YYYY-MM-DD`; what is later than 9999-12-31 is written
+/// as that, and not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Day(pub u32);
 

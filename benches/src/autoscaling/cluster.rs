@@ -87,7 +87,6 @@ impl Outcome {
     }
 }
 
-/// What happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// A device has computed its batch.

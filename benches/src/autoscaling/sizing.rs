@@ -38,11 +38,9 @@ impl Sizing for Fixed {
     }
 }
 
-/// The server's own.
 pub struct Ours(Autoscaler);
 
 impl Ours {
-    /// With this configuration.
     pub fn new(config: ScalingConfig) -> Self {
         Self(Autoscaler::new(config))
     }

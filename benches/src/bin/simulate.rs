@@ -147,7 +147,6 @@ fn accelerator(devices: u16, overhead_ms: f64) -> Hardware {
     Hardware::accelerator(devices, Duration::from_secs_f64(overhead_ms / 1e3))
 }
 
-/// All workloads on all hardware.
 fn cases() -> Vec<(String, Workload, Hardware)> {
     let mut cases = Vec::new();
     for overhead in [1.0, 2.0, 3.0] {

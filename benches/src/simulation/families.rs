@@ -42,7 +42,6 @@ fn production(setting: String, policy: batching::Policy) -> Variant {
     variant(setting, move |workload, hardware| Production::new(workload, hardware, policy.clone(), true))
 }
 
-/// This project's policy.
 pub fn ours() -> Family {
     Family { name: "ours", variants: vec![by_deadline("as shipped", DeadlinePolicy::default())] }
 }

@@ -11,7 +11,6 @@ use rand_distr::{Distribution, LogNormal};
 /// Devices of one kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hardware {
-    /// How many.
     pub devices: u16,
     /// Time of a batch whatever is in it.
     pub overhead: Duration,

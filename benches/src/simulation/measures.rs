@@ -20,9 +20,7 @@ const LOAD_STEPS: u32 = 220;
 /// What runs on what, for how long.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// What is asked.
     pub workload: Workload,
-    /// What computes.
     pub hardware: Hardware,
     /// Virtual time of one run.
     pub duration: Duration,
@@ -32,7 +30,6 @@ pub struct Setup {
 
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// What was asked.
     pub arrivals: Vec<Arrival>,
     /// What came of it.
     pub outcome: Outcome,

@@ -27,7 +27,6 @@ pub struct Outcome {
     pub ends: Vec<End>,
     /// Time that devices computed, together.
     pub busy: Duration,
-    /// Batches computed.
     pub batches: u64,
     /// From the first arrival to the last completion.
     pub span: Duration,

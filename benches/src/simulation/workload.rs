@@ -9,23 +9,18 @@ use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, Gamma, LogNormal, Zipf};
 use units::{Priority, Timestamp};
 
-/// One request.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// When it comes.
     pub at: Timestamp,
     /// Index into [`Workload::models`].
     pub model: u16,
     pub tenant: u32,
-    /// Its class.
     pub priority: Priority,
-    /// Its length.
     pub tokens: u32,
 }
 
 #[derive(Debug, Clone)]
 pub struct ModelTraffic {
-    /// Short name.
     pub name: &'static str,
     /// The p99 target.
     pub target: Duration,
@@ -58,7 +53,6 @@ pub enum Arrivals {
 pub struct Workload {
     /// Name in the tables.
     pub name: String,
-    /// Traffic by model.
     pub models: Vec<ModelTraffic>,
     /// How requests follow each other.
     pub arrivals: Arrivals,

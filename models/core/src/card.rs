@@ -56,7 +56,7 @@ pub struct Card {
     pub p99_target: Duration,
     /// Whether the target is a deadline too: what cannot be answered within it is refused.
     pub p99_target_is_deadline: bool,
-    /// Price of 1,000 requests.
+    /// What 1,000 inputs cost, in micro-dollars.
     pub price_per_1000_requests: MicroDollars,
     /// SPDX identifier of the weights' licence, from the hub's key `license`.
     pub license: String,
@@ -133,7 +133,7 @@ pub enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Package {
-    /// Which registry.
+    /// Where the revision is looked up.
     pub registry: Registry,
     /// Name of the package.
     pub name: String,
@@ -188,9 +188,9 @@ pub enum Pooling {
 /// with tanh, `dense.weight [H, H]` and `dense.bias [H]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadFile {
-    /// The file.
+    /// Relative to the card's folder, or to the source's.
     pub file: PathBuf,
-    /// Its digest.
+    /// What the file must have on every start.
     pub sha256: Sha256Digest,
 }
 
@@ -276,7 +276,7 @@ pub enum CardError {
 }
 
 impl Task {
-    /// All tasks.
+    /// Every task, in the order in which they are listed.
     pub const ALL: [Task; 5] =
         [Task::Classify, Task::Sentiment, Task::Entities, Task::Summarize, Task::Embed];
 

@@ -8,7 +8,7 @@ pub enum ModelError {
     /// A file is missing, unreadable or not what the card says.
     #[error("{file}: {message}")]
     File {
-        /// The file.
+        /// Path as the card or the source names it.
         file: String,
         /// What is wrong with it.
         message: String,
@@ -19,7 +19,7 @@ pub enum ModelError {
     /// A weight is not in its file.
     #[error("{file}: tensor {name} is missing")]
     MissingTensor {
-        /// The file.
+        /// Path as the card or the source names it.
         file: String,
         /// The tensor.
         name: String,
@@ -27,7 +27,7 @@ pub enum ModelError {
     /// A weight does not have the shape that the sizes demand.
     #[error("{file}: tensor {name} has shape {found:?}, expected {expected:?}")]
     Shape {
-        /// The file.
+        /// Path as the card or the source names it.
         file: String,
         /// The tensor.
         name: String,

@@ -2,6 +2,13 @@
 //! [`EncoderSpec`] what its encoder is whatever its architecture, [`weights`] what it is made of; a
 //! [`Runtime`] computes one ragged [`TokenBatch`] of it on a [`Device`]. Each runtime is a crate of its own
 //! that knows this one and no other.
+//!
+//! # Invariants
+//! Each names what holds it.
+//!
+//! - No runtime sees a batch of another shape than its lengths say, and no answer that is not finite leaves
+//!   one. (`models/core/src/runtime/checks.rs`; `models/tests/encoder.rs`)
+//! - A file that is not what its card says is not used. (`models/tests/catalog.rs`)
 
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]

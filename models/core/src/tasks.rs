@@ -16,7 +16,7 @@ pub use parameters::{
 /// One input of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// A text.
+    /// A text as it was sent.
     Text(String),
     /// Ids of the model's own tokenizer, with or without the special tokens that it puts around a text.
     Tokens(Vec<u32>),
@@ -122,7 +122,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Adds one.
+    /// Counts one refused input.
     pub fn add(&mut self, has_worked: bool) {
         let count = if has_worked { &mut self.after_work } else { &mut self.before_work };
         *count += 1;
@@ -137,7 +137,7 @@ impl Refusals {
 /// What is asked of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskRequest {
-    /// The inputs.
+    /// Texts or token ids, answered in this order.
     pub inputs: Vec<Input>,
     /// What to do with them.
     pub parameters: Parameters,
@@ -181,7 +181,7 @@ pub enum Output {
     Sentiment(Sentiment),
     /// Names, in the order of the text.
     Entities(Vec<Entity>),
-    /// The summary.
+    /// Sentences that carry the document.
     Summary(Summary),
     /// The vector.
     Embedding(Vec<f32>),
@@ -209,7 +209,7 @@ pub struct Token {
 /// A label with its probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LabelScore {
-    /// The label.
+    /// One of the card's labels.
     pub label: Arc<str>,
     /// From 0 to 1.
     pub score: f32,
@@ -268,7 +268,7 @@ pub struct SummarySentence {
 pub enum LengthUnit {
     /// Tokens, special tokens included.
     Tokens,
-    /// Words.
+    /// Words between spaces.
     Words,
 }
 
@@ -289,7 +289,7 @@ pub enum InputError {
     /// An input has no content.
     #[error("inputs[{index}] is empty")]
     Empty {
-        /// Which.
+        /// Position of the input in the call, from 0.
         index: usize,
     },
     /// An input has characters, but none that is seen.
@@ -297,13 +297,13 @@ pub enum InputError {
         "inputs[{index}] has only characters that are not seen: white space, controls or zero-width characters"
     )]
     Invisible {
-        /// Which.
+        /// Position of the input in the call, from 0.
         index: usize,
     },
     /// An input has a NUL character.
     #[error("inputs[{index}] contains a NUL character at codepoint {offset}")]
     Nul {
-        /// Which.
+        /// Position of the input in the call, from 0.
         index: usize,
         /// Codepoints before it.
         offset: usize,
@@ -314,9 +314,9 @@ pub enum InputError {
         if *.is_counted { "" } else { "at least " }, .unit.name(), .unit.hint()
     )]
     TooLong {
-        /// Which.
+        /// Position of the input in the call, from 0.
         index: usize,
-        /// Its length.
+        /// Length found, in the unit of the limit.
         length: usize,
         /// Whether it was counted to the end; otherwise it is at least so long.
         is_counted: bool,
@@ -338,17 +338,17 @@ pub enum InputError {
     /// The tokenizer refused an input.
     #[error("inputs[{index}] could not be tokenized")]
     Tokenize {
-        /// Which.
+        /// Position of the input in the call, from 0.
         index: usize,
     },
     /// An input is token ids where a text is needed, or a text where they are.
     #[error("inputs[{index}] is {found}, and this needs {needed}")]
     Form {
-        /// Which.
+        /// Position of the input in the call, from 0.
         index: usize,
-        /// What it is.
+        /// Kind of input that was sent.
         found: &'static str,
-        /// What is needed.
+        /// Kind of input that the operation takes.
         needed: &'static str,
     },
     /// An id is not one of the model's tokenizer.
@@ -356,9 +356,9 @@ pub enum InputError {
         "inputs[{index}] has the token id {id}, which no text has in the model's tokenizer: these are ids of another one, so send the text itself (with LangChain's OpenAIEmbeddings, check_embedding_ctx_length=False)"
     )]
     ForeignToken {
-        /// Which.
+        /// Position of the input in the call, from 0.
         index: usize,
-        /// The id.
+        /// Token id that the vocabulary lacks.
         id: u32,
     },
 }
@@ -437,7 +437,7 @@ pub enum DecodeError {
     /// An output has another shape than the model's head gives.
     #[error("output {job} has {found:?} rows and columns, expected {expected:?}")]
     Shape {
-        /// Which.
+        /// Position of the job in its call, from 0.
         job: usize,
         /// Its rows and columns.
         found: (usize, usize),
@@ -447,7 +447,7 @@ pub enum DecodeError {
     /// An output holds a value that is not finite.
     #[error("output {job} holds a value that is not finite")]
     NotFinite {
-        /// Which.
+        /// Position of the job in its call, from 0.
         job: usize,
     },
 }

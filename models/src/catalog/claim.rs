@@ -11,12 +11,12 @@ pub(super) struct Claim {
     /// Whether it says its task, which then is the only one.
     pub(super) is_exact: bool,
     /// Whether it is the default.
-    pub(super) stated: Stated,
+    pub(super) stated: DefaultClaim,
 }
 
 /// Whether a card says that it is a default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stated {
+pub(super) enum DefaultClaim {
     Yes,
     No,
     /// The line is lost or cannot be understood.
@@ -34,45 +34,49 @@ impl Claim {
         let (lines, is_closed) = front_matter(text);
         let ours = section(&lines, "ml_inference").unwrap_or_else(|| lines.clone());
         let stated = match scalar(&ours, "default") {
-            Some("true") => Stated::Yes,
-            Some("false") => Stated::No,
-            None if is_closed && !has_key_like(&ours, "default") => Stated::No,
-            _ => Stated::Unknown,
+            Some("true") => DefaultClaim::Yes,
+            Some("false") => DefaultClaim::No,
+            None if is_closed && !has_key_like(&ours, "default") => DefaultClaim::No,
+            _ => DefaultClaim::Unknown,
         };
         let task = scalar(&ours, "task").unwrap_or_default();
         if let Some(task) = Task::ALL.into_iter().find(|known| known.as_str() == task) {
             return Self { tasks: vec![task], is_exact: true, stated };
         }
         let near = Task::ALL.into_iter().filter(|known| is_like(task, known.as_str())).collect();
-        let by_kind = Task::ALL.into_iter().filter(|known| {
-            let head = scalar(&ours, "kind").and_then(tasks_of_head);
-            let tag = scalar(&lines, "pipeline_tag").and_then(tasks_of_tag);
-            [head, tag].into_iter().flatten().all(|tasks| tasks.contains(known))
-        });
+        let (head, tag) = (scalar(&ours, "kind"), scalar(&lines, "pipeline_tag"));
+        let by_kind =
+            Task::ALL.into_iter().filter(|known| fits(*known, head, heads) && fits(*known, tag, hub_tags));
         let found = [near, by_kind.collect(), Task::ALL.to_vec()];
         let tasks = found.into_iter().find(|tasks: &Vec<Task>| !tasks.is_empty()).unwrap_or_default();
         Self { tasks, is_exact: false, stated }
     }
 }
 
-/// Tasks that a head can be of.
-fn tasks_of_head(kind: &str) -> Option<&'static [Task]> {
-    match kind {
-        "mean_pooling" => Some(&[Task::Embed, Task::Summarize]),
-        "sequence_classification" => Some(&[Task::Classify, Task::Sentiment]),
-        "token_classification" => Some(&[Task::Entities]),
-        _ => None,
+/// Whether a task fits a sign that a card has: one that no task is known by says nothing.
+fn fits(task: Task, sign: Option<&str>, signs_of: fn(Task) -> &'static [&'static str]) -> bool {
+    sign.is_none_or(|sign| {
+        let is_sign_of = |task| signs_of(task).contains(&sign);
+        is_sign_of(task) || !Task::ALL.into_iter().any(is_sign_of)
+    })
+}
+
+/// Kinds of head that a task can have.
+const fn heads(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Embed | Task::Summarize => &["mean_pooling"],
+        Task::Classify | Task::Sentiment => &["sequence_classification"],
+        Task::Entities => &["token_classification"],
     }
 }
 
-/// Tasks that the hub gives this tag.
-fn tasks_of_tag(tag: &str) -> Option<&'static [Task]> {
-    match tag {
-        "sentence-similarity" | "feature-extraction" => Some(&[Task::Embed]),
-        "summarization" => Some(&[Task::Summarize]),
-        "text-classification" => Some(&[Task::Classify, Task::Sentiment]),
-        "token-classification" => Some(&[Task::Entities]),
-        _ => None,
+/// Tags that the hub gives models of a task (`pipeline_tag`).
+const fn hub_tags(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Embed => &["sentence-similarity", "feature-extraction"],
+        Task::Summarize => &["summarization"],
+        Task::Classify | Task::Sentiment => &["text-classification"],
+        Task::Entities => &["token-classification"],
     }
 }
 
@@ -134,21 +138,21 @@ mod tests {
 
     #[test]
     fn what_a_card_says_whatever_is_wrong_with_it() {
-        let check = |text: &str, tasks: &[Task], is_exact: bool, stated: Stated| {
+        let check = |text: &str, tasks: &[Task], is_exact: bool, stated: DefaultClaim| {
             let expected = Claim { tasks: tasks.to_vec(), is_exact, stated };
             assert_eq!(Claim::of(text), expected, "{text:?}");
         };
         let card = |lines: &str| format!("---\nml_inference:\n  name: x\n{lines}\n---\n# default: true\n");
         let (embed, all) = ([Task::Embed], Task::ALL);
         for (line, stated) in [
-            ("default: true  # ours", Stated::Yes),
-            ("\"default\": 'true'", Stated::Yes),
-            ("default: false", Stated::No),
-            ("# default: true", Stated::No),
-            ("labels: [a, b]", Stated::No),
-            ("default: maybe", Stated::Unknown),
-            ("default:", Stated::Unknown),
-            ("defualt: true", Stated::Unknown),
+            ("default: true  # ours", DefaultClaim::Yes),
+            ("\"default\": 'true'", DefaultClaim::Yes),
+            ("default: false", DefaultClaim::No),
+            ("# default: true", DefaultClaim::No),
+            ("labels: [a, b]", DefaultClaim::No),
+            ("default: maybe", DefaultClaim::Unknown),
+            ("default:", DefaultClaim::Unknown),
+            ("defualt: true", DefaultClaim::Unknown),
         ] {
             check(&card(&format!("  task: embeddings\n  {line}\n  limits: {{")), &embed, true, stated);
         }
@@ -156,12 +160,12 @@ mod tests {
             "---\nml_inference: { task: embeddings, default: true, x: [ }\n---\n",
             &embed,
             true,
-            Stated::Yes,
+            DefaultClaim::Yes,
         );
-        check("---\nml_inference:\n  task: embeddings\n  lim", &embed, true, Stated::Unknown);
+        check("---\nml_inference:\n  task: embeddings\n  lim", &embed, true, DefaultClaim::Unknown);
         // Another's key of the same name.
         let index = "---\nmodel-index:\n- task:\n    type: x\n  default: true\nml_inference:\n  task: embeddings\n---\n";
-        check(index, &embed, true, Stated::No);
+        check(index, &embed, true, DefaultClaim::No);
         for (lines, tasks) in [
             ("  task: embeddingz\n  head: { kind: mean_pooling }", &embed[..]),
             ("  task: Embeddings", &embed),
@@ -172,10 +176,10 @@ mod tests {
             ("  head: { kind: mean_pooling }\npipeline_tag: summarization", &[Task::Summarize]),
             ("  version: 1", &all),
         ] {
-            check(&card(lines), tasks, false, Stated::No);
+            check(&card(lines), tasks, false, DefaultClaim::No);
         }
         for text in ["", "# A model\n", "\u{fffd}\u{fffd}\n---\n", "---\n"] {
-            check(text, &all, false, Stated::Unknown);
+            check(text, &all, false, DefaultClaim::Unknown);
         }
     }
 }

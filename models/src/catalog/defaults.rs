@@ -6,7 +6,7 @@ use std::sync::Arc;
 use models_core::card::{Card, Task};
 
 use super::cards::{RejectedCard, names};
-use super::claim::Stated;
+use super::claim::DefaultClaim;
 use super::error::LoadError;
 
 /// The model that answers for a task where the caller names none. It is never replaced by another.
@@ -59,14 +59,14 @@ pub(super) fn defaults(
         let is_free = |task: &&Task| !claimed.contains(task);
         let mut doubtful: Vec<Task> = claim.tasks.iter().filter(is_free).copied().collect();
         match claim.stated {
-            Stated::No => continue,
-            Stated::Yes if claim.is_exact => continue,
+            DefaultClaim::No => continue,
+            DefaultClaim::Yes if claim.is_exact => continue,
             // It claims what another claims too, unless that is configured.
-            Stated::Yes if doubtful.is_empty() => {
+            DefaultClaim::Yes if doubtful.is_empty() => {
                 let is_moot = claim.tasks.iter().any(|task| configured.contains_key(task));
                 doubtful.extend(claim.tasks.iter().filter(|_| !is_moot));
             }
-            Stated::Yes | Stated::Unknown => {}
+            DefaultClaim::Yes | DefaultClaim::Unknown => {}
         }
         for task in doubtful {
             match defaults.get(&task) {
@@ -109,7 +109,7 @@ fn stated(
     let readable = cards.iter().filter(|card| card.task == task && card.is_default);
     let readable = readable.map(|card| (card.name.as_str(), TaskDefault::Model(card.name.clone())));
     let unreadable = rejected.iter().enumerate().filter(|(_, RejectedCard { claim, .. })| {
-        claim.is_exact && claim.tasks == [task] && claim.stated == Stated::Yes
+        claim.is_exact && claim.tasks == [task] && claim.stated == DefaultClaim::Yes
     });
     let unreadable = unreadable.map(|(index, card)| (card.name.as_str(), TaskDefault::Rejected(index)));
     let mut claims: Vec<_> = readable.chain(unreadable).collect();

@@ -40,12 +40,7 @@ pub enum LoadError {
         "the cards {first} and {second} both say `default: true` for {task}: take one back, or name the default in the \
          configuration (defaults.{task})"
     )]
-    TwoDefaults {
-        task: Task,
-        first: String,
-        /// The other.
-        second: String,
-    },
+    TwoDefaults { task: Task, first: String, second: String },
     /// More cards than a process can number.
     #[error("{models} model cards; at most {limit} can be served by one process")]
     TooManyModels {
@@ -73,12 +68,7 @@ pub enum UnavailableError {
     Model(#[from] ModelError),
     /// The card's zero-shot part names a model that cannot do it.
     #[error("zero_shot.model {model:?}: {message}")]
-    ZeroShot {
-        /// The model named.
-        model: String,
-        /// Why it cannot.
-        message: &'static str,
-    },
+    ZeroShot { model: String, message: &'static str },
 }
 
 /// Every number that a process can give a model has been given.

@@ -26,7 +26,7 @@ pub struct Loader {
 }
 
 /// What a model is once it is loaded.
-pub(super) struct Loaded {
+pub(super) struct LoadedParts {
     /// Stands for the content of all its files.
     pub(super) digest: Sha256Digest,
     pub(super) tokenizer: TextTokenizer,
@@ -76,7 +76,7 @@ impl Loader {
 }
 
 /// What models share while they are loaded.
-pub(super) struct Loading<'a> {
+pub(super) struct LoadContext<'a> {
     store: Store,
     progress: &'a dyn Progress,
     loader: Loader,
@@ -85,7 +85,7 @@ pub(super) struct Loading<'a> {
     tokenizers: HashMap<Sha256Digest, TextTokenizer>,
 }
 
-impl<'a> Loading<'a> {
+impl<'a> LoadContext<'a> {
     pub(super) fn new(config: &CatalogConfig, progress: &'a dyn Progress) -> Self {
         Self {
             store: Store { data_dir: config.data_dir.clone(), offline: config.offline },
@@ -96,7 +96,7 @@ impl<'a> Loading<'a> {
         }
     }
 
-    pub(super) fn load(&mut self, card: &Card) -> Result<Loaded, UnavailableError> {
+    pub(super) fn load(&mut self, card: &Card) -> Result<LoadedParts, UnavailableError> {
         let Card { name, version, runtime, dtype, .. } = card;
         self.progress.message(&format!("loading {name} {version}: {runtime}, {dtype}"));
         let folder = self.folder(card)?;
@@ -106,7 +106,7 @@ impl<'a> Loading<'a> {
         if asked > available {
             return Err(ModelError::Capacity { what: "vocabulary of the tokenizer", asked, available }.into());
         }
-        Ok(Loaded { digest: digest(card)?, tokenizer, weights })
+        Ok(LoadedParts { digest: digest(card)?, tokenizer, weights })
     }
 
     pub(super) fn folder(&mut self, card: &Card) -> Result<PathBuf, Arc<SourceError>> {

@@ -22,7 +22,7 @@ use crate::progress::Progress;
 use crate::tasks::{self, Input, InputError, OnError, Parameters, Prepared, TaskRequest};
 use crate::tokenizer::TextTokenizer;
 use defaults::TaskDefault;
-use loader::Loading;
+use loader::LoadContext;
 
 pub use cards::RejectedCard;
 pub use config::{CardOverride, CatalogConfig};
@@ -56,7 +56,7 @@ impl Catalog {
         let (mut cards, mut rejected) = cards::read(&config.cards_dir)?;
         cards::apply(&config.all, &config.overrides, &mut cards, &mut rejected)?;
         let defaults = defaults::defaults(&config.defaults, &cards, &rejected)?;
-        let mut loading = Loading::new(config, progress);
+        let mut loading = LoadContext::new(config, progress);
         let results: Vec<_> = cards
             .iter()
             .map(|card| {
@@ -82,7 +82,7 @@ impl Catalog {
     pub fn fetch(config: &CatalogConfig, progress: &dyn Progress) -> Result<(), LoadError> {
         let (cards, rejected) = cards::read(&config.cards_dir)?;
         rejected.iter().for_each(|card| progress.message(&card.reason));
-        let mut loading = Loading::new(config, progress);
+        let mut loading = LoadContext::new(config, progress);
         for card in cards {
             loading.folder(&card).map_err(|source| LoadError::Fetch { model: card.name.clone(), source })?;
         }
@@ -104,7 +104,6 @@ impl Catalog {
         &self.rejected
     }
 
-    /// The model of this name.
     pub fn find(&self, name: &str) -> Option<&ModelEntry> {
         self.models.find(name)
     }

@@ -6,7 +6,7 @@ use models_core::card::{Card, Sha256Digest};
 use units::ModelId;
 
 use super::error::{OutOfNumbers, UnavailableError};
-use super::loader::Loaded;
+use super::loader::LoadedParts;
 
 /// Models that come and go. The number of one that has gone is never given again, so that what still names it
 /// (a batch under way, a record of use) cannot mean another.
@@ -25,7 +25,7 @@ pub struct ModelEntry {
     pub card: Arc<Card>,
     /// Whether it can be used.
     pub state: ModelState,
-    pub(super) loaded: Option<Loaded>,
+    pub(super) loaded: Option<LoadedParts>,
 }
 
 /// Whether a model can be used.
@@ -54,7 +54,7 @@ impl Registry {
     pub(super) fn add(
         &mut self,
         card: Arc<Card>,
-        result: Result<Loaded, UnavailableError>,
+        result: Result<LoadedParts, UnavailableError>,
     ) -> Result<ModelId, OutOfNumbers> {
         let id = u16::try_from(self.next).ok().filter(|_| self.next < Self::MODELS_MAX);
         let id = ModelId(id.ok_or(OutOfNumbers)?);
@@ -94,7 +94,7 @@ impl Registry {
 }
 
 impl ModelEntry {
-    pub(super) fn new(id: ModelId, card: Arc<Card>, result: Result<Loaded, UnavailableError>) -> Self {
+    pub(super) fn new(id: ModelId, card: Arc<Card>, result: Result<LoadedParts, UnavailableError>) -> Self {
         let (state, loaded) = match result {
             Ok(loaded) => (ModelState::Loaded { digest: loaded.digest }, Some(loaded)),
             Err(error) => (ModelState::Unavailable { reason: error.to_string() }, None),
@@ -128,7 +128,7 @@ mod tests {
         Arc::new(Card { version: version.to_owned(), ..card })
     }
 
-    fn missing() -> Result<Loaded, UnavailableError> {
+    fn missing() -> Result<LoadedParts, UnavailableError> {
         Err(UnavailableError::ZeroShot { model: "none".to_owned(), message: "for the test" })
     }
 

@@ -44,7 +44,6 @@ pub struct PoolConfig {
 /// What is to be done, for whom and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errand {
-    /// Decoding or preparing.
     pub stage: Stage,
     pub tenant: TenantId,
     /// The tenant's share beside the others', at least 1.
@@ -78,11 +77,11 @@ pub enum PoolError {
 /// Threads that run work for async callers. Cheap to clone; the threads end with the last clone.
 #[derive(Clone)]
 pub struct WorkPool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolCore>,
     _threads: Arc<Threads>,
 }
 
-struct Shared {
+struct PoolCore {
     config: PoolConfig,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -113,7 +112,7 @@ struct Task {
 
 /// Counts a piece of work as waiting or running until it is dropped, whatever happens to it.
 struct Share {
-    shared: Arc<Shared>,
+    shared: Arc<PoolCore>,
     tenant: TenantId,
     bytes: u64,
 }
@@ -121,8 +120,7 @@ struct Share {
 /// Tells the task that its caller has left.
 struct Wish(Arc<Task>);
 
-/// Ends the threads.
-struct Threads(Arc<Shared>);
+struct Threads(Arc<PoolCore>);
 
 impl WorkPool {
     /// Starts the threads. They tell the time by `clock`, which is also the one of the deadlines.
@@ -130,7 +128,7 @@ impl WorkPool {
     /// # Errors
     /// When the system refuses the threads.
     pub fn new(config: PoolConfig, clock: Arc<dyn Clock>) -> Result<Self, PoolError> {
-        let shared = Arc::new(Shared { config, clock, state: Mutex::default(), has_work: Condvar::new() });
+        let shared = Arc::new(PoolCore { config, clock, state: Mutex::default(), has_work: Condvar::new() });
         let threads = Arc::new(Threads(Arc::clone(&shared)));
         for index in 0..config.threads.max(1) {
             let shared = Arc::clone(&shared);
@@ -216,7 +214,7 @@ impl WorkPool {
     }
 }
 
-impl Shared {
+impl PoolCore {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while it was held left counts that are whole: nothing in between can fail.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

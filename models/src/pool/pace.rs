@@ -46,7 +46,6 @@ impl Pace {
         self.counts.total.load(Ordering::Relaxed)
     }
 
-    /// Begins a turn.
     pub(super) fn begin(&self) {
         self.counts.turn.store(0, Ordering::Relaxed);
     }

@@ -11,9 +11,7 @@ const TURN_BYTES_MIN: u64 = 256;
 /// already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Tensors to answers.
     Decode,
-    /// Texts to jobs.
     Prepare,
 }
 

@@ -177,7 +177,8 @@ proptest! {
         }
     }
 
-    /// A paragraph has the same sentences however it is wrapped; in columns narrower than this a line may begin as an item does: "(d)".
+    /// A paragraph has the same sentences however it is wrapped; in columns narrower than this a line may
+    /// begin as an item does: "(d)".
     #[test]
     fn width_does_not_matter(rows in prop::collection::vec(any::<prop::sample::Index>(), 1..6), width in 30usize..100) {
         let prose = prose();

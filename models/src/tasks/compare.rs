@@ -1,5 +1,5 @@
-//! Texts beside another one: documents beside a query, sentences beside a sentence. The measure is the cosine of
-//! their embeddings, as bi-encoders rank (Reimers and Gurevych, "Sentence-BERT", 2019).
+//! Texts beside another one: documents beside a query, sentences beside a sentence. The measure is the cosine
+//! of their embeddings, as bi-encoders rank (Reimers and Gurevych, "Sentence-BERT", 2019).
 
 use models_core::tasks::{DecodeError, InputError, Output, Refusals, TaskResult, Truncation};
 

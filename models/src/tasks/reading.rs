@@ -133,8 +133,8 @@ impl<'a> Jobs<'a> {
         Ok((encoded.text, reading))
     }
 
-    /// Adds the windows of one input that is ids of the context's tokenizer already, with or without the special
-    /// tokens around it.
+    /// Adds the windows of one input that is ids of the context's tokenizer already, with or without the
+    /// special tokens around it.
     pub(super) async fn read_tokens(
         &mut self,
         context: &Context<'_>,

@@ -62,7 +62,6 @@ pub enum Keep {
 /// A text tokenised up to a limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Encoded {
-    /// The tokens kept.
     pub text: EncodedText,
     /// Tokens found; a character of private use that the tokenizer drops is one, though it has no id.
     pub tokens: usize,

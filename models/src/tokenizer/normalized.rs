@@ -337,7 +337,6 @@ fn is_script(c: char) -> bool {
 }
 
 impl<'a> Normalized<'a> {
-    /// A text as it is.
     pub(super) fn same(text: &'a str) -> Self {
         Self { text: Cow::Borrowed(text), edits: Vec::new() }
     }

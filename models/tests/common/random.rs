@@ -151,7 +151,6 @@ pub fn identity(hidden: usize) -> HeadWeights {
     HeadWeights::Token(ClassifierWeights { dense: None, classifier })
 }
 
-/// A runtime with its name.
 pub type Named = (String, Box<dyn Runtime>);
 
 /// Every runtime in float32 that this CPU can run.

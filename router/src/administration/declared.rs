@@ -11,7 +11,6 @@ use units::WallTime;
 /// What ids of declared keys begin with; keys that were made have a ULID instead.
 const ID_PREFIX: &str = "key_declared";
 
-/// A tenant as declared.
 #[derive(Debug, Clone)]
 pub struct DeclaredTenant {
     pub name: TenantName,
@@ -23,7 +22,6 @@ pub struct DeclaredTenant {
     pub keys: Vec<DeclaredKey>,
 }
 
-/// A key as declared.
 #[derive(Debug, Clone)]
 pub struct DeclaredKey {
     /// What it is called; unique among the tenant's declared keys.

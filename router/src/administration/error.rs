@@ -54,7 +54,6 @@ pub enum AdministrationError {
     /// A key that is not accepted cannot be rotated.
     #[error("only an active key that was not rotated yet can be rotated")]
     NotActive,
-    /// No random numbers.
     #[error(transparent)]
     Random(#[from] RandomError),
     /// The store did not take the change.

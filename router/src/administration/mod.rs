@@ -55,6 +55,16 @@ pub struct Scope {
     pub role: Role,
 }
 
+impl Scope {
+    /// Whether the administrator may manage keys of a role.
+    ///
+    /// # Errors
+    /// It is above the administrator's own.
+    pub fn check(&self, role: Role) -> Result<()> {
+        check_scope(Some(self), &self.tenant, role)
+    }
+}
+
 /// Who changes something, and by which request.
 #[derive(Debug, Clone, Copy)]
 pub struct Actor<'a> {
@@ -98,7 +108,6 @@ struct Edit<T> {
     result: T,
 }
 
-/// See the module.
 pub struct Administration {
     store: Arc<dyn AccountStore>,
     directory: Arc<Directory>,
@@ -225,6 +234,15 @@ impl Administration {
             })
         })
         .await
+    }
+
+    /// Whether an administrator may manage a key, if there is one of that id.
+    ///
+    /// # Errors
+    /// It is another tenant's or above the administrator's role, or the store does not answer.
+    pub async fn check_managed(&self, now: WallTime, scope: &Scope, id: &str) -> Result<()> {
+        let accounts = self.current(now).await?;
+        accounts.keys.get(id).map_or(Ok(()), |key| check_scope(Some(scope), &key.tenant, key.role))
     }
 
     /// Makes a key in place of another, which stays good for `overlap`.

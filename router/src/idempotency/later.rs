@@ -26,7 +26,7 @@ pub(super) struct Later {
 
 /// What is told.
 enum Message {
-    Keep { now: WallTime, answer: Vec<u8> },
+    Keep { now: WallTime, answer: Vec<u8>, owed: Option<Vec<u8>> },
     Release,
 }
 
@@ -42,10 +42,10 @@ impl Later {
         now: WallTime,
         name: Name,
         owner: [u8; 16],
-        answer: Vec<u8>,
+        (answer, owed): (Vec<u8>, Option<Vec<u8>>),
         patience: Duration,
     ) {
-        self.tell(name, owner, Message::Keep { now, answer }, patience);
+        self.tell(name, owner, Message::Keep { now, answer, owed }, patience);
     }
 
     /// Forgets a request, trying for at most `patience`.
@@ -81,9 +81,9 @@ impl Later {
             for _ in 0..patience.as_millis() / AGAIN_EVERY.as_millis() {
                 tokio::time::sleep(AGAIN_EVERY).await;
                 let told = match &message {
-                    Message::Keep { now, answer } => {
+                    Message::Keep { now, answer, owed } => {
                         let until = now.plus(KEPT);
-                        store.keep(*now, &name, owner, answer, until).await
+                        store.keep(*now, &name, owner, (answer, owed.as_deref()), until).await
                     }
                     Message::Release => store.release(&name, owner).await.map(|()| true),
                 };

@@ -13,8 +13,10 @@
 
 mod embedded;
 mod later;
+mod owed;
 mod redis;
 mod room;
+mod writer;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,17 +25,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, RandomizedNonceKey};
 
-pub(crate) use embedded::Writer;
+pub(crate) use writer::Writer;
 
 use crate::key::{KeySecret, RandomError, random};
 use crate::store::StoreError;
 use units::WallTime;
 
 use later::Later;
+pub use owed::{Owed, StoredOwed, Unrecorded};
 pub use room::{AnswerRoom, Room};
 
 /// How long answers are kept.
 pub const KEPT: Duration = Duration::from_secs(86_400);
+/// How long an answer waits until it is noted that it is recorded.
+const NOTING: Duration = Duration::from_millis(100);
 /// How long what is known of a tenant's kept answers is good enough.
 const ROOM_FRESH: Duration = Duration::from_secs(5);
 /// Tenants whose kept answers are remembered; beyond that they are asked for again.
@@ -51,8 +56,8 @@ pub struct Answer {
 
 /// A request with a key.
 #[derive(Debug, Clone, Copy)]
-pub struct Keyed<'a> {
-    /// Whose it is. Keys of different tenants have nothing to do with each other.
+pub struct KeyedRequest<'a> {
+    /// The tenant. Keys of different tenants have nothing to do with each other.
     pub tenant: &'a str,
     /// Who of the tenant sends it: the id of its API key, or the subject of its token. Nobody else may have
     /// the answer.
@@ -66,11 +71,13 @@ pub struct Keyed<'a> {
 
 /// What becomes of a request with a key.
 #[derive(Debug)]
-pub enum Begun {
+pub enum KeyState {
     /// It is the first of its key: it is to be answered, and the answer to be kept.
     First(Attempt),
     /// It was answered before.
     Again(Answer),
+    /// It was answered before, and whether that was recorded is to be found out first.
+    Unrecorded(Box<Unrecorded>),
     /// The first of its key is being answered.
     Running {
         /// Whether by this server; else by another one, or by one that was killed, and none can tell which.
@@ -94,17 +101,17 @@ pub struct Attempt {
 }
 
 /// Digests and owners of the requests that this server begins or answers.
-type Running = Mutex<BTreeSet<(String, [u8; 16])>>;
+type OpenRequests = Mutex<BTreeSet<(String, [u8; 16])>>;
 
 /// One of them, as long as it is.
 #[derive(Debug)]
 struct Here {
-    all: Arc<Running>,
+    all: Arc<OpenRequests>,
     own: (String, [u8; 16]),
 }
 
 impl Here {
-    fn new(all: &Arc<Running>, name: &Name, owner: [u8; 16]) -> Self {
+    fn new(all: &Arc<OpenRequests>, name: &Name, owner: [u8; 16]) -> Self {
         let own = (name.digest.clone(), owner);
         all.lock().unwrap_or_else(PoisonError::into_inner).insert(own.clone());
         Self { all: Arc::clone(all), own }
@@ -131,9 +138,14 @@ impl Attempt {
         let (low, _) = self.print.split_first_chunk().unwrap_or((&[0; 16], &[]));
         u128::from_le_bytes(*low)
     }
+
+    /// Names this attempt, and no other one at the same request.
+    pub fn id(&self) -> String {
+        self.owner.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
-/// Under which an answer is kept.
+/// The key of a stored answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     pub tenant: String,
@@ -149,6 +161,8 @@ pub struct Kept {
     pub until: WallTime,
     /// The sealed answer, once there is one.
     pub answer: Option<Vec<u8>>,
+    /// What is owed for it: see [`Owed`].
+    pub owed: Option<Vec<u8>>,
 }
 
 /// Where answers are kept.
@@ -165,18 +179,53 @@ pub trait AnswerStore: Send + Sync {
         until: WallTime,
     ) -> Result<Option<Kept>, StoreError>;
 
-    /// Keeps the answer of a request until `until`, if it is still its owner's. Says whether it was.
+    /// Keeps the answer of a request until `until`, and what is owed for it, both or neither, if it is still
+    /// its owner's. Says whether it was.
     async fn keep(
         &self,
         now: WallTime,
         name: &Name,
         owner: [u8; 16],
-        answer: &[u8],
+        answer: (&[u8], Option<&[u8]>),
         until: WallTime,
     ) -> Result<bool, StoreError>;
 
-    /// Forgets a request, if it is its owner's.
+    /// Takes what is owed for an answer away, or puts something else there, if it is still `before`. Says
+    /// whether it was.
+    async fn owe(&self, name: &Name, before: &[u8], after: Option<&[u8]>) -> Result<bool, StoreError>;
+
+    /// Forgets a request, if it is its owner's; not one whose answer was recorded.
     async fn release(&self, name: &Name, owner: [u8; 16]) -> Result<(), StoreError>;
+
+    /// Whether it is a file of this server alone: then what it did not do is known not to be done.
+    fn is_own(&self) -> bool {
+        false
+    }
+
+    /// Tells whoever has a journal what is owed to it. A store of one server has nobody to tell: a journal
+    /// that is not the server's is gone.
+    async fn hand_over(&self, journal: &str, name: &Name, owed: &[u8]) -> Result<(), StoreError> {
+        let _ = (journal, name, owed);
+        Ok(())
+    }
+
+    /// What the others found to be owed to a journal.
+    async fn handed_over(&self, journal: &str) -> Result<Vec<(Name, Vec<u8>)>, StoreError> {
+        let _ = journal;
+        Ok(Vec::new())
+    }
+
+    /// What is owed for an answer now; nothing where nothing is handed over.
+    async fn owed(&self, name: &Name) -> Result<Option<Vec<u8>>, StoreError> {
+        let _ = name;
+        Ok(None)
+    }
+
+    /// It was seen to.
+    async fn taken_over(&self, journal: &str, name: &Name) -> Result<(), StoreError> {
+        let _ = (journal, name);
+        Ok(())
+    }
 }
 
 /// Why a key could not be used.
@@ -214,7 +263,7 @@ pub struct Idempotency {
     /// What the store did not confirm.
     later: Later,
     room: Option<BoundedRoom>,
-    running: Arc<Running>,
+    running: Arc<OpenRequests>,
     /// Digests of those whose answer is kept and not charged yet.
     unsettled: Mutex<HashSet<String>>,
 }
@@ -222,12 +271,12 @@ pub struct Idempotency {
 /// While it lives, whoever repeats the request on this server is told that it is being answered: its answer
 /// may be kept, and whether it is charged is not known yet.
 #[must_use]
-pub struct Unsettled<'a> {
+pub struct SettlementGuard<'a> {
     idempotency: &'a Idempotency,
     digest: String,
 }
 
-impl Drop for Unsettled<'_> {
+impl Drop for SettlementGuard<'_> {
     fn drop(&mut self) {
         self.idempotency.unsettled().remove(&self.digest);
     }
@@ -264,8 +313,8 @@ impl Idempotency {
     /// # Errors
     /// The store does not answer: the request must not be, or it could be charged twice. Or the tenant's kept
     /// answers are at their bound.
-    pub async fn begin(&self, now: WallTime, keyed: &Keyed<'_>) -> Result<Begun, IdempotencyError> {
-        let Keyed { tenant, principal, key, route, body } = *keyed;
+    pub async fn begin(&self, now: WallTime, keyed: &KeyedRequest<'_>) -> Result<KeyState, IdempotencyError> {
+        let KeyedRequest { tenant, principal, key, route, body } = *keyed;
         let digest = self.secret.derive(&[b"idempotency key", tenant.as_bytes(), key.as_bytes()]);
         let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let name = Name { tenant: tenant.to_owned(), digest };
@@ -287,36 +336,52 @@ impl Idempotency {
                 self.release(&attempt).await;
                 return Err(error);
             }
-            return Ok(Begun::First(attempt));
+            return Ok(KeyState::First(attempt));
         };
         if kept.print != print {
-            return Ok(Begun::Different);
+            return Ok(KeyState::Different);
         }
         let Some(sealed) = kept.answer else {
             let is_here = here.has_others();
-            return Ok(Begun::Running { is_here, left: kept.until.since(now) });
+            return Ok(KeyState::Running { is_here, left: kept.until.since(now) });
         };
         if self.unsettled().contains(&name.digest) {
-            return Ok(Begun::Running { is_here: true, left: Duration::ZERO });
+            return Ok(KeyState::Running { is_here: true, left: Duration::ZERO });
         }
-        Ok(self.open(&name, &sealed)?.map_or(Begun::TooLarge, Begun::Again))
+        let answer = self.open(&name, &sealed)?;
+        if let Some(owed) = kept.owed.and_then(|owed| StoredOwed::parse(name, owed)) {
+            let kept_at = WallTime(kept.until.0.saturating_sub(KEPT.as_millis() as u64));
+            return Ok(KeyState::Unrecorded(Box::new(Unrecorded {
+                answer,
+                owed,
+                until: kept_at.plus(self.lease),
+            })));
+        }
+        Ok(answer.map_or(KeyState::TooLarge, KeyState::Again))
     }
 
     /// Begins to keep and to charge an answer: until what this returns is dropped, it is not given to
     /// anybody.
-    pub fn settle(&self, attempt: &Attempt) -> Unsettled<'_> {
+    pub fn settle(&self, attempt: &Attempt) -> SettlementGuard<'_> {
         let digest = attempt.name.digest.clone();
         self.unsettled().insert(digest.clone());
-        Unsettled { idempotency: self, digest }
+        SettlementGuard { idempotency: self, digest }
+    }
+
+    /// The same, unless somebody has begun already.
+    pub(crate) fn settle_alone(&self, name: &Name) -> Option<SettlementGuard<'_>> {
+        let digest = name.digest.clone();
+        self.unsettled().insert(digest.clone()).then_some(SettlementGuard { idempotency: self, digest })
     }
 
     fn unsettled(&self) -> MutexGuard<'_, HashSet<String>> {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an answer, before it is charged and goes out. If the store does not say that it has it, it may
-    /// have it all the same: then it is charged and goes out too, so that whoever finds it there finds what
-    /// was charged; and it is told again until it says so, or as long as the request is its owner's.
+    /// Keeps an answer, and what is owed for it, before it is charged and goes out. If the store does not say
+    /// that it has it, it may have it all the same: then it is charged and goes out too, so that whoever
+    /// finds it there finds what was charged; and it is told again until it says so, or as long as the
+    /// request is its owner's.
     ///
     /// # Errors
     /// It is not kept, and must be neither charged nor go out.
@@ -325,23 +390,79 @@ impl Idempotency {
         now: WallTime,
         attempt: &Attempt,
         answer: &Answer,
+        owed: Option<&Owed>,
     ) -> Result<(), IdempotencyError> {
         let Attempt { name, owner, .. } = attempt;
+        let owed = owed.map(Owed::text).transpose().map_err(|_| IdempotencyError::Seal)?;
         let is_small = answer.body.len() <= self.answer_bytes_max;
         let sealed = self.seal(name, is_small.then_some(answer))?;
-        match self.store.keep(now, name, *owner, &sealed, now.plus(KEPT)).await {
+        match self.store.keep(now, name, *owner, (&sealed, owed.as_deref()), now.plus(KEPT)).await {
             Ok(true) => {
                 self.count(now, &name.tenant, sealed.len() as u64).await;
                 Ok(())
             }
             Ok(false) => Err(IdempotencyError::Lost),
-            Err(StoreError::Unavailable(problem)) => {
+            Err(StoreError::Unavailable(problem)) if !self.store.is_own() => {
                 tracing::debug!(problem, "an answer is not known to be kept");
-                self.later.keep(now, name.clone(), *owner, sealed, self.lease);
+                self.later.keep(now, name.clone(), *owner, (sealed, owed), self.lease);
                 Ok(())
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What was owed for an answer is in its journal. Not noted if the store does not answer: then it is
+    /// looked for in the journal when somebody asks for the answer.
+    pub async fn recorded(&self, owed: &StoredOwed) {
+        if let Err(error) = self.store.owe(&owed.name, &owed.text, None).await {
+            tracing::debug!(%error, "that an answer is recorded is not noted");
+        }
+    }
+
+    /// The same, of what was kept with the answer of an attempt. Where other servers may be asked for the
+    /// answer it is waited for, a moment.
+    pub async fn attempt_recorded(self: &Arc<Self>, attempt: Attempt, owed: Owed) {
+        let Ok(text) = owed.text() else { return };
+        let (answers, is_own) = (Arc::clone(self), self.store.is_own());
+        let noting = tokio::spawn(async move {
+            answers.recorded(&StoredOwed { name: attempt.name.clone(), owed, text }).await;
+        });
+        if !is_own {
+            let _ = tokio::time::timeout(NOTING, noting).await;
+        }
+    }
+
+    /// Owes `again` in the place of something. None: that is not owed any more.
+    pub(crate) async fn owe_again(
+        &self,
+        owed: &StoredOwed,
+        again: Owed,
+    ) -> Result<Option<StoredOwed>, IdempotencyError> {
+        let text = again.text().map_err(|_| IdempotencyError::Seal)?;
+        let is_owed = self.store.owe(&owed.name, &owed.text, Some(&text)).await?;
+        Ok(is_owed.then(|| StoredOwed { name: owed.name.clone(), owed: again, text }))
+    }
+
+    pub(crate) async fn hand_over(&self, owed: &StoredOwed) -> Result<(), IdempotencyError> {
+        Ok(self.store.hand_over(&owed.owed.journal, &owed.name, &owed.text).await?)
+    }
+
+    /// The answers of which others found something owed to a journal, each with what is owed for it now.
+    pub(crate) async fn handed_over(
+        &self,
+        journal: &str,
+    ) -> Result<Vec<(Name, Option<StoredOwed>)>, IdempotencyError> {
+        let mut found = Vec::new();
+        for (name, _) in self.store.handed_over(journal).await? {
+            let owed = self.store.owed(&name).await?;
+            let owed = owed.and_then(|text| StoredOwed::parse(name.clone(), text));
+            found.push((name, owed));
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn taken_over(&self, journal: &str, name: &Name) -> Result<(), IdempotencyError> {
+        Ok(self.store.taken_over(journal, name).await?)
     }
 
     /// Forgets a request that was not answered, so that it may be sent again.

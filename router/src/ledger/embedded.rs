@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use ulid::Ulid;
 
-use super::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore};
+use super::{Batch, BatchOutcome, DayState, Sum, SumKey, TenantDay, UsageStore};
 use crate::store::{
     EmbeddedStore, StoreError, USAGE_APPLIED, USAGE_POSITIONS, USAGE_RECORDS, USAGE_SUMS, unavailable,
 };
@@ -19,7 +19,7 @@ const LIFE_ROW: &str = "life";
 
 #[async_trait]
 impl UsageStore for EmbeddedStore {
-    async fn apply(&self, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
+    async fn apply(&self, batches: &[Batch]) -> Result<Vec<BatchOutcome>, StoreError> {
         let batches = batches.to_vec();
         self.run(move |database| apply(database, &batches)).await
     }
@@ -56,7 +56,7 @@ impl UsageStore for EmbeddedStore {
     }
 }
 
-fn apply(database: &Database, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
+fn apply(database: &Database, batches: &[Batch]) -> Result<Vec<BatchOutcome>, StoreError> {
     let write = database.begin_write().map_err(unavailable)?;
     let mut results = Vec::with_capacity(batches.len());
     {
@@ -68,7 +68,7 @@ fn apply(database: &Database, batches: &[Batch]) -> Result<Vec<Applied>, StoreEr
             let (tenant, day) = (place.tenant.as_ref(), place.day.0);
             let at = position(&positions, &applied, place, epoch)?;
             if at != *from {
-                results.push(Applied::At(at));
+                results.push(BatchOutcome::At(at));
                 continue;
             }
             let mut is_new = true;
@@ -86,7 +86,7 @@ fn apply(database: &Database, batches: &[Batch]) -> Result<Vec<Applied>, StoreEr
                 counts.insert((tenant, day), counted + records).map_err(unavailable)?;
             }
             positions.insert((tenant, day, epoch.as_ref()), *to).map_err(unavailable)?;
-            results.push(Applied::Yes);
+            results.push(BatchOutcome::Yes);
         }
     }
     write.commit().map_err(unavailable)?;

@@ -14,12 +14,7 @@ pub enum JournalError {
         "the usage journal is damaged at record {number} in {file}, which was not delivered to everybody yet; \
          `ml-inference usage repair` sets the damaged segment aside and keeps its good records"
     )]
-    Damaged {
-        /// The record's number.
-        number: u64,
-        /// The segment.
-        file: PathBuf,
-    },
+    Damaged { number: u64, file: PathBuf },
     /// The name under which the store knows the journal is lost.
     #[error(
         "{file} is missing or empty, and the journal beside it has records: under another name they would be charged again. \
@@ -42,7 +37,6 @@ pub enum JournalError {
     Disputed {
         /// Where the name is.
         file: PathBuf,
-        /// What it says.
         named: String,
         /// What the checkpoint says.
         known: String,

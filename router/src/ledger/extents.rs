@@ -52,6 +52,12 @@ impl Extents {
         Ok(missing)
     }
 
+    /// Whether a record of one of these numbers was written, as far as that is known: somebody may have been
+    /// answered for it.
+    pub(super) fn have_any(&self, numbers: &Range<u64>) -> bool {
+        self.0.values().any(|known| known.start.max(numbers.start) < known.end.min(numbers.end))
+    }
+
     /// Those that have a record which was not removed.
     pub(super) fn not_before(mut self, removed: u64) -> Self {
         self.0.retain(|_, numbers| numbers.end > removed);

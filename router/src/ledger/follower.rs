@@ -58,7 +58,6 @@ impl Followers {
         self.positions().into_values().min().unwrap_or(0)
     }
 
-    /// The journal's folder.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -107,7 +106,6 @@ impl Follower {
         self.reader.take_passed()
     }
 
-    /// The journal's folder.
     pub(super) fn folder(&self) -> &Path {
         self.all.folder()
     }
@@ -139,7 +137,9 @@ impl Follower {
     ///
     /// # Errors
     /// The disk refuses.
-    pub(super) fn keep(&self, next: u64, needed: u64) -> std::io::Result<()> {
-        self.all.advance(&self.name, next, needed.min(next))
+    pub(super) async fn keep(&self, next: u64, needed: u64) -> std::io::Result<()> {
+        let (all, name) = (Arc::clone(&self.all), self.name.clone());
+        let kept = tokio::task::spawn_blocking(move || all.advance(&name, next, needed.min(next)));
+        kept.await.map_err(std::io::Error::other)?
     }
 }

@@ -179,12 +179,12 @@ impl Inspection {
             .map(|(place, epochs)| (place.clone(), epochs.keys().map(name).collect::<Vec<_>>()))
             .collect();
         let states = store.days(&asked, true).await?;
-        let mut days: BTreeMap<TenantDay, Compared> = BTreeMap::new();
+        let mut days: BTreeMap<TenantDay, Comparison> = BTreeMap::new();
         for (((place, epochs), (_, names)), state) in self.places.iter().zip(&asked).zip(&states) {
             let known = epochs.iter().zip(names).zip(&state.positions);
             // A record that came after the inspection is not looked at.
             let epochs = known.map(|((epoch, name), at)| (Arc::clone(name), (*at, *epoch.1))).collect();
-            days.insert(place.clone(), Compared { epochs, ..Compared::default() });
+            days.insert(place.clone(), Comparison { epochs, ..Comparison::default() });
         }
         let folder = folder.to_owned();
         let counted = tokio::task::spawn_blocking(move || {
@@ -231,7 +231,6 @@ impl Inspection {
 /// Why a journal could not be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectionError {
-    /// The disk.
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -240,7 +239,7 @@ pub enum InspectionError {
 
 /// What the journal has of a tenant's day, and how much of that the store says it has.
 #[derive(Default)]
-struct Compared {
+struct Comparison {
     /// By epoch: number after what the store has, and after what is looked at.
     epochs: BTreeMap<Arc<str>, (u64, u64)>,
     /// Records that the store has, and what they add up to.
@@ -250,7 +249,7 @@ struct Compared {
     missing: u64,
 }
 
-impl Compared {
+impl Comparison {
     fn add(&mut self, entry: Entry, journal: &Arc<str>) {
         let Entry { number, epoch, record } = entry;
         let (at, end) = self.epochs.get(epoch.as_ref().unwrap_or(journal)).copied().unwrap_or_default();
@@ -301,7 +300,7 @@ fn follower_files(folder: &Path) -> io::Result<Vec<(PathBuf, Option<u64>)>> {
 /// # Errors
 /// The disk refuses.
 pub fn repair(folder: &Path) -> Result<Vec<String>, JournalError> {
-    let mut done = Vec::new();
+    let mut done = segments::name_rightly(folder)?;
     let listed = segments::list(folder)?;
     if let Some(last) = listed.last()
         && last.mend()?.torn_at.is_some()

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
+use ulid::Ulid;
 
 use super::checkpoint::Checkpoint;
 use super::config::JournalConfig;
@@ -60,6 +61,9 @@ impl Journal {
         let checkpoint = Checkpoint::read(&config.folder)?;
         let journal: Arc<str> = Arc::from(checkpoint.as_ref().map_or("", |checkpoint| &checkpoint.journal));
         let known = Extents::known(written::written(&config.folder)?, checkpoint.as_ref());
+        for done in segments::name_rightly(&config.folder)? {
+            tracing::error!("a segment of the usage journal has another's name: {done}");
+        }
         let (mut before, mut found, mut lost) = (Vec::new(), Extents::default(), Vec::new());
         let mut gaps = segments::Gaps::new();
         let mut segments = segments::list(&config.folder)?;
@@ -99,6 +103,7 @@ impl Journal {
         let numbers = Numbers::open(&config.folder, end, floor)?;
         let set_aside = segments::set_aside(&config.folder)?.len() as u64;
         let state = Arc::new(State {
+            epoch: Ulid::new().to_string(),
             before,
             first: numbers.next(),
             next: AtomicU64::new(numbers.next()),
@@ -122,12 +127,22 @@ impl Journal {
 
     /// Looks for damage in what somebody still needs. Call it when all followers are known. Blocks.
     ///
+    /// Damaged lines that were no record as far as is known, rubbish that somebody else wrote, are needed by
+    /// nobody; yet who reads would stop at them.
+    ///
     /// # Errors
     /// Records are damaged that a follower has not read yet.
     pub fn check(&self, followers: &Followers) -> Result<(), JournalError> {
         let done = followers.done();
         for (segment, numbers) in self.segments_before()? {
-            if numbers.end > done {
+            // Who goes on behind the last record comes by what stands there, and is misled by lines that there
+            // are too many of.
+            let is_in_the_way = || {
+                segment.scan().map(|scan| {
+                    scan.damaged_until > done || scan.records + scan.damaged > numbers.end - numbers.start
+                })
+            };
+            if numbers.end > done || (numbers.end == done && is_in_the_way()?) {
                 self.set_aside_if_damaged(&segment, done)?;
             }
         }
@@ -170,7 +185,8 @@ impl Journal {
             return Ok(());
         }
         let file = segment.path.clone();
-        if scan.damaged_until > done {
+        let needed = scan.damaged_from.max(done)..scan.damaged_until;
+        if !needed.is_empty() && self.was_written(&needed)? {
             return Err(JournalError::Damaged { number: scan.damaged_from, file });
         }
         segment.salvage()?;
@@ -178,10 +194,16 @@ impl Journal {
         tracing::error!(
             file = %file.display(),
             records = scan.damaged,
-            "a segment of the usage journal is damaged and was set aside; its records were summed and delivered before, \
-             and the good ones are kept"
+            "a segment of the usage journal is damaged and was set aside; what is damaged was summed and delivered before, \
+             or was no record; the good ones are kept"
         );
         Ok(())
+    }
+
+    /// Whether one of these records was written. Where it is not known what was, any may have been.
+    fn was_written(&self, numbers: &Range<u64>) -> Result<bool, JournalError> {
+        let known = Extents::known(written::written(&self.folder)?, Checkpoint::read(&self.folder)?.as_ref());
+        Ok(known.iter().next().is_none() || known.have_any(numbers))
     }
 
     /// Writes a record; resolves when it is safe. If the future is dropped the record is written all the
@@ -226,6 +248,16 @@ impl Journal {
     /// Number of the next record: all before it are in the files. Numbers have gaps.
     pub fn written(&self) -> u64 {
         self.state.next.load(Ordering::Acquire)
+    }
+
+    /// Names the records of this process.
+    pub fn epoch(&self) -> &str {
+        &self.state.epoch
+    }
+
+    /// Whether anything is recorded.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// Records that this process has written.

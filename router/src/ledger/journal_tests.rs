@@ -333,3 +333,89 @@ fn closed_is_closed() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(matches!(runtime.block_on(journal.append(record("acme", 1))), Err(JournalError::Closed)));
 }
+
+/// Lines that somebody else wrote behind the records, or between them, are set aside: nobody stops at them.
+#[test]
+fn rubbish_is_in_nobodys_way() {
+    let noise: Vec<u8> =
+        (0..4096u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise = [noise, b"\n".to_vec()].concat();
+    for rubbish in [b"\x01\x02garbage\n".as_slice(), b"\n", b"\n\n{}\n", &noise] {
+        for (position, between, has_gone_on) in [(30, false, false), (30, true, true), (5, false, true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let folder = folder.path();
+            append(&Journal::open(config(folder)).unwrap(), 0..30);
+            let path = segments::list(folder).unwrap().last().unwrap().path.clone();
+            let mut text = std::fs::read(&path).unwrap();
+            let end = text.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+            let at = if between { end } else { text.len() };
+            text.splice(at..at, rubbish.iter().copied());
+            std::fs::write(&path, text).unwrap();
+            if has_gone_on {
+                append(&Journal::open(config(folder)).unwrap(), 30..33);
+            }
+            let journal = Journal::open(config(folder)).unwrap();
+            let followers = set_position(folder, position);
+            journal.check(&followers).unwrap();
+            let case = (&rubbish[..rubbish.len().min(9)], position, between, has_gone_on);
+            assert_eq!(
+                read(folder, position),
+                (position..30 + 3 * u64::from(has_gone_on)).collect::<Vec<_>>(),
+                "{case:?}"
+            );
+            journal.scrub(&followers, || false).unwrap();
+            // Where it ends in what may have been a record that was being written, it is cut off.
+            assert!(journal.damaged_segments() == 1 || rubbish == noise, "{case:?}");
+            journal.check(&followers).unwrap();
+        }
+    }
+}
+
+#[test]
+fn segments_have_the_names_that_are_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    append(&Journal::open(config(folder)).unwrap(), 0..40);
+    let paths: Vec<_> = segments::list(folder).unwrap().into_iter().map(|segment| segment.path).collect();
+    std::fs::rename(&paths[1], folder.join("09999999999999999999.ndjson")).unwrap();
+    std::fs::rename(&paths[2], folder.join("00000000000000000001.ndjson")).unwrap();
+    std::fs::copy(&paths[0], folder.join("00000000000000000002.ndjson")).unwrap();
+    std::fs::create_dir(folder.join("00000000000000000003.ndjson")).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.join("00000000000000000004.ndjson")).unwrap();
+    let journal = Journal::open(config(folder)).unwrap();
+    assert_eq!((read(folder, 0), journal.missing()), ((0..40).collect::<Vec<_>>(), 0));
+    assert!(paths.iter().all(|path| path.is_file()));
+    // The copy.
+    assert_eq!(journal.damaged_segments(), 1);
+}
+
+#[tokio::test]
+async fn a_record_is_found_where_it_was_to_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let first = Journal::open(config(folder)).unwrap();
+    let epoch = first.epoch().to_owned();
+    for number in 0..30 {
+        first.append(record("acme", number)).await.unwrap();
+    }
+    let has = async |journal: &Journal, epoch: &str, from: u64, inputs: u64| {
+        journal.has(epoch, from, &record("acme", inputs)).await.unwrap()
+    };
+    assert!(has(&first, &epoch, 3, 20).await && has(&first, &epoch, 20, 20).await);
+    assert!(!has(&first, &epoch, 21, 20).await && !has(&first, &epoch, 30, 30).await);
+    first.close();
+    let second = Journal::open(config(folder)).unwrap();
+    let from = second.written();
+    second.append(record("acme", 77)).await.unwrap();
+    // By another start, though from that number on.
+    assert!(!has(&second, &epoch, 25, 77).await && has(&second, second.epoch(), from, 77).await);
+    assert!(has(&second, &epoch, 25, 29).await);
+    // What was removed was written.
+    segments::remove_read(folder, 12, 0, 0).unwrap();
+    assert!(has(&second, &epoch, 2, 99).await);
+    // So was what may be damaged.
+    let path = segments::list(folder).unwrap()[1].path.clone();
+    flip(&path, 40);
+    let from = segments::list(folder).unwrap()[0].first;
+    assert!(has(&second, &epoch, from, 99).await);
+}

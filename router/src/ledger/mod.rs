@@ -25,6 +25,7 @@ mod reader;
 mod redis;
 mod redis_stream;
 mod removed;
+mod search;
 mod segments;
 mod shipper;
 mod sink;
@@ -49,7 +50,7 @@ pub use presence::Held;
 pub use redis_stream::RedisStream;
 pub use shipper::{ShipError, Shipper, ShipperState};
 pub use sink::{EventSink, Pump, SinkError, UsageData, UsageEvent};
-pub use sums::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore};
+pub use sums::{Batch, BatchOutcome, DayState, Sum, SumKey, TenantDay, UsageStore};
 
 use crate::principal::KeyId;
 use units::{MicroDollars, WallTime};
@@ -83,7 +84,6 @@ impl Outcome {
 /// One admitted request, after it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRecord {
-    /// When it ended.
     pub at: WallTime,
     /// The request's id, `req_…` or the caller's own: not necessarily unique.
     pub request_id: Arc<str>,
@@ -97,16 +97,17 @@ pub struct UsageRecord {
     pub version: Arc<str>,
     /// Inputs in the request; each is one priced request.
     pub inputs: u64,
-    /// Tokens read.
     pub tokens: u64,
     /// Microseconds of a device: of every batch it was in, its part by sequences.
     pub device_us: u64,
     /// Whether the answer was there already and nothing was computed.
     pub is_cached: bool,
-    /// How it ended.
     pub outcome: Outcome,
     /// What it costs if completed, else nothing.
     pub price: MicroDollars,
+    /// Names the attempt at answering a request that has an idempotency key, and no other attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Arc<str>>,
 }
 
 /// Where usage records are seen as well: metrics and logs. Called once for each admitted request, from
@@ -135,6 +136,7 @@ pub(crate) mod tests {
             is_cached: false,
             outcome: if inputs % 5 == 4 { Outcome::Failed } else { Outcome::Completed },
             price: MicroDollars(if inputs % 5 == 4 { 0 } else { inputs * 50 }),
+            attempt: None,
         }
     }
 }

@@ -23,7 +23,6 @@ const RESERVED: &str = "reserved";
 /// File with the journal's name.
 const NAME: &str = "name";
 
-/// Gives out numbers.
 pub(super) struct Numbers {
     path: PathBuf,
     next: u64,
@@ -47,7 +46,6 @@ impl Numbers {
         Ok(Self { path, next, reserved: 0 })
     }
 
-    /// The next number.
     pub(super) fn next(&self) -> u64 {
         self.next
     }

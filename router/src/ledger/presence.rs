@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 pub struct Held {
     path: PathBuf,
     file: File,
-    /// Device and inode.
     identity: (u64, u64),
 }
 
@@ -43,7 +42,6 @@ impl Held {
         Self::new(path, file).map(Some)
     }
 
-    /// What is open.
     pub fn file(&self) -> &File {
         &self.file
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ulid::Ulid;
 
-use super::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore};
+use super::{Batch, BatchOutcome, DayState, Sum, SumKey, TenantDay, UsageStore};
 use crate::store::{RedisStore, StoreError};
 use units::Day;
 
@@ -86,7 +86,6 @@ impl RedisStore {
         self.key("usage", ":all", "tenants")
     }
 
-    /// Lists tenants.
     async fn list(&self, tenants: &BTreeSet<&str>) -> Result<(), StoreError> {
         let tenants: Vec<&str> = tenants.iter().copied().collect();
         if tenants.is_empty() { Ok(()) } else { self.run(LIST, &[self.tenants_key()], &tenants).await }
@@ -101,7 +100,7 @@ impl RedisStore {
 
 #[async_trait]
 impl UsageStore for RedisStore {
-    async fn apply(&self, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
+    async fn apply(&self, batches: &[Batch]) -> Result<Vec<BatchOutcome>, StoreError> {
         // Before the sums, so that nobody has some and is not listed.
         self.list(&batches.iter().map(|batch| batch.place.tenant.as_ref()).collect()).await?;
         let mut results = Vec::with_capacity(batches.len());
@@ -114,7 +113,7 @@ impl UsageStore for RedisStore {
                 }
             }
             let at: Option<u64> = self.run(APPLY, &self.day_keys(place), &arguments).await?;
-            results.push(at.map_or(Applied::Yes, Applied::At));
+            results.push(at.map_or(BatchOutcome::Yes, BatchOutcome::At));
         }
         Ok(results)
     }

@@ -27,7 +27,6 @@ pub(super) struct Segment {
 pub(super) struct Scan {
     /// Number after its last record.
     pub(super) end: u64,
-    /// Good lines.
     pub(super) records: u64,
     /// Lines that are not as they were written.
     pub(super) damaged: u64,
@@ -59,18 +58,41 @@ pub(super) fn file_name(first: u64) -> String {
     format!("{first:020}.ndjson")
 }
 
-/// All segments, oldest first.
+/// All segments, oldest first; nothing that is no file, whatever it is called.
 pub(super) fn list(folder: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(first) = name.strip_suffix(".ndjson").and_then(|number| number.parse().ok()) {
+        let first = name.strip_suffix(".ndjson").and_then(|number| number.parse().ok());
+        if let Some(first) = first.filter(|_| path.is_file()) {
             segments.push(Segment { first, path });
         }
     }
     segments.sort_unstable();
     Ok(segments)
+}
+
+/// Gives segments whose names are not the numbers of their first records these names, or sets them aside
+/// where there is one of that name. Returns what was done, in words.
+///
+/// # Errors
+/// The disk refuses.
+pub(super) fn name_rightly(folder: &Path) -> io::Result<Vec<String>> {
+    let mut done = Vec::new();
+    for segment in list(folder)? {
+        let Some(first) = segment.first_number()?.filter(|first| *first != segment.first) else { continue };
+        let (from, to) = (segment.path.display(), path(folder, first));
+        if to.exists() {
+            segment.remove()?;
+            done.push(format!("{from}: set aside, since it begins with record {first}, as another one does"));
+        } else {
+            std::fs::rename(&segment.path, &to)?;
+            files::sync_folder(folder)?;
+            done.push(format!("{from}: renamed to {}, the number of its first record", to.display()));
+        }
+    }
+    Ok(done)
 }
 
 /// Damaged segments that were set aside.
@@ -171,6 +193,13 @@ impl Segment {
         Ok(scan)
     }
 
+    /// The number in its first line, if that is good and has one.
+    fn first_number(&self) -> io::Result<Option<u64>> {
+        let mut text = Vec::new();
+        line::read(&mut BufReader::new(File::open(&self.path)?), &mut text)?;
+        Ok(line::number_in(&text).filter(|_| line::is_good(&text)))
+    }
+
     /// Reads all of it.
     pub(super) fn scan(&self) -> io::Result<Scan> {
         self.visit(|_, _| Ok(()))
@@ -228,7 +257,7 @@ impl Segment {
         segment.is_some_and(|segment| PathBuf::from(format!("{}.{DAMAGED}", segment.path.display())).exists())
     }
 
-    /// Under which it is set aside.
+    /// File name that the segment gets when it is set aside.
     fn name_aside(&self) -> PathBuf {
         (0..)
             .map(|count: u32| match count {

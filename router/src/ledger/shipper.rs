@@ -15,7 +15,7 @@ use super::checkpoint::{Checkpoint, Row};
 use super::error::JournalError;
 use super::follower::{Follower, Followers};
 use super::line::Entry;
-use super::{Applied, Batch, DayState, Sum, SumKey, TenantDay, UsageStore, segments};
+use super::{Batch, BatchOutcome, DayState, Sum, SumKey, TenantDay, UsageStore, segments};
 use crate::store::StoreError;
 
 /// Records moved at once.
@@ -53,7 +53,7 @@ pub enum ShipError {
 
 /// What the store has of one epoch's records of a tenant and day, as it said last.
 #[derive(Debug, Clone, Copy)]
-struct Contained {
+struct StoredEpoch {
     /// Number of the first record.
     first: u64,
     /// Number after the last.
@@ -73,9 +73,7 @@ pub struct Shipper {
     follower: Follower,
     /// Records read and not yet in the store.
     held: Vec<Entry>,
-    /// By epoch.
-    contained: BTreeMap<TenantDay, BTreeMap<Arc<str>, Contained>>,
-    /// The store's life.
+    contained: BTreeMap<TenantDay, BTreeMap<Arc<str>, StoredEpoch>>,
     life: Option<String>,
     /// Number of the first record that was never shipped.
     frontier: u64,
@@ -143,7 +141,7 @@ impl Shipper {
                 lacking = known;
                 for Row { tenant, day, epoch, first, next, own } in sums {
                     let epochs = contained.entry(TenantDay { tenant, day }).or_default();
-                    epochs.insert(epoch, Contained { first, next, own });
+                    epochs.insert(epoch, StoredEpoch { first, next, own });
                 }
                 (next.min(frontier), life)
             }
@@ -169,7 +167,6 @@ impl Shipper {
         }
     }
 
-    /// How it does.
     pub fn state(&self) -> Arc<ShipperState> {
         Arc::clone(&self.state)
     }
@@ -208,13 +205,13 @@ impl Shipper {
             let mut is_done = true;
             for (Batch { epoch, place, from, to, first, .. }, result) in batches.into_iter().zip(&results) {
                 match *result {
-                    Applied::Yes => self.contains(place, epoch, first, (to, to)),
+                    BatchOutcome::Yes => self.contains(place, epoch, first, (to, to)),
                     // It has what was not known to be there.
-                    Applied::At(at) if at > from => {
+                    BatchOutcome::At(at) if at > from => {
                         is_done = false;
                         self.contains(place, epoch, first, (at, to));
                     }
-                    Applied::At(at) => behind.push((place, epoch, at)),
+                    BatchOutcome::At(at) => behind.push((place, epoch, at)),
                 }
             }
             self.is_changed = true;
@@ -225,7 +222,7 @@ impl Shipper {
             if is_done {
                 self.held.clear();
                 self.frontier = self.frontier.max(self.follower.next());
-                self.follower.keep(self.follower.next(), self.checkpointed)?;
+                self.follower.keep(self.follower.next(), self.checkpointed).await?;
                 return Ok(looked_at);
             }
         }
@@ -236,8 +233,8 @@ impl Shipper {
     /// to `own`.
     fn contains(&mut self, place: TenantDay, epoch: Arc<str>, first: u64, (next, own): (u64, u64)) {
         let contained = self.contained.entry(place).or_default().entry(epoch);
-        let contained = contained.or_insert(Contained { first, next, own });
-        *contained = Contained { first: contained.first.min(first), next, own: contained.own.max(own) };
+        let contained = contained.or_insert(StoredEpoch { first, next, own });
+        *contained = StoredEpoch { first: contained.first.min(first), next, own: contained.own.max(own) };
     }
 
     /// Asks the store whether it still has what it had, of some days at a time, and of all where there is
@@ -287,7 +284,7 @@ impl Shipper {
             self.go_back(behind).await?;
             self.is_suspicious = false;
         }
-        self.keep()
+        self.keep().await
     }
 
     /// Asks the store for some days. Returns where it is behind.
@@ -376,14 +373,13 @@ impl Shipper {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn keep(&mut self) -> Result<(), ShipError> {
+    pub async fn keep(&mut self) -> Result<(), ShipError> {
         if self.is_changed {
             if self.contained.len() > OLD_DAYS_MAX {
-                let oldest =
-                    segments::list(self.follower.folder())?.first().map_or(0, |segment| segment.first);
+                let oldest = self.oldest().await?.unwrap_or(0);
                 self.contained.retain(|_, epochs| epochs.values().any(|contained| contained.next > oldest));
             }
-            let row = |place: &TenantDay, (epoch, contained): (&Arc<str>, &Contained)| Row {
+            let row = |place: &TenantDay, (epoch, contained): (&Arc<str>, &StoredEpoch)| Row {
                 tenant: Arc::clone(&place.tenant),
                 day: place.day,
                 epoch: Arc::clone(epoch),
@@ -396,10 +392,13 @@ impl Shipper {
             let (journal, life, next) = (self.journal.to_string(), self.life.clone(), self.position());
             let home = Some(self.store.home().to_owned());
             let (sums, lacking) = (sums.collect(), self.lacking.clone());
-            Checkpoint { journal, home, life, next, sums, lacking }.write(self.follower.folder())?;
+            let folder = self.follower.folder().to_owned();
+            let checkpoint = Checkpoint { journal, home, life, next, sums, lacking };
+            let written = tokio::task::spawn_blocking(move || checkpoint.write(&folder)).await;
+            written.map_err(std::io::Error::other)??;
             self.checkpointed = next;
             self.is_changed = false;
-            self.follower.keep(next, next)?;
+            self.follower.keep(next, next).await?;
         }
         Ok(())
     }
@@ -409,11 +408,16 @@ impl Shipper {
         self.held.first().map_or(self.follower.next(), |entry| entry.number)
     }
 
-    /// Reads again what these days' sums lack.
-    async fn go_back(&mut self, behind: Vec<Behind>) -> Result<(), ShipError> {
+    /// Number of the oldest record that the journal has.
+    async fn oldest(&self) -> std::io::Result<Option<u64>> {
         let folder = self.follower.folder().to_owned();
         let listed = tokio::task::spawn_blocking(move || segments::list(&folder)).await;
-        let oldest = listed.map_err(std::io::Error::other)??.first().map(|segment| segment.first);
+        Ok(listed.map_err(std::io::Error::other)??.first().map(|segment| segment.first))
+    }
+
+    /// Reads again what these days' sums lack.
+    async fn go_back(&mut self, behind: Vec<Behind>) -> Result<(), ShipError> {
+        let oldest = self.oldest().await?;
         let (before, days) = (self.lacking.len(), behind.len());
         let position = self.position();
         let mut to = position;
@@ -479,6 +483,14 @@ impl Shipper {
             batch.records += 1;
             *batch.sums.entry(SumKey::of(record)).or_default() += Sum::of(record);
         }
+        // Each adds records that the store has not, and each record once.
+        debug_assert!(
+            batches.values().all(|batch| {
+                let Batch { from, to, first, records, .. } = *batch;
+                from <= first && first < to && records <= to - first
+            }),
+            "{batches:?}"
+        );
         batches.into_values().collect()
     }
 }

@@ -28,7 +28,6 @@ pub struct UsageEvent {
     pub specversion: &'static str,
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The server.
     pub source: String,
     /// Unique together with `source`.
     pub id: String,
@@ -37,7 +36,6 @@ pub struct UsageEvent {
     pub subject: Arc<str>,
     /// Of `data`.
     pub datacontenttype: &'static str,
-    /// What was used.
     pub data: UsageData,
     /// The epoch of the record: one start of the server.
     #[serde(skip)]
@@ -47,7 +45,6 @@ pub struct UsageEvent {
     pub number: u64,
 }
 
-/// What was used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UsageData {
     pub request_id: Arc<str>,
@@ -61,15 +58,12 @@ pub struct UsageData {
     pub version: Arc<str>,
     /// Inputs in the request.
     pub inputs: u64,
-    /// Tokens read.
     pub tokens: u64,
     /// Microseconds of a device.
     pub device_us: u64,
     /// Whether the answer was there already.
     pub is_cached: bool,
-    /// How it ended.
     pub outcome: Outcome,
-    /// What it costs.
     pub price_micro_usd: u64,
 }
 
@@ -88,10 +82,9 @@ pub enum SinkError {
     },
 }
 
-/// Where events go.
 #[async_trait]
 pub trait EventSink: Send + Sync {
-    /// Delivers events, in order. Not before it has them for good does it say so.
+    /// Delivers events, in order. Returns only once the events are durable.
     ///
     /// # Errors
     /// It did not take all of them: all will be delivered again.
@@ -131,7 +124,8 @@ impl Pump {
         self.sink.deliver(&self.held).await?;
         let delivered = self.held.len();
         self.held.clear();
-        self.follower.keep(self.follower.next(), self.follower.next()).map_err(JournalError::Io)?;
+        let next = self.follower.next();
+        self.follower.keep(next, next).await.map_err(JournalError::Io)?;
         Ok(delivered)
     }
 }

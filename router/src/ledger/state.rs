@@ -14,6 +14,8 @@ pub(super) type Pending = (UsageRecord, Option<oneshot::Sender<Result<(), Journa
 
 /// What the writer tells everybody.
 pub(super) struct State {
+    /// Names the records of this process.
+    pub(super) epoch: String,
     /// Numbers of the records that other processes wrote, by segments.
     pub(super) before: Vec<Range<u64>>,
     /// Number of the first record of this process.

@@ -31,7 +31,6 @@ pub struct Sum {
     pub completed: u64,
     /// Records that were refused.
     pub refused: u64,
-    /// Records that failed.
     pub failed: u64,
     /// Records that were cancelled.
     pub cancelled: u64,
@@ -59,7 +58,6 @@ pub struct TenantDay {
 pub struct Batch {
     /// The epoch: one start of a server. Of records without one, the journal's name.
     pub epoch: Arc<str>,
-    /// The tenant and the day.
     pub place: TenantDay,
     /// How far the epoch was contained in the place's sums before: number of the next record.
     pub from: u64,
@@ -73,7 +71,7 @@ pub struct Batch {
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
+pub enum BatchOutcome {
     /// It was added.
     Yes,
     /// It was not: the epoch is contained up to this record.
@@ -96,7 +94,7 @@ pub struct DayState {
 #[async_trait]
 pub trait UsageStore: Send + Sync {
     /// Adds batches, each as a whole and only if its `from` is where the store is.
-    async fn apply(&self, batches: &[Batch]) -> Result<Vec<Applied>, StoreError>;
+    async fn apply(&self, batches: &[Batch]) -> Result<Vec<BatchOutcome>, StoreError>;
 
     /// The store's life: random, made with it, so that one that was emptied or made anew is known.
     async fn life(&self) -> Result<String, StoreError>;

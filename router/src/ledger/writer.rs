@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use ulid::Ulid;
 
 use super::config::{Flush, JournalConfig};
 use super::error::JournalError;
@@ -17,7 +16,7 @@ use super::extents::Extents;
 use super::numbers::Numbers;
 use super::presence::Held;
 use super::state::{Pending, State};
-use super::written::Written;
+use super::written::EpochLine;
 use super::{files, line, segments};
 
 /// How often it is looked whether the folder is still there while there is nothing to write.
@@ -30,7 +29,6 @@ const TRY_BYTES: usize = 64 << 10;
 /// The file that is written for that.
 const TRY_FILE: &str = "try";
 
-/// Writes records.
 pub(super) struct Writer {
     config: JournalConfig,
     /// Names the records of this process.
@@ -40,7 +38,7 @@ pub(super) struct Writer {
     numbers: Numbers,
     /// None: the next record begins a segment.
     open: Option<OpenSegment>,
-    written: Written,
+    written: EpochLine,
     state: Arc<State>,
     is_flushed: bool,
     /// When the disk was tried last.
@@ -56,7 +54,7 @@ struct OpenSegment {
 }
 
 impl Writer {
-    /// A writer of the next epoch of a journal, who writes while all that is `held` stays where it is;
+    /// A writer of a new epoch of a journal, who writes while all that is `held` stays where it is;
     /// `known` is what earlier ones wrote.
     pub(super) fn new(
         config: JournalConfig,
@@ -65,8 +63,8 @@ impl Writer {
         known: &Extents,
         state: Arc<State>,
     ) -> io::Result<Self> {
-        let epoch = Ulid::new().to_string();
-        let written = Written::open(&config.folder, &epoch, known)?;
+        let epoch = state.epoch.clone();
+        let written = EpochLine::open(&config.folder, &epoch, known)?;
         let (open, tried_at) = (None, None);
         Ok(Self { config, epoch, held, numbers, open, written, state, is_flushed: true, tried_at })
     }
@@ -158,6 +156,7 @@ impl Writer {
         segment.write(&text, is_flushed)?;
         self.is_flushed = is_flushed;
         self.numbers.used(count);
+        debug_assert_eq!(self.numbers.next(), first + count, "numbers have no gaps");
         self.written.tell(first, self.numbers.next());
         self.state.next.store(self.numbers.next(), Ordering::Release);
         Ok(())

@@ -18,7 +18,7 @@ use super::files;
 const WRITTEN: &str = "written";
 
 /// The line of the epoch that is written.
-pub(super) struct Written {
+pub(super) struct EpochLine {
     epoch: String,
     file: File,
     /// Where the line begins, in bytes.
@@ -27,7 +27,7 @@ pub(super) struct Written {
     is_lost: bool,
 }
 
-impl Written {
+impl EpochLine {
     /// Keeps the lines of these epochs, and puts one of a new epoch after them once it has a record.
     pub(super) fn open(folder: &Path, epoch: &str, kept: &Extents) -> io::Result<Self> {
         let mut lines: String =
@@ -45,6 +45,7 @@ impl Written {
     /// All records of the epoch from `first` on, when first asked, to before `next` are written.
     pub(super) fn tell(&mut self, first: u64, next: u64) {
         let first = *self.first.get_or_insert(first);
+        debug_assert!(first <= next, "an epoch begins before it ends");
         let told = self.file.write_all_at(line(&self.epoch, first, next).as_bytes(), self.offset);
         if let (Err(error), false) = (&told, self.is_lost) {
             tracing::warn!(%error, "which records were written is not noted: if they are lost, nobody will know");
@@ -87,12 +88,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let told = || written(folder).unwrap().iter().map(|(_, numbers)| numbers.clone()).collect::<Vec<_>>();
-        let mut first = Written::open(folder, "01A", &written(folder).unwrap()).unwrap();
+        let mut first = EpochLine::open(folder, "01A", &written(folder).unwrap()).unwrap();
         assert_eq!(told(), []);
         first.tell(0, 3);
         first.tell(3, 10);
         assert_eq!(told(), [0..10]);
-        let mut second = Written::open(folder, "01B", &written(folder).unwrap()).unwrap();
+        let mut second = EpochLine::open(folder, "01B", &written(folder).unwrap()).unwrap();
         second.tell(100, 101);
         second.tell(101, 300);
         assert_eq!(told(), [0..10, 100..300]);

@@ -5,19 +5,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Unit;
+use units::Unit;
 
 /// Limits that a server tells of, those of which most was used first.
 const TOLD_MAX: usize = 4096;
 
 /// What a server let through of one limit in the window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Used {
+pub struct LimitUse {
     /// Name of the tenant.
     pub tenant: Arc<str>,
-    /// What is counted.
     pub unit: Unit,
-    /// How much.
     pub amount: u64,
 }
 
@@ -31,9 +29,9 @@ pub struct Board {
 
 impl Board {
     /// A board with what each of the other servers let through.
-    pub fn new(has_own: bool, others: impl IntoIterator<Item = Used>) -> Self {
+    pub fn new(has_own: bool, others: impl IntoIterator<Item = LimitUse>) -> Self {
         let mut board = Self { has_own, others: HashMap::new() };
-        for Used { tenant, unit, amount } in others {
+        for LimitUse { tenant, unit, amount } in others {
             let sum = board.others.entry((tenant, unit)).or_default();
             *sum = sum.saturating_add(amount);
         }
@@ -47,7 +45,7 @@ impl Board {
 }
 
 /// What a server tells: the most, if it is too much.
-pub(super) fn own(mut used: Vec<Used>) -> Vec<Used> {
+pub(super) fn own(mut used: Vec<LimitUse>) -> Vec<LimitUse> {
     if used.len() > TOLD_MAX {
         used.sort_unstable_by_key(|used| std::cmp::Reverse(used.amount));
         used.truncate(TOLD_MAX);

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Board, Grant, Left, LimitStore, Limits, Slot, Take, Unit, Used, WINDOW_SLOTS, Window};
+use super::{Board, Grant, Left, LimitStore, LimitUse, Limits, Slot, Take, WINDOW_SLOTS};
 use crate::moment::Moment;
 use crate::store::StoreError;
-use units::Day;
+use units::{Day, Period, Unit};
 
 /// Days whose sums are remembered: today's, and those that the calendar showed before it was set to another
 /// day.
@@ -72,7 +72,7 @@ impl LimitStore for MemoryLimits {
         Ok(counts.entry((tenant.to_owned(), unit)).or_default().take(now, limits, take))
     }
 
-    async fn exchange(&self, _server: &str, _number: u64, _own: &[Used]) -> Result<Board, StoreError> {
+    async fn exchange(&self, _server: &str, _number: u64, _own: &[LimitUse]) -> Result<Board, StoreError> {
         // Nobody else counts here, and what is lost is lost with who would remember it.
         Ok(Board::new(true, []))
     }
@@ -108,16 +108,18 @@ impl Count {
         let left = Left { minute: minute_left, day: day_left };
         if day_left.is_some_and(|left| left < need) {
             let retry_after = slot.day.next().start().since(now.wall);
-            return Grant::Refused { by: Window::Day, retry_after, left };
+            return Grant::Refused { by: Period::Day, retry_after, left };
         }
         if minute_left < need {
             let retry_after = self.until_free(now, need - minute_left);
-            return Grant::Refused { by: Window::Minute, retry_after, left };
+            return Grant::Refused { by: Period::Minute, retry_after, left };
         }
         let amount = wish.min(minute_left).min(day_left.unwrap_or(u64::MAX)).max(need);
         self.add(slot, amount);
         own_today += amount;
         self.own.insert(own, own_today);
+        self.check();
+        debug_assert!(need <= amount && amount <= wish.max(need), "{need} <= {amount} <= {wish}");
         let left = Left { minute: minute_left - amount, day: day_left.map(|left| left - amount) };
         Grant::Taken { amount, slot, left, own_today, life: self.life }
     }
@@ -136,8 +138,15 @@ impl Count {
             let furthest = self.days.keys().copied().max_by_key(|day| day.0.abs_diff(today.0));
             furthest.and_then(|day| self.days.remove(&day));
         }
+        self.check();
         let days = &self.days;
         self.own.retain(|(day, _), _| days.contains_key(day) || *day == today);
+    }
+
+    /// The minute is the sum of its slots, which are in order.
+    fn check(&self) {
+        debug_assert_eq!(self.minute, self.slots.iter().map(|(_, amount)| amount).sum::<u64>());
+        debug_assert!(self.slots.iter().is_sorted_by(|a, b| a.0 < b.0), "{:?}", self.slots);
     }
 
     fn add(&mut self, slot: Slot, amount: u64) {

@@ -1,4 +1,4 @@
-//! How much a tenant may use: so many requests and tokens in any 60 s and in a UTC day.
+//! How much a tenant may use: so many inputs and tokens in any 60 s and in a UTC day.
 //!
 //! The counts are shared by all servers and live in a [`LimitStore`]. So that a request costs no round trip,
 //! a server takes a small *share* of what is left at once, uses it for at most [`SHARE_TIME`], and gives back
@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 use units::{TenantId, Timestamp};
 
-pub use board::{Board, Used};
+pub use board::{Board, LimitUse};
 pub use memory::MemoryLimits;
 
 use crate::moment::Moment;
@@ -52,7 +52,7 @@ use crate::plan::Terms;
 use crate::principal::Tenant;
 use crate::store::StoreError;
 use share::Meter;
-use units::Day;
+use units::{Day, Period, Unit};
 
 /// How long a share may be used.
 pub const SHARE_TIME: Duration = Duration::from_secs(1);
@@ -66,25 +66,6 @@ const WINDOW: Duration = Duration::from_secs(WINDOW_SLOTS);
 pub const BOARD_AGE: Duration = Duration::from_secs(2);
 /// What is above this is no limit: numbers in Lua are exact to 2^53.
 const LIMIT_MAX: u64 = 1 << 52;
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// Inputs.
-    Requests,
-    /// Their tokens.
-    Tokens,
-}
-
-/// Which limit was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Window {
-    /// Any 60 s.
-    Minute,
-    /// A UTC day.
-    Day,
-}
 
 /// How much of one unit a tenant may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +133,7 @@ pub enum Grant {
     /// There is less than needed.
     Refused {
         /// The limit that is reached.
-        by: Window,
+        by: Period,
         /// When there may be enough.
         retry_after: Duration,
         /// What is left, too little as it is.
@@ -177,7 +158,7 @@ pub trait LimitStore: Send + Sync {
     /// Tells the other servers what this one let through, and says what they did. `number` grows by one from
     /// word to word of a server's, so that a board which has an older word is told from one that lost
     /// nothing.
-    async fn exchange(&self, server: &str, number: u64, own: &[Used]) -> Result<Board, StoreError>;
+    async fn exchange(&self, server: &str, number: u64, own: &[LimitUse]) -> Result<Board, StoreError>;
 }
 
 /// What happens while the store does not answer.
@@ -194,12 +175,11 @@ pub enum Outage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// The plan's limit is reached.
-    #[error("rate limit exceeded: the plan allows {limit} {} in {}, of which {left} are left", unit.name(), window.span())]
+    #[error("rate limit exceeded: the plan allows {limit} {} in {}, of which {left} are left", unit.name(), period.span())]
     Exceeded {
-        /// What is limited.
         unit: Unit,
-        /// In which time.
-        window: Window,
+        /// The time that the limit is for.
+        period: Period,
         limit: u64,
         /// What is left of it, too little as it is.
         left: u64,
@@ -207,17 +187,16 @@ pub enum LimitError {
         retry_after: Duration,
     },
     /// More at once than the plan allows in all that time: no waiting helps.
-    #[error("the call alone needs {amount} {}, and the plan allows {limit} in {}", unit.name(), window.span())]
+    #[error("the call alone needs {amount} {}, and the plan allows {limit} in {}", unit.name(), period.span())]
     TooMuch {
-        /// What is limited.
         unit: Unit,
-        /// In which time.
-        window: Window,
+        /// The time that the limit is for.
+        period: Period,
         limit: u64,
         /// What was asked for.
         amount: u64,
     },
-    /// The tenant has as many requests running as its plan allows.
+    /// The tenant has as many calls running as its plan allows.
     #[error("too many calls at once: the plan allows {limit}")]
     Concurrency { limit: u32 },
     /// The store does not answer, and the server is told to refuse then.
@@ -227,23 +206,21 @@ pub enum LimitError {
 
 /// What a request took of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    /// What is counted.
+pub struct Allotment {
     pub unit: Unit,
-    /// How much.
     pub amount: u64,
-    /// In which of the store's slots; none if the store did not answer.
+    /// The slot of the store it was taken in; none if the store did not answer.
     slot: Option<Slot>,
-    /// What is left.
     pub quota: Quota,
 }
 
-impl Taken {
+impl Allotment {
     /// Takes a part of it out, or all there is.
     #[must_use]
     pub fn split(&mut self, amount: u64) -> Self {
-        let amount = amount.min(self.amount);
+        let (all, amount) = (self.amount, amount.min(self.amount));
         self.amount -= amount;
+        debug_assert_eq!(self.amount + amount, all, "nothing is lost or given back twice");
         self.quota.minute_left += amount;
         self.quota.day_left = self.quota.day_left.map(|left| left + amount);
         Self { amount, ..*self }
@@ -269,7 +246,7 @@ pub struct LimiterConfig {
     pub servers_max: u64,
 }
 
-/// Lets requests through as long as their tenants' limits allow.
+/// Lets calls through as long as their tenants' limits allow.
 pub struct Limiter {
     store: Arc<dyn LimitStore>,
     config: LimiterConfig,
@@ -283,7 +260,7 @@ pub struct Limiter {
     /// Counts alone while the store does not answer.
     alone: MemoryLimits,
     /// How often it did.
-    alone_takes: AtomicU64,
+    degraded: AtomicU64,
 }
 
 type Meters = HashMap<(TenantId, Unit), Arc<Meter>>;
@@ -292,12 +269,12 @@ impl LimitError {
     /// Name of the limit, as in metrics.
     pub const fn limit(&self) -> &'static str {
         match self {
-            Self::Exceeded { unit, window, .. } | Self::TooMuch { unit, window, .. } => {
-                match (unit, window) {
-                    (Unit::Requests, Window::Minute) => "requests_per_minute",
-                    (Unit::Requests, Window::Day) => "requests_per_day",
-                    (Unit::Tokens, Window::Minute) => "tokens_per_minute",
-                    (Unit::Tokens, Window::Day) => "tokens_per_day",
+            Self::Exceeded { unit, period, .. } | Self::TooMuch { unit, period, .. } => {
+                match (unit, period) {
+                    (Unit::Inputs, Period::Minute) => "requests_per_minute",
+                    (Unit::Inputs, Period::Day) => "requests_per_day",
+                    (Unit::Tokens, Period::Minute) => "tokens_per_minute",
+                    (Unit::Tokens, Period::Day) => "tokens_per_day",
                 }
             }
             Self::Concurrency { .. } => "concurrency",
@@ -306,71 +283,42 @@ impl LimitError {
     }
 }
 
-impl Unit {
-    /// Plural, lower-case, as callers are told.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "inputs",
-            Self::Tokens => "tokens",
-        }
-    }
-
-    /// As in keys of the store.
-    pub(crate) const fn key(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-        }
-    }
-
-    /// The limits of a plan in this unit, if it has any.
-    pub fn limits(self, terms: &Terms) -> Option<Limits> {
-        let (minute, day) = match self {
-            Self::Requests => (Some(terms.requests_per_minute), terms.requests_per_day),
-            Self::Tokens => (terms.tokens_per_minute, terms.tokens_per_day),
-        };
-        let bounded = |limit: u64| limit.min(LIMIT_MAX);
-        let is_limited = minute.is_some() || day.is_some();
-        is_limited.then(|| Limits { minute: bounded(minute.unwrap_or(LIMIT_MAX)), day: day.map(bounded) })
-    }
+/// The limits of a plan in a unit, if it has any.
+pub fn limits(unit: Unit, terms: &Terms) -> Option<Limits> {
+    let (minute, day) = match unit {
+        Unit::Inputs => (Some(terms.requests_per_minute), terms.requests_per_day),
+        Unit::Tokens => (terms.tokens_per_minute, terms.tokens_per_day),
+    };
+    let bounded = |limit: u64| limit.min(LIMIT_MAX);
+    let is_limited = minute.is_some() || day.is_some();
+    is_limited.then(|| Limits { minute: bounded(minute.unwrap_or(LIMIT_MAX)), day: day.map(bounded) })
 }
 
-impl Window {
-    /// The name used in headers and details of errors.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Minute => "minute",
-            Self::Day => "day",
-        }
-    }
-
-    /// How long it is, in words.
-    const fn span(self) -> &'static str {
-        match self {
-            Self::Minute => "60 s",
-            Self::Day => "a day (UTC)",
-        }
+/// A unit as it is written in keys of the store: as the plan's limits are called.
+pub(crate) const fn key(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Inputs => "requests",
+        Unit::Tokens => "tokens",
     }
 }
 
 impl Left {
-    fn of(&self, window: Window) -> u64 {
-        match window {
-            Window::Minute => self.minute,
-            Window::Day => self.day.unwrap_or(u64::MAX),
+    fn of(&self, period: Period) -> u64 {
+        match period {
+            Period::Minute => self.minute,
+            Period::Day => self.day.unwrap_or(u64::MAX),
         }
     }
 }
 
 impl Limits {
-    fn of(&self, window: Window) -> u64 {
-        match window {
-            Window::Minute => self.minute,
-            Window::Day => self.day.unwrap_or(u64::MAX),
+    fn of(&self, period: Period) -> u64 {
+        match period {
+            Period::Minute => self.minute,
+            Period::Day => self.day.unwrap_or(u64::MAX),
         }
     }
 
-    /// One server's part.
     fn part(&self, servers: u64) -> Self {
         let part = |limit: u64| (limit / servers.max(1)).max(1);
         Self { minute: part(self.minute), day: self.day.map(part) }
@@ -388,7 +336,7 @@ impl Limiter {
             meters: RwLock::default(),
             board: RwLock::default(),
             alone: MemoryLimits::default(),
-            alone_takes: AtomicU64::new(0),
+            degraded: AtomicU64::new(0),
         }
     }
 
@@ -402,12 +350,12 @@ impl Limiter {
         tenant: &Tenant,
         unit: Unit,
         amount: u64,
-    ) -> Result<Option<Taken>, LimitError> {
-        let Some(limits) = unit.limits(&tenant.plan.terms()) else { return Ok(None) };
-        for window in [Window::Minute, Window::Day] {
-            let limit = limits.of(window);
+    ) -> Result<Option<Allotment>, LimitError> {
+        let Some(limits) = limits(unit, &tenant.plan.terms()) else { return Ok(None) };
+        for period in [Period::Minute, Period::Day] {
+            let limit = limits.of(period);
             if amount > limit {
-                return Err(LimitError::TooMuch { unit, window, limit, amount });
+                return Err(LimitError::TooMuch { unit, period, limit, amount });
             }
         }
         let meter = self.meter(tenant, unit);
@@ -422,7 +370,7 @@ impl Limiter {
         match self.ask(now, &meter, amount, limits).await {
             Ok(grant) => meter.answered(now.uptime, amount, limits, grant).map(Some),
             Err(error) => {
-                self.alone_takes.fetch_add(1, Ordering::Relaxed);
+                self.degraded.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%error, "limits: the store does not answer");
                 self.take_alone(now, &meter, amount, limits).await.map(Some)
             }
@@ -493,13 +441,13 @@ impl Limiter {
         }
     }
 
-    /// How often the store did not answer, and this server decided alone.
-    pub fn decided_alone(&self) -> u64 {
-        self.alone_takes.load(Ordering::Relaxed)
+    /// Takes that this server decided by its part of the limit, because the store did not answer.
+    pub fn limits_degraded(&self) -> u64 {
+        self.degraded.load(Ordering::Relaxed)
     }
 
     /// Gives back what was taken and not used.
-    pub fn give_back(&self, tenant: &Tenant, taken: Taken) {
+    pub fn give_back(&self, tenant: &Tenant, taken: Allotment) {
         self.meter(tenant, taken.unit).give_back(taken);
     }
 
@@ -509,7 +457,7 @@ impl Limiter {
         meter: &Meter,
         amount: u64,
         limits: Limits,
-    ) -> Result<Taken, LimitError> {
+    ) -> Result<Allotment, LimitError> {
         if self.config.outage == Outage::Closed {
             return Err(LimitError::Unavailable);
         }
@@ -528,11 +476,11 @@ impl Limiter {
             Ok(Grant::Taken { amount, left, .. }) => {
                 meter.owe(amount);
                 let quota = Quota { limits, minute_left: left.minute, day_left: left.day };
-                Ok(Taken { unit, amount, slot: None, quota })
+                Ok(Allotment { unit, amount, slot: None, quota })
             }
             Ok(Grant::Refused { by, retry_after, left }) => {
                 let (limit, left) = (limits.of(by), left.of(by));
-                Err(LimitError::Exceeded { unit, window: by, limit, left, retry_after })
+                Err(LimitError::Exceeded { unit, period: by, limit, left, retry_after })
             }
             Err(_) => Err(LimitError::Unavailable),
         }

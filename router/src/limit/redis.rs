@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{
-    Board, Grant, LIMIT_MAX, Left, LimitStore, Limits, Slot, Take, Unit, Used, WINDOW_SLOTS, Window,
-};
+use super::{Board, Grant, LIMIT_MAX, Left, LimitStore, LimitUse, Limits, Slot, Take, WINDOW_SLOTS};
 use crate::moment::Moment;
 use crate::store::{RedisStore, StoreError, parse, to_text};
-use units::Day;
+use units::{Day, Period, Unit};
 
 /// Length of a day.
 const DAY_SECONDS: u64 = 86_400;
@@ -155,7 +153,7 @@ impl LimitStore for RedisStore {
         limits: Limits,
         take: &Take,
     ) -> Result<Grant, StoreError> {
-        let key = self.key("limits", tenant, unit.key());
+        let key = self.key("limits", tenant, super::key(unit));
         let bounded = |limit: u64| i64::try_from(limit.min(LIMIT_MAX)).unwrap_or(i64::MAX);
         let day = limits.day.map_or(-1, bounded);
         let Take { server, need, wish, owed, owed_day, unused, life, new_life } = take;
@@ -178,7 +176,7 @@ impl LimitStore for RedisStore {
                 life: number(life),
             }),
             [0, by, wait_ms, minute_left, day_left] => Ok(Grant::Refused {
-                by: if by == 1 { Window::Day } else { Window::Minute },
+                by: if by == 1 { Period::Day } else { Period::Minute },
                 retry_after: Duration::from_millis(number(wait_ms)),
                 left: left(minute_left, day_left),
             }),
@@ -186,12 +184,12 @@ impl LimitStore for RedisStore {
         }
     }
 
-    async fn exchange(&self, server: &str, number: u64, own: &[Used]) -> Result<Board, StoreError> {
+    async fn exchange(&self, server: &str, number: u64, own: &[LimitUse]) -> Result<Board, StoreError> {
         // No tenant has this name.
         let key = self.key("limits", ":all", "board");
         let arguments = [server.to_owned(), to_text(&own)?, WINDOW_SLOTS.to_string(), number.to_string()];
         let (has_own, others): (i64, Vec<String>) = self.run(EXCHANGE, &[key], &arguments).await?;
-        let others = others.iter().map(|told| parse::<Vec<Used>>(told)).collect::<Result<Vec<_>, _>>()?;
+        let others = others.iter().map(|told| parse::<Vec<LimitUse>>(told)).collect::<Result<Vec<_>, _>>()?;
         Ok(Board::new(has_own == 1, others.into_iter().flatten()))
     }
 }

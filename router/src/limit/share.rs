@@ -7,11 +7,11 @@ use ulid::Ulid;
 use units::Timestamp;
 
 use super::{
-    BOARD_AGE, Grant, LIMIT_MAX, Left, LimitError, Limits, Quota, SHARE_DIVISOR, SHARE_TIME, Slot, Take,
-    Taken, Unit, Used, WINDOW, WINDOW_SLOTS, Window,
+    Allotment, BOARD_AGE, Grant, LIMIT_MAX, Left, LimitError, LimitUse, Limits, Quota, SHARE_DIVISOR,
+    SHARE_TIME, Slot, Take, WINDOW, WINDOW_SLOTS,
 };
 use crate::moment::Moment;
-use units::Day;
+use units::{Day, Period, Unit};
 
 /// What this server holds of one tenant's limit.
 pub(super) struct Meter {
@@ -41,7 +41,6 @@ struct Share {
     refused: Option<Refusal>,
     /// What was left in the store when last asked.
     store_left: Left,
-    /// When that was.
     told_at: Option<Timestamp>,
     /// The day of the store's of which it told.
     told_day: Option<Day>,
@@ -56,7 +55,7 @@ struct Share {
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
     least: u64,
-    by: Window,
+    by: Period,
     ask_again_at: Timestamp,
     enough_at: Timestamp,
     left: Left,
@@ -95,7 +94,7 @@ impl Meter {
         now: Timestamp,
         amount: u64,
         limits: Limits,
-    ) -> Option<Result<Taken, LimitError>> {
+    ) -> Option<Result<Allotment, LimitError>> {
         let (mut share, unit) = (self.share(), self.unit);
         if let Some(Refusal { least, by, ask_again_at, enough_at, left }) = share.refused
             && now < ask_again_at
@@ -103,7 +102,7 @@ impl Meter {
         {
             let (retry_after, limit) = (enough_at.saturating_duration_since(now), limits.of(by));
             let left = left.of(by) + share.left;
-            return Some(Err(LimitError::Exceeded { unit, window: by, limit, left, retry_after }));
+            return Some(Err(LimitError::Exceeded { unit, period: by, limit, left, retry_after }));
         }
         if now >= share.expires_at || share.left < amount {
             return None;
@@ -113,7 +112,7 @@ impl Meter {
     }
 
     /// Gives back what was taken and not used.
-    pub(super) fn give_back(&self, taken: Taken) {
+    pub(super) fn give_back(&self, taken: Allotment) {
         let Some(slot) = taken.slot else { return };
         let mut share = self.share();
         if share.slot == slot {
@@ -198,7 +197,7 @@ impl Meter {
         amount: u64,
         limits: Limits,
         grant: Grant,
-    ) -> Result<Taken, LimitError> {
+    ) -> Result<Allotment, LimitError> {
         let (mut share, unit) = (self.share(), self.unit);
         (share.told_at, share.silent_since) = (Some(now), None);
         match grant {
@@ -222,15 +221,15 @@ impl Meter {
                     left,
                 });
                 let (limit, left) = (limits.of(by), left.of(by));
-                Err(LimitError::Exceeded { unit, window: by, limit, left, retry_after })
+                Err(LimitError::Exceeded { unit, period: by, limit, left, retry_after })
             }
         }
     }
 
     /// What this server took of the store within the window, if anything.
-    pub(super) fn used(&self, now: Timestamp) -> Option<Used> {
+    pub(super) fn used(&self, now: Timestamp) -> Option<LimitUse> {
         let amount = self.share().own.since(now);
-        (amount > 0).then(|| Used { tenant: Arc::clone(&self.tenant), unit: self.unit, amount })
+        (amount > 0).then(|| LimitUse { tenant: Arc::clone(&self.tenant), unit: self.unit, amount })
     }
 
     /// The limits of the last that was taken, if the store should have something of this server's: of the
@@ -265,6 +264,7 @@ impl Meter {
             let used = others.saturating_add(reserve).saturating_add(share.own.since(now.uptime));
             minute = of_left(minute, limits.minute.saturating_sub(used));
         }
+        debug_assert!(minute <= part.minute, "{minute} of a part of {}", part.minute);
         // Of a day nothing comes back, so that the last word holds for all of it.
         let told = share.store_left.day.filter(|_| share.told_day == Some(now.wall.day()));
         let day = part.day.map(|day| told.map_or(day, |left| of_left(day, left)));
@@ -287,11 +287,11 @@ impl Share {
         told.is_some_and(|(told, silent)| is_within(silent, now) && is_within(told, silent))
     }
 
-    fn taken(&self, unit: Unit, amount: u64, limits: Limits) -> Taken {
+    fn taken(&self, unit: Unit, amount: u64, limits: Limits) -> Allotment {
         let Left { minute, day } = self.store_left;
         let quota =
             Quota { limits, minute_left: minute + self.left, day_left: day.map(|day| day + self.left) };
-        Taken { unit, amount, slot: Some(self.slot), quota }
+        Allotment { unit, amount, slot: Some(self.slot), quota }
     }
 }
 
@@ -321,6 +321,7 @@ impl Own {
         if self.day != slot.day {
             (self.day, self.today) = (slot.day, 0);
         }
+        debug_assert!(self.slots.iter().is_sorted_by_key(|own| own.number), "{:?}", self.slots);
     }
 
     /// What the store must have counted of this server's in the window.

@@ -34,7 +34,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 #[derive(Default)]
 struct Shaky {
     counts: RwLock<Arc<MemoryLimits>>,
-    board: Mutex<HashMap<String, (u64, Vec<Used>)>>,
+    board: Mutex<HashMap<String, (u64, Vec<LimitUse>)>>,
     is_down: AtomicBool,
     asked: AtomicU64,
 }
@@ -51,11 +51,11 @@ impl Shaky {
     }
 
     /// All that it counts, as a copy on a disk has it.
-    fn copy(&self) -> (MemoryLimits, HashMap<String, (u64, Vec<Used>)>) {
+    fn copy(&self) -> (MemoryLimits, HashMap<String, (u64, Vec<LimitUse>)>) {
         (self.counts.read().unwrap().copy(), self.board.lock().unwrap().clone())
     }
 
-    fn set_back(&self, (counts, board): &(MemoryLimits, HashMap<String, (u64, Vec<Used>)>)) {
+    fn set_back(&self, (counts, board): &(MemoryLimits, HashMap<String, (u64, Vec<LimitUse>)>)) {
         *self.counts.write().unwrap() = Arc::new(counts.copy());
         *self.board.lock().unwrap() = board.clone();
     }
@@ -77,7 +77,7 @@ impl LimitStore for Shaky {
         counts.take(now, tenant, unit, limits, take).await
     }
 
-    async fn exchange(&self, server: &str, number: u64, own: &[Used]) -> Result<Board, StoreError> {
+    async fn exchange(&self, server: &str, number: u64, own: &[LimitUse]) -> Result<Board, StoreError> {
         self.is_up()?;
         let mut board = self.board.lock().unwrap();
         let before = board.insert(server.to_owned(), (number, own.to_vec()));
@@ -88,7 +88,7 @@ impl LimitStore for Shaky {
 }
 
 fn is_let_through(limiter: &Limiter, now: u64, tenant: &Tenant, amount: u64) -> bool {
-    block_on(limiter.take(at(now), tenant, Unit::Requests, amount)).is_ok()
+    block_on(limiter.take(at(now), tenant, Unit::Inputs, amount)).is_ok()
 }
 
 proptest! {
@@ -110,7 +110,7 @@ proptest! {
         for (pause, server, amount, returned) in asks {
             now += pause;
             let limiter = &servers[server];
-            match block_on(limiter.take(at(now), &tenant, Unit::Requests, amount)) {
+            match block_on(limiter.take(at(now), &tenant, Unit::Inputs, amount)) {
                 Ok(Some(taken)) if returned == 0 => limiter.give_back(&tenant, taken),
                 Ok(_) => through.push((now, amount)),
                 Err(LimitError::TooMuch { .. }) => prop_assert!(amount > minute || day.is_some_and(|day| amount > day)),
@@ -140,9 +140,9 @@ fn what_is_refused_costs_nothing_and_the_hint_is_right() {
     let tenant = tenant(terms(10, None));
     let mut now = 1_000_000;
     assert!(is_let_through(&limiter, now, &tenant, 10));
-    let refused = |now: u64| block_on(limiter.take(at(now), &tenant, Unit::Requests, 1)).unwrap_err();
-    let LimitError::Exceeded { retry_after, limit, window, .. } = refused(now) else { panic!("not refused") };
-    assert_eq!((limit, window), (10, Window::Minute));
+    let refused = |now: u64| block_on(limiter.take(at(now), &tenant, Unit::Inputs, 1)).unwrap_err();
+    let LimitError::Exceeded { retry_after, limit, period, .. } = refused(now) else { panic!("not refused") };
+    assert_eq!((limit, period), (10, Period::Minute));
     assert!(retry_after >= Duration::from_secs(60) && retry_after <= Duration::from_secs(WINDOW_SLOTS));
     // However often it is tried in between, it is let in when it was told.
     let told = now + retry_after.as_millis() as u64;
@@ -159,7 +159,7 @@ fn given_back_is_there_again() {
     let tenant = tenant(terms(10, Some(10)));
     for turn in 0..50u64 {
         let now = at(turn * 700);
-        let taken = block_on(limiter.take(now, &tenant, Unit::Requests, 10)).unwrap().unwrap();
+        let taken = block_on(limiter.take(now, &tenant, Unit::Inputs, 10)).unwrap().unwrap();
         limiter.give_back(&tenant, taken);
     }
 }
@@ -192,7 +192,7 @@ fn without_the_store_each_server_has_its_part_and_owes_it() {
     let closed = LimiterConfig { outage: Outage::Closed, ..CONFIG };
     store.is_down.store(true, Ordering::Relaxed);
     let limiter = Limiter::new(store, closed);
-    let refused = block_on(limiter.take(at(0), &tenant, Unit::Requests, 1));
+    let refused = block_on(limiter.take(at(0), &tenant, Unit::Inputs, 1));
     assert_eq!(refused, Err(LimitError::Unavailable));
 }
 
@@ -261,7 +261,7 @@ fn a_calendar_that_is_set_locks_nobody_out_and_lets_nobody_through() {
         };
         let mut through: Vec<u64> = Vec::new();
         for ms in (0..200_000).step_by(250) {
-            match block_on(limiter.take(moment(ms), &tenant, Unit::Requests, 1)) {
+            match block_on(limiter.take(moment(ms), &tenant, Unit::Inputs, 1)) {
                 Ok(_) => through.push(ms),
                 Err(LimitError::Exceeded { retry_after, .. }) => {
                     assert!(
@@ -292,21 +292,21 @@ fn a_day_that_comes_again_is_the_same_day() {
     let take = |seconds: u64, day: u64, amount: u64| {
         let wall = WallTime(day * 86_400_000 + 1_000 * seconds);
         let now = Moment { uptime: at(seconds * 1_000).uptime, wall };
-        block_on(limiter.take(now, &tenant, Unit::Requests, amount)).map(|_| ())
+        block_on(limiter.take(now, &tenant, Unit::Inputs, amount)).map(|_| ())
     };
     assert_eq!(take(0, 10, 90), Ok(()));
     // A day ahead by mistake, for two minutes.
     assert_eq!(take(70, 11, 30), Ok(()));
     let refused = take(140, 10, 11);
     assert!(
-        matches!(refused, Err(LimitError::Exceeded { window: Window::Day, left: 10, .. })),
+        matches!(refused, Err(LimitError::Exceeded { period: Period::Day, left: 10, .. })),
         "{refused:?}"
     );
     assert_eq!(take(142, 10, 10), Ok(()));
     // And when that day comes, what was counted for it counts.
     let refused = take(300, 11, 71);
     assert!(
-        matches!(refused, Err(LimitError::Exceeded { window: Window::Day, left: 70, .. })),
+        matches!(refused, Err(LimitError::Exceeded { period: Period::Day, left: 70, .. })),
         "{refused:?}"
     );
 }
@@ -316,7 +316,7 @@ fn what_was_used_before_a_restart_counts() {
     let limits = MemoryLimits::default();
     let (now, day) = (at(500), at(500).wall.day());
     let restore = |age: u64, amount| {
-        limits.restore(now, (Duration::from_secs(age), day), "acme", Unit::Requests, amount);
+        limits.restore(now, (Duration::from_secs(age), day), "acme", Unit::Inputs, amount);
     };
     // Too old for the minute; 30 s old; and, by a calendar that was an hour ahead, of the future.
     restore(70, 5);
@@ -324,7 +324,7 @@ fn what_was_used_before_a_restart_counts() {
     restore(0, 2);
     let limiter = Limiter::new(Arc::new(limits), CONFIG);
     let tenant = tenant(terms(10, Some(20)));
-    let left = |now: u64| match block_on(limiter.take(at(now), &tenant, Unit::Requests, 10)) {
+    let left = |now: u64| match block_on(limiter.take(at(now), &tenant, Unit::Inputs, 10)) {
         Err(LimitError::Exceeded { left, .. }) => left,
         other => panic!("{other:?}"),
     };
@@ -337,7 +337,7 @@ fn what_was_used_before_a_restart_counts() {
 fn who_is_refused_is_told_what_is_left() {
     let limiter = Limiter::new(Arc::new(MemoryLimits::default()), CONFIG);
     let tenant = tenant(terms(300, None));
-    let take = |amount| block_on(limiter.take(at(0), &tenant, Unit::Requests, amount));
+    let take = |amount| block_on(limiter.take(at(0), &tenant, Unit::Inputs, amount));
     assert!(take(184).is_ok());
     // Asked of the store, and answered without asking again.
     for _ in 0..2 {

@@ -116,9 +116,7 @@ pub struct Signals {
     pub offered_expected: f64,
     /// Device seconds that wait.
     pub queued_seconds: f64,
-    /// Sequences that wait.
     pub queued_requests: u64,
-    /// Tokens that wait.
     pub queued_tokens: u64,
     /// How long it will take the ready servers to compute what waits, in seconds.
     pub drain_seconds: f64,
@@ -132,7 +130,6 @@ pub struct Signals {
     pub attainment: Option<f64>,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct Autoscaler {
     config: ScalingConfig,

@@ -22,9 +22,7 @@ pub struct Load {
     pub computed: f64,
     /// Device seconds that what waits will take.
     pub queued_seconds: f64,
-    /// Sequences that wait.
     pub queued_requests: u64,
-    /// Their tokens.
     pub queued_tokens: u64,
     /// Sequences by the second.
     pub arrived: f64,
@@ -62,7 +60,6 @@ pub struct Meter {
     last: Option<Totals>,
 }
 
-/// What only grows.
 #[derive(Debug, Clone)]
 struct Totals {
     at: Timestamp,

@@ -23,18 +23,20 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::breaker::{Failure, Turn, Way};
-use super::{Password, RedisConfig, StoreError, eviction};
+use super::redis_config::{Password, RedisConfig};
+use super::{StoreError, eviction};
+use crate::aside::{Aside, FileFaults};
 
 /// How long a probe's key stays, in milliseconds.
 const PROBE_KEPT_MS: u64 = 60_000;
 
 /// The way to one Redis.
 pub(super) struct Link {
-    shared: Arc<Shared>,
+    shared: Arc<LinkState>,
     keeper: AbortHandle,
 }
 
-struct Shared {
+struct LinkState {
     way: watch::Sender<Way<Connection>>,
     /// Number of a connection that is to be replaced.
     suspect: AtomicU64,
@@ -42,7 +44,7 @@ struct Shared {
     timeout: Duration,
     /// How the last call or connection failed, until one does not.
     fault: ArcSwapOption<String>,
-    /// By which policy keys may be evicted.
+    /// Eviction policy of Redis, if it may lose keys.
     eviction: ArcSwapOption<String>,
 }
 
@@ -50,12 +52,15 @@ struct Shared {
 struct Target {
     address: Address,
     /// None: it is in the address, or there is none.
-    password: Option<Password>,
+    password: Option<(Password, Reading)>,
     /// A key that a probe writes.
     probe: String,
     timeout: Duration,
     probe_every: Duration,
 }
+
+/// The password as it is read.
+type Reading = tokio::sync::Mutex<Aside<Result<String, String>>>;
 
 enum Address {
     Single(Box<ConnectionInfo>),
@@ -85,9 +90,11 @@ impl Link {
             let url = urls.first().cloned().unwrap_or_default();
             Address::Single(Box::new(url.into_connection_info().map_err(unavailable)?))
         };
-        let (password, timeout, probe_every) = (password.clone(), *timeout, breaker.probe_every);
+        let reading = || Reading::new(Aside::new("password_file", FileFaults::default()));
+        let password = password.clone().map(|password| (password, reading()));
+        let (timeout, probe_every) = (*timeout, breaker.probe_every);
         let target = Target { address, password, probe, timeout, probe_every };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LinkState {
             way: watch::Sender::new(Way::new(breaker.failures_max)),
             suspect: AtomicU64::new(0),
             wake: Notify::new(),
@@ -114,7 +121,7 @@ impl Link {
         self.shared.fault.load().as_deref().cloned()
     }
 
-    /// By which policy keys may be evicted, if Redis says so.
+    /// Eviction policy of Redis, if it reports one that may lose keys.
     pub(super) fn eviction(&self) -> Option<String> {
         self.shared.eviction.load().as_deref().cloned()
     }
@@ -191,7 +198,7 @@ impl Link {
     }
 }
 
-impl Shared {
+impl LinkState {
     fn works(&self) {
         if self.fault.load().is_some() {
             self.fault.store(None);
@@ -235,7 +242,7 @@ impl<C: Clone> Way<C> {
 }
 
 /// Replaces connections until it is stopped.
-async fn keep(shared: Arc<Shared>, target: Target) {
+async fn keep(shared: Arc<LinkState>, target: Target) {
     let mut is_told = false;
     loop {
         match target.connect().await {
@@ -312,9 +319,11 @@ impl Target {
 impl Target {
     /// The password as it is now.
     async fn password(&self) -> Result<Option<String>, io::Error> {
-        let Some(password) = self.password.clone() else { return Ok(None) };
-        let read = tokio::task::spawn_blocking(move || password.read()).await;
-        read.map_err(io::Error::other)?.map_err(io::Error::other).map(Some)
+        let Some((password, reading)) = &self.password else { return Ok(None) };
+        let (password, mut reading) = (password.clone(), reading.lock().await);
+        let read = reading.run(move || password.read()).await;
+        let read = read.unwrap_or_else(|| Err("password_file: its file system does not answer".to_owned()));
+        read.map_err(io::Error::other).map(Some)
     }
 }
 

@@ -4,18 +4,21 @@
 mod breaker;
 mod embedded;
 mod eviction;
+mod file;
 mod link;
 mod redis;
+mod redis_config;
 
 use async_trait::async_trait;
 
 pub use breaker::BreakerConfig;
 pub use embedded::EmbeddedStore;
-pub(crate) use embedded::{
-    ANSWER_ENDS, ANSWERS, AnswerRow, File, USAGE_APPLIED, USAGE_POSITIONS, USAGE_RECORDS, USAGE_SUMS,
+pub(crate) use file::{
+    ANSWER_ENDS, ANSWERS, AnswerRow, File, OWED, USAGE_APPLIED, USAGE_POSITIONS, USAGE_RECORDS, USAGE_SUMS,
     unavailable,
 };
-pub use redis::{Password, RedisConfig, RedisStore};
+pub use redis::RedisStore;
+pub use redis_config::{Password, RedisConfig};
 
 use crate::accounts::{Accounts, AuditEntry, Change, MalformedVersion, Version};
 
@@ -41,8 +44,7 @@ impl From<MalformedVersion> for StoreError {
 
 /// Accounts as a store has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loaded {
-    /// Everything.
+pub struct AccountsSnapshot {
     pub accounts: Accounts,
     /// Whether they came from the version that the caller knows by changes alone. If not, the store lost that
     /// version: it was set back, emptied, or another one took its place.
@@ -70,7 +72,7 @@ pub trait AccountStore: Send + Sync {
     async fn version(&self) -> Result<Version, StoreError>;
 
     /// Everything, and whether it descends from `known`.
-    async fn load(&self, known: &Version) -> Result<Loaded, StoreError>;
+    async fn load(&self, known: &Version) -> Result<AccountsSnapshot, StoreError>;
 
     /// Makes a change and logs it: both or neither.
     ///

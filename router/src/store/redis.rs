@@ -3,57 +3,16 @@
 //! What belongs together has one hash tag, so that a script finds it in one slot of a cluster. Scripts are
 //! the transactions: Redis runs each as a whole.
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use redis::{FromRedisValue, Script, ScriptInvocation, ToRedisArgs};
 
-use super::breaker::BreakerConfig;
 use super::link::Link;
-use super::{AccountStore, Commit, LINEAGE_MAX, Loaded, StoreError, parse, to_text};
+use super::redis_config::RedisConfig;
+use super::{AccountStore, AccountsSnapshot, Commit, LINEAGE_MAX, StoreError, parse, to_text};
 use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, TenantRecord, Version};
 
-/// Where Redis is, and how long it may take.
-#[derive(Debug, Clone)]
-pub struct RedisConfig {
-    /// `redis://…` or `rediss://…` (TLS): one address of a single server, or some of a cluster's.
-    pub urls: Vec<String>,
-    /// The password, if it is not in the addresses.
-    pub password: Option<Password>,
-    /// Whether it is a cluster.
-    pub is_cluster: bool,
-    /// What every key begins with, so that several deployments can share a server.
-    pub prefix: String,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// When to leave it alone.
-    pub breaker: BreakerConfig,
-}
-
-/// Tells the password of a Redis: asked for every connection, since it may have been changed. Blocks.
-#[derive(Clone)]
-pub struct Password(Arc<dyn Fn() -> Result<String, String> + Send + Sync>);
-
-impl Password {
-    /// A password that `read` tells, or why it cannot.
-    pub fn new(read: impl Fn() -> Result<String, String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
-    }
-
-    pub(super) fn read(&self) -> Result<String, String> {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(…)")
-    }
-}
-
-/// State in Redis.
 pub struct RedisStore {
     link: Link,
     prefix: String,
@@ -125,12 +84,13 @@ fn accounts_key(prefix: &str, name: &str) -> String {
 
 /// Defines `version()` over KEYS: version, tenants, keys, sizes. Beside the version stands how many tenants
 /// and keys there are; where there are others, something was lost by itself (evicted, deleted, restored in
-/// part), and that is another version, which nobody knows and nothing descends from. Accounts of an older
-/// version have no sizes.
+/// part), and that is another version, which nobody knows and nothing descends from. So is a version that is
+/// none. Accounts of an older version have no sizes.
 const LOOK: &str = r"
     local function sizes() return redis.call('HLEN', KEYS[2]) .. ',' .. redis.call('HLEN', KEYS[3]) end
     local function version()
         local at, kept = redis.call('GET', KEYS[1]) or '0', redis.call('GET', KEYS[4])
+        if not string.match(at, '^%d+$') and not string.match(at, '^%d+:.+$') then return '0:lost-version' end
         if kept and kept ~= sizes() then
             return string.match(at, '^%d+') .. ':lost-' .. string.gsub(sizes(), ',', '-') .. '-of-' .. string.gsub(kept, ',', '-')
         end
@@ -162,7 +122,7 @@ const LOAD: &str = r"
     local at = version()
     local is_descendant = ARGV[1] == '0' or ARGV[1] == at or redis.call('LPOS', KEYS[5], ARGV[1])
     if string.find(at, ':lost-', 1, true) and ARGV[1] ~= '0' then is_descendant = false end
-    return {at, redis.call('HVALS', KEYS[2]), redis.call('HVALS', KEYS[3]), is_descendant and 1 or 0}
+    return {at, redis.call('HGETALL', KEYS[2]), redis.call('HGETALL', KEYS[3]), is_descendant and 1 or 0}
 ";
 
 /// KEYS: version, tenants, keys, sizes, probe. Writes, so that a server that was demoted does not pass for
@@ -178,6 +138,20 @@ const KEY_SECRET: &str = r"
     return redis.call('GET', KEYS[1])
 ";
 
+/// A record, unless it is damaged: then its name is among the unreadable.
+fn readable<T: serde::de::DeserializeOwned>(
+    name: &str,
+    row: &[u8],
+    unreadable: &mut BTreeSet<String>,
+) -> Option<T> {
+    let record = serde_json::from_slice(row);
+    if let Err(error) = &record {
+        tracing::error!(name, %error, "Redis has a tenant or key that cannot be read");
+        unreadable.insert(name.to_owned());
+    }
+    record.ok()
+}
+
 /// KEYS: audit. ARGV: how many. Newest last.
 const AUDIT: &str = "return redis.call('LRANGE', KEYS[1], -tonumber(ARGV[1]), -1)";
 
@@ -189,9 +163,10 @@ impl AccountStore for RedisStore {
         Ok(version.parse()?)
     }
 
-    async fn load(&self, known: &Version) -> Result<Loaded, StoreError> {
+    async fn load(&self, known: &Version) -> Result<AccountsSnapshot, StoreError> {
         let keys = ["version", "tenants", "keys", "sizes", "lineage"].map(|name| self.accounts_key(name));
-        let loaded: (String, Vec<String>, Vec<String>, i64) =
+        type Rows = Vec<(String, Vec<u8>)>;
+        let loaded: (String, Rows, Rows, i64) =
             self.run(&format!("{LOOK}{LOAD}"), &keys, &[known.to_string()]).await?;
         let (version, tenants, keys, is_descendant) = loaded;
         let is_lost =
@@ -204,15 +179,19 @@ impl AccountStore for RedisStore {
             );
         }
         let mut accounts = Accounts { version: version.parse()?, ..Accounts::default() };
-        for tenant in tenants {
-            let tenant: TenantRecord = parse(&tenant)?;
-            accounts.tenants.insert(tenant.name.clone(), tenant);
+        for (name, row) in tenants {
+            if let Some(tenant) = readable::<TenantRecord>(&name, &row, &mut accounts.unreadable) {
+                accounts.tenants.insert(tenant.name.clone(), tenant);
+            }
         }
-        for key in keys {
-            let key: KeyRecord = parse(&key)?;
-            accounts.keys.insert(key.id.clone(), key);
+        for (id, row) in keys {
+            if let Some(key) = readable::<KeyRecord>(&id, &row, &mut accounts.unreadable) {
+                accounts.keys.insert(key.id.clone(), key);
+            }
         }
-        Ok(Loaded { accounts, is_descendant: is_descendant == 1 })
+        // What cannot be read is lost as if it were not there: whoever knows it gives it back.
+        let is_whole = accounts.unreadable.is_empty() || *known == Version::default();
+        Ok(AccountsSnapshot { accounts, is_descendant: is_descendant == 1 && is_whole })
     }
 
     async fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError> {

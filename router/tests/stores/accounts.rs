@@ -28,7 +28,7 @@ pub(super) async fn accounts_change_together_with_their_log(home: &Home) {
     let late = commit(&other, &other.next().unwrap(), None, "late").await;
     assert!(matches!(late, Err(StoreError::Conflict)), "{late:?}");
     assert_eq!(store.version().await.unwrap(), second);
-    let Loaded { accounts, is_descendant } = store.load(&start).await.unwrap();
+    let AccountsSnapshot { accounts, is_descendant } = store.load(&start).await.unwrap();
     assert!(is_descendant);
     assert_eq!((&accounts.version, accounts.tenants.get(&tenant.name)), (&second, Some(&tenant)));
     // A version that it never had, of a number that it had; until it is restored.

@@ -24,7 +24,7 @@ pub(super) async fn limits_hold(home: &Home) {
             life: Some(7),
             new_life: 7,
         };
-        home.limits.take(now, tenant, Unit::Requests, limits, &take).await.unwrap()
+        home.limits.take(now, tenant, Unit::Inputs, limits, &take).await.unwrap()
     };
     let left = |minute, day| Left { minute, day: Some(day) };
     let Grant::Taken { amount: 4, slot, left: Left { minute: 6, day: Some(11) }, own_today: 4, life: 7 } =
@@ -51,7 +51,7 @@ pub(super) async fn limits_hold(home: &Home) {
         let (server, unused) = (Arc::from(server), Vec::new());
         let take =
             Take { server, need: 0, wish: 0, unused, owed: 0, owed_day: 0, life: Some(7), new_life: 7 };
-        match home.limits.take(now, "l1", Unit::Requests, limits, &take).await.unwrap() {
+        match home.limits.take(now, "l1", Unit::Inputs, limits, &take).await.unwrap() {
             Grant::Taken { own_today, .. } => own_today,
             refused @ Grant::Refused { .. } => panic!("{refused:?}"),
         }
@@ -89,7 +89,7 @@ pub(super) async fn limits_hold(home: &Home) {
         tokio::spawn(async move {
             let mut through = 0;
             for _ in 0..60 {
-                match server.take(self::now(), &tenant, Unit::Requests, 1).await {
+                match server.take(self::now(), &tenant, Unit::Inputs, 1).await {
                     Ok(_) => through += 1,
                     Err(LimitError::Exceeded { .. }) => {}
                     Err(other) => panic!("{other}"),
@@ -123,7 +123,7 @@ async fn a_redis_whose_clock_is_set_back_locks_nobody_out() {
             life: None,
             new_life: 9,
         };
-        store.take(now(), "acme", Unit::Requests, limits, &take).await.unwrap()
+        store.take(now(), "acme", Unit::Inputs, limits, &take).await.unwrap()
     };
     // As if it had been an hour ahead.
     let second: u64 = server.command(&["time"]).lines().next().unwrap().parse().unwrap();
@@ -151,9 +151,10 @@ async fn a_redis_whose_clock_is_set_back_locks_nobody_out() {
 async fn servers_hear_what_the_others_let_through() {
     let server = RedisServer::start(&[]);
     let store = connect(&server, QUICK, Duration::from_secs(2)).await;
-    let used = |tenant: &str, amount| Used { tenant: Arc::from(tenant), unit: Unit::Tokens, amount };
-    let exchange =
-        async |server: &str, number: u64, own: &[Used]| store.exchange(server, number, own).await.unwrap();
+    let used = |tenant: &str, amount| LimitUse { tenant: Arc::from(tenant), unit: Unit::Tokens, amount };
+    let exchange = async |server: &str, number: u64, own: &[LimitUse]| {
+        store.exchange(server, number, own).await.unwrap()
+    };
     assert_eq!(exchange("one", 1, &[used("acme", 5)]).await, Board::new(false, []));
     let heard = exchange("two", 1, &[used("acme", 7), used("globex \"2\"", 1)]).await;
     assert_eq!(heard, Board::new(false, [used("acme", 5)]));

@@ -18,22 +18,25 @@ use std::time::Duration;
 
 use redis_server::{Cluster, RedisServer};
 use router::accounts::{Accounts, AuditEntry, Change, TenantRecord, Version};
-use router::idempotency::{Answer, AnswerStore, Begun, Idempotency, IdempotencyError, Keyed};
-use router::ledger::{Applied, Batch, Sum, SumKey, TenantDay, UsageStore};
+use router::idempotency::{Answer, AnswerStore, Idempotency, IdempotencyError, KeyState, KeyedRequest, Owed};
+use router::ledger::{Batch, BatchOutcome, Sum, SumKey, TenantDay, UsageStore};
 use router::limit::{
-    Board, Grant, Left, LimitError, LimitStore, Limiter, LimiterConfig, Limits, MemoryLimits, Outage, Slot,
-    Take, Unit, Used,
+    Board, Grant, Left, LimitError, LimitStore, LimitUse, Limiter, LimiterConfig, Limits, MemoryLimits,
+    Outage, Slot, Take,
 };
 use router::store::{
-    AccountStore, BreakerConfig, Commit, EmbeddedStore, Loaded, Password, RedisConfig, RedisStore, StoreError,
+    AccountStore, AccountsSnapshot, BreakerConfig, Commit, EmbeddedStore, Password, RedisConfig, RedisStore,
+    StoreError,
 };
 use router::{
     Administration, AdministrationError, ApiKey, Credential, Day, DeclaredKey, DeclaredTenant, Directory,
-    KeySecret, MicroDollars, Mode, Moment, NewKey, Peer, Plan, Role, Scope, WallTime,
+    KeyId, KeySecret, MicroDollars, Mode, Moment, NewKey, Outcome, Peer, Plan, Role, Scope, UsageRecord,
+    WallTime,
 };
+use units::Unit;
 
 use accounts::accounts_change_together_with_their_log;
-use answers::answers_are_kept;
+use answers::{answers_are_kept, what_is_owed_stands_with_the_answer};
 use keys::{keys_are_managed, tenants_are_declared};
 use limits::limits_hold;
 use sums::{all_sums, sums_take_each_record_once};
@@ -75,6 +78,7 @@ async fn check(home: &Home) {
     keys_are_managed(home).await;
     tenants_are_declared(home).await;
     answers_are_kept(home).await;
+    what_is_owed_stands_with_the_answer(home).await;
 }
 
 #[tokio::test]

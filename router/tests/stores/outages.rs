@@ -64,8 +64,8 @@ async fn a_demoted_redis_is_left_for_the_one_at_its_address() {
     address.lead_to(new.port());
     // Reads too: the old one would answer them.
     store.version().await.unwrap();
-    let keyed = Keyed { tenant: "acme", principal: "key_1", key: "a", route: "/", body: b"one" };
-    assert!(matches!(answers.begin(WallTime::now(), &keyed).await, Ok(Begun::First(_))));
+    let keyed = KeyedRequest { tenant: "acme", principal: "key_1", key: "a", route: "/", body: b"one" };
+    assert!(matches!(answers.begin(WallTime::now(), &keyed).await, Ok(KeyState::First(_))));
     assert!(address.connections() >= 4, "each made another connection");
     assert_eq!(new.command(&["keys", "test:idempotency:*"]).lines().count(), 1);
 }
@@ -126,17 +126,18 @@ async fn the_embedded_store_opens_again_after_a_full_disk() {
     administration.create_tenant(WallTime(1), "operator", &name(0), Plan::Free).await.unwrap();
     let large = Answer { status: 200, body: vec![b'x'; 1 << 18] };
     let body = b"one";
-    let keyed = |key: &'static str| Keyed { tenant: "acme", principal: "key_1", key, route: "/", body };
-    let Ok(Begun::First(early)) = answers.begin(WallTime::now(), &keyed("early")).await else { panic!() };
-    answers.keep(WallTime::now(), &early, &Answer { status: 200, body: vec![1] }).await.unwrap();
+    let keyed =
+        |key: &'static str| KeyedRequest { tenant: "acme", principal: "key_1", key, route: "/", body };
+    let Ok(KeyState::First(early)) = answers.begin(WallTime::now(), &keyed("early")).await else { panic!() };
+    answers.keep(WallTime::now(), &early, &Answer { status: 200, body: vec![1] }, None).await.unwrap();
     disk.fill();
     // Answers are kept until there is no room: which is not an error, but something that is tried again.
     let mut n = 0;
     until("the store failed", async || {
         n += 1;
         let key: &'static str = Box::leak(n.to_string().into_boxed_str());
-        if let Ok(Begun::First(attempt)) = answers.begin(WallTime::now(), &keyed(key)).await {
-            let _ = answers.keep(WallTime::now(), &attempt, &large).await;
+        if let Ok(KeyState::First(attempt)) = answers.begin(WallTime::now(), &keyed(key)).await {
+            let _ = answers.keep(WallTime::now(), &attempt, &large, None).await;
         }
         store.fault().is_some()
     })
@@ -147,16 +148,19 @@ async fn the_embedded_store_opens_again_after_a_full_disk() {
     })
     .await;
     assert_eq!(store.fault(), None);
-    let Ok(Begun::First(last)) = answers.begin(WallTime::now(), &keyed("last")).await else { panic!() };
-    answers.keep(WallTime::now(), &last, &large).await.unwrap();
+    let Ok(KeyState::First(last)) = answers.begin(WallTime::now(), &keyed("last")).await else { panic!() };
+    answers.keep(WallTime::now(), &last, &large, None).await.unwrap();
     for key in ["early", "last"] {
-        assert!(matches!(answers.begin(WallTime::now(), &keyed(key)).await, Ok(Begun::Again(_))), "{key}");
+        assert!(matches!(answers.begin(WallTime::now(), &keyed(key)).await, Ok(KeyState::Again(_))), "{key}");
     }
     assert_eq!(administration.tenants(WallTime(3)).await.unwrap().len(), 2);
     // What was not known to be kept is kept by now.
     until("the answer that did not fit", async || {
         let key: &'static str = Box::leak(n.to_string().into_boxed_str());
-        matches!(answers.begin(WallTime::now(), &keyed(key)).await, Ok(Begun::Again(_) | Begun::First(_)))
+        matches!(
+            answers.begin(WallTime::now(), &keyed(key)).await,
+            Ok(KeyState::Again(_) | KeyState::First(_))
+        )
     })
     .await;
 }
@@ -249,4 +253,43 @@ async fn what_a_redis_refuses_and_evicts_is_told() {
     }
     server.kill();
     until("a fault", async || store.version().await.is_err() && store.fault().is_some()).await;
+}
+
+/// A damaged record is lost as one that is gone: who knows it gives it back, and else it is named and stands
+/// in nobody's way.
+#[tokio::test]
+async fn damaged_records_stop_nothing() {
+    let server = RedisServer::start(&[]);
+    let config = || redis_config(vec![server.url()], false);
+    let (secret, _) = KeySecret::generate().unwrap();
+    let administration = async || {
+        let store = Arc::new(RedisStore::connect(config()).await.unwrap());
+        let directory = Arc::new(Directory::new(secret.clone(), false));
+        (Administration::new(store, Arc::clone(&directory), Duration::from_secs(86_400)), directory)
+    };
+    let now = WallTime::now();
+    let (knows, directory) = administration().await;
+    for name in ["acme", "globex"] {
+        knows.create_tenant(now, "test", &name.parse().unwrap(), Plan::Free).await.unwrap();
+    }
+    let damage = [
+        vec!["HSET", "{test:accounts}:tenants", "acme", "{\"name\":\"ac"],
+        vec!["HSET", "{test:accounts}:tenants", "globex", "\u{1}"],
+        vec!["SET", "{test:accounts}:version", "abc"],
+    ];
+    for (number, command) in damage.iter().enumerate() {
+        server.command(command);
+        // A server that does not know the record can be used all the same.
+        let (other, found) = administration().await;
+        other.follow(now).await.unwrap();
+        assert!(found.lost().is_some(), "{command:?}");
+        other.create_tenant(now, "test", &format!("new{number}").parse().unwrap(), Plan::Free).await.unwrap();
+        knows.follow(now).await.unwrap();
+        assert_eq!(directory.lost(), None);
+        let (again, found) = administration().await;
+        let names: Vec<_> =
+            again.tenants(now).await.unwrap().into_iter().map(|tenant| tenant.name.to_string()).collect();
+        assert_eq!(found.lost(), None, "{command:?}");
+        assert!(["acme", "globex", "new0"].iter().all(|name| names.iter().any(|found| found == name)));
+    }
 }

@@ -26,11 +26,11 @@ pub(super) async fn sums_take_each_record_once(home: &Home) {
         assert_eq!(applied[0], applied[1]);
         applied[0]
     };
-    assert_eq!(apply("one", 0, 10).await, Applied::Yes);
-    assert_eq!(apply("one", 0, 10).await, Applied::At(10), "told twice, counted once");
-    assert_eq!(apply("one", 12, 15).await, Applied::At(10), "nothing is skipped");
-    assert_eq!(apply("one", 10, 12).await, Applied::Yes);
-    assert_eq!(apply("two", 0, 3).await, Applied::Yes, "each epoch by itself");
+    assert_eq!(apply("one", 0, 10).await, BatchOutcome::Yes);
+    assert_eq!(apply("one", 0, 10).await, BatchOutcome::At(10), "told twice, counted once");
+    assert_eq!(apply("one", 12, 15).await, BatchOutcome::At(10), "nothing is skipped");
+    assert_eq!(apply("one", 10, 12).await, BatchOutcome::Yes);
+    assert_eq!(apply("two", 0, 3).await, BatchOutcome::Yes, "each epoch by itself");
     let sums = all_sums(store).await;
     assert_eq!(sums.len(), 2);
     for (key, sum) in &sums {

@@ -20,17 +20,17 @@ pub struct BodyMeter(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// In which a body has to be there that nobody admits, of whatever route: none for one that is not read
+    /// Time for a body to arrive that nobody admits, of whatever route: none for one that is not read
     /// from a peer.
     timeout: Option<Duration>,
-    admitted: OnceLock<Admitted>,
+    admitted: OnceLock<Admission>,
     fault: AtomicU8,
     /// Read so far.
     bytes: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Admitted {
+struct Admission {
     /// None for a stream of messages, which is charged by its reader, for each message as a whole.
     place: Option<Box<dyn ChargedPlace>>,
     timeout: Option<Duration>,
@@ -60,12 +60,17 @@ impl BodyMeter {
     /// From here on the body is charged to `place` and has to be there within `timeout`.
     pub fn admit(&self, place: impl ChargedPlace + 'static, timeout: Duration) {
         // A request is admitted once; were it twice, the first counts.
-        let _ = self.0.admitted.set(Admitted { place: Some(Box::new(place)), timeout: Some(timeout) });
+        let _ = self.0.admitted.set(Admission { place: Some(Box::new(place)), timeout: Some(timeout) });
     }
 
     /// From here on whoever reads the body's messages charges each of them, and bounds its time.
     pub fn admit_messages(&self) {
-        let _ = self.0.admitted.set(Admitted { place: None, timeout: None });
+        let _ = self.0.admitted.set(Admission { place: None, timeout: None });
+    }
+
+    /// Whether the body is of somebody who is known.
+    pub fn is_admitted(&self) -> bool {
+        self.0.admitted.get().is_some()
     }
 
     /// Holds so many bytes more for what the body turned out to be.
@@ -100,7 +105,7 @@ impl BodyMeter {
         self.0.admitted.get()?.place.as_deref()
     }
 
-    /// In which time the body has to be there, as of now.
+    /// Time left for the body to arrive.
     pub fn timeout(&self) -> Option<Duration> {
         self.0.admitted.get().map_or(self.0.timeout, |admitted| admitted.timeout)
     }

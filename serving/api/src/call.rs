@@ -45,7 +45,7 @@ pub struct Timings {
 pub struct InferResponse {
     /// Name of the model that answered.
     pub model: Arc<str>,
-    /// Its version.
+    /// Version of the model that answered.
     pub version: Arc<str>,
     /// One result per input, in order, or why there is none.
     pub answer: Answer,

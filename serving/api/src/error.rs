@@ -74,13 +74,13 @@ pub enum ApiError {
     /// The body is not what its coding says.
     #[error("the request body is not valid {coding}, which its Content-Encoding says it is")]
     InvalidContentEncoding {
-        /// The coding.
+        /// `Content-Encoding` of the body.
         coding: &'static str,
     },
     /// The body is over the limit.
     #[error("the request body is over the limit of {limit} bytes")]
     BodyTooLarge {
-        /// Bytes allowed.
+        /// `[limits] body_bytes_max`.
         limit: usize,
     },
     /// The head is over a limit.
@@ -94,7 +94,7 @@ pub enum ApiError {
     /// The target is over the limit.
     #[error("the request's path and query are over the limit of {limit} bytes")]
     UriTooLong {
-        /// Bytes allowed.
+        /// `[limits] body_bytes_max`.
         limit: usize,
     },
     /// What came is no request.
@@ -144,7 +144,7 @@ pub enum ApiError {
     /// The call names no model, and none is stated to be the task's default.
     #[error("name a model: {task} has no default here; there are {candidates}")]
     ModelRequired {
-        /// The task.
+        /// Name of the task that the model does.
         task: &'static str,
         /// Models that do it.
         candidates: String,

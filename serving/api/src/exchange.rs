@@ -2,8 +2,8 @@
 //! with.
 //!
 //! [`Exchange`] and [`Reply`] are what a protocol writes, with a type of answer of its own. Whoever answers
-//! calls knows no such type: it has them as [`AnyExchange`] and [`AnyReply`], and gives back an [`Answered`],
-//! which only a reply can make.
+//! calls knows no such type: it has them as [`AnyExchange`] and [`AnyReply`], and gives back a
+//! [`ProtocolAnswer`], which only a reply can make.
 
 use std::any::Any;
 use std::future::Future;
@@ -30,13 +30,13 @@ pub trait Exchange: Send + 'static {
 pub struct Call<R> {
     /// What is asked.
     pub request: InferRequest,
-    /// By what it is known when it comes again; none: it is answered again.
+    /// Identity of a call that may be repeated; none: a repeat is computed again.
     pub repeat: Option<Repeat>,
     /// What answers it.
     pub reply: R,
 }
 
-/// By what a call is known that may be sent again: it has the same answer within a day, and is charged once.
+/// Identity of a call that may be sent again: it has the same answer within a day, and is charged once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repeat {
     /// The key that the caller chose.
@@ -68,7 +68,7 @@ pub trait Reply: Send + 'static {
 
 /// An answer that was made.
 pub struct Made<A> {
-    /// It.
+    /// What the call is answered with.
     pub answer: A,
     /// What makes it again; asked for only of answers that are kept.
     pub kept: Kept,
@@ -79,14 +79,14 @@ pub struct Made<A> {
 pub struct Kept {
     /// Its status, in the protocol's terms.
     pub status: u16,
-    /// Its body.
+    /// The whole body, encoded as the protocol sent it.
     pub body: Bytes,
 }
 
 /// The answer of some protocol. Only a [`Reply`] makes one, so that whoever has it has answered its call.
-pub struct Answered(Box<dyn Any + Send>);
+pub struct ProtocolAnswer(Box<dyn Any + Send>);
 
-impl Answered {
+impl ProtocolAnswer {
     /// The answer, for the protocol whose reply made it.
     pub(crate) fn into_answer<A: 'static>(self) -> Result<A, ApiError> {
         let answer = self.0.downcast::<A>();
@@ -106,13 +106,17 @@ pub trait AnyReply: Send {
     ///
     /// # Errors
     /// The call fails.
-    fn answer(self: Box<Self>, response: InferResponse, is_kept: bool) -> Result<Made<Answered>, ApiError>;
+    fn answer(
+        self: Box<Self>,
+        response: InferResponse,
+        is_kept: bool,
+    ) -> Result<Made<ProtocolAnswer>, ApiError>;
 
     /// See [`Reply::again`].
     ///
     /// # Errors
     /// The call fails.
-    fn again(self: Box<Self>, kept: Kept, quotas: &[Quota]) -> Result<Answered, ApiError>;
+    fn again(self: Box<Self>, kept: Kept, quotas: &[Quota]) -> Result<ProtocolAnswer, ApiError>;
 }
 
 impl<E: Exchange> AnyExchange for E {
@@ -125,12 +129,16 @@ impl<E: Exchange> AnyExchange for E {
 }
 
 impl<R: Reply> AnyReply for R {
-    fn answer(self: Box<Self>, response: InferResponse, is_kept: bool) -> Result<Made<Answered>, ApiError> {
+    fn answer(
+        self: Box<Self>,
+        response: InferResponse,
+        is_kept: bool,
+    ) -> Result<Made<ProtocolAnswer>, ApiError> {
         let Made { answer, kept } = Reply::answer(*self, response, is_kept)?;
-        Ok(Made { answer: Answered(Box::new(answer)), kept })
+        Ok(Made { answer: ProtocolAnswer(Box::new(answer)), kept })
     }
 
-    fn again(self: Box<Self>, kept: Kept, quotas: &[Quota]) -> Result<Answered, ApiError> {
-        Reply::again(*self, kept, quotas).map(|answer| Answered(Box::new(answer)))
+    fn again(self: Box<Self>, kept: Kept, quotas: &[Quota]) -> Result<ProtocolAnswer, ApiError> {
+        Reply::again(*self, kept, quotas).map(|answer| ProtocolAnswer(Box::new(answer)))
     }
 }

@@ -8,7 +8,7 @@ use models_core::tasks::Operation;
 
 use crate::caller::Caller;
 use crate::error::ApiError;
-use crate::exchange::{Answered, AnyExchange, Exchange, Reply};
+use crate::exchange::{AnyExchange, Exchange, ProtocolAnswer, Reply};
 use crate::model_info::ModelInfo;
 
 /// Answers calls: authenticates, limits, computes and records, in this order and the same for all.
@@ -21,7 +21,7 @@ pub trait Inference: Send + Sync {
         caller: Caller,
         operation: Option<Operation>,
         exchange: Box<dyn AnyExchange>,
-    ) -> BoxFuture<'_, Result<Answered, ApiError>>;
+    ) -> BoxFuture<'_, Result<ProtocolAnswer, ApiError>>;
 
     /// Opens a stream whose messages are calls. The caller has to be known and to have a place for it: it is
     /// refused at once rather than with every message.
@@ -59,7 +59,7 @@ pub trait CallStream: Send + Sync {
     fn stopping(&self) -> BoxFuture<'_, ()>;
 
     /// What counts answers that wait to be read, in the tenant's name.
-    fn waiting(&self) -> Box<dyn Waiting>;
+    fn waiting(&self) -> Box<dyn HeldAnswerBytes>;
 
     /// How much of it may be in flight.
     fn bounds(&self) -> StreamBounds;
@@ -74,12 +74,12 @@ pub struct StreamBounds {
     pub answer_bytes_max: usize,
     /// Longest message, in bytes.
     pub message_bytes_max: usize,
-    /// In which a message has to be there that has room.
+    /// Time for a message to arrive once there is room for it.
     pub message_timeout: Duration,
 }
 
 /// Bytes of answers that wait in somebody's name; given back when dropped.
-pub trait Waiting: Send + std::fmt::Debug {
+pub trait HeldAnswerBytes: Send + std::fmt::Debug {
     /// More wait.
     fn add(&mut self, bytes: usize);
 
@@ -100,7 +100,7 @@ pub struct NextCall {
 
 /// One call of a [`CallStream`], with its place: answered or refused once.
 pub trait StreamedCall: Send {
-    /// Its id.
+    /// `X-Request-ID` of the call, ours or the caller's.
     fn request_id(&self) -> Arc<str>;
 
     /// Tells the access log of an error that nothing else has seen.
@@ -111,7 +111,7 @@ pub trait StreamedCall: Send {
         self: Box<Self>,
         operation: Option<Operation>,
         exchange: Box<dyn AnyExchange>,
-    ) -> BoxFuture<'static, Result<Answered, ApiError>>;
+    ) -> BoxFuture<'static, Result<ProtocolAnswer, ApiError>>;
 }
 
 impl dyn StreamedCall {
@@ -148,7 +148,7 @@ pub trait ModelDirectory: Send + Sync {
     /// All models, loaded or not.
     fn models(&self) -> Vec<ModelInfo>;
 
-    /// The model of a name.
+    /// The model that a call may name so; none if there is none.
     fn model(&self, name: &str) -> Option<ModelInfo>;
 }
 
@@ -177,7 +177,7 @@ mod tests {
             _: Caller,
             _: Option<Operation>,
             exchange: Box<dyn AnyExchange>,
-        ) -> BoxFuture<'_, Result<Answered, ApiError>> {
+        ) -> BoxFuture<'_, Result<ProtocolAnswer, ApiError>> {
             Box::pin(async move {
                 let Call { request, repeat, reply } = exchange.read().await?;
                 if let Some(Repeat { body, .. }) = repeat {

@@ -32,12 +32,14 @@ pub use caller::{Caller, RequestId, request_id};
 pub use error::{ApiError, ErrorKind, GrpcCode, Refusal, Retry, Row};
 pub use exchange::{Call, Exchange, Kept, Made, Repeat, Reply};
 pub use inference::{
-    CallStream, Inference, ModelDirectory, NextCall, Reads, StreamBounds, StreamedCall, Visit, Waiting,
+    CallStream, HeldAnswerBytes, Inference, ModelDirectory, NextCall, Reads, StreamBounds, StreamedCall,
+    Visit,
 };
 pub use model_info::{ModelInfo, ModelStatus};
 pub use models_core::card::{Limits, MicroDollars, Task};
 pub use models_core::tasks;
 pub use models_core::tasks::Operation;
 pub use models_core::with_parameters;
-pub use quota::{Exceeded, Quota, Unit, Window};
+pub use quota::{Exceeded, Quota};
 pub use units::Priority;
+pub use units::{Period, Unit};

@@ -8,9 +8,9 @@ use models_core::card::{Limits, MicroDollars, Origin, Task, WEIGHTS_FILE};
 /// A model as every protocol shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelInfo {
-    /// Its name.
+    /// Name in `model`, such as `sentiment-v3`.
     pub name: String,
-    /// Its version.
+    /// Semantic version of the card.
     pub version: String,
     /// What it does.
     pub task: Task,
@@ -22,7 +22,7 @@ pub struct ModelInfo {
     pub normalize_text: bool,
     /// 99 % of calls are to be answered within this time.
     pub p99_target: Duration,
-    /// Price of 1,000 requests.
+    /// What 1,000 inputs cost, in micro-dollars.
     pub price_per_1000_requests: MicroDollars,
     /// Repository of the model hub and commit that its weights come from, if they do.
     pub repository: Option<(String, String)>,

@@ -2,52 +2,16 @@
 
 use std::time::Duration;
 
-/// What a limit counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Unit {
-    /// Inputs.
-    Requests,
-    /// Their tokens.
-    Tokens,
-}
-
-impl Unit {
-    /// As it is written.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "inputs",
-            Self::Tokens => "tokens",
-        }
-    }
-}
-
-/// The time that a limit is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Window {
-    /// Any 60 s.
-    Minute,
-    /// A UTC day.
-    Day,
-}
-
-impl Window {
-    /// As it is written.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Minute => "minute",
-            Self::Day => "day",
-        }
-    }
-}
+use units::{Period, Unit};
 
 /// One limit, and what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// What is counted.
+    /// Inputs or tokens.
     pub unit: Unit,
-    /// In which time.
-    pub window: Window,
-    /// The limit.
+    /// The time that it is for.
+    pub period: Period,
+    /// How many of them in that time.
     pub limit: u64,
     /// What is left, at least.
     pub left: u64,
@@ -58,11 +22,11 @@ pub struct Quota {
 /// Less is left of a limit than a call needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded {
-    /// What is counted.
+    /// Inputs or tokens.
     pub unit: Unit,
-    /// In which time.
-    pub window: Window,
-    /// The limit.
+    /// The time that it is for.
+    pub period: Period,
+    /// How many of them in that time.
     pub limit: u64,
     /// What is left of it, too little as it is.
     pub left: u64,

@@ -93,6 +93,7 @@ mod tests {
             is_cached: false,
             outcome: Outcome::Completed,
             price: MicroDollars(50 * number),
+            attempt: None,
         }
     }
 

@@ -50,7 +50,7 @@ pub struct Services {
 pub struct Bounds {
     /// Longest body, in bytes, as it comes and as it is decoded to.
     pub body_bytes_max: usize,
-    /// In which it has to be there.
+    /// Time for the body to arrive.
     pub body_timeout: Duration,
     /// Inputs of a call in the dialects of other servers, whatever the model's card says of our own API.
     pub dialect_inputs_max: usize,
@@ -80,6 +80,12 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
     v1::rest::routes(services.clone())
         .merge(v1::grpc::routes(services.clone()))
         .merge(grpc::routes(services, health))
+}
+
+/// Name of the protocol that a route belongs to, as in metrics and logs: of calls that end before a protocol
+/// has read them. A dialect has its line here.
+pub fn protocol_of(_route: &str, is_grpc: bool) -> &'static str {
+    if is_grpc { v1::grpc::PROTOCOL } else { v1::rest::PROTOCOL }
 }
 
 /// What a route or a gRPC method of some protocol asks for.

@@ -20,13 +20,13 @@ use router::accounts::{KeyView, TenantName};
 use router::{AdministrationError, MadeKey, Mode, NewKey, Places, Plan, Role, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ApiError, Refused};
+use crate::error::{ApiError, TableError};
 use crate::idempotency::Once;
 use crate::tenancy::Tenancy;
 use posted::answer_once;
 
 pub(crate) use page::Page;
-pub(crate) use posted::{Changes, Posted, answer, posted};
+pub(crate) use posted::{Changes, PostOutcome, answer, posted};
 
 /// Longest time for which two keys are good after a rotation.
 const OVERLAP_MAX: Duration = Duration::from_secs(90 * 86_400);
@@ -43,7 +43,7 @@ pub(crate) struct OwnAdministration {
 
 impl OwnAdministration {
     fn changes(&self) -> Changes<'_> {
-        Changes { answers: &self.tenancy.idempotency, bounds: &self.bounds }
+        Changes { tenancy: &self.tenancy, bounds: &self.bounds }
     }
 }
 
@@ -58,7 +58,6 @@ pub(crate) fn routes(own: OwnAdministration) -> Router {
         .with_state(Arc::new(own))
 }
 
-/// A new tenant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateTenant {
@@ -66,7 +65,6 @@ pub(crate) struct CreateTenant {
     pub(crate) plan: Plan,
 }
 
-/// What to change of a tenant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeTenant {
@@ -74,7 +72,6 @@ pub(crate) struct ChangeTenant {
     pub(crate) is_suspended: Option<bool>,
 }
 
-/// A new key.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateKey {

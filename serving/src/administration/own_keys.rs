@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use protocols::v1::rest::errors::{Answer, Failed};
 use router::{Actor, AdministrationError, Place, Principal, Role, Scope, WallTime};
 
-use super::{CreateKey, OwnAdministration, Page, Posted, RotateKey, posted, show_made};
+use super::{CreateKey, OwnAdministration, Page, PostOutcome, RotateKey, posted, show_made};
 use crate::error::{ApiError, OrRefused};
 use crate::idempotency::Sender;
 use crate::pipeline::{Caller, PlaceCharge, authorise};
@@ -54,9 +54,10 @@ pub(super) async fn own_keys(State(own): State<Arc<OwnAdministration>>, request:
 pub(super) async fn create_own_key(State(own): State<Arc<OwnAdministration>>, request: Request) -> Answer {
     let caller = Caller::of(&request);
     let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&own, caller).await?;
-    let (once, new) = match posted::<CreateKey>(own.changes(), Sender::from(&principal), request).await? {
-        Posted::First(once, new) => (once, new.of(scope.tenant.clone())),
-        Posted::Again(answer) => return Ok(answer),
+    let may = |new: &CreateKey| scope.check(new.role).or_refused();
+    let (once, new) = match posted(own.changes(), Sender::from(&principal), request, may).await? {
+        PostOutcome::First(once, new) => (once, new.of(scope.tenant.clone())),
+        PostOutcome::Again(answer) => return Ok(answer),
     };
     let actor = Actor { name: &actor, request: once.request() };
     let made = own.tenancy.administration.create_key(WallTime::now(), actor, Some(&scope), &new).await;
@@ -71,9 +72,11 @@ pub(super) async fn rotate_own_key(
     let caller = Caller::of(&request);
     let (Administrator { principal, scope, actor }, _place) = Administrator::placed(&own, caller).await?;
     let Path(id) = id.map_err(Failed::path)?;
-    let (once, rotate) = match posted::<RotateKey>(own.changes(), Sender::from(&principal), request).await? {
-        Posted::First(once, rotate) => (once, rotate),
-        Posted::Again(answer) => return Ok(answer),
+    own.tenancy.administration.check_managed(WallTime::now(), &scope, &id).await.or_refused()?;
+    let any = |_: &RotateKey| Ok(());
+    let (once, rotate) = match posted(own.changes(), Sender::from(&principal), request, any).await? {
+        PostOutcome::First(once, rotate) => (once, rotate),
+        PostOutcome::Again(answer) => return Ok(answer),
     };
     let (administration, overlap) = (&own.tenancy.administration, rotate.overlap()?);
     let actor = Actor { name: &actor, request: once.request() };

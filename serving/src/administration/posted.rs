@@ -1,8 +1,6 @@
 //! `Idempotency-Key` on POST requests that change something (see [`crate::idempotency`]): reading them, and
 //! answering them in JSON, whether for the first time or again.
 
-use std::sync::Arc;
-
 use api::{Kept, Repeat};
 use axum::body::Bytes;
 use axum::extract::Request;
@@ -12,46 +10,49 @@ use protocols::Bounds;
 use protocols::http::body;
 use protocols::idempotency::key;
 use protocols::v1::rest::{json, replay};
-use router::idempotency::Idempotency;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 use crate::idempotency::{Once, Sender, Start};
+use crate::tenancy::Tenancy;
 
 /// How changes are read: within which bounds, and where answers are kept of those that may come again.
 #[derive(Clone, Copy)]
 pub(crate) struct Changes<'a> {
-    pub(crate) answers: &'a Arc<Idempotency>,
+    pub(crate) tenancy: &'a Tenancy,
     pub(crate) bounds: &'a Bounds,
 }
 
 /// What becomes of a POST that changes something.
-pub(crate) enum Posted<T> {
+pub(crate) enum PostOutcome<T> {
     /// It is to be done.
     First(Once, T),
     /// It was done before.
     Again(Response),
 }
 
-/// Reads and parses the body of a POST that changes something.
+/// Reads and parses the body of a POST that changes something. Whoever sends it again may no longer do what
+/// it asks for: so that is `check`ed before what it did is told.
 ///
 /// # Errors
-/// A body or a key that is not good.
+/// A body or a key that is not good, or what `check` refuses.
 pub(crate) async fn posted<T: DeserializeOwned>(
     changes: Changes<'_>,
     sender: Sender<'_>,
     request: Request,
-) -> Result<Posted<T>, ApiError> {
+    check: impl FnOnce(&T) -> Result<(), ApiError>,
+) -> Result<PostOutcome<T>, ApiError> {
     let (parts, content) = request.into_parts();
     let (headers, route) = (parts.headers.clone(), parts.uri.path().to_owned());
     let body = body::read_change(Request::from_parts(parts, content), changes.bounds).await?;
     let parsed = body::parse(&body)?;
+    check(&parsed)?;
     let repeat = key(&headers)?.map(|key| Repeat { key: key.to_owned(), route, body });
-    Ok(match Once::start(changes.answers, sender, repeat.as_ref()).await? {
-        Start::First(once) => Posted::First(once, parsed),
+    Ok(match Once::start(changes.tenancy, sender, repeat.as_ref()).await? {
+        Start::First(once) => PostOutcome::First(once, parsed),
         Start::Again(answer) => {
-            Posted::Again(replay(Kept { status: answer.status, body: answer.body.into() }))
+            PostOutcome::Again(replay(Kept { status: answer.status, body: answer.body.into() }))
         }
     })
 }

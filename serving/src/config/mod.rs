@@ -84,7 +84,7 @@ pub struct Config {
     /// How many servers there should be.
     #[garde(dive)]
     pub scaling: Scaling,
-    /// Bounds of a request.
+    /// Bounds of a call.
     #[garde(dive)]
     pub limits: Limits,
     /// Dialects of other servers.
@@ -121,7 +121,7 @@ pub struct Config {
     pub log: Log,
 }
 
-/// Bounds of a request.
+/// Bounds of a call.
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -165,14 +165,14 @@ pub struct Limits {
     /// Largest answer that is kept under an idempotency key, in bytes.
     #[garde(range(min = 1024, max = 1 << 30))]
     pub idempotent_answer_bytes_max: usize,
-    /// Answers that are kept for a tenant under idempotency keys for a day; a request with a key is refused
+    /// Answers that are kept for a tenant under idempotency keys for a day; a call with a key is refused
     /// beyond that.
     #[garde(range(min = 1, max = 1 << 40))]
     pub idempotent_answers_per_tenant_max: u64,
     /// The same in bytes.
     #[garde(range(min = 1024, max = 1 << 50))]
     pub idempotent_bytes_per_tenant_max: u64,
-    /// Deadline of a request whose caller sets none, and the longest a caller may set.
+    /// Deadline of a call whose caller sets none, and the longest a caller may set.
     #[garde(range(min = 1, max = 3_600_000))]
     pub request_timeout_ms: u64,
 }
@@ -212,7 +212,7 @@ pub struct Shutdown {
     /// after SIGINT.
     #[garde(inner(range(max = 3_600_000)))]
     pub not_ready_wait_ms: Option<u64>,
-    /// How long requests in flight may take to finish.
+    /// How long calls in flight may take to finish.
     #[garde(range(max = 3_600_000))]
     pub drain_timeout_ms: u64,
     /// How long the last usage records may take to reach their sums and sinks. What is left goes after the
@@ -341,7 +341,7 @@ impl Config {
         }
     }
 
-    /// Longest deadline of a request.
+    /// Longest deadline of a call.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.limits.request_timeout_ms)
     }

@@ -29,7 +29,8 @@ pub struct Protocols {
     /// Whether the container contracts of SageMaker and Vertex are kept.
     #[garde(skip)]
     pub containers: bool,
-    /// Inputs of one call in these dialects, whose clients send more at once than `limits.inputs_max` of a card.
+    /// Inputs of one call in these dialects, whose clients send more at once than `limits.inputs_max` of a
+    /// card.
     #[garde(range(min = 1, max = 65_536))]
     pub inputs_max: usize,
 }

@@ -270,7 +270,7 @@ pub struct Usage {
     /// Other systems that get every record as an event, by names of one's own.
     #[garde(dive)]
     pub sinks: BTreeMap<String, Sink>,
-    /// Records on their way to the disk; requests wait for room.
+    /// Records on their way to the disk; calls wait for room.
     #[garde(range(min = 1, max = 1 << 20))]
     pub pending_records_max: usize,
 }

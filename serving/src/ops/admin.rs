@@ -20,10 +20,10 @@ use serde_json::json;
 
 use super::Operations;
 use crate::administration::{
-    ChangeTenant, CreateKey, CreateTenant, Page, Posted, RotateKey, answer, posted, show_made,
+    ChangeTenant, CreateKey, CreateTenant, Page, PostOutcome, RotateKey, answer, posted, show_made,
 };
 use crate::caller;
-use crate::error::{ApiError, OrRefused, Refused};
+use crate::error::{ApiError, OrRefused, TableError};
 use crate::idempotency::Sender;
 use crate::server::Account;
 use crate::telemetry::{self, Format};
@@ -94,9 +94,9 @@ async fn tenants(State(operations): State<Arc<Operations>>, request: Request) ->
 
 async fn create_tenant(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let (once, CreateTenant { name, plan }) =
-        match posted(operations.changes(), Sender::OPERATOR, request).await? {
-            Posted::First(once, new) => (once, new),
-            Posted::Again(answer) => return Ok(answer),
+        match posted(operations.changes(), Sender::OPERATOR, request, |_| Ok(())).await? {
+            PostOutcome::First(once, new) => (once, new),
+            PostOutcome::Again(answer) => return Ok(answer),
         };
     let administration = &operations.tenancy.administration;
     let tenant = administration.create_tenant(WallTime::now(), OPERATOR, &name, plan).await.or_refused()?;
@@ -144,10 +144,11 @@ async fn create_key(
     Path(name): Path<String>,
     request: Request,
 ) -> Answer {
-    let (once, new) = match posted::<CreateKey>(operations.changes(), Sender::OPERATOR, request).await? {
-        Posted::First(once, new) => (once, new),
-        Posted::Again(answer) => return Ok(answer),
-    };
+    let (once, new) =
+        match posted(operations.changes(), Sender::OPERATOR, request, |_: &CreateKey| Ok(())).await? {
+            PostOutcome::First(once, new) => (once, new),
+            PostOutcome::Again(answer) => return Ok(answer),
+        };
     let (administration, new) = (&operations.tenancy.administration, new.of(tenant_name(&name)?));
     let actor = Actor { name: OPERATOR, request: once.request() };
     let made = administration.create_key(WallTime::now(), actor, None, &new).await;
@@ -159,10 +160,11 @@ async fn rotate_key(
     Path(id): Path<String>,
     request: Request,
 ) -> Answer {
-    let (once, rotate) = match posted::<RotateKey>(operations.changes(), Sender::OPERATOR, request).await? {
-        Posted::First(once, rotate) => (once, rotate),
-        Posted::Again(answer) => return Ok(answer),
-    };
+    let (once, rotate) =
+        match posted(operations.changes(), Sender::OPERATOR, request, |_: &RotateKey| Ok(())).await? {
+            PostOutcome::First(once, rotate) => (once, rotate),
+            PostOutcome::Again(answer) => return Ok(answer),
+        };
     let (administration, overlap) = (&operations.tenancy.administration, rotate.overlap()?);
     let actor = Actor { name: OPERATOR, request: once.request() };
     let made = administration.rotate_key(WallTime::now(), actor, None, &id, overlap).await;
@@ -202,6 +204,10 @@ struct AuditQuery {
 async fn audit(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let Query(query) =
         Query::<AuditQuery>::try_from_uri(request.uri()).map_err(|error| explain::query(&error))?;
+    if query.limit == Some(0) {
+        let (field, problem) = ("query".to_owned(), "limit: must be at least 1".to_owned());
+        return Err(ApiError::InvalidRequest { field, problem }.into());
+    }
     let entries = query.limit.unwrap_or(AUDIT_DEFAULT).min(AUDIT_MAX);
     Ok(Json(json!({ "entries": operations.tenancy.administration.audit(entries).await.or_refused()? }))
         .into_response())

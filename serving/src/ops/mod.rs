@@ -44,7 +44,7 @@ pub(crate) struct Operations {
 impl Operations {
     /// How changes are read.
     fn changes(&self) -> Changes<'_> {
-        Changes { answers: &self.tenancy.idempotency, bounds: &self.bounds }
+        Changes { tenancy: &self.tenancy, bounds: &self.bounds }
     }
 }
 

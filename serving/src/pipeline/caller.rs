@@ -8,7 +8,7 @@ use axum::http::HeaderValue;
 use router::{AuthenticationError, CredentialError, Gatekeeper, Peer, Principal, Role, WallTime};
 
 use crate::caller;
-use crate::error::{ApiError, OrRefused, Refused};
+use crate::error::{ApiError, OrRefused, TableError};
 use crate::server::Account;
 use crate::telemetry::Access;
 

@@ -15,7 +15,7 @@ use crate::telemetry::{CallEnd, EndCode, Timeliness};
 
 /// Tells telemetry how a request ended, exactly once: also when its future is dropped because the
 /// caller went away.
-pub(super) struct Ended<'a> {
+pub(super) struct CallGuard<'a> {
     app: &'a App,
     pub(super) caller: &'a Caller,
     /// What is asked for, once it is known.
@@ -30,7 +30,7 @@ pub(super) struct Ended<'a> {
     _in_flight: crate::telemetry::InFlight,
 }
 
-impl<'a> Ended<'a> {
+impl<'a> CallGuard<'a> {
     pub(super) fn new(
         app: &'a App,
         caller: &'a Caller,
@@ -96,7 +96,7 @@ impl<'a> Ended<'a> {
     }
 }
 
-impl Drop for Ended<'_> {
+impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         if self.timeliness.is_none() {
             self.caller.access.abandoned();

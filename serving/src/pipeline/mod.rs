@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use ::models::tasks::{Operation, Parameters, TaskRequest};
 use ::models::{ModelEntry, ModelState, NoDefault};
-use api::exchange::{Answered, AnyExchange};
+use api::exchange::{AnyExchange, ProtocolAnswer};
 use api::{Call, InferRequest, InferResponse, Kept, Made, MicroDollars, Timings};
-use router::idempotency::{self, Attempt};
+use router::idempotency::{self, Attempt, Owed};
 use router::ledger::JournalError;
 use router::{Demand, Outcome, Place, Principal, RefusedInputs, Reservation, Role, WallTime};
 
 use crate::app::App;
-use crate::error::{ApiError, OrRefused, Refused};
+use crate::error::{ApiError, OrRefused, TableError};
 use crate::idempotency::{Once, Sender, Start};
 use crate::load::{Excess, Part};
 
@@ -31,7 +31,7 @@ pub(crate) use caller::{Caller, authorise};
 pub(crate) use service::Pipeline;
 pub(crate) use stream::PlaceCharge;
 
-use guard::Ended;
+use guard::CallGuard;
 use work::Work;
 
 /// A call that is refused when so much of it was read counts against the limit.
@@ -47,9 +47,9 @@ async fn infer(
     operation: Option<Operation>,
     given: Option<Place>,
     exchange: Box<dyn AnyExchange>,
-) -> Result<Answered, ApiError> {
+) -> Result<ProtocolAnswer, ApiError> {
     let started = app.engine.now();
-    let mut end = Ended::new(app, caller, operation, started);
+    let mut end = CallGuard::new(app, caller, operation, started);
     let result = async {
         let gatekeeper = &app.tenancy.gatekeeper;
         let principal = authorise(gatekeeper, caller, Role::Editor).await?;
@@ -138,7 +138,7 @@ async fn read(
     exchange: Box<dyn AnyExchange>,
 ) -> Result<(Call<Box<dyn api::exchange::AnyReply>>, Start), ApiError> {
     let call = exchange.read().await?;
-    let start = Once::start(&app.tenancy.idempotency, Sender::from(principal), call.repeat.as_ref()).await?;
+    let start = Once::start(&app.tenancy, Sender::from(principal), call.repeat.as_ref()).await?;
     Ok((call, start))
 }
 
@@ -154,15 +154,22 @@ async fn conclude(
     app: &App,
     attempt: Attempt,
     kept: Kept,
-    (reservation, outcome): (Reservation, Outcome),
+    (mut reservation, outcome): (Reservation, Outcome),
 ) -> Result<(), ApiError> {
     let answers = Arc::clone(&app.tenancy.idempotency);
     let answer = idempotency::Answer { status: kept.status, body: kept.body.to_vec() };
+    let journal = app.tenancy.gatekeeper.journal();
+    let owed = reservation.record(outcome, &attempt.id()).map(|record| Owed {
+        journal: app.tenancy.server.clone(),
+        epoch: journal.epoch().to_owned(),
+        from: journal.written(),
+        record,
+    });
     // Dropping what waits for a task does not end the task.
     let concluded = tokio::spawn(async move {
         // Nobody gets it before it is charged.
-        let _unsettled = answers.settle(&attempt);
-        if let Err(error) = answers.keep(WallTime::now(), &attempt, &answer).await {
+        let unsettled = answers.settle(&attempt);
+        if let Err(error) = answers.keep(WallTime::now(), &attempt, &answer, owed.as_ref()).await {
             answers.release(&attempt).await;
             reservation.finish(Outcome::Failed).await.map_err(unrecorded)?;
             return Err(error.refused());
@@ -170,6 +177,10 @@ async fn conclude(
         if let Err(error) = reservation.finish(outcome).await {
             answers.release(&attempt).await;
             return Err(unrecorded(error));
+        }
+        drop(unsettled);
+        if let Some(owed) = owed {
+            answers.attempt_recorded(attempt, owed).await;
         }
         Ok(())
     });
@@ -181,7 +192,7 @@ async fn run(
     request: InferRequest,
     reservation: &mut Reservation,
     part: &mut Part,
-    end: &mut Ended<'_>,
+    end: &mut CallGuard<'_>,
 ) -> Result<InferResponse, ApiError> {
     let Work { app, entry, .. } = work;
     for needed in [Some(entry), scores_labels(app, entry, &request.parameters)?].into_iter().flatten() {
@@ -236,7 +247,6 @@ fn scores_labels<'a>(
     zero_shot.map(|zero_shot| find_named(app, &zero_shot.model)).transpose()
 }
 
-/// The model of a name.
 fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> {
     app.catalog.find(name).ok_or_else(|| match app.catalog.find_rejected(name) {
         Some(card) => ApiError::ModelUnavailable { model: card.name.clone(), reason: card.reason.clone() },

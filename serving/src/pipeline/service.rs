@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::exchange::{Answered, AnyExchange};
+use api::exchange::{AnyExchange, ProtocolAnswer};
 use api::{CallStream, Inference};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,7 +13,6 @@ use super::{Caller, infer};
 use crate::app::App;
 use crate::error::ApiError;
 
-/// Answers calls.
 #[derive(Clone)]
 pub(crate) struct Pipeline(pub(super) Arc<App>);
 
@@ -30,7 +29,7 @@ impl Inference for Pipeline {
         caller: api::Caller,
         operation: Option<Operation>,
         exchange: Box<dyn AnyExchange>,
-    ) -> BoxFuture<'_, Result<Answered, ApiError>> {
+    ) -> BoxFuture<'_, Result<ProtocolAnswer, ApiError>> {
         async move { infer(&self.0, &Caller::from(caller), operation, None, exchange).await }.boxed()
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::body::ChargedPlace;
-use api::exchange::{Answered, AnyExchange};
-use api::{BodyMeter, CallStream, NextCall, StreamBounds, StreamedCall, Waiting};
+use api::exchange::{AnyExchange, ProtocolAnswer};
+use api::{BodyMeter, CallStream, HeldAnswerBytes, NextCall, StreamBounds, StreamedCall};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use models::tasks::Operation;
@@ -89,7 +89,7 @@ impl CallStream for Stream {
         self.app.stopping.cancelled().boxed()
     }
 
-    fn waiting(&self) -> Box<dyn Waiting> {
+    fn waiting(&self) -> Box<dyn HeldAnswerBytes> {
         Box::new(self.caller.account.waiting())
     }
 
@@ -118,13 +118,13 @@ impl StreamedCall for OneCall {
         self: Box<Self>,
         operation: Option<Operation>,
         exchange: Box<dyn AnyExchange>,
-    ) -> BoxFuture<'static, Result<Answered, ApiError>> {
+    ) -> BoxFuture<'static, Result<ProtocolAnswer, ApiError>> {
         let Self { app, caller, place } = *self;
         async move { infer(&app, &caller, operation, Some(place), exchange).await }.boxed()
     }
 }
 
-impl Waiting for WaitingBytes {
+impl HeldAnswerBytes for WaitingBytes {
     fn add(&mut self, bytes: usize) {
         WaitingBytes::add(self, bytes);
     }

@@ -22,7 +22,7 @@ use crate::load::{InFlightMax, Part};
 /// How long a call of which something is computed waits before it asks again for a window that was refused.
 const PLACE_WAIT: Duration = Duration::from_millis(5);
 
-/// For whom and until when a call is worked on.
+/// The caller and the deadline of a call.
 #[derive(Clone, Copy)]
 pub(super) struct Work<'a> {
     pub(super) app: &'a App,

@@ -20,7 +20,6 @@ use proto::externalscaler::{
     ScaledObjectRef,
 };
 
-/// The service.
 pub(crate) struct ExternalScaler {
     scaling: Arc<Scaling>,
     stopping: CancellationToken,

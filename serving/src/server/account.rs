@@ -1,5 +1,5 @@
-//! Whose a request is, as far as is known, and in whose name its answer waits. In the extensions of every
-//! request.
+//! The tenant of a request, as far as known, to which its waiting answer is charged. In the extensions of
+//! every request.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::sync::futures::OwnedNotified;
 use units::TenantId;
 
 use super::holder::Holder;
-use super::seats::Standing;
+use super::seats::ConnectionSeat;
 use super::unread::{NoRoom, UnreadAnswers};
 use crate::error::ApiError;
 
@@ -25,14 +25,14 @@ pub struct Account {
 
 #[derive(Debug)]
 struct Request {
-    standing: Arc<Standing>,
+    standing: Arc<ConnectionSeat>,
     unread: Arc<UnreadAnswers>,
     holder: OnceLock<Holder>,
 }
 
 /// A call that is worked on: its connection does not give way to newcomers before those without one do.
 #[derive(Debug)]
-pub(crate) struct Working(Option<Arc<Request>>);
+pub(crate) struct WorkGuard(Option<Arc<Request>>);
 
 /// Bytes of answers that wait in somebody's name; given back when dropped.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub(crate) struct WaitingBytes {
 }
 
 impl Account {
-    pub(super) fn new(standing: &Arc<Standing>, unread: &Arc<UnreadAnswers>) -> Self {
+    pub(super) fn new(standing: &Arc<ConnectionSeat>, unread: &Arc<UnreadAnswers>) -> Self {
         let (standing, unread) = (Arc::clone(standing), Arc::clone(unread));
         let request = Arc::new(Request { standing, unread, holder: OnceLock::new() });
         Self { request: Some(request), is_held_back: false }
@@ -103,11 +103,11 @@ impl Account {
     }
 
     /// The call has a place.
-    pub(crate) fn work(&self) -> Working {
+    pub(crate) fn work(&self) -> WorkGuard {
         if let Some(request) = &self.request {
             request.standing.work(true);
         }
-        Working(self.request.clone())
+        WorkGuard(self.request.clone())
     }
 
     /// What counts bytes that wait in the name of whom the request, or else its connection, belongs to now.
@@ -120,7 +120,7 @@ impl Account {
     }
 }
 
-impl Drop for Working {
+impl Drop for WorkGuard {
     fn drop(&mut self) {
         if let Some(request) = &self.0 {
             request.standing.work(false);
@@ -129,7 +129,6 @@ impl Drop for Working {
 }
 
 impl WaitingBytes {
-    /// More wait.
     pub(crate) fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.change(bytes, 0);
@@ -151,7 +150,6 @@ impl WaitingBytes {
         }
     }
 
-    /// How many wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -46,7 +46,6 @@ pub(super) enum Verdict {
     Wait(Instant),
     /// It has been without a request for long enough: to be told so, and closed.
     Idle,
-    /// To be closed.
     Close(&'static str),
 }
 
@@ -101,7 +100,6 @@ impl Activity {
         Self { patience, is_http1, state: Mutex::new(state) }
     }
 
-    /// The server stops.
     pub(super) fn stopping(&self) {
         self.state().is_stopping = true;
     }

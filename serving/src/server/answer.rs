@@ -49,7 +49,6 @@ impl Drop for InFlight {
     }
 }
 
-/// The body of an answer.
 pub(super) struct AnswerBody {
     body: Body,
     /// What is left of the chunk that is being handed out.

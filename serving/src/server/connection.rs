@@ -27,8 +27,8 @@ use super::io::{self as wire, Socket, Version, Wire};
 use super::metered_body::MeteredBody;
 use super::port::Port;
 use super::request_body::RequestBody;
-use super::seats::Standing;
-use super::unparsed::{Refusals, Unparsed};
+use super::seats::ConnectionSeat;
+use super::unparsed::{Refusals, UnparsedMark};
 use crate::tls::ServiceId;
 
 /// How long a connection that has asked nothing is kept once nothing more is accepted.
@@ -43,7 +43,7 @@ const LEAVING_EVERY: Duration = Duration::from_millis(100);
 /// The other end of a connection, as its requests know it.
 struct Peer {
     port: Arc<Port>,
-    standing: Arc<Standing>,
+    standing: Arc<ConnectionSeat>,
     address: SocketAddr,
     service: Option<ServiceId>,
     activity: Arc<Activity>,
@@ -52,7 +52,7 @@ struct Peer {
 /// Serves a connection to its end, and returns why it ended.
 pub(super) async fn serve(
     port: Arc<Port>,
-    standing: Arc<Standing>,
+    standing: Arc<ConnectionSeat>,
     stream: TcpStream,
     address: SocketAddr,
 ) -> &'static str {
@@ -104,10 +104,72 @@ async fn beginning<T>(port: &Port, deadline: Instant, future: impl Future<Output
     }
 }
 
+/// When a connection is looked at next, and what it has been told.
+struct Watch {
+    next: Instant,
+    is_draining: bool,
+    is_half_closed: bool,
+    is_leaving: bool,
+    /// That it should go elsewhere. HTTP/1 is told with each answer.
+    is_told: bool,
+    /// When one that was told that it is idle is closed.
+    idle_until: Option<Instant>,
+}
+
+/// What becomes of a connection that was looked at.
+enum Look {
+    Close(&'static str),
+    SayGoodbye,
+    Wait,
+}
+
+impl Watch {
+    fn new(version: Version) -> Self {
+        Self {
+            next: Instant::now(),
+            is_draining: false,
+            is_half_closed: false,
+            is_leaving: false,
+            is_told: version == Version::Http1,
+            idle_until: None,
+        }
+    }
+
+    /// Looks at a connection whose time has come.
+    fn look(&mut self, now: Instant, activity: &Activity, header_timeout: Duration) -> Look {
+        if self.is_draining && (activity.is_fresh() || activity.is_idle(now, GOODBYE)) {
+            return Look::Close("closed");
+        }
+        // One that comes now is answered first, or its peer would come again for ever.
+        let mut look = Look::Wait;
+        if self.is_leaving && !self.is_told && !activity.is_fresh() {
+            self.is_told = true;
+            look = Look::SayGoodbye;
+        }
+        let latest = if self.is_leaving && !self.is_told { LEAVING_EVERY } else { GOODBYE };
+        if self.idle_until.is_some_and(|until| until <= now) {
+            return Look::Close("idle");
+        }
+        match activity.verdict(now) {
+            Verdict::Close(reason) => return Look::Close(reason),
+            Verdict::Wait(until) if self.is_leaving => self.next = until.min(now + latest),
+            Verdict::Wait(until) => self.next = until,
+            Verdict::Idle if self.idle_until.is_none() => {
+                // HTTP/2 says goodbye first, which takes an answer of the peer's.
+                look = Look::SayGoodbye;
+                let until = now + header_timeout;
+                (self.idle_until, self.next) = (Some(until), until);
+            }
+            Verdict::Idle => self.next = self.idle_until.unwrap_or(now),
+        }
+        look
+    }
+}
+
 impl Peer {
     fn new(
         port: Arc<Port>,
-        standing: Arc<Standing>,
+        standing: Arc<ConnectionSeat>,
         (address, service): (SocketAddr, Option<ServiceId>),
         version: Version,
         began: Instant,
@@ -147,10 +209,7 @@ impl Peer {
         let connection = builder.serve_connection(TokioIo::new(wire), service);
         tokio::pin!(connection);
 
-        let mut next = Instant::now();
-        let (mut is_draining, mut is_half_closed, mut idle_until) = (false, false, None::<Instant>);
-        // HTTP/1 is told with each answer.
-        let (mut is_leaving, mut is_told) = (false, version == Version::Http1);
+        let mut watch = Watch::new(version);
         loop {
             let half_closed = async {
                 match socket {
@@ -167,52 +226,32 @@ impl Peer {
                     Err(_) => "broken",
                 },
                 () = port.drain.kill.cancelled() => return "drain_timeout",
-                () = port.drain.stopping.cancelled(), if !is_draining => {
-                    is_draining = true;
+                () = port.drain.stopping.cancelled(), if !watch.is_draining => {
+                    watch.is_draining = true;
                     activity.stopping();
                     // Whoever has come and not asked yet is answered, and told with the answer.
                     if version == Version::Http2 || !activity.is_fresh() {
                         connection.as_mut().graceful_shutdown();
                     }
-                    next = Instant::now() + LAST_CALL;
+                    watch.next = Instant::now() + LAST_CALL;
                 }
-                () = port.drain.leaving.cancelled(), if !is_leaving => {
-                    is_leaving = true;
-                    next = Instant::now();
+                () = port.drain.leaving.cancelled(), if !watch.is_leaving => {
+                    watch.is_leaving = true;
+                    watch.next = Instant::now();
                 }
-                result = half_closed, if !is_half_closed => match result {
+                result = half_closed, if !watch.is_half_closed => match result {
                     Ok(()) => {
-                        is_half_closed = true;
+                        watch.is_half_closed = true;
                         activity.half_closed(Instant::now());
-                        next = Instant::now();
+                        watch.next = Instant::now();
                     }
                     Err(_) => return "broken",
                 },
-                () = sleep_until(next) => {
-                    let now = Instant::now();
-                    if is_draining && (activity.is_fresh() || activity.is_idle(now, GOODBYE)) {
-                        return "closed";
-                    }
-                    // One that comes now is answered first, or its peer would come again for ever.
-                    if is_leaving && !is_told && !activity.is_fresh() {
-                        is_told = true;
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    let latest = if is_leaving && !is_told { LEAVING_EVERY } else { GOODBYE };
-                    if idle_until.is_some_and(|until| until <= now) {
-                        return "idle";
-                    }
-                    match activity.verdict(now) {
-                        Verdict::Close(reason) => return reason,
-                        Verdict::Wait(until) if is_leaving => next = until.min(now + latest),
-                        Verdict::Wait(until) => next = until,
-                        Verdict::Idle if idle_until.is_none() => {
-                            // HTTP/2 says goodbye first, which takes an answer of the peer's.
-                            connection.as_mut().graceful_shutdown();
-                            let until = now + port.protocol.patience.header;
-                            (idle_until, next) = (Some(until), until);
-                        }
-                        Verdict::Idle => next = idle_until.unwrap_or(now),
+                () = sleep_until(watch.next) => {
+                    match watch.look(Instant::now(), &activity, port.protocol.patience.header) {
+                        Look::Close(reason) => return reason,
+                        Look::SayGoodbye => connection.as_mut().graceful_shutdown(),
+                        Look::Wait => {}
                     }
                 }
             }
@@ -225,7 +264,6 @@ impl Peer {
     }
 }
 
-/// Answers one request.
 async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
     let is_unread = peer.is_unread();
     let in_flight = InFlight::new(&peer.activity);
@@ -235,7 +273,11 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<
     let is_asked_for = request.headers().contains_key(EXPECT);
     let (head, body) = request.into_parts();
     let body = RequestBody::new(body);
-    let metered = axum::body::Body::new(MeteredBody::new(body.clone(), meter.clone()));
+    let metered = axum::body::Body::new(MeteredBody::new(
+        body.clone(),
+        meter.clone(),
+        peer.port.drain.stopping.clone(),
+    ));
     let mut request = Request::from_parts(head, metered);
     let extensions = request.extensions_mut();
     extensions.insert(meter);
@@ -268,7 +310,7 @@ async fn refuse(peer: Arc<Peer>, status: StatusCode) -> axum::response::Response
     let mut request = Request::new(axum::body::Body::empty());
     let extensions = request.extensions_mut();
     extensions.insert(ConnectInfo(peer.address));
-    extensions.insert(Unparsed(status));
+    extensions.insert(UnparsedMark(status));
     let Ok(response) = peer.port.routes.current().call(request).await;
     response
 }

@@ -1,9 +1,11 @@
 //! The end: what is told to whom, in which order, and how long each part may take.
 
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use protocols::grpc::Health;
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Server;
@@ -19,17 +21,41 @@ const OPERATIONS_LAST: Duration = Duration::from_secs(1);
 /// Who asks a server to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// An orchestrator, which tells its balancers at the same time: SIGTERM.
+    /// An orchestrator, which tells its balancers at the same time: SIGTERM and what else asks for an end.
     Orchestrated,
     /// A person: SIGINT.
     Interactive,
 }
 
-/// The signals that end the process.
+/// What asks the server to stop: SIGQUIT as images of nginx have it for a stop signal, SIGPWR as container
+/// managers send it, SIGXCPU before the limit of processor time ends the process.
+const ENDS: [(Number, Shutdown); 5] = [
+    (Number::TERM, Shutdown::Orchestrated),
+    (Number::INT, Shutdown::Interactive),
+    (Number::QUIT, Shutdown::Orchestrated),
+    (Number::POWER, Shutdown::Orchestrated),
+    (Number::XCPU, Shutdown::Orchestrated),
+];
+/// What would end the process if it were not handled, and asks for nothing that the server has to do: other
+/// servers open their logs or read their configuration again.
+const IGNORED: [(Number, &str); 8] = [
+    (Number::HUP, "SIGHUP"),
+    (Number::USR1, "SIGUSR1"),
+    (Number::USR2, "SIGUSR2"),
+    (Number::ALARM, "SIGALRM"),
+    (Number::VTALARM, "SIGVTALRM"),
+    (Number::PROF, "SIGPROF"),
+    (Number::IO, "SIGIO"),
+    (Number::STKFLT, "SIGSTKFLT"),
+];
+/// Real-time signals that the C library leaves to programs (signal(7)); ignored too.
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+
+/// The signals that the process handles: all that would end it and can be handled, but for those of faults of
+/// its own (SIGABRT, SIGSEGV and their like), which are to leave a core.
 pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
+    ends: Vec<(Signal, Shutdown)>,
+    ignored: Vec<(Signal, &'static str)>,
     /// Not waited for: that it is handled makes a write beyond the limit of a file's size an error like any
     /// other.
     _file_size: Signal,
@@ -42,26 +68,34 @@ impl Signals {
     /// # Errors
     /// The system refuses.
     pub fn listen() -> std::io::Result<Self> {
+        let listen = |number: i32| signal(SignalKind::from_raw(number));
+        let ends = ENDS.iter().map(|(number, shutdown)| Ok((listen(number.as_raw())?, *shutdown)));
+        let named = IGNORED.iter().map(|(number, name)| Ok((listen(number.as_raw())?, *name)));
+        let unnamed = REAL_TIME.map(|number| Ok((listen(number)?, "a real-time signal")));
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
+            ends: ends.collect::<std::io::Result<_>>()?,
+            ignored: named.chain(unnamed).collect::<std::io::Result<_>>()?,
+            _file_size: listen(Number::XFSZ.as_raw())?,
         })
     }
 
-    /// Resolves when the process is asked to end. SIGHUP does nothing: changed certificates are found without
-    /// it, and the rest of the configuration takes a restart.
+    /// Resolves when the process is asked to end. Changed certificates and tokens are found without a signal,
+    /// and the rest of the configuration takes a restart.
     pub async fn next(&mut self) -> Shutdown {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return Shutdown::Orchestrated,
-                _ = self.interrupt.recv() => return Shutdown::Interactive,
-                _ = self.hangup.recv() => tracing::info!(
-                    "SIGHUP does nothing: changed certificates are in use already, other changes need a restart"
-                ),
+        std::future::poll_fn(|context| {
+            for (signal, name) in &mut self.ignored {
+                while let Poll::Ready(Some(())) = signal.poll_recv(context) {
+                    tracing::warn!("{name} does nothing: changed certificates are in use already, other changes need a restart");
+                }
             }
-        }
+            for (signal, shutdown) in &mut self.ends {
+                if signal.poll_recv(context).is_ready() {
+                    return Poll::Ready(*shutdown);
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 

@@ -14,7 +14,7 @@ use protocols::grpc;
 use protocols::head::{self, GRPC_TIMEOUT, REQUEST_TIMEOUT};
 use protocols::v1::rest;
 
-use super::unparsed::Unparsed;
+use super::unparsed::UnparsedMark;
 use crate::config::Config;
 use crate::error::ApiError;
 
@@ -48,10 +48,10 @@ impl HeadLimits {
             ApiError::HeadersTooLarge { bytes_max, fields_max }
         };
         let too_long = || ApiError::UriTooLong { limit: self.uri_bytes_max };
-        match request.extensions().get::<Unparsed>() {
-            Some(Unparsed(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)) => return Err(too_large()),
-            Some(Unparsed(StatusCode::URI_TOO_LONG)) => return Err(too_long()),
-            Some(Unparsed(_)) => return Err(ApiError::MalformedRequest),
+        match request.extensions().get::<UnparsedMark>() {
+            Some(UnparsedMark(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)) => return Err(too_large()),
+            Some(UnparsedMark(StatusCode::URI_TOO_LONG)) => return Err(too_long()),
+            Some(UnparsedMark(_)) => return Err(ApiError::MalformedRequest),
             None => {}
         }
         if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > self.uri_bytes_max) {
@@ -189,7 +189,7 @@ mod tests {
         let check = |uri: &str, unparsed: Option<u16>, expected: Option<&str>| {
             let mut request = http::Request::builder().uri(uri).version(Version::HTTP_2);
             if let Some(status) = unparsed {
-                request = request.extension(Unparsed(StatusCode::from_u16(status).unwrap()));
+                request = request.extension(UnparsedMark(StatusCode::from_u16(status).unwrap()));
             }
             let found = limits.check(&request.body(Body::empty()).unwrap()).err();
             assert_eq!(found.map(|error| error.row().code), expected, "{uri} {unparsed:?}");

@@ -149,7 +149,8 @@ impl Server {
         self.api.routes.open(self.api_routes(&app, &health));
         self.operations.routes.open(every_request(&app, ops::router(operations(&app)), false));
         if let Some(certificates) = self.certificates.take() {
-            tokio::spawn(certificates.follow(app.stopping.clone()));
+            let faults = app.tenancy.file_faults.clone();
+            tokio::spawn(certificates.follow(faults, app.stopping.clone()));
         }
         app.readiness.set_listening(true);
         health.update(&serving(&app));

@@ -20,7 +20,6 @@ pub(super) struct Drain {
     pub(super) leaving: CancellationToken,
     /// Nothing is accepted, and connections end with their last answer.
     pub(super) stopping: CancellationToken,
-    /// Connections end.
     pub(super) kill: CancellationToken,
 }
 

@@ -57,9 +57,9 @@ struct State {
     leaving: usize,
     leaving_unread: usize,
     addresses: HashMap<IpAddr, usize>,
-    claimed: BTreeMap<SeatId, Arc<Standing>>,
+    claimed: BTreeMap<SeatId, Arc<ConnectionSeat>>,
     tenants: HashMap<TenantId, usize>,
-    unclaimed: BTreeMap<SeatId, Arc<Standing>>,
+    unclaimed: BTreeMap<SeatId, Arc<ConnectionSeat>>,
     /// Who gives way next, the first one last.
     next: Vec<(Use, SeatId)>,
     last_id: u64,
@@ -75,7 +75,7 @@ struct Use {
 
 /// A connection as its port knows it.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct ConnectionSeat {
     id: SeatId,
     seats: Weak<Seats>,
     address: IpAddr,
@@ -97,7 +97,7 @@ pub(super) struct Standing {
 #[derive(Debug)]
 pub(super) struct Seat {
     seats: Arc<Seats>,
-    pub(super) standing: Arc<Standing>,
+    pub(super) standing: Arc<ConnectionSeat>,
     /// Whether somebody had to go for this one.
     pub(super) is_anothers: bool,
 }
@@ -125,7 +125,7 @@ impl Seats {
             *state.addresses.entry(address).or_default() += 1;
         }
         state.last_id += 1;
-        let standing = Arc::new(Standing {
+        let standing = Arc::new(ConnectionSeat {
             id: SeatId(state.last_id),
             seats: Arc::downgrade(self),
             address,
@@ -166,7 +166,7 @@ impl Seats {
         }
     }
 
-    fn claim(&self, standing: &Standing, holder: Holder) {
+    fn claim(&self, standing: &ConnectionSeat, holder: Holder) {
         let mut state = self.state();
         let SeatBounds { open_max, tenant_share_max: share, .. } = self.bounds;
         if let Holder::Tenant(tenant) = holder {
@@ -184,7 +184,7 @@ impl Seats {
         let _ = standing.holder.set(holder);
     }
 
-    fn give_back(&self, standing: &Standing) {
+    fn give_back(&self, standing: &ConnectionSeat) {
         let mut state = self.state();
         if let Some(own) = state.addresses.get_mut(&standing.address) {
             *own = own.saturating_sub(1);
@@ -235,7 +235,7 @@ impl State {
         }
     }
 
-    fn remove(&mut self, id: SeatId) -> Option<Arc<Standing>> {
+    fn remove(&mut self, id: SeatId) -> Option<Arc<ConnectionSeat>> {
         let standing = self.unclaimed.remove(&id).or_else(|| self.claimed.remove(&id))?;
         if let Some(Holder::Tenant(tenant)) = standing.holder.get()
             && let Some(own) = self.tenants.get_mut(tenant)
@@ -249,7 +249,7 @@ impl State {
     }
 }
 
-impl Standing {
+impl ConnectionSeat {
     /// From here on what the connection does is known.
     pub(super) fn follow(&self, activity: &Arc<Activity>) {
         // It has one.

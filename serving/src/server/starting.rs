@@ -12,12 +12,10 @@ use crate::caller;
 use crate::docs;
 use crate::error::ApiError;
 
-/// Routes of the API.
 pub(super) fn api() -> Router {
     docs::router().fallback(later).layer(from_fn(caller::identify))
 }
 
-/// Routes of operations.
 pub(super) fn operations() -> Router {
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: models are being loaded\n") };
     Router::new()

@@ -18,7 +18,7 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Marks the request that stands for one that could not be parsed, with the status that hyper has for it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Unparsed(pub(super) StatusCode);
+pub(super) struct UnparsedMark(pub(super) StatusCode);
 
 type MakeAnswer = Box<dyn Fn(StatusCode) -> Pin<Box<dyn Future<Output = Response> + Send>> + Send>;
 
@@ -38,7 +38,6 @@ enum Answer {
 pub(super) struct Automatic {
     status: StatusCode,
     date: String,
-    /// Bytes of it.
     pub(super) length: usize,
 }
 

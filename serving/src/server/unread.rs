@@ -19,7 +19,6 @@ use super::holder::Holder;
 /// Bounds of [`UnreadAnswers`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UnreadBounds {
-    /// Bytes for tenants.
     pub(super) tenants_max: usize,
     /// What of it one tenant may have while nobody else has anything, above 0; 1 is all.
     pub(super) tenant_share_max: f64,
@@ -40,13 +39,13 @@ pub(super) enum NoRoom {
 #[derive(Debug)]
 pub(crate) struct UnreadAnswers {
     bounds: UnreadBounds,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingCounts>,
     /// All of it, for the metrics.
     total: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingCounts {
     tenants: HashMap<TenantId, usize>,
     /// What tenants have, of each no more than the most it may have.
     charged: usize,
@@ -55,7 +54,7 @@ struct Waiting {
     awaited: HashMap<TenantId, Arc<Notify>>,
 }
 
-impl Waiting {
+impl WaitingCounts {
     fn check(&self, bounds: &UnreadBounds, tenant: TenantId) -> Result<(), NoRoom> {
         let own = self.tenants.get(&tenant).copied().unwrap_or(0);
         let free = bounds.tenants_max.saturating_sub(self.charged);
@@ -141,7 +140,7 @@ impl UnreadAnswers {
         self.waiting().anonymous > self.bounds.anonymous_max
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingCounts> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -26,17 +26,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Why a configured sink cannot be fed.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkConfigError {
-    /// A webhook's secret.
     #[error("usage.sinks.{name}: {problem}")]
-    Unusable {
-        /// The sink's name.
-        name: String,
-        problem: String,
-    },
+    Unusable { name: String, problem: String },
 }
 
-/// One sink and what feeds it.
-pub(crate) struct Fed {
+pub(crate) struct SinkFeed {
     name: String,
     pump: Pump,
 }
@@ -50,12 +44,12 @@ pub(crate) fn open(
     kafka: Option<KafkaSink>,
     journal: &str,
     followers: &Arc<Followers>,
-) -> Result<Vec<Fed>, SinkConfigError> {
+) -> Result<Vec<SinkFeed>, SinkConfigError> {
     let fed = config.usage.sinks.iter().map(|(name, sink)| {
         let unusable = |problem| SinkConfigError::Unusable { name: name.clone(), problem };
         let sink = make(sink, kafka).map_err(unusable)?;
         let pump = Pump::new(sink, name, journal.to_owned(), Arc::clone(followers));
-        Ok(Fed { name: name.clone(), pump })
+        Ok(SinkFeed { name: name.clone(), pump })
     });
     fed.collect()
 }
@@ -77,7 +71,7 @@ fn make(sink: &Sink, kafka: Option<KafkaSink>) -> Result<Box<dyn EventSink>, Str
     })
 }
 
-impl Fed {
+impl SinkFeed {
     /// Feeds the sink until told to stop, and then until it has all there is, fails, or `patience` is over.
     pub(crate) async fn run(
         mut self,

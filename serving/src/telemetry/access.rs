@@ -110,7 +110,6 @@ impl Access {
         }
     }
 
-    /// Who calls.
     pub(crate) fn identified(&self, principal: &Principal) {
         self.tell(|facts| {
             facts.tenant = Some(Arc::clone(&principal.tenant().name));
@@ -209,7 +208,6 @@ impl Line {
         Self::new(Some(Arc::new(call)))
     }
 
-    /// For whoever answers.
     pub(crate) fn access(&self) -> Access {
         Access(self.call.clone())
     }
@@ -227,7 +225,7 @@ impl Line {
         }
         // The answer to HEAD has no body to send.
         self.is_sent = Some(is_head);
-        response.map(|inner| Body::new(Watched { inner, line: self }))
+        response.map(|inner| Body::new(WatchedBody { inner, line: self }))
     }
 }
 
@@ -279,12 +277,12 @@ pub(crate) async fn record(State(log): State<Arc<AccessLog>>, mut request: Reque
 }
 
 /// An answer's body, which knows whether it went out whole.
-struct Watched {
+struct WatchedBody {
     inner: Body,
     line: Line,
 }
 
-impl HttpBody for Watched {
+impl HttpBody for WatchedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -318,7 +316,7 @@ impl HttpBody for Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedBody {
     fn drop(&mut self) {
         // A body whose length is known is not asked for its end.
         if self.inner.is_end_stream() {
@@ -360,7 +358,7 @@ impl Drop for Line {
         let facts = std::mem::take(&mut *facts);
         let outcome = Outcome::of(&call, self, &facts);
         let duration = call.log.clock.now().saturating_duration_since(call.started);
-        let protocol = if call.is_grpc { "grpc" } else { "rest" };
+        let protocol = protocols::protocol_of(&call.route, call.is_grpc);
         let is_probe = PROBES.contains(&&*call.route);
         if call.log.is_api && !facts.is_counted && !is_probe {
             call.log.telemetry.calls.ended(CallEnd {

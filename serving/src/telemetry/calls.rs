@@ -63,7 +63,6 @@ pub struct CallEnd<'a> {
     pub task: &'static str,
     /// The model, once it was found.
     pub model: &'a str,
-    /// How it ended.
     pub code: EndCode,
     /// Whether it met its model's target.
     pub timeliness: Timeliness,

@@ -86,37 +86,43 @@ pub(crate) struct ConnectionMetrics {
 }
 
 impl ConnectionMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("places_taken", "Calls that have a place", self.places.clone());
-        registry.register("streams_open", "gRPC streams of messages that are open", self.streams.clone());
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "places_taken",
+            "Calls being read or answered, of limits.calls_in_flight_max",
+            metrics.places.clone(),
+        );
+        registry.register("streams_open", "Open InferStream calls", metrics.streams.clone());
         registry.register(
             "body_bytes_held",
-            "Bytes of the bodies of calls that have a place, and set aside for messages that streams read",
-            self.body_bytes.clone(),
+            "Memory held by request bodies and messages being read",
+            metrics.body_bytes.clone(),
         );
         registry.register(
             "unread_answer_bytes",
-            "Bytes of answers that wait for their peers to read them",
-            self.unread_answer_bytes.clone(),
+            "Memory held by answers that callers have not read yet",
+            metrics.unread_answer_bytes.clone(),
         );
         let r = registry.sub_registry_with_prefix("connections");
-        r.register("open", "Connections that are open", self.open.clone());
+        r.register("open", "Open connections", metrics.open.clone());
         r.register(
             "closed",
             "Connections that ended, by reason: `closed` by either side in order, `broken`, `malformed`, `gave_way` when there were too many, or what \
              took too long",
-            self.closed.clone(),
+            metrics.closed.clone(),
         );
         r.register(
             "refused",
-            "Connections closed at once because there were too many, by the bound reached",
-            self.refused.clone(),
+            "Connections closed on arrival because there were too many, by the bound that was reached",
+            metrics.refused.clone(),
         );
         r.register(
             "accept_failures",
-            "Times that no connection could be accepted, as for want of file descriptors",
-            self.accept_failures.clone(),
+            "Failures to accept a connection, as when file descriptors run out",
+            metrics.accept_failures.clone(),
         );
+        metrics
     }
 
     /// Takes over what was counted, and how much is held.

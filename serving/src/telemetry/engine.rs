@@ -74,7 +74,7 @@ impl QueueMetrics {
             device_time: Family::default(),
         };
         r.register("queue_sequences", "Sequences waiting for a device", metrics.sequences.clone());
-        r.register("queue_tokens", "Tokens of the sequences that wait", metrics.tokens.clone());
+        r.register("queue_tokens", "Tokens of the sequences waiting for a device", metrics.tokens.clone());
         r.register_with_unit(
             "queue_delay",
             "Time from a sequence's arrival at the scheduler to its batch",
@@ -88,7 +88,7 @@ impl QueueMetrics {
         );
         r.register_with_unit(
             "queue_oldest_wait",
-            "Time that the oldest waiting sequence has waited",
+            "Age of the oldest waiting sequence",
             Unit::Seconds,
             metrics.oldest_wait.clone(),
         );
@@ -121,7 +121,7 @@ impl BatchMetrics {
         );
         r.register_with_unit(
             "batch_prediction_error",
-            "Recent mean relative error of predicted batch durations; above 0.5 deadlines are guessed badly",
+            "Recent mean relative error of predicted batch durations; above 0.5, calls are refused or accepted wrongly",
             Unit::Ratios,
             metrics.prediction_error.clone(),
         );
@@ -142,7 +142,7 @@ impl EngineMetrics {
         };
         r.register_with_unit(
             "device_busy",
-            "Predicted time until the device finishes its batches",
+            "Predicted seconds until the device finishes its batches",
             Unit::Seconds,
             metrics.device_busy.clone(),
         );
@@ -150,7 +150,7 @@ impl EngineMetrics {
         r.register("device_lost", help, metrics.device_lost.clone());
         r.register_with_unit(
             "drain",
-            "Predicted time until everything that waits and runs is computed",
+            "Predicted seconds until all queued and running work is computed",
             Unit::Seconds,
             metrics.drain.clone(),
         );

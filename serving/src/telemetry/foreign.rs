@@ -10,7 +10,6 @@ use tracing_subscriber::layer::Context;
 /// First segments of the targets of our own lines.
 const OURS: [&str; 6] = ["access", "batching", "ml_inference", "models", "router", "serving"];
 
-/// See the module.
 pub(super) struct ForeignCap;
 
 /// Ours at any level; of others errors and warnings, and no spans, whose fields may quote what they work on.

@@ -66,19 +66,34 @@ pub(crate) struct GpuMonitor {
 }
 
 impl GpuMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
         let r = registry.sub_registry_with_prefix("gpu");
         r.register_with_unit(
             "utilization",
-            "Share of the last second or less in which some kernel ran",
+            "Share of the last sample period (a second or less) in which a kernel ran on the GPU",
             Unit::Ratios,
-            self.utilization.clone(),
+            metrics.utilization.clone(),
         );
-        r.register_with_unit("memory_used", "Memory taken", Unit::Bytes, self.memory_used.clone());
-        r.register_with_unit("memory", "Memory in all", Unit::Bytes, self.memory_total.clone());
-        r.register("power_watts", "Power drawn", self.power.clone());
-        r.register("clock_hertz", "Clock of the multiprocessors and of the memory", self.clock.clone());
-        r.register("throttled", "Whether clocks are held down, by reason", self.throttled.clone());
+        r.register_with_unit(
+            "memory_used",
+            "GPU memory in use, by any process",
+            Unit::Bytes,
+            metrics.memory_used.clone(),
+        );
+        r.register_with_unit("memory", "GPU memory installed", Unit::Bytes, metrics.memory_total.clone());
+        r.register("power_watts", "Power that the GPU draws", metrics.power.clone());
+        r.register(
+            "clock_hertz",
+            "Clock of the GPU's multiprocessors (sm) or of its memory",
+            metrics.clock.clone(),
+        );
+        r.register(
+            "throttled",
+            "1: the GPU's clocks are held down for this reason; answers are slower",
+            metrics.throttled.clone(),
+        );
+        metrics
     }
 
     /// Takes over what a GPU says of itself. What it does not say (a part of a GPU knows less than a whole

@@ -36,7 +36,6 @@ pub(super) struct LogQueue {
 struct State {
     bytes_max: usize,
     flush_timeout: Duration,
-    /// Bytes that wait.
     bytes: AtomicUsize,
     /// Lines that were taken.
     taken: AtomicU64,
@@ -133,7 +132,6 @@ fn write_all(writer: &mut impl Write, line: &[u8]) -> Result<(), usize> {
     Ok(())
 }
 
-/// One event's line.
 pub(super) struct Entry<'a>(&'a LogQueue);
 
 impl<'a> MakeWriter<'a> for LogQueue {

@@ -100,12 +100,10 @@ impl Telemetry {
         let calls = CallMetrics::register(r, names.clone());
         let engine = Arc::new(EngineMetrics::register(r, names));
         let usage = Arc::new(UsageMetrics::register(r));
-        let (scaling, tenancy) = (ScalingMetrics::default(), TenancyMetrics::default());
-        let (connections, gpus) = (ConnectionMetrics::default(), Arc::<GpuMetrics>::default());
-        scaling.register(r);
-        tenancy.register(r);
-        connections.register(r);
-        gpus.register(r);
+        let scaling = ScalingMetrics::register(r);
+        let tenancy = TenancyMetrics::register(r);
+        let connections = ConnectionMetrics::register(r);
+        let gpus = Arc::new(GpuMetrics::register(r));
         Self { registry, process, calls, engine, usage, scaling, tenancy, connections, gpus }
     }
 

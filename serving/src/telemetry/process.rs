@@ -73,7 +73,7 @@ impl Collector for ProcessCollector {
         let gauges = [
             ("resident_memory_bytes", "Resident memory, in bytes", whole(usage.resident_bytes)),
             ("virtual_memory_bytes", "Virtual memory, in bytes", whole(usage.virtual_bytes)),
-            ("threads", "Threads", whole(usage.threads)),
+            ("threads", "Threads of the process", whole(usage.threads)),
             ("open_fds", "Open file descriptors", whole(usage.open_fds)),
             ("max_fds", "Most file descriptors that may be open", whole(usage.max_fds)),
             (

@@ -141,13 +141,13 @@ impl Visit for Key {
         }
         field.name().hash(&mut self.0);
         // Hashing does not fail.
-        let _ = write!(Hashed(&mut self.0), "{value:?}");
+        let _ = write!(HashWriter(&mut self.0), "{value:?}");
     }
 }
 
-struct Hashed<'a>(&'a mut DefaultHasher);
+struct HashWriter<'a>(&'a mut DefaultHasher);
 
-impl Write for Hashed<'_> {
+impl Write for HashWriter<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write(text.as_bytes());
         Ok(())

@@ -25,26 +25,35 @@ pub(crate) struct ScalingMetrics {
 }
 
 impl ScalingMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
         let r = registry.sub_registry_with_prefix("scaling");
-        r.register("desired_replicas", "Servers that there should be", self.desired.clone());
-        r.register("ready_replicas", "Servers that are ready", self.ready.clone());
+        r.register(
+            "desired_replicas",
+            "Servers that the autoscaler wants, of all that share a Redis; set replicas to this",
+            metrics.desired.clone(),
+        );
+        r.register("ready_replicas", "Servers that share a Redis and are ready", metrics.ready.clone());
         let offered = [
             (
                 "offered_6s",
-                "Device seconds asked for by the second, refused ones included, in 6 s",
-                &self.offered_short,
+                "Demand over the last 6 s: device-seconds requested per second, refused work included; 1 keeps one device busy",
+                &metrics.offered_short,
             ),
-            ("offered_60s", "The same in 60 s", &self.offered_long),
+            (
+                "offered_60s",
+                "Demand over the last 60 s: device-seconds requested per second, refused work included",
+                &metrics.offered_long,
+            ),
             (
                 "offered_expected",
-                "The same as expected when a server asked for now is ready",
-                &self.offered_expected,
+                "Demand forecast for the moment when a server started now would be ready, in device-seconds per second",
+                &metrics.offered_expected,
             ),
             (
                 "shed_per_second",
-                "Sequences refused or dropped for want of capacity, by the second",
-                &self.shed,
+                "Sequences per second refused or dropped for want of capacity; above 0, more servers are needed",
+                &metrics.shed,
             ),
         ];
         for (name, help, gauge) in offered {
@@ -52,30 +61,47 @@ impl ScalingMetrics {
         }
         r.register_with_unit(
             "queued_device_time",
-            "Device time that waits",
+            "Predicted device time of the sequences that wait in all servers",
             Unit::Seconds,
-            self.queued_time.clone(),
+            metrics.queued_time.clone(),
         );
-        r.register("queued_sequences", "Sequences that wait", self.queued_sequences.clone());
-        r.register("queued_tokens", "Tokens that wait", self.queued_tokens.clone());
+        r.register(
+            "queued_sequences",
+            "Sequences that wait in the queues of all servers",
+            metrics.queued_sequences.clone(),
+        );
+        r.register(
+            "queued_tokens",
+            "Tokens of the sequences that wait in all servers",
+            metrics.queued_tokens.clone(),
+        );
         r.register_with_unit(
             "drain",
-            "How long the ready servers need for what waits",
+            "Predicted time until the ready servers have computed what waits",
             Unit::Seconds,
-            self.drain.clone(),
+            metrics.drain.clone(),
         );
         let ratios = [
-            ("shed", "Share of the sequences of 6 s that were refused or dropped", &self.shed_ratio),
-            ("busy", "Share of the ready devices' time of 6 s that was computed", &self.busy),
+            (
+                "shed",
+                "Share of the last 6 s' sequences that were refused or dropped for want of capacity",
+                &metrics.shed_ratio,
+            ),
+            (
+                "busy",
+                "Share of the last 6 s that the devices of ready servers spent computing",
+                &metrics.busy,
+            ),
             (
                 "attainment",
-                "Share of the requests of 10 s that were in time; 1 if there were few",
-                &self.attainment,
+                "Share of the last 10 s' calls answered within their model's p99 target; 1 if there were few",
+                &metrics.attainment,
             ),
         ];
         for (name, help, gauge) in ratios {
             r.register_with_unit(name, help, Unit::Ratios, gauge.clone());
         }
+        metrics
     }
 
     /// Shows the newest signals.

@@ -39,46 +39,62 @@ pub(crate) struct TenancyMetrics {
     lost: Counter,
     missing: Gauge,
     unsound: Gauge,
+    faulty_files: Gauge,
 }
 
 impl TenancyMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
         let r = registry.sub_registry_with_prefix("limits");
-        r.register("refusals", "Requests refused by their tenants' limits, by limit", self.refusals.clone());
+        r.register(
+            "refusals",
+            "Calls refused because a limit of the tenant's plan is reached, by limit",
+            metrics.refusals.clone(),
+        );
         r.register(
             "degraded",
-            "Takes from a limit that this server decided alone, since the store did not answer",
-            self.degraded.clone(),
+            "Decisions on limits made without the store, which did not answer; tenancy.outage says how",
+            metrics.degraded.clone(),
         );
         registry.register(
             "store_unreachable",
-            "Whether Redis does not answer and is left alone until it does",
-            self.unreachable.clone(),
+            "1: Redis does not answer; calls do without it and a probe waits for its return",
+            metrics.unreachable.clone(),
         );
         registry.register(
             "store_restorations",
-            "Times this server gave changes of tenants and keys back to a store that had lost them",
-            self.restorations.clone(),
+            "Times that the store had lost tenants or keys and this server wrote them back; check the store's persistence",
+            metrics.restorations.clone(),
         );
         registry.register(
             "idempotent_answers_unkept",
-            "Answers charged that could not be kept under their Idempotency-Key, since the store did not answer",
-            self.unkept.clone(),
+            "Charged answers not stored under their Idempotency-Key because the store did not answer; a repeat is charged again",
+            metrics.unkept.clone(),
+        );
+        registry.register(
+            "files_faulty",
+            "Files read while the server runs (token, certificates, keys) that cannot be used or do not answer: what was known stays",
+            metrics.faulty_files.clone(),
         );
         registry.register(
             "keys_rotation_due",
-            "Keys that are older than keys should become",
-            self.rotations_due.clone(),
+            "API keys older than tenancy.key_rotation_days",
+            metrics.rotations_due.clone(),
         );
-        let r = registry.sub_registry_with_prefix("usage");
+        metrics.register_usage(registry.sub_registry_with_prefix("usage"));
+        metrics
+    }
+
+    /// The journal, the sums, and those who follow.
+    fn register_usage(&self, r: &mut Registry) {
         r.register(
             "journal_records",
-            "Records that this process has written to the journal",
+            "Usage records that this process has written to the journal on its disk",
             self.written.clone(),
         );
         r.register(
             "journal_writable",
-            "Whether records can be written to the journal; without, the server is not ready",
+            "0: the journal cannot be written, as on a full disk, and the server is not ready",
             self.is_writable.clone(),
         );
         r.register(
@@ -88,52 +104,60 @@ impl TenancyMetrics {
         );
         r.register(
             "sums_went_back",
-            "Times that the store turned out to be behind what it had, and records were summed again",
+            "Times that the store was found set back to an earlier state, and usage was summed again from the journal",
             self.went_back.clone(),
         );
         r.register(
             "sums_incomplete_tenants",
-            "Tenants whose sums may lack records that the store lost and the journal no longer has",
+            "Tenants whose bills may be too low: the store lost records that the journal no longer has",
             self.incomplete.clone(),
         );
         r.register(
             "sums_lost_records",
-            "Records that could not be summed again since the journal is damaged there",
+            "Usage records missing from the bills because the journal is damaged where they were",
             self.lost.clone(),
         );
         r.register(
             "journal_missing_records",
-            "Records of earlier starts that are missing from the journal: segments of it, or ends of them, are gone",
+            "Usage records of earlier starts that are gone from the journal: a segment or the end of one was removed",
             self.missing.clone(),
         );
         r.register(
             "sums_changed",
-            "Days of tenants whose sums somebody else changed, and which this server's journal alone cannot mend",
+            "Tenants' days whose sums were changed by somebody else; `ml-inference usage verify` names them",
             self.unsound.clone(),
         );
         r.register(
             "journal_records_behind",
-            "Records that are in the journal and not yet in the sums or with a sink",
+            "Usage records not yet in the sums (follower shipped) or not yet delivered to a sink; growing means it is down",
             self.behind.clone(),
         );
-        r.register("delivery_failures", "Deliveries that a sink did not take", self.failures.clone());
+        r.register(
+            "delivery_failures",
+            "Deliveries that a sink or the store refused; each is tried again",
+            self.failures.clone(),
+        );
     }
 
-    /// Counts a refusal.
     pub(crate) fn refused(&self, limit: &'static str) {
         self.refusals.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// Shows how the store does.
-    pub(crate) fn set_store(&self, is_unreachable: bool, decided_alone: u64) {
+    pub(crate) fn set_store(&self, is_unreachable: bool, limits_degraded: u64) {
         self.unreachable.set(i64::from(is_unreachable));
-        self.degraded.inc_by(decided_alone.saturating_sub(self.degraded.get()));
+        self.degraded.inc_by(limits_degraded.saturating_sub(self.degraded.get()));
     }
 
     /// Shows what the store lost or did not take, as counted since the start.
     pub(crate) fn set_losses(&self, restorations: u64, unkept: u64) {
         self.restorations.inc_by(restorations.saturating_sub(self.restorations.get()));
         self.unkept.inc_by(unkept.saturating_sub(self.unkept.get()));
+    }
+
+    /// Shows how many files cannot be used.
+    pub(crate) fn set_faulty_files(&self, files: usize) {
+        self.faulty_files.set(files as i64);
     }
 
     /// Shows how many keys are due to be rotated.
@@ -161,7 +185,6 @@ impl TenancyMetrics {
         self.lost.inc_by(state.lost().saturating_sub(self.lost.get()));
     }
 
-    /// Counts a failure.
     pub(crate) fn failed(&self, sink: &str) {
         self.failures.get_or_create(&FollowerLabels { follower: format!("sink-{sink}") }).inc();
     }

@@ -25,7 +25,6 @@ struct LimitLabels {
     limit: &'static str,
 }
 
-/// See the module.
 pub(crate) struct TenantMetrics {
     registry: Registry,
     inputs: Family<UsageLabels, Counter>,
@@ -41,28 +40,27 @@ impl TenantMetrics {
         let refusals = Family::default();
         registry.register(
             "usage_inputs",
-            "Inputs of a tenant's admitted requests, by outcome",
+            "Inputs of a tenant's admitted calls, by outcome",
             Family::clone(&inputs),
         );
         registry.register(
             "usage_tokens",
-            "Tokens of a tenant's admitted requests, by outcome",
+            "Tokens of a tenant's admitted calls, by outcome",
             Family::clone(&tokens),
         );
         registry.register(
             "usage_cost_usd",
-            "Price of a tenant's requests, in US dollars",
+            "What a tenant's completed calls cost, in US dollars",
             Family::clone(&cost),
         );
         registry.register(
             "limits_refusals",
-            "Requests refused by a tenant's limits, by limit",
+            "Calls refused because a limit of the tenant's plan is reached, by limit",
             Family::clone(&refusals),
         );
         Self { registry, inputs, tokens, cost, refusals }
     }
 
-    /// Counts a record.
     pub(super) fn used(&self, record: &UsageRecord) {
         let labels = UsageLabels {
             tenant: record.tenant.to_string(),
@@ -75,7 +73,6 @@ impl TenantMetrics {
         self.cost.get_or_create(&labels).inc_by(record.price.0 as f64 / 1e6);
     }
 
-    /// Counts a refusal.
     pub(crate) fn refused(&self, tenant: &str, limit: &'static str) {
         self.refusals.get_or_create(&LimitLabels { tenant: tenant.to_owned(), limit }).inc();
     }

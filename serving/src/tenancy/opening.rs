@@ -1,19 +1,25 @@
 //! What is opened before anybody is served: the store, the key secret, the counts and the time of an earlier
 //! process.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use router::accounts::Version;
+use router::idempotency::{Idempotency, Room};
 use router::ledger::{Journal, JournalError};
-use router::limit::{MemoryLimits, Unit};
+use router::limit::MemoryLimits;
 use router::store::{AccountStore, EmbeddedStore, RedisStore, StoreError};
-use router::{Directory, KeySecret, Moment, Outcome, WallTime};
-use units::{Clock, MonotonicClock};
+use router::{
+    AdministrationError, DeclaredTenant, Directory, KeySecret, Mode, Moment, Outcome, Service, WallTime,
+};
+use units::{Clock, MonotonicClock, Unit};
 
 use super::{Homes, OwnSecret, TIME_FILE, TenancyError};
-use crate::config::{Config, Store};
+use crate::config::{Config, Identity, Store};
+use crate::declared_tenants;
+use crate::issuer::Issuer;
 use crate::secrets::{self, OnEmpty};
 
 /// How far back the minute's limits look.
@@ -23,9 +29,12 @@ const RESTORE_RECORDS_MAX: u64 = 1_000_000;
 /// What to do when the secret of keys is gone and there are keys.
 const NO_KEY_SECRET: &str = "it is empty, and the stored keys can be recognised with it alone: restore it from a backup; or remove \
                              it, and every key is invalid and has to be made again";
+/// How much longer an idempotency key is held than a request may take.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// The secret that keys are hashed under, in the state folder.
 pub(super) const KEY_SECRET_FILE: &str = "key.secret";
 
+/// The stores of all that servers may share.
 pub(super) async fn homes(store: &Store, folder: &Path) -> Result<Homes, TenancyError> {
     match store {
         Store::Embedded => {
@@ -100,7 +109,7 @@ pub(super) fn restored(
         let counts = record.outcome != Outcome::Failed;
         if counts && (is_today || now.since(record.at) < RESTORE) {
             let at = (now.since(record.at), if is_today { today } else { record.at.day() });
-            limits.restore(moment, at, &record.tenant, Unit::Requests, record.inputs);
+            limits.restore(moment, at, &record.tenant, Unit::Inputs, record.inputs);
             limits.restore(moment, at, &record.tenant, Unit::Tokens, record.tokens);
         }
     }
@@ -184,4 +193,71 @@ pub(super) fn kept_time(folder: &Path, now: WallTime) -> Option<(WallTime, WallT
         tracing::warn!(latest = %seen, %now, "the clock was set back: keys that had expired by then stay expired");
     }
     Some((seen, latest.max(seen)))
+}
+
+/// Answers under idempotency keys.
+pub(super) fn idempotency(config: &Config, homes: &Homes, secret: KeySecret) -> Idempotency {
+    // Whoever answers a request has given up by then.
+    let lease = config.request_timeout() + LEASE_MARGIN;
+    let answer_bytes_max = config.limits.idempotent_answer_bytes_max;
+    let room_max = Room {
+        answers: config.limits.idempotent_answers_per_tenant_max,
+        bytes: config.limits.idempotent_bytes_per_tenant_max,
+    };
+    Idempotency::new(Arc::clone(&homes.answers), secret, lease, answer_bytes_max)
+        .with_room(Arc::clone(&homes.room), room_max)
+}
+
+/// Who is known: nobody yet but those of the configuration.
+pub(super) fn directory(
+    config: &Config,
+    secret: KeySecret,
+    issuer: Option<&Issuer>,
+    folder: &Path,
+) -> Directory {
+    let mut directory = Directory::new(secret, config.development_tenant).with_sandbox(config.has_sandbox());
+    if let Some(issuer) = issuer {
+        directory = directory.with_jwt(Arc::clone(&issuer.verifier));
+    }
+    if let Some((seen, latest)) = kept_time(folder, WallTime::now()) {
+        directory = directory.with_calendar(seen, latest);
+    }
+    directory.with_services(services(config))
+}
+
+/// Tenants and keys of `tenancy.tenants_file`, if there is one.
+pub(super) fn declared(config: &Config) -> Result<Option<Vec<DeclaredTenant>>, TenancyError> {
+    let declared = config.tenancy.tenants_file.as_deref().map(declared_tenants::read).transpose()?;
+    let mut keys = declared.iter().flatten().flat_map(|tenant| &tenant.keys);
+    if !config.has_sandbox() && keys.any(|key| key.key.mode() == Mode::Test) {
+        tracing::warn!("tenancy.tenants_file declares test keys, which are refused here (tenancy.test_keys)");
+    }
+    Ok(declared)
+}
+
+/// Whether the server may start after its first look at the accounts: a Redis may come later, and nobody is
+/// let in until it does.
+pub(super) fn check_first_read(
+    read: Result<(), AdministrationError>,
+    is_in_redis: bool,
+    directory: &Directory,
+) -> Result<(), TenancyError> {
+    match read {
+        Err(AdministrationError::Store(StoreError::Unavailable(problem))) if is_in_redis => {
+            tracing::error!(problem, "tenants and keys cannot be read yet: calls are refused until they are");
+        }
+        read => read?,
+    }
+    if let Some(lost) = directory.lost() {
+        tracing::error!(%lost, "the store of tenants and keys is not whole");
+    }
+    Ok(())
+}
+
+/// The services that are known by their certificates.
+fn services(config: &Config) -> HashMap<Arc<str>, Service> {
+    let clients = config.tls.iter().flat_map(|tls| &tls.clients);
+    let identities = clients.flat_map(|clients| &clients.identities);
+    let service = |identity: &Identity| Service { tenant: identity.tenant.clone(), role: identity.role };
+    identities.map(|identity| (Arc::from(identity.uri.as_str()), service(identity))).collect()
 }

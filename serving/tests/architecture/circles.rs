@@ -1,5 +1,6 @@
 //! Files of a crate that import each other: none but a module and those inside it. Reads the `use` lines and
-//! paths of the source as they are written; what a macro makes is not seen.
+//! paths of the source as they are written, and follows names that a module has from another to where they
+//! are defined; what a macro makes, and what `*` brings, is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,15 +9,19 @@ use std::path::Path;
 /// A module by the names on the way to it; the crate's own root has none.
 type Module = Vec<String>;
 
+/// What each module has from others by `use`: the name there, and the path that it stands for.
+type Imports<'a> = BTreeMap<&'a Module, BTreeMap<String, String>>;
+
 /// Circles among the files below a crate's `src`, each as the paths of its modules in order.
 pub(crate) fn circles(source: &Path) -> Vec<Vec<String>> {
     let mut texts = BTreeMap::new();
     read(source, &mut Vec::new(), &mut texts);
     let modules: BTreeSet<&Module> = texts.keys().collect();
+    let names: Imports<'_> = texts.iter().map(|(module, text)| (module, names(text))).collect();
     let imports: BTreeMap<&Module, BTreeSet<&Module>> = texts
         .iter()
         .map(|(module, text)| {
-            let named = paths(text).into_iter().filter_map(|path| file_of(&modules, module, &path));
+            let named = paths(text).into_iter().filter_map(|path| file_of(&names, module, &path));
             (module, named.filter(|other| !is_around(module, other) && !is_around(other, module)).collect())
         })
         .collect();
@@ -34,7 +39,7 @@ pub(crate) fn circles(source: &Path) -> Vec<Vec<String>> {
     circles
 }
 
-/// Source files by module, without what is behind `//`.
+/// Source files by module, without what is behind `//`, and without their tests, which stand at the end.
 fn read(folder: &Path, within: &mut Module, texts: &mut BTreeMap<Module, String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -46,6 +51,7 @@ fn read(folder: &Path, within: &mut Module, texts: &mut BTreeMap<Module, String>
             let is_of_folder = name == "mod" || (name == "lib" && within.len() == 1);
             let module = if is_of_folder { &within[..within.len() - 1] } else { &within[..] };
             let text = fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
             texts.insert(module.to_vec(), lines.collect::<Vec<_>>().join("\n"));
         }
@@ -65,18 +71,41 @@ fn paths(text: &str) -> Vec<String> {
         }
         spread(String::new(), &text[at..], &mut found);
     }
-    found
+    found.into_iter().map(|(path, _)| path).collect()
 }
 
-/// Reads the path that a text begins with; returns what is behind it.
-fn spread<'a>(prefix: String, text: &'a str, found: &mut Vec<String>) -> &'a str {
+/// What a module has by `use`.
+fn names(text: &str) -> BTreeMap<String, String> {
+    let mut found = Vec::new();
+    for line in text.match_indices("use ").filter(|(at, _)| is_statement(&text[..*at])) {
+        spread(String::new(), &text[line.0 + "use ".len()..], &mut found);
+    }
+    found.into_iter().map(|(path, name)| (name, path)).collect()
+}
+
+/// Whether a statement may begin behind a text: `use`, or `pub(crate) use`.
+fn is_statement(before: &str) -> bool {
+    let line = before.rsplit(['\n', ';']).next().unwrap_or_default().trim();
+    line.is_empty() || (line.starts_with("pub") && !line.contains(' '))
+}
+
+/// Reads the path that a text begins with, and the name that it has from there on; returns what is behind it.
+fn spread<'a>(prefix: String, text: &'a str, found: &mut Vec<(String, String)>) -> &'a str {
     let text = text.trim_start();
     let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(text.len());
     let (path, mut rest) = (prefix + &text[..end], text[end..].trim_start());
     if !(path.ends_with("::") && rest.starts_with('{')) {
-        found.push(path);
-        // `name as other`
-        return rest.find([',', '}', ';']).map_or("", |at| &rest[at..]);
+        let behind = rest.find([',', '}', ';']).map_or("", |at| &rest[at..]);
+        // `self` is the module itself.
+        let path = path.strip_suffix("::self").map(str::to_owned).unwrap_or(path);
+        let own = path.rsplit("::").next().unwrap_or_default();
+        let name = match rest.strip_prefix("as ") {
+            Some(other) => other.split([',', '}', ';']).next().unwrap_or_default().trim(),
+            None => own,
+        };
+        let name = name.to_owned();
+        found.push((path, name));
+        return behind;
     }
     loop {
         rest = rest[1..].trim_start();
@@ -91,18 +120,40 @@ fn spread<'a>(prefix: String, text: &'a str, found: &mut Vec<String>) -> &'a str
     }
 }
 
-/// The module in whose file a path's item is.
-fn file_of<'a>(modules: &BTreeSet<&'a Module>, from: &Module, path: &str) -> Option<&'a Module> {
+/// The module in whose file a path's item is defined.
+fn file_of<'a>(names: &Imports<'a>, from: &Module, path: &str) -> Option<&'a Module> {
+    let mut place = place(names, from, path)?;
+    // As many modules as a name may pass through.
+    for _ in 0..8 {
+        let length = (0..=place.len()).rev().find(|length| names.contains_key(&place[..*length].to_vec()))?;
+        let (module, rest) = (place[..length].to_vec(), place[length..].to_vec());
+        let (module, imports) = names.get_key_value(&module)?;
+        let Some((first, rest)) = rest.split_first() else { return Some(module) };
+        let elsewhere = imports.get(first).and_then(|path| self::place(names, module, path));
+        let Some(elsewhere) = elsewhere else { return Some(module) };
+        place = elsewhere.into_iter().chain(rest.iter().cloned()).collect();
+    }
+    None
+}
+
+/// A path from the crate's root on; none if it is of another crate.
+fn place(names: &Imports<'_>, from: &Module, path: &str) -> Option<Module> {
     let mut place: Module = Vec::new();
     for (index, name) in path.split("::").filter(|name| !name.is_empty()).enumerate() {
         match name {
             "crate" => {}
+            "self" if index == 0 => place.clone_from(from),
             "super" if index == 0 => place = from[..from.len().saturating_sub(1)].to_vec(),
             "super" => drop(place.pop()),
+            // Without any of these: a module inside this one, or another crate.
+            name if index == 0 => {
+                place = [from.as_slice(), &[name.to_owned()]].concat();
+                names.contains_key(&place).then_some(())?;
+            }
             name => place.push(name.to_owned()),
         }
     }
-    (0..=place.len()).rev().find_map(|length| modules.get(&place[..length].to_vec()).copied())
+    Some(place)
 }
 
 /// Whether a module is another, or around it.
@@ -148,6 +199,17 @@ fn circles_are_found() {
     let inner =
         [("a/mod.rs", "mod x; mod y;"), ("a/x.rs", "use super::y::Y;"), ("a/y.rs", "use super::x::X;")];
     check(&[&[root], &inner[..]].concat(), &[&["a/x", "a/y"]]);
+    // A name that a module has from one inside it, by another name, or from elsewhere.
+    let handed = ("a/mod.rs", "mod x; mod y;\npub(crate) use x::{self as z, X};");
+    let x = ("a/x.rs", "use crate::b::B;");
+    check(&[root, handed, x, ("b.rs", "use crate::a::X;")], &[&["a/x", "b"]]);
+    check(&[root, handed, x, ("b.rs", "use crate::a::z::X;")], &[&["a/x", "b"]]);
+    check(&[root, handed, x, ("b.rs", "use crate::a::Y;")], &[]);
+    // Tests may look anywhere.
+    let tested = ("a/x.rs", "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::b::B;\n}");
+    check(&[root, handed, tested, ("b.rs", "use crate::a::X;")], &[]);
+    let passed = ("a/mod.rs", "pub use crate::b::B as C;");
+    check(&[root, passed, ("b.rs", "use crate::c::D;"), ("c.rs", "use crate::a::C;")], &[&["b", "c"]]);
     // A parent's other children through one of its own: b needs what is in a, and a's part needs b.
     let (part, b) = (("a/part.rs", "use super::super::b::B;"), ("b.rs", "use crate::a::part::P;"));
     check(&[root, ("a/mod.rs", "mod part;"), part, b], &[&["a/part", "b"]]);

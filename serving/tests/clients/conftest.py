@@ -31,7 +31,6 @@ class Server:
     ops: str
     log: Path
     state: Path
-    started_in: float
 
     def log_lines(self):
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -67,8 +66,7 @@ def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=N
             raise RuntimeError(f"the server ended with {process.returncode}:\n{log.read_text()}")
         try:
             if httpx.get(f"http://{ops}/readyz").status_code == 200:
-                took = time.monotonic() - begun
-                return Server(process, api, ops, log, folder / "state", took)
+                return Server(process, api, ops, log, folder / "state")
         except httpx.TransportError:
             pass
         time.sleep(0.02)

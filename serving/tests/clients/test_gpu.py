@@ -4,7 +4,6 @@ computes on the CPU elsewhere finds them in place of the driver."""
 import concurrent.futures
 import math
 import subprocess
-import time
 
 import httpx
 import pytest
@@ -125,6 +124,7 @@ def test_where_no_gpu_is_to_be_used_the_cpu_computes(request, tmp_path, gpus, se
     server = start(request, tmp_path, "--config", str(config), environment=gpus(**settings))
     assert [line["message"] for line in server.log_lines() if line["level"] == "WARN" and "GPU" in line["message"]] == warnings
     assert [line["device"] for line in server.log_lines() if line["message"] == "device ready"] == ["CPU"]
-    time.sleep(0.1)
+    with client(server) as cpu:
+        results(cpu, "sentiment")
     assert "gpu_memory_used_bytes{" not in httpx.get(f"http://{server.ops}/metrics").text
     stop(server)

@@ -114,7 +114,7 @@ def test_answers_outlast_the_server_and_are_shared(request, tmp_path, home):
 
 def test_killed_at_any_moment_nobody_is_charged_twice(request, tmp_path):
     """Callers send every request until it is answered; the server is killed again and again. However often each was sent, it was
-    charged once at most, and each that was computed for an answer that went out was charged."""
+    charged once at most, and each that was answered, for the first time or again, was charged."""
     server = start(request, tmp_path)
     made = make(request, server, "stubborn")
     current, is_over, answered = {"server": server}, threading.Event(), {"computed": [], "replayed": []}
@@ -162,5 +162,5 @@ def test_killed_at_any_moment_nobody_is_charged_twice(request, tmp_path):
         records = (json.loads(line[9:]) for line in file.read_text().splitlines())
         charged.update(record["request_id"] for record in records if record["outcome"] == "completed")
     assert max(charged.values()) == 1
-    # One whose answer was kept and not recorded, because the server was killed just then, is free; there are hardly any.
-    assert len(answered["computed"]) > 20 and all(charged[key] == 1 for key in answered["computed"])
+    assert len(answered["computed"]) > 20
+    assert [key for keys in answered.values() for key in keys if charged[key] != 1] == []

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from conftest import KEY, start, stop
+from peers import connect, head
 from test_operations import samples, total
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -211,9 +212,10 @@ def test_a_line_a_message(logged, proto, metadata):
 
 def test_a_line_for_who_leaves(logged, proto, metadata):
     long = ["word " * 500] * 64
-    with pytest.raises(httpx.TimeoutException):
-        httpx.post(f"http://{logged.api}/v1/ml/sentiment", json={"inputs": long}, timeout=0.5,
-                   headers=HEADERS | {"X-Request-ID": "left-rest"})
+    body = json.dumps({"inputs": long}).encode()
+    with connect(logged.api) as caller:
+        caller.sendall(head(body, more="X-Request-ID: left-rest\r\n") + body)
+        wait_until(lambda: total(samples(logged), "ml_inference_queue_sequences") > 0)
     line = line_of(logged, "left-rest")
     assert (line["status"], line["code"], line["inputs"]) == (499, "cancelled", 64)
     # Without a deadline, of which the server would know: it refuses what cannot be answered in time.

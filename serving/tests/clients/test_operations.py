@@ -1,7 +1,7 @@
 """Metrics, logs, readiness, refusal to start, and the end: what the person who runs the server sees."""
 
 import concurrent.futures
-import os
+import json
 import signal
 import subprocess
 import threading
@@ -12,6 +12,7 @@ import grpc
 import httpx
 
 from conftest import KEY, scraped, start, stop
+from peers import connect, head, wait_for
 
 
 def samples(server):
@@ -22,22 +23,28 @@ def total(found, name, **labels):
     return sum(v for (n, l), v in found.items() if n == name and labels.items() <= dict(l).items())
 
 
-def test_ready_within_three_seconds(server):
-    assert server.started_in < 3
+def has_runnable_thread(process):
+    """Whether a thread computes or waits for a core to do so: field 3 of /proc/<pid>/task/<tid>/stat."""
+    for thread in Path(f"/proc/{process.pid}/task").iterdir():
+        try:
+            if (thread / "stat").read_text().rsplit(")", 1)[1].split()[0] == "R":
+                return True
+        except FileNotFoundError:
+            pass  # The thread has ended meanwhile.
+    return False
 
 
-def cpu_seconds(process):
-    """Processor time of a process: fields 14 and 15 of /proc/<pid>/stat."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def is_at_rest(process, looks=40):
+    """Whether no thread spins: one that does is runnable at every look, however busy the machine is."""
+    def look():
+        time.sleep(0.025)
+        return has_runnable_thread(process)
+    return sum(look() for _ in range(looks)) <= looks // 8
 
 
 def test_an_idle_server_burns_no_core(server, rest):
     rest.post("/v1/ml/embeddings", json={"inputs": ["Compute threads spin for a moment after this."]})
-    time.sleep(0.2)
-    before = cpu_seconds(server.process)
-    time.sleep(1)
-    assert cpu_seconds(server.process) - before < 0.1
+    wait_for(lambda: is_at_rest(server.process), patience=60)
 
 
 def test_metrics_count_what_happened(server, rest):
@@ -155,33 +162,23 @@ def test_sigterm_answers_what_was_accepted(request, tmp_path, proto):
 
 
 def test_a_caller_who_leaves_frees_the_queue(request, tmp_path):
-    """Four callers ask for a lot and hang up; the queue empties far sooner than the work would take."""
+    """Four callers ask for a lot and hang up once they are being answered: the queue empties, nobody gets an answer."""
     config = tmp_path / "leave.toml"
     # Whoever closes has left: otherwise a fast machine may answer some of them after all.
     config.write_text("[connections]\nhalf_close_timeout_ms = 0\n")
     server = start(request, tmp_path, "--config", str(config))
-    body = {"inputs": ["word " * 500] * 128}
-    headers = {"Authorization": f"Bearer {KEY}"}
+    body = json.dumps({"inputs": ["word " * 500] * 128}).encode()
 
-    def leave(_):
-        try:
-            httpx.post(f"http://{server.api}/v1/ml/sentiment", json=body, headers=headers, timeout=1.0)
-        except httpx.TimeoutException:
-            return True
-        return False
+    def now(name, **labels):
+        return total(samples(server), f"ml_inference_{name}", **labels)
 
-    before = samples(server)
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(leave, range(4)))
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        after = samples(server)
-        if not total(after, "ml_inference_queue_sequences") and not total(after, "ml_inference_calls_in_flight"):
-            break
-        time.sleep(0.05)
-    assert total(after, "ml_inference_queue_sequences") == 0
-    cancelled = [total(s, "ml_inference_queue_departures_total", reason="cancelled") for s in (before, after)]
-    assert cancelled[1] > cancelled[0]
-    assert total(after, "ml_inference_calls_total", code="cancelled") - total(
-        before, "ml_inference_calls_total", code="cancelled") == 4
+    callers = [connect(server.api) for _ in range(4)]
+    for caller in callers:
+        caller.sendall(head(body) + body)
+    wait_for(lambda: now("calls_in_flight") == 4 and now("queue_sequences") > 0)
+    for caller in callers:
+        caller.close()
+    wait_for(lambda: now("queue_sequences") == 0 and now("calls_in_flight") == 0, patience=60)
+    assert now("queue_departures_total", reason="cancelled") > 0
+    assert now("calls_total", code="cancelled") == 4 and now("calls_total", code="ok") == 0
     stop(server)

@@ -1,6 +1,7 @@
 """Deadlines, bulk callers and policies, through the real server."""
 
 import concurrent.futures
+import time
 
 import grpc
 import httpx
@@ -21,22 +22,27 @@ POLICIES = [
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(rest):
-    # Longer than it takes to tokenise, shorter than it takes to compute: how long that is depends on the machine.
-    refused = []
-    for timeout in (3, 5, 8, 12, 15):
-        response = rest.post("/v1/ml/entities", json={"inputs": [LONG]}, headers={"X-Request-Timeout": str(timeout)})
+    # Longer than it takes to tokenise, shorter than it takes to compute: how long that is depends on the machine, so it
+    # is measured first.
+    body = {"inputs": [LONG] * 8}
+    begun = time.monotonic()
+    assert rest.post("/v1/ml/entities", json=body).status_code == 200
+    took_ms = (time.monotonic() - begun) * 1000
+    for part in (0.7, 0.5, 0.35, 0.25, 0.18, 0.13, 0.09):
+        response = rest.post("/v1/ml/entities", json=body, headers={"X-Request-Timeout": str(max(int(took_ms * part), 1))})
         if response.status_code == 503:
-            refused.append(response)
-    assert refused, "none of five deadlines was found too short"
-    for response in refused:
-        assert response.json()["error"]["code"] == "deadline_infeasible"
-        assert int(response.headers["retry-after"]) >= 1
+            break
+    assert response.status_code == 503, "no deadline was found too short"
+    assert response.json()["error"]["code"] == "deadline_infeasible"
+    assert int(response.headers["retry-after"]) >= 1
 
 
 def test_the_same_over_grpc(stub, proto, metadata):
-    request = proto.ExtractEntitiesRequest(inputs=[LONG])
+    request = proto.ExtractEntitiesRequest(inputs=[LONG] * 8)
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ExtractEntities(request, metadata=metadata, timeout=0.015)
+        # Until it is too short for this machine.
+        for halvings in range(16):
+            stub.ExtractEntities(request, metadata=metadata, timeout=0.5 / 2 ** halvings)
     # The client's own clock may end the call before the refusal is back.
     assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     if caught.value.code() == grpc.StatusCode.UNAVAILABLE:
@@ -71,8 +77,8 @@ def test_a_bulk_caller_does_not_stall_a_single_one(server):
             assert post("embeddings", ["a short one"]).status_code == 200
             answered += 1
         assert bulk.result().status_code == 200
-    # 64 texts take about a second; a single one that waited for them would be the only one, or the second.
-    assert answered >= 10, answered
+    # A single one that waited for the 64 would be the only one, or the second.
+    assert answered >= 3, answered
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -354,3 +354,22 @@ fn documents_stay_short_and_narrow() {
         }
     }
 }
+
+/// Comments wrap as code does; rustfmt leaves them as they are.
+#[test]
+fn comments_are_narrow() {
+    let mut count = 0;
+    for folder in FOLDERS {
+        for path in rust_files(&root().join(folder)) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for (index, line) in
+                text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"))
+            {
+                count += 1;
+                let place = format!("{}:{}", path.display(), index + 1);
+                assert!(line.chars().count() <= 110, "{place}: more than 110 columns");
+            }
+        }
+    }
+    assert!(count > 5000, "comments are found: {count}");
+}

@@ -23,6 +23,7 @@ pub(super) fn split<I, O>(entry: Entry<Payload<I, O>>) -> (I, Member<O>) {
 
 /// Undoes [`split`].
 pub(super) fn join<I, O>(inputs: Vec<I>, members: Vec<Member<O>>) -> Vec<Entry<Payload<I, O>>> {
+    debug_assert_eq!(inputs.len(), members.len(), "an input for each member");
     let whole = |(input, member): (I, Member<O>)| {
         member.map(|Payload { job, answer, losses, .. }| (Payload { job, input, answer, losses }, ())).0
     };
@@ -65,6 +66,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
             }
             return Ok(());
         }
+        debug_assert!(inputs.len() == members.len() && inputs.len() > 1, "there are two halves");
         let middle = inputs.len() / 2;
         let (last_inputs, last_members) = (inputs.split_off(middle), members.split_off(middle));
         match self.run_in_time(model, inputs, members) {

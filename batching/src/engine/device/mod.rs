@@ -100,6 +100,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
             Order::Run(batch) => {
                 let begun = self.begin(batch);
                 under_way.push_back(begun);
+                debug_assert!(under_way.len() <= UNDER_WAY_MAX, "more is begun than an executor holds");
             }
             Order::Measure { model, config } => {
                 // What is measured must not share the device.
@@ -151,6 +152,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
     /// answer.
     fn settle(&mut self, batch: UnderWay<I, O>, others: &mut VecDeque<UnderWay<I, O>>) {
         let UnderWay { id, model, inputs, members, is_whole, began, begun } = batch;
+        debug_assert_eq!(inputs.len(), members.len(), "an input for each member");
         if inputs.is_empty() {
             return self.report(DeviceReport::Done { batch: id, compute: None });
         }
@@ -174,7 +176,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
                 while let Some(next) = others.pop_front() {
                     self.settle(next, others);
                 }
-                // With which the device may have been lost.
+                // The failure may have taken the device with it.
                 match &self.lost {
                     Some(lost) => Err((join(inputs, members), lost.clone())),
                     None => self.run_halves(model, inputs, members, &error).map(|()| None),
@@ -244,6 +246,7 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
         let compute = self.free_since.saturating_duration_since(began);
         self.surroundings.observer.on_event(&Event::Completed { model, device: self.id, compute });
         let batch_sequences = members.len();
+        debug_assert_eq!(batch_sequences, outputs.len(), "an output for each member");
         for (member, output) in members.into_iter().zip(outputs) {
             let queue = began.saturating_duration_since(member.enqueued_at);
             // A caller who has just left does not want it.

@@ -205,8 +205,8 @@ impl Demand {
         self.missed.add(now, 1.0);
     }
 
-    /// Whether not everybody can be served, and a flow not either. Where one asks for much more than its share
-    /// those are served all the same that do not.
+    /// Whether not everybody can be served, and a flow not either. Where one asks for much more than its
+    /// share those are served all the same that do not.
     pub(super) fn is_overloaded(&self, flow: FlowId) -> bool {
         let is_within = |level: f64| {
             let flow = self.flows.get(flow.0 as usize);

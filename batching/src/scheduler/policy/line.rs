@@ -1,5 +1,5 @@
-//! How long the line is in which a sequence stands: when it would be answered if all were served as they came,
-//! but flows by their shares, and a flow's models in turns.
+//! How long the line is in which a sequence stands: when it would be answered if all were served as they
+//! came, but flows by their shares, and a flow's models in turns.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -87,9 +87,9 @@ impl Lines {
         }
     }
 
-    /// How long what waits of a flow for a model takes, if all that waits takes all devices for `drain`. `level`
-    /// is the rate at which a flow of weight 1 is served while shares are enforced; while they are not, a flow
-    /// waits no longer than for everything.
+    /// How long what waits of a flow for a model takes, if all that waits takes all devices for `drain`.
+    /// `level` is the rate at which a flow of weight 1 is served while shares are enforced; while they are
+    /// not, a flow waits no longer than for everything.
     pub(super) fn of(&self, flow: FlowId, model: ModelId, drain: Duration, level: Option<Rate>) -> Duration {
         let Some(part) = self.parts.get(&(flow, model)) else { return Duration::ZERO };
         let line = &self.flows[flow.0 as usize];

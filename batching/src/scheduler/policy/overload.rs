@@ -1,10 +1,11 @@
 //! Whether more is asked for than can be served, so that not everybody can be.
 //!
-//! Callers who wait for their answers ask for no more than they are given: they keep the backlog as it is, and
-//! whoever stands in it is served in the end. Others let it grow without end. There are two signs of them. In a
-//! *surge* so much more is asked for than served that a second is enough to see it. An overload that is slighter
-//! *lasts*: the backlog grows second after second, whatever was given up counted as if it still waited. That takes
-//! a while to see, and nobody is treated differently before the backlog is long enough to matter.
+//! Callers who wait for their answers ask for no more than they are given: they keep the backlog as it is,
+//! and whoever stands in it is served in the end. Others let it grow without end. There are two signs of
+//! them. In a *surge* so much more is asked for than served that a second is enough to see it. An overload
+//! that is slighter *lasts*: the backlog grows second after second, whatever was given up counted as if it
+//! still waited. That takes a while to see, and nobody is treated differently before the backlog is long
+//! enough to matter.
 
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use super::rate::SmoothedRate;
 
 /// Demand over capacity that is a flood: shares are enforced before anybody is late.
 pub(super) const FLOOD: f64 = 1.2;
-/// Time constant of what is asked for and served, in seconds: long enough that the calls of a few dozen callers
-/// who wait are even.
+/// Time constant of what is asked for and served, in seconds: long enough that the calls of a few dozen
+/// callers who wait are even.
 const SMOOTHING: f64 = 1.0;
 /// What is asked for over what is served in a surge.
 const SURGE: f64 = 1.1;
-/// How often the change of the backlog is taken, how many changes are looked at, and the one, in seconds, that
-/// is growth.
+/// How often the change of the backlog is taken, how many changes are looked at, and the one, in seconds,
+/// that is growth.
 const CHANGE_EVERY: Duration = Duration::from_secs(1);
 const CHANGES: usize = 7;
 const GROWTH: f64 = 0.02;

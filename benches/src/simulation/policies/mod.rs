@@ -35,7 +35,6 @@ pub enum Step {
 
 /// A way to make batches. What it drops is simply never dispatched.
 pub trait Policy {
-    /// A request arrived.
     fn arrive(&mut self, now: Timestamp, arrival: &Arrival, index: u32);
     /// What `device` should run next.
     fn poll(&mut self, now: Timestamp, device: u16) -> Step;

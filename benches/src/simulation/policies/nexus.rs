@@ -11,7 +11,6 @@ use super::{Policy, Step};
 use crate::simulation::hardware::Hardware;
 use crate::simulation::workload::{Arrival, Workload};
 
-/// See the module.
 pub struct Nexus {
     queues: Queues,
     cycle: Duration,

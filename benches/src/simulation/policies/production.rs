@@ -10,7 +10,6 @@ use super::{Policy, Step};
 use crate::simulation::hardware::{Hardware, Noise};
 use crate::simulation::workload::{Arrival, Workload};
 
-/// The production scheduler.
 pub struct Production {
     scheduler: Scheduler<u32>,
     in_flight: Vec<VecDeque<BatchId>>,

@@ -12,7 +12,6 @@ use super::{Policy, Step};
 use crate::simulation::hardware::Hardware;
 use crate::simulation::workload::{Arrival, Workload};
 
-/// See the module.
 pub struct Symphony {
     queues: Queues,
     /// Mean work of a request of each model, for the one more.

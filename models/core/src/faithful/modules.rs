@@ -36,7 +36,7 @@ struct Prompts {
 }
 
 #[derive(Deserialize)]
-struct Reading {
+struct SequenceConfig {
     #[serde(default)]
     max_seq_length: Option<usize>,
     #[serde(default)]
@@ -228,7 +228,7 @@ fn check_reading(card: &Card, folder: &Path, root: &Path) -> Result<(), ModelErr
     if !path.is_file() {
         return Ok(());
     }
-    let reading: Reading = read(&path)?;
+    let reading: SequenceConfig = read(&path)?;
     let tokens_max = card.limits.tokens_max;
     if let Some(length) = reading.max_seq_length.filter(|length| *length != tokens_max) {
         let message = format!(

@@ -22,7 +22,7 @@ pub struct DeviceConfig {
 pub struct GpuConfig {
     /// What computes on it.
     pub runtime: &'static dyn GpuRuntime,
-    /// Its number.
+    /// Position among the devices of its kind, from 0.
     pub number: usize,
     /// Batches for which there is memory from the start.
     pub limits: BatchLimits,
@@ -51,9 +51,9 @@ pub trait GpuRuntime: std::fmt::Debug + Sync {
 /// How large batches are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchLimits {
-    /// Tokens.
+    /// Most tokens in a batch.
     pub tokens_max: usize,
-    /// Sequences.
+    /// Most sequences in a batch.
     pub sequences_max: usize,
 }
 
@@ -95,7 +95,7 @@ pub trait Accelerator: Send + Sync {
     /// What computes, for a person.
     fn name(&self) -> &str;
 
-    /// By which tools of its vendor know it.
+    /// GPU UUID as `nvidia-smi -L` prints it.
     fn uuid(&self) -> &str;
 
     /// Batches for which there is memory from the start.
@@ -137,7 +137,7 @@ impl Device {
         self.accelerator.as_ref().map(|accelerator| accelerator.limits()).unwrap_or_default()
     }
 
-    /// By which tools of its vendor know it; none for the CPU.
+    /// GPU UUID as `nvidia-smi -L` prints it; none for the CPU.
     pub fn uuid(&self) -> Option<&str> {
         self.accelerator.as_ref().map(|accelerator| accelerator.uuid())
     }

@@ -6,7 +6,7 @@ pub enum RuntimeError {
     /// The models need more memory than the device has free.
     #[error("the models do not fit {device}: {needed} MiB are needed ({models}), {free} MiB are free")]
     DoesNotFit {
-        /// The device.
+        /// Name of the device, for a person.
         device: String,
         /// MiB.
         needed: usize,
@@ -40,7 +40,7 @@ pub enum RuntimeError {
     /// A token id outside the embedding table.
     #[error("token id {id} is not among the model's {vocabulary}")]
     UnknownToken {
-        /// The id.
+        /// Token id that the embedding table has no row for.
         id: u32,
         /// Rows of the embedding table.
         vocabulary: usize,

@@ -14,8 +14,8 @@ use candle_core::Device as TensorDevice;
 use models_core::runtime::{check_batch, check_finite};
 use models_core::weights::{EncoderWeights, HeadWeights};
 use models_core::{
-    Backend, Card, Device, Dtype, EncoderSpec, HostTensor, ModelError, Runtime, RuntimeError, RuntimeKind,
-    TokenBatch, Unsupported, Weights,
+    Backend, Card, Device, Dtype, EncoderSpec, HiddenActivation, HostTensor, ModelError, Runtime,
+    RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
 };
 
 use encoder::{Embeddings, Encoder};
@@ -56,7 +56,18 @@ impl Backend for Loader {
         RuntimeKind::Candle
     }
 
-    fn supports(&self, _spec: &EncoderSpec) -> Result<(), Unsupported> {
+    fn supports(&self, spec: &EncoderSpec) -> Result<(), Unsupported> {
+        // Computed whatever it says; a new field does not compile before it is computed here, or refused.
+        let EncoderSpec {
+            vocab_size: _,
+            hidden_size: _,
+            num_hidden_layers: _,
+            num_attention_heads: _,
+            intermediate_size: _,
+            hidden_act: HiddenActivation::Gelu | HiddenActivation::GeluTanh | HiddenActivation::Relu,
+            max_position_embeddings: _,
+            layer_norm_eps: _,
+        } = spec;
         Ok(())
     }
 

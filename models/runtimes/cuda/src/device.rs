@@ -48,7 +48,6 @@ impl Format {
         }
     }
 
-    /// Rounds to it.
     pub(super) fn bits(self, values: &[f32]) -> Vec<u16> {
         match self {
             Self::Bf16 => values.iter().map(|value| bf16::from_f32(*value).to_bits()).collect(),
@@ -62,7 +61,6 @@ impl Format {
 pub(super) enum Fault {
     #[error("CUDA: {0}")]
     Driver(#[from] DriverError),
-    /// cublasLt.
     #[error("cublasLt: {0}")]
     Products(#[from] CublasError),
     /// The driver says that kernels were captured, and gives no graph.
@@ -127,7 +125,7 @@ pub(crate) struct Gpu {
     module: Arc<CudaModule>,
     /// For a person.
     pub(crate) name: String,
-    /// By which other tools of the vendor know it, as `nvidia-smi -L` prints it.
+    /// GPU UUID as `nvidia-smi -L` prints it.
     pub(crate) uuid: String,
 }
 

@@ -14,7 +14,7 @@ use models_core::EncoderSpec;
 use super::device::{Fault, Kernels};
 use super::layout::Shape;
 use super::memory::{Buffers, SlotMemory};
-use super::products::{Product, Products, Then};
+use super::products::{Epilogue, Product, Products};
 use super::weights::{DeviceHead, DeviceLayer, DeviceLinear, DeviceNorm, DeviceWeights, HeadLinear};
 
 /// Threads of every kernel's blocks, and rows of the batch that the row kernels' blocks compute.
@@ -68,18 +68,18 @@ impl Pass<'_> {
 
     fn layer(&mut self, layer: &DeviceLayer) -> Result<(), Fault> {
         let Buffers { state, wide, narrow, .. } = self.buffers;
-        self.multiply(&layer.query_key_value, Then::AddBias, state, wide)?;
+        self.multiply(&layer.query_key_value, Epilogue::AddBias, state, wide)?;
         self.attend()?;
         // Attention's result is where the products' results were, and these go where it was.
-        self.multiply(&layer.attention_output, Then::Write, narrow, wide)?;
+        self.multiply(&layer.attention_output, Epilogue::Write, narrow, wide)?;
         self.add_normalise(&layer.attention_output, &layer.attention_norm, wide)?;
         if self.fuses_gelu {
-            self.multiply(&layer.intermediate, Then::AddBiasAndGelu, state, wide)?;
+            self.multiply(&layer.intermediate, Epilogue::AddBiasAndGelu, state, wide)?;
         } else {
-            self.multiply(&layer.intermediate, Then::Write, state, wide)?;
+            self.multiply(&layer.intermediate, Epilogue::Write, state, wide)?;
             self.add_gelu(&layer.intermediate)?;
         }
-        self.multiply(&layer.output, Then::Write, wide, narrow)?;
+        self.multiply(&layer.output, Epilogue::Write, wide, narrow)?;
         self.add_normalise(&layer.output, &layer.output_norm, narrow)
     }
 
@@ -87,7 +87,7 @@ impl Pass<'_> {
     fn multiply(
         &mut self,
         linear: &DeviceLinear,
-        then: Then,
+        then: Epilogue,
         from: &CudaSlice<u16>,
         to: &CudaSlice<u16>,
     ) -> Result<(), Fault> {

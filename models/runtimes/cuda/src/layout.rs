@@ -59,7 +59,6 @@ impl Widths {
 }
 
 impl Shape {
-    /// A batch's own.
     pub(super) fn of(batch: &TokenBatch) -> Self {
         let tiles = batch.ranges().map(|range| range.len().div_ceil(TILE_ROWS)).sum();
         Self { tokens: batch.tokens(), sequences: batch.sequences(), tiles }
@@ -93,7 +92,6 @@ impl Shape {
         self.ends() + self.sequences + 1
     }
 
-    /// Words of input.
     pub(super) fn words(self) -> usize {
         self.tiles_from() + TILE * self.tiles
     }

@@ -17,6 +17,15 @@
 //!
 //! The kernels' source also runs on a CPU (`kernels/emulation`), where every one is held against float64.
 //!
+//! # Invariants
+//! Each names what holds it.
+//!
+//! - Every kernel gives what float64 gives within its format's rounding.
+//!   (`models/runtimes/cuda/tests/kernels.rs`)
+//! - Nothing is read before the stream that writes it has come so far, or beyond what was allocated, in any
+//!   order of streams; a GPU that fails is lost and said to be. (`models/runtimes/cuda/tests/encoders.rs`, on
+//!   the emulated GPU, which draws the order)
+//!
 //! Without its feature `cuda` this crate is empty, so that a workspace is built where there is no nvcc.
 #![cfg(feature = "cuda")]
 #![deny(clippy::print_stderr)]
@@ -69,13 +78,13 @@ struct CudaRuntime {
 
 /// What the models of a GPU share.
 #[derive(Clone)]
-struct Shared {
+struct GpuResources {
     gpu: Arc<Gpu>,
     workspace: Arc<Mutex<Workspace>>,
 }
 
 /// A GPU as it is shown to others.
-struct Opened {
+struct OpenGpu {
     gpu: Arc<Gpu>,
     limits: BatchLimits,
 }
@@ -92,8 +101,8 @@ impl GpuRuntime for Cuda {
     fn open(&self, device: &mut Device, config: &GpuConfig) -> Result<(), RuntimeError> {
         let gpu = Gpu::open(config.number)?;
         let workspace = Arc::new(Mutex::new(Workspace::new(Arc::clone(&gpu), config)?));
-        device.set_accelerator(Opened { gpu: Arc::clone(&gpu), limits: config.limits });
-        device.insert(Shared { gpu, workspace });
+        device.set_accelerator(OpenGpu { gpu: Arc::clone(&gpu), limits: config.limits });
+        device.insert(GpuResources { gpu, workspace });
         Ok(())
     }
 
@@ -102,7 +111,7 @@ impl GpuRuntime for Cuda {
     }
 }
 
-impl Accelerator for Opened {
+impl Accelerator for OpenGpu {
     fn name(&self) -> &str {
         &self.gpu.name
     }
@@ -143,16 +152,26 @@ impl Backend for Cuda {
 
 /// An activation, a hidden size or a head size that there are kernels for.
 fn check_spec(spec: &EncoderSpec) -> Result<(), Unsupported> {
-    let hidden = spec.hidden_size;
-    if spec.hidden_act != HiddenActivation::Gelu {
-        return Err(Unsupported::new("hidden_act", format!("{:?}", spec.hidden_act), &["Gelu"]));
+    // A new field does not compile before it is computed here, or refused.
+    let &EncoderSpec {
+        hidden_size: hidden,
+        intermediate_size,
+        hidden_act,
+        vocab_size: _,
+        num_hidden_layers: _,
+        num_attention_heads: _,
+        max_position_embeddings: _,
+        layer_norm_eps: _,
+    } = spec;
+    if hidden_act != HiddenActivation::Gelu {
+        return Err(Unsupported::new("hidden_act", format!("{hidden_act:?}"), &["Gelu"]));
     }
     if hidden > HIDDEN_MAX || !hidden.is_multiple_of(4) {
         let supported = format!("multiples of 4 up to {HIDDEN_MAX}");
         return Err(Unsupported::new("hidden_size", hidden, &[supported]));
     }
-    if !spec.intermediate_size.is_multiple_of(8) {
-        return Err(Unsupported::new("intermediate_size", spec.intermediate_size, &["multiples of 8"]));
+    if !intermediate_size.is_multiple_of(8) {
+        return Err(Unsupported::new("intermediate_size", intermediate_size, &["multiples of 8"]));
     }
     Unsupported::unless("attention head size", &spec.head_size(), &HEAD_SIZES)
 }
@@ -192,7 +211,7 @@ impl CudaModel {
 
 impl Weights for CudaModel {
     fn runtime(&self, device: &Device) -> Result<Box<dyn Runtime>, RuntimeError> {
-        let Some(Shared { gpu, workspace: shared }) = device.get() else {
+        let Some(GpuResources { gpu, workspace: shared }) = device.get() else {
             let message = "the model's runtime is cuda, and the device is the CPU".to_owned();
             return Err(RuntimeError::Backend { message, is_fatal: false });
         };
@@ -207,7 +226,7 @@ impl Weights for CudaModel {
     }
 
     fn footprint(&self, device: &Device) -> Footprint {
-        let Some(Shared { workspace, .. }) = device.get() else { return Footprint::default() };
+        let Some(GpuResources { workspace, .. }) = device.get() else { return Footprint::default() };
         let shared = lock(workspace).bytes(self.widths(), self.largest(device));
         Footprint { own: weights::bytes(&self.base.spec, &self.head), shared }
     }

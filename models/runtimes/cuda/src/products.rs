@@ -39,13 +39,12 @@ struct Shape {
     rows: usize,
     inputs: usize,
     outputs: usize,
-    then: Then,
+    then: Epilogue,
 }
 
 /// What a product does with its sums before it writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Then {
-    /// Nothing.
+pub(super) enum Epilogue {
     Write,
     AddBias,
     /// Adds the bias and applies GELU, by its approximation with tanh (Hendrycks and Gimpel, 2016, section
@@ -61,7 +60,7 @@ pub(super) struct Product {
     pub(super) weight: CUdeviceptr,
     /// `[outputs]`
     pub(super) bias: CUdeviceptr,
-    pub(super) then: Then,
+    pub(super) then: Epilogue,
     /// `[rows, outputs]`, row-major.
     pub(super) to: CUdeviceptr,
     pub(super) rows: usize,
@@ -70,7 +69,7 @@ pub(super) struct Product {
 }
 
 /// What describes a product to cublasLt.
-struct Described {
+struct ProductPlan {
     operation: Operation,
     weight: Layout,
     from: Layout,
@@ -96,7 +95,7 @@ impl Products {
     /// The addresses are of device memory of these shapes in this format, which lives until the stream has
     /// passed.
     pub(super) unsafe fn multiply(&mut self, product: &Product) -> Result<(), Fault> {
-        let described = Described::new(product)?;
+        let described = ProductPlan::new(product)?;
         let algorithm = self.algorithm(product, &described)?;
         let (one, zero) = (1.0f32, 0.0f32);
         let (workspace, _used) = cudarc::driver::DevicePtr::device_ptr(&self.workspace, &self.stream);
@@ -125,7 +124,11 @@ impl Products {
     }
 
     /// The algorithm for a shape, from cublasLt's heuristic the first time.
-    fn algorithm(&mut self, product: &Product, described: &Described) -> Result<cublasLtMatmulAlgo_t, Fault> {
+    fn algorithm(
+        &mut self,
+        product: &Product,
+        described: &ProductPlan,
+    ) -> Result<cublasLtMatmulAlgo_t, Fault> {
         let Product { format, rows, inputs, outputs, then, .. } = *product;
         let shape = Shape { format, rows, inputs, outputs, then };
         if let Some(known) = self.algorithms.get(&shape) {
@@ -159,7 +162,7 @@ impl Drop for Products {
     }
 }
 
-impl Described {
+impl ProductPlan {
     /// cublasLt's matrices are column-major: row-major `[r, c]` is its `[c, r]`. So `to^T [outputs, rows]` is
     /// the weight, transposed back, times `from^T [inputs, rows]`.
     fn new(product: &Product) -> Result<Self, Fault> {
@@ -177,9 +180,9 @@ impl Described {
         };
         described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
         let epilogue = match product.then {
-            Then::Write => return Ok(described),
-            Then::AddBias => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
-            Then::AddBiasAndGelu => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS,
+            Epilogue::Write => return Ok(described),
+            Epilogue::AddBias => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+            Epilogue::AddBiasAndGelu => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS,
         };
         described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
         described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &product.bias)?;

@@ -21,7 +21,6 @@ pub(super) struct DeviceLinear {
     pub(super) outputs: usize,
 }
 
-/// A normalisation on the device.
 pub(super) struct DeviceNorm {
     pub(super) weight: CudaSlice<u16>,
     pub(super) bias: CudaSlice<u16>,
@@ -39,7 +38,6 @@ pub(super) struct DeviceWeights {
     pub(super) head: DeviceHead,
 }
 
-/// A transformer layer.
 pub(super) struct DeviceLayer {
     pub(super) query_key_value: DeviceLinear,
     pub(super) attention_output: DeviceLinear,

@@ -1,7 +1,7 @@
 //! The CUDA runtime against the reference, on random encoders and ragged batches.
 //!
 //! Tests that are ignored need a GPU: `--ignored gpu::` runs them on one. Everywhere else they run on an
-//! emulated one (`models/runtimes/cuda/kernels/emulation/driver.cpp`), in a process of their own that finds
+//! emulated one (`models/runtimes/cuda/kernels/emulation`), in a process of their own that finds
 //! it in place of the driver.
 #![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -39,6 +39,14 @@
 //! Low-rank adapters are merged into the weights at load. The alternative, computing their branches beside
 //! one shared base, was weighed: see `docs/decisions/2026-11-21-merge-adapters.md`.
 //!
+//! # Invariants
+//! Each names what holds it.
+//!
+//! - Its numbers are the reference's within the format's rounding, whatever is in a batch together.
+//!   (`models/tests/encoder.rs`, `models/tests/number_formats.rs`)
+//! - A batch allocates nothing once buffers have grown. (`models/tests/allocations.rs`)
+//! - Kernels for AVX-512, AVX2 and NEON give what plain loops give. (tests beside them; `make neon`)
+//!
 //! # Layers of the code
 //!
 //! `kernels` (inner loops, one file per instruction set) are called by `encoder` and `heads` with weights
@@ -66,8 +74,8 @@ use half::bf16;
 use models_core::runtime::{check_batch, check_finite};
 use models_core::weights::{EmbeddingWeights, EncoderWeights, HeadWeights, LoraAdapter};
 use models_core::{
-    Backend, Card, Device, DeviceConfig, Dtype, EncoderSpec, HostTensor, ModelError, Runtime, RuntimeError,
-    RuntimeKind, TokenBatch, Unsupported, Weights,
+    Backend, Card, Device, DeviceConfig, Dtype, EncoderSpec, HiddenActivation, HostTensor, ModelError,
+    Runtime, RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
 };
 
 use encoder::{Encoder, Pass};
@@ -80,7 +88,7 @@ pub use workspace::Workspace;
 const DTYPES: &[Dtype] = &[Dtype::Float32, Dtype::Bfloat16];
 
 /// What the models of a device share.
-type Shared = Arc<Mutex<Workspace>>;
+type SharedWorkspace = Arc<Mutex<Workspace>>;
 
 /// An encoder and a head in one number format. Cheap to clone: weights are shared.
 struct FusedModel<N: 'static> {
@@ -91,7 +99,7 @@ struct FusedModel<N: 'static> {
 /// A model on one device.
 struct FusedRuntime<N: 'static> {
     model: FusedModel<N>,
-    workspace: Shared,
+    workspace: SharedWorkspace,
 }
 
 /// Loads models; cards over the same base encoder share its embedding layer, and those without an adapter all
@@ -169,7 +177,18 @@ impl Backend for Loader {
         RuntimeKind::Fused
     }
 
-    fn supports(&self, _spec: &EncoderSpec) -> Result<(), Unsupported> {
+    fn supports(&self, spec: &EncoderSpec) -> Result<(), Unsupported> {
+        // Computed whatever it says; a new field does not compile before it is computed here, or refused.
+        let EncoderSpec {
+            vocab_size: _,
+            hidden_size: _,
+            num_hidden_layers: _,
+            num_attention_heads: _,
+            intermediate_size: _,
+            hidden_act: HiddenActivation::Gelu | HiddenActivation::GeluTanh | HiddenActivation::Relu,
+            max_position_embeddings: _,
+            layer_norm_eps: _,
+        } = spec;
         Ok(())
     }
 
@@ -196,11 +215,11 @@ pub fn open(device: &mut Device, config: &DeviceConfig) -> Result<(), RuntimeErr
         let message = format!("compute threads could not be started: {error}");
         RuntimeError::Backend { message, is_fatal: true }
     })?;
-    device.insert::<Shared>(workspace);
+    device.insert::<SharedWorkspace>(workspace);
     Ok(())
 }
 
-fn shared(device: &Device) -> Result<&Shared, RuntimeError> {
+fn shared(device: &Device) -> Result<&SharedWorkspace, RuntimeError> {
     device.get().ok_or_else(|| {
         let message = "the device was not opened for the runtime fused".to_owned();
         RuntimeError::Backend { message, is_fatal: false }

@@ -63,7 +63,6 @@ impl Split {
     }
 }
 
-/// The rows of a block.
 pub(super) fn block_rows(tokens: usize, blocks: usize, block: usize) -> Range<usize> {
     tokens * block / blocks..tokens * (block + 1) / blocks
 }

@@ -13,7 +13,6 @@ use super::packing::PackedLinear;
 pub trait StandaloneLinear {
     /// Takes rows, `[rows, in]`, and rounds them to the layer's number format.
     fn set_rows(&mut self, rows: &[f32]);
-    /// Multiplies.
     fn run(&mut self);
     /// A value of the result.
     fn value(&mut self, row: usize, output: usize) -> f32;

@@ -15,7 +15,7 @@ const SPINS: usize = 1 << 10;
 
 /// Threads that run one job at a time.
 pub struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
     helpers: Vec<JoinHandle<()>>,
     /// One caller at a time.
     turn: Mutex<()>,
@@ -30,10 +30,10 @@ pub struct JobPanicked;
 pub(super) struct Worker<'a> {
     /// From 0 to the number of threads; each has its own.
     pub(super) index: usize,
-    shared: &'a Shared,
+    shared: &'a PoolState,
 }
 
-struct Shared {
+struct PoolState {
     threads: usize,
     /// The job, while there is one.
     job: Mutex<Job>,
@@ -44,7 +44,6 @@ struct Shared {
     claimed: AtomicUsize,
     /// Threads that have reached the end of the present phase.
     arrived: AtomicUsize,
-    /// Counts phases.
     phase: AtomicUsize,
     phase_lock: Mutex<()>,
     phase_ended: Condvar,
@@ -72,7 +71,7 @@ impl Pool {
     /// When the system refuses a thread.
     pub fn new(threads: usize, pin: bool) -> std::io::Result<Self> {
         let threads = threads.max(1);
-        let shared = Arc::new(Shared::new(threads));
+        let shared = Arc::new(PoolState::new(threads));
         let cores = if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
         let mut pool = Self { shared, helpers: Vec::with_capacity(threads - 1), turn: Mutex::new(()) };
         for index in 1..threads {
@@ -137,7 +136,7 @@ impl Worker<'_> {
     }
 }
 
-impl Shared {
+impl PoolState {
     fn new(threads: usize) -> Self {
         Self {
             threads,

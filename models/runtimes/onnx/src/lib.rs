@@ -4,6 +4,10 @@
 //! Its inputs are padded, so a batch is sorted by length and cut into groups of nearly equal ones. Lengths
 //! are rounded up to few different ones and nothing is kept per shape, so that memory does not grow with the
 //! shapes that were seen.
+//!
+//! # Invariants
+//! - Its numbers are the reference's, and a graph of other weights than the card's is refused.
+//!   (`models/tests/onnx.rs`)
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,8 +17,8 @@ use models_core::card::{CONFIG_FILE, Card, Sha256Digest, WEIGHTS_FILE};
 use models_core::runtime::{check_batch, check_finite};
 use models_core::weights::{EncoderWeights, HeadWeights};
 use models_core::{
-    Backend, Device, Dtype, EncoderSpec, HostTensor, ModelError, Runtime, RuntimeError, RuntimeKind,
-    TokenBatch, Unsupported, Weights, files,
+    Backend, Device, Dtype, EncoderSpec, HiddenActivation, HostTensor, ModelError, Runtime, RuntimeError,
+    RuntimeKind, TokenBatch, Unsupported, Weights, files,
 };
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::ep::{self, ExecutionProvider};
@@ -42,19 +46,18 @@ pub struct OnnxConfig {
     /// The shared library. If there is none, `ORT_DYLIB_PATH` says, or it is looked for where `make setup`
     /// installs it.
     pub library: Option<PathBuf>,
-    /// What computes.
     pub provider: Provider,
     /// Threads that compute on the CPU, for all models together. 0: one for each core.
     pub threads: usize,
 }
 
-/// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Provider {
     #[default]
     Cpu,
-    /// A CUDA device.
-    Cuda { device: i32 },
+    Cuda {
+        device: i32,
+    },
 }
 
 /// Why ONNX Runtime cannot be used.
@@ -89,7 +92,6 @@ pub enum OnnxError {
     Graph { file: String, message: String },
 }
 
-/// Loads models.
 pub struct Loader {
     config: OnnxConfig,
     data_dir: PathBuf,
@@ -162,7 +164,18 @@ impl Backend for Loader {
     }
 
     /// What `scripts/export_onnx.py` writes no graph of has none.
-    fn supports(&self, _spec: &EncoderSpec) -> Result<(), Unsupported> {
+    fn supports(&self, spec: &EncoderSpec) -> Result<(), Unsupported> {
+        // The graph is of this very spec; a new field does not compile before the export knows it.
+        let EncoderSpec {
+            vocab_size: _,
+            hidden_size: _,
+            num_hidden_layers: _,
+            num_attention_heads: _,
+            intermediate_size: _,
+            hidden_act: HiddenActivation::Gelu | HiddenActivation::GeluTanh | HiddenActivation::Relu,
+            max_position_embeddings: _,
+            layer_norm_eps: _,
+        } = spec;
         Ok(())
     }
 

@@ -107,7 +107,7 @@ pub struct Messages {
     compression: Option<Compression>,
     /// Longest message, in bytes.
     bytes_max: usize,
-    /// In which a message has to be there that has room.
+    /// Time for a message to arrive once there is room for it.
     patience: Duration,
     /// Has come, and was not looked at yet.
     chunk: Bytes,
@@ -292,7 +292,7 @@ impl HttpBody for OneMessage {
     }
 
     fn is_end_stream(&self) -> bool {
-        // Not before it is looked at whether a message has come.
+        // Only after a look at whether a message has come.
         self.body.is_end_stream() && matches!(self.part, Part::Message { .. })
     }
 
@@ -306,7 +306,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io::Write;
 
-    use api::{NextCall, StreamBounds, Waiting};
+    use api::{HeldAnswerBytes, NextCall, StreamBounds};
     use axum::http::HeaderValue;
     use flate2::write::{GzEncoder, ZlibEncoder};
     use futures_util::FutureExt;
@@ -335,7 +335,7 @@ mod tests {
             std::future::pending().boxed()
         }
 
-        fn waiting(&self) -> Box<dyn Waiting> {
+        fn waiting(&self) -> Box<dyn HeldAnswerBytes> {
             unreachable!("no answer waits")
         }
 

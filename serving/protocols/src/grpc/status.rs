@@ -14,8 +14,8 @@ pub fn status(error: &ApiError, request_id: &str) -> Status {
     if let Some(retry_after) = error.retry_after() {
         details.set_retry_info(Some(retry_after));
     }
-    if let Some(Exceeded { unit, window, .. }) = error.exceeded() {
-        let subject = format!("{}/{}", unit.name(), window.name());
+    if let Some(Exceeded { unit, period, .. }) = error.exceeded() {
+        let subject = format!("{}/{}", unit.name(), period.name());
         details.add_quota_failure_violation(subject, error.to_string());
     }
     if let Some((field, problem)) = error.field_violation() {

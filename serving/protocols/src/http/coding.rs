@@ -39,15 +39,15 @@ impl Coding {
 
 /// Decodes one body piece by piece.
 pub(super) enum Decoder {
-    Identity(Bounded),
-    Gzip(MultiGzDecoder<Bounded>),
-    Deflate(ZlibDecoder<Bounded>),
+    Identity(BoundedBuffer),
+    Gzip(MultiGzDecoder<BoundedBuffer>),
+    Deflate(ZlibDecoder<BoundedBuffer>),
 }
 
 impl Decoder {
     /// For a body that may have so many bytes once it is decoded.
     pub(super) fn new(coding: Coding, limit: usize) -> Self {
-        let decoded = Bounded { bytes: Vec::new(), limit };
+        let decoded = BoundedBuffer { bytes: Vec::new(), limit };
         match coding {
             Coding::Identity => Self::Identity(decoded),
             Coding::Gzip => Self::Gzip(MultiGzDecoder::new(decoded)),
@@ -100,12 +100,12 @@ impl Decoder {
 }
 
 /// Bytes up to a limit.
-pub(super) struct Bounded {
+pub(super) struct BoundedBuffer {
     bytes: Vec<u8>,
     limit: usize,
 }
 
-impl Write for Bounded {
+impl Write for BoundedBuffer {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if piece.len() > self.limit - self.bytes.len() {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge));

@@ -1,5 +1,6 @@
-//! What the dialects of other servers over HTTP share: a POST is one call, read and answered in the dialect's own
-//! shape, with its own form of errors. Keys, limits, deadlines, idempotency and metering are those of every call.
+//! What the dialects of other servers over HTTP share: a POST is one call, read and answered in the dialect's
+//! own shape, with its own form of errors. Keys, limits, deadlines, idempotency and metering are those of
+//! every call.
 
 use api::{
     ApiError, Call, Caller, Exchange, InferRequest, InferResponse, Kept, Made, Operation, Quota, Repeat,
@@ -30,8 +31,8 @@ pub trait Dialect: 'static {
     fn error(error: &ApiError, request_id: &str) -> Answer;
 }
 
-/// One kind of request of a dialect, with what is known of it before its body is read, such as the model in its
-/// path.
+/// One kind of request of a dialect, with what is known of it before its body is read, such as the model in
+/// its path.
 pub trait Shape: Send + 'static {
     /// The dialect that it is of.
     type Dialect: Dialect;
@@ -141,8 +142,8 @@ pub fn refuse<D: Dialect>(error: &ApiError, request_id: &str) -> Response {
     response
 }
 
-/// Routes that refuse in the dialect's own form what is no method of theirs, and everything while the dialect is
-/// switched off.
+/// Routes that refuse in the dialect's own form what is no method of theirs, and everything while the dialect
+/// is switched off.
 pub fn routes<D: Dialect>(is_on: bool, routes: Router) -> Router {
     let refuse_method =
         async |request: Request| refuse::<D>(&ApiError::MethodNotAllowed, &request_id(request.extensions()));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use api::{ApiError, Exceeded, Quota, Unit, Window};
+use api::{ApiError, Exceeded, Period, Quota, Unit};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -16,8 +16,8 @@ const DAY: u64 = 86_400;
 /// Tells of quotas: each limit's policy has a name of its own.
 pub fn show(quotas: &[Quota], headers: &mut HeaderMap) {
     let (mut policies, mut rests) = (Vec::new(), Vec::new());
-    for Quota { unit, window, limit, left, resets_in } in quotas {
-        let (name, length) = policy(*unit, *window);
+    for Quota { unit, period, limit, left, resets_in } in quotas {
+        let (name, length) = policy(*unit, *period);
         policies.push(format!("\"{name}\";q={limit};qu=\"{}\";w={length}", unit.name()));
         rests.push(format!("\"{name}\";r={};t={}", left.min(limit), resets_in.as_secs()));
     }
@@ -41,20 +41,20 @@ pub fn show_refused(error: &ApiError, headers: &mut HeaderMap) {
 
 /// Tells that less is left of a limit than is needed; in `seconds` there may be enough.
 fn show_exceeded(exceeded: &Exceeded, seconds: u64, headers: &mut HeaderMap) {
-    let Exceeded { unit, window, limit, left, .. } = exceeded;
-    let (name, length) = policy(*unit, *window);
+    let Exceeded { unit, period, limit, left, .. } = exceeded;
+    let (name, length) = policy(*unit, *period);
     let unit = unit.name();
     set(headers, RATE_LIMIT_POLICY, format!("\"{name}\";q={limit};qu=\"{unit}\";w={length}"));
     set(headers, RATE_LIMIT, format!("\"{name}\";r={left};t={seconds}"));
 }
 
 /// Name of a limit's policy, and its length in seconds.
-fn policy(unit: Unit, window: Window) -> (&'static str, u64) {
-    match (unit, window) {
-        (Unit::Requests, Window::Minute) => (window.name(), 60),
-        (Unit::Requests, Window::Day) => (window.name(), DAY),
-        (Unit::Tokens, Window::Minute) => ("tokens-minute", 60),
-        (Unit::Tokens, Window::Day) => ("tokens-day", DAY),
+fn policy(unit: Unit, period: Period) -> (&'static str, u64) {
+    match (unit, period) {
+        (Unit::Inputs, Period::Minute) => (period.name(), 60),
+        (Unit::Inputs, Period::Day) => (period.name(), DAY),
+        (Unit::Tokens, Period::Minute) => ("tokens-minute", 60),
+        (Unit::Tokens, Period::Day) => ("tokens-day", DAY),
     }
 }
 

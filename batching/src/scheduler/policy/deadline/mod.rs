@@ -295,9 +295,9 @@ impl Deadline {
         }
     }
 
-    /// Moves sequences of a flow whose promise is due from what is in excess to what is late. The flow may be ahead
-    /// of the others, so that [`sort_out`](Self::sort_out) does not come to it for long, and what it asks for
-    /// from now on must not go before.
+    /// Moves sequences of a flow whose promise is due from what is in excess to what is late. The flow may be
+    /// ahead of the others, so that [`sort_out`](Self::sort_out) does not come to it for long, and what it
+    /// asks for from now on must not go before.
     fn sort_out_excess<P>(&mut self, state: &mut State<P>, now: Timestamp, flow: FlowId, model: ModelId) {
         while let Some(rank) = self.bands[model.index()].first_of(Claim::Excess, flow) {
             let promise = state.slots.get(rank.id()).map(|waiting| waiting.standing.promise);

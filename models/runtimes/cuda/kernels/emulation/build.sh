@@ -8,8 +8,8 @@ folder=$1
 kernels=$(realpath "$(dirname "$0")/..")
 mkdir -p "$folder"
 
-compile() { # TO SOURCE FLAGS…
-  local to=$folder/$1 source=$2
+compile() { # TO SOURCES FLAGS…
+  local to=$folder/$1 sources=$2
   shift 2
   if [[ -e $to && -z $(find "$kernels" -type f -newer "$to" -print -quit) ]]; then
     return
@@ -18,12 +18,12 @@ compile() { # TO SOURCE FLAGS…
   local made
   made=$(mktemp "$to.XXXXXX")
   c++ -std=c++20 -O2 -fopenmp-simd -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-strict-aliasing -I "$kernels" "$@" \
-    "$kernels/$source" -o "$made" -ldl
+    $(printf "$kernels/%s " $sources) -o "$made" -ldl
   chmod +x "$made"
   mv "$made" "$to"
 }
 
-compile libcuda.so emulation/driver.cpp -shared -fPIC -fvisibility=hidden
+compile libcuda.so "emulation/driver.cpp emulation/cublas.cpp emulation/nvml.cpp" -shared -fPIC -fvisibility=hidden
 compile checks checks.cpp
 for name in libcublasLt.so libnvidia-ml.so.1; do
   ln -sf libcuda.so "$folder/$name"

@@ -26,7 +26,6 @@ pub(crate) struct AttentionTask<N> {
     pub(crate) length: usize,
     /// Numbers of the head in a row.
     pub(crate) head: usize,
-    /// Queries to compute.
     pub(crate) first: usize,
     pub(crate) end: usize,
     /// First row of the sequence, first number of the head.

@@ -26,7 +26,7 @@ pub(super) struct Unary<Q, A> {
 }
 
 /// A message `Q` of a stream, which is there, that is to be answered with an `A`.
-pub(super) struct Streamed<Q, A> {
+pub(super) struct StreamMessage<Q, A> {
     pub(super) message: Q,
     pub(super) timeout: Option<Duration>,
     pub(super) answer: PhantomData<fn() -> A>,
@@ -54,7 +54,7 @@ where
     }
 }
 
-impl<Q, A> Exchange for Streamed<Q, A>
+impl<Q, A> Exchange for StreamMessage<Q, A>
 where
     Q: IntoInferRequest + ProstMessage + 'static,
     A: FromResponse + ProstMessage + Default + 'static,

@@ -19,6 +19,9 @@ use service::InferenceApi;
 /// The service's name.
 pub const SERVICE: &str = <InferenceServiceServer<InferenceApi> as NamedService>::NAME;
 
+/// As metrics and logs name it.
+pub const PROTOCOL: &str = "grpc";
+
 /// The method that takes many messages, which its service reads itself.
 const BULK: &str = "InferStream";
 

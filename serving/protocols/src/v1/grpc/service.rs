@@ -15,6 +15,7 @@ use proto::v1::inference_service_server::InferenceService;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::PROTOCOL;
 use super::convert::{self, FromResponse, IntoInferRequest};
 use super::exchange::Unary;
 use super::stream::Bulk;
@@ -22,9 +23,6 @@ use crate::Services;
 use crate::grpc::{Messages, UnreadMessage, status};
 use crate::head::grpc_timeout;
 use crate::idempotency::{key, refuse_key};
-
-/// As metrics and logs name it.
-const PROTOCOL: &str = "grpc";
 
 /// The service.
 pub(super) struct InferenceApi {

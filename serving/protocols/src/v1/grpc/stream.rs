@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use api::{ApiError, CallStream, NextCall, Operation, StreamedCall, Waiting};
+use api::{ApiError, CallStream, HeldAnswerBytes, NextCall, Operation, StreamedCall};
 use futures_util::Stream;
 use prost::Message as _;
 use proto::v1::infer_stream_request::Request;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tonic::Status;
 
 use super::convert::{FromResponse, IntoInferRequest};
-use super::exchange::Streamed;
+use super::exchange::StreamMessage;
 use crate::grpc::{Messages, status};
 
 /// A stream of messages, with all that reading and answering it takes.
@@ -32,20 +32,20 @@ pub(super) struct Bulk {
 
 /// Answers that the peer has not taken.
 #[derive(Debug)]
-struct Untaken {
+struct UnreadAnswers {
     answers: AtomicUsize,
     /// They wait in their tenant's name too.
-    bytes: Mutex<Box<dyn Waiting>>,
+    bytes: Mutex<Box<dyn HeldAnswerBytes>>,
     taken: Notify,
 }
 
-impl Untaken {
+impl UnreadAnswers {
     fn new(stream: &dyn CallStream) -> Arc<Self> {
         let bytes = Mutex::new(stream.waiting());
         Arc::new(Self { answers: AtomicUsize::default(), bytes, taken: Notify::new() })
     }
 
-    fn bytes(&self) -> MutexGuard<'_, Box<dyn Waiting>> {
+    fn bytes(&self) -> MutexGuard<'_, Box<dyn HeldAnswerBytes>> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,7 +67,7 @@ type Outgoing = Result<InferStreamResponse, Status>;
 /// The answers of a stream as the transport takes them.
 struct Answers {
     receiver: mpsc::UnboundedReceiver<Outgoing>,
-    untaken: Arc<Untaken>,
+    untaken: Arc<UnreadAnswers>,
 }
 
 /// Why no more is read.
@@ -90,12 +90,12 @@ impl Bulk {
     /// what was read is answered, and the stream ends as unavailable.
     pub(super) fn answer(self) -> impl Stream<Item = Outgoing> + Send {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let untaken = Untaken::new(&*self.stream);
+        let untaken = UnreadAnswers::new(&*self.stream);
         tokio::spawn(self.run(sender, Arc::clone(&untaken)));
         Answers { receiver, untaken }
     }
 
-    async fn run(mut self, sender: mpsc::UnboundedSender<Outgoing>, untaken: Arc<Untaken>) {
+    async fn run(mut self, sender: mpsc::UnboundedSender<Outgoing>, untaken: Arc<UnreadAnswers>) {
         let request_id = Arc::clone(&self.request_id);
         let timeout = self.timeout;
         let answered = self.answer_all(&sender, &untaken);
@@ -116,7 +116,7 @@ impl Bulk {
     async fn answer_all(
         &mut self,
         sender: &mpsc::UnboundedSender<Outgoing>,
-        untaken: &Arc<Untaken>,
+        untaken: &Arc<UnreadAnswers>,
     ) -> Option<ApiError> {
         let mut tasks = JoinSet::new();
         let failed = match self.read(sender, untaken, &mut tasks).await {
@@ -138,7 +138,7 @@ impl Bulk {
     async fn read(
         &mut self,
         sender: &mpsc::UnboundedSender<Outgoing>,
-        untaken: &Arc<Untaken>,
+        untaken: &Arc<UnreadAnswers>,
         tasks: &mut JoinSet<()>,
     ) -> End {
         let (stream, bounds) = (Arc::clone(&self.stream), self.stream.bounds());
@@ -278,7 +278,7 @@ where
     Q: IntoInferRequest + prost::Message + 'static,
     A: FromResponse + prost::Message + Default + 'static,
 {
-    let message = Streamed { message, timeout, answer: PhantomData };
+    let message = StreamMessage { message, timeout, answer: PhantomData };
     call.call(Some(operation), message).await.map(tonic::Response::into_inner)
 }
 
