@@ -73,15 +73,22 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<Segment>> {
     Ok(segments)
 }
 
-/// Gives segments whose names are not the numbers of their first records these names, or sets them aside
-/// where there is one of that name. Returns what was done, in words.
+/// Gives segments whose names put them in a wrong place the numbers of their first records for names, or
+/// sets them aside where there is one of that name. Returns what was done, in words.
 ///
 /// # Errors
 /// The disk refuses.
 pub(super) fn name_rightly(folder: &Path) -> io::Result<Vec<String>> {
     let mut done = Vec::new();
-    for segment in list(folder)? {
-        let Some(first) = segment.first_number()?.filter(|first| *first != segment.first) else { continue };
+    let all = list(folder)?;
+    for segment in &all {
+        let Some(first) = segment.first_number()? else { continue };
+        // Of one that was damaged at its beginning the first record may be gone.
+        let between = segment.first + 1..first;
+        let is_right = segment.first <= first && !all.iter().any(|other| between.contains(&other.first));
+        if is_right {
+            continue;
+        }
         let (from, to) = (segment.path.display(), path(folder, first));
         if to.exists() {
             segment.remove()?;
