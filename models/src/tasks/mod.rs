@@ -17,6 +17,7 @@ mod offsets;
 mod reading;
 mod sentiment;
 mod summarize;
+mod wording;
 
 pub use models_core::tasks::{
     Aggregation, Answer, ClassifyParameters, DecodeError, EmbedParameters, EntitiesParameters, Entity,

@@ -27,7 +27,7 @@ pub(super) fn is_inline(name: &str) -> bool {
 }
 
 /// Whether HTML has such an element.
-pub(super) fn is_of_html(name: &str) -> bool {
+pub(crate) fn is_of_html(name: &str) -> bool {
     is_in(INLINE, name) || is_in(BLOCKS, name)
 }
 
