@@ -31,7 +31,9 @@ pub(super) fn goes_on(word: &Word<'_>, ahead: &VecDeque<Word<'_>>) -> bool {
             is_place && (matches!(lower.as_str(), "id" | "ibid") || class.is_some())
         }
         // "Code Ann. § 5", "See Compl. ¶ 12"
-        text if is_sign(text) => class.is_some() || is_single || is_unknown || lower == "ann",
+        text if is_sign(text) => {
+            class.is_some() || is_single || is_unknown || matches!(lower.as_str(), "ann" | "id")
+        }
         // "F. Supp. 2d 12", "So. 2d 5"
         text if is_series(text) => is_number(behind) && word.first == First::Capital,
         // "(3d Cir. 1999)"

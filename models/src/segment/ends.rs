@@ -11,7 +11,7 @@ use super::sentence::Sentence;
 use super::words::{self, Class};
 
 /// Words of a phrase that only says when: "At 5 a.m. Mr. Lee called."
-const WHEN_MAX: usize = 4;
+const WHEN_MAX: usize = 8;
 /// Bytes of a block that tell whether it is written without capitals.
 const STYLE_MAX: usize = 64 << 10;
 /// Fewest words of a text that is taken to be written in capitals.
@@ -326,6 +326,9 @@ impl<'a> Context<'a, '_> {
         if next.first == First::None {
             return false;
         }
+        if letters.is_small && words::is_dose(lower) {
+            return next.first == First::Capital;
+        }
         if matches!(lower, "p.s" | "e.g" | "i.e" | "a.k.a")
             || (letters.is_small && matches!(lower, "v" | "c"))
         {
@@ -338,7 +341,9 @@ impl<'a> Context<'a, '_> {
             if letters.is_small && !self.is_small && !self.follows_lettered() {
                 return words::is_starter(&next.bare());
             }
-            return self.follows_lettered() || self.is_starter(next);
+            // "plan b. is good"
+            let is_within = next.first == First::Lower && words::is_preposition(&next.bare());
+            return if self.follows_lettered() { !is_within } else { self.is_starter(next) };
         }
         if next.first == First::Lower { self.is_sure_starter(next) } else { self.is_starter(next) }
     }
@@ -393,12 +398,7 @@ impl<'a> Context<'a, '_> {
         if words::is_day_name(&bare) || words::is_month(&bare) || words::is_zone(&bare) || next.opens {
             return false;
         }
-        let (first, count) = self.here.body();
-        let is_when = count <= WHEN_MAX
-            && matches!(
-                first.bare().as_str(),
-                "at" | "by" | "on" | "from" | "before" | "after" | "until" | "around" | "since"
-            );
+        let is_when = self.here.is_when && self.here.body().1 <= WHEN_MAX;
         if next.first == First::Lower {
             return self.is_small
                 && !is_when
@@ -447,7 +447,7 @@ impl<'a> Context<'a, '_> {
         let is_known = words::is_short_word(lower) || lower.is_empty();
         let has_vowel = lower.contains(['a', 'e', 'i', 'o', 'u', 'y']) || word.first == First::Digit;
         if self.is_small {
-            return is_known || starts || (length > 2 && has_vowel);
+            return is_known || starts || self.is_title(next) || (length > 2 && has_vowel);
         }
         if word.first == First::Digit {
             return length > 2 || starts;

@@ -156,6 +156,10 @@ impl<'a> Scanner<'a> {
             return self.line_break(start).map(|end| unnamed(end, false));
         }
         if rest.starts_with('&') {
+            // HTML that was escaped once too often.
+            if let Some((name, length)) = tag::escaped_tag(rest) {
+                return Some(unnamed(start + length, is_inline(&name)));
+            }
             let (length, text, number) = reference(rest)?;
             return Some(Mark::Reference { end: start + length, text, number });
         }

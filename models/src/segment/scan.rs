@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::count;
+use super::forms::Letters;
 use super::marks::{is_closer, is_emphasis, is_opener, is_picture, is_terminal, is_wide};
-use super::words::WORD_MAX;
+use super::words::{WORD_MAX, class};
 
 /// Words that are looked at behind the one at hand.
 pub(super) const AHEAD: usize = 5;
@@ -245,6 +246,7 @@ impl<'a> Word<'a> {
         let marks = &core[stem_end.len()..];
         let stem =
             without_tag(stem_end).trim_start_matches(|c: char| is_opener(c) || is_emphasis(c) || c == '>');
+        let stem = behind_glue(stem).unwrap_or(stem);
         let dots = marks.chars().rev().take_while(|c| matches!(c, '.')).count();
         let stop = if is_tag { Stop::Tag } else { Stop::of(marks, dots) };
         let opens = text.starts_with(is_opener) && !stem.is_empty();
@@ -309,6 +311,52 @@ impl<'a> Word<'a> {
             || matches!(self.text, "[x]" | "[X]")
             || is_time()
     }
+}
+
+/// The abbreviation at the end of a word, if it touches what stands before it: `chair—Mr`, `1,Mr`, `done?Mr`.
+fn behind_glue(stem: &str) -> Option<&str> {
+    let is_glue = |c: char| {
+        matches!(
+            c,
+            '—' | '–'
+                | ','
+                | ';'
+                | ':'
+                | '='
+                | '|'
+                | '?'
+                | '!'
+                | '…'
+                | '"'
+                | '“'
+                | '”'
+                | '('
+                | '['
+                | '@'
+                | '#'
+                | '$'
+                | '<'
+                | '>'
+                | '*'
+                | '_'
+                | '\u{1}'
+                | '\u{ad}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2060}'
+                | '\u{feff}'
+        ) || is_picture(c)
+    };
+    let from = stem.rfind("..").map_or(0, |dots| dots + 2);
+    let part = stem[from..].rsplit(is_glue).next().unwrap_or("");
+    if part.len() == stem.len() || part.is_empty() || part.len() > WORD_MAX {
+        return None;
+    }
+    let letters = Letters::of(part);
+    // A letter may be of anything: `id=a`.
+    let is_letters = letters.is_some_and(|letters| letters.count > 1 || !letters.is_small);
+    (is_letters || class(part, &part.to_lowercase(), false).is_some()).then_some(part)
 }
 
 /// A word without the tag that it begins with: `<b>The`.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::scan::{First, Word};
+use super::words;
 
 /// Words of the name of who speaks: "Anna Schmidt: …".
 const SPEAKER_MAX: usize = 4;
@@ -14,6 +15,8 @@ pub(super) struct Sentence<'a> {
     /// the first on, have neither letters nor digits.
     pub(super) lead: usize,
     pub(super) signs: usize,
+    /// Whether what is behind those only says when.
+    pub(super) is_when: bool,
     /// The first word behind those.
     pub(super) body: Option<Word<'a>>,
     pub(super) end: usize,
@@ -30,6 +33,7 @@ impl<'a> Sentence<'a> {
         let sentence = Self {
             first: word,
             lead: 0,
+            is_when: true,
             signs: 0,
             body: None,
             end: word.end,
@@ -62,10 +66,13 @@ impl<'a> Sentence<'a> {
         }
         let is_speaker = self.last.text.ends_with(':') && self.words - self.lead <= SPEAKER_MAX;
         if is_speaker || (is_all && self.last.is_lead()) {
-            (self.lead, self.body) = (self.words, None);
-        } else if is_all {
+            (self.lead, self.body, self.is_when) = (self.words, None, true);
+            return self;
+        }
+        if is_all {
             self.body = Some(self.last);
         }
+        self.is_when = self.is_when && is_when(&self.last);
         self
     }
 
@@ -77,4 +84,14 @@ impl<'a> Sentence<'a> {
     pub(super) fn range(&self) -> Range<usize> {
         self.first.start..self.end
     }
+}
+
+/// Whether a word may be of a phrase that only says when.
+fn is_when(word: &Word<'_>) -> bool {
+    let bare = word.bare();
+    matches!(word.first, First::Digit | First::None)
+        || words::is_when(&bare)
+        || words::is_day_name(&bare)
+        || words::is_month(&bare)
+        || words::is_zone(&bare)
 }

@@ -27,7 +27,7 @@ const TITLES: &str = "mr mrs ms mx dr prof rev hon capt lt col cmdr cpl pvt gen 
 const LINKS: &str = "vs v cf e.g eg i.e viz approx ca incl excl resp a.k.a c.f esp w.r.t n.b";
 const NUMBERED: &str = "nos nr fig figs cap deg eq eqs sec secs ch chap chaps vol vols pp para paras sect sects ref refs cl \
     sched ser bk pt pts pg pgs n° nº № § \
-    supp compl decl aff dep mem arg br tr dkt civ crim evid proc bankr stat cir id ibid exh exhs subd tit fed pub const reg \
+    supp compl decl aff dep mem arg br tr dkt civ crim evid proc bankr stat soc cir id ibid exh exhs subd tit fed pub const reg \
     ecf opp bus com jur prac";
 const NUMBERED_WORDS: &str = "no p par art arts item items app tab ver ed ex line lot tel ext amend amends doc \
     mot pet op";
@@ -150,12 +150,21 @@ macro_rules! sets {
 /// Words that a section does not follow without another sentence: "He cited the Code. § 12 applies."
 const ENDING: &str = "code act acts law laws rule rules court courts state";
 
+/// Words of a phrase that only says when: "Shortly after 5 a.m. Mr. Lee called."
+const WHEN: &str = "at by on from before after until till around since about between to and or shortly just only early late \
+    sometime exactly nearly almost soon past the morning evening afternoon night of in next last this every each \
+    yesterday today tomorrow noon midnight a.m p.m am pm";
+/// Short forms of prescriptions, behind which a sentence may end.
+const DOSES: &str = "b.i.d t.i.d q.i.d q.d q.h q.h.s h.s p.r.n p.o i.v i.m s.c p.c a.c";
+
 /// Those of [`NUMBERED_WORDS`] that are words wherever they stand.
 const WORDS: &str = "no item items line lot doc pet op";
 
 sets! {
     is_word = WORDS;
     is_ending = ENDING;
+    is_when = WHEN;
+    is_dose = DOSES;
     is_month = MONTHS;
     is_day_name = DAY_NAMES;
     is_zone = ZONES;

@@ -230,7 +230,11 @@ fn is_page(sentence: &str) -> bool {
     let words: Vec<&str> =
         lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let is_number = |word: &str| word.bytes().all(|b| b.is_ascii_digit());
-    let is_named = words.windows(2).any(|pair| matches!(pair[0], "page" | "pg") && is_number(pair[1]));
+    let is_roman =
+        |word: &str| word.len() <= 6 && word.bytes().all(|b| matches!(b, b'i' | b'v' | b'x' | b'l'));
+    let is_page =
+        |pair: &[&str]| matches!(pair[0], "page" | "pg") && (is_number(pair[1]) || is_roman(pair[1]));
+    let is_named = words.windows(2).any(is_page);
     let is_counted = words.len() >= 4 && {
         let last = &words[words.len() - 3..];
         is_number(last[0]) && last[1] == "of" && is_number(last[2]) && words.contains(&"page")
@@ -246,7 +250,10 @@ fn is_page(sentence: &str) -> bool {
     if is_bare {
         return true;
     }
-    words.len() <= PAGE_WORDS_MAX && !is_sentence && (is_named && ends_with_number(&lower) || is_counted)
+    words.len() <= PAGE_WORDS_MAX
+        && !is_sentence
+        && (is_named && (ends_with_number(&lower) || words.last().is_some_and(|word| is_roman(word)))
+            || is_counted)
 }
 
 fn ends_with_number(lower: &str) -> bool {

@@ -82,7 +82,8 @@ fn mark(text: &str) -> Option<usize> {
 
 /// `3`, `1.2`, `3:`, `#3`
 fn is_number(word: &str) -> bool {
-    let number = word.trim_start_matches('#').trim_end_matches([':', '.', ')']);
+    let number = word.trim_start_matches('#').trim_end_matches([':', '.', ')', '\u{20e3}']);
+    let number = number.strip_prefix(['Q', 'A']).unwrap_or(number);
     !number.is_empty()
         && number.split('.').all(|part| {
             !part.is_empty() && part.len() <= NUMBER_MAX && part.bytes().all(|b| b.is_ascii_digit())
@@ -117,7 +118,8 @@ fn label(text: &str) -> Option<usize> {
     ];
     let mut words = text.split(' ');
     let first = words.next()?;
-    if is_number(first) && first.ends_with([':', ')']) {
+    let is_asked = first.starts_with(['Q', 'A']) && first.ends_with('.');
+    if is_number(first) && (first.ends_with([':', ')', '\u{20e3}']) || is_asked) {
         return Some(first.len());
     }
     let name = first.trim_end_matches('.').to_lowercase();

@@ -19,7 +19,7 @@ impl<'a> Plain<'a> {
                     count(1);
                     !tag(rest).is_some_and(|(name, _)| is_inline(&name.to_ascii_lowercase()))
                 }
-                Some((rest, false)) => rest.starts_with('\\'),
+                Some((rest, false)) => rest.starts_with(['\\', '&']),
                 None => false,
             };
             if parts && bytes.get(end..end + 2) == Some(b"  ") {
