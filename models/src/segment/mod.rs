@@ -25,7 +25,7 @@ use std::ops::Range;
 use crate::pool::Pace;
 
 pub(crate) use cells::Cells;
-pub(crate) use kind::is_stamped;
+pub(crate) use kind::{is_stamped, is_tabbed_prose};
 pub(crate) use marks::is_line_break;
 pub(crate) use markup::{Plain, is_of_html};
 pub(crate) use words::{is_exclaimed, is_grammar, is_unfinished};

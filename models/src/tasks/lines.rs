@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use super::code::{is_code, is_prompt, prose_words};
 use crate::segment::is_line_break;
+use furniture::Repeats;
 use log::{is_error, is_log, is_of_tool};
 use table::is_row;
 use wrapping::Patch;
@@ -28,8 +29,7 @@ struct Line {
     /// Whether it is further to the right than the first of its paragraph, or could be.
     is_indented: bool,
     apart: Apart,
-    /// Whether it is the header or footer of a page.
-    is_furniture: bool,
+    repeats: Repeats,
 }
 
 /// Whether a line is of a log, of code, of a table, or wraps the text.
@@ -46,6 +46,7 @@ pub(super) enum Apart {
 pub(super) struct Stretch {
     pub(super) bytes: Range<usize>,
     pub(super) apart: Apart,
+    /// Whether they are headers or footers of pages.
     pub(super) is_furniture: bool,
     pub(super) lines: Range<usize>,
 }
@@ -108,7 +109,7 @@ impl Lines {
             if written.len() > line.len() && wrapping::is_element(written) {
                 apart = apart.max(Apart::Looks);
             }
-            lines.push(Line { bytes, is_indented: indent > 0, apart, is_furniture: false });
+            lines.push(Line { bytes, is_indented: indent > 0, apart, repeats: Repeats::No });
             paragraph = if is_of_fence { lines.len() } else { paragraph };
         }
         paragraph::look_at(text, &mut lines[paragraph..]);
@@ -120,9 +121,9 @@ impl Lines {
                 line.apart = place.apart(&head[..head.floor_char_boundary(LOOKED_MAX)], 0);
             }
         }
-        let furniture = furniture::of(lines.iter().map(|line| &text[line.bytes.clone()]));
-        for (line, is_furniture) in lines.iter_mut().zip(furniture) {
-            line.is_furniture = is_furniture;
+        let repeats = furniture::of(lines.iter().map(|line| &text[line.bytes.clone()]));
+        for (line, repeats) in lines.iter_mut().zip(repeats) {
+            line.repeats = repeats;
         }
         Self(lines)
     }
@@ -146,15 +147,16 @@ impl Lines {
             if bytes.is_empty() {
                 continue;
             }
+            let is_furniture = line.repeats == Repeats::Header;
             match stretches.last_mut() {
-                Some(last) if last.apart == line.apart && last.is_furniture == line.is_furniture => {
+                Some(last) if last.apart == line.apart && last.is_furniture == is_furniture => {
                     last.bytes.end = bytes.end;
                     last.lines.end = index + 1;
                 }
                 _ => stretches.push(Stretch {
                     bytes,
                     apart: line.apart,
-                    is_furniture: line.is_furniture,
+                    is_furniture,
                     lines: index..index + 1,
                 }),
             }
@@ -165,6 +167,11 @@ impl Lines {
     /// Whether a sentence is a line and nothing else.
     pub(super) fn is_line(&self, place: usize, sentence: &Range<usize>) -> bool {
         self.0.get(place).is_some_and(|line| line.bytes == *sentence)
+    }
+
+    /// Whether a line comes again and again.
+    pub(super) fn repeats(&self, place: usize) -> bool {
+        self.0.get(place).is_some_and(|line| line.repeats != Repeats::No)
     }
 }
 

@@ -138,6 +138,7 @@ pub(super) fn passages(text: &str, raw: &str, sentences: &[Range<usize>]) -> Vec
         let is_frame = letter.is_frame(words, is_line, line);
         let is_apart = part.stretch.apart != Apart::No
             || part.stretch.is_furniture
+            || (is_line && lines.repeats(line))
             || is_page(words)
             || is_boilerplate(words);
         let role = match () {
@@ -268,7 +269,10 @@ fn is_boilerplate(sentence: &str) -> bool {
     let has = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
     let bare = lower.trim_start_matches(|c: char| !c.is_alphanumeric());
     let begins = MESSAGE_STARTS.iter().any(|start| bare.starts_with(start));
-    (begins || has(BOILERPLATE) || (has(MAYBE_BOILERPLATE) && has(OF_MESSAGES))) && !has(REPORTS)
+    let is_copyright = head.trim_start().starts_with('©')
+        || ["copyright ©", "copyright (c)"].iter().any(|start| lower.starts_with(start));
+    (begins || is_copyright || has(BOILERPLATE) || (has(MAYBE_BOILERPLATE) && has(OF_MESSAGES)))
+        && !has(REPORTS)
 }
 
 /// Where a letter ends and its signature begins.
@@ -325,80 +329,4 @@ fn is_mail_header(lower: &str, is_line: bool) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages() {
-        let check = |line: &str, expected: bool| assert_eq!(is_page(line), expected, "{line:?}");
-        check("Harbour Freight Ltd. - Confidential - Page 0 of 9", true);
-        check("Page 3", true);
-        check("Annual Report 2026 – Confidential – Page 1 of 40", true);
-        check("Page 3/9", true);
-        check("Please turn to page 3 of the report, which says more.", false);
-        check("See page 12.", false);
-        check("- 3 -", true);
-        check("– 12 –", true);
-        check("[4]", true);
-        check("17", true);
-        check("3/9", true);
-        check("-5 %", false);
-        check("1,5", false);
-        check("3 ships", false);
-        check("The rest is on p. 90.", false);
-        check("The page was torn.", false);
-    }
-
-    /// Sentences were lost that had a word of a notice.
-    #[test]
-    fn boilerplate() {
-        let check =
-            |sentence: &str, expected: bool| assert_eq!(is_boilerplate(sentence), expected, "{sentence:?}");
-        check("Unsubscribe | Privacy", true);
-        check("To unsubscribe, reply with the word STOP.", true);
-        check("You can unsubscribe from this list at any time.", true);
-        check("Click here to unsubscribe.", true);
-        check("If you are not the intended recipient, please delete this message.", true);
-        check("If you are not the intended recipient, any disclosure is prohibited.", true);
-        check("If you have received it in error, please delete it.", true);
-        check("This e-mail and any attachments are confidential.", true);
-        check("Sent from my phone", true);
-        check("© 2026 Nord Ltd. All rights reserved.", true);
-        check("Customers may unsubscribe at any time, the regulator said.", false);
-        check("Customers may unsubscribe at any time.", false);
-        check(
-            "The new law makes it easier to unsubscribe from mailing lists, lawmakers said on Monday.",
-            false,
-        );
-        check("If you are not the intended recipient of the grant, you must pay it back.", false);
-        check(
-            "If you are not the intended recipient of the grant, you must pay it back, the court ruled.",
-            false,
-        );
-        check("The letter was sent from my office in Oslo.", false);
-        check("The seats are intended only for the crew of the ship.", false);
-        check("If you have received this parcel, you owe the post 5 euros.", false);
-        check("The e-mail was confidential, she said, and any attachments are confidential.", false);
-    }
-
-    #[test]
-    fn roles_of_a_letter() {
-        let text = "From: Ann\n\nDear Tom,\n\nThe ship is late. It sails on 3 May.\n\nKind regards\nAnn Lee\nNord Ltd.\n\n\
-            This e-mail and any attachments are confidential.\n";
-        let sentences = crate::segment::sentences_at_once(text);
-        let shown: Vec<(&str, Role)> =
-            passages(text, text, &sentences).into_iter().map(|part| (&text[part.bytes], part.role)).collect();
-        use Role::{Apart, Frame, Matter};
-        let expected = [
-            ("From: Ann", Frame),
-            ("Dear Tom,", Frame),
-            ("The ship is late.", Matter),
-            ("It sails on 3 May.", Matter),
-            ("Kind regards", Frame),
-            ("Ann Lee", Frame),
-            ("Nord Ltd.", Frame),
-            ("This e-mail and any attachments are confidential.", Apart),
-        ];
-        assert_eq!(shown, expected);
-    }
-}
+mod tests;

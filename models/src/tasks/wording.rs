@@ -95,7 +95,10 @@ fn stamp(text: &str) -> Option<usize> {
     let bare = text.trim_start_matches(['[', '(', '<']);
     let is_of_time =
         |b: &u8| b.is_ascii_digit() || matches!(b, b':' | b'.' | b'-' | b'/' | b' ' | b'T' | b'Z');
-    let length = bare.bytes().take_while(is_of_time).count();
+    let time = &bare[..bare.bytes().take_while(is_of_time).count()];
+    // "10:02 The …" has a T that is none of it.
+    let length = time.trim_end_matches(|c: char| !c.is_ascii_digit()).len();
+    let length = length + usize::from(time[length..].starts_with('Z'));
     let is_time = bare[..length].split_once(':').is_some_and(|(hours, minutes)| {
         hours.ends_with(|c: char| c.is_ascii_digit())
             && minutes.len() >= 2
@@ -106,8 +109,9 @@ fn stamp(text: &str) -> Option<usize> {
     }
     let end = text.len() - bare.len() + length;
     let closed = text[end..].strip_prefix([']', ')', '>']);
-    Some(closed.map_or(end, |rest| text.len() - rest.len()))
-        .filter(|_| bare.len() < text.len() || closed.is_none())
+    // A time without brackets or seconds may be of the sentence: "10:02 is early."
+    let is_whole = bare.len() < text.len() || bare[..length].matches(':').count() > 1;
+    Some(closed.map_or(end, |rest| text.len() - rest.len())).filter(|_| is_whole)
 }
 
 /// `Step 2:`, `No. 3.`, `3:`, `1.2)`
@@ -126,4 +130,85 @@ fn label(text: &str) -> Option<usize> {
     let number = words.next()?;
     let is_label = LABELS.contains(&name.as_str()) && is_number(number) && number.ends_with([':', ')', '.']);
     is_label.then_some(first.len() + 1 + number.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Ways to write one sentence.
+    #[test]
+    fn the_same() {
+        let plain = words("The final café of the office is closed.");
+        for sentence in [
+            "the FINAL café of the office is closed",
+            "The \u{fb01}nal caf\u{e9} of the o\u{fb03}ce is closed!",
+            "The final cafe\u{301} of the office is closed.",
+            "The final ｃａｆé of the office is closed．",
+            "The fi\u{ad}nal café of the off\u{200b}ice is closed.",
+            "The final café of the of-\nfice is closed.",
+            "The\u{a0}final  café\tof the\noffice is closed.",
+            "**The** final _café_ of the “office” is closed.",
+            "1. The final café of the office is closed.",
+            "12) The final café of the office is closed.",
+            "(3) The final café of the office is closed.",
+            "b. The final café of the office is closed.",
+            "(f) The final café of the office is closed.",
+            "IV. The final café of the office is closed.",
+            "A. The final café of the office is closed.",
+            "> - 2. The final café of the office is closed.",
+            "3 The final café of the office is closed.",
+            "3 - The final café of the office is closed.",
+            "3: The final café of the office is closed.",
+            "1.2 The final café of the office is closed.",
+            "#4 The final café of the office is closed.",
+            "[5] The final café of the office is closed.",
+            "• 9. The final café of the office is closed.",
+            "Item 3: The final café of the office is closed.",
+            "No. 3: The final café of the office is closed.",
+            "Step 3. The final café of the office is closed.",
+            "Q3. The final café of the office is closed.",
+            "3\u{20e3} The final café of the office is closed.",
+            "[10:02] The final café of the office is closed.",
+            "10:02:01 The final café of the office is closed.",
+        ] {
+            assert_eq!(words(sentence), plain, "{sentence:?}");
+        }
+    }
+
+    /// Sentences that say something else.
+    #[test]
+    fn not_the_same() {
+        for (left, right) in [
+            ("3 ships sailed.", "4 ships sailed."),
+            ("1.5 million ships sailed.", "2.5 million ships sailed."),
+            ("2024 The firm grew.", "2025 The firm grew."),
+            ("Sales rose by 3.", "Sales rose by 4."),
+            ("A. Schmidt left.", "B. Schmidt left."),
+            ("1. Mai war kalt.", "2. Mai war kalt."),
+            ("10 Downing Street is old.", "11 Downing Street is old."),
+            ("Anna: The ship left.", "Olga: The ship left."),
+            ("The in-\nVoice left.", "The invoice left."),
+            ("Section 3 applies.", "Section 4 applies."),
+            ("$5 is much.", "$6 is much."),
+            ("10:02 is early.", "10:03 is early."),
+        ] {
+            assert_ne!(words(left), words(right), "{left:?}");
+        }
+        for sentence in ["3.", "(a)", "[10:02]", "Step 3:", "> - 3."] {
+            assert!(!words(sentence).is_empty(), "{sentence:?}");
+        }
+    }
+
+    proptest! {
+        /// Case and what takes no place say nothing; letters are never lost.
+        #[test]
+        fn letters_stay(text in "([a-z0-9 .:()>#-]|[A-Z]|\\u{ad}|the |3\\. |\\[10:02\\] ){0,40}") {
+            let found = words(&text);
+            prop_assert_eq!(&found, &words(&text.replace('\u{ad}', "\u{200b}")));
+            prop_assert_eq!(found.is_empty(), !text.contains(char::is_alphanumeric));
+        }
+    }
 }

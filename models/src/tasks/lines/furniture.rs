@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::is_grammatical;
+use crate::segment::is_unfinished;
 
 /// How often a line stands in a document, numbers aside, to be a header or footer of its pages.
 const REPEATS_MIN: usize = 3;
@@ -28,20 +29,34 @@ struct Header {
     before: Beside,
     behind: Beside,
     is_one: bool,
+    is_title: bool,
 }
 
-/// Which lines are headers or footers. A clause that is repeated has the same lines around each of its lines,
+/// Whether a line comes again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeats {
+    No,
+    /// It does, and may be a line of prose that is broken alike each time.
+    Maybe,
+    /// It looks like the header of a page, too: it is none of the prose around it.
+    Header,
+}
+
+/// Which lines are headers or footers, or may be. A clause that is repeated has the same lines around each of its lines,
 /// down to the one that ends it; entries that differ in a number only follow each other.
-pub(super) fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<bool> {
-    let lines: Vec<(u64, bool)> = lines.map(|line| (key(line), may_repeat(line))).collect();
+pub(super) fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Repeats> {
+    let lines: Vec<(u64, Option<bool>)> =
+        lines.map(|line| (key(line), may_repeat(line).then(|| is_title(line)))).collect();
     let mut headers: HashMap<u64, Header> = HashMap::new();
     let at = |index: Option<usize>| index.and_then(|index| lines.get(index)).map_or(0, |(key, _)| *key);
-    for (index, (key, may_repeat)) in lines.iter().enumerate().filter(|(_, (_, may_repeat))| *may_repeat) {
+    for (index, (key, is_title)) in lines.iter().enumerate() {
+        let Some(is_title) = *is_title else { continue };
         let header = headers.entry(*key).or_insert(Header {
             count: 0,
             before: Beside::Unknown,
             behind: Beside::Unknown,
-            is_one: *may_repeat,
+            is_one: true,
+            is_title,
         });
         header.count += 1;
         header.before = header.before.with(at(index.checked_sub(1)));
@@ -51,22 +66,28 @@ pub(super) fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<bool> {
     headers.retain(|_, header| header.count >= REPEATS_MIN && header.is_one);
     for _ in 0..ROUNDS {
         for (key, _) in lines.iter().rev() {
-            drop_in_row(&mut headers, *key, |header| header.behind);
+            drop_in_row(&mut headers, *key, |header| (header.behind, header.before));
         }
         for (key, _) in &lines {
-            drop_in_row(&mut headers, *key, |header| header.before);
+            drop_in_row(&mut headers, *key, |header| (header.before, header.behind));
         }
     }
-    lines.iter().map(|(key, may_repeat)| *may_repeat && headers.contains_key(key)).collect()
+    let repeats = |(key, is_title): &(u64, Option<bool>)| match (is_title, headers.contains_key(key)) {
+        (Some(true), true) => Repeats::Header,
+        (Some(false), true) => Repeats::Maybe,
+        _ => Repeats::No,
+    };
+    lines.iter().map(repeats).collect()
 }
 
-/// Leaves out a line beside which always the same line stands, if that is none.
-fn drop_in_row(headers: &mut HashMap<u64, Header>, key: u64, beside: impl Fn(&Header) -> Beside) {
-    let is_none = match headers.get(&key).map(beside) {
-        Some(Beside::One(other)) => other != 0 && !headers.contains_key(&other),
-        _ => false,
-    };
-    if is_none {
+/// Leaves out a line beside which always the same line stands, if that is none. What looks like a header may
+/// have the same text on one side.
+fn drop_in_row(headers: &mut HashMap<u64, Header>, key: u64, sides: impl Fn(&Header) -> (Beside, Beside)) {
+    let Some(header) = headers.get(&key) else { return };
+    let (beside, other) = sides(header);
+    let is_none =
+        |beside: Beside| matches!(beside, Beside::One(line) if line != 0 && !headers.contains_key(&line));
+    if is_none(beside) && (!header.is_title || is_none(other)) {
         headers.remove(&key);
     }
 }
@@ -100,4 +121,12 @@ fn may_repeat(line: &str) -> bool {
             && !line.split_whitespace().any(is_grammatical)
     };
     line.len() <= LINE_MAX && (!line.ends_with(['.', '!', '?', '。', '！', '？']) || is_name())
+}
+
+/// Whether hardly any word of a line is one that prose writes small.
+fn is_title(line: &str) -> bool {
+    let words = || line.split_whitespace().filter(|word| word.contains(char::is_alphanumeric));
+    let small = words().filter(|word| word.starts_with(char::is_lowercase)).count();
+    let last = words().next_back().unwrap_or("").to_lowercase();
+    small * 3 <= words().count() && !is_unfinished(&last) && !line.ends_with([',', ';', '-'])
 }

@@ -60,7 +60,11 @@ pub(super) fn is_leveled(line: &str) -> bool {
         first.contains('[') || next.starts_with('[') || matches!(next, "-" | "---" | "|" | "--");
     // "INFO:root:Starting server"
     let is_of_logger = first.matches(':').count() > 1 || first.trim_end_matches(':').contains(':');
-    let is_named = (is_name(next) && (next.ends_with(':') || !first.ends_with(':'))) || next.ends_with("]:");
+    // `Microsoft.Hosting.Lifetime[0]`
+    let is_numbered = next.ends_with(']') && next.split_once('[').is_some_and(|(name, _)| is_name(name));
+    let is_named = is_numbered
+        || (is_name(next) && (next.ends_with(':') || !first.ends_with(':')))
+        || next.ends_with("]:");
     let is_telling = line.ends_with(['.', '!', '?']) || line.split_whitespace().skip(1).any(is_grammatical);
     is_of_logger
         || is_bracketed

@@ -1,11 +1,10 @@
 //! Rows of tables, and of tables of contents.
 
 use super::is_grammatical;
+use crate::segment::is_tabbed_prose;
 
 /// Share of numbers in a row of figures.
 const FIGURES_SHARE: f32 = 0.6;
-/// Articles, pronouns and the like in a line of prose, at least.
-const GRAMMAR_MIN: usize = 2;
 /// Dots between the name of a chapter and its page, at least.
 const LEADER_MIN: usize = 4;
 
@@ -27,11 +26,8 @@ pub(super) fn is_row(line: &str) -> bool {
             && (words.clone().nth(3).is_some()
                 || (words.clone().nth(1).is_some() && words.any(is_grammatical)))
     };
-    // A tab may be a slip in a line of prose: most of its words are in sentences.
-    let grammar = || words().filter(|word| is_grammatical(word)).count();
     let is_tabbed = match line.split_once('\t') {
-        Some((_, rest)) if rest.contains('\t') => !(ends_within(line) && grammar() >= GRAMMAR_MIN),
-        Some((_, rest)) => !is_sentence(rest) && !(ends_within(line) && grammar() >= GRAMMAR_MIN),
+        Some((_, rest)) => (rest.contains('\t') || !is_sentence(rest)) && !is_tabbed_prose(line),
         None => false,
     };
     is_tabbed
@@ -41,11 +37,6 @@ pub(super) fn is_row(line: &str) -> bool {
         || is_figures
         || is_values
         || is_of_contents(line)
-}
-
-/// Whether a sentence ends in a line, and another begins behind it.
-fn ends_within(line: &str) -> bool {
-    line.split_once(". ").is_some_and(|(_, rest)| rest.trim_start().starts_with(char::is_uppercase))
 }
 
 /// Three cells with wide gaps between them. Typists put two spaces behind a full stop, and some programs

@@ -2,7 +2,7 @@ use super::*;
 
 impl Line {
     fn is_apart(&self) -> bool {
-        self.apart != Apart::No || self.is_furniture
+        self.apart != Apart::No || self.repeats == Repeats::Header
     }
 }
 

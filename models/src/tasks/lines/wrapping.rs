@@ -1,6 +1,6 @@
 //! What texts are wrapped in: headers of mails and of HTTP, armour of PGP, patches, XML.
 
-use super::prose_words;
+use super::{is_telling, prose_words};
 use crate::segment::is_of_html;
 
 /// Names of headers that are ordinary words, too.
@@ -72,7 +72,7 @@ fn header(line: &str) -> Option<String> {
     (is_name && (value.is_empty() || value.starts_with([' ', '\t']))).then(|| name.to_ascii_lowercase())
 }
 
-/// `GET / HTTP/1.1`, `HTTP/1.1 200 OK`, `commit 3f2a…`: headers are below.
+/// `GET / HTTP/1.1`, `HTTP/1.1 200 OK`, `commit 3f2a…`, the head of armour: headers are below.
 fn begins_headers(line: &str) -> bool {
     let line = line.strip_prefix("> ").or_else(|| line.strip_prefix("< ")).unwrap_or(line);
     let is_request = line.rsplit_once(" HTTP/").is_some_and(|(request, version)| {
@@ -88,7 +88,7 @@ fn begins_headers(line: &str) -> bool {
         .strip_prefix("commit ")
         .and_then(|rest| rest.split_whitespace().next())
         .is_some_and(|hash| hash.len() >= 7 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
-    is_request || is_status || is_commit
+    is_request || is_status || is_commit || line.starts_with("-----BEGIN ")
 }
 
 /// Which lines of a paragraph are headers: two at least, one of which no form has, or below the line that
@@ -102,7 +102,7 @@ pub(super) fn headers(lines: &[(&str, bool)]) -> Vec<bool> {
         at += usize::from(is_begun);
         let (mut count, mut is_sure, mut is_mail) = (0, is_begun, false);
         while let Some((line, is_indented)) = lines.get(at).copied() {
-            let goes_on = is_indented && at > start;
+            let goes_on = is_indented && at > start && !is_telling(line);
             let name = header(line);
             let is_known =
                 name.as_ref().is_some_and(|name| name.contains('-') || NAMES.contains(&format!(" {name} ")));
