@@ -350,6 +350,17 @@ fn work_is_linear() {
         "anna\n",
         "[ ] a\n",
         "the the\n",
+        "&lt;",
+        "&lt;br&gt;",
+        "&lt;b ",
+        "—Mr. ",
+        "a—",
+        "=No. 5 ",
+        "[1] a. [2] b. ",
+        "3d Cir. 1999) ",
+        "at 5 p.m. ",
+        "Anna: ",
+        "a. B\t",
     ];
     for shape in shapes {
         let text = shape.repeat(60_000 / shape.len());

@@ -71,7 +71,7 @@ impl Bounds {
     /// digits.
     pub(super) fn whole_names(&self, text: &str, mut parts: Vec<Part>) -> Vec<Part> {
         for part in &mut parts {
-            part.bytes = trim(text, part.bytes.clone());
+            part.bytes = without_links(text, trim(text, part.bytes.clone()));
         }
         parts.retain(|part| !part.bytes.is_empty());
         let mut names: Vec<Part> = Vec::with_capacity(parts.len());
@@ -211,6 +211,16 @@ fn trim(text: &str, bytes: Range<usize>) -> Range<usize> {
         end = at;
     }
     bytes.start + start..bytes.start + end.max(start)
+}
+
+/// A name without the word at its end that links it to the next: "Microsoft and".
+fn without_links(text: &str, bytes: Range<usize>) -> Range<usize> {
+    let name = &text[bytes.clone()];
+    let bare = ["and", "or", "und", "et", "y"].iter().find_map(|link| {
+        let bare = name.strip_suffix(link)?;
+        Some(bare.trim_end_matches(is_space)).filter(|rest| rest.len() < bare.len() && !rest.is_empty())
+    });
+    bytes.start..bytes.start + bare.unwrap_or(name).len()
 }
 
 /// Whether a character at the end of a name is none of it.

@@ -150,9 +150,9 @@ impl<'a> Normalizer<'a> {
             self.edit(dropped, "");
             return;
         }
-        let is_note = self.last != Last::Word
-            && grapheme.chars().all(is_script)
-            && self.text[self.at..].starts_with(char::is_alphabetic);
+        let is_note = grapheme.chars().all(is_script)
+            && self.text[self.at..].starts_with(char::is_alphabetic)
+            && !self.text[..place.start].trim_end_matches(is_script).ends_with(char::is_alphanumeric);
         match form(grapheme) {
             // The number of a note before a word, which would be one with it: "¹Siemens".
             Form::Word(text) if is_note => self.write(place, &text, Last::Symbol),

@@ -80,13 +80,15 @@ pub(super) fn escaped_tag(text: &str) -> Option<(String, usize)> {
     if !is_of_html(&lower) {
         return None;
     }
-    count(inner.len());
-    let end = inner.find(CLOSE)?;
+    // Up to the first that closes, or opens another.
+    let mut references = inner.match_indices('&').map(|(at, _)| at);
+    let end = references.find(|at| inner[*at..].starts_with(CLOSE) || inner[*at..].starts_with(OPEN));
+    count(end.unwrap_or(inner.len()));
+    let end = end.filter(|at| inner[*at..].starts_with(CLOSE))?;
     let from = name.len() + usize::from(inner.starts_with('/'));
     let values = inner[from..end].trim().trim_end_matches('/');
     // "&lt;b and c&gt;" is none.
-    let is_tag = values.is_empty()
-        || (inner[from..].starts_with(' ') && values.contains('=') && !values.contains(OPEN));
+    let is_tag = values.is_empty() || (inner[from..].starts_with(' ') && values.contains('='));
     is_tag.then_some((lower, OPEN.len() + end + CLOSE.len()))
 }
 
