@@ -3,30 +3,21 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::citations;
 use super::count;
-use super::forms::{Letters, is_number, is_time, is_verse};
+use super::forms::{Letters, is_number, is_question, is_time, is_verse};
 use super::scan::{First, Mark, Scan, Stop, Word};
+use super::sentence::Sentence;
 use super::words::{self, Class};
 
 /// Words of a phrase that only says when: "At 5 a.m. Mr. Lee called."
-const WHEN_MAX: usize = 4;
+const WHEN_MAX: usize = 8;
 /// Bytes of a block that tell whether it is written without capitals.
 const STYLE_MAX: usize = 64 << 10;
 /// Fewest words of a text that is taken to be written in capitals.
 const CAPITALS_MIN: usize = 5;
 /// Shortest word in small letters that is no abbreviation if it is in no table.
 const WORD_MIN: usize = 5;
-
-/// A sentence as far as it was read.
-struct Sentence<'a> {
-    first: Word<'a>,
-    end: usize,
-    words: usize,
-    previous: Option<Word<'a>>,
-    last: Word<'a>,
-    /// Single dots in a row, such as ". . .".
-    dots: usize,
-}
 
 /// A block that is being cut into sentences.
 pub(super) struct Reader<'a> {
@@ -123,22 +114,6 @@ fn begins_item(
     follows && next && before.words > 1
 }
 
-impl<'a> Sentence<'a> {
-    fn new(word: Word<'a>) -> Self {
-        let dots = usize::from(word.is_dots());
-        Self { first: word, end: word.end, words: 1, previous: None, last: word, dots }
-    }
-
-    fn with(self, word: Word<'a>) -> Self {
-        let dots = if word.is_dots() { self.dots + word.dots } else { 0 };
-        Self { end: word.end, words: self.words + 1, previous: Some(self.last), last: word, dots, ..self }
-    }
-
-    fn range(&self) -> Range<usize> {
-        self.first.start..self.end
-    }
-}
-
 /// A word that may end a sentence, and what is around it.
 struct Context<'a, 's> {
     here: &'s Sentence<'a>,
@@ -151,7 +126,7 @@ impl<'a> Context<'a, '_> {
         let word = &self.here.last;
         // Pictures, numbers of notes and marks alone belong to the sentence before them.
         let word = match self.here.previous.as_ref() {
-            Some(previous) if word.is_picture() || word.is_note() => {
+            Some(previous) if (word.is_picture() || word.is_note()) && self.here.words > 1 => {
                 if previous.stop == Stop::None && !word.is_note() {
                     return false;
                 }
@@ -163,7 +138,7 @@ impl<'a> Context<'a, '_> {
             return false;
         }
         if self.ahead.front().is_some_and(|next| next.is_picture() || next.is_note()) {
-            return false;
+            return self.is_before_item();
         }
         if matches!(word.stop, Stop::Tag) {
             return true;
@@ -183,6 +158,13 @@ impl<'a> Context<'a, '_> {
             Stop::Exclaimed | Stop::Asked => self.is_end_of_call(word, next),
             Stop::Dot => self.is_end_of_dot(word, next),
         }
+    }
+
+    /// Whether the number of a note that follows is that of the next item: "[1] It broke. [2] It closed."
+    fn is_before_item(&self) -> bool {
+        let next = self.ahead.front().and_then(Word::note);
+        next.zip(self.here.first.note()).is_some_and(|(next, first)| next == first.saturating_add(1))
+            && self.ahead.get(1).is_some_and(|word| self.is_anew(word))
     }
 
     /// The next word that has letters or digits, or the next if none of those at hand has.
@@ -249,12 +231,21 @@ impl<'a> Context<'a, '_> {
         }
         // The number of an item, of a chapter: "3. Payment", "IV. Results".
         let is_letter = word.stem.chars().nth(1).is_none();
-        if self.is_first(word) && (is_letter || Mark::of(word.text).is_some() || words::is_roman(word.stem)) {
+        if self.is_first(word)
+            && (is_letter
+                || Mark::of(word.text).is_some()
+                || words::is_roman(word.stem)
+                || is_question(word.stem))
+        {
             return false;
         }
         // "Section 5. Payment."
         let is_number = word.first == First::Digit || words::is_roman(word.stem);
-        if is_number && self.here.words == 2 && words::is_heading(&self.here.first.bare()) {
+        let (first, count) = self.here.body();
+        if is_number && count == 2 && words::is_heading(&first.bare()) {
+            return false;
+        }
+        if !word.is_closed && citations::goes_on(word, self.ahead) {
             return false;
         }
         if is_number && self.is_ordinal(word, next) {
@@ -292,14 +283,19 @@ impl<'a> Context<'a, '_> {
         // "Mon.-Fri."
         let last = lower.rsplit(['-', '–', '/']).next().unwrap_or("");
         match words::class(word.stem, last, is_measure) {
+            // "the App. Div.", but "the app. Anna".
+            Some(Class::NumberedWord)
+                if word.first == First::Capital && !self.is_first(word) && !words::is_word(&lower) =>
+            {
+                self.is_end_of_abbreviation(Class::Numbered, next, last)
+            }
             Some(class) => self.is_end_of_abbreviation(class, next, last),
             None => self.is_end_of_word(word, next, &lower),
         }
     }
 
     fn is_first(&self, word: &Word<'_>) -> bool {
-        let first = &self.here.first;
-        first.start == word.start || (self.here.words == 2 && first.first == First::None)
+        self.here.words == self.here.signs + 1 && self.here.last.start == word.start
     }
 
     /// ". . ." is a gap, ". . . ." a gap and the end.
@@ -330,6 +326,9 @@ impl<'a> Context<'a, '_> {
         if next.first == First::None {
             return false;
         }
+        if letters.is_small && words::is_dose(lower) {
+            return next.first == First::Capital;
+        }
         if matches!(lower, "p.s" | "e.g" | "i.e" | "a.k.a")
             || (letters.is_small && matches!(lower, "v" | "c"))
         {
@@ -342,7 +341,9 @@ impl<'a> Context<'a, '_> {
             if letters.is_small && !self.is_small && !self.follows_lettered() {
                 return words::is_starter(&next.bare());
             }
-            return self.follows_lettered() || self.is_starter(next);
+            // "plan b. is good"
+            let is_within = next.first == First::Lower && words::is_preposition(&next.bare());
+            return if self.follows_lettered() { !is_within } else { self.is_starter(next) };
         }
         if next.first == First::Lower { self.is_sure_starter(next) } else { self.is_starter(next) }
     }
@@ -397,11 +398,7 @@ impl<'a> Context<'a, '_> {
         if words::is_day_name(&bare) || words::is_month(&bare) || words::is_zone(&bare) || next.opens {
             return false;
         }
-        let is_when = self.here.words <= WHEN_MAX
-            && matches!(
-                self.here.first.bare().as_str(),
-                "at" | "by" | "on" | "from" | "before" | "after" | "until" | "around" | "since"
-            );
+        let is_when = self.here.is_when && self.here.body().1 <= WHEN_MAX;
         if next.first == First::Lower {
             return self.is_small
                 && !is_when
@@ -450,7 +447,7 @@ impl<'a> Context<'a, '_> {
         let is_known = words::is_short_word(lower) || lower.is_empty();
         let has_vowel = lower.contains(['a', 'e', 'i', 'o', 'u', 'y']) || word.first == First::Digit;
         if self.is_small {
-            return is_known || starts || (length > 2 && has_vowel);
+            return is_known || starts || self.is_title(next) || (length > 2 && has_vowel);
         }
         if word.first == First::Digit {
             return length > 2 || starts;

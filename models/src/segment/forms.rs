@@ -27,6 +27,14 @@ pub(super) fn is_verse(next: &Word<'_>) -> bool {
         && verse.starts_with(|c: char| c.is_ascii_digit())
 }
 
+/// `Q1`, the number of a question; at the start of a sentence only.
+pub(super) fn is_question(stem: &str) -> bool {
+    let number = stem.trim_start_matches(|c: char| c.is_ascii_uppercase());
+    stem.len() == number.len() + 1
+        && (1..=3).contains(&number.len())
+        && number.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// `4:30`
 pub(super) fn is_time(next: &Word<'_>) -> bool {
     next.stem

@@ -2,6 +2,7 @@
 
 use super::marks::is_bullet;
 use super::scan::Mark;
+use super::words;
 
 /// Longest name of a field at the start of a line: `Ship to: …`
 const FIELD_MAX: usize = 32;
@@ -90,8 +91,20 @@ fn is_row(line: &str) -> bool {
     is_stamped(line)
         || line.starts_with('|')
         || line.ends_with('|')
-        || line.contains('\t')
+        || (line.contains('\t') && !is_tabbed_prose(line))
         || line.contains(" | ")
+}
+
+/// Whether a tab is a slip in a line of prose: a sentence ends in it, and it has words that cells do not have.
+pub(crate) fn is_tabbed_prose(line: &str) -> bool {
+    const GRAMMAR_MIN: usize = 2;
+    let ends =
+        line.split_once(". ").is_some_and(|(_, rest)| rest.trim_start().starts_with(char::is_uppercase));
+    let is_grammar = |word: &&str| {
+        let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+        word.len() <= words::WORD_MAX && words::is_grammar(&word.to_lowercase())
+    };
+    ends && line.split_whitespace().filter(is_grammar).count() >= GRAMMAR_MIN
 }
 
 /// Whether a line begins with `2026-11-27 13:00`, `13:00:01` or `[13:00]`.

@@ -1,6 +1,7 @@
 //! Tags, comments and references of HTML and XML: marks around a text, and no part of it.
 
 mod flow;
+mod paragraphs;
 mod reference;
 mod tag;
 
@@ -11,7 +12,8 @@ use std::ops::Range;
 use super::count;
 use flow::Flow;
 use reference::reference;
-use tag::{is_inline, is_of_html, is_of_name, tag};
+pub(crate) use tag::is_of_html;
+use tag::{is_inline, is_of_name, tag};
 
 /// Longest mark such as `<![endif]>`, in bytes.
 const CONDITION_MAX: usize = 128;
@@ -154,6 +156,10 @@ impl<'a> Scanner<'a> {
             return self.line_break(start).map(|end| unnamed(end, false));
         }
         if rest.starts_with('&') {
+            // HTML that was escaped once too often.
+            if let Some((name, length)) = tag::escaped_tag(rest) {
+                return Some(unnamed(start + length, is_inline(&name)));
+            }
             let (length, text, number) = reference(rest)?;
             return Some(Mark::Reference { end: start + length, text, number });
         }

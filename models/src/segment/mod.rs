@@ -7,6 +7,7 @@
 //! texts with a blank line between them have the sentences of both.
 
 mod cells;
+mod citations;
 mod comment;
 mod ends;
 mod forms;
@@ -16,6 +17,7 @@ mod lines;
 mod marks;
 mod markup;
 mod scan;
+mod sentence;
 mod words;
 
 use std::ops::Range;
@@ -23,10 +25,10 @@ use std::ops::Range;
 use crate::pool::Pace;
 
 pub(crate) use cells::Cells;
-pub(crate) use kind::is_stamped;
+pub(crate) use kind::{is_stamped, is_tabbed_prose};
 pub(crate) use marks::is_line_break;
-pub(crate) use markup::Plain;
-pub(crate) use words::{is_exclaimed, is_grammar};
+pub(crate) use markup::{Plain, is_of_html};
+pub(crate) use words::{is_exclaimed, is_grammar, is_unfinished};
 
 /// Bytes of words that are read in one step.
 const STEP: usize = 16 << 10;
@@ -49,6 +51,18 @@ pub(crate) async fn sentences(text: &str, pace: &Pace) -> Vec<Range<usize>> {
 #[cfg(test)]
 pub(crate) fn sentences_at_once(text: &str) -> Vec<Range<usize>> {
     crate::pool::complete(sentences(text, &Pace::at_once()))
+}
+
+/// Whether a text ends as a sentence does, notes and what closes aside.
+pub(crate) fn ends_sentence(text: &str) -> bool {
+    scan::without_notes(text).trim_end_matches(marks::is_closer).ends_with(marks::is_terminal)
+}
+
+/// Whether a word is the mark of an item before the next word, which is in small letters: `3.`, `b)`. A
+/// capital with a dot may be of a name, and a number of a date.
+pub(crate) fn is_item_mark(word: &str, next: &str) -> bool {
+    scan::Mark::of_item(word)
+        .is_some_and(|mark| if mark.is_initial() { is_grammar(next) } else { !words::is_german_month(next) })
 }
 
 /// Finds sentences in steps, between which others may work.

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::count;
+use super::forms::Letters;
 use super::marks::{is_closer, is_emphasis, is_opener, is_picture, is_terminal, is_wide};
-use super::words::WORD_MAX;
+use super::words::{WORD_MAX, class};
 
 /// Words that are looked at behind the one at hand.
 pub(super) const AHEAD: usize = 5;
@@ -243,7 +244,9 @@ impl<'a> Word<'a> {
         let core = if unclosed.is_empty() { bare } else { unclosed };
         let stem_end = core.trim_end_matches(is_terminal);
         let marks = &core[stem_end.len()..];
-        let stem = stem_end.trim_start_matches(|c: char| is_opener(c) || is_emphasis(c) || c == '>');
+        let stem =
+            without_tag(stem_end).trim_start_matches(|c: char| is_opener(c) || is_emphasis(c) || c == '>');
+        let stem = behind_glue(stem).unwrap_or(stem);
         let dots = marks.chars().rev().take_while(|c| matches!(c, '.')).count();
         let stop = if is_tag { Stop::Tag } else { Stop::of(marks, dots) };
         let opens = text.starts_with(is_opener) && !stem.is_empty();
@@ -288,6 +291,80 @@ impl<'a> Word<'a> {
         let note = self.text.strip_prefix('[').and_then(|note| note.strip_suffix(']'));
         note.is_some_and(|note| note.len() <= NOTE_MAX && note.chars().all(is_of_note))
     }
+
+    /// The number of the note that it is, if it is of one.
+    pub(super) fn note(&self) -> Option<u32> {
+        self.text.strip_prefix('[').and_then(|note| note.strip_suffix(']'))?.parse().ok()
+    }
+
+    /// Whether it stands before a sentence and is none of it: `>`, `-`, `3.`, `[x]`, `[10:02]`.
+    pub(super) fn is_lead(&self) -> bool {
+        let is_time = || {
+            let time = self.text.trim_matches(['[', ']', '(', ')', '<', '>']);
+            time.len() < self.text.len()
+                && time.contains(':')
+                && time.bytes().all(|b| b.is_ascii_digit() || matches!(b, b':' | b'.' | b'-' | b'T' | b'Z'))
+        };
+        self.first == First::None
+            || self.is_note()
+            || Mark::of_item(self.text).is_some()
+            || matches!(self.text, "[x]" | "[X]")
+            || is_time()
+    }
+}
+
+/// The abbreviation at the end of a word, if it touches what stands before it: `chair—Mr`, `1,Mr`, `done?Mr`.
+fn behind_glue(stem: &str) -> Option<&str> {
+    let is_glue = |c: char| {
+        matches!(
+            c,
+            '—' | '–'
+                | ','
+                | ';'
+                | ':'
+                | '='
+                | '|'
+                | '?'
+                | '!'
+                | '…'
+                | '"'
+                | '“'
+                | '”'
+                | '('
+                | '['
+                | '@'
+                | '#'
+                | '$'
+                | '<'
+                | '>'
+                | '*'
+                | '_'
+                | '\u{1}'
+                | '\u{ad}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2060}'
+                | '\u{feff}'
+        ) || is_picture(c)
+    };
+    let from = stem.rfind("..").map_or(0, |dots| dots + 2);
+    let part = stem[from..].rsplit(is_glue).next().unwrap_or("");
+    if part.len() == stem.len() || part.is_empty() || part.len() > WORD_MAX {
+        return None;
+    }
+    let letters = Letters::of(part);
+    // A letter may be of anything: `id=a`.
+    let is_letters = letters.is_some_and(|letters| letters.count > 1 || !letters.is_small);
+    (is_letters || class(part, &part.to_lowercase(), false).is_some()).then_some(part)
+}
+
+/// A word without the tag that it begins with: `<b>The`.
+fn without_tag(text: &str) -> &str {
+    match text.strip_prefix('<').and_then(|rest| rest.split_once('>')) {
+        Some((tag, rest)) if tag.len() <= 16 && !rest.is_empty() => rest,
+        _ => text,
+    }
 }
 
 impl Stop {
@@ -308,11 +385,7 @@ impl Stop {
 
 impl First {
     fn of(text: &str) -> Self {
-        // Tags are no letters: `<b>The`.
-        let text = match text.strip_prefix('<').and_then(|rest| rest.split_once('>')) {
-            Some((tag, rest)) if tag.len() <= 16 && !rest.is_empty() => rest,
-            _ => text,
-        };
+        let text = without_tag(text);
         let mut letters = text.chars().filter(|c| c.is_alphanumeric());
         match letters.next() {
             None => Self::None,

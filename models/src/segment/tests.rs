@@ -12,10 +12,11 @@ thread_local! { pub(super) static VISITED: Cell<usize> = const { Cell::new(0) };
 
 /// Texts with right answers: see the head of the file.
 const CASES: &str = include_str!("cases.txt");
+const MORE_CASES: &str = include_str!("tests/prefixes_and_law.txt");
 
-/// Each text of the table with its sentences.
-fn cases() -> Vec<(String, Vec<String>)> {
-    let lines = CASES.lines().filter(|line| !line.is_empty() && !line.starts_with("//"));
+/// Each text of a table with its sentences.
+fn cases(table: &str) -> Vec<(String, Vec<String>)> {
+    let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with("//"));
     let case = |line: &str| {
         let line = line.replace('⏎', "\n").replace('→', "\t");
         let expected = line.split('¦').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty());
@@ -39,10 +40,12 @@ fn folded(text: &str) -> Vec<String> {
 
 #[test]
 fn table() {
-    let cases = cases();
-    assert!(cases.len() >= 150, "{}", cases.len());
-    for (text, expected) in &cases {
-        assert_eq!(found(text), *expected, "{text:?}");
+    for (table, least) in [(CASES, 150), (MORE_CASES, 80)] {
+        let cases = cases(table);
+        assert!(cases.len() >= least, "{}", cases.len());
+        for (text, expected) in &cases {
+            assert_eq!(found(text), *expected, "{text:?}");
+        }
     }
 }
 
@@ -61,7 +64,7 @@ fn prose() -> Vec<String> {
             && text.is_ascii()
             && !text.contains(['\n', '\t', '<', '*', '|'])
     };
-    cases().into_iter().map(|(text, _)| text).filter(is_plain).collect()
+    cases(CASES).into_iter().map(|(text, _)| text).filter(is_plain).collect()
 }
 
 /// Breaks lines at spaces, so that none is longer than `width` unless a word is.
@@ -73,6 +76,8 @@ fn wrapped(text: &str, width: usize, line_break: &str) -> String {
                 line.push(' ');
                 line.push_str(word);
             }
+            // The second of two spaces is none at the end of a line.
+            _ if word.is_empty() => {}
             _ => lines.push(word.to_owned()),
         }
     }
@@ -89,6 +94,23 @@ fn wrapped_lines_read_on() {
                 let wrapped = wrapped(text, width, line_break);
                 assert_eq!(folded(&wrapped), folded(text), "{width}: {wrapped:?}");
             }
+        }
+    }
+}
+
+/// Citations and phrases that say when read on over the ends of lines, in columns that they fit into.
+#[test]
+fn wrapped_citations_read_on() {
+    let cases = cases(MORE_CASES);
+    let rows = cases
+        .iter()
+        .map(|(text, _)| text)
+        .filter(|text| text.starts_with(char::is_uppercase) && !text.contains(['\n', ':']));
+    assert!(rows.clone().count() > 50);
+    for text in rows {
+        for width in 40..=100 {
+            let wrapped = wrapped(text, width, "\n");
+            assert_eq!(folded(&wrapped), folded(text), "{width}: {wrapped:?}");
         }
     }
 }
@@ -180,11 +202,47 @@ proptest! {
     /// A paragraph has the same sentences however it is wrapped; in columns narrower than this a line may
     /// begin as an item does: "(d)".
     #[test]
-    fn width_does_not_matter(rows in prop::collection::vec(any::<prop::sample::Index>(), 1..6), width in 30usize..100) {
+    fn width_does_not_matter(rows in prop::collection::vec(any::<prop::sample::Index>(), 1..6), width in 33usize..100) {
         let prose = prose();
         let rows: Vec<&str> = rows.iter().map(|row| row.get(&prose).as_str()).collect();
         let text = rows.join(" ");
         prop_assert_eq!(folded(&wrapped(&text, width, "\n")), folded(&text));
+    }
+
+    /// Typists put two spaces behind a full stop; wrapped or not, the sentences are the same.
+    #[test]
+    fn double_spaces_do_not_matter(
+        rows in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
+        ends in prop::collection::vec(any::<bool>(), 64),
+        width in 33usize..100,
+    ) {
+        let prose = prose();
+        let rows: Vec<&str> = rows.iter().map(|row| row.get(&prose).as_str()).collect();
+        let text = rows.join(" ");
+        let mut ends = ends.into_iter().cycle();
+        let mut doubled = String::new();
+        for word in text.split(' ') {
+            let is_doubled = word.ends_with(['.', '!', '?']) && ends.next() == Some(true);
+            doubled.push_str(word);
+            doubled.push_str(if is_doubled { "  " } else { " " });
+        }
+        let doubled = doubled.trim_end();
+        prop_assert_eq!(folded(doubled), folded(&text));
+        prop_assert_eq!(folded(&wrapped(doubled, width, "\n")), folded(&text));
+    }
+
+    /// What stands before a paragraph, as quotes and speakers do, does not change where sentences end.
+    #[test]
+    fn prefixes_do_not_matter(
+        row in any::<prop::sample::Index>(),
+        prefix in prop::sample::select(vec!["> ", "- ", "* ", "• ", "# ", ">> ", "[10:02] anna: ", "Anna: ", "| "])
+    ) {
+        let prose = prose();
+        let text = row.get(&prose);
+        let mut found = folded(&format!("{prefix}{text}"));
+        let first = found.first_mut().unwrap();
+        *first = first.strip_prefix(prefix.trim_start()).unwrap_or(first).to_owned();
+        prop_assert_eq!(found, folded(text));
     }
 
     /// A sentence depends on its own paragraph only.
@@ -293,6 +351,17 @@ fn work_is_linear() {
         "anna\n",
         "[ ] a\n",
         "the the\n",
+        "&lt;",
+        "&lt;br&gt;",
+        "&lt;b ",
+        "—Mr. ",
+        "a—",
+        "=No. 5 ",
+        "[1] a. [2] b. ",
+        "3d Cir. 1999) ",
+        "at 5 p.m. ",
+        "Anna: ",
+        "a. B\t",
     ];
     for shape in shapes {
         let text = shape.repeat(60_000 / shape.len());

@@ -26,13 +26,17 @@ const TITLES: &str = "mr mrs ms mx dr prof rev hon capt lt col cmdr cpl pvt gen 
     messrs mme mlle atty insp";
 const LINKS: &str = "vs v cf e.g eg i.e viz approx ca incl excl resp a.k.a c.f esp w.r.t n.b";
 const NUMBERED: &str = "nos nr fig figs cap deg eq eqs sec secs ch chap chaps vol vols pp para paras sect sects ref refs cl \
-    sched ser bk pt pts pg pgs n° nº № §";
-const NUMBERED_WORDS: &str = "no p par art arts item items app tab ver ed ex line lot tel ext";
-const NAMES: &str = "inc ltd co corp llc plc gmbh bros assn assoc mfg intl natl univ dept div jr sr esq st ave blvd rd hwy \
+    sched ser bk pt pts pg pgs n° nº № § \
+    supp compl decl aff dep mem arg br tr dkt civ crim evid proc bankr stat soc cir id ibid exh exhs subd tit fed pub const reg \
+    ecf opp bus com jur prac";
+const NUMBERED_WORDS: &str = "no p par art arts item items app tab ver ed ex line lot tel ext amend amends doc \
+    mot pet op";
+const NAMES: &str = "inc ltd co corp llc plc gmbh bros assn assoc mfg intl natl univ dept jr sr esq st ave blvd rd hwy \
     ln sq ste apt bldg fl rm mt ft gov't govt ctr inst acad hosp mgr asst est ph.d d.phil m.sc b.sc m.eng b.eng dipl calif ariz ark colo conn fla kan ky minn mont neb nev okla penn tenn tex vt va wis \
-    wyo wash mass mich ala del ga ill ind md miss mo ore ont que alta ph phd msc bsc";
+    wyo wash mass mich cal ct sup dist comm bd educ indus elec servs grp hous transp ins cas mut ry pharm prods \
+    auth div comm'n comm'r int'l ass'n dep't nat'l sec'y att'y ala del ga ill ind md miss mo ore ont que alta ph phd msc bsc";
 const OPEN: &str = "etc al jan feb mar apr jun jul aug sep sept oct nov dec hr hrs min mins lb lbs oz yd yds gal qt km kg cm mm mph rpm kw avg max std qty amt misc temp equiv cont orig prev spec diff fwd recd pop wt ht \
-    num reg inv encl tech info pkg pkgs mtg mtgs yr yrs wk wks bal bbl doz cu comm dist admin mgmt acct attn";
+    num inv encl tech info pkg pkgs mtg mtgs yr yrs wk wks bal bbl doz cu admin mgmt acct attn";
 const DAYS: &str = "mon tue tues wed thu thur thurs fri sat sun";
 
 /// Titles that are words, too, in a text without capitals.
@@ -42,8 +46,8 @@ const SMALL_TITLES: &str = "gen col rep sen gov hon capt sgt lt maj rev";
 const JOINING: &str = "and or nor but then than";
 
 /// Abbreviations that are words, or names of people, if they are written in lower case.
-const ONLY_CAPITALISED: &str =
-    "gen col rep sen gov hon rev fr sat sun mar wash mass ill ind del miss ore mo fl pres mt";
+const ONLY_CAPITALISED: &str = "gen col rep sen gov hon rev fr sat sun mar wash mass ill ind del miss ore mo fl pres mt fed pub bus com sup ins \
+    cal";
 
 const MONTHS: &str = "january february march april may june july august september october november december jan feb mar \
     apr jun jul aug sep sept oct nov dec";
@@ -143,7 +147,24 @@ macro_rules! sets {
     };
 }
 
+/// Words that a section does not follow without another sentence: "He cited the Code. § 12 applies."
+const ENDING: &str = "code act acts law laws rule rules court courts state";
+
+/// Words of a phrase that only says when: "Shortly after 5 a.m. Mr. Lee called."
+const WHEN: &str = "at by on from before after until till around since about between to and or shortly just only early late \
+    sometime exactly nearly almost soon past the morning evening afternoon night of in next last this every each \
+    yesterday today tomorrow noon midnight a.m p.m am pm";
+/// Short forms of prescriptions, behind which a sentence may end.
+const DOSES: &str = "b.i.d t.i.d q.i.d q.d q.h q.h.s h.s p.r.n p.o i.v i.m s.c p.c a.c";
+
+/// Those of [`NUMBERED_WORDS`] that are words wherever they stand.
+const WORDS: &str = "no item items line lot doc pet op";
+
 sets! {
+    is_word = WORDS;
+    is_ending = ENDING;
+    is_when = WHEN;
+    is_dose = DOSES;
     is_month = MONTHS;
     is_day_name = DAY_NAMES;
     is_zone = ZONES;
@@ -197,6 +218,10 @@ pub(super) fn class(stem: &str, lower: &str, after_number: bool) -> Option<Class
     let is_capitalised = stem.starts_with(char::is_uppercase);
     if !is_capitalised && only_capitalised(lower) && !after_number {
         return (lower == "rev").then_some(Class::NumberedWord);
+    }
+    // "Id. at 45", but "Show your ID."
+    if lower == "id" && stem != "Id" {
+        return None;
     }
     // "6 ft." is a length, "Ft. Worth" a place; "5 min." and "30 sec." are times.
     if after_number && matches!(lower, "ft" | "in" | "sec" | "mo" | "min" | "mi" | "pt") {

@@ -27,7 +27,7 @@ fn is_command(line: &str) -> bool {
 }
 
 /// `$ ls`, `root@host:~# ls`, `[anna@host ~]$ ls`; but not `$ 5 million`.
-fn is_prompt(line: &str) -> bool {
+pub(super) fn is_prompt(line: &str) -> bool {
     if let Some(command) = line.strip_prefix("$ ") {
         let is_typed = command.starts_with(|c: char| c.is_ascii_lowercase() || matches!(c, '.' | '/' | '~'));
         return is_typed && !line.ends_with(['.', '!', '?']);

@@ -4,14 +4,13 @@
 //! what the document says, and what repeats is most central of all. A summary has none of them, unless a
 //! document has nothing else.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
-use super::lines::Lines;
+use super::lines::{Apart, Lines, Stretch};
+use crate::segment::{ends_sentence, is_unfinished};
 
-/// How often a line that has no end mark stands in a document, numbers aside, to be a header or footer of its
-/// pages.
-const HEADERS_MIN: usize = 3;
+/// Most lines that a page has above its text and below that of the page before.
+const FURNITURE_MAX: usize = 8;
 /// The most words of a line that gives the number of a page.
 const PAGE_WORDS_MAX: usize = 14;
 /// Bytes of a sentence that are looked at for phrases.
@@ -94,49 +93,133 @@ pub(super) enum Role {
     Apart,
 }
 
-/// The role of each sentence; sentences ascend and do not overlap.
-pub(super) fn roles(text: &str, sentences: &[Range<usize>]) -> Vec<Role> {
-    let lines = Lines::of(text);
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    let mut alone = Vec::with_capacity(sentences.len());
-    let mut place = 0;
-    for sentence in sentences {
-        place = lines.place(place, sentence.start);
-        let is_line = lines.is_line(place, sentence);
-        let header = is_line.then(|| header(&text[sentence.clone()])).flatten();
-        if let Some(header) = &header {
-            *counts.entry(header.clone()).or_default() += 1;
-        }
-        alone.push((place, is_line, header));
-    }
-    let mut letter = Letter::default();
-    let role = |(sentence, (place, is_line, header)): (&Range<usize>, (usize, bool, Option<String>))| {
-        let words = &text[sentence.clone()];
-        let repeats = header.as_ref().and_then(|header| counts.get(header)).copied().unwrap_or(0);
-        let is_frame = letter.is_frame(words, is_line, place);
-        if repeats >= HEADERS_MIN
-            || lines.are_apart(place, sentence)
-            || is_page(words)
-            || is_boilerplate(words)
-        {
-            Role::Apart
-        } else if is_frame {
-            Role::Frame
-        } else {
-            Role::Matter
-        }
-    };
-    sentences.iter().zip(alone).map(role).collect()
+/// A sentence of a document, or lines that stand beside one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Passage {
+    pub(super) bytes: Range<usize>,
+    pub(super) role: Role,
+    /// What is none of it: the header of a page on which it goes on, ascending.
+    pub(super) left_out: Vec<Range<usize>>,
 }
 
-/// What headers have in common from page to page: the words of a line without an end mark, numbers left out.
-fn header(line: &str) -> Option<String> {
-    if line.len() > PHRASE_MAX || line.ends_with(['.', '!', '?', '。', '！', '？']) {
+/// A part of a sentence, before those over the end of a page are joined.
+struct Part {
+    stretch: Stretch,
+    /// The sentence it is of.
+    sentence: usize,
+}
+
+/// The sentences of a text, parted from lines that are none of its prose and joined over the ends of pages,
+/// with what they are; sentences ascend and do not overlap. `text` is without markup, `raw` as it was written.
+pub(super) fn passages(text: &str, raw: &str, sentences: &[Range<usize>]) -> Vec<Passage> {
+    let lines = Lines::of(text, raw);
+    let mut parts: Vec<Part> = Vec::with_capacity(sentences.len());
+    let mut place = 0;
+    for (sentence, bytes) in sentences.iter().enumerate() {
+        place = lines.place(place, bytes.start);
+        let stretches = settled(text, lines.stretches(place, bytes));
+        parts.extend(stretches.into_iter().map(|stretch| Part { stretch, sentence }));
+    }
+    let mut passages = Vec::with_capacity(parts.len());
+    let mut letter = Letter::default();
+    let mut at = 0;
+    while let Some(part) = parts.get(at) {
+        let mut bytes = part.stretch.bytes.clone();
+        let mut left_out = Vec::new();
+        let line = part.stretch.lines.start;
+        at += 1;
+        while let Some(next) = goes_on_at(text, &parts, at, &bytes) {
+            left_out.extend(parts[at..next].iter().map(|part| part.stretch.bytes.clone()));
+            bytes.end = parts[next].stretch.bytes.end;
+            at = next + 1;
+        }
+        let words = &text[bytes.clone()];
+        let is_line = lines.is_line(line, &bytes);
+        let is_frame = letter.is_frame(words, is_line, line);
+        let is_apart = part.stretch.apart != Apart::No
+            || part.stretch.is_furniture
+            || (is_line && lines.repeats(line))
+            || is_page(words)
+            || is_boilerplate(words);
+        let role = match () {
+            () if is_apart => Role::Apart,
+            () if is_frame => Role::Frame,
+            () => Role::Matter,
+        };
+        passages.push(Passage { bytes, role, left_out });
+    }
+    passages
+}
+
+/// The stretches of a sentence. A line that only looks as if it were of a table or a program is of the prose
+/// around it, if that reads on over it: lines of prose are broken at odd places.
+fn settled(text: &str, mut stretches: Vec<Stretch>) -> Vec<Stretch> {
+    if stretches.len() == 1 {
+        return stretches;
+    }
+    let (mut looks, mut kept) = (0, 0);
+    for stretch in &stretches {
+        match stretch.apart {
+            Apart::No => kept += stretch.lines.len(),
+            Apart::Looks => looks += stretch.lines.len(),
+            Apart::Surely => {}
+        }
+    }
+    for index in 0..stretches.len() {
+        if stretches[index].apart != Apart::Looks || stretches[index].is_furniture || looks > kept {
+            continue;
+        }
+        let (before, behind) = stretches.split_at(index);
+        let is_prose = |stretch: &&Stretch| stretch.apart == Apart::No && !stretch.is_furniture;
+        let here = &stretches[index];
+        let follows = before.last().filter(is_prose).is_some_and(|before| reads_on(text, before, here));
+        let precedes = behind.get(1).filter(is_prose).is_some_and(|next| reads_on(text, here, next));
+        let is_within = before.last().is_some_and(|before| is_prose(&before))
+            && behind.get(1).is_some_and(|next| is_prose(&next));
+        if follows || precedes || is_within {
+            stretches[index].apart = Apart::No;
+        }
+    }
+    let mut joined: Vec<Stretch> = Vec::with_capacity(stretches.len());
+    for stretch in stretches {
+        match joined.last_mut() {
+            Some(last) if last.apart == stretch.apart && last.is_furniture == stretch.is_furniture => {
+                last.bytes.end = stretch.bytes.end;
+                last.lines.end = stretch.lines.end;
+            }
+            _ => joined.push(stretch),
+        }
+    }
+    joined
+}
+
+/// Whether a line goes on with the sentence of another: that has no end, and the next begins with a small
+/// letter, or something must follow.
+fn reads_on(text: &str, before: &Stretch, behind: &Stretch) -> bool {
+    let (before, behind) = (&text[before.bytes.clone()], &text[behind.bytes.clone()]);
+    let last = before.rsplit(char::is_whitespace).next().unwrap_or("");
+    let is_small = behind.chars().next().is_some_and(char::is_lowercase);
+    let must_go_on = last.ends_with([',', '-']) || is_unfinished(&last.to_lowercase());
+    before.split_whitespace().nth(2).is_some() && !ends_sentence(before) && (is_small || must_go_on)
+}
+
+/// The part with which the sentence before a part goes on, over the header and footer of a page or other lines
+/// that stand within it.
+fn goes_on_at(text: &str, parts: &[Part], at: usize, before: &Range<usize>) -> Option<usize> {
+    let last = &parts[at - 1];
+    if last.stretch.apart != Apart::No || last.stretch.is_furniture {
         return None;
     }
-    let lower = line.to_lowercase();
-    let same = |word| if str::contains(word, |c: char| c.is_numeric()) { "0" } else { word };
-    Some(lower.split_whitespace().map(same).collect::<Vec<_>>().join(" "))
+    let is_between = |part: &&Part| {
+        part.stretch.is_furniture
+            || is_page(&text[part.stretch.bytes.clone()])
+            || (part.sentence == last.sentence && part.stretch.apart == Apart::Surely)
+    };
+    let count = parts[at..].iter().take(FURNITURE_MAX).take_while(is_between).count();
+    let next = parts.get(at + count).filter(|next| count > 0 && next.stretch.apart == Apart::No)?;
+    let is_other_line = next.stretch.lines.start >= parts[at + count - 1].stretch.lines.end;
+    let before = Stretch { bytes: before.clone(), ..last.stretch.clone() };
+    (is_other_line && reads_on(text, &before, &next.stretch)).then_some(at + count)
 }
 
 /// `Page 3 of 9`, `- 3 -`, with little else.
@@ -148,7 +231,11 @@ fn is_page(sentence: &str) -> bool {
     let words: Vec<&str> =
         lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let is_number = |word: &str| word.bytes().all(|b| b.is_ascii_digit());
-    let is_named = words.windows(2).any(|pair| matches!(pair[0], "page" | "pg") && is_number(pair[1]));
+    let is_roman =
+        |word: &str| word.len() <= 6 && word.bytes().all(|b| matches!(b, b'i' | b'v' | b'x' | b'l'));
+    let is_page =
+        |pair: &[&str]| matches!(pair[0], "page" | "pg") && (is_number(pair[1]) || is_roman(pair[1]));
+    let is_named = words.windows(2).any(is_page);
     let is_counted = words.len() >= 4 && {
         let last = &words[words.len() - 3..];
         is_number(last[0]) && last[1] == "of" && is_number(last[2]) && words.contains(&"page")
@@ -164,7 +251,10 @@ fn is_page(sentence: &str) -> bool {
     if is_bare {
         return true;
     }
-    words.len() <= PAGE_WORDS_MAX && !is_sentence && (is_named && ends_with_number(&lower) || is_counted)
+    words.len() <= PAGE_WORDS_MAX
+        && !is_sentence
+        && (is_named && (ends_with_number(&lower) || words.last().is_some_and(|word| is_roman(word)))
+            || is_counted)
 }
 
 fn ends_with_number(lower: &str) -> bool {
@@ -179,7 +269,10 @@ fn is_boilerplate(sentence: &str) -> bool {
     let has = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
     let bare = lower.trim_start_matches(|c: char| !c.is_alphanumeric());
     let begins = MESSAGE_STARTS.iter().any(|start| bare.starts_with(start));
-    (begins || has(BOILERPLATE) || (has(MAYBE_BOILERPLATE) && has(OF_MESSAGES))) && !has(REPORTS)
+    let is_copyright = head.trim_start().starts_with('©')
+        || ["copyright ©", "copyright (c)"].iter().any(|start| lower.starts_with(start));
+    (begins || is_copyright || has(BOILERPLATE) || (has(MAYBE_BOILERPLATE) && has(OF_MESSAGES)))
+        && !has(REPORTS)
 }
 
 /// Where a letter ends and its signature begins.
@@ -231,85 +324,9 @@ impl Letter {
 
 /// `From: …` and its like.
 fn is_mail_header(lower: &str, is_line: bool) -> bool {
-    const NAMES: [&str; 8] = ["from", "to", "cc", "bcc", "date", "sent", "reply-to", "message-id"];
+    const NAMES: [&str; 9] = ["from", "to", "cc", "bcc", "date", "sent", "subject", "reply-to", "message-id"];
     is_line && lower.split_once(':').is_some_and(|(name, _)| NAMES.contains(&name))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages() {
-        let check = |line: &str, expected: bool| assert_eq!(is_page(line), expected, "{line:?}");
-        check("Harbour Freight Ltd. - Confidential - Page 0 of 9", true);
-        check("Page 3", true);
-        check("Annual Report 2026 – Confidential – Page 1 of 40", true);
-        check("Page 3/9", true);
-        check("Please turn to page 3 of the report, which says more.", false);
-        check("See page 12.", false);
-        check("- 3 -", true);
-        check("– 12 –", true);
-        check("[4]", true);
-        check("17", true);
-        check("3/9", true);
-        check("-5 %", false);
-        check("1,5", false);
-        check("3 ships", false);
-        check("The rest is on p. 90.", false);
-        check("The page was torn.", false);
-    }
-
-    /// Sentences were lost that had a word of a notice.
-    #[test]
-    fn boilerplate() {
-        let check =
-            |sentence: &str, expected: bool| assert_eq!(is_boilerplate(sentence), expected, "{sentence:?}");
-        check("Unsubscribe | Privacy", true);
-        check("To unsubscribe, reply with the word STOP.", true);
-        check("You can unsubscribe from this list at any time.", true);
-        check("Click here to unsubscribe.", true);
-        check("If you are not the intended recipient, please delete this message.", true);
-        check("If you are not the intended recipient, any disclosure is prohibited.", true);
-        check("If you have received it in error, please delete it.", true);
-        check("This e-mail and any attachments are confidential.", true);
-        check("Sent from my phone", true);
-        check("© 2026 Nord Ltd. All rights reserved.", true);
-        check("Customers may unsubscribe at any time, the regulator said.", false);
-        check("Customers may unsubscribe at any time.", false);
-        check(
-            "The new law makes it easier to unsubscribe from mailing lists, lawmakers said on Monday.",
-            false,
-        );
-        check("If you are not the intended recipient of the grant, you must pay it back.", false);
-        check(
-            "If you are not the intended recipient of the grant, you must pay it back, the court ruled.",
-            false,
-        );
-        check("The letter was sent from my office in Oslo.", false);
-        check("The seats are intended only for the crew of the ship.", false);
-        check("If you have received this parcel, you owe the post 5 euros.", false);
-        check("The e-mail was confidential, she said, and any attachments are confidential.", false);
-    }
-
-    #[test]
-    fn roles_of_a_letter() {
-        let text = "From: Ann\n\nDear Tom,\n\nThe ship is late. It sails on 3 May.\n\nKind regards\nAnn Lee\nNord Ltd.\n\n\
-            This e-mail and any attachments are confidential.\n";
-        let sentences = crate::segment::sentences_at_once(text);
-        let shown: Vec<(&str, Role)> =
-            sentences.iter().map(|range| &text[range.clone()]).zip(roles(text, &sentences)).collect();
-        use Role::{Apart, Frame, Matter};
-        let expected = [
-            ("From: Ann", Frame),
-            ("Dear Tom,", Frame),
-            ("The ship is late.", Matter),
-            ("It sails on 3 May.", Matter),
-            ("Kind regards", Frame),
-            ("Ann Lee", Frame),
-            ("Nord Ltd.", Frame),
-            ("This e-mail and any attachments are confidential.", Apart),
-        ];
-        assert_eq!(shown, expected);
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ mod reading;
 mod sentiment;
 mod summarize;
 mod tokens;
+mod wording;
 
 pub use models_core::tasks::{
     Aggregation, Answer, ClassifyParameters, DecodeError, DetokenizeParameters, EmbedParameters,

@@ -71,7 +71,7 @@ impl Bounds {
     /// digits.
     pub(super) fn whole_names(&self, text: &str, mut parts: Vec<Part>) -> Vec<Part> {
         for part in &mut parts {
-            part.bytes = trim(text, part.bytes.clone());
+            part.bytes = without_links(text, trim(text, part.bytes.clone()));
         }
         parts.retain(|part| !part.bytes.is_empty());
         let mut names: Vec<Part> = Vec::with_capacity(parts.len());
@@ -186,6 +186,7 @@ fn trim(text: &str, bytes: Range<usize>) -> Range<usize> {
         let is_loose_dot = c == '.' && !is_joined;
         let is_off = is_mark
             || is_loose_dot
+            || is_note(c)
             || (is_loose(c) && !is_held(at))
             || is_loose_apostrophe(c, &text[bytes.start + at..]);
         if !is_off {
@@ -200,17 +201,26 @@ fn trim(text: &str, bytes: Range<usize>) -> Range<usize> {
             signs.ends_with(char::is_alphanumeric) && at - signs.len() < SIGNS_MAX
         };
         let is_called = c == '!' && is_called(&name[start..at], &text[bytes.start + at + 1..]);
-        let is_note = matches!(c, '¹' | '²' | '³' | '⁰' | '⁴'..='⁹');
         let is_quote = matches!(c, '\'' | '’' | '‘') && is_quoted(text, bytes.start + start, &name[..at]);
         let is_mark = enclosed(c).is_some() && !is_alphanumeric_before(at);
         let is_off =
-            (is_loose(c) && !is_held(at) && !is_plus && !is_called) || is_note || is_quote || is_mark;
+            (is_loose(c) && !is_held(at) && !is_plus && !is_called) || is_note(c) || is_quote || is_mark;
         if !is_off {
             break;
         }
         end = at;
     }
     bytes.start + start..bytes.start + end.max(start)
+}
+
+/// A name without the word at its end that links it to the next: "Microsoft and".
+fn without_links(text: &str, bytes: Range<usize>) -> Range<usize> {
+    let name = &text[bytes.clone()];
+    let bare = ["and", "or", "und", "et", "y"].iter().find_map(|link| {
+        let bare = name.strip_suffix(link)?;
+        Some(bare.trim_end_matches(is_space)).filter(|rest| rest.len() < bare.len() && !rest.is_empty())
+    });
+    bytes.start..bytes.start + bare.unwrap_or(name).len()
 }
 
 /// Whether a character at the end of a name is none of it.
@@ -240,6 +250,11 @@ fn is_loose(c: char) -> bool {
         || (is_symbol(c) && enclosed(c).is_none())
         // Apostrophes, and letters of Hebrew and Armenian abbreviations.
         || (is_punctuation() && !matches!(c, '’' | '‘' | '\u{5f3}' | '\u{5f4}' | '\u{55a}'))
+}
+
+/// The number of a note at a name.
+fn is_note(c: char) -> bool {
+    matches!(c, '¹' | '²' | '³' | '⁰' | '⁴'..='⁹')
 }
 
 /// Whether an apostrophe before a name opens a quotation: `'Siemens'`, but not `'s-Hertogenbosch`.
@@ -347,7 +362,17 @@ fn complete(text: &str, name: Range<usize>, room: Range<usize>) -> Range<usize> 
     // A mark may stand on a blank, which is one character with it and no part of a name.
     let name = text[start..end].trim_start_matches(is_space);
     let start = end - name.len();
-    start..start + name.trim_end_matches(is_space).len()
+    start..start + without_joiners(name.trim_end_matches(is_space)).len()
+}
+
+/// A name without what takes no place at its end: a joiner or a variation selector, which is one character with
+/// the last letter. Behind a mark it makes a form of it, as in Malayalam.
+fn without_joiners(name: &str) -> &str {
+    use icu_properties::props::GeneralCategory as Category;
+    let bare = name.trim_end_matches(is_invisible);
+    let is_form = |mark: char| matches!(category(mark), Category::NonspacingMark | Category::SpacingMark);
+    let keeps = name[bare.len()..].starts_with(['\u{200c}', '\u{200d}']) && bare.ends_with(is_form);
+    if keeps { &name[..bare.len() + '\u{200d}'.len_utf8()] } else { bare }
 }
 
 fn is_hyphen(c: char) -> bool {

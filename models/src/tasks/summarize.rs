@@ -8,6 +8,7 @@
 //! sentence taken before is never taken, and what is not of the matter ([`matter`]) only if there is nothing
 //! else.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
@@ -20,12 +21,12 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::inputs::{self, Reader, Texts};
 use super::math::{dot, normalize};
-use super::matter::{self, Role};
+use super::matter::{self, Passage, Role};
 use super::offsets::Offsets;
 use super::reading::{Jobs, Outputs, Reading};
-use super::{Context, Decode};
+use super::{Context, Decode, wording};
 use crate::pool::Pace;
-use crate::segment::sentences;
+use crate::segment::{Plain, sentences};
 use crate::tokenizer::Keep;
 
 /// Most sentences a caller may ask for.
@@ -70,6 +71,8 @@ pub(super) struct Document {
 /// A sentence that may be taken; it was read together with its neighbours if a document has very many.
 struct Unit {
     bytes: Range<usize>,
+    /// What stands within it and is none of it: the header of a page.
+    left_out: Vec<Range<usize>>,
     tokens: usize,
     /// Words as people count them.
     words: usize,
@@ -123,17 +126,17 @@ async fn read(
     let mut units = Vec::new();
     let mut tokens = special;
     let (mut unknown, mut is_recognized) = (0, false);
-    let sentences = sentences(text, jobs.pace()).await;
-    let roles = matter::roles(text, &sentences);
-    let size = sentences.len().div_ceil(UNITS_MAX).max(1);
-    for (sentences, roles) in sentences.chunks(size).zip(roles.chunks(size)) {
-        let (Some(first), Some(last)) = (sentences.first(), sentences.last()) else { continue };
-        let together = first.start..last.end;
+    let (plain, passages) = passages(text, jobs.pace()).await;
+    let size = passages.len().div_ceil(UNITS_MAX).max(1);
+    let end = passages.last().map_or(0, |last| last.bytes.end);
+    for passages in passages.chunks(size) {
+        let (Some(first), Some(last)) = (passages.first(), passages.last()) else { continue };
+        let together = first.bytes.start..last.bytes.end;
         let left = limit.saturating_sub(tokens);
         let encoded = jobs.encode(index, &text[together.clone()], Keep::All, left).await?;
         unknown += encoded.unknown;
         // Characters that the tokenizer drops are a sentence if there is nothing else.
-        if encoded.tokens == 0 && (!units.is_empty() || last.end < text.trim_end().len()) {
+        if encoded.tokens == 0 && (!units.is_empty() || last.bytes.end < end) {
             continue;
         }
         tokens += encoded.tokens;
@@ -143,13 +146,13 @@ async fn read(
         }
         // A sentence longer than a window is read in several, never cut.
         let reading = jobs.add(context.model, limits, &encoded, Truncation::Stride);
-        let (bytes, role) = best_of(text, sentences, roles);
+        let Passage { bytes, role, left_out } = best_of(&plain, passages);
         let inside = bytes.start - together.start..bytes.end - together.start;
         let is_inside = |(start, end): &&(usize, usize)| inside.start <= *start && *end <= inside.end;
-        let words = text[bytes.clone()].unicode_words().count();
-        let wording = wording(&text[bytes.clone()]);
+        let words = plain[bytes.clone()].unicode_words().count();
+        let wording = wording(&plain, &bytes, &left_out);
         let tokens = encoded.text.offsets.iter().filter(is_inside).count();
-        units.push(Unit { bytes, tokens, words, wording, role, reading });
+        units.push(Unit { bytes, left_out, tokens, words, wording, role, reading });
     }
     if units.is_empty() {
         return Err(InputError::Empty { index });
@@ -173,30 +176,50 @@ async fn words_up_to(text: &str, limit: usize, pace: &Pace) -> usize {
     words
 }
 
-/// The one of neighbouring sentences that stands for them: of the matter, and most like a sentence; the first
-/// of equals.
-fn best_of(text: &str, sentences: &[Range<usize>], roles: &[Role]) -> (Range<usize>, Role) {
-    let mut best = (0..0, Role::Apart, f32::NEG_INFINITY);
-    for (bytes, role) in sentences.iter().zip(roles) {
-        let sentence = &text[bytes.clone()];
-        let form = form(sentence, sentence.unicode_words().take(WORDS_MIN).count());
-        if best.0.is_empty() || *role < best.1 || (*role == best.1 && form > best.2) {
-            best = (bytes.clone(), *role, form);
-        }
+/// A text without its markup, and its passages; the text as it is if it has nothing but markup.
+async fn passages<'a>(text: &'a str, pace: &Pace) -> (Cow<'a, str>, Vec<Passage>) {
+    let plain = Plain::of(text).into_paragraphs(text);
+    let found = sentences(&plain, pace).await;
+    if found.is_empty() {
+        let found = sentences(text, pace).await;
+        return (Cow::Borrowed(text), matter::passages(text, text, &found));
     }
-    (best.0, best.1)
+    let passages = matter::passages(&plain, text, &found);
+    (plain, passages)
 }
 
-/// The words of a sentence, without case and marks, as hashes; of one without words, itself.
-fn wording(sentence: &str) -> Vec<u64> {
+/// The one of neighbouring passages that stands for them: of the matter, and most like a sentence; the first
+/// of equals.
+fn best_of(text: &str, passages: &[Passage]) -> Passage {
+    let mut best = (Passage { bytes: 0..0, role: Role::Apart, left_out: Vec::new() }, f32::NEG_INFINITY);
+    for passage in passages {
+        let sentence = &text[passage.bytes.clone()];
+        let form = form(sentence, sentence.unicode_words().take(WORDS_MIN).count());
+        let Passage { bytes, role, .. } = &best.0;
+        if bytes.is_empty() || passage.role < *role || (passage.role == *role && form > best.1) {
+            best = (passage.clone(), form);
+        }
+    }
+    best.0
+}
+
+/// The words of a passage as hashes; of one without words, itself.
+fn wording(text: &str, bytes: &Range<usize>, left_out: &[Range<usize>]) -> Vec<u64> {
     let hash = |word: &str| {
         let mut hasher = DefaultHasher::new();
-        word.to_lowercase().hash(&mut hasher);
+        word.hash(&mut hasher);
         hasher.finish()
     };
-    let words = sentence.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    let wording: Vec<u64> = words.map(hash).collect();
-    if wording.is_empty() { vec![hash(sentence)] } else { wording }
+    let passage = without(text, bytes, left_out);
+    let wording: Vec<u64> = wording::words(&passage).iter().map(|word| hash(word)).collect();
+    if wording.is_empty() { vec![hash(&passage)] } else { wording }
+}
+
+/// A passage without what stands within it and is none of it.
+fn without(text: &str, bytes: &Range<usize>, left_out: &[Range<usize>]) -> String {
+    let starts = [bytes.start].into_iter().chain(left_out.iter().map(|part| part.end));
+    let ends = left_out.iter().map(|part| part.start).chain([bytes.end]);
+    starts.zip(ends).filter_map(|(start, end)| text.get(start..end)).collect()
 }
 
 /// The share of different words that two sentences have in common.
@@ -323,9 +346,12 @@ impl Document {
                 SummarySentence { text: self.text[bytes.clone()].to_owned(), start, end }
             })
             .collect();
-        let fold =
-            |sentence: &SummarySentence| sentence.text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let summary = sentences.iter().map(fold).collect::<Vec<_>>().join(" ");
+        let fold = |index: &usize| {
+            let unit = &self.units[*index];
+            let text = without(&self.text, &unit.bytes, &unit.left_out);
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let summary = chosen.iter().map(fold).collect::<Vec<_>>().join(" ");
         Summary { summary, method: SummaryMethod::Extractive, sentences }
     }
 }

@@ -150,7 +150,12 @@ impl<'a> Normalizer<'a> {
             self.edit(dropped, "");
             return;
         }
+        let is_note = grapheme.chars().all(is_script)
+            && self.text[self.at..].starts_with(char::is_alphabetic)
+            && !self.text[..place.start].trim_end_matches(is_script).ends_with(char::is_alphanumeric);
         match form(grapheme) {
+            // The number of a note before a word, which would be one with it: "¹Siemens".
+            Form::Word(text) if is_note => self.write(place, &text, Last::Symbol),
             Form::Nothing => self.edit(place, ""),
             Form::Space => {
                 if !matches!(grapheme, " " | "\t" | "\n" | "\r" | "\r\n") {

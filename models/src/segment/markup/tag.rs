@@ -4,6 +4,8 @@ use super::super::count;
 
 /// Longest tag, in bytes, its values aside: those may be whole pictures.
 const TAG_MAX: usize = 4096;
+/// Longest tag that was escaped, in bytes.
+const ESCAPED_MAX: usize = 256;
 /// Longest name of an element, in bytes.
 const NAME_MAX: usize = 64;
 /// Most `<` in the values of a tag, so that no place is looked at more often.
@@ -27,7 +29,7 @@ pub(super) fn is_inline(name: &str) -> bool {
 }
 
 /// Whether HTML has such an element.
-pub(super) fn is_of_html(name: &str) -> bool {
+pub(crate) fn is_of_html(name: &str) -> bool {
     is_in(INLINE, name) || is_in(BLOCKS, name)
 }
 
@@ -63,6 +65,31 @@ pub(super) fn tag(text: &str) -> Option<(&str, usize)> {
     // "a <b and c> d" is none.
     let is_bare = name.len() == 1 && !is_declaration && end > name_end + 1;
     (!is_bare || text[name_end..end].contains(['=', '/'])).then_some((name, end))
+}
+
+/// The name, in small letters, of an escaped tag of HTML that a text begins with, and its length: `&lt;br&gt;`,
+/// but not `&lt;Germany&gt;`.
+pub(super) fn escaped_tag(text: &str) -> Option<(String, usize)> {
+    const OPEN: &str = "&lt;";
+    const CLOSE: &str = "&gt;";
+    let inner = text.strip_prefix(OPEN)?;
+    let inner = &inner[..inner.floor_char_boundary(ESCAPED_MAX)];
+    let name: &str = inner.strip_prefix('/').unwrap_or(inner);
+    let name = &name[..name.bytes().take(NAME_MAX).take_while(u8::is_ascii_alphanumeric).count()];
+    let lower = name.to_ascii_lowercase();
+    if !is_of_html(&lower) {
+        return None;
+    }
+    // Up to the first that closes, or opens another.
+    let mut references = inner.match_indices('&').map(|(at, _)| at);
+    let end = references.find(|at| inner[*at..].starts_with(CLOSE) || inner[*at..].starts_with(OPEN));
+    count(end.unwrap_or(inner.len()));
+    let end = end.filter(|at| inner[*at..].starts_with(CLOSE))?;
+    let from = name.len() + usize::from(inner.starts_with('/'));
+    let values = inner[from..end].trim().trim_end_matches('/');
+    // "&lt;b and c&gt;" is none.
+    let is_tag = values.is_empty() || (inner[from..].starts_with(' ') && values.contains('='));
+    is_tag.then_some((lower, OPEN.len() + end + CLOSE.len()))
 }
 
 /// Where a tag ends whose name does so at `from`: at the first `>` that is in no value, before a `<` that is

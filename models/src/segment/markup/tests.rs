@@ -29,6 +29,19 @@ fn tags() {
     check("Anna\\nOlga\\r\\nEva", "Anna··Olga····Eva", 2);
 }
 
+/// HTML that was escaped once too often: `<br>` was a name.
+#[test]
+fn escaped_tags() {
+    check("Anna&lt;br&gt;Olga", "Anna··········Olga", 1);
+    check("Anna&lt;BR /&gt;Olga", "Anna············Olga", 1);
+    check("&lt;p&gt;Anna&lt;/p&gt;", "·········Anna··········", 2);
+    check("&lt;b&gt;Anna&lt;/b&gt; Schmidt", "·········Anna·········· Schmidt", 0);
+    check("&lt;p class=&quot;x&quot;&gt;Anna", "·····························Anna", 1);
+    for text in ["&lt;b and c&gt;", "&lt;p", "&lt;", "a &lt; b &gt; c", "&lt;/&gt;", "&lt;Germany&gt;"] {
+        assert!(!Plain::of(text).text.starts_with("  "), "{text:?}");
+    }
+}
+
 #[test]
 fn no_tags() {
     for text in [
@@ -76,7 +89,7 @@ fn references() {
     check("AT&amp;T", "AT&¬¬¬¬T", 0);
     check("O&#x27;Brien", "O'¬¬¬¬¬Brien", 0);
     check("&oslash;", "ø¬¬¬¬¬¬", 0);
-    check("&lt;b&gt;", "<···b>···", 0);
+    check("&lt;Oslo&gt;", "<···Oslo>···", 0);
 }
 
 /// The texts between the ends of names, without markup.

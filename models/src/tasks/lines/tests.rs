@@ -1,9 +1,15 @@
 use super::*;
 
+impl Line {
+    fn is_apart(&self) -> bool {
+        self.apart != Apart::No || self.repeats == Repeats::Header
+    }
+}
+
 #[test]
 fn lines() {
     let check = |line: &str, expected: bool| {
-        assert_eq!(is_log(line) || is_row(line) || is_code(line), expected, "{line:?}");
+        assert_eq!(is_log(line) || is_of_tool(line) || is_row(line) || is_code(line), expected, "{line:?}");
     };
     for line in [
         "2026-11-27 13:00:01 INFO request 0 done in 0 ms",
@@ -110,7 +116,7 @@ fn lines() {
 #[test]
 fn blocks() {
     let check = |text: &str, expected: &[bool]| {
-        let lines: Vec<bool> = Lines::of(text).0.iter().map(|line| line.is_apart).collect();
+        let lines: Vec<bool> = Lines::of(text, text).0.iter().map(Line::is_apart).collect();
         assert_eq!(lines, expected, "{text:?}");
     };
     let all =
@@ -204,6 +210,6 @@ fn blocks() {
     none("it is at home: 3 rooms");
     none("Don't do it. It's late.\nThe dogs' food is gone.");
     check("The server is slow.\n\nx = 1\n\nIt failed.", &[false, true, false]);
-    check("def run(x):\n    return x\nIt failed. We know why.", &[true, true, true]);
+    check("def run(x):\n    return x\nIt failed. We know why.", &[true, true, false]);
     check("def run(x):\n    return x\n\nIt failed. We know why.", &[true, true, false]);
 }

@@ -42,6 +42,35 @@ fn whole_words() {
     check("Al-Sayed", &["Al", "Sayed"], &["Al", "Sayed"]);
 }
 
+/// What links a name to the next is none of it.
+#[test]
+fn links_are_no_names() {
+    check("Microsoft and Shell", &["Microsoft and", "Shell"], &["Microsoft", "Shell"]);
+    check("Siemens und Bosch", &["Siemens und", "Bosch"], &["Siemens", "Bosch"]);
+    check("Procter and Gamble", &["Procter and Gamble"], &["Procter and Gamble"]);
+    check("the Strand", &["Strand"], &["Strand"]);
+    check("and", &["and"], &["and"]);
+}
+
+/// What takes no place is no part of a name at its end, unless it makes a form of the last letter.
+#[test]
+fn joiners_are_no_part_of_names() {
+    for joiner in ["\u{200d}", "\u{fe0f}", "\u{200c}", "\u{200b}", "\u{feff}", "\u{fe0f}\u{200d}", "\u{200e}"]
+    {
+        for name in ["Anna Schmidt", "Siemens", "Zu\u{308}rich", "José"] {
+            let text = format!("We met {name}{joiner} in May.");
+            for part in [name.to_owned(), format!("{name}{joiner}")] {
+                check(&text, &[&part], &[name]);
+            }
+        }
+    }
+    // A letter of Malayalam, and one of Hindi.
+    check("അവന\u{d4d}\u{200d} left", &["അവന\u{d4d}"], &["അവന\u{d4d}\u{200d}"]);
+    check("क\u{94d}\u{200d} left", &["क\u{94d}\u{200d}"], &["क\u{94d}\u{200d}"]);
+    check("¹Siemens left", &["¹Siemens"], &["Siemens"]);
+    check("¹²Anna Schmidt³ left", &["¹²Anna Schmidt³"], &["Anna Schmidt"]);
+}
+
 /// Whatever punctuation and signs a model takes along, they are taken off, but not what is of the name.
 #[test]
 fn ends_of_names() {

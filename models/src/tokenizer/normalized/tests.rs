@@ -52,6 +52,10 @@ fn symbols_are_words_of_their_own() {
     check("•item", "•item");
     check("a\u{c}🏽 \u{301}b", "a 🏽 \u{301}b");
     check("don´t", "don't");
+    // The number of a note before a word.
+    check("¹Siemens", "¹ Siemens");
+    check("of ¹²Siemens (³Bosch)", "of ¹ ² Siemens ( ³ Bosch)");
+    check("x²y H₂O 10²", "x²y H₂O 10²");
 }
 
 #[test]
