@@ -40,4 +40,4 @@ pub use models_core::tasks;
 pub use models_core::tasks::Operation;
 pub use models_core::with_parameters;
 pub use quota::{Exceeded, Quota, Unit, Window};
-pub use units::Priority;
+pub use units::{Priority, WallTime};
