@@ -41,5 +41,4 @@ pub use models_core::tasks;
 pub use models_core::tasks::Operation;
 pub use models_core::with_parameters;
 pub use quota::{Exceeded, Quota};
-pub use units::Priority;
-pub use units::{Period, Unit};
+pub use units::{Period, Priority, Unit, WallTime};

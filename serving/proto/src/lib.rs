@@ -11,6 +11,15 @@ pub mod v1 {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
+/// Open Inference Protocol v2, with Triton's additions: `inference/open_inference.proto`.
+pub mod oip {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+    tonic::include_proto!("inference");
+
+    /// The definition of its service, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/oip_descriptors.bin"));
+}
+
 /// KEDA's external scaler: `externalscaler/externalscaler.proto`.
 pub mod externalscaler {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]

@@ -21,13 +21,18 @@ pub mod grpc;
 pub mod head;
 pub mod http;
 pub mod idempotency;
+pub mod oip;
 pub mod v1;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Inference, ModelDirectory, Operation};
+use api::{ApiError, Inference, ModelDirectory, Operation, request_id};
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::dialect::{Dialect, refuse as refuse_as};
 use tokio_util::sync::CancellationToken;
 
 /// What protocols are given.
@@ -79,16 +84,32 @@ pub struct Dialects {
 pub fn routes(services: &Services, health: &grpc::Health) -> Router {
     v1::rest::routes(services.clone())
         .merge(v1::grpc::routes(services.clone()))
+        .merge(oip::routes(services, health))
         .merge(grpc::routes(services, health))
 }
 
 /// Name of the protocol that a route belongs to, as in metrics and logs: of calls that end before a protocol
 /// has read them. A dialect has its line here.
-pub fn protocol_of(_route: &str, is_grpc: bool) -> &'static str {
-    if is_grpc { v1::grpc::PROTOCOL } else { v1::rest::PROTOCOL }
+pub fn protocol_of(route: &str, is_grpc: bool) -> &'static str {
+    match route {
+        _ if oip::is_path(route) => oip::Dialect::PROTOCOL,
+        _ if is_grpc => v1::grpc::PROTOCOL,
+        _ => v1::rest::PROTOCOL,
+    }
+}
+
+/// Refuses a request in the form of the protocol that it is of, as its head and its path tell: for what is refused
+/// before any route sees it.
+pub fn refuse(error: &ApiError, request: &Request) -> Response {
+    let (path, id) = (request.uri().path(), request_id(request.extensions()));
+    match path {
+        _ if head::is_grpc(request.headers()) => grpc::status(error, &id).into_http::<Body>(),
+        _ if oip::is_path(path) => refuse_as::<oip::Dialect>(error, &id),
+        _ => v1::rest::refuse(error, &id),
+    }
 }
 
 /// What a route or a gRPC method of some protocol asks for.
 pub fn operation_of(route: &str) -> Option<Operation> {
-    v1::operation_of(route)
+    v1::operation_of(route).or_else(|| oip::operation_of(route))
 }

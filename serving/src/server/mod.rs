@@ -117,7 +117,12 @@ impl Server {
         };
         let tls = certificates.as_ref().map(Certificates::acceptor);
         let server = Self {
-            api: port("api", tls, starting::api(), (open_max, bounds.open_per_address_max)),
+            api: port(
+                "api",
+                tls,
+                starting::api(config.protocols.oip),
+                (open_max, bounds.open_per_address_max),
+            ),
             operations: port("operations", None, starting::operations(), (bounds.operations_open_max, None)),
             certificates,
             counts: Arc::clone(&counts),

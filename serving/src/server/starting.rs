@@ -7,13 +7,14 @@ use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::get;
 
-use super::head;
 use crate::caller;
 use crate::docs;
 use crate::error::ApiError;
 
-pub(super) fn api() -> Router {
-    docs::router().fallback(later).layer(from_fn(caller::identify))
+/// Routes of the API. Open Inference Protocol has its own health checks there, if it `is_oip`.
+pub(super) fn api(is_oip: bool) -> Router {
+    let health = if is_oip { protocols::oip::starting() } else { Router::new() };
+    docs::router().merge(health).fallback(later).layer(from_fn(caller::identify))
 }
 
 pub(super) fn operations() -> Router {
@@ -31,7 +32,7 @@ async fn later(request: Request) -> Response {
     let (error, request_id) = (ApiError::Starting, api::request_id(request.extensions()));
     let row = error.row();
     tracing::info!(target: "access", %request_id, code = row.code, status = row.http.as_u16(), "call");
-    head::refuse(&error, &request)
+    protocols::refuse(&error, &request)
 }
 
 #[cfg(test)]
@@ -44,13 +45,22 @@ mod tests {
 
     #[tokio::test]
     async fn errors_are_explained_from_the_first_moment() {
-        for router in [api(), operations()] {
+        for router in [api(true), operations()] {
             let status = async |path: &str| {
                 let request = Request::builder().uri(path).body(Body::empty()).unwrap();
                 router.clone().oneshot(request).await.unwrap().status()
             };
             assert_eq!(status("/docs/errors").await, StatusCode::OK);
             assert_eq!(status("/v1/ml/models").await, StatusCode::SERVICE_UNAVAILABLE);
+        }
+        for (is_oip, path, expected) in [
+            (true, "/v2/health/live", StatusCode::OK),
+            (true, "/v2/health/ready", StatusCode::BAD_REQUEST),
+            (true, "/v2", StatusCode::SERVICE_UNAVAILABLE),
+            (false, "/v2/health/live", StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            assert_eq!(api(is_oip).oneshot(request).await.unwrap().status(), expected, "{path}");
         }
     }
 }

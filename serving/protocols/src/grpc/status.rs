@@ -6,6 +6,11 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 /// An error as a status.
 pub fn status(error: &ApiError, request_id: &str) -> Status {
+    status_saying(error, error.to_string(), request_id)
+}
+
+/// An error as a status that says it in a dialect's own words.
+pub fn status_saying(error: &ApiError, message: String, request_id: &str) -> Status {
     let Row { code, grpc, .. } = error.row();
     let mut details = ErrorDetails::new();
     details.set_error_info(code, "ml.inference.v1", std::collections::HashMap::new());
@@ -21,5 +26,5 @@ pub fn status(error: &ApiError, request_id: &str) -> Status {
     if let Some((field, problem)) = error.field_violation() {
         details.add_bad_request_violation(field, problem);
     }
-    Status::with_error_details(Code::from_i32(grpc as i32), error.to_string(), details)
+    Status::with_error_details(Code::from_i32(grpc as i32), message, details)
 }

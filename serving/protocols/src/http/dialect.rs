@@ -84,7 +84,8 @@ impl Answer {
         Self { status, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
-    fn into_response(self) -> Response {
+    /// The response of the answer.
+    pub fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
         (*response.status_mut(), *response.headers_mut()) = (self.status, self.headers);
         response

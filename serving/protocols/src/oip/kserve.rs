@@ -1,0 +1,169 @@
+//! KServe's v1: `POST /v1/models/{name}:predict`. What models there are, `GET /v1/models` tells in a form that is
+//! OpenAI's as well, and so it is of that dialect.
+
+use std::collections::HashMap;
+
+use api::tasks::{Input, Output};
+use api::{ApiError, InferRequest, InferResponse, ModelInfo, Operation, request_id};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use axum::routing::post;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::error::{Oip, invalid};
+use super::parameters::of_task;
+use super::rest::{Place, WireParameters, unsupported, values};
+use super::statistics::Mark;
+use super::{Oip as Served, call, model};
+use crate::http::body::{self, Object};
+use crate::http::dialect::{Answer, Shape, answer, refuse};
+
+/// The route. Other methods of its path are another dialect's, which says what they are.
+pub(super) fn routes(oip: Served) -> Router {
+    Router::new().route("/v1/models/{name}", post(ask)).with_state(oip)
+}
+
+async fn ask(State(oip): State<Served>, place: Place, request: Request) -> Response {
+    let not_found = |error| refuse::<Oip>(&error, &request_id(request.extensions()));
+    if !oip.services.dialects.oip {
+        return not_found(ApiError::RouteNotFound);
+    }
+    let name = match place {
+        Ok(Path(parts)) => parts.get("name").cloned().unwrap_or_default(),
+        Err(_) => return not_found(invalid("path", "not valid UTF-8 once it is decoded")),
+    };
+    match name.rsplit_once(':') {
+        Some((name, "predict")) => predict(oip, name.to_owned(), request).await,
+        Some((_, "explain")) => unsupported().await,
+        _ => not_found(ApiError::RouteNotFound),
+    }
+}
+
+async fn predict(oip: Served, name: String, request: Request) -> Response {
+    let tally = oip.statistics.begin();
+    let (services, mark) = (oip.services.clone(), tally.mark());
+    let response = answer(&services, Predict { oip, name, mark }, request).await;
+    tally.end(response.status().is_success());
+    response
+}
+
+/// A request for predictions.
+struct Predict {
+    oip: Served,
+    name: String,
+    mark: Mark,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireRequest {
+    instances: Option<Vec<Instance>>,
+    /// As some of KServe's runtimes call them.
+    inputs: Option<Vec<Instance>>,
+    parameters: Option<Object<WireParameters>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string, an array of token ids, or an object with a string `text`")]
+enum Instance {
+    Text(String),
+    Tokens(Vec<u32>),
+    Row { text: String },
+}
+
+impl From<Instance> for Input {
+    fn from(instance: Instance) -> Self {
+        match instance {
+            Instance::Text(text) | Instance::Row { text } => Self::Text(text),
+            Instance::Tokens(ids) => Self::Tokens(ids),
+        }
+    }
+}
+
+impl Predict {
+    fn model(&self) -> Result<ModelInfo, ApiError> {
+        model::find(&*self.oip.services.models, &self.name, None)
+    }
+}
+
+impl Shape for Predict {
+    type Dialect = Oip;
+    type Rendering = Mark;
+    const IS_JSON: bool = false;
+
+    fn operation(&self) -> Option<Operation> {
+        self.model().ok().map(|model| model.task.into())
+    }
+
+    fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, Mark), ApiError> {
+        let model = self.model()?;
+        self.mark.is_of(&model);
+        let WireRequest { instances, inputs, parameters } = body::parse(body)?;
+        let instances = match (instances, inputs) {
+            (Some(instances), None) | (None, Some(instances)) => instances,
+            _ => return Err(invalid("instances", "expected either `instances` or `inputs`")),
+        };
+        let values = values(parameters);
+        let parameters = of_task(model.task, &values)?;
+        let inputs = instances.into_iter().map(Input::from).collect();
+        let request = call::request(&model, inputs, self.oip.services.bounds.dialect_inputs_max, parameters);
+        let (priority, timeout) = (values.priority()?, values.timeout()?);
+        Ok((InferRequest { priority, timeout, ..request }, self.mark))
+    }
+
+    fn write(response: InferResponse, mark: Mark) -> Result<Answer, ApiError> {
+        mark.succeed(&response);
+        let results = response.answer.results.into_iter();
+        let predictions = results.map(|result| prediction(result?.output));
+        let predictions = predictions.collect::<Result<Vec<_>, ApiError>>()?;
+        Answer::json(StatusCode::OK, &HashMap::from([("predictions", predictions)]))
+    }
+}
+
+/// What is predicted of an input.
+fn prediction(output: Output) -> Result<Json, ApiError> {
+    match output {
+        Output::Embedding(vector) => Ok(json!(vector)),
+        Output::Labels(labels) => labels
+            .first()
+            .map(|best| json!({ "label": best.label, "score": best.score, "scores": labels }))
+            .ok_or_else(|| ApiError::internal("a classifier without classes")),
+        Output::Sentiment(mood) => {
+            Ok(json!({ "label": mood.label, "score": mood.score, "scores": mood.scores }))
+        }
+        Output::Entities(entities) => Ok(json!(entities)),
+        Output::Summary(summary) => Ok(json!(summary.summary)),
+        Output::Similarity(_) | Output::Tokens(_) | Output::Text(_) => {
+            Err(ApiError::internal("an output of no task"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn instances() {
+        let check = |json: &str, expected: Option<&[Input]>| {
+            let read = body::parse::<WireRequest>(json.as_bytes());
+            let read = read.map(|request| request.instances.unwrap_or_default());
+            let inputs: Option<Vec<Input>> =
+                read.ok().map(|instances| instances.into_iter().map(Input::from).collect());
+            assert_eq!(inputs.as_deref(), expected, "{json}");
+        };
+        let texts = [Input::from("a"), Input::from("b"), Input::Tokens(vec![101, 102])];
+        check(r#"{"instances":["a",{"text":"b","id":7},[101,102]],"extra":1}"#, Some(&texts));
+        check(r#"{"instances":[]}"#, Some(&[]));
+        for wrong in ["5", "null", "[-1]", "[1.5]", r#"{"words":"a"}"#, r#"{"text":1}"#] {
+            check(&format!(r#"{{"instances":[{wrong}]}}"#), None);
+        }
+        let error = body::parse::<WireRequest>(br#"{"instances":[{"secret":1}]}"#).unwrap_err().to_string();
+        assert!(error.contains("instances[0]: expected a string") && !error.contains("secret"), "{error}");
+    }
+}
