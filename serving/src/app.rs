@@ -9,6 +9,7 @@ use models::{
     CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, Progress, Provider, Sequence,
     SequenceOutput, WorkPool,
 };
+use protocols::ServerFacts;
 use router::scaling::LoadBoard;
 use router::{Places, PlacesConfig};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,8 @@ pub struct App {
     pub stopping: CancellationToken,
     /// Whether requests should be sent here.
     pub readiness: Arc<Readiness>,
+    /// What dialects tell of the server.
+    pub facts: ServerFacts,
 }
 
 /// Addresses the server listens on, bound already, so that a caller knows the ports.
@@ -182,10 +185,23 @@ impl App {
             telemetry,
             places: Places::new(places_config(&config)),
             stream_places: Places::new(places_config(&config)),
+            facts: facts(&config, &devices, build.commit),
             stopping,
             readiness,
             config,
         }))
+    }
+}
+
+fn facts(config: &Config, devices: &Devices, commit: &'static str) -> ServerFacts {
+    let (batch_tokens_max, batch_sequences_max) = devices.batch_limits(&config.batching);
+    ServerFacts {
+        version: env!("CARGO_PKG_VERSION"),
+        commit,
+        calls_in_flight_max: config.limits.calls_in_flight_max,
+        batch_tokens_max: batch_tokens_max as usize,
+        batch_sequences_max,
+        tokenizer_threads: threads(config.threads.tokenizer),
     }
 }
 

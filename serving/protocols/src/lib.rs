@@ -20,7 +20,9 @@
 pub mod grpc;
 pub mod head;
 pub mod http;
+pub mod huggingface;
 pub mod idempotency;
+pub mod tei;
 pub mod v1;
 
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub struct Services {
     pub models: Arc<dyn ModelDirectory>,
     /// How much they read.
     pub bounds: Bounds,
+    /// What dialects tell of it.
+    pub server: ServerFacts,
     /// Which dialects of other servers are spoken.
     pub dialects: Dialects,
     /// Cancelled when the server stops.
@@ -54,6 +58,23 @@ pub struct Bounds {
     pub body_timeout: Duration,
     /// Inputs of a call in the dialects of other servers, whatever the model's card says of our own API.
     pub dialect_inputs_max: usize,
+}
+
+/// What the server is, as dialects tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Its version.
+    pub version: &'static str,
+    /// The commit that it was built of.
+    pub commit: &'static str,
+    /// Calls that are worked on at once.
+    pub calls_in_flight_max: usize,
+    /// Tokens of a batch.
+    pub batch_tokens_max: usize,
+    /// Sequences of a batch.
+    pub batch_sequences_max: usize,
+    /// Threads that tokenise.
+    pub tokenizer_threads: usize,
 }
 
 /// Dialects of other servers, and whether they are spoken.
@@ -80,9 +101,11 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
     v1::rest::routes(services.clone())
         .merge(v1::grpc::routes(services.clone()))
         .merge(grpc::routes(services, health))
+        .merge(tei::rest::routes(services, health))
+        .merge(huggingface::routes(services))
 }
 
 /// What a route or a gRPC method of some protocol asks for.
 pub fn operation_of(route: &str) -> Option<Operation> {
-    v1::operation_of(route)
+    v1::operation_of(route).or_else(|| tei::operation_of(route))
 }

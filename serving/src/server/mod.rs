@@ -194,6 +194,7 @@ impl Server {
             inference: Arc::clone(&pipeline) as Arc<dyn Inference>,
             models: pipeline,
             bounds: bounds(&app.config),
+            server: app.facts,
             dialects: app.config.protocols.dialects(),
             stopping: app.stopping.clone(),
         };

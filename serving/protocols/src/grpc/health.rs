@@ -50,6 +50,11 @@ impl Health {
         });
     }
 
+    /// Whether a service or a model serves; the whole server if there is no name.
+    pub fn is_serving(&self, name: &str) -> bool {
+        self.0.borrow().get(name) == Some(&ServingStatus::Serving)
+    }
+
     pub(super) fn service(&self, stopping: CancellationToken) -> HealthServer<HealthService> {
         let service = HealthService { statuses: Arc::clone(&self.0), stopping };
         HealthServer::new(service)

@@ -1,0 +1,28 @@
+//! The API of text-embeddings-inference 1.9: REST at the root for the default models and under
+//! `/models/{name}/…` for each, and the gRPC services `tei.v1`.
+//!
+//! Its clients send fields of other servers, which are ignored. A call may have as many inputs as
+//! `protocols.inputs_max` says: the scheduler cuts it into batches.
+
+pub(crate) mod answers;
+mod errors;
+pub(crate) mod requests;
+pub mod rest;
+
+use api::Operation;
+
+pub use errors::Tei;
+pub(crate) use requests::Direction;
+
+/// What a route asks for.
+pub(crate) fn operation_of(route: &str) -> Option<Operation> {
+    match route.strip_prefix("/models/{name}").unwrap_or(route) {
+        "/embed" | "/embed_all" | "/embed_sparse" => Some(Operation::Embed),
+        "/predict" => Some(Operation::Classify),
+        "/rerank" => Some(Operation::Rerank),
+        "/similarity" => Some(Operation::Similarity),
+        "/tokenize" => Some(Operation::Tokenize),
+        "/decode" => Some(Operation::Detokenize),
+        _ => None,
+    }
+}
