@@ -102,7 +102,14 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .merge(v1::grpc::routes(services.clone()))
         .merge(grpc::routes(services, health))
         .merge(tei::rest::routes(services, health))
+        .merge(tei::grpc::routes(services))
         .merge(huggingface::routes(services))
+}
+
+/// Names of the gRPC services that are spoken.
+pub fn grpc_services(dialects: Dialects) -> Vec<&'static str> {
+    let tei = if dialects.tei { &tei::grpc::SERVICES[..] } else { &[] };
+    [&[v1::grpc::SERVICE], tei].concat()
 }
 
 /// What a route or a gRPC method of some protocol asks for.

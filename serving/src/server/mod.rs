@@ -256,7 +256,8 @@ fn serving(app: &App) -> Serving {
     let is_serving = app.readiness.is_serving();
     let models = app.catalog.models().iter();
     let models = models.map(|model| (model.card.name.clone(), is_serving && model.is_loaded()));
-    Serving { is_ready: app.readiness.is_ready(), models: models.collect() }
+    let services = protocols::grpc_services(app.config.protocols.dialects());
+    Serving { is_ready: app.readiness.is_ready(), services, models: models.collect() }
 }
 
 /// What holds for every request of a port: it has an id, a line in the access log, and a head that is looked

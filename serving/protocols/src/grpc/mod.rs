@@ -1,6 +1,7 @@
 //! What protocols over gRPC share: health and reflection, the form of calls and of their refusals, and
 //! messages that are read when their callers have a place.
 
+mod bulk;
 mod form;
 mod health;
 mod message;
@@ -20,17 +21,18 @@ use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tower::Service;
 
-use crate::Services;
+use crate::{Dialects, Services};
 use reflection::{Definitions, v1, v1alpha};
 
+pub use bulk::{Bulk, Conversation};
 pub use form::Form;
 pub use health::{Health, Serving};
 pub use message::{UnreadMessage, unreadable};
 pub use messages::{Messages, set_aside};
-pub use status::status;
+pub use status::{status, status_as};
 
 /// The definitions of the protocols' services.
-const OURS: &[&[u8]] = &[proto::v1::DESCRIPTORS];
+const OURS: &[&[u8]] = &[proto::v1::DESCRIPTORS, proto::tei::DESCRIPTORS];
 
 /// Their methods, as paths. If a definition cannot be read there are none, as there is no reflection.
 static METHODS: LazyLock<BTreeSet<String>> = LazyLock::new(|| reflection::methods(OURS).unwrap_or_default());
@@ -46,14 +48,22 @@ pub fn routes(services: &Services, health: &Health) -> Router {
     let form = Form { bytes_max: health::REQUEST_BYTES_MAX, no_method, streams: &[] };
     let router = route(Router::new(), health.service(services.stopping.clone()), form);
     let stopping = services.stopping.clone();
-    router.merge(reflection().layer(from_fn_with_state(stopping, until_stop::until_stop)))
+    let shown = shown(services.dialects);
+    router.merge(reflection(&shown).layer(from_fn_with_state(stopping, until_stop::until_stop)))
+}
+
+/// The definitions of services that answer.
+fn shown(dialects: Dialects) -> Vec<&'static [u8]> {
+    let dialects = [(dialects.tei, proto::tei::DESCRIPTORS)];
+    let spoken = dialects.into_iter().filter(|(is_on, _)| *is_on).map(|(_, definition)| definition);
+    std::iter::once(proto::v1::DESCRIPTORS).chain(spoken).collect()
 }
 
 /// What services there are, for tools. Theirs are streams that last as long as the tool.
-fn reflection() -> Router {
+fn reflection(shown: &[&[u8]]) -> Router {
     use tonic_reflection::pb;
     let health = tonic_health::pb::FILE_DESCRIPTOR_SET;
-    let read = |own| Definitions::read(&[OURS, &[health, own]].concat());
+    let read = |own| Definitions::read(&[shown, &[health, own]].concat());
     match (read(pb::v1::FILE_DESCRIPTOR_SET), read(pb::v1alpha::FILE_DESCRIPTOR_SET)) {
         (Ok(new), Ok(old)) => {
             let form = || Form {
@@ -106,7 +116,9 @@ mod tests {
         let rpc = |line: &'static str| line.trim().strip_prefix("rpc ")?.split('(').next();
         let defined = definition.lines().filter_map(rpc);
         let defined = defined.map(|name| format!("/ml.inference.v1.InferenceService/{name}"));
-        assert_eq!(defined.collect::<BTreeSet<_>>(), *METHODS);
+        let ours = METHODS.iter().filter(|path| path.starts_with("/ml.inference.v1.")).cloned();
+        assert_eq!(defined.collect::<BTreeSet<_>>(), ours.collect());
+        assert!(is_method("/tei.v1.Embed/EmbedStream"));
         assert!(!is_method("/ml.inference.v1.InferenceService/Secret"));
     }
 }

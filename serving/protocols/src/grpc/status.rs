@@ -1,12 +1,17 @@
 //! Errors as gRPC has them: a status with `google.rpc` details.
 
-use api::{ApiError, Exceeded, Row};
+use api::{ApiError, Exceeded, GrpcCode, Row};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 /// An error as a status.
 pub fn status(error: &ApiError, request_id: &str) -> Status {
-    let Row { code, grpc, .. } = error.row();
+    status_as(error, error.row().grpc, error.to_string(), request_id)
+}
+
+/// An error as a status with a dialect's own code and words.
+pub fn status_as(error: &ApiError, grpc: GrpcCode, message: String, request_id: &str) -> Status {
+    let Row { code, .. } = error.row();
     let mut details = ErrorDetails::new();
     details.set_error_info(code, "ml.inference.v1", std::collections::HashMap::new());
     details.set_request_info(request_id, "");
@@ -21,5 +26,5 @@ pub fn status(error: &ApiError, request_id: &str) -> Status {
     if let Some((field, problem)) = error.field_violation() {
         details.add_bad_request_violation(field, problem);
     }
-    Status::with_error_details(Code::from_i32(grpc as i32), error.to_string(), details)
+    Status::with_error_details(Code::from_i32(grpc as i32), message, details)
 }

@@ -64,7 +64,7 @@ pub(super) struct Sentences {
 /// What is made of a classifier's outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Function {
+pub enum Function {
     /// Each by itself.
     Sigmoid,
     /// Against each other.

@@ -6,6 +6,8 @@
 
 pub(crate) mod answers;
 mod errors;
+mod facts;
+pub mod grpc;
 pub(crate) mod requests;
 pub mod rest;
 
@@ -16,6 +18,9 @@ pub(crate) use requests::Direction;
 
 /// What a route asks for.
 pub(crate) fn operation_of(route: &str) -> Option<Operation> {
+    if let Some(operation) = grpc::operation_of(route) {
+        return Some(operation);
+    }
     match route.strip_prefix("/models/{name}").unwrap_or(route) {
         "/embed" | "/embed_all" | "/embed_sparse" => Some(Operation::Embed),
         "/predict" => Some(Operation::Classify),

@@ -124,6 +124,21 @@ pub(crate) fn texts(target: Target, inputs: Vec<Input>, skip_special_tokens: Opt
     target.request(inputs, Parameters::Detokenize(DetokenizeParameters { skip_special_tokens }))
 }
 
+/// Refuses what no model gives, as the dialect does it of a model that gives something else.
+pub(crate) fn not_given(target: &Target, asked: &'static str) -> ApiError {
+    match target.model(&[Task::Embed]) {
+        Ok(model) => ApiError::WrongTask { model: model.name, offers: model.task.as_str(), asked },
+        Err(error) => error,
+    }
+}
+
+/// Of a model that gives them.
+pub(crate) const TOKEN_VECTORS: &str = "vectors of single tokens (embed_all)";
+/// Of a model that gives them.
+pub(crate) const SPARSE_VECTORS: &str = "sparse vectors (embed_sparse)";
+/// What is said of pairs: the models read one text.
+pub(crate) const PAIR: &str = "the model reads one text at a time and no pairs; send each text in an array of its own, [[\"…\"], [\"…\"]]";
+
 /// The texts, of which there has to be one.
 fn some(texts: Vec<String>) -> Result<Vec<Input>, ApiError> {
     if texts.is_empty() {

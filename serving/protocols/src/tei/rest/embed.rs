@@ -1,20 +1,22 @@
 //! `POST /embed` and its relatives.
 
 use api::tasks::Input;
-use api::{ApiError, InferRequest, InferResponse, Operation, Task};
+use api::{ApiError, InferRequest, InferResponse, Operation};
 use axum::body::Bytes;
 use axum::http::request::Parts;
 use serde::Deserialize;
 
 use super::super::answers;
 use super::super::errors::Tei;
-use super::super::requests::{Direction, Embeddings, no_prompt, truncation};
+use super::super::requests::{
+    Direction, Embeddings, SPARSE_VECTORS, TOKEN_VECTORS, no_prompt, not_given, truncation,
+};
 use super::Targeted;
-use super::headers::Facts;
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
+use crate::tei::facts::Facts;
 
 /// `POST /embed`: a vector for each input, in an array even if there is one.
 pub struct Embed(pub Target);
@@ -77,7 +79,7 @@ impl Shape for Embed {
 /// Routes of which every request is refused once it is known whose it is, as the dialect does it for models that
 /// give something else.
 macro_rules! not_given {
-    ($($shape:ident: $asked:literal;)+) => {$(
+    ($($shape:ident: $asked:ident;)+) => {$(
         impl Targeted for $shape {
             fn of(target: Target) -> Self {
                 Self(target)
@@ -94,8 +96,7 @@ macro_rules! not_given {
 
             fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, ()), ApiError> {
                 body::parse::<Body>(body)?;
-                let model = self.0.model(&[Task::Embed])?;
-                Err(ApiError::WrongTask { model: model.name, offers: model.task.as_str(), asked: $asked })
+                Err(not_given(&self.0, $asked))
             }
 
             fn write(_: InferResponse, (): ()) -> Result<Answer, ApiError> {
@@ -106,6 +107,6 @@ macro_rules! not_given {
 }
 
 not_given! {
-    EmbedAll: "vectors of single tokens (embed_all)";
-    EmbedSparse: "sparse vectors (embed_sparse)";
+    EmbedAll: TOKEN_VECTORS;
+    EmbedSparse: SPARSE_VECTORS;
 }

@@ -16,7 +16,7 @@ use crate::{ServerFacts, Services, grpc};
 
 /// What a model and the server are.
 #[derive(Debug, Serialize)]
-struct Info {
+pub(crate) struct Info {
     model_id: String,
     model_sha: Option<String>,
     model_dtype: &'static str,
@@ -101,8 +101,44 @@ async fn show(services: &Services, model: PathModel, request: Request) -> Result
     let caller = Caller::of_dialect(&parts.headers, parts.extensions, Tei::PROTOCOL);
     let _visit = services.models.visit(&caller, Reads::Head).await?;
     let target = Target::new(services, model);
+    Ok(Json(described(services, &target)?).into_response())
+}
+
+/// What a target and the server are, for who may look at models.
+///
+/// # Errors
+/// There is no such model.
+pub(crate) fn described(services: &Services, target: &Target) -> Result<Info, ApiError> {
     let model = target.model(&[Task::Embed, Task::Classify, Task::Sentiment])?;
-    Ok(Json(Info::of(model, &services.server, target.inputs_max)).into_response())
+    Ok(Info::of(model, &services.server, target.inputs_max))
+}
+
+/// Its message has numbers of 32 bits, and no name for models of other kinds than the first two.
+impl From<Info> for proto::tei::InfoResponse {
+    fn from(info: Info) -> Self {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let model_type = match info.model_type {
+            ModelType::Embedding { .. } => proto::tei::ModelType::Embedding,
+            ModelType::Classifier(_) | ModelType::TokenClassification(_) | ModelType::Summarization {} => {
+                proto::tei::ModelType::Classifier
+            }
+        };
+        Self {
+            version: info.version.to_owned(),
+            sha: Some(info.sha.to_owned()),
+            docker_label: info.docker_label.map(str::to_owned),
+            model_id: info.model_id,
+            model_sha: info.model_sha,
+            model_dtype: info.model_dtype.to_owned(),
+            model_type: model_type.into(),
+            max_concurrent_requests: number(info.max_concurrent_requests),
+            max_input_length: number(info.max_input_length),
+            max_batch_tokens: number(info.max_batch_tokens),
+            max_batch_requests: Some(number(info.max_batch_requests)),
+            max_client_batch_size: number(info.max_client_batch_size),
+            tokenization_workers: number(info.tokenization_workers),
+        }
+    }
 }
 
 /// `GET /health` and `GET /ping`, for everybody: whether calls should be sent here.

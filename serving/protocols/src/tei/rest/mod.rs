@@ -1,7 +1,6 @@
 //! Its REST routes.
 
 mod embed;
-mod headers;
 mod info;
 mod predict;
 mod rerank;
@@ -19,6 +18,7 @@ use crate::http::target::{PathModel, Target};
 use crate::{Services, grpc};
 
 pub use embed::Embed;
+pub(crate) use info::described;
 pub use info::{health, info};
 pub use predict::Predict;
 pub use rerank::{Rerank, Similarity};

@@ -11,13 +11,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::answers;
 use super::super::errors::Tei;
-use super::super::requests::{self, Direction, truncation};
+use super::super::requests::{self, Direction, PAIR, truncation};
 use super::Targeted;
 use super::embed::characters;
-use super::headers::Facts;
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::target::Target;
+use crate::tei::facts::Facts;
 
 /// `POST /predict`.
 pub struct Predict(pub Target);
@@ -62,9 +62,6 @@ impl From<LabelScore> for Class {
         Self { score, label: label.to_string() }
     }
 }
-
-/// What is said of pairs: the models read one text.
-const PAIR: &str = "the model reads one text at a time and no pairs; send each text in an array of its own, [[\"…\"], [\"…\"]]";
 
 impl<'de> Deserialize<'de> for Texts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -10,10 +10,10 @@ use super::super::errors::Tei;
 use super::super::requests::{self, Direction, no_prompt, truncation};
 use super::Targeted;
 use super::embed::characters;
-use super::headers::Facts;
 use crate::http::body::{self, Name, Object};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::target::Target;
+use crate::tei::facts::Facts;
 
 /// `POST /rerank` with `texts`. A score is a cosine, with `raw_scores` and without: there is no cross-encoder.
 pub struct Rerank(pub Target);

@@ -11,11 +11,11 @@ use super::super::errors::Tei;
 use super::super::requests::{self, no_prompt};
 use super::Targeted;
 use super::embed::characters;
-use super::headers::Facts;
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
+use crate::tei::facts::Facts;
 
 /// `POST /tokenize` with `inputs`.
 pub struct Tokenize(pub Target);

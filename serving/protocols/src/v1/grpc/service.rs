@@ -6,7 +6,6 @@
 
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use api::{ApiError, Caller, ModelDirectory, Operation, Reads, request_id};
 use axum::http::{Extensions, HeaderMap};
@@ -17,11 +16,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, FromResponse, IntoInferRequest};
 use super::exchange::Unary;
-use super::stream::Bulk;
+use super::stream::Inferring;
 use crate::Services;
-use crate::grpc::{Messages, UnreadMessage, status};
+use crate::grpc::{Bulk, UnreadMessage, status};
 use crate::head::grpc_timeout;
-use crate::idempotency::{key, refuse_key};
+use crate::idempotency::key;
 
 /// As metrics and logs name it.
 const PROTOCOL: &str = "grpc";
@@ -82,14 +81,9 @@ impl InferenceApi {
     }
 
     /// A stream whose caller is known and has a place for it.
-    async fn bulk(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Bulk, ApiError> {
-        refuse_key(headers)?;
-        let timeout = grpc_timeout(headers)?;
+    async fn bulk(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Bulk<Inferring>, ApiError> {
         let caller = Caller::new(headers, extensions.clone(), PROTOCOL);
-        let (request_id, body) = (Arc::clone(&caller.request_id), caller.body.clone());
-        let stream = self.services.inference.open_stream(caller).await?;
-        let messages = Messages::new(headers, extensions, body, Arc::clone(&stream));
-        Ok(Bulk { stream, request_id, messages, timeout })
+        Bulk::open(&*self.services.inference, Inferring, caller, headers).await
     }
 
     fn unread<Q: prost::Message>(

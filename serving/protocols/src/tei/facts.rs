@@ -1,4 +1,5 @@
-//! What of an answer stands in its headers: how long its parts took, in milliseconds, and how much it was.
+//! What is told of an answer beside it: how long its parts took and how much it was, in milliseconds as headers,
+//! and in nanoseconds as a message.
 
 use std::time::Duration;
 
@@ -41,6 +42,21 @@ impl Facts {
             (header("x-inference-time"), milliseconds(timings.compute)),
             (header("x-compute-model"), model.clone()),
         ]
+    }
+
+    /// As a message.
+    pub(crate) fn metadata(&self) -> proto::tei::Metadata {
+        let Self { timings, tokens, characters, .. } = self;
+        let whole = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        proto::tei::Metadata {
+            compute_chars: whole(*characters),
+            compute_tokens: whole(*tokens),
+            total_time_ns: nanoseconds(timings.total),
+            tokenization_time_ns: nanoseconds(timings.tokenize),
+            queue_time_ns: nanoseconds(timings.queue),
+            inference_time_ns: nanoseconds(timings.compute),
+        }
     }
 
     /// An answer with them.
