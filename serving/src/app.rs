@@ -10,6 +10,7 @@ use models::{
     SequenceOutput, WorkPool,
 };
 use protocols::ServerFacts;
+use protocols::containers::ContainerOptions;
 use router::scaling::LoadBoard;
 use router::{Places, PlacesConfig};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use crate::devices::{Devices, threads};
 use crate::load::{InFlightMax, Load};
 use crate::readiness::{HasParts, Readiness};
 use crate::scaling::Scaling;
+use crate::secrets::SecretError;
 use crate::telemetry::{GpuMonitor, Telemetry};
 use crate::tenancy::{Tenancy, TenancyError};
 use crate::tls::{Certificates, TlsError};
@@ -55,6 +57,8 @@ pub struct App {
     pub readiness: Arc<Readiness>,
     /// What dialects tell of the server.
     pub facts: ServerFacts,
+    /// What the contracts with containers are kept with.
+    pub containers: ContainerOptions,
 }
 
 /// Addresses the server listens on, bound already, so that a caller knows the ports.
@@ -92,6 +96,9 @@ pub enum ServerError {
     /// The tenants cannot be served.
     #[error(transparent)]
     Tenancy(#[from] TenancyError),
+    /// The key of container platforms cannot be read.
+    #[error("protocols.containers_key_file: {0}")]
+    ContainersKey(#[from] SecretError),
     /// A thread pool could not be started.
     #[error(transparent)]
     Pool(#[from] models::PoolError),
@@ -185,6 +192,7 @@ impl App {
             telemetry,
             places: Places::new(places_config(&config)),
             stream_places: Places::new(places_config(&config)),
+            containers: config.protocols.container_options()?,
             facts: facts(&config, &devices, build.commit),
             stopping,
             readiness,

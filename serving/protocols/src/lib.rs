@@ -17,6 +17,7 @@
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]
 
+pub mod containers;
 pub mod grpc;
 pub mod head;
 pub mod http;
@@ -28,9 +29,14 @@ pub mod v1;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Inference, ModelDirectory, Operation};
+use api::{ApiError, Inference, ModelDirectory, Operation, request_id};
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use tokio_util::sync::CancellationToken;
+
+use containers::ContainerOptions;
+use http::dialect::refuse as refuse_as;
 
 /// What protocols are given.
 #[derive(Clone)]
@@ -45,6 +51,8 @@ pub struct Services {
     pub server: ServerFacts,
     /// Which dialects of other servers are spoken.
     pub dialects: Dialects,
+    /// What holds for the contracts with containers.
+    pub containers: ContainerOptions,
     /// Cancelled when the server stops.
     pub stopping: CancellationToken,
 }
@@ -104,12 +112,28 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .merge(tei::rest::routes(services, health))
         .merge(tei::grpc::routes(services))
         .merge(huggingface::routes(services))
+        .merge(containers::routes(services, health))
 }
 
 /// Names of the gRPC services that are spoken.
 pub fn grpc_services(dialects: Dialects) -> Vec<&'static str> {
     let tei = if dialects.tei { &tei::grpc::SERVICES[..] } else { &[] };
     [&[v1::grpc::SERVICE], tei].concat()
+}
+
+/// Refuses a request in the form of the protocol that it is of, as its head and its path tell: for what is
+/// refused before a route is found.
+pub fn refuse(error: &ApiError, request: &Request) -> Response {
+    let (id, path) = (request_id(request.extensions()), request.uri().path());
+    if head::is_grpc(request.headers()) {
+        return grpc::status(error, &id).into_http::<axum::body::Body>();
+    }
+    match path {
+        _ if tei::is_path(path) => refuse_as::<tei::Tei>(error, &id),
+        _ if huggingface::is_path(path) => refuse_as::<huggingface::HuggingFace>(error, &id),
+        _ if containers::is_path(path) => refuse_as::<containers::Containers>(error, &id),
+        _ => v1::rest::refuse(error, &id),
+    }
 }
 
 /// What a route or a gRPC method of some protocol asks for.

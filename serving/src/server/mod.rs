@@ -196,12 +196,14 @@ impl Server {
             bounds: bounds(&app.config),
             server: app.facts,
             dialects: app.config.protocols.dialects(),
+            containers: app.containers.clone(),
             stopping: app.stopping.clone(),
         };
         let routes = protocols::routes(&services, health)
             .merge(administration::routes(own_administration(app)))
             .merge(docs::router());
         let api = every_request(app, rest::refusing(routes), true);
+        let api = protocols::containers::at_their_paths(api, &app.containers);
         if self.certificates.is_some() { api.layer(map_response(tls::insist)) } else { api }
     }
 }

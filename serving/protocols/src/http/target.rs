@@ -44,6 +44,11 @@ impl Target {
         Self { name, inputs_max, models: Arc::clone(&services.models) }
     }
 
+    /// The same for the model of a name, or for the default if there is none.
+    pub fn named(self, name: Option<String>) -> Self {
+        Self { name, ..self }
+    }
+
     /// A request of it for `inputs`.
     pub fn request(self, inputs: Vec<Input>, parameters: Parameters) -> InferRequest {
         InferRequest {

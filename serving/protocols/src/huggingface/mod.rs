@@ -62,3 +62,9 @@ async fn answer(
     let shape = Pipeline { target: Target::new(&services, model), task };
     dialect::answer(&services, shape, request).await
 }
+
+/// Whether a path is the dialect's.
+pub(crate) fn is_path(path: &str) -> bool {
+    let rest = path.strip_prefix("/hf/").or_else(|| path.strip_prefix("/models/"));
+    rest.is_some_and(|rest| !rest.is_empty())
+}

@@ -16,6 +16,13 @@ use api::Operation;
 pub use errors::Tei;
 pub(crate) use requests::Direction;
 
+/// Whether a path is the dialect's.
+pub(crate) fn is_path(path: &str) -> bool {
+    let last = path.strip_prefix("/models/").and_then(|rest| rest.find('/').map(|slash| &rest[slash..]));
+    let route = last.unwrap_or(path);
+    operation_of(route).is_some() || matches!(route, "/" | "/info") || (last.is_none() && route == "/health")
+}
+
 /// What a route asks for.
 pub(crate) fn operation_of(route: &str) -> Option<Operation> {
     if let Some(operation) = grpc::operation_of(route) {
