@@ -9,6 +9,8 @@ use models::{
     CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, Progress, Provider, Sequence,
     SequenceOutput, WorkPool,
 };
+use protocols::ServerFacts;
+use protocols::containers::ContainerOptions;
 use router::scaling::LoadBoard;
 use router::{Places, PlacesConfig};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,7 @@ use crate::devices::{Devices, threads};
 use crate::load::{InFlightMax, Load};
 use crate::readiness::{HasParts, Readiness};
 use crate::scaling::Scaling;
+use crate::secrets::SecretError;
 use crate::telemetry::{GpuMonitor, Telemetry};
 use crate::tenancy::{Tenancy, TenancyError};
 use crate::tls::{Certificates, TlsError};
@@ -50,6 +53,10 @@ pub struct App {
     pub stopping: CancellationToken,
     /// Whether requests should be sent here.
     pub readiness: Arc<Readiness>,
+    /// What dialects tell of the server.
+    pub facts: ServerFacts,
+    /// What the contracts with containers are kept with.
+    pub containers: ContainerOptions,
 }
 
 /// Addresses the server listens on, bound already, so that a caller knows the ports.
@@ -87,6 +94,9 @@ pub enum ServerError {
     /// The tenants cannot be served.
     #[error(transparent)]
     Tenancy(#[from] TenancyError),
+    /// The key of container platforms cannot be read.
+    #[error("protocols.containers_key_file: {0}")]
+    ContainersKey(#[from] SecretError),
     /// A thread pool could not be started.
     #[error(transparent)]
     Pool(#[from] models::PoolError),
@@ -180,10 +190,24 @@ impl App {
             telemetry,
             places: Places::new(places_config(&config)),
             stream_places: Places::new(places_config(&config)),
+            containers: config.protocols.container_options()?,
+            facts: facts(&config, &devices, build.commit),
             stopping,
             readiness,
             config,
         }))
+    }
+}
+
+fn facts(config: &Config, devices: &Devices, commit: &'static str) -> ServerFacts {
+    let (batch_tokens_max, batch_sequences_max) = devices.batch_limits(&config.batching);
+    ServerFacts {
+        version: env!("CARGO_PKG_VERSION"),
+        commit,
+        calls_in_flight_max: config.limits.calls_in_flight_max,
+        batch_tokens_max: batch_tokens_max as usize,
+        batch_sequences_max,
+        tokenizer_threads: threads(config.threads.tokenizer),
     }
 }
 

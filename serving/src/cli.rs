@@ -123,6 +123,15 @@ pub struct Options {
     /// Log filter, such as `info` or `serving=debug` [default: info].
     #[arg(long, env = "ML_INFERENCE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// Port of the API, as Vertex AI tells its containers.
+    #[arg(long, env = "AIP_HTTP_PORT", hide = true)]
+    pub vertex_port: Option<u16>,
+    /// Path of its probes.
+    #[arg(long, env = "AIP_HEALTH_ROUTE", hide = true)]
+    pub vertex_health_path: Option<String>,
+    /// Path of its predictions.
+    #[arg(long, env = "AIP_PREDICT_ROUTE", hide = true)]
+    pub vertex_predict_path: Option<String>,
 }
 
 impl Options {
@@ -136,6 +145,9 @@ impl Options {
             cards_dir: self.cards_dir.clone(),
             offline: self.offline,
             log_filter: self.log.clone(),
+            vertex_port: self.vertex_port,
+            vertex_health_path: self.vertex_health_path.clone(),
+            vertex_predict_path: self.vertex_predict_path.clone(),
             operator_token: secrets::given_token(),
             operator_token_file: secrets::given_token_file(),
         }

@@ -213,6 +213,9 @@ pub struct LabelScore {
     pub label: Arc<str>,
     /// From 0 to 1.
     pub score: f32,
+    /// What the score is made of: before softmax, or before the sigmoid where labels are scored one by one.
+    #[serde(skip)]
+    pub logit: f32,
 }
 
 /// The mood of a text.

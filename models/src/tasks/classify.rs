@@ -113,14 +113,14 @@ impl Reader for Trained {
 
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let logits = outputs.mean(reading, self.labels.len())?;
-        let scores = match &self.multi_label {
-            None => softmax(&logits),
-            Some(MultiLabel::Independent) => logits.into_iter().map(sigmoid).collect(),
+        let logits = match &self.multi_label {
             Some(MultiLabel::Calibrated(Calibration { weights, biases })) => {
-                weights.iter().zip(biases).map(|(row, bias)| sigmoid(dot(row, &logits) + bias)).collect()
+                weights.iter().zip(biases).map(|(row, bias)| dot(row, &logits) + bias).collect()
             }
+            Some(MultiLabel::Independent) | None => logits,
         };
-        Ok(reading.result(best(&self.labels, &scores, self.top_k)))
+        let is_each_by_itself = self.multi_label.is_some();
+        Ok(reading.result(best(&self.labels, &logits, is_each_by_itself, self.top_k)))
     }
 }
 
@@ -200,11 +200,9 @@ impl Reader for ZeroShot {
     ) -> Result<TaskResult, DecodeError> {
         let text = self.unit(reading, outputs)?;
         let cosines = labels.iter().map(|label| dot(&text, label));
-        let scores: Vec<f32> = match self.multi_label {
-            true => cosines.map(|cosine| sigmoid(self.scale * (cosine - THRESHOLD))).collect(),
-            false => softmax(&cosines.map(|cosine| self.scale * cosine).collect::<Vec<_>>()),
-        };
-        Ok(reading.result(best(&self.labels, &scores, self.top_k)))
+        let threshold = if self.multi_label { THRESHOLD } else { 0.0 };
+        let logits: Vec<f32> = cosines.map(|cosine| self.scale * (cosine - threshold)).collect();
+        Ok(reading.result(best(&self.labels, &logits, self.multi_label, self.top_k)))
     }
 }
 
@@ -217,9 +215,14 @@ impl ZeroShot {
     }
 }
 
-/// The best `top_k` labels, best first; equals in the order of the labels.
-fn best(labels: &[Arc<str>], scores: &[f32], top_k: usize) -> Output {
-    let mut labels: Vec<LabelScore> = labelled(labels, scores);
+/// The best `top_k` labels, each scored by itself or against the others; best first, and equals in the order of
+/// the labels.
+fn best(labels: &[Arc<str>], logits: &[f32], is_each_by_itself: bool, top_k: usize) -> Output {
+    let scores = match is_each_by_itself {
+        true => logits.iter().copied().map(sigmoid).collect(),
+        false => softmax(logits),
+    };
+    let mut labels: Vec<LabelScore> = labelled(labels, &scores, logits);
     labels.sort_by(|left, right| right.score.total_cmp(&left.score));
     labels.truncate(top_k);
     Output::Labels(labels)

@@ -52,22 +52,22 @@ impl Reader for Decoder {
     }
 
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
-        let scores = softmax(&outputs.mean(reading, self.labels.len())?);
+        let logits = outputs.mean(reading, self.labels.len())?;
+        let scores = softmax(&logits);
         let best = argmax(&scores);
         let sentiment = Sentiment {
             label: Arc::clone(&self.labels[best]),
             score: scores[best],
-            scores: labelled(&self.labels, &scores),
+            scores: labelled(&self.labels, &scores, &logits),
         };
         Ok(reading.result(Output::Sentiment(sentiment)))
     }
 }
 
-/// Labels with their scores, in order.
-pub(super) fn labelled(labels: &[Arc<str>], scores: &[f32]) -> Vec<LabelScore> {
-    labels
-        .iter()
-        .zip(scores)
-        .map(|(label, score)| LabelScore { label: Arc::clone(label), score: *score })
+/// Labels with their scores and the logits of these, in order.
+pub(super) fn labelled(labels: &[Arc<str>], scores: &[f32], logits: &[f32]) -> Vec<LabelScore> {
+    let scored = labels.iter().zip(scores).zip(logits);
+    scored
+        .map(|((label, score), logit)| LabelScore { label: Arc::clone(label), score: *score, logit: *logit })
         .collect()
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use models_core::card::Task;
 use models_core::tasks::Operation;
 
 use crate::caller::Caller;
@@ -150,6 +151,9 @@ pub trait ModelDirectory: Send + Sync {
 
     /// The model that a call may name so; none if there is none.
     fn model(&self, name: &str) -> Option<ModelInfo>;
+
+    /// The model of a task that answers callers who name none.
+    fn default_model(&self, task: Task) -> Option<ModelInfo>;
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub struct ModelInfo {
     pub limits: Limits,
     /// Whether texts are put into plain characters before they are tokenised.
     pub normalize_text: bool,
+    /// What it is computed in, such as `bfloat16`.
+    pub dtype: &'static str,
     /// 99 % of calls are to be answered within this time.
     pub p99_target: Duration,
     /// What 1,000 inputs cost, in micro-dollars.
@@ -60,6 +62,7 @@ impl ModelInfo {
             labels: card.labels.clone(),
             limits: card.limits.clone(),
             normalize_text: card.normalize_text,
+            dtype: card.dtype.as_str(),
             p99_target: card.p99_target,
             price_per_1000_requests: card.price_per_1000_requests,
             repository,

@@ -20,6 +20,15 @@ pub mod oip {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/oip_descriptors.bin"));
 }
 
+/// `tei.v1`, the gRPC API of text-embeddings-inference: `tei/v1/tei.proto`.
+pub mod tei {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+    tonic::include_proto!("tei.v1");
+
+    /// The definition of its services, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tei_descriptors.bin"));
+}
+
 /// KEDA's external scaler: `externalscaler/externalscaler.proto`.
 pub mod externalscaler {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]

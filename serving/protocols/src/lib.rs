@@ -17,11 +17,14 @@
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]
 
+pub mod containers;
 pub mod grpc;
 pub mod head;
 pub mod http;
+pub mod huggingface;
 pub mod idempotency;
 pub mod oip;
+pub mod tei;
 pub mod v1;
 
 use std::sync::Arc;
@@ -35,6 +38,8 @@ use axum::response::Response;
 use http::dialect::{Dialect, refuse as refuse_as};
 use tokio_util::sync::CancellationToken;
 
+use containers::ContainerOptions;
+
 /// What protocols are given.
 #[derive(Clone)]
 pub struct Services {
@@ -44,8 +49,12 @@ pub struct Services {
     pub models: Arc<dyn ModelDirectory>,
     /// How much they read.
     pub bounds: Bounds,
+    /// What dialects tell of it.
+    pub server: ServerFacts,
     /// Which dialects of other servers are spoken.
     pub dialects: Dialects,
+    /// What holds for the contracts with containers.
+    pub containers: ContainerOptions,
     /// Cancelled when the server stops.
     pub stopping: CancellationToken,
 }
@@ -59,6 +68,23 @@ pub struct Bounds {
     pub body_timeout: Duration,
     /// Inputs of a call in the dialects of other servers, whatever the model's card says of our own API.
     pub dialect_inputs_max: usize,
+}
+
+/// What the server is, as dialects tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Its version.
+    pub version: &'static str,
+    /// The commit that it was built of.
+    pub commit: &'static str,
+    /// Calls that are worked on at once.
+    pub calls_in_flight_max: usize,
+    /// Tokens of a batch.
+    pub batch_tokens_max: usize,
+    /// Sequences of a batch.
+    pub batch_sequences_max: usize,
+    /// Threads that tokenise.
+    pub tokenizer_threads: usize,
 }
 
 /// Dialects of other servers, and whether they are spoken.
@@ -86,6 +112,16 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .merge(v1::grpc::routes(services.clone()))
         .merge(oip::routes(services, health))
         .merge(grpc::routes(services, health))
+        .merge(tei::rest::routes(services, health))
+        .merge(tei::grpc::routes(services))
+        .merge(huggingface::routes(services))
+        .merge(containers::routes(services, health))
+}
+
+/// Names of the gRPC services that are spoken.
+pub fn grpc_services(dialects: Dialects) -> Vec<&'static str> {
+    let tei = if dialects.tei { &tei::grpc::SERVICES[..] } else { &[] };
+    [&[v1::grpc::SERVICE], tei].concat()
 }
 
 /// Name of the protocol that a route belongs to, as in metrics and logs: of calls that end before a protocol
@@ -93,6 +129,9 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
 pub fn protocol_of(route: &str, is_grpc: bool) -> &'static str {
     match route {
         _ if oip::is_path(route) => oip::Dialect::PROTOCOL,
+        _ if tei::is_path(route) => tei::Tei::PROTOCOL,
+        _ if huggingface::is_path(route) => huggingface::HuggingFace::PROTOCOL,
+        _ if containers::is_path(route) => containers::Containers::PROTOCOL,
         _ if is_grpc => v1::grpc::PROTOCOL,
         _ => v1::rest::PROTOCOL,
     }
@@ -105,11 +144,14 @@ pub fn refuse(error: &ApiError, request: &Request) -> Response {
     match path {
         _ if head::is_grpc(request.headers()) => grpc::status(error, &id).into_http::<Body>(),
         _ if oip::is_path(path) => refuse_as::<oip::Dialect>(error, &id),
+        _ if tei::is_path(path) => refuse_as::<tei::Tei>(error, &id),
+        _ if huggingface::is_path(path) => refuse_as::<huggingface::HuggingFace>(error, &id),
+        _ if containers::is_path(path) => refuse_as::<containers::Containers>(error, &id),
         _ => v1::rest::refuse(error, &id),
     }
 }
 
 /// What a route or a gRPC method of some protocol asks for.
 pub fn operation_of(route: &str) -> Option<Operation> {
-    v1::operation_of(route).or_else(|| oip::operation_of(route))
+    v1::operation_of(route).or_else(|| oip::operation_of(route)).or_else(|| tei::operation_of(route))
 }

@@ -15,7 +15,7 @@ mod tenancy;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -238,6 +238,12 @@ pub struct Overrides {
     pub offline: bool,
     /// See [`Log::filter`].
     pub log_filter: Option<String>,
+    /// Port of [`Config::listen`], as Vertex AI says it (`AIP_HTTP_PORT`).
+    pub vertex_port: Option<u16>,
+    /// See [`Protocols::vertex_health_path`].
+    pub vertex_health_path: Option<String>,
+    /// See [`Protocols::vertex_predict_path`].
+    pub vertex_predict_path: Option<String>,
     /// See [`Tenancy::operator_token`].
     pub operator_token: Option<SecretText>,
     /// See [`Tenancy::operator_token_file`].
@@ -363,6 +369,15 @@ impl Config {
         self.tenancy.operator_token_file = token_file;
         self.state_dir = state_dir.or(self.state_dir.take());
         self.listen = listen.unwrap_or(self.listen);
+        if let Some(port) = overrides.vertex_port {
+            // Its platform connects from outside the container, whatever this was for.
+            let address = listen.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |listen| listen.ip());
+            self.listen = SocketAddr::new(address, port);
+        }
+        let protocols = &mut self.protocols;
+        protocols.vertex_health_path = overrides.vertex_health_path.or(protocols.vertex_health_path.take());
+        protocols.vertex_predict_path =
+            overrides.vertex_predict_path.or(protocols.vertex_predict_path.take());
         self.ops_listen = ops_listen.unwrap_or(self.ops_listen);
         if let Some(dir) = data_dir {
             self.data_dir = dir;

@@ -1,8 +1,14 @@
 //! Which dialects of other servers are spoken.
 
+use std::path::PathBuf;
+
+use axum::http::HeaderValue;
 use garde::Validate;
 use protocols::Dialects;
+use protocols::containers::ContainerOptions;
 use serde::Deserialize;
+
+use crate::secrets::{self, SecretError};
 
 /// Dialects of other servers. Routes of one that is off answer 404 in its own form.
 #[derive(Debug, Clone, Deserialize, Validate)]
@@ -29,10 +35,24 @@ pub struct Protocols {
     /// Whether the container contracts of SageMaker and Vertex are kept.
     #[garde(skip)]
     pub containers: bool,
+    /// File with the API key under which calls to `/invocations` and for predictions are answered that bring no
+    /// credentials: SageMaker and Vertex AI let their callers in by themselves, and send none. None: refused.
+    #[garde(skip)]
+    pub containers_key_file: Option<PathBuf>,
+    /// Path at which Vertex AI probes, beside `/ping`; `AIP_HEALTH_ROUTE` says so too.
+    #[garde(inner(custom(is_path)))]
+    pub vertex_health_path: Option<String>,
+    /// Path to which Vertex AI sends predictions, beside `/vertex`; `AIP_PREDICT_ROUTE` says so too.
+    #[garde(inner(custom(is_path)))]
+    pub vertex_predict_path: Option<String>,
     /// Inputs of one call in these dialects, whose clients send more at once than `limits.inputs_max` of a
     /// card.
     #[garde(range(min = 1, max = 65_536))]
     pub inputs_max: usize,
+}
+
+fn is_path(path: &str, _: &()) -> garde::Result {
+    if path.starts_with('/') { Ok(()) } else { Err(garde::Error::new("expected a path that begins with /")) }
 }
 
 impl Default for Protocols {
@@ -45,6 +65,9 @@ impl Default for Protocols {
             ollama: true,
             huggingface: true,
             containers: true,
+            containers_key_file: None,
+            vertex_health_path: None,
+            vertex_predict_path: None,
             inputs_max: 2048,
         }
     }
@@ -53,7 +76,30 @@ impl Default for Protocols {
 impl Protocols {
     /// As the protocols have it.
     pub fn dialects(&self) -> Dialects {
-        let Self { oip, tei, openai, cohere, ollama, huggingface, containers, inputs_max: _ } = *self;
+        let &Self { oip, tei, openai, cohere, ollama, huggingface, containers, .. } = self;
         Dialects { oip, tei, openai, cohere, ollama, huggingface, containers }
+    }
+
+    /// What the contracts with containers are kept with.
+    ///
+    /// # Errors
+    /// The key cannot be read.
+    pub fn container_options(&self) -> Result<ContainerOptions, SecretError> {
+        let unusable = |path: &PathBuf| SecretError::Unusable {
+            place: path.display().to_string(),
+            problem: "it has characters that a header cannot have".to_owned(),
+        };
+        let authorization = self.containers_key_file.as_ref().map(|path| -> Result<_, SecretError> {
+            let key = secrets::read(path)?;
+            let mut value =
+                HeaderValue::try_from([b"Bearer ", key.trim_ascii()].concat()).map_err(|_| unusable(path))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        Ok(ContainerOptions {
+            authorization: authorization.transpose()?,
+            health_path: self.vertex_health_path.clone(),
+            predict_path: self.vertex_predict_path.clone(),
+        })
     }
 }

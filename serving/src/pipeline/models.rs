@@ -1,6 +1,6 @@
 //! What is served, for whoever may look at it.
 
-use api::{ModelDirectory, ModelInfo, Reads, Visit};
+use api::{ModelDirectory, ModelInfo, Reads, Task, Visit};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use models::{ModelEntry, ModelState};
@@ -30,6 +30,10 @@ impl ModelDirectory for Pipeline {
 
     fn model(&self, name: &str) -> Option<ModelInfo> {
         self.0.catalog.find(name).map(info)
+    }
+
+    fn default_model(&self, task: Task) -> Option<ModelInfo> {
+        self.0.catalog.default_for(task).ok().map(info)
     }
 }
 

@@ -200,13 +200,16 @@ impl Server {
             inference: Arc::clone(&pipeline) as Arc<dyn Inference>,
             models: pipeline,
             bounds: bounds(&app.config),
+            server: app.facts,
             dialects: app.config.protocols.dialects(),
+            containers: app.containers.clone(),
             stopping: app.stopping.clone(),
         };
         let routes = protocols::routes(&services, health)
             .merge(administration::routes(own_administration(app)))
             .merge(docs::router());
         let api = every_request(app, rest::refusing(routes), true);
+        let api = protocols::containers::at_their_paths(api, &app.containers);
         if self.certificates.is_some() { api.layer(map_response(tls::insist)) } else { api }
     }
 }
@@ -261,7 +264,8 @@ fn serving(app: &App) -> Serving {
     let is_serving = app.readiness.is_serving();
     let models = app.catalog.models().iter();
     let models = models.map(|model| (model.card.name.clone(), is_serving && model.is_loaded()));
-    Serving { is_ready: app.readiness.is_ready(), models: models.collect() }
+    let services = protocols::grpc_services(app.config.protocols.dialects());
+    Serving { is_ready: app.readiness.is_ready(), services, models: models.collect() }
 }
 
 /// What holds for every request of a port: it has an id, a line in the access log, and a head that is looked

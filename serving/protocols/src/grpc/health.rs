@@ -14,8 +14,6 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::v1;
-
 /// Longest request, in bytes: a name.
 pub(super) const REQUEST_BYTES_MAX: usize = 4096;
 
@@ -26,6 +24,8 @@ type Statuses = BTreeMap<String, ServingStatus>;
 pub struct Serving {
     /// Whether calls should be sent here.
     pub is_ready: bool,
+    /// The services that are spoken.
+    pub services: Vec<&'static str>,
     /// Models by name, and whether each of them answers.
     pub models: Vec<(String, bool)>,
 }
@@ -50,7 +50,7 @@ impl Health {
         });
     }
 
-    /// Whether a model serves, or the server if the name is empty, as it was last reported.
+    /// Whether a service or a model serves; the whole server if there is no name.
     pub fn is_serving(&self, name: &str) -> bool {
         self.0.borrow().get(name) == Some(&ServingStatus::Serving)
     }
@@ -66,9 +66,10 @@ impl Health {
 
 fn statuses(serving: &Serving) -> Statuses {
     let status = |is_serving| if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-    let server = ["", v1::grpc::SERVICE].map(|name| (name.to_owned(), status(serving.is_ready)));
+    let services = [""].iter().chain(&serving.services);
+    let server = services.map(|name| ((*name).to_owned(), status(serving.is_ready)));
     let models = serving.models.iter().map(|(name, is_serving)| (name.clone(), status(*is_serving)));
-    server.into_iter().chain(models).collect()
+    server.chain(models).collect()
 }
 
 pub(super) struct HealthService {

@@ -29,10 +29,10 @@ pub use form::Form;
 pub use health::{Health, Serving};
 pub use message::{UnreadMessage, unreadable};
 pub use messages::{Messages, set_aside};
-pub use status::{status, status_saying};
+pub use status::{status, status_as};
 
 /// The definitions of the protocols' services.
-const OURS: &[&[u8]] = &[proto::v1::DESCRIPTORS, proto::oip::DESCRIPTORS];
+const OURS: &[&[u8]] = &[proto::v1::DESCRIPTORS, proto::oip::DESCRIPTORS, proto::tei::DESCRIPTORS];
 
 /// Their methods, as paths. If a definition cannot be read there are none, as there is no reflection.
 static METHODS: LazyLock<BTreeSet<String>> = LazyLock::new(|| reflection::methods(OURS).unwrap_or_default());
@@ -54,7 +54,7 @@ pub fn routes(services: &Services, health: &Health) -> Router {
 
 /// The definitions of services that answer.
 fn shown(dialects: Dialects) -> Vec<&'static [u8]> {
-    let dialects = [(dialects.oip, proto::oip::DESCRIPTORS)];
+    let dialects = [(dialects.oip, proto::oip::DESCRIPTORS), (dialects.tei, proto::tei::DESCRIPTORS)];
     let spoken = dialects.into_iter().filter(|(is_on, _)| *is_on).map(|(_, definition)| definition);
     std::iter::once(proto::v1::DESCRIPTORS).chain(spoken).collect()
 }
@@ -119,6 +119,7 @@ mod tests {
         let ours = METHODS.iter().filter(|path| path.starts_with("/ml.inference.v1.")).cloned();
         assert_eq!(defined.collect::<BTreeSet<_>>(), ours.collect());
         assert!(is_method("/inference.GRPCInferenceService/ModelInfer"));
+        assert!(is_method("/tei.v1.Embed/EmbedStream"));
         assert!(!is_method("/ml.inference.v1.InferenceService/Secret"));
     }
 }

@@ -1,17 +1,17 @@
 //! Errors as gRPC has them: a status with `google.rpc` details.
 
-use api::{ApiError, Exceeded, Row};
+use api::{ApiError, Exceeded, GrpcCode, Row};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 /// An error as a status.
 pub fn status(error: &ApiError, request_id: &str) -> Status {
-    status_saying(error, error.to_string(), request_id)
+    status_as(error, error.row().grpc, error.to_string(), request_id)
 }
 
-/// An error as a status that says it in a dialect's own words.
-pub fn status_saying(error: &ApiError, message: String, request_id: &str) -> Status {
-    let Row { code, grpc, .. } = error.row();
+/// An error as a status with a dialect's own code and words.
+pub fn status_as(error: &ApiError, grpc: GrpcCode, message: String, request_id: &str) -> Status {
+    let Row { code, .. } = error.row();
     let mut details = ErrorDetails::new();
     details.set_error_info(code, "ml.inference.v1", std::collections::HashMap::new());
     details.set_request_info(request_id, "");

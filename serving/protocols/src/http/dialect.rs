@@ -124,11 +124,18 @@ impl Answer {
 /// Answers a request of some shape.
 pub async fn answer<S: Shape>(services: &Services, shape: S, request: Request) -> Response {
     let id = request_id(request.extensions());
+    call(services, shape, request).await.unwrap_or_else(|error| refuse::<S::Dialect>(&error, &id))
+}
+
+/// Answers a request of some shape, for who knows better in which form it is refused.
+///
+/// # Errors
+/// Whatever [`ApiError`] names.
+pub async fn call<S: Shape>(services: &Services, shape: S, request: Request) -> Result<Response, ApiError> {
     let extensions = request.extensions().clone();
     let caller = Caller::of_dialect(request.headers(), extensions, <S::Dialect as Dialect>::PROTOCOL);
     let (operation, bounds) = (shape.operation(), services.bounds);
-    let result = services.inference.call(caller, operation, Post { shape, request, bounds }).await;
-    result.unwrap_or_else(|error| refuse::<S::Dialect>(&error, &id))
+    services.inference.call(caller, operation, Post { shape, request, bounds }).await
 }
 
 /// An error as an answer of a dialect.

@@ -6,6 +6,9 @@ pub mod dialect;
 pub mod explain;
 pub mod inputs;
 pub mod limits;
+pub mod outline;
+pub mod target;
+pub mod told;
 
 pub use coding::ACCEPTED as ACCEPTED_CODINGS;
 

@@ -224,7 +224,9 @@ impl Rendering {
     fn best(&self, output: &Output) -> Vec<LabelScore> {
         match output {
             Output::Labels(labels) => labels.iter().take(self.labels_max.unwrap_or(1)).cloned().collect(),
-            Output::Sentiment(mood) => vec![LabelScore { label: Arc::clone(&mood.label), score: mood.score }],
+            Output::Sentiment(mood) => {
+                mood.scores.iter().filter(|class| class.label == mood.label).cloned().collect()
+            }
             _ => Vec::new(),
         }
     }

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::exchange::{Streamed, Unary};
 use super::views;
-use crate::grpc::{Bulk, Conversation, UnreadMessage, status_saying};
+use crate::grpc::{Bulk, Conversation, UnreadMessage, status_as};
 use crate::head::grpc_timeout;
 use crate::idempotency::key;
 use crate::oip::error::message;
@@ -29,13 +29,14 @@ pub(super) struct OipApi {
 
 /// An error in the protocol's words.
 fn status(error: &ApiError, request_id: &str) -> Status {
-    status_saying(error, message(error), request_id)
+    status_as(error, error.row().grpc, message(error), request_id)
 }
 
 /// What Triton does and this server does not.
 fn unsupported<Q, A>(request: &Request<Streaming<Q>>) -> Result<Response<A>, Status> {
     // In the table it is one more method that there is not.
-    Err(status_saying(&ApiError::RouteNotFound, UNSUPPORTED.to_owned(), &request_id(request.extensions())))
+    let (error, id) = (ApiError::RouteNotFound, request_id(request.extensions()));
+    Err(status_as(&error, error.row().grpc, UNSUPPORTED.to_owned(), &id))
 }
 
 impl OipApi {

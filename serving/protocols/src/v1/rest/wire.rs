@@ -325,7 +325,7 @@ struct Scores(Vec<LabelScore>);
 impl Serialize for Scores {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for LabelScore { label, score } in &self.0 {
+        for LabelScore { label, score, .. } in &self.0 {
             map.serialize_entry(label, score)?;
         }
         map.end()

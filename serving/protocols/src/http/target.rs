@@ -1,0 +1,76 @@
+//! The model that a path names.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use api::tasks::{Input, OnError, Parameters};
+use api::{ApiError, InferRequest, ModelDirectory, ModelInfo, Priority, Task};
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+
+use crate::Services;
+
+/// The part of a path that is a model's name, `{name}`; none where the path has no such part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathModel(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathModel {
+    type Rejection = Infallible;
+
+    /// Names of models are of letters that no path encodes: what is encoded is the name of none.
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let name = params.ok().and_then(|params| {
+            params.iter().find(|(name, _)| *name == "name").map(|(_, value)| value.to_owned())
+        });
+        Ok(Self(name))
+    }
+}
+
+/// What a request is for: the model that its path names, or the default of what is asked for.
+#[derive(Clone)]
+pub struct Target {
+    /// The name, if there is one.
+    pub name: Option<String>,
+    /// Inputs of a call.
+    pub inputs_max: usize,
+    models: Arc<dyn ModelDirectory>,
+}
+
+impl Target {
+    /// The target of a request.
+    pub fn new(services: &Services, PathModel(name): PathModel) -> Self {
+        let inputs_max = services.bounds.dialect_inputs_max;
+        Self { name, inputs_max, models: Arc::clone(&services.models) }
+    }
+
+    /// The same for the model of a name, or for the default if there is none.
+    pub fn named(self, name: Option<String>) -> Self {
+        Self { name, ..self }
+    }
+
+    /// A request of it for `inputs`.
+    pub fn request(self, inputs: Vec<Input>, parameters: Parameters) -> InferRequest {
+        InferRequest {
+            model: self.name,
+            inputs,
+            inputs_max: Some(self.inputs_max),
+            parameters,
+            on_error: OnError::Fail,
+            priority: Priority::Normal,
+            timeout: None,
+        }
+    }
+
+    /// The model, or of these tasks the first that has a default. To be asked only by who knows the caller.
+    ///
+    /// # Errors
+    /// There is none of the name, or none of the tasks has a default.
+    pub fn model(&self, tasks: &[Task]) -> Result<ModelInfo, ApiError> {
+        let found = match &self.name {
+            Some(name) => self.models.model(name),
+            None => tasks.iter().find_map(|task| self.models.default_model(*task)),
+        };
+        found.ok_or(ApiError::ModelNotFound)
+    }
+}

@@ -1,0 +1,70 @@
+//! Hugging Face's tasks as its hosted API and `huggingface_hub.InferenceClient` have them: `{"inputs",
+//! "parameters"}` to a URL that means one model, and one task where the model has several.
+
+mod entities;
+mod parameters;
+mod pipeline;
+
+use api::{ApiError, request_id};
+use axum::Router;
+use axum::extract::{RawPathParams, Request, State};
+use axum::response::Response;
+use axum::routing::post;
+use serde::Serialize;
+
+use crate::Services;
+use crate::http::dialect::{self, Answer, Dialect};
+use crate::http::target::{PathModel, Target};
+
+pub use pipeline::{Pipeline, PipelineTask};
+
+/// The dialect.
+pub struct HuggingFace;
+
+impl Dialect for HuggingFace {
+    const PROTOCOL: &'static str = "huggingface";
+
+    fn error(error: &ApiError, _: &str) -> Answer {
+        #[derive(Serialize)]
+        struct Body {
+            error: String,
+        }
+        let status = error.row().http;
+        Answer::json(status, &Body { error: error.to_string() }).unwrap_or_else(|_| Answer::empty(status))
+    }
+}
+
+/// The routes.
+pub fn routes(services: &Services) -> Router {
+    let routes = Router::new()
+        .route("/hf/{name}", post(answer))
+        .route("/models/{name}", post(answer))
+        .route("/models/{name}/pipeline/{task}", post(answer))
+        .with_state(services.clone());
+    dialect::routes::<HuggingFace>(services.dialects.huggingface, routes)
+}
+
+async fn answer(
+    State(services): State<Services>,
+    model: PathModel,
+    params: RawPathParams,
+    request: Request,
+) -> Response {
+    let task = params.iter().find(|(name, _)| *name == "task").map(|(_, task)| PipelineTask::of_name(task));
+    let task = match task {
+        Some(None) => {
+            let id = request_id(request.extensions());
+            return dialect::refuse::<HuggingFace>(&ApiError::RouteNotFound, &id);
+        }
+        Some(Some(task)) => Some(task),
+        None => None,
+    };
+    let shape = Pipeline { target: Target::new(&services, model), task };
+    dialect::answer(&services, shape, request).await
+}
+
+/// Whether a path is the dialect's.
+pub(crate) fn is_path(path: &str) -> bool {
+    let rest = path.strip_prefix("/hf/").or_else(|| path.strip_prefix("/models/"));
+    rest.is_some_and(|rest| !rest.is_empty())
+}

@@ -1,0 +1,188 @@
+//! Errors as text-embeddings-inference has them: `{"error", "error_type"}`, with statuses of its own.
+
+use api::tasks::InputError;
+use api::{ApiError, ErrorKind, GrpcCode};
+use axum::http::StatusCode;
+use serde::Serialize;
+
+use crate::http::dialect::{Answer, Dialect};
+
+/// The dialect.
+pub struct Tei;
+
+/// The kinds of errors that its clients know; there are no others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum Fault {
+    /// The server cannot answer at present.
+    Unhealthy,
+    /// The model does not do what is asked, or has failed.
+    Backend,
+    /// There is more to do than is taken.
+    Overloaded,
+    /// The request is wrong.
+    Validation,
+    /// A text cannot be tokenised.
+    Tokenizer,
+    /// There is nothing to do.
+    Empty,
+}
+
+/// An error on its wires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// Its kind.
+    pub(crate) fault: Fault,
+    /// Over REST.
+    pub(crate) http: StatusCode,
+    /// Over gRPC.
+    pub(crate) grpc: GrpcCode,
+}
+
+impl Fault {
+    /// With the statuses that the dialect gives it.
+    const fn form(self) -> Form {
+        let (http, grpc) = match self {
+            Self::Unhealthy => (StatusCode::SERVICE_UNAVAILABLE, GrpcCode::Unavailable),
+            Self::Backend => (StatusCode::FAILED_DEPENDENCY, GrpcCode::FailedPrecondition),
+            Self::Overloaded => (StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
+            Self::Validation => (StatusCode::UNPROCESSABLE_ENTITY, GrpcCode::InvalidArgument),
+            Self::Tokenizer => (StatusCode::UNPROCESSABLE_ENTITY, GrpcCode::FailedPrecondition),
+            Self::Empty => (StatusCode::BAD_REQUEST, GrpcCode::InvalidArgument),
+        };
+        Form { fault: self, http, grpc }
+    }
+}
+
+/// The form of a kind. What the dialect knows has its statuses, anything else those of its row.
+pub(crate) fn form(kind: ErrorKind) -> Form {
+    use ErrorKind as K;
+    let by_row = |fault| Form { fault, http: kind.row().http, grpc: kind.row().grpc };
+    match kind {
+        K::NoInputs => Fault::Empty.form(),
+        K::UnreadableInput => Fault::Tokenizer.form(),
+        K::InvalidRequest
+        | K::TooManyInputs
+        | K::EmptyInput
+        | K::NulCharacter
+        | K::InputTooLong
+        | K::InvalidParameter
+        | K::OverPlanLimit => Fault::Validation.form(),
+        K::WrongTask | K::ModelRequired | K::Internal => Fault::Backend.form(),
+        K::RateLimitExceeded
+        | K::ConcurrencyLimitExceeded
+        | K::Overloaded
+        | K::AnswersUnread
+        | K::DeadlineInfeasible
+        | K::IdempotencyFull => Fault::Overloaded.form(),
+        K::IssuerUnavailable
+        | K::LimitsUnavailable
+        | K::StoreUnavailable
+        | K::ModelUnavailable
+        | K::Starting
+        | K::ShuttingDown => Fault::Unhealthy.form(),
+        K::DeadlineExceeded | K::IdempotencyInProgress | K::Conflict => by_row(Fault::Overloaded),
+        K::MissingCredentials
+        | K::MalformedCredentials
+        | K::InvalidCredentials
+        | K::TestKeyRefused
+        | K::InvalidToken
+        | K::UnknownTenant
+        | K::AccountSuspended
+        | K::Forbidden
+        | K::NotFound
+        | K::MethodNotAllowed
+        | K::UnsupportedMediaType
+        | K::UnsupportedContentEncoding
+        | K::InvalidContentEncoding
+        | K::UnsupportedCompression
+        | K::BodyTooLarge
+        | K::HeadersTooLarge
+        | K::UriTooLong
+        | K::MalformedRequest
+        | K::ServiceNotFound
+        | K::BodyIncomplete
+        | K::InvalidUtf8
+        | K::InvalidJson
+        | K::ModelNotFound
+        | K::IdempotencyKeyReused
+        | K::IdempotencyAnswerTooLarge
+        | K::TenantNotFound
+        | K::TenantNotManaged
+        | K::TenantExists
+        | K::KeyNotFound
+        | K::KeyNotActive
+        | K::TooManyKeys
+        | K::SecretShownOnce => by_row(Fault::Validation),
+    }
+}
+
+/// What is wrong, in words that the dialect's clients look for where they do.
+pub(crate) fn message(error: &ApiError) -> String {
+    match error {
+        ApiError::Input(InputError::TooMany { inputs, limit }) => {
+            format!("batch size {inputs} > maximum allowed batch size {limit}")
+        }
+        ApiError::Input(InputError::None) => "`inputs` cannot be empty".to_owned(),
+        ApiError::Input(InputError::TooLong { index, length, limit, is_counted, .. }) => {
+            let at_least = if *is_counted { "" } else { "at least " };
+            format!(
+                "`inputs` must have at most {limit} tokens. Given: {at_least}{length}, in inputs[{index}]"
+            )
+        }
+        ApiError::Input(InputError::Parameter { name, message }) => format!("`{name}` {message}"),
+        error => error.to_string(),
+    }
+}
+
+impl Dialect for Tei {
+    const PROTOCOL: &'static str = "tei";
+
+    fn error(error: &ApiError, _: &str) -> Answer {
+        #[derive(Serialize)]
+        struct Body {
+            error: String,
+            error_type: Fault,
+        }
+        let Form { fault, http, .. } = form(error.kind());
+        let body = Body { error: message(error), error_type: fault };
+        Answer::json(http, &body).unwrap_or_else(|_| Answer::empty(http))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_on_the_wire() {
+        let check = |error: ApiError, status: u16, body: &str| {
+            let answer = Tei::error(&error, "req_1");
+            assert_eq!(answer.status.as_u16(), status, "{error}");
+            assert_eq!(String::from_utf8_lossy(&answer.body), body);
+        };
+        check(
+            InputError::TooMany { inputs: 33, limit: 32 }.into(),
+            422,
+            r#"{"error":"batch size 33 > maximum allowed batch size 32","error_type":"Validation"}"#,
+        );
+        check(InputError::None.into(), 400, r#"{"error":"`inputs` cannot be empty","error_type":"Empty"}"#);
+        check(
+            InputError::Parameter { name: "dimensions", message: "must be between 1 and 384".to_owned() }
+                .into(),
+            422,
+            r#"{"error":"`dimensions` must be between 1 and 384","error_type":"Validation"}"#,
+        );
+        check(
+            InputError::Tokenize { index: 2 }.into(),
+            422,
+            r#"{"error":"inputs[2] could not be tokenized","error_type":"Tokenizer"}"#,
+        );
+        let row = |kind: ErrorKind| (form(kind).http.as_u16(), form(kind).grpc, form(kind).fault);
+        assert_eq!(row(ErrorKind::WrongTask), (424, GrpcCode::FailedPrecondition, Fault::Backend));
+        assert_eq!(row(ErrorKind::Overloaded), (429, GrpcCode::ResourceExhausted, Fault::Overloaded));
+        assert_eq!(row(ErrorKind::Starting), (503, GrpcCode::Unavailable, Fault::Unhealthy));
+        assert_eq!(row(ErrorKind::MissingCredentials), (401, GrpcCode::Unauthenticated, Fault::Validation));
+        assert_eq!(row(ErrorKind::ModelNotFound), (404, GrpcCode::NotFound, Fault::Validation));
+        assert_eq!(row(ErrorKind::DeadlineExceeded), (504, GrpcCode::DeadlineExceeded, Fault::Overloaded));
+    }
+}

@@ -1,0 +1,40 @@
+//! The API of text-embeddings-inference 1.9: REST at the root for the default models and under
+//! `/models/{name}/…` for each, and the gRPC services `tei.v1`.
+//!
+//! Its clients send fields of other servers, which are ignored. A call may have as many inputs as
+//! `protocols.inputs_max` says: the scheduler cuts it into batches.
+
+pub(crate) mod answers;
+mod errors;
+mod facts;
+pub mod grpc;
+pub(crate) mod requests;
+pub mod rest;
+
+use api::Operation;
+
+pub use errors::Tei;
+pub(crate) use requests::Direction;
+
+/// Whether a path is the dialect's.
+pub(crate) fn is_path(path: &str) -> bool {
+    let last = path.strip_prefix("/models/").and_then(|rest| rest.find('/').map(|slash| &rest[slash..]));
+    let route = last.unwrap_or(path);
+    operation_of(route).is_some() || matches!(route, "/" | "/info") || (last.is_none() && route == "/health")
+}
+
+/// What a route asks for.
+pub(crate) fn operation_of(route: &str) -> Option<Operation> {
+    if let Some(operation) = grpc::operation_of(route) {
+        return Some(operation);
+    }
+    match route.strip_prefix("/models/{name}").unwrap_or(route) {
+        "/embed" | "/embed_all" | "/embed_sparse" => Some(Operation::Embed),
+        "/predict" => Some(Operation::Classify),
+        "/rerank" => Some(Operation::Rerank),
+        "/similarity" => Some(Operation::Similarity),
+        "/tokenize" => Some(Operation::Tokenize),
+        "/decode" => Some(Operation::Detokenize),
+        _ => None,
+    }
+}
