@@ -17,18 +17,25 @@
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]
 
+mod cohere;
 pub mod grpc;
 pub mod head;
 pub mod http;
 pub mod idempotency;
+mod ollama;
+mod openai;
 pub mod v1;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Inference, ModelDirectory, Operation};
+use api::{ApiError, Inference, ModelDirectory, Operation, request_id};
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use tokio_util::sync::CancellationToken;
+
+use http::dialect::refuse as refuse_as;
 
 /// What protocols are given.
 #[derive(Clone)]
@@ -80,9 +87,30 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
     v1::rest::routes(services.clone())
         .merge(v1::grpc::routes(services.clone()))
         .merge(grpc::routes(services, health))
+        .merge(openai::routes(services.clone()))
+        .merge(cohere::routes(services.clone()))
+        .merge(ollama::routes(services.clone()))
+}
+
+/// Refuses a request in the form of the protocol that it is of, as its head and its path tell: for what is
+/// refused before a route is found.
+pub fn refuse(error: &ApiError, request: &Request) -> Response {
+    let (id, path) = (request_id(request.extensions()), request.uri().path());
+    if head::is_grpc(request.headers()) {
+        return grpc::status(error, &id).into_http::<axum::body::Body>();
+    }
+    match path {
+        _ if openai::is_path(path) => refuse_as::<openai::OpenAi>(error, &id),
+        _ if cohere::is_path(path) => refuse_as::<cohere::Cohere>(error, &id),
+        _ if ollama::is_path(path) => refuse_as::<ollama::Ollama>(error, &id),
+        _ => v1::rest::refuse(error, &id),
+    }
 }
 
 /// What a route or a gRPC method of some protocol asks for.
 pub fn operation_of(route: &str) -> Option<Operation> {
     v1::operation_of(route)
+        .or_else(|| openai::operation_of(route))
+        .or_else(|| cohere::operation_of(route))
+        .or_else(|| ollama::operation_of(route))
 }

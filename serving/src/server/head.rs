@@ -10,9 +10,7 @@ use axum::http::{HeaderMap, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use protocols::grpc;
-use protocols::head::{self, GRPC_TIMEOUT, REQUEST_TIMEOUT};
-use protocols::v1::rest;
+use protocols::head::{GRPC_TIMEOUT, REQUEST_TIMEOUT};
 
 use super::unparsed::Unparsed;
 use crate::config::Config;
@@ -113,17 +111,8 @@ fn is_well_formed(headers: &HeaderMap) -> Result<(), ApiError> {
 pub(super) async fn check(State(limits): State<Arc<HeadLimits>>, request: Request, next: Next) -> Response {
     match limits.check(&request) {
         Ok(()) => next.run(request).await,
-        Err(error) => refuse(&error, &request),
+        Err(error) => protocols::refuse(&error, &request),
     }
-}
-
-/// An error as its caller's protocol has it.
-pub(super) fn refuse(error: &ApiError, request: &Request) -> Response {
-    let request_id = api::request_id(request.extensions());
-    if head::is_grpc(request.headers()) {
-        return grpc::status(error, &request_id).into_http::<axum::body::Body>();
-    }
-    rest::refuse(error, &request_id)
 }
 
 #[cfg(test)]

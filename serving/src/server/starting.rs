@@ -7,7 +7,6 @@ use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::get;
 
-use super::head;
 use crate::caller;
 use crate::docs;
 use crate::error::ApiError;
@@ -33,7 +32,7 @@ async fn later(request: Request) -> Response {
     let (error, request_id) = (ApiError::Starting, api::request_id(request.extensions()));
     let row = error.row();
     tracing::info!(target: "access", %request_id, code = row.code, status = row.http.as_u16(), "call");
-    head::refuse(&error, &request)
+    protocols::refuse(&error, &request)
 }
 
 #[cfg(test)]

@@ -214,6 +214,7 @@ fn routes_are_those_of_the_routers() {
     assert!(routes.len() > 20, "the routes were not found: {routes:?}");
     let mut documented = tabled("docs/api.md", "/");
     documented.extend(tabled("docs/operations.md", "/"));
+    documented.extend(tabled("docs/dialects.md", "/"));
     assert_eq!(documented, routes, "left: documented, right: in the code");
 }
 

@@ -6,6 +6,7 @@ pub mod dialect;
 pub mod explain;
 pub mod inputs;
 pub mod limits;
+pub mod vectors;
 
 pub use coding::ACCEPTED as ACCEPTED_CODINGS;
 
