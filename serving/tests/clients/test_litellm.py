@@ -27,8 +27,7 @@ def test_embeddings(server, rest, provider, base):
 
 
 @pytest.mark.parametrize("provider, base", [
-    ("cohere", ""), ("hosted_vllm", ""), ("infinity", ""), ("infinity", "/infinity"), ("jina_ai", ""),
-    ("voyage", "")])
+    ("cohere", ""), ("hosted_vllm", ""), ("infinity", "/infinity"), ("jina_ai", ""), ("voyage", "")])
 def test_reranking(server, rest, provider, base):
     ours = rest.post("/v1/ml/rerank", json={"inputs": TEXTS, "parameters": {"query": QUERY}}).json()["results"]
     found = litellm.rerank(model=f"{provider}/{MODEL}", query=QUERY, documents=TEXTS, top_n=2, api_key=KEY,

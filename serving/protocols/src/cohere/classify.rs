@@ -82,7 +82,10 @@ struct Classification {
 }
 
 /// Confidences by label, best first.
-struct Confidences(Vec<(Arc<str>, f32)>);
+struct Confidences(Scores);
+
+/// Labels and their confidences.
+type Scores = Vec<(Arc<str>, f32)>;
 
 #[derive(Serialize)]
 struct Confidence {
@@ -122,7 +125,7 @@ impl Classes {
     }
 
     /// The confidence of each class in a text, best first, by the vectors of the text and of the examples.
-    fn confidences(&self, text: &[f32], examples: &[Vec<f32>]) -> Vec<(Arc<str>, f32)> {
+    fn confidences(&self, text: &[f32], examples: &[Vec<f32>]) -> Scores {
         let mut cosines = vec![Vec::new(); self.names.len()];
         for (class, example) in self.of.iter().zip(examples) {
             cosines[*class].push(dot(text, example));
@@ -183,7 +186,7 @@ impl Shape for Classify {
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {
         let Rendering { id, inputs, examples } = rendering;
         let pairs = |labels: Vec<LabelScore>| labels.into_iter().map(|one| (one.label, one.score)).collect();
-        let found: Vec<Vec<_>> = match examples {
+        let found: Vec<Scores> = match examples {
             None => labels(response)?.into_iter().map(pairs).collect(),
             Some(classes) => {
                 let vectors = vectors(response)?;
@@ -191,7 +194,7 @@ impl Shape for Classify {
                 texts.iter().map(|text| classes.confidences(text, examples)).collect()
             }
         };
-        let classify = |(index, (input, labels)): (usize, (String, Vec<(Arc<str>, f32)>))| {
+        let classify = |(index, (input, labels)): (usize, (String, Scores))| {
             let (label, score) = labels.first().cloned().unwrap_or_default();
             Classification {
                 id: format!("{id}-{index}"),

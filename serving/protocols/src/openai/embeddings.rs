@@ -147,6 +147,8 @@ impl Body {
 impl Shape for Embeddings {
     type Dialect = OpenAi;
     type Rendering = Rendering;
+    // LiteLLM declares Voyage's bodies as nothing.
+    const IS_JSON: bool = false;
 
     fn operation(&self) -> Option<Operation> {
         Some(Operation::Embed)

@@ -108,6 +108,8 @@ struct Units {
 impl Shape for Rerank {
     type Dialect = OpenAi;
     type Rendering = Rendering;
+    // LiteLLM declares Voyage's bodies as nothing.
+    const IS_JSON: bool = false;
 
     fn operation(&self) -> Option<Operation> {
         Some(Operation::Rerank)

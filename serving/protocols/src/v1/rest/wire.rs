@@ -16,6 +16,9 @@ use crate::http::body::{self, Name, Object};
 use crate::http::inputs::Inputs;
 use crate::http::vectors::{Precision, Vector, little_endian};
 
+/// What makes bytes of an embedding.
+pub(super) type ToBytes<R> = fn(Vec<f32>, &R) -> Vec<u8>;
+
 /// One inference route: its task, its parameters, and how its answers are written.
 pub(super) trait WireTask: 'static {
     /// What the route asks for.
@@ -34,7 +37,7 @@ pub(super) trait WireTask: 'static {
     }
 
     /// How an embedding is written as bytes, where a route can answer with them.
-    const BYTES: Option<fn(Vec<f32>, &Self::Rendering) -> Vec<u8>> = None;
+    const BYTES: Option<ToBytes<Self::Rendering>> = None;
 }
 
 /// Parameters of every route.
@@ -228,7 +231,7 @@ impl WireTask for Embeddings {
         if *format == EncodingFormat::Base64 { vector.base64(little_endian) } else { vector }
     }
 
-    const BYTES: Option<fn(Vec<f32>, &EncodingFormat) -> Vec<u8>> =
+    const BYTES: Option<ToBytes<EncodingFormat>> =
         Some(|values, format| format.precision().of(values).bytes());
 }
 
@@ -267,7 +270,7 @@ impl EncodingFormat {
 pub(super) fn bytes<R>(
     response: InferResponse,
     rendering: &R,
-    bytes: fn(Vec<f32>, &R) -> Vec<u8>,
+    bytes: ToBytes<R>,
 ) -> Result<Vec<u8>, ApiError> {
     let mut all = Vec::new();
     for result in response.answer.results {
