@@ -182,6 +182,8 @@ BAD = [
     ("/v1/classify", {"inputs": "a secret"}, 400, "invalid_request"),
     ("/v1/classify", {"examples": [{"text": "a", "label": "x"}] * 2}, 400, "invalid_request"),
     ("/v1/classify", {"examples": [{"text": "a"}]}, 400, "invalid_request"),
+    ("/v1/classify", {"inputs": ["a"] * 97, "examples": [{"text": "a", "label": label} for label in "xxyy"]}, 400,
+     "too_many_inputs"),
     ("/v1/classify", {"model": "ner-v2"}, 400, "wrong_task"),
 ]
 
@@ -326,11 +328,14 @@ def test_switches(request, tmp_path):
         assert api.post("/score", json={}).status_code == 404
         assert api.post("/v2/rerank", json={"query": "a", "documents": ["a"]}).status_code == 200
     stop(server)
-    config.write_text("[protocols]\ncohere = false\nollama = false\n")
+    config.write_text("[protocols]\ncohere = false\nollama = false\ninputs_max = 4\n")
     server = start(request, tmp_path, "--config", str(config))
     with httpx.Client(base_url=f"http://{server.api}", headers={"Authorization": f"Bearer {KEY}"}) as api:
         check_cohere(api.post("/v2/embed", json=GOOD["/v2/embed"]), 404, "not_found")
         assert api.post("/v2/rerank", json={"query": "a", "documents": ["a"]}).status_code == 200
+        # Both sides have as many as a call may have.
+        for one, many, status in (1, 4, 200), (4, 4, 200), (1, 5, 400), (5, 5, 400):
+            assert api.post("/score", json={"data_1": ["a"] * one, "data_2": ["b"] * many}).status_code == status
         off = api.post("/api/embed", json={"input": "a"})
         assert off.status_code == 404 and set(off.json()) == {"error"}
     stop(server)

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::tasks::{
-    ClassifyParameters, EmbedParameters, Input, LabelScore, Parameters, SentimentParameters, Truncation,
+    ClassifyParameters, EmbedParameters, Input, InputError, LabelScore, Parameters, SentimentParameters,
+    Truncation,
 };
 use api::{ApiError, InferRequest, InferResponse, Operation, Task, request_id};
 use axum::body::Bytes;
@@ -27,6 +28,8 @@ const NEAREST: usize = 3;
 const SCALE: f32 = 20.0;
 /// Most examples of a call, and least of a class, which are Cohere's.
 const EXAMPLES_MAX: usize = 2500;
+/// Most inputs of a call with examples, which are Cohere's: each is compared with every example.
+const COMPARED_INPUTS_MAX: usize = 96;
 const EXAMPLES_OF_CLASS_MIN: usize = 2;
 
 /// A request for classes.
@@ -162,6 +165,13 @@ impl Shape for Classify {
         let truncation = cut.of(&asked, model.as_deref(), Truncation::End)?;
         let examples = body.examples.unwrap_or_default();
         let classes = (!examples.is_empty()).then(|| Classes::of(&examples)).transpose()?;
+        match body.inputs.len() {
+            0 => return Err(InputError::None.into()),
+            inputs if classes.is_some() && inputs > COMPARED_INPUTS_MAX => {
+                return Err(InputError::TooMany { inputs, limit: COMPARED_INPUTS_MAX }.into());
+            }
+            _ => {}
+        }
         let is_sentiment = asked.model(model.as_deref()).is_some_and(|model| model.task == Task::Sentiment);
         let parameters = match (&classes, is_sentiment) {
             (Some(_), _) => Parameters::Embed(EmbedParameters { truncation, ..EmbedParameters::default() }),
@@ -177,9 +187,6 @@ impl Shape for Classify {
         // Examples are no inputs, and bounded by themselves.
         let count = classes.as_ref().map_or(0, |classes| classes.of.len());
         request.inputs_max = request.inputs_max.map(|most| most + count);
-        if body.inputs.is_empty() {
-            return Err(api::tasks::InputError::None.into());
-        }
         Ok((request, Rendering { id: request_id(&head.extensions), inputs: body.inputs, examples: classes }))
     }
 

@@ -11,8 +11,9 @@ use super::asked::{Usage, invalid};
 use crate::http::dialect::Answer;
 
 const METADATA: HeaderName = HeaderName::from_static("metadata");
-/// Longest header that tells what is in a body of bytes: clients read no longer ones.
-const METADATA_BYTES_MAX: usize = 60 << 10;
+/// Inputs of which a header can tell what is in a body of bytes: of each it has 115 bytes at most, and
+/// clients read headers of up to 64 KiB.
+const TOLD_INPUTS_MAX: usize = 500;
 
 /// What numbers are written as.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -124,10 +125,19 @@ pub(super) struct About<'a> {
     pub(super) usage: Usage,
 }
 
+/// Refuses a call of more inputs than a header can tell of.
+pub(super) fn check_told(inputs: usize) -> Result<(), ApiError> {
+    if inputs <= TOLD_INPUTS_MAX {
+        return Ok(());
+    }
+    let problem = format!("a header tells of {TOLD_INPUTS_MAX} inputs at most: send `bytes_only`, or fewer");
+    Err(invalid("encoding_format", &problem))
+}
+
 /// Numbers as a body of bytes, with or without a header that tells what is where.
 ///
 /// # Errors
-/// The header would be longer than clients read.
+/// A fault of ours.
 pub(super) fn answer(
     rows: &[Vec<f32>],
     coding: Coding,
@@ -145,10 +155,6 @@ pub(super) fn answer(
     if let Some(About { id, created, model, usage }) = about {
         let text = serde_json::to_string(&Metadata { id, created, model, data, usage });
         let text = text.map_err(ApiError::internal)?;
-        if text.len() > METADATA_BYTES_MAX {
-            let problem = "what is in so many inputs' bytes is no header: send `bytes_only`, or fewer inputs";
-            return Err(invalid("encoding_format", problem));
-        }
         headers.insert(METADATA, HeaderValue::try_from(text).map_err(ApiError::internal)?);
     }
     Ok(Answer { status: StatusCode::OK, headers, body: Bytes::from(body) })

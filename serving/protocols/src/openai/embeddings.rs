@@ -165,6 +165,9 @@ impl Shape for Embeddings {
             ..EmbedParameters::default()
         };
         let (format, precision) = body.format();
+        if format == Format::Bytes {
+            binary::check_told(body.input.0.list.len())?;
+        }
         let coding = Coding {
             dtype: body.embed_dtype.map(Name::get).unwrap_or_default(),
             endianness: body.endianness.map(Name::get).unwrap_or_default(),

@@ -104,6 +104,9 @@ impl Shape for Pooling {
         };
         let format = body.encoding_format.map(Name::get).unwrap_or_default();
         let inputs = body.input.0.list;
+        if format == Format::Bytes {
+            binary::check_told(inputs.len())?;
+        }
         let request = if is_classes {
             if body.use_activation == Some(false) {
                 return Err(invalid("use_activation", "scores are probabilities here"));

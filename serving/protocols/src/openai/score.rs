@@ -85,7 +85,10 @@ impl Shape for Score {
         }
         inputs.extend(second);
         let parameters = Parameters::Embed(EmbedParameters { truncation, ..EmbedParameters::default() });
-        Ok((asked.request(model, inputs, parameters), Rendering { id: request_id(&head.extensions), first }))
+        let mut request = asked.request(model, inputs, parameters);
+        // Each side has as many as a call may have.
+        request.inputs_max = request.inputs_max.map(|most| most + first.min(most));
+        Ok((request, Rendering { id: request_id(&head.extensions), first }))
     }
 
     fn write(response: InferResponse, Rendering { id, first }: Rendering) -> Result<Answer, ApiError> {
