@@ -14,7 +14,7 @@ TESTED := --features ml-inference/kafka,ml-inference/cuda,benches/cuda
 # From an edit to its tests: thin crates of ours are compiled incrementally and without optimisation.
 QUICK := --config build.incremental=true --config profile.release.package.serving.opt-level=0 --config profile.release.package.router.opt-level=1
 
-.PHONY: help check docs run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python lint bench bench-engines gpu-kit simulate autoscale simulate-long sanitize neon references train clean
+.PHONY: help check docs run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-engines gpu-kit simulate autoscale simulate-long sanitize neon references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,11 @@ test-rust: cuda-toolkit ## unit, property, integration and end-to-end tests in R
 test-python: test-rust $(VENV)/.done ## clients nobody here wrote, against the real server
 	@echo "==> client tests"
 	@$(VENV)/bin/python -m pytest -q serving/tests/clients --binary target/release/ml-inference --data-dir $(DATA)
+
+# Clients that are too heavy for every run.
+test-dialects: test-rust $(VENV)/.done serving/tests/clients/requirements-dialects.txt ## more clients of other servers, against the real server
+	@$(VENV)/bin/pip install --disable-pip-version-check -q -r serving/tests/clients/requirements-dialects.txt
+	@$(VENV)/bin/python -m pytest -q serving/tests/clients/test_litellm.py --binary target/release/ml-inference --data-dir $(DATA)
 
 # What `make test` proves at length is skipped: simulations.
 check: cuda-toolkit ## formatting, clippy, unit tests and documentation tests: under a minute after an edit

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use models_core::tasks::{Answer, Input, OnError, Parameters};
-use units::Priority;
+use units::{Priority, WallTime};
 
 use crate::quota::Quota;
 
@@ -27,7 +27,7 @@ pub struct InferRequest {
     pub timeout: Option<Duration>,
 }
 
-/// How long a call took.
+/// How long a call took, and when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timings {
     /// From its arrival to its answer.
@@ -38,6 +38,8 @@ pub struct Timings {
     pub queue: Duration,
     /// The longest that a device took for a batch with a sequence of it.
     pub compute: Duration,
+    /// When it was answered.
+    pub answered_at: WallTime,
 }
 
 /// The answer, in no protocol's terms.

@@ -17,6 +17,7 @@
 // Standard error may be full or gone: what is to be said is logged.
 #![deny(clippy::print_stderr)]
 
+mod cohere;
 pub mod containers;
 pub mod grpc;
 pub mod head;
@@ -24,6 +25,9 @@ pub mod http;
 pub mod huggingface;
 pub mod idempotency;
 pub mod oip;
+mod ollama;
+mod openai;
+mod shared;
 pub mod tei;
 pub mod v1;
 
@@ -116,6 +120,10 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .merge(tei::grpc::routes(services))
         .merge(huggingface::routes(services))
         .merge(containers::routes(services, health))
+        .merge(openai::routes(services.clone()))
+        .merge(cohere::routes(services.clone()))
+        .merge(ollama::routes(services.clone()))
+        .merge(shared::routes(services.clone()))
 }
 
 /// Names of the gRPC services that are spoken.
@@ -132,6 +140,9 @@ pub fn protocol_of(route: &str, is_grpc: bool) -> &'static str {
         _ if tei::is_path(route) => tei::Tei::PROTOCOL,
         _ if huggingface::is_path(route) => huggingface::HuggingFace::PROTOCOL,
         _ if containers::is_path(route) => containers::Containers::PROTOCOL,
+        _ if openai::is_path(route) => openai::OpenAi::PROTOCOL,
+        _ if cohere::is_path(route) => cohere::Cohere::PROTOCOL,
+        _ if ollama::is_path(route) => ollama::Ollama::PROTOCOL,
         _ if is_grpc => v1::grpc::PROTOCOL,
         _ => v1::rest::PROTOCOL,
     }
@@ -147,11 +158,19 @@ pub fn refuse(error: &ApiError, request: &Request) -> Response {
         _ if tei::is_path(path) => refuse_as::<tei::Tei>(error, &id),
         _ if huggingface::is_path(path) => refuse_as::<huggingface::HuggingFace>(error, &id),
         _ if containers::is_path(path) => refuse_as::<containers::Containers>(error, &id),
+        _ if openai::is_path(path) => refuse_as::<openai::OpenAi>(error, &id),
+        _ if cohere::is_path(path) => refuse_as::<cohere::Cohere>(error, &id),
+        _ if ollama::is_path(path) => refuse_as::<ollama::Ollama>(error, &id),
         _ => v1::rest::refuse(error, &id),
     }
 }
 
 /// What a route or a gRPC method of some protocol asks for.
 pub fn operation_of(route: &str) -> Option<Operation> {
-    v1::operation_of(route).or_else(|| oip::operation_of(route)).or_else(|| tei::operation_of(route))
+    v1::operation_of(route)
+        .or_else(|| oip::operation_of(route))
+        .or_else(|| tei::operation_of(route))
+        .or_else(|| openai::operation_of(route))
+        .or_else(|| cohere::operation_of(route))
+        .or_else(|| ollama::operation_of(route))
 }

@@ -229,7 +229,7 @@ async fn run(
         model: Arc::from(entry.card.name.as_str()),
         version: Arc::from(entry.card.version.as_str()),
         answer,
-        timings: Timings { total: end.duration(), ..timings },
+        timings: Timings { total: end.duration(), answered_at: WallTime::now(), ..timings },
         inputs,
         tokens,
         quotas: quotas::of(WallTime::now(), &reservation.quotas()),

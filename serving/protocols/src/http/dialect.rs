@@ -29,6 +29,9 @@ pub trait Dialect: 'static {
     /// Its form of an error: status, headers of its own and body. What every dialect says in headers, such as
     /// when to come again, is added.
     fn error(error: &ApiError, request_id: &str) -> Answer;
+
+    /// Its own headers for what is left of a tenant's limits, beside those of every answer.
+    fn show_limits(_quotas: &[Quota], _headers: &mut HeaderMap) {}
 }
 
 /// One kind of request of a dialect, with what is known of it before its body is read, such as the model in
@@ -84,7 +87,7 @@ impl Answer {
         Self { status, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
-    /// The response of the answer.
+    /// The answer as it is sent.
     pub fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
         (*response.status_mut(), *response.headers_mut()) = (self.status, self.headers);
@@ -204,6 +207,7 @@ impl<S: Shape> Reply for PostReply<S> {
         let kept = if is_kept { answer.keep() } else { Kept::default() };
         let mut answer = answer.into_response();
         limits::show(&quotas, answer.headers_mut());
+        S::Dialect::show_limits(&quotas, answer.headers_mut());
         Ok(Made { answer, kept })
     }
 
@@ -213,6 +217,7 @@ impl<S: Shape> Reply for PostReply<S> {
         let mut answer = answer.into_response();
         answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         limits::show(quotas, answer.headers_mut());
+        S::Dialect::show_limits(quotas, answer.headers_mut());
         Ok(answer)
     }
 }

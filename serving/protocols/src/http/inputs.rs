@@ -3,7 +3,8 @@
 use std::fmt;
 
 use api::tasks::Input;
-use serde::de::{Error, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// `"a"`, `["a", "b"]`, `[101, 7]` (one input of token ids) or `[[101, 7], "a"]`.
@@ -15,16 +16,51 @@ pub struct Inputs {
     pub is_list: bool,
 }
 
-/// An element of an array.
-enum Element {
+/// The same where an object in the place of a text is its field `text`, whatever else is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputsOrObjects(pub Inputs);
+
+/// A text, or an object's field `text`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextOrObject(pub String);
+
+/// An element of an array; an object may be one where `OBJECTS` says so.
+enum Element<const OBJECTS: bool> {
     Input(Input),
     Id(u32),
 }
 
+/// An object with a text.
+#[derive(Deserialize)]
+struct TextObject {
+    text: String,
+}
+
 impl<'de> Deserialize<'de> for Inputs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InputsVisitor;
-        impl<'de> Visitor<'de> for InputsVisitor {
+        Self::read::<D, false>(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for InputsOrObjects {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Inputs::read::<D, true>(deserializer).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TextOrObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Element::<true>::deserialize(deserializer)? {
+            Element::Input(Input::Text(text)) => Ok(Self(text)),
+            _ => Err(D::Error::custom("expected a string or an object with a text, got token ids")),
+        }
+    }
+}
+
+impl Inputs {
+    fn read<'de, D: Deserializer<'de>, const OBJECTS: bool>(deserializer: D) -> Result<Self, D::Error> {
+        struct InputsVisitor<const OBJECTS: bool>;
+        impl<'de, const OBJECTS: bool> Visitor<'de> for InputsVisitor<OBJECTS> {
             type Value = Inputs;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,7 +78,7 @@ impl<'de> Deserialize<'de> for Inputs {
             fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Inputs, A::Error> {
                 let mut list = Vec::new();
                 let mut ids: Option<Vec<u32>> = None;
-                while let Some(element) = elements.next_element()? {
+                while let Some(element) = elements.next_element::<Element<OBJECTS>>()? {
                     match element {
                         Element::Input(input) if ids.is_none() => list.push(input),
                         Element::Id(id) if list.is_empty() => ids.get_or_insert_default().push(id),
@@ -55,33 +91,44 @@ impl<'de> Deserialize<'de> for Inputs {
                 })
             }
         }
-        deserializer.deserialize_any(InputsVisitor)
+        deserializer.deserialize_any(InputsVisitor::<OBJECTS>)
     }
 }
 
-impl<'de> Deserialize<'de> for Element {
+impl<'de, const OBJECTS: bool> Deserialize<'de> for Element<OBJECTS> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ElementVisitor;
-        impl<'de> Visitor<'de> for ElementVisitor {
-            type Value = Element;
+        struct ElementVisitor<const OBJECTS: bool>;
+        impl<'de, const OBJECTS: bool> Visitor<'de> for ElementVisitor<OBJECTS> {
+            type Value = Element<OBJECTS>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an array of token ids")
+                f.write_str(match OBJECTS {
+                    true => "a string, an object with a text or an array of token ids",
+                    false => "a string or an array of token ids",
+                })
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Element, E> {
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Element<OBJECTS>, A::Error> {
+                if !OBJECTS {
+                    return Err(A::Error::invalid_type(Unexpected::Map, &self));
+                }
+                let TextObject { text } = TextObject::deserialize(MapAccessDeserializer::new(fields))?;
                 Ok(Element::Input(text.into()))
             }
 
-            fn visit_string<E>(self, text: String) -> Result<Element, E> {
+            fn visit_str<E>(self, text: &str) -> Result<Element<OBJECTS>, E> {
                 Ok(Element::Input(text.into()))
             }
 
-            fn visit_u64<E: Error>(self, id: u64) -> Result<Element, E> {
+            fn visit_string<E>(self, text: String) -> Result<Element<OBJECTS>, E> {
+                Ok(Element::Input(text.into()))
+            }
+
+            fn visit_u64<E: Error>(self, id: u64) -> Result<Element<OBJECTS>, E> {
                 u32::try_from(id).map(Element::Id).map_err(|_| E::custom("no token id has so many digits"))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Element, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Element<OBJECTS>, A::Error> {
                 let mut ids = Vec::new();
                 while let Some(id) = elements.next_element::<u32>()? {
                     ids.push(id);
@@ -89,13 +136,33 @@ impl<'de> Deserialize<'de> for Element {
                 Ok(Element::Input(Input::Tokens(ids)))
             }
         }
-        deserializer.deserialize_any(ElementVisitor)
+        deserializer.deserialize_any(ElementVisitor::<OBJECTS>)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects() {
+        let check = |json: &str, expected: Option<Vec<Input>>| {
+            let found = serde_json::from_str::<InputsOrObjects>(json).ok().map(|inputs| inputs.0.list);
+            assert_eq!(found, expected, "{json}");
+        };
+        check(
+            r#"[{"text":"a","image":null},"b",[7]]"#,
+            Some(vec!["a".into(), "b".into(), Input::Tokens(vec![7])]),
+        );
+        check(r#"[7]"#, Some(vec![Input::Tokens(vec![7])]));
+        check(r#"[{"image":"x"}]"#, None);
+        check(r#"{"text":"a"}"#, None);
+        let text = |json: &str| serde_json::from_str::<TextOrObject>(json).ok().map(|text| text.0);
+        assert_eq!(text(r#"{"text":"a"}"#).as_deref(), Some("a"));
+        assert_eq!(text(r#""a""#).as_deref(), Some("a"));
+        assert_eq!(text("[1]"), None);
+        assert_eq!(text("null"), None);
+    }
 
     #[test]
     fn inputs() {
@@ -114,6 +181,7 @@ mod tests {
             "null",
             "{}",
             "[null]",
+            r#"[{"text":"a"}]"#,
             "[-1]",
             "[1.5]",
             "[4294967296]",

@@ -9,6 +9,7 @@ pub mod limits;
 pub mod outline;
 pub mod target;
 pub mod told;
+pub mod vectors;
 
 pub use coding::ACCEPTED as ACCEPTED_CODINGS;
 

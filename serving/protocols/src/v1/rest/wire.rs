@@ -7,8 +7,6 @@ use api::tasks::{
     SummaryMethod, TaskResult, Token, Truncation,
 };
 use api::{ApiError, InferRequest, InferResponse, Operation, Priority, with_parameters};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -16,6 +14,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::errors::EnvelopeError;
 use crate::http::body::{self, Name, Object};
 use crate::http::inputs::Inputs;
+use crate::http::vectors::{Precision, Vector, little_endian};
+
+/// What makes bytes of an embedding.
+pub(super) type ToBytes<R> = fn(Vec<f32>, &R) -> Vec<u8>;
 
 /// One inference route: its task, its parameters, and how its answers are written.
 pub(super) trait WireTask: 'static {
@@ -30,9 +32,12 @@ pub(super) trait WireTask: 'static {
     fn parameters(wire: Self::Parameters) -> (Parameters, Common, Self::Rendering);
 
     /// Writes an embedding; only the embeddings route has one to write.
-    fn embedding(values: Vec<f32>, _: &Self::Rendering) -> Embedding {
-        Embedding::Float(values)
+    fn embedding(values: Vec<f32>, _: &Self::Rendering) -> Vector {
+        Vector::Float(values)
     }
+
+    /// How an embedding is written as bytes, where a route can answer with them.
+    const BYTES: Option<ToBytes<Self::Rendering>> = None;
 }
 
 /// Parameters of every route.
@@ -221,15 +226,13 @@ impl WireTask for Embeddings {
         (parameters, common, format)
     }
 
-    fn embedding(values: Vec<f32>, format: &EncodingFormat) -> Embedding {
-        match format {
-            EncodingFormat::Float => Embedding::Float(values),
-            EncodingFormat::Base64 => {
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                Embedding::Base64(STANDARD.encode(bytes))
-            }
-        }
+    fn embedding(values: Vec<f32>, format: &EncodingFormat) -> Vector {
+        let vector = format.precision().of(values);
+        if *format == EncodingFormat::Base64 { vector.base64(little_endian) } else { vector }
     }
+
+    const BYTES: Option<ToBytes<EncodingFormat>> =
+        Some(|values, format| format.precision().of(values).bytes());
 }
 
 /// How an embedding is written.
@@ -241,6 +244,42 @@ pub(super) enum EncodingFormat {
     Float,
     /// Little-endian 32-bit floats in standard base64.
     Base64,
+    /// Signed bytes; how these and the others are made of floats is said in [`crate::http::vectors`].
+    Int8,
+    /// Unsigned bytes.
+    Uint8,
+    /// A bit a dimension, in signed bytes.
+    Binary,
+    /// A bit a dimension, in unsigned bytes.
+    Ubinary,
+}
+
+impl EncodingFormat {
+    fn precision(self) -> Precision {
+        match self {
+            Self::Float | Self::Base64 => Precision::Float,
+            Self::Int8 => Precision::Int8,
+            Self::Uint8 => Precision::Uint8,
+            Self::Binary => Precision::Binary,
+            Self::Ubinary => Precision::Ubinary,
+        }
+    }
+}
+
+/// The embeddings of a call as bytes, one after the other.
+pub(super) fn bytes<R>(
+    response: InferResponse,
+    rendering: &R,
+    bytes: ToBytes<R>,
+) -> Result<Vec<u8>, ApiError> {
+    let mut all = Vec::new();
+    for result in response.answer.results {
+        match result?.output {
+            Output::Embedding(values) => all.extend(bytes(values, rendering)),
+            _ => return Err(ApiError::internal("an output of another task")),
+        }
+    }
+    Ok(all)
 }
 
 /// Answer of an inference route.
@@ -284,7 +323,7 @@ enum WireOutput {
     Sentiment { label: String, score: f32, scores: Scores },
     Entities { entities: Vec<Entity> },
     Summary(Summary),
-    Embedding { embedding: Embedding },
+    Embedding { embedding: Vector },
     Score { score: f32 },
     Tokens { tokenization: Vec<WireToken> },
     Text { text: String },
@@ -306,16 +345,6 @@ impl From<Token> for WireToken {
         let (start, end) = span.unzip();
         Self { id, text, special: is_special, start, end }
     }
-}
-
-/// An embedding as it is written.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum Embedding {
-    /// An array of numbers.
-    Float(Vec<f32>),
-    /// Base64 text.
-    Base64(String),
 }
 
 /// Scores as an object, in the order of the model's labels.
@@ -378,7 +407,6 @@ impl Response {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::expect_used, clippy::panic)]
     use super::*;
 
     #[test]
@@ -417,14 +445,5 @@ mod tests {
             r#"{"inputs":"a","parameters":[1]}"#,
             Err("invalid request: parameters: expected an object, got array"),
         );
-    }
-
-    #[test]
-    fn base64_is_little_endian_floats() {
-        let Embedding::Base64(text) = Embeddings::embedding(vec![1.0, -2.5], &EncodingFormat::Base64) else {
-            panic!("asked for base64");
-        };
-        let bytes = STANDARD.decode(text).expect("base64");
-        assert_eq!(bytes, [1.0f32.to_le_bytes(), (-2.5f32).to_le_bytes()].concat());
     }
 }

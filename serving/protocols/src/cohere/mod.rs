@@ -1,0 +1,84 @@
+//! Cohere's API: `POST /v2/embed`, `/v1/embed` and `/v1/classify`. Its two `/rerank` are among what others
+//! made of OpenAI's routes, with which they share their paths.
+
+mod classify;
+mod embed;
+mod errors;
+
+use api::Operation;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::post;
+use serde::Serialize;
+
+use crate::Services;
+use crate::http::dialect::{self, Shape};
+use crate::openai::Asked;
+
+pub(crate) use errors::Cohere;
+
+use classify::Classify;
+use embed::{Embed, Version};
+
+/// The routes of it.
+pub(crate) fn routes(services: Services) -> Router {
+    let is_on = services.dialects.cohere;
+    let routes = Router::new()
+        .route("/v1/embed", post(embed_v1))
+        .route("/v2/embed", post(embed_v2))
+        .route("/v1/classify", post(classify))
+        .with_state(services);
+    dialect::routes::<Cohere>(is_on, routes)
+}
+
+/// Whether a path is one of Cohere's.
+pub(crate) fn is_path(path: &str) -> bool {
+    ["/v1/embed", "/v2/embed", "/v1/classify"].contains(&path)
+}
+
+/// What a route asks for.
+pub(crate) fn operation_of(route: &str) -> Option<Operation> {
+    match route {
+        "/v1/embed" | "/v2/embed" => Some(Operation::Embed),
+        "/v1/classify" => Some(Operation::Classify),
+        _ => None,
+    }
+}
+
+async fn embed_v1(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, |asked| Embed { asked, version: Version::One }).await
+}
+
+async fn embed_v2(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, |asked| Embed { asked, version: Version::Two }).await
+}
+
+async fn classify(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, Classify).await
+}
+
+async fn answer<S: Shape>(services: &Services, request: Request, shape: impl FnOnce(Asked) -> S) -> Response {
+    dialect::answer(services, shape(Asked::new(services, None)), request).await
+}
+
+/// `meta` of an answer.
+#[derive(Debug, Serialize)]
+struct Meta {
+    api_version: ApiVersion,
+    billed_units: Units,
+}
+
+#[derive(Debug, Serialize)]
+struct ApiVersion {
+    version: &'static str,
+}
+
+/// What was computed; who charges for it counts inputs.
+#[derive(Debug, Default, Serialize)]
+struct Units {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    classifications: Option<usize>,
+}

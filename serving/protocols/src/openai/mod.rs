@@ -1,0 +1,169 @@
+//! OpenAI's API, and what others made of its routes: Jina, Voyage, vLLM, NIM, infinity and Azure. One
+//! superset serves all that have a route of the same path; how they are told apart is in `docs/dialects.md`.
+
+mod asked;
+mod binary;
+mod classify;
+mod embeddings;
+mod errors;
+mod models;
+mod pooling;
+mod ranking;
+mod rerank;
+mod score;
+mod tokens;
+
+use api::Operation;
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use axum::routing::{any, get, post};
+
+use crate::Services;
+use crate::http::dialect::{self, Shape, not_found};
+
+pub(crate) use asked::{Asked, Cut, Truncate, invalid};
+pub(crate) use classify::labels;
+pub(crate) use embeddings::{Embeddings, vectors};
+pub(crate) use errors::OpenAi;
+pub(crate) use rerank::{Rerank, Style};
+pub(crate) use score::dot;
+pub(crate) use tokens::{Detokenize, Tokenize};
+
+use classify::Classify;
+use pooling::Pooling;
+use ranking::Ranking;
+use score::Score;
+
+/// The routes of this family.
+pub(crate) fn routes(services: Services) -> Router {
+    let dialects = services.dialects;
+    let routes = Router::new()
+        .route("/v1/embeddings", post(embed))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{name}", get(models::show))
+        .route("/openai/v1/embeddings", post(embed))
+        .route("/openai/v1/models", get(models::list))
+        .route("/openai/v1/models/{name}", get(models::show))
+        .route("/openai/v1/rerank", post(rerank))
+        .route("/openai/v1/score", post(score))
+        .route("/openai/deployments/{name}/embeddings", post(embed_deployed))
+        .route("/openai/{*path}", any(not_found::<OpenAi>))
+        // vLLM's.
+        .route("/classify", post(classify))
+        .route("/pooling", post(pool))
+        .route("/score", post(score))
+        .route("/v1/score", post(score))
+        .route("/detokenize", post(detokenize))
+        .route("/version", get(models::version))
+        // NIM's.
+        .route("/v1/ranking", post(rank))
+        // infinity's, whose paths are its own under a prefix.
+        .route("/embeddings", post(embed))
+        .route("/models", get(models::list))
+        .route("/infinity/embeddings", post(embed))
+        .route("/infinity/rerank", post(rerank_infinity))
+        .route("/infinity/classify", post(classify_infinity))
+        .route("/infinity/models", get(models::list))
+        .route("/infinity/{*path}", any(not_found::<OpenAi>))
+        .with_state(services.clone());
+    // Cohere's as well.
+    let shared = Router::new()
+        .route("/v1/rerank", post(rerank))
+        .route("/v2/rerank", post(rerank))
+        .with_state(services);
+    dialect::routes::<OpenAi>(dialects.openai, routes)
+        .merge(dialect::routes::<OpenAi>(dialects.openai || dialects.cohere, shared))
+}
+
+/// The paths of this family, but for those that begin alike.
+const PATHS: [&str; 15] = [
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/rerank",
+    "/v1/score",
+    "/v1/ranking",
+    "/v2/rerank",
+    "/classify",
+    "/pooling",
+    "/score",
+    "/rerank",
+    "/tokenize",
+    "/detokenize",
+    "/version",
+    "/embeddings",
+    "/models",
+];
+
+/// Whether a path is one of this family's, so that whatever is wrong with a request is said in its form.
+pub(crate) fn is_path(path: &str) -> bool {
+    let starts = ["/v1/models/", "/openai/", "/infinity/"];
+    PATHS.contains(&path) || starts.iter().any(|start| path.starts_with(start))
+}
+
+/// What a route asks for.
+pub(crate) fn operation_of(route: &str) -> Option<Operation> {
+    let stem = ["/openai", "/infinity"].iter().find_map(|prefix| route.strip_prefix(prefix)).unwrap_or(route);
+    match stem {
+        "/v1/embeddings" | "/embeddings" | "/deployments/{name}/embeddings" | "/score" | "/v1/score" => {
+            Some(Operation::Embed)
+        }
+        "/rerank" | "/v1/rerank" | "/v2/rerank" | "/v1/ranking" => Some(Operation::Rerank),
+        "/classify" => Some(Operation::Classify),
+        "/tokenize" => Some(Operation::Tokenize),
+        "/detokenize" => Some(Operation::Detokenize),
+        _ => None,
+    }
+}
+
+async fn embed(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, Embeddings).await
+}
+
+async fn rerank(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, |asked| Rerank { asked, style: Style::Superset }).await
+}
+
+async fn rerank_infinity(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, |asked| Rerank { asked, style: Style::Infinity }).await
+}
+
+async fn rank(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, Ranking).await
+}
+
+async fn score(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, Score).await
+}
+
+async fn classify(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, |asked| Classify { asked, style: Style::Superset }).await
+}
+
+async fn classify_infinity(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, |asked| Classify { asked, style: Style::Infinity }).await
+}
+
+async fn pool(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, Pooling).await
+}
+
+async fn detokenize(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, Detokenize).await
+}
+
+async fn answer<S: Shape>(services: &Services, request: Request, shape: impl FnOnce(Asked) -> S) -> Response {
+    dialect::answer(services, shape(Asked::new(services, None)), request).await
+}
+
+/// Azure names the model in the path.
+async fn embed_deployed(
+    State(services): State<Services>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    // What is no text is the name of no model.
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    dialect::answer(&services, Embeddings(Asked::new(&services, Some(name))), request).await
+}

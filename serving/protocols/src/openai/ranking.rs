@@ -1,0 +1,63 @@
+//! NIM's `POST /v1/ranking`. A `logit` is what our own API calls the score: the cosine of query and passage.
+
+use api::tasks::{Input, Parameters, RerankParameters, Truncation};
+use api::{ApiError, InferRequest, InferResponse, Operation};
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::Serialize;
+
+use super::OpenAi;
+use super::asked::{Asked, Usage, request_body};
+use super::rerank::ranked;
+use crate::http::body;
+use crate::http::dialect::{Answer, Shape};
+use crate::http::inputs::TextOrObject;
+
+/// A request to rank passages.
+pub(super) struct Ranking(pub(super) Asked);
+
+request_body! {
+    struct Body {
+        query: TextOrObject,
+        passages: Vec<TextOrObject>,
+    }
+}
+
+#[derive(Serialize)]
+struct Rankings {
+    rankings: Vec<Ranked>,
+    usage: Usage,
+}
+
+#[derive(Serialize)]
+struct Ranked {
+    index: usize,
+    logit: f32,
+}
+
+impl Shape for Ranking {
+    type Dialect = OpenAi;
+    type Rendering = ();
+
+    fn operation(&self) -> Option<Operation> {
+        Some(Operation::Rerank)
+    }
+
+    fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, ()), ApiError> {
+        let Self(asked) = self;
+        let body: Body = body::parse(body)?;
+        let model = asked.name(body.model.clone());
+        let truncation = body.cut().of(&asked, model.as_deref(), Truncation::Stride)?;
+        let TextOrObject(query) = body.query;
+        let inputs = body.passages.into_iter().map(|TextOrObject(text)| Input::Text(text)).collect();
+        let parameters = Parameters::Rerank(RerankParameters { query, truncation });
+        Ok((asked.request(model, inputs, parameters), ()))
+    }
+
+    fn write(response: InferResponse, (): ()) -> Result<Answer, ApiError> {
+        let usage = Usage::of(&response);
+        let rankings = ranked(response)?.into_iter().map(|(index, logit)| Ranked { index, logit }).collect();
+        Answer::json(StatusCode::OK, &Rankings { rankings, usage })
+    }
+}

@@ -1,0 +1,111 @@
+//! vLLM's `POST /score`: how near texts are, one to many or pair by pair. With an embedding model vLLM
+//! answers the cosine, and so does this.
+
+use std::sync::Arc;
+
+use api::tasks::{EmbedParameters, Input, Parameters, Truncation};
+use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::{Deserialize, Serialize};
+
+use super::OpenAi;
+use super::asked::{Asked, Usage, created, invalid, request_body};
+use super::embeddings::vectors;
+use crate::http::body;
+use crate::http::dialect::{Answer, Shape};
+use crate::http::inputs::InputsOrObjects;
+
+/// A request for scores.
+pub(super) struct Score(pub(super) Asked);
+
+request_body! {
+    /// Two sides, each under one of several names.
+    struct Body {
+        #[serde(alias = "queries", alias = "text_1")]
+        data_1: Texts,
+        #[serde(alias = "documents", alias = "items", alias = "text_2")]
+        data_2: Texts,
+    }
+}
+
+/// A text or several.
+#[derive(Debug)]
+struct Texts(Vec<Input>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        InputsOrObjects::deserialize(deserializer).map(|inputs| Self(inputs.0.list))
+    }
+}
+
+/// How the answer is written.
+pub(crate) struct Rendering {
+    id: Arc<str>,
+    /// Texts of the first side, which come first.
+    first: usize,
+}
+
+#[derive(Serialize)]
+struct Scores<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    data: Vec<Scored>,
+    usage: Usage,
+}
+
+#[derive(Serialize)]
+struct Scored {
+    index: usize,
+    object: &'static str,
+    score: f32,
+}
+
+impl Shape for Score {
+    type Dialect = OpenAi;
+    type Rendering = Rendering;
+
+    fn operation(&self) -> Option<Operation> {
+        Some(Operation::Embed)
+    }
+
+    fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
+        let Self(asked) = self;
+        let body: Body = body::parse(body)?;
+        let model = asked.name(body.model.clone());
+        let truncation = body.cut().of(&asked, model.as_deref(), Truncation::Stride)?;
+        let (Texts(mut inputs), Texts(second)) = (body.data_1, body.data_2);
+        let first = inputs.len();
+        if first != 1 && first != second.len() {
+            let problem = format!("{first} texts on one side and {} on the other are no pairs", second.len());
+            return Err(invalid("data_1", &problem));
+        }
+        inputs.extend(second);
+        let parameters = Parameters::Embed(EmbedParameters { truncation, ..EmbedParameters::default() });
+        let mut request = asked.request(model, inputs, parameters);
+        // Each side has as many as a call may have.
+        request.inputs_max = request.inputs_max.map(|most| most + first.min(most));
+        Ok((request, Rendering { id: request_id(&head.extensions), first }))
+    }
+
+    fn write(response: InferResponse, Rendering { id, first }: Rendering) -> Result<Answer, ApiError> {
+        let (model, created, usage) = (Arc::clone(&response.model), created(&response), Usage::of(&response));
+        let vectors = vectors(response)?;
+        let (ones, others) = vectors.split_at_checked(first).unwrap_or_default();
+        let score = |(index, (one, other)): (usize, (&Vec<f32>, &Vec<f32>))| Scored {
+            index,
+            object: "score",
+            score: dot(one, other),
+        };
+        let data = ones.iter().cycle().zip(others).enumerate().map(score).collect();
+        Answer::json(StatusCode::OK, &Scores { id: &id, object: "list", created, model: &model, data, usage })
+    }
+}
+
+/// The cosine of vectors of length one: rounding may leave it a little above.
+pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
+    left.iter().zip(right).map(|(x, y)| x * y).sum::<f32>().clamp(-1.0, 1.0)
+}
