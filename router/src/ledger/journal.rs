@@ -135,8 +135,8 @@ impl Journal {
     pub fn check(&self, followers: &Followers) -> Result<(), JournalError> {
         let done = followers.done();
         for (segment, numbers) in self.segments_before()? {
-            // Who goes on behind the last record comes by what stands there, and is misled by lines that there
-            // are too many of.
+            // Who goes on behind the last record comes by what stands there, and is misled by lines that
+            // there are too many of.
             let is_in_the_way = || {
                 segment.scan().map(|scan| {
                     scan.damaged_until > done || scan.records + scan.damaged > numbers.end - numbers.start
