@@ -219,7 +219,10 @@ pub(super) fn is_of_tool(line: &str) -> bool {
         || (first.starts_with("error[") && first.ends_with("]:"))
         || (first.starts_with("make") && first.ends_with(':') && next.starts_with("***"))
         || line.starts_with("> Task :")
-        || (line.starts_with("==") && line.ends_with("==") && line.contains(char::is_alphanumeric))
+        || (first == "Step" && next.contains('/') && line.split_whitespace().nth(2) == Some(":"))
+        || (first == "--->" && !next.is_empty())
+        || (first == "Successfully" && matches!(next, "installed" | "built" | "tagged"))
+        || line.ends_with("... Done")
 }
 
 /// `v1.2.3`
