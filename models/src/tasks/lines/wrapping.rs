@@ -131,7 +131,8 @@ fn begins_headers(line: &str) -> bool {
     is_request || is_status || is_commit || line.starts_with("-----BEGIN ")
 }
 
-/// Which lines of a paragraph are headers: one of which nothing else has the name, two of which no form has one, or below the line that
+/// Which lines of a paragraph are headers: one of which nothing else has the name, two of which no form has
+/// one, or below the line that
 /// begins them. `lines` tells of each whether it is further to the right, as a header goes on.
 pub(super) fn headers(lines: &[(&str, bool)]) -> Vec<bool> {
     let mut found = vec![false; lines.len()];
