@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::citations;
 use super::count;
-use super::forms::{Letters, is_number, is_question, is_time, is_verse};
+use super::forms::{is_number, is_question, is_time, is_verse};
+use super::letters::Letters;
 use super::scan::{First, Mark, Scan, Stop, Word};
 use super::sentence::Sentence;
 use super::words::{self, Class};

@@ -95,7 +95,7 @@ fn is_row(line: &str) -> bool {
         || line.contains(" | ")
 }
 
-/// Whether a tab is a slip in a line of prose: a sentence ends in it, and it has words that cells do not have.
+/// Whether a tab is a slip in a line of prose: a sentence ends in it, and it has words that no cell has.
 pub(crate) fn is_tabbed_prose(line: &str) -> bool {
     const GRAMMAR_MIN: usize = 2;
     let ends =

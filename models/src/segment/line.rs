@@ -46,8 +46,8 @@ pub(super) struct Line<'a> {
     pub(super) kind: Kind,
 }
 
-/// Whether the first word of the second line would have fitted into the first. Behind a full stop there may be
-/// two spaces.
+/// Whether the first word of the second line would have fitted into the first. Behind a full stop there may
+/// be two spaces.
 pub(super) fn is_meant(before: &Line<'_>, line: &Line<'_>, width: usize) -> bool {
     before.width + 1 + usize::from(before.is_ended) + line.first.chars().take(width + 1).count() <= width
 }

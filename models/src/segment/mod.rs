@@ -12,6 +12,7 @@ mod comment;
 mod ends;
 mod forms;
 mod kind;
+mod letters;
 mod line;
 mod lines;
 mod marks;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::count;
-use super::forms::Letters;
+use super::letters::Letters;
 use super::marks::{is_closer, is_emphasis, is_opener, is_picture, is_terminal, is_wide};
 use super::words::{WORD_MAX, class};
 

@@ -32,7 +32,18 @@ pub(super) fn is_prompt(line: &str) -> bool {
         let is_typed = command.starts_with(|c: char| c.is_ascii_lowercase() || matches!(c, '.' | '/' | '~'));
         return is_typed && !line.ends_with(['.', '!', '?']);
     }
-    let first = line.split(' ').next().unwrap_or("");
+    let mut words = line.split(' ');
+    let first = words.next().unwrap_or("");
+    // `anna@mac ~ % ls`, `C:\Users\anna>dir`
+    let is_placed = first.contains('@')
+        && words.next().is_some_and(|place| place.starts_with(['~', '/']))
+        && words.next().is_some_and(|mark| matches!(mark, "%" | "$" | "#"));
+    let is_of_windows = line.as_bytes().first().is_some_and(u8::is_ascii_uppercase)
+        && line[1..].starts_with(":\\")
+        && line.split_once('>').is_some_and(|(place, _)| !place.contains(". "));
+    if is_placed || is_of_windows || line.strip_prefix(">>> ").is_some_and(is_code) {
+        return true;
+    }
     let is_of_shell = |prompt: &str| prompt.contains('@') && prompt.ends_with(['#', '$', '%']);
     (first.contains(':') && is_of_shell(first))
         || (line.starts_with('[')
@@ -217,6 +228,11 @@ pub(super) fn is_code(line: &str) -> bool {
             || (begins.is_alphanumeric() && !assigns && !bare.contains(['{', '}', '='])));
     let is_prose =
         prose_words(&bare) > 1 && !bare.contains(['{', '}', '=', '<', '>', '\\', '|']) && !is_query;
+    // `\begin{table}`, `a & b \\`
+    let is_of_latex = line.ends_with("\\\\")
+        || line.strip_prefix('\\').is_some_and(|command| {
+            command.starts_with(|c: char| c.is_ascii_lowercase()) && !command.contains(' ')
+        });
     // A comment is one, whatever it says.
     is_comment
         || (!is_sentence && !is_prose)
@@ -229,6 +245,7 @@ pub(super) fn is_code(line: &str) -> bool {
                 || line.starts_with("<?")
                 || line.starts_with("?>")
                 || is_command(line)
+                || is_of_latex
                 || is_section
                 || prints
                 || assigns

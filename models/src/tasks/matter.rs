@@ -110,7 +110,8 @@ struct Part {
 }
 
 /// The sentences of a text, parted from lines that are none of its prose and joined over the ends of pages,
-/// with what they are; sentences ascend and do not overlap. `text` is without markup, `raw` as it was written.
+/// with what they are; sentences ascend and do not overlap. `text` is without markup, `raw` as it was
+/// written.
 pub(super) fn passages(text: &str, raw: &str, sentences: &[Range<usize>]) -> Vec<Passage> {
     let lines = Lines::of(text, raw);
     let mut parts: Vec<Part> = Vec::with_capacity(sentences.len());
@@ -203,8 +204,8 @@ fn reads_on(text: &str, before: &Stretch, behind: &Stretch) -> bool {
     before.split_whitespace().nth(2).is_some() && !ends_sentence(before) && (is_small || must_go_on)
 }
 
-/// The part with which the sentence before a part goes on, over the header and footer of a page or other lines
-/// that stand within it.
+/// The part with which the sentence before a part goes on, over the header and footer of a page or other
+/// lines that stand within it.
 fn goes_on_at(text: &str, parts: &[Part], at: usize, before: &Range<usize>) -> Option<usize> {
     let last = &parts[at - 1];
     if last.stretch.apart != Apart::No || last.stretch.is_furniture {

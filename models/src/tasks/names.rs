@@ -365,8 +365,8 @@ fn complete(text: &str, name: Range<usize>, room: Range<usize>) -> Range<usize> 
     start..start + without_joiners(name.trim_end_matches(is_space)).len()
 }
 
-/// A name without what takes no place at its end: a joiner or a variation selector, which is one character with
-/// the last letter. Behind a mark it makes a form of it, as in Malayalam.
+/// A name without what takes no place at its end: a joiner or a variation selector, which is one character
+/// with the last letter. Behind a mark it makes a form of it, as in Malayalam.
 fn without_joiners(name: &str) -> &str {
     use icu_properties::props::GeneralCategory as Category;
     let bare = name.trim_end_matches(is_invisible);

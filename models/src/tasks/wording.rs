@@ -47,8 +47,8 @@ fn unbroken(sentence: &str) -> Cow<'_, str> {
     Cow::Owned(whole)
 }
 
-/// Without the marks before a sentence: `3.`, `(b)`, `> -`, `Step 2:`, `[10:02]`. A number is one if a mark or
-/// the beginning of a sentence is behind it: "3 ships sailed" has none.
+/// Without the marks before a sentence: `3.`, `(b)`, `> -`, `Step 2:`, `[10:02]`. A number is one if a mark
+/// or the beginning of a sentence is behind it: "3 ships sailed" has none.
 fn unmarked(sentence: &str) -> &str {
     let mut rest = sentence.trim_start();
     for _ in 0..MARKS_MAX {

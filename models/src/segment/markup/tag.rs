@@ -67,8 +67,8 @@ pub(super) fn tag(text: &str) -> Option<(&str, usize)> {
     (!is_bare || text[name_end..end].contains(['=', '/'])).then_some((name, end))
 }
 
-/// The name, in small letters, of an escaped tag of HTML that a text begins with, and its length: `&lt;br&gt;`,
-/// but not `&lt;Germany&gt;`.
+/// The name, in small letters, of an escaped tag of HTML that a text begins with, and its length:
+/// `&lt;br&gt;`, but not `&lt;Germany&gt;`.
 pub(super) fn escaped_tag(text: &str) -> Option<(String, usize)> {
     const OPEN: &str = "&lt;";
     const CLOSE: &str = "&gt;";

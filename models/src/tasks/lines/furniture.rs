@@ -42,7 +42,8 @@ pub(super) enum Repeats {
     Header,
 }
 
-/// Which lines are headers or footers, or may be. A clause that is repeated has the same lines around each of its lines,
+/// Which lines are headers or footers, or may be. A clause that is repeated has the same lines around each of
+/// its lines,
 /// down to the one that ends it; entries that differ in a number only follow each other.
 pub(super) fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Repeats> {
     let lines: Vec<(u64, Option<bool>)> =

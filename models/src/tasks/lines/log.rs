@@ -167,8 +167,8 @@ fn has_seconds(line: &str) -> bool {
     })
 }
 
-/// A date and a time to the second: `Nov 27 13:00:01 host`, `Nov 27, 2026 1:00:01 PM`, `27/Nov/2026:13:00:01`,
-/// `11-27 13:00:01.123`, `[Fri Nov 27 13:00:01 2026]`, `[    0.000000]`.
+/// A date and a time to the second: `Nov 27 13:00:01 host`, `Nov 27, 2026 1:00:01 PM`,
+/// `27/Nov/2026:13:00:01`, `11-27 13:00:01.123`, `[Fri Nov 27 13:00:01 2026]`, `[    0.000000]`.
 fn begins_with_date(line: &str) -> bool {
     const NAMES: [&str; 19] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Mon", "Tue",
@@ -219,7 +219,10 @@ pub(super) fn is_of_tool(line: &str) -> bool {
         || (first.starts_with("error[") && first.ends_with("]:"))
         || (first.starts_with("make") && first.ends_with(':') && next.starts_with("***"))
         || line.starts_with("> Task :")
-        || (line.starts_with("==") && line.ends_with("==") && line.contains(char::is_alphanumeric))
+        || (first == "Step" && next.contains('/') && line.split_whitespace().nth(2) == Some(":"))
+        || (first == "--->" && !next.is_empty())
+        || (first == "Successfully" && matches!(next, "installed" | "built" | "tagged"))
+        || line.ends_with("... Done")
 }
 
 /// `v1.2.3`

@@ -8,19 +8,26 @@ use super::{Apart, LOOKED_MAX, Line, is_code, prose_words, wrapping};
 /// Lines of a log that says no more of a line than its level, at least, if none of them says more.
 const LEVELED_MIN: usize = 3;
 
+/// Keys with values in a row beside prose, at least.
+const KEYS_MIN: usize = 3;
+/// Commas between values in a row beside prose, at least.
+const COMMAS_MIN: usize = 2;
+
 /// Looks at the lines of a paragraph together.
 pub(super) fn look_at(text: &str, lines: &mut [Line]) {
-    if lines.len() < 2 {
-        return;
-    }
     let apart = lines.iter().filter(|line| line.apart != Apart::No).count();
     let texts = || lines.iter().map(|line| &text[line.bytes.clone()]);
-    let is_data = is_mapping(texts()) || are_values(texts());
+    let is_data = is_mapping(texts(), 2) || are_values(texts());
     let is_code = is_data || (apart > 1 && apart * 2 >= lines.len() && texts().any(is_code));
     if is_code {
         let is_kept = |line: &Line| !is_data && is_prose(&text[line.bytes.clone()]);
         let kept = lines.iter_mut().filter(|line| !is_kept(line));
         kept.for_each(|line| line.apart = line.apart.max(Apart::Looks));
+    }
+    for entries in
+        lines.chunk_by_mut(|left, right| Entry::of(head(text, left)) == Entry::of(head(text, right)))
+    {
+        look_at_entries(text, entries);
     }
     let heads: Vec<(&str, bool)> = lines.iter().map(|line| (head(text, line), line.is_indented)).collect();
     let headers = wrapping::headers(&heads);
@@ -37,6 +44,47 @@ pub(super) fn look_at(text: &str, lines: &mut [Line]) {
 fn head<'a>(text: &'a str, line: &Line) -> &'a str {
     let line = &text[line.bytes.clone()];
     &line[..line.floor_char_boundary(LOOKED_MAX)]
+}
+
+/// What a line beside prose may be an entry of.
+#[derive(PartialEq)]
+enum Entry {
+    None,
+    /// `name: Oslo`
+    Key,
+    /// Values with so many commas between them.
+    Values(usize),
+}
+
+impl Entry {
+    fn of(line: &str) -> Self {
+        if is_mapping(std::iter::once(line), 1) {
+            return Self::Key;
+        }
+        let commas = line.matches(',').count();
+        if commas >= COMMAS_MIN && are_values([line, line].into_iter()) {
+            Self::Values(commas)
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// Lines in a row, beside prose, that are keys with their values, or values between commas.
+fn look_at_entries(text: &str, lines: &mut [Line]) {
+    let texts = || lines.iter().map(|line| head(text, line));
+    let is_data = match Entry::of(head(text, &lines[0])) {
+        Entry::None => false,
+        Entry::Values(_) => lines.len() > 1,
+        Entry::Key => {
+            let values = texts()
+                .filter(|line| line.split_once(':').is_some_and(|(_, value)| !value.trim().contains(' ')));
+            lines.len() >= KEYS_MIN && values.count() * 2 > lines.len() && is_mapping(texts(), 2)
+        }
+    };
+    if is_data {
+        lines.iter_mut().for_each(|line| line.apart = line.apart.max(Apart::Looks));
+    }
 }
 
 /// Lines in a row that begin with a level, of which one is of a log or which are many, and of which most are
@@ -63,7 +111,7 @@ fn is_prose(line: &str) -> bool {
 
 /// `name: Oslo`, `replicas: 3`: keys in small letters, each once, of which one at least has no sentence as
 /// its value.
-fn is_mapping<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+fn is_mapping<'a>(lines: impl Iterator<Item = &'a str>, least: usize) -> bool {
     let mut keys = HashSet::new();
     let (mut count, mut values, mut indents) = (0, 0, 0);
     for line in lines {
@@ -84,7 +132,7 @@ fn is_mapping<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
         indents += usize::from(item.len() < line.len());
         values += usize::from(!value.trim().contains(' '));
     }
-    count > 1 && values > 0
+    count >= least && (values > 0 || count == 1)
 }
 
 /// Rows of values between commas, as many in each.

@@ -5,6 +5,8 @@ use crate::segment::is_tabbed_prose;
 
 /// Share of numbers in a row of figures.
 const FIGURES_SHARE: f32 = 0.6;
+/// Spaces between the name of a chapter and its page, at least, if no dots are.
+const GAP_MIN: usize = 4;
 /// Dots between the name of a chapter and its page, at least.
 const LEADER_MIN: usize = 4;
 
@@ -68,6 +70,11 @@ fn is_of_contents(line: &str) -> bool {
     }
     let rest = &line[..line.len() - page.len()];
     let leader = &rest[rest.trim_end_matches(|c: char| is_leader(c) || c == ' ').len()..];
+    // Chapters may have a wide gap before their pages, too.
+    let is_gap = leader.len() >= GAP_MIN && leader.bytes().all(|b| b == b' ') && is_number;
+    if is_gap {
+        return true;
+    }
     // "…" is three of them.
     let dots: usize = leader.chars().map(|c| if c == '…' { 3 } else { usize::from(is_leader(c)) }).sum();
     dots >= LEADER_MIN && rest.len() > leader.len()

@@ -9,6 +9,41 @@ const NAMES: &str = " from to cc bcc date sent subject received references sende
     commit merge age allow range priority organization hash ";
 /// Those that no form or list has.
 const MAIL_NAMES: &str = " subject cc bcc received references cookie etag pragma referer ";
+/// What the names of headers begin with that nothing else has.
+const SURE_NAMES: [&str; 32] = [
+    "accept-",
+    "access-control-",
+    "arc-",
+    "authentication-results",
+    "auto-submitted",
+    "cache-control",
+    "content-",
+    "delivered-to",
+    "dkim-",
+    "errors-to",
+    "if-",
+    "in-reply-to",
+    "keep-alive",
+    "last-modified",
+    "list-",
+    "message-id",
+    "mime-version",
+    "proxy-",
+    "received-spf",
+    "reply-to",
+    "resent-",
+    "return-path",
+    "sec-",
+    "set-cookie",
+    "strict-transport-security",
+    "thread-",
+    "transfer-encoding",
+    "upgrade-",
+    "user-agent",
+    "www-authenticate",
+    "x-",
+    "feedback-id",
+];
 /// Other lines at the head of a patch.
 const PATCH_LINES: [&str; 14] = [
     "index ",
@@ -72,6 +107,11 @@ fn header(line: &str) -> Option<String> {
     (is_name && (value.is_empty() || value.starts_with([' ', '\t']))).then(|| name.to_ascii_lowercase())
 }
 
+/// Whether nothing but a header has such a name: `content-type`, but not `follow-up`.
+fn is_sure_name(name: &str) -> bool {
+    SURE_NAMES.iter().any(|start| name.starts_with(start))
+}
+
 /// `GET / HTTP/1.1`, `HTTP/1.1 200 OK`, `commit 3f2a…`, the head of armour: headers are below.
 fn begins_headers(line: &str) -> bool {
     let line = line.strip_prefix("> ").or_else(|| line.strip_prefix("< ")).unwrap_or(line);
@@ -91,7 +131,8 @@ fn begins_headers(line: &str) -> bool {
     is_request || is_status || is_commit || line.starts_with("-----BEGIN ")
 }
 
-/// Which lines of a paragraph are headers: two at least, one of which no form has, or below the line that
+/// Which lines of a paragraph are headers: one of which nothing else has the name, two of which no form has
+/// one, or below the line that
 /// begins them. `lines` tells of each whether it is further to the right, as a header goes on.
 pub(super) fn headers(lines: &[(&str, bool)]) -> Vec<bool> {
     let mut found = vec![false; lines.len()];
@@ -100,23 +141,24 @@ pub(super) fn headers(lines: &[(&str, bool)]) -> Vec<bool> {
         let start = at;
         let is_begun = begins_headers(lines[at].0);
         at += usize::from(is_begun);
-        let (mut count, mut is_sure, mut is_mail) = (0, is_begun, false);
+        let (mut count, mut is_sure, mut is_mail, mut is_certain) = (0, is_begun, false, false);
         while let Some((line, is_indented)) = lines.get(at).copied() {
             let goes_on = is_indented && at > start && !is_telling(line);
             let name = header(line);
             let is_known =
-                name.as_ref().is_some_and(|name| name.contains('-') || NAMES.contains(&format!(" {name} ")));
+                name.as_ref().is_some_and(|name| is_sure_name(name) || NAMES.contains(&format!(" {name} ")));
             if !goes_on && !is_known {
                 break;
             }
             if let Some(name) = name.filter(|_| is_known && !goes_on) {
                 count += 1;
-                is_sure |= name.contains('-') || MAIL_NAMES.contains(&format!(" {name} "));
+                is_certain |= is_sure_name(&name);
+                is_sure |= is_sure_name(&name) || MAIL_NAMES.contains(&format!(" {name} "));
                 is_mail |= matches!(name.as_str(), "from" | "to") && line.contains('@');
             }
             at += 1;
         }
-        if is_begun || (count > 1 && (is_sure || is_mail)) {
+        if is_begun || is_certain || (count > 1 && (is_sure || is_mail)) {
             found[start..at].fill(true);
         }
         at = at.max(start + 1);
@@ -138,7 +180,17 @@ pub(super) fn is_mark(line: &str) -> bool {
         && line.len() >= 12
         && !line.contains(char::is_whitespace)
         && line.contains(|c: char| c.is_ascii_digit());
-    is_of_armour || is_boundary || is_encoded(line)
+    is_of_armour || is_boundary || is_banner(line) || is_encoded(line)
+}
+
+/// `---------- Forwarded message ----------`, `=== 1 passed in 0.1s ===`
+fn is_banner(line: &str) -> bool {
+    const WORDS_MAX: usize = 12;
+    ["--", "=="].iter().any(|mark| {
+        let bare = line.strip_prefix(mark).and_then(|line| line.strip_suffix(mark));
+        bare.is_some_and(|bare| bare.contains(char::is_alphanumeric))
+            && line.split_whitespace().count() <= WORDS_MAX
+    })
 }
 
 /// A line of base64, or of hexadecimal digits.

@@ -139,6 +139,18 @@ fn prose_beside_what_is_none() {
         "<style>p { color: red; content: \"It is. Yes.\" }</style><!-- A note. It is none. --><script>a(\"It is.\");</script>",
         "Name    City    Age\nAnna    Oslo    5\nPeter   Rome    6",
         "Northern Steel AG      Annual Report      12",
+        "---------- Forwarded message ----------\nFrom: Anna <a@b.no>\nSubject: Cranes",
+        "-----Original Message-----\nFrom: Anna\nSent: Monday\nSubject: Cranes",
+        "Content-Type: multipart/mixed; boundary=\"abc\"",
+        "=========== 1 passed in 0.12s ===========",
+        "Step 1/3 : FROM rust:1\n ---> 3f2a9c1b7d\nSuccessfully built 3f2a9c1b7d",
+        "C:\\Users\\anna>dir\nnotes.txt",
+        "anna@mac ~ % ls\na.txt  b.txt",
+        ">>> import os\n>>> os.getcwd()\n'/home'",
+        "Chapter 1: The harbour                    3\nChapter 2: The ships                   12",
+        "name: ci\non: push\njobs: x",
+        "name,city,age\nanna,oslo,3\nolga,rome,4",
+        "\\begin{table}\n\\hline\na & b \\\\\n\\end{table}",
     ] {
         for between in ["\n", "\n\n", "\r\n"] {
             let text = [FACTS[0], apart, FACTS[1]].join(between);
@@ -184,6 +196,7 @@ fn prose_that_resembles_what_is_none() {
             &["Note: the pumps leak.", "Place: the old yard is closed."],
         ),
         ("Location: Oslo\nHost: Anna Schmidt", &["Location: Oslo", "Host: Anna Schmidt"]),
+        ("Follow-up: call Anna\nTo-do: buy milk", &["Follow-up: call Anna", "To-do: buy milk"]),
         ("Nov 27 was cold.\nNov 28 was colder.", &["Nov 27 was cold.", "Nov 28 was colder."]),
         (
             "It was on Nov 27 at 13:00:01 that the ship left.",
