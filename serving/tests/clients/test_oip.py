@@ -472,9 +472,11 @@ def test_a_dialect_that_is_off(request, tmp_path):
 
 
 def test_health_without_credentials(server):
-    assert httpx.get(f"http://{server.api}/v2/health/live").status_code == 200
-    ready = httpx.get(f"http://{server.api}/v2/health/ready")
-    assert (ready.status_code, ready.content) == (200, b"")
+    """Triton's clients read the status, KServe's the body."""
+    for path, expected in [("health/live", {"live": True}), ("health/ready", {"ready": True}),
+                           ("models/ner-v2/ready", {"name": "ner-v2", "ready": True})]:
+        answer = httpx.get(f"http://{server.api}/v2/{path}")
+        assert (answer.status_code, answer.json()) == (200, expected)
     nothing = httpx.get(f"http://{server.api}/v2/models/nothing/ready")
     assert (nothing.status_code, nothing.content) == (400, b"")
 
