@@ -495,6 +495,8 @@ def test_kserve_v1(rest):
         result["labels"][0]["label"] for result in outputs(rest, "classify", TEXTS)]
     ids = predict("embeddings-v2", instances=token_ids(rest, TEXTS))
     np.testing.assert_allclose(ids, embeddings(rest, TEXTS), atol=2e-3)
+    # Numbers are as short as those of our own API.
+    assert predict("sentiment-v3", instances=TEXTS)[0]["score"] == moods(rest)[0]["score"]
     assert predict("ner-v2", instances=TEXTS)[0][0]["text"] == "Maria Lopez"
     assert predict("summarizer-v1", instances=TEXTS[:1]) == [outputs(rest, "summarize", TEXTS[:1])[0]["summary"]]
     assert len(predict("embeddings-v2", instances=["a"], parameters={"dimensions": 8})[0]) == 8
