@@ -129,7 +129,8 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
 /// Names of the gRPC services that are spoken.
 pub fn grpc_services(dialects: Dialects) -> Vec<&'static str> {
     let tei = if dialects.tei { &tei::grpc::SERVICES[..] } else { &[] };
-    [&[v1::grpc::SERVICE], tei].concat()
+    let oip = if dialects.oip { &[oip::SERVICE][..] } else { &[] };
+    [&[v1::grpc::SERVICE], oip, tei].concat()
 }
 
 /// Name of the protocol that a route belongs to, as in metrics and logs: of calls that end before a protocol

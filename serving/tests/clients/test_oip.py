@@ -472,9 +472,11 @@ def test_a_dialect_that_is_off(request, tmp_path):
 
 
 def test_health_without_credentials(server):
-    assert httpx.get(f"http://{server.api}/v2/health/live").status_code == 200
-    ready = httpx.get(f"http://{server.api}/v2/health/ready")
-    assert (ready.status_code, ready.content) == (200, b"")
+    """Triton's clients read the status, KServe's the body."""
+    for path, expected in [("health/live", {"live": True}), ("health/ready", {"ready": True}),
+                           ("models/ner-v2/ready", {"name": "ner-v2", "ready": True})]:
+        answer = httpx.get(f"http://{server.api}/v2/{path}")
+        assert (answer.status_code, answer.json()) == (200, expected)
     nothing = httpx.get(f"http://{server.api}/v2/models/nothing/ready")
     assert (nothing.status_code, nothing.content) == (400, b"")
 
@@ -493,6 +495,8 @@ def test_kserve_v1(rest):
         result["labels"][0]["label"] for result in outputs(rest, "classify", TEXTS)]
     ids = predict("embeddings-v2", instances=token_ids(rest, TEXTS))
     np.testing.assert_allclose(ids, embeddings(rest, TEXTS), atol=2e-3)
+    # Numbers are as short as those of our own API.
+    assert predict("sentiment-v3", instances=TEXTS)[0]["score"] == moods(rest)[0]["score"]
     assert predict("ner-v2", instances=TEXTS)[0][0]["text"] == "Maria Lopez"
     assert predict("summarizer-v1", instances=TEXTS[:1]) == [outputs(rest, "summarize", TEXTS[:1])[0]["summary"]]
     assert len(predict("embeddings-v2", instances=["a"], parameters={"dimensions": 8})[0]) == 8

@@ -2,8 +2,9 @@
 //! OpenAI's as well, and so it is of that dialect.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use api::tasks::{Input, Output};
+use api::tasks::{Entity, Input, LabelScore, Output, Sentiment};
 use api::{ApiError, InferRequest, InferResponse, ModelInfo, Operation, request_id};
 use axum::Router;
 use axum::body::Bytes;
@@ -12,8 +13,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::post;
-use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde::{Deserialize, Serialize};
 
 use super::error::{Oip, invalid};
 use super::parameters::of_task;
@@ -124,19 +124,29 @@ impl Shape for Predict {
     }
 }
 
-/// What is predicted of an input.
-fn prediction(output: Output) -> Result<Json, ApiError> {
+/// What is predicted of an input, its numbers as short as our own API writes them.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Prediction {
+    Vector(Vec<f32>),
+    Class { label: Arc<str>, score: f32, scores: Vec<LabelScore> },
+    Entities(Vec<Entity>),
+    Text(String),
+}
+
+fn prediction(output: Output) -> Result<Prediction, ApiError> {
     match output {
-        Output::Embedding(vector) => Ok(json!(vector)),
-        Output::Labels(labels) => labels
-            .first()
-            .map(|best| json!({ "label": best.label, "score": best.score, "scores": labels }))
-            .ok_or_else(|| ApiError::internal("a classifier without classes")),
-        Output::Sentiment(mood) => {
-            Ok(json!({ "label": mood.label, "score": mood.score, "scores": mood.scores }))
+        Output::Embedding(vector) => Ok(Prediction::Vector(vector)),
+        Output::Labels(scores) => {
+            let best = scores.first().map(|best| (Arc::clone(&best.label), best.score));
+            let (label, score) = best.ok_or_else(|| ApiError::internal("a classifier without classes"))?;
+            Ok(Prediction::Class { label, score, scores })
         }
-        Output::Entities(entities) => Ok(json!(entities)),
-        Output::Summary(summary) => Ok(json!(summary.summary)),
+        Output::Sentiment(Sentiment { label, score, scores }) => {
+            Ok(Prediction::Class { label, score, scores })
+        }
+        Output::Entities(entities) => Ok(Prediction::Entities(entities)),
+        Output::Summary(summary) => Ok(Prediction::Text(summary.summary)),
         Output::Similarity(_) | Output::Tokens(_) | Output::Text(_) => {
             Err(ApiError::internal("an output of no task"))
         }

@@ -16,6 +16,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::Oip as Served;
 use super::call::Rendering;
@@ -36,7 +37,7 @@ pub(super) fn routes(oip: Served) -> Router {
     let is_on = oip.services.dialects.oip;
     let routes = Router::new()
         .route("/v2", get(server))
-        .route("/v2/health/live", get(async || StatusCode::OK))
+        .route("/v2/health/live", get(live))
         .route("/v2/health/ready", get(ready))
         .route("/v2/models/{name}", get(metadata))
         .route("/v2/models/{name}/ready", get(model_ready))
@@ -67,13 +68,22 @@ pub(super) fn routes(oip: Served) -> Router {
 /// What is answered while models load.
 pub fn starting() -> Router {
     Router::new()
-        .route("/v2/health/live", get(async || StatusCode::OK))
+        .route("/v2/health/live", get(live))
         .route("/v2/health/ready", get(async || StatusCode::BAD_REQUEST))
 }
 
-async fn ready(State(oip): State<Served>) -> StatusCode {
-    // The protocol says so with an empty body.
-    if oip.health.is_serving("") { StatusCode::OK } else { StatusCode::BAD_REQUEST }
+/// KServe's client reads the body, Triton's the status.
+async fn live() -> Response {
+    told("", Ok(json!({ "live": true })))
+}
+
+async fn ready(State(oip): State<Served>) -> Response {
+    is_ready(oip.health.is_serving(""), json!({ "ready": true }))
+}
+
+/// Whether something is ready: what is not has an empty body.
+fn is_ready(is_ready: bool, body: serde_json::Value) -> Response {
+    if is_ready { told("", Ok(body)) } else { StatusCode::BAD_REQUEST.into_response() }
 }
 
 /// A request for one model's tensors.
@@ -186,13 +196,11 @@ async fn config(State(oip): State<Served>, place: Place, request: Request) -> Re
 }
 
 /// Whether a model answers, which health clients of every protocol are told without credentials.
-async fn model_ready(State(oip): State<Served>, place: Place) -> StatusCode {
+async fn model_ready(State(oip): State<Served>, place: Place) -> Response {
     let found = named(place)
         .and_then(|(name, version)| model::find(&*oip.services.models, &name, version.as_deref()));
-    match found {
-        Ok(model) if oip.health.is_serving(&model.name) => StatusCode::OK,
-        _ => StatusCode::BAD_REQUEST,
-    }
+    let Ok(model) = found else { return StatusCode::BAD_REQUEST.into_response() };
+    is_ready(oip.health.is_serving(&model.name), json!({ "name": model.name, "ready": true }))
 }
 
 /// What was counted of the model of a path, or of all.
