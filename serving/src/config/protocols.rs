@@ -35,8 +35,9 @@ pub struct Protocols {
     /// Whether the container contracts of SageMaker and Vertex are kept.
     #[garde(skip)]
     pub containers: bool,
-    /// File with the API key under which calls to `/invocations` and for predictions are answered that bring no
-    /// credentials: SageMaker and Vertex AI let their callers in by themselves, and send none. None: refused.
+    /// File with the API key under which calls to `/invocations` and for predictions are answered that bring
+    /// no credentials: SageMaker and Vertex AI let their callers in by themselves, and send none. None:
+    /// refused.
     #[garde(skip)]
     pub containers_key_file: Option<PathBuf>,
     /// Path at which Vertex AI probes, beside `/ping`; `AIP_HEALTH_ROUTE` says so too.
@@ -45,7 +46,8 @@ pub struct Protocols {
     /// Path to which Vertex AI sends predictions, beside `/vertex`; `AIP_PREDICT_ROUTE` says so too.
     #[garde(inner(custom(is_path)))]
     pub vertex_predict_path: Option<String>,
-    /// Inputs of one call in these dialects, whose clients send more at once than `limits.inputs_max` of a card.
+    /// Inputs of one call in these dialects, whose clients send more at once than `limits.inputs_max` of a
+    /// card.
     #[garde(range(min = 1, max = 65_536))]
     pub inputs_max: usize,
 }

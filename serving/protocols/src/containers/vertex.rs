@@ -1,7 +1,9 @@
-//! Predictions for instances: `{"instances": […], "parameters": {…}}` to `{"predictions": […]}`, one for each.
+//! Predictions for instances: `{"instances": […], "parameters": {…}}` to `{"predictions": […]}`, one for
+//! each.
 //!
-//! An instance is a text, or an object with `inputs` (or `content`, or `text`) and the options of `/embed` and
-//! `/predict`, which have to be the same for all, since they are one call; or one with `query` and `texts`, alone.
+//! An instance is a text, or an object with `inputs` (or `content`, or `text`) and the options of `/embed`
+//! and `/predict`, which have to be the same for all, since they are one call; or one with `query` and
+//! `texts`, alone.
 
 use std::fmt;
 
