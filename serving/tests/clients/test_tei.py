@@ -218,7 +218,7 @@ def test_a_caller_who_leaves_frees_its_place(server):
     body = b'{"inputs":"' + b"a" * 200_000
     host, port = server.api.split(":")
     with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(b"POST /embed HTTP/1.1\r\nhost: x\r\nauthorization: Bearer " + KEY.encode() +
+        connection.sendall(b"POST /embed HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer " + KEY.encode() +
                            b"\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n" + body)
         settle(lambda: in_flight() > before)
     settle(lambda: in_flight() <= before)
