@@ -203,10 +203,11 @@ impl Shape for Instances {
         let target = self.0.named(model);
         let is_ranking =
             |instance: &Instance| matches!(instance, Instance::Object(fields) if fields.texts.is_some());
-        if instances.len() == 1 && instances.iter().all(is_ranking) {
-            if let Some(Instance::Object(fields)) = instances.pop() {
-                return rank(target, *fields, &common);
-            }
+        if instances.len() == 1
+            && instances.iter().all(is_ranking)
+            && let Some(Instance::Object(fields)) = instances.pop()
+        {
+            return rank(target, *fields, &common);
         }
         if let Some(index) = instances.iter().position(is_ranking) {
             return Err(invalid(format!("instances[{index}]"), "a query with texts is a call of its own"));
