@@ -33,6 +33,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, read at the start")]
 pub enum Command {
     /// Fetch missing weights, load the models and answer requests until told to stop.
     Serve(Options),

@@ -35,8 +35,9 @@ pub struct Protocols {
     /// Whether the container contracts of SageMaker and Vertex are kept.
     #[garde(skip)]
     pub containers: bool,
-    /// File with the API key under which calls to `/invocations` and for predictions are answered that bring no
-    /// credentials: SageMaker and Vertex AI let their callers in by themselves, and send none. None: refused.
+    /// File with the API key under which calls to `/invocations` and for predictions are answered that bring
+    /// no credentials: SageMaker and Vertex AI let their callers in by themselves, and send none. None:
+    /// refused.
     #[garde(skip)]
     pub containers_key_file: Option<PathBuf>,
     /// Path at which Vertex AI probes, beside `/ping`; `AIP_HEALTH_ROUTE` says so too.

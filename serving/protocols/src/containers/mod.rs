@@ -38,7 +38,8 @@ pub struct ContainerOptions {
     pub predict_path: Option<String>,
 }
 
-/// The contracts as a dialect: errors are those of text-embeddings-inference, whose containers are deployed so.
+/// The contracts as a dialect: errors are those of text-embeddings-inference, whose containers are deployed
+/// so.
 pub struct Containers;
 
 impl Dialect for Containers {

@@ -1,7 +1,9 @@
-//! Predictions for instances: `{"instances": […], "parameters": {…}}` to `{"predictions": […]}`, one for each.
+//! Predictions for instances: `{"instances": […], "parameters": {…}}` to `{"predictions": […]}`, one for
+//! each.
 //!
-//! An instance is a text, or an object with `inputs` (or `content`, or `text`) and the options of `/embed` and
-//! `/predict`, which have to be the same for all, since they are one call; or one with `query` and `texts`, alone.
+//! An instance is a text, or an object with `inputs` (or `content`, or `text`) and the options of `/embed`
+//! and `/predict`, which have to be the same for all, since they are one call; or one with `query` and
+//! `texts`, alone.
 
 use std::fmt;
 
@@ -201,10 +203,11 @@ impl Shape for Instances {
         let target = self.0.named(model);
         let is_ranking =
             |instance: &Instance| matches!(instance, Instance::Object(fields) if fields.texts.is_some());
-        if instances.len() == 1 && instances.iter().all(is_ranking) {
-            if let Some(Instance::Object(fields)) = instances.pop() {
-                return rank(target, *fields, &common);
-            }
+        if instances.len() == 1
+            && instances.iter().all(is_ranking)
+            && let Some(Instance::Object(fields)) = instances.pop()
+        {
+            return rank(target, *fields, &common);
         }
         if let Some(index) = instances.iter().position(is_ranking) {
             return Err(invalid(format!("instances[{index}]"), "a query with texts is a call of its own"));

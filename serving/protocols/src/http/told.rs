@@ -31,8 +31,8 @@ enum Either<A, B> {
     Second(B),
 }
 
-/// Answers a request of one of two shapes, in the form of that one's dialect. What is refused before the body is
-/// read is refused in the first one's.
+/// Answers a request of one of two shapes, in the form of that one's dialect. What is refused before the body
+/// is read is refused in the first one's.
 pub async fn answer<A: Shape, B: Shape>(
     services: &Services,
     (first, second): (A, B),

@@ -68,8 +68,8 @@ pub(crate) fn ranks(response: InferResponse) -> Result<Vec<(usize, f32)>, ApiErr
     Ok(ranks)
 }
 
-/// The tokens of each text, which have the slice that they stand for as their text where it is known. `inputs` are
-/// the texts.
+/// The tokens of each text, which have the slice that they stand for as their text where it is known.
+/// `inputs` are the texts.
 ///
 /// # Errors
 /// There are others.

@@ -4,7 +4,9 @@ use api::tasks::InputError;
 use api::{ApiError, ErrorKind, GrpcCode};
 use axum::http::StatusCode;
 use serde::Serialize;
+use tonic::Status;
 
+use crate::grpc::status_as;
 use crate::http::dialect::{Answer, Dialect};
 
 /// The dialect.
@@ -132,6 +134,11 @@ pub(crate) fn message(error: &ApiError) -> String {
         ApiError::Input(InputError::Parameter { name, message }) => format!("`{name}` {message}"),
         error => error.to_string(),
     }
+}
+
+/// An error as a status.
+pub(crate) fn status(error: &ApiError, request_id: &str) -> Status {
+    status_as(error, form(error.kind()).grpc, message(error), request_id)
 }
 
 impl Dialect for Tei {

@@ -1,5 +1,5 @@
-//! What is told of an answer beside it: how long its parts took and how much it was, in milliseconds as headers,
-//! and in nanoseconds as a message.
+//! What is told of an answer beside it: how long its parts took and how much it was, in milliseconds as
+//! headers, and in nanoseconds as a message.
 
 use std::time::Duration;
 

@@ -38,3 +38,31 @@ pub(crate) fn operation_of(route: &str) -> Option<Operation> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let check = |path: &str, expected: bool| assert_eq!(is_path(path), expected, "{path}");
+        for of_it in ["/", "/info", "/health", "/embed", "/models/ner-v2/predict", "/models/x/info"] {
+            check(of_it, true);
+        }
+        for of_others in
+            ["/v1/ml/embed", "/models", "/models/ner-v2", "/models/x/pipeline/embed", "/embedding", ""]
+        {
+            check(of_others, false);
+        }
+    }
+
+    #[test]
+    fn operations() {
+        let check = |route: &str, expected| assert_eq!(operation_of(route), expected, "{route}");
+        check("/embed", Some(Operation::Embed));
+        check("/models/{name}/predict", Some(Operation::Classify));
+        check("/tei.v1.Rerank/RerankStream", Some(Operation::Rerank));
+        check("/tei.v1.Embed/EmbedStream", None);
+        check("/", None);
+    }
+}

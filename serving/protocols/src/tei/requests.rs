@@ -137,7 +137,8 @@ pub(crate) const TOKEN_VECTORS: &str = "vectors of single tokens (embed_all)";
 /// Of a model that gives them.
 pub(crate) const SPARSE_VECTORS: &str = "sparse vectors (embed_sparse)";
 /// What is said of pairs: the models read one text.
-pub(crate) const PAIR: &str = "the model reads one text at a time and no pairs; send each text in an array of its own, [[\"…\"], [\"…\"]]";
+pub(crate) const PAIR: &str =
+    "pairs are not read; put each text into an array of its own, [[\"…\"], [\"…\"]]";
 
 /// The texts, of which there has to be one.
 fn some(texts: Vec<String>) -> Result<Vec<Input>, ApiError> {

@@ -17,13 +17,13 @@ use super::exchange::{Collected, Unary};
 use super::methods::{self, Method};
 use super::stream::Answering;
 use crate::Services;
-use crate::grpc::{Bulk, UnreadMessage, status_as};
+use crate::grpc::{Bulk, UnreadMessage};
 use crate::head::grpc_timeout;
 use crate::http::dialect::Dialect;
 use crate::http::target::{PathModel, Target};
 use crate::idempotency::{key, refuse_key};
 use crate::tei::Tei;
-use crate::tei::errors::{form, message};
+use crate::tei::errors::status;
 use crate::tei::rest::described;
 
 /// Names the model of a call.
@@ -37,11 +37,6 @@ pub(super) struct TeiApi {
 
 /// Answers of a stream.
 type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
-
-/// An error as the dialect's status.
-pub(super) fn status(error: &ApiError, request_id: &str) -> Status {
-    status_as(error, form(error.kind()).grpc, message(error), request_id)
-}
 
 impl TeiApi {
     pub(super) fn new(services: Services) -> Self {

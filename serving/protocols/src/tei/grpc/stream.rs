@@ -11,9 +11,9 @@ use tonic::Status;
 
 use super::exchange::Streamed;
 use super::methods::Method;
-use super::service::status;
 use crate::grpc::Conversation;
 use crate::http::target::Target;
+use crate::tei::errors::status;
 
 /// What is said on a stream.
 pub(super) struct Answering<M> {

@@ -76,8 +76,8 @@ impl Shape for Embed {
     }
 }
 
-/// Routes of which every request is refused once it is known whose it is, as the dialect does it for models that
-/// give something else.
+/// Routes of which every request is refused once it is known whose it is, as the dialect does it for models
+/// that give something else.
 macro_rules! not_given {
     ($($shape:ident: $asked:ident;)+) => {$(
         impl Targeted for $shape {

@@ -15,7 +15,8 @@ use crate::http::dialect::{Answer, Shape};
 use crate::http::target::Target;
 use crate::tei::facts::Facts;
 
-/// `POST /rerank` with `texts`. A score is a cosine, with `raw_scores` and without: there is no cross-encoder.
+/// `POST /rerank` with `texts`. A score is a cosine, with `raw_scores` and without: there is no
+/// cross-encoder.
 pub struct Rerank(pub Target);
 
 /// `POST /similarity`.

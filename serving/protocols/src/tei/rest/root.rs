@@ -1,5 +1,5 @@
-//! `POST /`: what the server is for. The dialect's own server has one model; here the body says which of them is
-//! meant where its form does: a query with texts, a sentence beside others, or else texts to embed.
+//! `POST /`: what the server is for. The dialect's own server has one model; here the body says which of them
+//! is meant where its form does: a query with texts, a sentence beside others, or else texts to embed.
 
 use api::{ApiError, InferRequest, InferResponse, Operation, Task};
 use axum::body::Bytes;
