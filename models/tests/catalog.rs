@@ -58,6 +58,18 @@ fn a_folder_without_a_card_is_a_model_that_is_missing() {
 }
 
 #[test]
+fn a_folder_of_something_else_is_no_model() {
+    let cards = Cards::new(&[Spec::embedder("embedder")]);
+    for empty in ["__pycache__", "Drafts", ".git"] {
+        fs::create_dir(cards.path(empty)).unwrap();
+    }
+    fs::create_dir(cards.path("scripts")).unwrap();
+    fs::write(cards.path("scripts/train.py"), "").unwrap();
+    let catalog = cards.load().unwrap();
+    assert_eq!((catalog.models().len(), catalog.unready().len()), (1, 0));
+}
+
+#[test]
 fn heads_are_computed_in_the_runtime() {
     let mut with_dense = Spec::classifier("c-dense", "sentiment", "sequence_classification");
     with_dense.head_tensors = Some(head_tensors(true));

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from .base import sha256
-from .model import ADAPTER_FILE, HEAD_FILE
+from .model import ADAPTER_CONFIG_FILE, ADAPTER_FILE, HEAD_FILE
 
 SCORES_START = "<!-- scores: written by scripts/train -->"
 SCORES_END = "<!-- end of scores -->"
@@ -37,6 +37,7 @@ def update_card(card: Path, evaluation: dict[str, Any]) -> None:
     text = path.read_text("utf-8")
     manifest = read_manifest(card)
     text = _replace(text, r"(?m)^(  adapter: .*sha256: )\S+( \})", sha256(card / ADAPTER_FILE))
+    text = _replace(text, r"(?m)^(  adapter: .*config_sha256: )\w+(, )", sha256(card / ADAPTER_CONFIG_FILE))
     text = _replace(text, r"(?m)^(  head: .*sha256: )\S+( \})", sha256(card / HEAD_FILE))
     text = _replace(text, r"(?s)(\nmodel-index:\n).*?(\n---\n)", _model_index(manifest, evaluation))
     between = rf"(?s)({re.escape(SCORES_START)}\n).*?(\n{re.escape(SCORES_END)})"

@@ -34,6 +34,7 @@ LORA_TARGETS = [
     "output.dense",
 ]
 ADAPTER_FILE = "adapter/adapter_model.safetensors"
+ADAPTER_CONFIG_FILE = "adapter/adapter_config.json"
 HEAD_FILE = "head.safetensors"
 
 logging.set_verbosity_error()  # the pooler's unused weights are expected

@@ -162,6 +162,8 @@ pub struct Adapter {
     pub config: PathBuf,
     /// Digest of the weights.
     pub sha256: Sha256Digest,
+    /// Digest of `config`, which scales the weights. None: it is not looked at.
+    pub config_sha256: Option<Sha256Digest>,
 }
 
 /// What turns hidden states `[T, H]` into results.

@@ -40,6 +40,10 @@ pub(super) fn read(folder: &Path) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>),
         if !is_of_model(&path) {
             continue;
         }
+        if holds_something_else(&path) {
+            tracing::warn!(folder = %path.display(), "this folder among the cards has no README.md, and is no model");
+            continue;
+        }
         let file = path.join(CARD_FILE);
         has_card |= file.symlink_metadata().is_ok();
         match Card::from_file(&file) {
@@ -66,6 +70,16 @@ fn is_of_model(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let is_kept_by_others = name.starts_with('.') || name == "lost+found";
     !is_kept_by_others && (path.is_dir() || !path.exists())
+}
+
+/// Whether a folder without a card is something else, rather than a model that is missing: it is not empty,
+/// as one is where nothing was mounted, or no model can have its name.
+fn holds_something_else(path: &Path) -> bool {
+    let has_card = path.join(CARD_FILE).symlink_metadata().is_ok();
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let is_model_name = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let is_empty = || std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
+    !has_card && (!is_model_name || !is_empty())
 }
 
 /// Changes cards as the overrides say: first what is for all, then what is for one.
