@@ -321,7 +321,9 @@ def test_who_leaves_frees_the_place(request, tmp_path):
             caller.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
             until(lambda: of("ml_inference_calls_in_flight") == 1)
         until(lambda: of("ml_inference_calls_in_flight") == 0 and of("ml_inference_places_taken") == 0)
-    assert of("ml_inference_calls_total", protocol="openai", code="cancelled") == 3
+    counted = lambda: {(sample.labels["protocol"], sample.labels["code"]): sample.value for sample in scraped(server)
+                       if sample.name == "ml_inference_calls_total"}
+    until(lambda: counted().get(("openai", "cancelled")) == 3)
     stop(server)
 
 
