@@ -215,8 +215,8 @@ impl ZeroShot {
     }
 }
 
-/// The best `top_k` labels, each scored by itself or against the others; best first, and equals in the order of
-/// the labels.
+/// The best `top_k` labels, each scored by itself or against the others; best first, and equals in the order
+/// of the labels.
 fn best(labels: &[Arc<str>], logits: &[f32], is_each_by_itself: bool, top_k: usize) -> Output {
     let scores = match is_each_by_itself {
         true => logits.iter().copied().map(sigmoid).collect(),

@@ -43,6 +43,8 @@ const RELEVANCE: f32 = 0.6;
 const LEAD: f32 = 0.15;
 /// Shortest sentence that is likely to say something, in words.
 const WORDS_MIN: usize = 5;
+/// Bytes of a sentence whose words are compared with those of others.
+const COMPARED_BYTES_MAX: usize = 4096;
 /// Sentences that differ by less than this say the same: the share of words that both have, and, if the model
 /// says that they are alike, a lower one.
 const SAME_WORDS: f32 = 0.9;
@@ -211,8 +213,14 @@ fn wording(text: &str, bytes: &Range<usize>, left_out: &[Range<usize>]) -> Vec<u
         hasher.finish()
     };
     let passage = without(text, bytes, left_out);
-    let wording: Vec<u64> = wording::words(&passage).iter().map(|word| hash(word)).collect();
-    if wording.is_empty() { vec![hash(&passage)] } else { wording }
+    // Some characters are written out as many: of what is longer than any sentence the rest counts as one
+    // word.
+    let (read, rest) = passage.split_at(passage.floor_char_boundary(COMPARED_BYTES_MAX));
+    let mut wording: Vec<u64> = wording::words(read).iter().map(|word| hash(word)).collect();
+    if wording.is_empty() || !rest.is_empty() {
+        wording.push(hash(if wording.is_empty() { &passage } else { rest }));
+    }
+    wording
 }
 
 /// A passage without what stands within it and is none of it.

@@ -149,8 +149,8 @@ pub fn protocol_of(route: &str, is_grpc: bool) -> &'static str {
     }
 }
 
-/// Refuses a request in the form of the protocol that it is of, as its head and its path tell: for what is refused
-/// before any route sees it.
+/// Refuses a request in the form of the protocol that it is of, as its head and its path tell: for what is
+/// refused before any route sees it.
 pub fn refuse(error: &ApiError, request: &Request) -> Response {
     let (path, id) = (request.uri().path(), request_id(request.extensions()));
     match path {

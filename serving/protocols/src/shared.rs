@@ -1,5 +1,5 @@
-//! Routes that text-embeddings-inference and the family of OpenAI have both: whose a request is, the fields of its
-//! body tell.
+//! Routes that text-embeddings-inference and the family of OpenAI have both: whose a request is, the fields
+//! of its body tell.
 
 use axum::Router;
 use axum::extract::{Request, State};

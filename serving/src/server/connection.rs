@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::BodyMeter;
 use axum::extract::ConnectInfo;
 use axum::http::header::{CONNECTION, EXPECT};
-use axum::http::{HeaderValue, Request, Response, StatusCode, Version as HttpVersion};
+use axum::http::{HeaderValue, Request, Response, StatusCode, Uri, Version as HttpVersion};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -308,6 +308,8 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<
 /// Answers what could not be parsed, for which hyper has a status: by a request that stands for it.
 async fn refuse(peer: Arc<Peer>, status: StatusCode) -> axum::response::Response {
     let mut request = Request::new(axum::body::Body::empty());
+    // Of no path, so that no dialect answers in its form.
+    *request.uri_mut() = Uri::from_static("*");
     let extensions = request.extensions_mut();
     extensions.insert(ConnectInfo(peer.address));
     extensions.insert(UnparsedMark(status));

@@ -19,7 +19,7 @@ def examples():
 
 def test_there_is_one_for_each_model():
     routes = {parameter.values[0] for parameter in examples()}
-    assert routes == {"classify", "sentiment", "entities", "summarize", "embeddings"}
+    assert routes == {"classify", "sentiment", "entities", "summarize", "embeddings", "rerank", "tokenize"}
 
 
 @pytest.mark.parametrize("route, body, shown", examples())

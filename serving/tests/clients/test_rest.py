@@ -231,7 +231,7 @@ def test_methods(rest):
     check_envelope(rest.get("/v1/ml/sentiment"), 405, "method_not_allowed")
     check_envelope(rest.delete("/v1/ml/models"), 405, "method_not_allowed")
     assert rest.get("/v1/ml/sentiment").headers["allow"] == "POST"
-    check_envelope(rest.get("/"), 404, "not_found")
+    check_envelope(rest.get("/nothing"), 404, "not_found")
 
 
 def test_request_ids(rest):

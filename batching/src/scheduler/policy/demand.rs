@@ -49,7 +49,8 @@ const LEVEL_EVERY: Duration = Duration::from_millis(20);
 const BURST: f64 = 0.1;
 /// Time constant, in seconds, of the demand by which a flow is within its share while another one is not.
 const STEADY: f64 = 5.0;
-/// The other one asks for so many times its share: farther from [`CAPPED`] than flows are by chance that are alike.
+/// The other one asks for so many times its share: farther from [`CAPPED`] than flows are by chance that are
+/// alike.
 const BEYOND: f64 = 2.0;
 /// Demand in device time by the second that is too small to matter.
 const NEGLIGIBLE: f64 = 1e-6;

@@ -34,8 +34,8 @@ pub(super) fn message(error: &ApiError) -> String {
     }
 }
 
-/// The protocol has 404, 503, 500 and 501, and 400 for whatever else is wrong with a request. What it does not
-/// know, such as credentials and limits, has the table's status.
+/// The protocol has 404, 503, 500 and 501, and 400 for whatever else is wrong with a request. What it does
+/// not know, such as credentials and limits, has the table's status.
 fn status(kind: ErrorKind) -> StatusCode {
     use ErrorKind as Kind;
     match kind {

@@ -1,5 +1,5 @@
-//! KServe's v1: `POST /v1/models/{name}:predict`. What models there are, `GET /v1/models` tells in a form that is
-//! OpenAI's as well, and so it is of that dialect.
+//! KServe's v1: `POST /v1/models/{name}:predict`. What models there are, `GET /v1/models` tells in a form
+//! that is OpenAI's as well, and so it is of that dialect.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Open Inference Protocol v2 (<https://github.com/kserve/open-inference-protocol>) with Triton's additions, over
-//! REST under `/v2` and over gRPC as `inference.GRPCInferenceService`; and KServe's v1, `/v1/models/…:predict`.
+//! Open Inference Protocol v2 (<https://github.com/kserve/open-inference-protocol>) with Triton's additions,
+//! over REST under `/v2` and over gRPC as `inference.GRPCInferenceService`; and KServe's v1,
+//! `/v1/models/…:predict`.
 //!
 //! Both wires are translated to tensors in no wire's terms ([`tensor`], [`call`]), and these to calls.
 
@@ -44,8 +45,8 @@ pub fn routes(services: &Services, health: &Health) -> Router {
     rest::routes(oip.clone()).merge(kserve::routes(oip.clone())).merge(grpc::routes(oip))
 }
 
-/// Whether a path is of the protocol, so that whatever is wrong with a request is said in its form. (Others have
-/// routes under `/v2` too.)
+/// Whether a path is of the protocol, so that whatever is wrong with a request is said in its form. (Others
+/// have routes under `/v2` too.)
 pub(crate) fn is_path(path: &str) -> bool {
     let starts = ["health", "models", "repository", "trace", "systemsharedmemory", "cudasharedmemory"];
     let is_under = |rest: &str| {

@@ -63,8 +63,8 @@ impl Values {
         self.0.contains_key(name)
     }
 
-    /// The class of service: 1 is the highest, and 0 and what is beyond the lowest are the default, as Triton's
-    /// scheduler has it.
+    /// The class of service: 1 is the highest, and 0 and what is beyond the lowest are the default, as
+    /// Triton's scheduler has it.
     pub(super) fn priority(&self) -> Result<Priority, ApiError> {
         Ok(match self.count("priority")?.unwrap_or_default() {
             1 => Priority::Critical,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use api::{InferResponse, ModelInfo, WallTime};
 use tokio::time::Instant;
 
-/// Counts of all models that were called; those are few, since a call of a model that there is not is not counted.
+/// Counts of all models that were called; those are few, since a call of a model that there is not is not
+/// counted.
 #[derive(Debug, Default)]
 pub(super) struct Statistics(Mutex<HashMap<String, Counts>>);
 

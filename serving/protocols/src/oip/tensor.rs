@@ -24,7 +24,8 @@ pub(super) enum Data {
     Strings(Vec<Vec<u8>>),
     /// Whole numbers.
     Integers(Vec<i64>),
-    /// As the binary extension has them: numbers in little-endian, strings each after its length in four bytes.
+    /// As the binary extension has them: numbers in little-endian, strings each after its length in four
+    /// bytes.
     Raw(Bytes),
     /// What no input takes.
     Other,

@@ -16,7 +16,7 @@ pub(super) struct Candidate {
     /// When the first sequence is due.
     pub(super) due: Timestamp,
     /// When the first came, and when it goes first if it is late.
-    arrived: Timestamp,
+    pub(super) arrived: Timestamp,
     pub(super) promise: Timestamp,
     /// Planned time of a batch of all sequences of this claim.
     time: Duration,

@@ -37,9 +37,10 @@
 //! at.) It goes before entitled sequences of flows that were served no less than its own. Once a promise is
 //! due, what its flow asks of the same model stands in line behind it.
 //!
-//! Nothing is promised in overload: then not everybody can be served, and promises would make all of them
-//! late. In an overload that lasts, what is late is refused after the longest wait: the time of what nobody
-//! waits for any more is better given to others.
+//! Nothing is promised in overload, but to flows within their share where another asks for much more than its
+//! own: not everybody can be served, and promises would make all of them late. In an overload that lasts,
+//! what is late is refused after the longest wait: the time of what nobody waits for any more is better given
+//! to others.
 
 mod candidate;
 mod fill;
@@ -61,6 +62,8 @@ use candidate::Candidate;
 
 /// Quanta of device time owed to sequences without a claim after which they go first whoever else is urgent.
 const TURN_QUANTA: u32 = 4;
+/// How long what is late of a flow within its share waits in overload before it goes first.
+const OVERLOAD_WAIT_MIN: Duration = Duration::from_millis(300);
 
 /// The policy by deadlines at work.
 #[derive(Debug)]
@@ -155,7 +158,7 @@ impl Deadline {
     fn is_behind(&self, now: Timestamp, flow: FlowId, call: &CallSize, in_time: Timestamp) -> bool {
         let first = || self.bands[call.model.index()].first_of(Claim::Late, flow);
         call.deadline > in_time
-            && !self.demand.is_overloaded(flow)
+            && !self.demand.overload.is_on()
             && first().is_some_and(|rank| rank.due <= now)
     }
 
@@ -345,7 +348,10 @@ impl Deadline {
         let mut first: Option<Candidate> = None;
         for model in state.models.present() {
             let Some(late) = self.candidate(state, opening, *model, &[Claim::Late]) else { continue };
-            let is_promised = !self.demand.is_overloaded(late.flow);
+            // In overload no sooner than after a while: what is late is of little use, and costs batches.
+            let waited = start.saturating_duration_since(late.arrived);
+            let is_kept = !self.demand.overload.is_on() || waited > OVERLOAD_WAIT_MIN;
+            let is_promised = is_kept && !self.demand.is_overloaded(late.flow);
             let is_due = start + late.least(quantum) >= late.promise;
             let is_pressing = is_promised && is_due && self.flows.is_least(late.flow);
             // The longest line is not to be overtaken by much, and the shortest not to wait for it.

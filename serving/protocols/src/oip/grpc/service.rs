@@ -1,6 +1,7 @@
 //! The calls: metadata to caller, message to request, answer to message.
 //!
-//! As in our own service, calls come here when their heads do, with nothing of their messages read (`build.rs`).
+//! As in our own service, calls come here when their heads do, with nothing of their messages read
+//! (`build.rs`).
 
 use std::pin::Pin;
 

@@ -16,8 +16,9 @@ pub(in crate::oip) enum Compression {
 }
 
 impl Compression {
-    /// The coding that a caller asks for and nothing else. Ordinary HTTP clients offer a list to choose from, of
-    /// which we choose the body as it is: vectors hardly become smaller. The protocol's clients ask for one.
+    /// The coding that a caller asks for and nothing else. Ordinary HTTP clients offer a list to choose from,
+    /// of which we choose the body as it is: vectors hardly become smaller. The protocol's clients ask for
+    /// one.
     pub(super) fn asked(headers: &HeaderMap) -> Option<Self> {
         match headers.get(ACCEPT_ENCODING)?.as_bytes() {
             b"gzip" => Some(Self::Gzip),
