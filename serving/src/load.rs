@@ -194,7 +194,7 @@ impl Load {
 
 /// What was not used of the time for refusals is kept for so long, and a refusal waits no longer than this.
 const REFUSALS_BURST: Duration = Duration::from_millis(100);
-const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(1);
+const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Shortest and longest hint to a refused caller.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -308,11 +308,11 @@ mod tests {
     #[test]
     fn refusals_are_answered_at_a_rate() {
         let (load, now) = (load(), Timestamp::ZERO + Duration::from_secs(9));
-        let waits: Vec<u128> = (0..200).map(|_| load.refusal_wait(now).as_millis()).collect();
-        // Ten at once and then one every 10 ms, none later than in a second.
-        let expected = (0..200u128).map(|i| (i * 10).saturating_sub(100).min(1000));
+        let waits: Vec<u128> = (0..400).map(|_| load.refusal_wait(now).as_millis()).collect();
+        // Ten at once and then one every 10 ms, none later than in three seconds.
+        let expected = (0..400u128).map(|i| (i * 10).saturating_sub(100).min(3000));
         assert_eq!(waits, expected.collect::<Vec<_>>());
-        assert_eq!(load.refusal_wait(now + Duration::from_secs(2)), Duration::ZERO);
+        assert_eq!(load.refusal_wait(now + Duration::from_secs(4)), Duration::ZERO);
     }
 
     #[test]

@@ -276,7 +276,9 @@ mod tests {
 
     #[test]
     fn instances_are_one_call() {
-        let check = |json: &str, expected: Result<(usize, &[(usize, bool)]), &str>| {
+        /// Inputs, and of each instance how many it has and whether they are a list.
+        type Counts<'a> = (usize, &'a [(usize, bool)]);
+        let check = |json: &str, expected: Result<Counts<'_>, &str>| {
             let Body { instances, .. } = body::parse(json.as_bytes()).unwrap();
             let gathered = gather(instances, &Options::default());
             let found = gathered.map(|gathered| (gathered.inputs.len(), gathered.counts));
