@@ -161,7 +161,7 @@ impl<'a> Context<'a, '_> {
         }
     }
 
-    /// Whether the number of a note that follows is that of the next item: "[1] It broke. [2] It closed."
+    /// Whether the number of a note that follows is that of the next item: `[1] It broke. [2] It closed.`
     fn is_before_item(&self) -> bool {
         let next = self.ahead.front().and_then(Word::note);
         next.zip(self.here.first.note()).is_some_and(|(next, first)| next == first.saturating_add(1))

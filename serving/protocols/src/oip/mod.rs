@@ -2,7 +2,7 @@
 //! over REST under `/v2` and over gRPC as `inference.GRPCInferenceService`; and KServe's v1,
 //! `/v1/models/…:predict`.
 //!
-//! Both wires are translated to tensors in no wire's terms ([`tensor`], [`call`]), and these to calls.
+//! Both wires are translated to tensors in no wire's terms (`tensor`, `call`), and these to calls.
 
 mod call;
 mod error;
