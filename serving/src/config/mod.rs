@@ -158,8 +158,8 @@ pub struct Limits {
     /// this share of the time to its deadline.
     #[garde(range(min = 0.05, max = 100.0))]
     pub predicted_wait_share_max: f64,
-    /// Refusals for want of capacity that are answered in a second; more of them wait, up to three seconds, so
-    /// that callers who come again at once do not take the time of those who are answered.
+    /// Refusals for want of capacity that are answered in a second; more of them wait, up to three seconds,
+    /// so that callers who come again at once do not take the time of those who are answered.
     #[garde(range(min = 1, max = 1 << 20))]
     pub refusals_per_second_max: u32,
     /// Largest answer that is kept under an idempotency key, in bytes.
