@@ -10,13 +10,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use models_core::tasks::{
-    ClassifyParameters, DecodeError, InputError, LabelScore, Output, Refusals, TaskResult, Truncation,
+    ClassifyParameters, DecodeError, Input, InputError, LabelScore, Output, Refusals, TaskResult, Truncation,
 };
 use tokenizers::normalizers::unicode::NFKC;
 use tokenizers::{NormalizedString, Normalizer};
 
 use super::inputs::{self, Reader, Texts};
-use super::math::{dot, normalize, sigmoid, softmax};
+use super::math::{dot, sigmoid, softmax};
 use super::reading::{Jobs, Outputs, Reading};
 use super::sentiment::labelled;
 use super::{Context, Decode};
@@ -96,19 +96,9 @@ impl Reader for Trained {
         context: &Context<'_>,
         jobs: &mut Jobs<'_>,
         index: usize,
-        text: &str,
+        input: &Input,
     ) -> Result<Reading, InputError> {
-        Ok(jobs.read(context, index, text, self.truncation).await?.1)
-    }
-
-    async fn read_tokens(
-        &self,
-        context: &Context<'_>,
-        jobs: &mut Jobs<'_>,
-        index: usize,
-        ids: &[u32],
-    ) -> Result<Reading, InputError> {
-        jobs.read_tokens(context, index, ids, self.truncation).await
+        jobs.read_input(context, index, input, self.truncation).await
     }
 
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
@@ -147,19 +137,9 @@ impl Reader for ZeroShot {
         context: &Context<'_>,
         jobs: &mut Jobs<'_>,
         index: usize,
-        text: &str,
+        input: &Input,
     ) -> Result<Reading, InputError> {
-        Ok(jobs.read(context, index, text, self.truncation).await?.1)
-    }
-
-    async fn read_tokens(
-        &self,
-        context: &Context<'_>,
-        jobs: &mut Jobs<'_>,
-        index: usize,
-        ids: &[u32],
-    ) -> Result<Reading, InputError> {
-        jobs.read_tokens(context, index, ids, self.truncation).await
+        jobs.read_input(context, index, input, self.truncation).await
     }
 
     async fn read_shared(&mut self, context: &Context<'_>, jobs: &mut Jobs<'_>) -> Result<(), InputError> {
@@ -189,7 +169,7 @@ impl Reader for ZeroShot {
     }
 
     fn share(&self, outputs: &Outputs) -> Result<Vec<Vec<f32>>, DecodeError> {
-        self.label_readings.iter().map(|reading| self.unit(reading, outputs)).collect()
+        self.label_readings.iter().map(|reading| outputs.unit(reading, self.columns)).collect()
     }
 
     fn decode(
@@ -198,20 +178,11 @@ impl Reader for ZeroShot {
         labels: &Vec<Vec<f32>>,
         outputs: &Outputs,
     ) -> Result<TaskResult, DecodeError> {
-        let text = self.unit(reading, outputs)?;
+        let text = outputs.unit(reading, self.columns)?;
         let cosines = labels.iter().map(|label| dot(&text, label));
         let threshold = if self.multi_label { THRESHOLD } else { 0.0 };
         let logits: Vec<f32> = cosines.map(|cosine| self.scale * (cosine - threshold)).collect();
         Ok(reading.result(best(&self.labels, &logits, self.multi_label, self.top_k)))
-    }
-}
-
-impl ZeroShot {
-    /// The embedding of a text or label, of length one.
-    fn unit(&self, reading: &Reading, outputs: &Outputs) -> Result<Vec<f32>, DecodeError> {
-        let mut vector = outputs.mean(reading, self.columns)?;
-        normalize(&mut vector);
-        Ok(vector)
     }
 }
 

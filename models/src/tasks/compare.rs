@@ -1,10 +1,10 @@
 //! Texts beside another one: documents beside a query, sentences beside a sentence. The measure is the cosine
 //! of their embeddings, as bi-encoders rank (Reimers and Gurevych, "Sentence-BERT", 2019).
 
-use models_core::tasks::{DecodeError, InputError, Output, Refusals, TaskResult, Truncation};
+use models_core::tasks::{DecodeError, Input, InputError, Output, Refusals, TaskResult, Truncation};
 
 use super::inputs::{self, Reader, Texts};
-use super::math::{dot, normalize};
+use super::math::dot;
 use super::reading::{Jobs, Outputs, Reading, check_visible};
 use super::{Context, Decode};
 
@@ -47,19 +47,9 @@ impl Reader for Compare {
         context: &Context<'_>,
         jobs: &mut Jobs<'_>,
         index: usize,
-        text: &str,
+        input: &Input,
     ) -> Result<Reading, InputError> {
-        Ok(jobs.read(context, index, text, self.truncation).await?.1)
-    }
-
-    async fn read_tokens(
-        &self,
-        context: &Context<'_>,
-        jobs: &mut Jobs<'_>,
-        index: usize,
-        ids: &[u32],
-    ) -> Result<Reading, InputError> {
-        jobs.read_tokens(context, index, ids, self.truncation).await
+        jobs.read_input(context, index, input, self.truncation).await
     }
 
     async fn read_shared(&mut self, context: &Context<'_>, jobs: &mut Jobs<'_>) -> Result<(), InputError> {
@@ -76,7 +66,7 @@ impl Reader for Compare {
     }
 
     fn share(&self, outputs: &Outputs) -> Result<Vec<f32>, DecodeError> {
-        self.reading.as_ref().map_or_else(|| Ok(Vec::new()), |reading| self.unit(reading, outputs))
+        self.reading.as_ref().map_or_else(|| Ok(Vec::new()), |reading| outputs.unit(reading, self.columns))
     }
 
     fn decode(
@@ -86,16 +76,7 @@ impl Reader for Compare {
         outputs: &Outputs,
     ) -> Result<TaskResult, DecodeError> {
         // Rounding may leave the cosine of equal vectors above one.
-        let cosine = dot(&self.unit(reading, outputs)?, reference).clamp(-1.0, 1.0);
+        let cosine = dot(&outputs.unit(reading, self.columns)?, reference).clamp(-1.0, 1.0);
         Ok(reading.result(Output::Similarity(cosine)))
-    }
-}
-
-impl Compare {
-    /// The embedding of a text, of length one.
-    fn unit(&self, reading: &Reading, outputs: &Outputs) -> Result<Vec<f32>, DecodeError> {
-        let mut vector = outputs.mean(reading, self.columns)?;
-        normalize(&mut vector);
-        Ok(vector)
     }
 }

@@ -1,7 +1,7 @@
 //! Embeddings: one vector for each text.
 
 use models_core::tasks::{
-    DecodeError, EmbedParameters, InputError, Output, Refusals, TaskResult, Truncation,
+    DecodeError, EmbedParameters, Input, InputError, Output, Refusals, TaskResult, Truncation,
 };
 
 use super::inputs::{self, Reader, Texts};
@@ -42,19 +42,9 @@ impl Reader for Embed {
         context: &Context<'_>,
         jobs: &mut Jobs<'_>,
         index: usize,
-        text: &str,
+        input: &Input,
     ) -> Result<Reading, InputError> {
-        Ok(jobs.read(context, index, text, self.truncation).await?.1)
-    }
-
-    async fn read_tokens(
-        &self,
-        context: &Context<'_>,
-        jobs: &mut Jobs<'_>,
-        index: usize,
-        ids: &[u32],
-    ) -> Result<Reading, InputError> {
-        jobs.read_tokens(context, index, ids, self.truncation).await
+        jobs.read_input(context, index, input, self.truncation).await
     }
 
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {

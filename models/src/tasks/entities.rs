@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use models_core::tasks::{
-    Aggregation, DecodeError, EntitiesParameters, Entity, InputError, OffsetUnit, Output, Refusals,
+    Aggregation, DecodeError, EntitiesParameters, Entity, Input, InputError, OffsetUnit, Output, Refusals,
     TaskResult, Truncation,
 };
 use unicode_segmentation::UnicodeSegmentation;
@@ -95,8 +95,9 @@ impl Reader for Decoder {
         context: &Context<'_>,
         jobs: &mut Jobs<'_>,
         index: usize,
-        text: &str,
+        input: &Input,
     ) -> Result<Text, InputError> {
+        let text = inputs::text(index, input)?;
         if self.aggregation == Aggregation::None {
             let (encoded, reading) = jobs.read(context, index, text, self.truncation).await?;
             let bounds = Bounds::default();

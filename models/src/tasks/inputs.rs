@@ -23,23 +23,8 @@ pub(super) trait Reader: Send + Sync + 'static {
         context: &Context<'_>,
         jobs: &mut Jobs<'_>,
         index: usize,
-        text: &str,
+        input: &Input,
     ) -> impl Future<Output = Result<Self::Input, InputError>> + Send;
-
-    /// Reads one input that is token ids, and adds its jobs. Where offsets are given, or sentences, a text is
-    /// needed.
-    ///
-    /// # Errors
-    /// The input's own fault.
-    fn read_tokens(
-        &self,
-        _: &Context<'_>,
-        _: &mut Jobs<'_>,
-        index: usize,
-        _: &[u32],
-    ) -> impl Future<Output = Result<Self::Input, InputError>> + Send {
-        std::future::ready(Err(InputError::Form { index, found: "token ids", needed: "a text" }))
-    }
 
     /// Reads what all inputs share, if there is one that can be read.
     ///
@@ -107,12 +92,13 @@ pub(super) async fn read<R: Reader>(
     let mut refusals = Refusals::default();
     for (index, input) in texts.iter().enumerate() {
         let (begun, spent) = (jobs.count_of(), jobs.pace().spent());
-        let input = match input {
-            Input::Text(text) => match no_nul(index, text).and_then(|()| check_visible(index, text)) {
-                Ok(()) => reader.read(&context, jobs, index, text).await,
-                Err(error) => Err(error),
-            },
-            Input::Tokens(ids) => reader.read_tokens(&context, jobs, index, ids).await,
+        let seen = match input {
+            Input::Text(text) => no_nul(index, text).and_then(|()| check_visible(index, text)),
+            Input::Tokens(_) => Ok(()),
+        };
+        let input = match seen {
+            Ok(()) => reader.read(&context, jobs, index, input).await,
+            Err(error) => Err(error),
         };
         match (&input, on_error) {
             (Ok(_), _) => {}
@@ -128,6 +114,28 @@ pub(super) async fn read<R: Reader>(
         reader.read_shared(&context, jobs).await?;
     }
     Ok((Box::new(Readings { reader, inputs }), refusals))
+}
+
+/// The text of an input, for tasks that need one: they give offsets in it, or its sentences.
+///
+/// # Errors
+/// It is token ids.
+pub(super) fn text(index: usize, input: &Input) -> Result<&str, InputError> {
+    match input {
+        Input::Text(text) => Ok(text),
+        Input::Tokens(_) => Err(InputError::Form { index, found: "token ids", needed: "a text" }),
+    }
+}
+
+/// The token ids of an input, for the task that needs them.
+///
+/// # Errors
+/// It is a text.
+pub(super) fn tokens(index: usize, input: &Input) -> Result<&[u32], InputError> {
+    match input {
+        Input::Text(_) => Err(InputError::Form { index, found: "a text", needed: "token ids" }),
+        Input::Tokens(ids) => Ok(ids),
+    }
 }
 
 fn no_nul(index: usize, text: &str) -> Result<(), InputError> {

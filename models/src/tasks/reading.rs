@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-use models_core::tasks::{DecodeError, InputError, LengthUnit, Output, Remedy, TaskResult, Truncation};
+use models_core::tasks::{
+    DecodeError, Input, InputError, LengthUnit, Output, Remedy, TaskResult, Truncation,
+};
 use units::ModelId;
 
+use super::math::normalize;
 use super::{Context, Job};
 use crate::batch::{Sequence, SequenceOutput};
 use crate::card::Limits;
@@ -133,9 +136,25 @@ impl<'a> Jobs<'a> {
         Ok((encoded.text, reading))
     }
 
+    /// Adds the windows of one input for the context's model, as `truncation` says.
+    pub(super) async fn read_input(
+        &mut self,
+        context: &Context<'_>,
+        index: usize,
+        input: &Input,
+        truncation: Truncation,
+    ) -> Result<Reading, InputError> {
+        match input {
+            Input::Text(text) => {
+                self.read(context, index, text, truncation).await.map(|(_, reading)| reading)
+            }
+            Input::Tokens(ids) => self.read_tokens(context, index, ids, truncation).await,
+        }
+    }
+
     /// Adds the windows of one input that is ids of the context's tokenizer already, with or without the
     /// special tokens around it.
-    pub(super) async fn read_tokens(
+    async fn read_tokens(
         &mut self,
         context: &Context<'_>,
         index: usize,
@@ -176,7 +195,7 @@ impl<'a> Jobs<'a> {
     ///
     /// # Errors
     /// There are none, or they are not ids of this tokenizer.
-    pub(super) async fn own_tokens<'t>(&self, index: usize, ids: &'t [u32]) -> Result<&'t [u32], InputError> {
+    async fn own_tokens<'t>(&self, index: usize, ids: &'t [u32]) -> Result<&'t [u32], InputError> {
         self.pace.spend(size_of_val(ids)).await;
         let ids = self.tokenizer.without_special_tokens(ids);
         if ids.is_empty() {
@@ -295,6 +314,13 @@ impl Outputs {
         } else {
             Err(DecodeError::NotFinite { job })
         }
+    }
+
+    /// The vector of an input, of length one.
+    pub(super) fn unit(&self, reading: &Reading, columns: usize) -> Result<Vec<f32>, DecodeError> {
+        let mut vector = self.mean(reading, columns)?;
+        normalize(&mut vector);
+        Ok(vector)
     }
 
     /// One vector for an input: the mean of its windows' vectors, weighted by their tokens. For vectors that

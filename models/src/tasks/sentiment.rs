@@ -1,7 +1,7 @@
 //! Sentiment: one of a few exclusive labels for each text.
 
 use models_core::tasks::{
-    DecodeError, InputError, LabelScore, Output, Refusals, Sentiment, SentimentParameters, TaskResult,
+    DecodeError, Input, InputError, LabelScore, Output, Refusals, Sentiment, SentimentParameters, TaskResult,
     Truncation,
 };
 use std::sync::Arc;
@@ -36,19 +36,9 @@ impl Reader for Decoder {
         context: &Context<'_>,
         jobs: &mut Jobs<'_>,
         index: usize,
-        text: &str,
+        input: &Input,
     ) -> Result<Reading, InputError> {
-        Ok(jobs.read(context, index, text, self.truncation).await?.1)
-    }
-
-    async fn read_tokens(
-        &self,
-        context: &Context<'_>,
-        jobs: &mut Jobs<'_>,
-        index: usize,
-        ids: &[u32],
-    ) -> Result<Reading, InputError> {
-        jobs.read_tokens(context, index, ids, self.truncation).await
+        jobs.read_input(context, index, input, self.truncation).await
     }
 
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {

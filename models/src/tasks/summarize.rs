@@ -14,8 +14,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 use models_core::tasks::{
-    DecodeError, InputError, LengthUnit, OffsetUnit, Output, Refusals, Remedy, SummarizeParameters, Summary,
-    SummaryMethod, SummarySentence, TaskResult, Truncation,
+    DecodeError, Input, InputError, LengthUnit, OffsetUnit, Output, Refusals, Remedy, SummarizeParameters,
+    Summary, SummaryMethod, SummarySentence, TaskResult, Truncation,
 };
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -246,9 +246,9 @@ impl Reader for Decoder {
         context: &Context<'_>,
         jobs: &mut Jobs<'_>,
         index: usize,
-        text: &str,
+        input: &Input,
     ) -> Result<Document, InputError> {
-        let document = read(context, jobs, index, text).await?;
+        let document = read(context, jobs, index, inputs::text(index, input)?).await?;
         let shortest = document.candidates().map(|unit| document.units[unit].tokens).min().unwrap_or(0);
         if self.max_tokens.is_some_and(|max| max < shortest) {
             let message = format!("the shortest sentence of inputs[{index}] has {shortest} tokens");

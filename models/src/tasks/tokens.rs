@@ -1,7 +1,8 @@
 //! Texts as the model's tokens, and back. Nothing is computed for it.
 
 use models_core::tasks::{
-    DecodeError, DetokenizeParameters, InputError, Output, Refusals, TaskResult, Token, TokenizeParameters,
+    DecodeError, DetokenizeParameters, Input, InputError, Output, Refusals, TaskResult, Token,
+    TokenizeParameters,
 };
 
 use super::inputs::{self, Reader, Texts};
@@ -44,8 +45,9 @@ impl Reader for Tokenize {
         context: &Context<'_>,
         jobs: &mut Jobs<'_>,
         index: usize,
-        text: &str,
+        input: &Input,
     ) -> Result<TaskResult, InputError> {
+        let text = inputs::text(index, input)?;
         jobs.check_length(context, index, text).await?;
         let limit = context.card.limits.document_tokens_max;
         let encoded = jobs.encode(index, text, Keep::All, limit).await?;
@@ -94,21 +96,12 @@ impl Reader for Detokenize {
 
     async fn read(
         &self,
-        _: &Context<'_>,
-        _: &mut Jobs<'_>,
-        index: usize,
-        _: &str,
-    ) -> Result<TaskResult, InputError> {
-        Err(InputError::Form { index, found: "a text", needed: "token ids" })
-    }
-
-    async fn read_tokens(
-        &self,
         context: &Context<'_>,
         jobs: &mut Jobs<'_>,
         index: usize,
-        ids: &[u32],
+        input: &Input,
     ) -> Result<TaskResult, InputError> {
+        let ids = inputs::tokens(index, input)?;
         let limit = context.card.limits.document_tokens_max;
         if ids.len() > limit {
             return Err(jobs.too_long(context, index, ids.len()));
