@@ -29,14 +29,14 @@ pub enum Operation {
 impl Operation {
     /// Name in metrics and logs; that of the task where it is one.
     pub const fn as_str(self) -> &'static str {
-        match self.task() {
-            Some(task) => task.as_str(),
-            None => match self {
-                Self::Similarity => "similarity",
-                Self::Tokenize => "tokenize",
-                Self::Detokenize => "detokenize",
-                _ => "rerank",
-            },
+        match self {
+            Self::Classify | Self::Sentiment | Self::Entities | Self::Summarize | Self::Embed => {
+                self.default_task().as_str()
+            }
+            Self::Rerank => "rerank",
+            Self::Similarity => "similarity",
+            Self::Tokenize => "tokenize",
+            Self::Detokenize => "detokenize",
         }
     }
 
