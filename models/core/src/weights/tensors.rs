@@ -13,6 +13,8 @@ use crate::error::ModelError;
 const LENGTH_BYTES: usize = 8;
 /// Longest header that is read; the format's own limit.
 const HEADER_BYTES_MAX: usize = 100_000_000;
+/// Bytes of a tensor that are read at once: a whole number of values of every type.
+const PIECE_BYTES: usize = 1 << 18;
 
 /// The tensors of one safetensors file. A tensor's values are read when they are asked for.
 pub struct TensorFile {
@@ -97,21 +99,34 @@ impl TensorFile {
                 found: info.shape.clone(),
             });
         }
-        let (start, end) = info.data_offsets;
-        let bytes = self
-            .source
-            .read(self.offset + start, self.offset + end)
-            .map_err(|error| ModelError::File { file: self.file.clone(), message: error.to_string() })?;
         match info.dtype {
-            Dtype::F32 => Ok(widen(&bytes, f32::from_le_bytes)),
-            Dtype::F16 => Ok(widen(&bytes, |bytes| f16::from_le_bytes(bytes).to_f32())),
-            Dtype::BF16 => Ok(widen(&bytes, |bytes| bf16::from_le_bytes(bytes).to_f32())),
-            Dtype::F64 => Ok(widen(&bytes, |bytes| f64::from_le_bytes(bytes) as f32)),
+            Dtype::F32 => self.widen(info, f32::from_le_bytes),
+            Dtype::F16 => self.widen(info, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Dtype::BF16 => self.widen(info, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            Dtype::F64 => self.widen(info, |bytes| f64::from_le_bytes(bytes) as f32),
             other => {
                 let message = format!("tensor {name} is {other}, expected a float type");
                 Err(ModelError::File { file: self.file.clone(), message })
             }
         }
+    }
+
+    /// Reads in pieces, so that a large tensor is never held as bytes too.
+    fn widen<const N: usize>(
+        &self,
+        info: &TensorInfo,
+        value: impl Fn([u8; N]) -> f32,
+    ) -> Result<Vec<f32>, ModelError> {
+        let (start, end) = info.data_offsets;
+        let (start, end) = (self.offset + start, self.offset + end);
+        let mut values = Vec::with_capacity(end.saturating_sub(start) / N);
+        for from in (start..end).step_by(PIECE_BYTES) {
+            let piece = self.source.read(from, end.min(from + PIECE_BYTES));
+            let piece = piece
+                .map_err(|error| ModelError::File { file: self.file.clone(), message: error.to_string() })?;
+            values.extend(piece.as_chunks().0.iter().map(|bytes| value(*bytes)));
+        }
+        Ok(values)
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo, ModelError> {
@@ -139,8 +154,4 @@ impl Bytes {
 
 fn fault(path: &Path, message: String) -> ModelError {
     ModelError::File { file: path.display().to_string(), message }
-}
-
-fn widen<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|chunk| value(*chunk)).collect()
 }
