@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{KeyHash, Mode, RandomError, random};
@@ -18,7 +19,7 @@ pub(crate) const DEVELOPMENT_TENANT: &str = "development";
 
 /// Name of a tenant: 1 to 63 lower-case letters, digits and hyphens, a letter or digit first and last, as a
 /// DNS label (RFC 1123, section 2.1).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 pub struct TenantName(String);
 
@@ -79,7 +80,7 @@ pub struct KeyRecord {
 }
 
 /// A key as it may be shown: without its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyView {
     pub id: String,
     pub tenant: TenantName,
@@ -89,8 +90,11 @@ pub struct KeyView {
     pub ending: String,
     /// Whether it is accepted, and if not, why.
     pub state: KeyState,
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub created_at: WallTime,
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub expires_at: Option<WallTime>,
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub revoked_at: Option<WallTime>,
     pub replaced_by: Option<String>,
     /// Whether it is older than keys should become.
@@ -98,7 +102,7 @@ pub struct KeyView {
 }
 
 /// Whether a key is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
     Active,

@@ -37,7 +37,7 @@ pub mod cli;
 pub mod config;
 mod declared_tenants;
 mod devices;
-mod docs;
+pub mod docs;
 pub mod error;
 mod idempotency;
 mod issuer;

@@ -8,9 +8,12 @@ use axum::extract::Query;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use protocols::http::explain;
+use protocols::openapi::Api;
 use router::ledger::{Sum, SumKey, UsageStore};
 use router::{Day, WallTime};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{ApiError, TableError};
 
@@ -18,22 +21,27 @@ use crate::error::{ApiError, TableError};
 const DAYS_MAX: u32 = 366;
 
 /// What is asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WireQuery {
     /// First day. None: the first of the last 30.
+    #[schemars(with = "Option<String>", extend("format" = "date"))]
     from: Option<Day>,
     /// Last day. None: today.
+    #[schemars(with = "Option<String>", extend("format" = "date"))]
     to: Option<Day>,
     /// What rows are by: some of `tenant`, `day`, `hour` and `model`, with commas between.
+    #[schemars(regex(pattern = "^ *(tenant|day|hour|model) *(, *(tenant|day|hour|model) *)*$"))]
     by: Option<String>,
     /// `json` or `csv`.
     #[serde(default)]
     format: Format,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+/// How a report is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "ReportFormat")]
 enum Format {
     #[default]
     Json,
@@ -58,12 +66,15 @@ pub(crate) struct ReportQuery {
     format: Format,
 }
 
-#[derive(Debug, Serialize)]
+/// What a tenant used.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Report<'a> {
     /// None: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<&'a str>,
+    #[schemars(with = "String", extend("format" = "date"))]
     from: Day,
+    #[schemars(with = "String", extend("format" = "date"))]
     to: Day,
     rows: Vec<Row>,
     total: Numbers,
@@ -72,11 +83,13 @@ struct Report<'a> {
 /// Tenant, day, hour and model, where rows are by them.
 type RowKey = (Option<String>, Option<Day>, Option<u8>, Option<String>);
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ReportRow")]
 struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date"))]
     day: Option<Day>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hour: Option<u8>,
@@ -87,7 +100,7 @@ struct Row {
 }
 
 /// Of completed requests unless the name says otherwise.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Numbers {
     /// Inputs: what is priced.
     inputs: u64,
@@ -102,6 +115,11 @@ struct Numbers {
     /// Only for whoever may see bills.
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_micro_usd: Option<u64>,
+}
+
+/// The schemas of a query and of a report.
+pub(crate) fn schemas(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<WireQuery>(), api.written::<Report<'_>>())
 }
 
 impl ReportQuery {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod operation;
@@ -45,7 +46,7 @@ impl From<&str> for Input {
 }
 
 /// What happens to a text longer than one window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Truncation {
     /// It is read whole, in overlapping windows whose results are merged.
@@ -59,7 +60,7 @@ pub enum Truncation {
 }
 
 /// How tokens become entities; names and meanings as in Hugging Face's token-classification pipeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Aggregation {
     /// Every token by itself.
@@ -76,7 +77,7 @@ pub enum Aggregation {
 }
 
 /// Unit of offsets into a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OffsetUnit {
     /// Unicode codepoints: Python's strings.
@@ -89,7 +90,7 @@ pub enum OffsetUnit {
 }
 
 /// How a summary is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SummaryMethod {
     /// The best the model offers.
@@ -102,7 +103,7 @@ pub enum SummaryMethod {
 }
 
 /// What a fault of one input does to its call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnError {
     /// The call fails with it.
@@ -207,7 +208,7 @@ pub struct Token {
 }
 
 /// A label with its probability.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct LabelScore {
     /// One of the card's labels.
     pub label: Arc<str>,
@@ -230,7 +231,7 @@ pub struct Sentiment {
 }
 
 /// A name in a text. The slice of the text from `start` to `end` is `text`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Entity {
     /// The name as it stands in the text.
     pub text: String,
@@ -245,7 +246,7 @@ pub struct Entity {
 }
 
 /// A shortened text.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Summary {
     /// The summary: its sentences, joined by spaces, line breaks inside them folded.
     pub summary: String,
@@ -256,7 +257,7 @@ pub struct Summary {
 }
 
 /// A sentence of a text. The slice of the text from `start` to `end` is `text`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct SummarySentence {
     /// The sentence as it stands in the text.
     pub text: String,

@@ -19,6 +19,7 @@
 
 mod cohere;
 pub mod containers;
+pub mod documents;
 pub mod grpc;
 pub mod head;
 pub mod http;
@@ -27,6 +28,7 @@ pub mod idempotency;
 pub mod oip;
 mod ollama;
 mod openai;
+pub mod openapi;
 mod shared;
 pub mod tei;
 pub mod v1;

@@ -1,6 +1,7 @@
 //! What tenants manage themselves, their keys and what they used; and the bodies of requests that change
 //! tenants and keys, the same for the operator and for a tenant's own administrators.
 
+mod openapi;
 mod own_keys;
 mod own_usage;
 mod page;
@@ -18,6 +19,7 @@ use protocols::Bounds;
 use protocols::v1::rest::{errors, replay};
 use router::accounts::{KeyView, TenantName};
 use router::{AdministrationError, MadeKey, Mode, NewKey, Places, Plan, Role, WallTime};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ApiError, TableError};
@@ -25,6 +27,7 @@ use crate::idempotency::Once;
 use crate::tenancy::Tenancy;
 use posted::answer_once;
 
+pub(crate) use openapi::describe;
 pub(crate) use page::Page;
 pub(crate) use posted::{Changes, PostOutcome, answer, posted};
 
@@ -72,29 +75,36 @@ pub(crate) struct ChangeTenant {
     pub(crate) is_suspended: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A key to make.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateKey {
+    /// What its owner calls it, without control characters.
     #[serde(default)]
+    #[schemars(length(max = 100), regex(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$"))]
     label: String,
     #[serde(default = "live")]
     mode: Mode,
+    /// None above the role of who makes it.
     #[serde(default)]
     role: Role,
+    /// In the future. None: never.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     expires_at: Option<WallTime>,
 }
 
 /// How to rotate a key.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RotateKey {
     /// For how long the old key stays good, in seconds.
     #[serde(default = "day")]
+    #[schemars(range(max = OVERLAP_MAX.as_secs()))]
     overlap_seconds: u64,
 }
 
 /// A key that was just made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct CreatedKey<'a> {
     /// The key itself, shown this once.
     key: &'a str,
@@ -103,7 +113,7 @@ struct CreatedKey<'a> {
 }
 
 /// A key that the same request made before: all but the key itself.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct KnownKey<'a> {
     /// Tells that the key is missing, and why.
     code: &'static str,

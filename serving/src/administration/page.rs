@@ -5,6 +5,7 @@ use axum::extract::Query;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use protocols::http::explain;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,10 +14,13 @@ use crate::error::ApiError;
 /// Entries of a page, if not told otherwise and at most.
 const LIMIT: usize = 100;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Page {
+    /// How many, at most.
+    #[schemars(range(min = 1, max = LIMIT))]
     limit: Option<usize>,
+    /// The `next` of the page before.
     after: Option<String>,
 }
 

@@ -12,9 +12,9 @@ use axum::routing::get;
 use axum::{Json, Router};
 use batching::Engine;
 use models::{Catalog, Sequence, SequenceOutput};
-use protocols::Bounds;
 use protocols::grpc::{self, Form};
 use protocols::v1::rest;
+use protocols::{Bounds, Dialects};
 use router::Places;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,8 @@ pub(crate) struct Operations {
     pub(crate) stream_places: Arc<Places>,
     /// How much is read of a change.
     pub(crate) bounds: Bounds,
+    /// Those whose documents are shown.
+    pub(crate) dialects: Dialects,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -59,7 +61,7 @@ pub(crate) fn router(operations: Operations) -> Router {
         .route("/readyz", get(readiness))
         .route("/healthz", get(readiness))
         .route("/scaling", get(scaling))
-        .merge(docs::router())
+        .merge(docs::router(operations.dialects))
         .method_not_allowed_fallback(rest::method_not_allowed)
         .with_state(Arc::clone(&operations))
         .merge(admin::router(operations));

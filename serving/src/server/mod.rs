@@ -115,15 +115,16 @@ impl Server {
                 has_warned: AtomicBool::new(false),
             })
         };
-        let tls = certificates.as_ref().map(Certificates::acceptor);
+        let (tls, dialects) =
+            (certificates.as_ref().map(Certificates::acceptor), config.protocols.dialects());
         let server = Self {
-            api: port(
-                "api",
-                tls,
-                starting::api(config.protocols.oip),
-                (open_max, bounds.open_per_address_max),
+            api: port("api", tls, starting::api(dialects), (open_max, bounds.open_per_address_max)),
+            operations: port(
+                "operations",
+                None,
+                starting::operations(dialects),
+                (bounds.operations_open_max, None),
             ),
-            operations: port("operations", None, starting::operations(), (bounds.operations_open_max, None)),
             certificates,
             counts: Arc::clone(&counts),
         };
@@ -207,7 +208,7 @@ impl Server {
         };
         let routes = protocols::routes(&services, health)
             .merge(administration::routes(own_administration(app)))
-            .merge(docs::router());
+            .merge(docs::router(services.dialects));
         let api = every_request(app, rest::refusing(routes), true);
         let api = protocols::containers::at_their_paths(api, &app.containers);
         if self.certificates.is_some() { api.layer(map_response(tls::insist)) } else { api }
@@ -245,6 +246,7 @@ fn operations(app: &App) -> Operations {
         places: Arc::clone(&app.places),
         stream_places: Arc::clone(&app.stream_places),
         bounds: bounds(&app.config),
+        dialects: app.config.protocols.dialects(),
         stopping: app.stopping.clone(),
     }
 }

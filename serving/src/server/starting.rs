@@ -6,24 +6,25 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::get;
+use protocols::Dialects;
 
 use crate::caller;
 use crate::docs;
 use crate::error::ApiError;
 
-/// Routes of the API. Open Inference Protocol has its own health checks there, if it `is_oip`.
-pub(super) fn api(is_oip: bool) -> Router {
-    let health = if is_oip { protocols::oip::starting() } else { Router::new() };
-    docs::router().merge(health).fallback(later).layer(from_fn(caller::identify))
+/// Routes of the API. Open Inference Protocol has its own health checks there, if it is spoken.
+pub(super) fn api(dialects: Dialects) -> Router {
+    let health = if dialects.oip { protocols::oip::starting() } else { Router::new() };
+    docs::router(dialects).merge(health).fallback(later).layer(from_fn(caller::identify))
 }
 
-pub(super) fn operations() -> Router {
+pub(super) fn operations(dialects: Dialects) -> Router {
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: models are being loaded\n") };
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(not_ready))
         .route("/healthz", get(not_ready))
-        .merge(docs::router())
+        .merge(docs::router(dialects))
         .fallback(later)
         .layer(from_fn(caller::identify))
 }
@@ -42,10 +43,12 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::config::Protocols;
 
     #[tokio::test]
     async fn errors_are_explained_from_the_first_moment() {
-        for router in [api(true), operations()] {
+        let dialects = Protocols::default().dialects();
+        for router in [api(dialects), operations(dialects)] {
             let status = async |path: &str| {
                 let request = Request::builder().uri(path).body(Body::empty()).unwrap();
                 router.clone().oneshot(request).await.unwrap().status()
@@ -60,7 +63,8 @@ mod tests {
             (false, "/v2/health/live", StatusCode::SERVICE_UNAVAILABLE),
         ] {
             let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-            assert_eq!(api(is_oip).oneshot(request).await.unwrap().status(), expected, "{path}");
+            let dialects = Dialects { oip: is_oip, ..dialects };
+            assert_eq!(api(dialects).oneshot(request).await.unwrap().status(), expected, "{path}");
         }
     }
 }

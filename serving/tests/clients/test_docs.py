@@ -65,8 +65,26 @@ def test_the_page_needs_nobody_else(server):
     assert found and all(link.startswith("/") for link in found)
     for link in found:
         assert httpx.get(base + link).status_code == 200
-    moved = httpx.get(f"{base}/docs")
-    assert (moved.status_code, moved.headers["location"]) == (307, "/docs/errors")
+    again = httpx.get(f"{base}/docs/errors", headers={"If-None-Match": page.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", page.headers["etag"])
+
+
+def test_pages_lead_to_each_other(server):
+    """Whoever follows links from `/docs` reaches every page, on either port."""
+    for port in server.api, server.ops:
+        seen, open_ = {}, ["/docs"]
+        while open_:
+            path = open_.pop()
+            answer = httpx.get(f"http://{port}{path}")
+            assert answer.status_code == 200, path
+            seen[path] = answer.headers["content-type"]
+            if seen[path].startswith("text/html"):
+                links = set(re.findall(r'href="(/[^"#]*)', answer.text))
+                open_ += [link for link in links - seen.keys() if link not in open_]
+        assert sum(kind.startswith("text/html") for kind in seen.values()) == 18
+        assert sum(kind == "application/json" for kind in seen.values()) == 8
+    missing = httpx.get(f"http://{server.api}/docs/nothing")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
 
 
 def test_where_errors_are_explained_can_be_said(request, tmp_path):

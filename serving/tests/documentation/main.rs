@@ -7,6 +7,7 @@ mod debug_tree;
 mod errors;
 mod markdown;
 mod names;
+mod openapi;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -50,4 +51,11 @@ fn the_configuration_reference_is_fresh() {
 #[test]
 fn the_errors_page_is_fresh() {
     hold("docs/errors.md", &errors::page());
+}
+
+#[test]
+fn each_openapi_document_is_fresh() {
+    for (page, text) in openapi::files() {
+        hold(&page, &text);
+    }
 }

@@ -14,13 +14,16 @@ use api::{ApiError, InferRequest, InferResponse, Operation, Task, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 use super::{ApiVersion, Cohere, Meta, Units};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::openai::{Asked, Cut, Truncate, dot, invalid, labels, vectors};
+use crate::openapi::Api;
 
 /// Examples of a class that count.
 const NEAREST: usize = 3;
@@ -35,7 +38,7 @@ const EXAMPLES_OF_CLASS_MIN: usize = 2;
 /// A request for classes.
 pub(super) struct Classify(pub(super) Asked);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Body {
     inputs: Vec<String>,
     examples: Option<Vec<Example>>,
@@ -43,7 +46,7 @@ struct Body {
     truncate: Option<Truncate>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Example {
     text: String,
     label: String,
@@ -65,14 +68,14 @@ struct Classes {
     of: Vec<usize>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Classified<'a> {
     id: &'a str,
     classifications: Vec<Classification>,
     meta: Meta,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Classification {
     id: String,
     input: String,
@@ -80,6 +83,7 @@ struct Classification {
     predictions: [Arc<str>; 1],
     confidence: f32,
     confidences: [f32; 1],
+    #[schemars(with = "std::collections::BTreeMap<String, Confidence>")]
     labels: Confidences,
     classification_type: &'static str,
 }
@@ -90,7 +94,7 @@ struct Confidences(Scores);
 /// Labels and their confidences.
 type Scores = Vec<(Arc<str>, f32)>;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Confidence {
     confidence: f32,
 }
@@ -219,6 +223,11 @@ impl Shape for Classify {
         let meta = Meta { api_version: ApiVersion { version: "1" }, billed_units };
         Answer::json(StatusCode::OK, &Classified { id: &id, classifications, meta })
     }
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<Classified<'_>>())
 }
 
 #[cfg(test)]

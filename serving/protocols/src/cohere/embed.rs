@@ -7,14 +7,17 @@ use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{ApiVersion, Cohere, Meta, Units};
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::vectors::{Precision, Vector, little_endian};
 use crate::openai::{Asked, Cut, Truncate, invalid, vectors};
+use crate::openapi::Api;
 
 /// A request for embeddings.
 pub(super) struct Embed {
@@ -30,10 +33,11 @@ pub(super) enum Version {
     Two,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Body {
     texts: Option<Vec<String>>,
     inputs: Option<Vec<Mixed>>,
+    #[schemars(with = "Option<Value>")]
     images: Option<IgnoredAny>,
     model: Option<String>,
     embedding_types: Option<Vec<Name<EmbeddingType>>>,
@@ -42,17 +46,17 @@ struct Body {
 }
 
 /// An input of parts, of which texts are read here.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Mixed {
     content: Vec<Part>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Part {
     text: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum EmbeddingType {
     Float,
@@ -72,7 +76,7 @@ pub(crate) struct Rendering {
     texts: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Embedded<'a> {
     id: &'a str,
     embeddings: Embeddings,
@@ -81,14 +85,14 @@ struct Embedded<'a> {
     response_type: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Embeddings {
     Bare(Vec<Vec<f32>>),
     Typed(Box<Typed>),
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, JsonSchema)]
 struct Typed {
     #[serde(skip_serializing_if = "Option::is_none")]
     float: Option<Vec<Vector>>,
@@ -184,4 +188,9 @@ fn typed(rows: &[Vec<f32>], types: &[EmbeddingType]) -> Typed {
         }
     }
     typed
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<Embedded<'_>>())
 }

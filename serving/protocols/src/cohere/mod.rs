@@ -4,12 +4,14 @@
 mod classify;
 mod embed;
 mod errors;
+mod openapi;
 
 use api::Operation;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::Services;
@@ -17,6 +19,7 @@ use crate::http::dialect::{self, Shape};
 use crate::openai::Asked;
 
 pub(crate) use errors::Cohere;
+pub(crate) use openapi::describe;
 
 use classify::Classify;
 use embed::{Embed, Version};
@@ -63,19 +66,19 @@ async fn answer<S: Shape>(services: &Services, request: Request, shape: impl FnO
 }
 
 /// `meta` of an answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Meta {
     api_version: ApiVersion,
     billed_units: Units,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ApiVersion {
     version: &'static str,
 }
 
 /// What was computed; who charges for it counts inputs.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 struct Units {
     #[serde(skip_serializing_if = "Option::is_none")]
     input_tokens: Option<usize>,

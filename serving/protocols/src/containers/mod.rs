@@ -3,6 +3,7 @@
 //! credentials of ours: it is answered under a key that the operator sets for it, if there is one.
 
 mod invocation;
+mod openapi;
 mod vertex;
 
 use api::ApiError;
@@ -19,6 +20,8 @@ use crate::http::target::{PathModel, Target};
 use crate::tei::Tei;
 use crate::tei::rest::health as state;
 use crate::{Services, grpc};
+
+pub(crate) use openapi::describe;
 
 /// Names the model of an invocation, where SageMaker is asked for one.
 const TARGET_MODEL: &str = "x-amzn-sagemaker-target-model";

@@ -12,29 +12,32 @@ use api::{ApiError, InferRequest, InferResponse, Operation, Task};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 
 use super::Containers;
 use crate::http::body::{self, Name, Object};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
+use crate::openapi::Api;
 use crate::tei::answers;
 use crate::tei::requests::{self, Direction, Embeddings, no_prompt, truncation};
 
 /// `POST /vertex`.
 pub(super) struct Instances(pub(super) Target);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Body {
     instances: Vec<Instance>,
     parameters: Option<Object<Parameters>>,
 }
 
 /// What holds for all instances.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 struct Parameters {
     /// The model; the default of its task if there is none.
     model: Option<String>,
@@ -42,13 +45,14 @@ struct Parameters {
     options: Options,
 }
 
-#[derive(Debug)]
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, inline)]
 enum Instance {
     Text(String),
     Object(Box<Fields>),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Fields {
     #[serde(alias = "content", alias = "text")]
     inputs: Option<Inputs>,
@@ -59,7 +63,7 @@ struct Fields {
     options: Options,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 struct Options {
     truncate: Option<bool>,
     #[serde(default, deserialize_with = "direction")]
@@ -107,18 +111,18 @@ pub(super) enum Rendering {
     Ranks(Option<Vec<String>>),
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Predictions<T> {
     predictions: Vec<T>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Class {
     score: f32,
     label: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Rank {
     index: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,7 +131,7 @@ struct Rank {
 }
 
 /// The classes of an instance: of its text, or of each of its texts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Classes {
     One(Vec<Class>),
@@ -267,6 +271,15 @@ fn rank(target: Target, fields: Fields, common: &Options) -> Result<(InferReques
 
 fn predictions<T: Serialize>(predictions: impl Iterator<Item = T>) -> Result<Answer, ApiError> {
     Answer::json(StatusCode::OK, &Predictions { predictions: predictions.collect() })
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    let prediction =
+        [api.written_whole::<Vec<f32>>(), api.written_whole::<Classes>(), api.written_whole::<Vec<Rank>>()];
+    let mut answer = api.written_whole::<Predictions<Value>>();
+    answer["properties"]["predictions"]["items"] = json!({"anyOf": prediction});
+    (api.read_whole::<Body>(), answer)
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The inputs of a call as JSON has them: a text, or several, or token ids in the place of a text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use api::tasks::Input;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -24,6 +26,16 @@ pub struct InputsOrObjects(pub Inputs);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextOrObject(pub String);
 
+/// In documents: one of something, or an array of them.
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+pub enum OneOrMany<T> {
+    /// One.
+    One(T),
+    /// Several.
+    Many(Vec<T>),
+}
+
 /// An element of an array; an object may be one where `OBJECTS` says so.
 enum Element<const OBJECTS: bool> {
     Input(Input),
@@ -34,6 +46,50 @@ enum Element<const OBJECTS: bool> {
 #[derive(Deserialize)]
 struct TextObject {
     text: String,
+}
+
+impl JsonSchema for Inputs {
+    fn schema_name() -> Cow<'static, str> {
+        "Inputs".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        forms(&json_schema!({"type": "string"}))
+    }
+}
+
+impl JsonSchema for InputsOrObjects {
+    fn schema_name() -> Cow<'static, str> {
+        "InputsOrObjects".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        forms(&TextOrObject::json_schema(generator))
+    }
+}
+
+impl JsonSchema for TextOrObject {
+    fn schema_name() -> Cow<'static, str> {
+        "TextOrObject".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [
+            {"type": "string"},
+            {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        ]})
+    }
+}
+
+/// What inputs are where a text is this.
+fn forms(text: &Schema) -> Schema {
+    let ids =
+        json_schema!({"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": u32::MAX}});
+    json_schema!({"anyOf": [
+        text,
+        {"type": "array", "minItems": 1, "items": {"anyOf": [text, ids]}},
+        {"allOf": [ids], "minItems": 1},
+    ]})
 }
 
 impl<'de> Deserialize<'de> for Inputs {

@@ -1,10 +1,11 @@
 //! How names in texts are written.
 
 use api::tasks::{Aggregation, Entity};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A name, or a token of one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Found {
     #[serde(flatten)]
     label: Label,
@@ -15,7 +16,7 @@ pub(super) struct Found {
 }
 
 /// Its type, by a name that says whether it is of a group of tokens.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Label {
     EntityGroup(String),

@@ -2,6 +2,7 @@
 //! "parameters"}` to a URL that means one model, and one task where the model has several.
 
 mod entities;
+mod openapi;
 mod parameters;
 mod pipeline;
 
@@ -16,6 +17,7 @@ use crate::Services;
 use crate::http::dialect::{self, Answer, Dialect};
 use crate::http::target::{PathModel, Target};
 
+pub(crate) use openapi::describe;
 pub use pipeline::{Pipeline, PipelineTask};
 
 /// The dialect.

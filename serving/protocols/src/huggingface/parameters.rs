@@ -1,6 +1,7 @@
 //! Bodies of the tasks.
 
 use api::tasks::Aggregation;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::http::body::{Name, Object};
@@ -8,13 +9,13 @@ use crate::http::inputs::Inputs;
 use crate::tei::Direction;
 
 /// A body. Parameters of feature extraction stand beside `inputs`, those of other tasks within.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Body<P> {
     pub(super) inputs: Inputs,
     pub(super) parameters: Option<Object<P>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct FeaturesBody {
     pub(super) inputs: Inputs,
     #[serde(default)]
@@ -26,7 +27,7 @@ pub(super) struct FeaturesBody {
     dimensions: Option<usize>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Features {
     pub(super) normalize: Option<bool>,
     pub(super) prompt_name: Option<String>,
@@ -50,19 +51,19 @@ impl FeaturesBody {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct SimilarityBody {
     pub(super) inputs: Object<Sentences>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Sentences {
     pub(super) source_sentence: String,
     pub(super) sentences: Vec<String>,
 }
 
 /// What is made of a classifier's outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Function {
     /// Each by itself.
@@ -73,33 +74,33 @@ pub enum Function {
     None,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Classification {
     pub(super) function_to_apply: Option<Name<Function>>,
     pub(super) top_k: Option<usize>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct ZeroShot {
     #[serde(default)]
     pub(super) candidate_labels: Vec<String>,
     pub(super) multi_label: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Recognition {
     pub(super) aggregation_strategy: Option<Name<Aggregation>>,
     pub(super) ignore_labels: Option<Vec<String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Summarization {
     max_length: Option<usize>,
     max_new_tokens: Option<usize>,
     generate_parameters: Option<Object<Generation>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 struct Generation {
     max_length: Option<usize>,
     max_new_tokens: Option<usize>,

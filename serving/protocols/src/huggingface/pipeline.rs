@@ -8,6 +8,7 @@ use api::{ApiError, InferRequest, InferResponse, Operation, Task};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::HuggingFace;
@@ -62,8 +63,8 @@ pub enum Rendering {
     Summaries,
 }
 
-#[derive(Debug, Serialize)]
-struct SummaryText {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct SummaryText {
     summary_text: String,
 }
 

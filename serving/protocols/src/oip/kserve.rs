@@ -13,7 +13,9 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::post;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::error::{Oip, invalid};
 use super::parameters::of_task;
@@ -22,6 +24,7 @@ use super::statistics::Mark;
 use super::{Oip as Served, call, model};
 use crate::http::body::{self, Object};
 use crate::http::dialect::{Answer, Shape, answer, refuse};
+use crate::openapi::Api;
 
 /// The route. Other methods of its path are another dialect's, which says what they are.
 pub(super) fn routes(oip: Served) -> Router {
@@ -59,7 +62,7 @@ struct Predict {
     mark: Mark,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct WireRequest {
     instances: Option<Vec<Instance>>,
     /// As some of KServe's runtimes call them.
@@ -67,7 +70,7 @@ struct WireRequest {
     parameters: Option<Object<WireParameters>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a string, an array of token ids, or an object with a string `text`")]
 enum Instance {
     Text(String),
@@ -125,7 +128,7 @@ impl Shape for Predict {
 }
 
 /// What is predicted of an input, its numbers as short as our own API writes them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Prediction {
     Vector(Vec<f32>),
@@ -151,6 +154,14 @@ fn prediction(output: Output) -> Result<Prediction, ApiError> {
             Err(ApiError::internal("an output of no task"))
         }
     }
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    let prediction = api.written_whole::<Prediction>();
+    let answer = json!({"type": "object", "required": ["predictions"],
+        "properties": {"predictions": {"type": "array", "items": prediction}}});
+    (api.read_whole::<WireRequest>(), answer)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod error;
 mod grpc;
 mod kserve;
 mod model;
+mod openapi;
 mod parameters;
 mod rest;
 mod statistics;
@@ -25,6 +26,7 @@ use statistics::Statistics;
 
 pub(crate) use error::Oip as Dialect;
 pub use grpc::SERVICE;
+pub(crate) use openapi::describe;
 pub use rest::starting;
 
 /// What is said of the calls of Triton's that there is nothing here for.

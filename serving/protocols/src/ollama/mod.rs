@@ -1,6 +1,8 @@
 //! Ollama's `POST /api/embed` and `/api/embeddings`, and what its clients look up: `/api/tags`,
 //! `/api/version`.
 
+mod openapi;
+
 use std::sync::Arc;
 
 use api::tasks::{EmbedParameters, Input, Parameters, Truncation};
@@ -14,13 +16,18 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::{any, get, post};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Services;
 use crate::http::body;
 use crate::http::dialect::{self, Answer, Dialect, Shape, not_found, refuse};
 use crate::http::inputs::Inputs;
 use crate::openai::{Asked, Cut, Truncate, vectors};
+use crate::openapi::Api;
+
+pub(crate) use openapi::describe;
 
 /// Ollama's API.
 pub(crate) struct Ollama;
@@ -77,7 +84,7 @@ struct Embed(Asked);
 /// The older one, for the embedding of one text.
 struct EmbedOne(Asked);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Body {
     model: Option<String>,
     input: Inputs,
@@ -85,13 +92,13 @@ struct Body {
     dimensions: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Prompt {
     model: Option<String>,
     prompt: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Embeddings<'a> {
     model: &'a str,
     embeddings: Vec<Vec<f32>>,
@@ -101,7 +108,7 @@ struct Embeddings<'a> {
     prompt_eval_count: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Embedding {
     embedding: Vec<f32>,
 }
@@ -168,12 +175,12 @@ impl Shape for EmbedOne {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Tags<'a> {
     models: Vec<Tag<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Tag<'a> {
     name: String,
     model: String,
@@ -184,7 +191,7 @@ struct Tag<'a> {
     details: Details,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Details {
     format: &'static str,
     family: &'static str,
@@ -209,7 +216,7 @@ impl<'a> From<&'a ModelInfo> for Tag<'a> {
 }
 
 /// Of the server.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Version {
     version: &'static str,
 }
@@ -242,4 +249,14 @@ async fn look(
         Ok(answer) => answer.into_response(),
         Err(error) => refuse::<Ollama>(&error, &id),
     }
+}
+
+/// What is read and written, for the document.
+fn embedding(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<Embeddings<'_>>())
+}
+
+/// What is read and written, for the document.
+fn embedding_one(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Prompt>(), api.written_whole::<Embedding>())
 }

@@ -1,10 +1,12 @@
 //! What the requests of this family share: the model that is meant, and what is done with long texts.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use api::tasks::{Input, OnError, Parameters, TaskResult, Truncation};
 use api::{ApiError, InferRequest, InferResponse, ModelDirectory, ModelInfo, Priority};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -71,7 +73,7 @@ impl Asked {
 }
 
 /// Which end of a text is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Side {
     Left,
@@ -81,6 +83,20 @@ pub(crate) enum Side {
 /// `truncate`: a switch, or as Cohere and NIM have it `NONE`, `START` or `END`, in letters of either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Truncate(pub(crate) Truncation);
+
+impl JsonSchema for Truncate {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Truncate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [{"type": "boolean"}, {"enum": ["NONE", "START", "END"]}]})
+    }
+}
 
 impl<'de> Deserialize<'de> for Truncate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -153,7 +169,7 @@ impl Cut {
 macro_rules! request_body {
     ($(#[$doc:meta])* struct $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, serde::Deserialize)]
+        #[derive(Debug, serde::Deserialize, JsonSchema)]
         struct $name {
             $($(#[$field_doc])* $field: $type,)*
             model: Option<String>,
@@ -178,7 +194,7 @@ macro_rules! request_body {
 pub(crate) use request_body;
 
 /// Tokens of a call.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Usage {
     prompt_tokens: usize,
     total_tokens: usize,

@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use half::{bf16, f16};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::asked::{Usage, invalid};
@@ -16,7 +17,7 @@ const METADATA: HeaderName = HeaderName::from_static("metadata");
 const TOLD_INPUTS_MAX: usize = 500;
 
 /// What numbers are written as.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Dtype {
     #[default]
@@ -30,7 +31,7 @@ pub(super) enum Dtype {
 }
 
 /// Which byte comes first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Endianness {
     /// As this server's processors have it, which is little-endian.

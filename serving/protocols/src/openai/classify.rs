@@ -10,7 +10,9 @@ use api::{ApiError, InferRequest, InferResponse, Operation, Task, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::OpenAi;
 use super::asked::{Asked, Usage, created, invalid, other_output, request_body, results};
@@ -18,6 +20,7 @@ use super::rerank::Style;
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
+use crate::openapi::Api;
 
 /// A request for classes.
 pub(super) struct Classify {
@@ -42,7 +45,7 @@ pub(crate) struct Rendering {
     asked: Asked,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Classes<'a, T> {
     id: &'a str,
     object: &'static str,
@@ -52,7 +55,7 @@ struct Classes<'a, T> {
     usage: Usage,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Class {
     index: usize,
     label: Arc<str>,
@@ -137,4 +140,9 @@ pub(crate) fn labels(response: InferResponse) -> Result<Vec<Vec<LabelScore>>, Ap
 pub(super) fn in_order(order: &[String], labels: &[LabelScore]) -> Vec<f32> {
     let score = |name: &String| labels.iter().find(|label| *label.label == **name).map(|label| label.score);
     order.iter().filter_map(score).collect()
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<Classes<'_, Class>>())
 }

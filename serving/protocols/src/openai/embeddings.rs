@@ -9,16 +9,19 @@ use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
 use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
+use schemars::JsonSchema;
 use serde::de::{Error, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::OpenAi;
 use super::asked::{Asked, Usage, created, other_output, request_body, results};
 use super::binary::{self, About, Coding, Dtype, Endianness};
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
-use crate::http::inputs::InputsOrObjects;
+use crate::http::inputs::{InputsOrObjects, OneOrMany};
 use crate::http::vectors::{Precision, Vector};
+use crate::openapi::Api;
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 
@@ -31,6 +34,7 @@ request_body! {
         /// OpenAI, vLLM, infinity, Voyage.
         encoding_format: Option<Name<Format>>,
         /// Jina.
+        #[schemars(with = "Option<OneOrMany<JinaType>>")]
         embedding_type: Option<EmbeddingType>,
         /// Voyage.
         output_dtype: Option<Name<Precision>>,
@@ -47,7 +51,7 @@ request_body! {
 }
 
 /// What stands for the numbers of a vector.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Format {
     /// An array.
@@ -65,7 +69,7 @@ pub(super) enum Format {
 #[derive(Debug, Clone, Copy)]
 struct EmbeddingType(JinaType);
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum JinaType {
     Float,
@@ -110,7 +114,7 @@ pub(crate) struct Rendering {
     coding: Coding,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct List<'a> {
     object: &'static str,
     data: Vec<Item>,
@@ -120,7 +124,7 @@ struct List<'a> {
     created: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Item {
     object: &'static str,
     index: usize,
@@ -212,4 +216,9 @@ pub(crate) fn vectors(response: InferResponse) -> Result<Vec<Vec<f32>>, ApiError
         _ => Err(other_output()),
     };
     results(response)?.into_iter().map(vector).collect()
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<List<'_>>())
 }

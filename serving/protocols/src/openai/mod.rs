@@ -7,6 +7,7 @@ mod classify;
 mod embeddings;
 mod errors;
 mod models;
+mod openapi;
 mod pooling;
 mod ranking;
 mod rerank;
@@ -27,7 +28,8 @@ pub(crate) use asked::{Asked, Cut, Truncate, invalid};
 pub(crate) use classify::labels;
 pub(crate) use embeddings::{Embeddings, vectors};
 pub(crate) use errors::OpenAi;
-pub(crate) use rerank::{Rerank, Style};
+pub(crate) use openapi::describe;
+pub(crate) use rerank::{Rerank, Style, schemas as ranks};
 pub(crate) use score::dot;
 pub(crate) use tokens::{Detokenize, Tokenize};
 

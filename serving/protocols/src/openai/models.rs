@@ -6,13 +6,16 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::OpenAi;
 use crate::Services;
 use crate::http::dialect::{Answer, Dialect, refuse};
+use crate::openapi::Api;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct List<'a> {
     object: &'static str,
     data: Vec<Model<'a>>,
@@ -21,12 +24,12 @@ struct List<'a> {
 }
 
 /// Of the server.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Version {
     version: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Model<'a> {
     id: &'a str,
     object: &'static str,
@@ -105,4 +108,9 @@ async fn answer(
         Ok(answer) => answer.into_response(),
         Err(error) => refuse::<OpenAi>(&error, &id),
     }
+}
+
+/// What lists of models, one model and the version are written as, for the document.
+pub(super) fn schemas(api: &mut Api) -> [Value; 3] {
+    [api.written_whole::<List<'_>>(), api.written_whole::<Model<'_>>(), api.written_whole::<Version>()]
 }

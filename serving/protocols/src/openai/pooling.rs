@@ -8,7 +8,9 @@ use api::{ApiError, InferRequest, InferResponse, Operation, Task, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::OpenAi;
 use super::asked::{Asked, Usage, created, invalid, request_body};
@@ -19,6 +21,7 @@ use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
 use crate::http::vectors::Vector;
+use crate::openapi::Api;
 
 /// A request for vectors.
 pub(super) struct Pooling(pub(super) Asked);
@@ -36,7 +39,7 @@ request_body! {
 }
 
 /// What a vector is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Pooled {
     Embed,
@@ -54,7 +57,7 @@ pub(crate) struct Rendering {
     coding: Coding,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Pools<'a> {
     id: &'a str,
     object: &'static str,
@@ -64,7 +67,7 @@ struct Pools<'a> {
     usage: Usage,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Pool {
     index: usize,
     object: &'static str,
@@ -156,4 +159,9 @@ impl Shape for Pooling {
             }
         }
     }
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<Pools<'_>>())
 }

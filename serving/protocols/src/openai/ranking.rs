@@ -5,7 +5,9 @@ use api::{ApiError, InferRequest, InferResponse, Operation};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::OpenAi;
 use super::asked::{Asked, Usage, request_body};
@@ -13,6 +15,7 @@ use super::rerank::ranked;
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::TextOrObject;
+use crate::openapi::Api;
 
 /// A request to rank passages.
 pub(super) struct Ranking(pub(super) Asked);
@@ -24,13 +27,13 @@ request_body! {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Rankings {
     rankings: Vec<Ranked>,
     usage: Usage,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Ranked {
     index: usize,
     logit: f32,
@@ -60,4 +63,9 @@ impl Shape for Ranking {
         let rankings = ranked(response)?.into_iter().map(|(index, logit)| Ranked { index, logit }).collect();
         Answer::json(StatusCode::OK, &Rankings { rankings, usage })
     }
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<Rankings>())
 }

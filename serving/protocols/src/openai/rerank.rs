@@ -13,13 +13,16 @@ use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::OpenAi;
 use super::asked::{Asked, Usage, other_output, request_body, results};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::TextOrObject;
+use crate::openapi::Api;
 
 /// Documents that Cohere's and infinity's `search_units` count as one.
 const DOCUMENTS_PER_UNIT: usize = 100;
@@ -62,7 +65,7 @@ pub(crate) struct Rendering {
     documents: Option<Vec<String>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Ranking<'a> {
     id: &'a str,
     object: &'static str,
@@ -73,7 +76,7 @@ struct Ranking<'a> {
     meta: Meta,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Ranked<'a> {
     index: usize,
     relevance_score: f32,
@@ -81,7 +84,7 @@ struct Ranked<'a> {
     document: Option<Document<'a>>,
 }
 
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Document<'a> {
     Object { text: &'a str },
@@ -89,18 +92,18 @@ enum Document<'a> {
 }
 
 /// Cohere's.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Meta {
     api_version: Version,
     billed_units: Units,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Version {
     version: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Units {
     search_units: usize,
 }
@@ -182,4 +185,9 @@ pub(super) fn scores(response: InferResponse) -> Result<Vec<f32>, ApiError> {
         _ => Err(other_output()),
     };
     results(response)?.into_iter().map(score).collect()
+}
+
+/// What is read and written, for the document.
+pub(crate) fn schemas(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<Ranking<'_>>())
 }

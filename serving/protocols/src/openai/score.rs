@@ -8,7 +8,9 @@ use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::OpenAi;
 use super::asked::{Asked, Usage, created, invalid, request_body};
@@ -16,6 +18,7 @@ use super::embeddings::vectors;
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
+use crate::openapi::Api;
 
 /// A request for scores.
 pub(super) struct Score(pub(super) Asked);
@@ -24,8 +27,10 @@ request_body! {
     /// Two sides, each under one of several names.
     struct Body {
         #[serde(alias = "queries", alias = "text_1")]
+        #[schemars(with = "InputsOrObjects")]
         data_1: Texts,
         #[serde(alias = "documents", alias = "items", alias = "text_2")]
+        #[schemars(with = "InputsOrObjects")]
         data_2: Texts,
     }
 }
@@ -47,7 +52,7 @@ pub(crate) struct Rendering {
     first: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Scores<'a> {
     id: &'a str,
     object: &'static str,
@@ -57,7 +62,7 @@ struct Scores<'a> {
     usage: Usage,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Scored {
     index: usize,
     object: &'static str,
@@ -108,4 +113,9 @@ impl Shape for Score {
 /// The cosine of vectors of length one: rounding may leave it a little above.
 pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
     left.iter().zip(right).map(|(x, y)| x * y).sum::<f32>().clamp(-1.0, 1.0)
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<Scores<'_>>())
 }

@@ -7,12 +7,15 @@ use api::{ApiError, InferRequest, InferResponse, Operation};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::OpenAi;
 use super::asked::{Asked, other_output, results};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
+use crate::openapi::Api;
 
 /// A request for the tokens of a prompt.
 pub(crate) struct Tokenize(pub(crate) Asked);
@@ -20,7 +23,7 @@ pub(crate) struct Tokenize(pub(crate) Asked);
 /// A request for the text of tokens.
 pub(crate) struct Detokenize(pub(crate) Asked);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Prompt {
     model: Option<String>,
     prompt: String,
@@ -28,7 +31,7 @@ struct Prompt {
     return_token_strs: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Ids {
     model: Option<String>,
     tokens: Vec<u32>,
@@ -40,7 +43,7 @@ pub(crate) struct Rendering {
     has_texts: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Tokens {
     count: usize,
     max_model_len: usize,
@@ -48,7 +51,7 @@ struct Tokens {
     token_strs: Option<Vec<String>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Text {
     prompt: String,
 }
@@ -109,4 +112,14 @@ impl Shape for Detokenize {
             _ => Err(other_output()),
         }
     }
+}
+
+/// What is read and written, for the document.
+pub(super) fn tokenizing(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Prompt>(), api.written_whole::<Tokens>())
+}
+
+/// What is read and written, for the document.
+pub(super) fn detokenizing(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Ids>(), api.written_whole::<Text>())
 }

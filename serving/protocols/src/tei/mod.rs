@@ -15,6 +15,7 @@ use api::Operation;
 
 pub use errors::Tei;
 pub(crate) use requests::Direction;
+pub(crate) use rest::describe;
 
 /// Whether a path is the dialect's.
 pub(crate) fn is_path(path: &str) -> bool {

@@ -5,12 +5,13 @@ use api::tasks::{
     RerankParameters, SentimentParameters, SimilarityParameters, TokenizeParameters, Truncation,
 };
 use api::{ApiError, InferRequest, Task};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::http::target::Target;
 
 /// The end of a text at which it is cut off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub(crate) enum Direction {
     /// Its end is cut off.
     #[serde(alias = "right")]

@@ -15,6 +15,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -27,7 +28,7 @@ use crate::http::dialect::{Answer, Dialect, Shape, answer, not_found, refuse};
 use crate::http::{body, dialect, failed};
 use compress::Compression;
 
-pub(super) use wire::{WireParameters, values};
+pub(super) use wire::{WireParameters, schemas, values};
 
 /// The parts of a path.
 pub(super) type Place = Result<Path<HashMap<String, String>>, PathRejection>;
@@ -218,7 +219,7 @@ async fn statistics(State(oip): State<Served>, place: Place, request: Request) -
     told(&id, result.await)
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 struct IndexRequest {
     ready: Option<bool>,
 }

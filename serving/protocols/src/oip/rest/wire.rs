@@ -7,6 +7,7 @@ use api::ApiError;
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use schemars::JsonSchema;
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -18,11 +19,12 @@ use crate::oip::error::invalid;
 use crate::oip::model::TEXT;
 use crate::oip::parameters::{Value, Values};
 use crate::oip::tensor::{Data, Tensor};
+use crate::openapi::Api;
 
 /// Says how many bytes of a body are JSON; none: all.
 pub(super) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct WireRequest {
     id: Option<String>,
     parameters: Option<Object<WireParameters>>,
@@ -30,26 +32,27 @@ struct WireRequest {
     outputs: Option<Vec<Object<WireOutput>>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct WireTensor {
     name: String,
     datatype: String,
     shape: Vec<i64>,
     parameters: Option<Object<WireParameters>>,
+    #[schemars(with = "Option<Vec<serde_json::Value>>")]
     data: Option<Flat>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct WireOutput {
     name: String,
     parameters: Option<Object<WireParameters>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(in crate::oip) struct WireParameters(HashMap<String, WireValue>);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 struct WireValue(serde_json::Value);
 
@@ -213,7 +216,7 @@ fn tensor(index: usize, wire: WireTensor, tail: &mut Bytes) -> Result<Tensor, Ap
     Ok(Tensor { name, datatype, shape, data })
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct WireAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
@@ -222,7 +225,7 @@ struct WireAnswer<'a> {
     outputs: Vec<WireAnswerTensor<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct WireAnswerTensor<'a> {
     name: &'static str,
     datatype: &'static str,
@@ -233,12 +236,12 @@ struct WireAnswerTensor<'a> {
     data: Option<WireElements<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct BinarySize {
     binary_data_size: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum WireElements<'a> {
     Floats(&'a [f32]),
@@ -288,6 +291,11 @@ fn answer_tensor<'a>(output: &'a OutputTensor, tail: &mut Vec<u8>) -> WireAnswer
     };
     let datatype = output.elements.datatype();
     WireAnswerTensor { name: output.name, datatype, shape: &output.shape, parameters, data }
+}
+
+/// What is read and written, for the document.
+pub(in crate::oip) fn schemas(api: &mut Api) -> (serde_json::Value, serde_json::Value) {
+    (api.read_whole::<WireRequest>(), api.written_whole::<WireAnswer<'_>>())
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use api::tasks::Input;
 use api::{ApiError, InferRequest, InferResponse, Operation};
 use axum::body::Bytes;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::super::answers;
 use super::super::errors::Tei;
@@ -16,6 +18,7 @@ use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
+use crate::openapi::Api;
 use crate::tei::facts::Facts;
 
 /// `POST /embed`: a vector for each input, in an array even if there is one.
@@ -27,7 +30,7 @@ pub(super) struct EmbedAll(Target);
 /// `POST /embed_sparse`: weights of the words of the vocabulary, which no model here gives.
 pub(super) struct EmbedSparse(Target);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Body {
     inputs: Inputs,
     truncate: Option<bool>,
@@ -109,4 +112,9 @@ macro_rules! not_given {
 not_given! {
     EmbedAll: TOKEN_VECTORS;
     EmbedSparse: SPARSE_VECTORS;
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<Vec<Vec<f32>>>())
 }

@@ -7,15 +7,18 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::super::errors::Tei;
 use crate::http::dialect::{Dialect, refuse};
 use crate::http::target::{PathModel, Target};
+use crate::openapi::Api;
 use crate::{ServerFacts, Services, grpc};
 
 /// What a model and the server are.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Info {
     model_id: String,
     model_sha: Option<String>,
@@ -35,7 +38,7 @@ pub(crate) struct Info {
 }
 
 /// What a model is for. The dialect knows the first two.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum ModelType {
     Embedding { pooling: &'static str },
@@ -44,7 +47,7 @@ enum ModelType {
     Summarization {},
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Labels {
     id2label: BTreeMap<usize, String>,
     label2id: BTreeMap<String, usize>,
@@ -147,4 +150,9 @@ pub fn health(health: &grpc::Health, request: &Request) -> Response {
         return StatusCode::OK.into_response();
     }
     refuse::<Tei>(&ApiError::Starting, &request_id(request.extensions()))
+}
+
+/// What is told of a model, for the document.
+pub(super) fn schema(api: &mut Api) -> Value {
+    api.written_whole::<Info>()
 }

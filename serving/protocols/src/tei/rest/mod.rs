@@ -2,6 +2,7 @@
 
 mod embed;
 mod info;
+mod openapi;
 mod predict;
 mod rerank;
 mod root;
@@ -20,6 +21,7 @@ use crate::{Services, grpc};
 pub use embed::Embed;
 pub(crate) use info::described;
 pub use info::{health, info};
+pub(crate) use openapi::describe;
 pub use predict::Predict;
 pub use rerank::{Rerank, Similarity};
 pub use root::Root;
@@ -47,9 +49,9 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .with_state(services.clone());
     let probe = {
         let health = health.clone();
-        get(async move |request: Request| info::health(&health, &request))
+        async move |request: Request| info::health(&health, &request)
     };
-    let root = Router::new().route("/", probe.post(answer::<Root>)).with_state(services.clone());
+    let root = Router::new().route("/", get(probe).post(answer::<Root>)).with_state(services.clone());
     dialect::routes::<Tei>(services.dialects.tei, routes.merge(root))
 }
 

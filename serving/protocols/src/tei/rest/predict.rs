@@ -6,8 +6,10 @@ use api::tasks::{Input, LabelScore};
 use api::{ApiError, InferRequest, InferResponse, Operation};
 use axum::body::Bytes;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 
 use super::super::answers;
 use super::super::errors::Tei;
@@ -16,14 +18,17 @@ use super::Targeted;
 use super::embed::characters;
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
+use crate::http::inputs::OneOrMany;
 use crate::http::target::Target;
+use crate::openapi::Api;
 use crate::tei::facts::Facts;
 
 /// `POST /predict`.
 pub struct Predict(pub Target);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Body {
+    #[schemars(with = "OneOrMany<OneOrMany<String>>")]
     inputs: Texts,
     truncate: Option<bool>,
     truncation_direction: Option<Name<Direction>>,
@@ -51,7 +56,7 @@ pub struct Classes {
 }
 
 /// A class with its score.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Class {
     score: f32,
     label: String,
@@ -156,6 +161,12 @@ impl Shape for Predict {
         let mut texts = classes.map(|labels| labels.into_iter().map(Class::from).collect::<Vec<_>>());
         if is_batch { facts.answer(&texts.collect::<Vec<_>>()) } else { facts.answer(&texts.next()) }
     }
+}
+
+/// What is read and written, for the document.
+pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
+    let (one, many) = (api.written_whole::<Vec<Class>>(), api.written_whole::<Vec<Vec<Class>>>());
+    (api.read_whole::<Body>(), json!({"anyOf": [one, many]}))
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use api::{ApiError, InferRequest, InferResponse, Operation};
 use axum::body::Bytes;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::super::answers;
 use super::super::errors::Tei;
@@ -13,6 +15,7 @@ use super::embed::characters;
 use crate::http::body::{self, Name, Object};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::target::Target;
+use crate::openapi::Api;
 use crate::tei::facts::Facts;
 
 /// `POST /rerank` with `texts`. A score is a cosine, with `raw_scores` and without: there is no
@@ -22,7 +25,7 @@ pub struct Rerank(pub Target);
 /// `POST /similarity`.
 pub struct Similarity(pub Target);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct RerankBody {
     query: String,
     texts: Vec<String>,
@@ -31,19 +34,19 @@ struct RerankBody {
     return_text: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct SimilarityBody {
     inputs: Object<Sentences>,
     parameters: Option<Object<SimilarityOptions>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Sentences {
     source_sentence: String,
     sentences: Vec<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 struct SimilarityOptions {
     truncate: Option<bool>,
     truncation_direction: Option<Name<Direction>>,
@@ -57,7 +60,7 @@ pub struct Ranks {
     characters: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Rank {
     index: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,4 +134,14 @@ impl Shape for Similarity {
         let facts = Facts::of(&response, characters);
         facts.answer(&answers::scores(response)?)
     }
+}
+
+/// What is read and written, for the document.
+pub(super) fn ranking(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<RerankBody>(), api.written_whole::<Vec<Rank>>())
+}
+
+/// What is read and written, for the document.
+pub(super) fn comparing(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<SimilarityBody>(), api.written_whole::<Vec<f32>>())
 }

@@ -4,7 +4,9 @@ use api::tasks::{Input, Output, Token};
 use api::{ApiError, InferRequest, InferResponse, Operation};
 use axum::body::Bytes;
 use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::super::answers::{self, outputs};
 use super::super::errors::Tei;
@@ -15,6 +17,7 @@ use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
+use crate::openapi::Api;
 use crate::tei::facts::Facts;
 
 /// `POST /tokenize` with `inputs`.
@@ -23,20 +26,20 @@ pub struct Tokenize(pub Target);
 /// `POST /decode`.
 pub struct Decode(pub Target);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct TokenizeBody {
     inputs: Inputs,
     add_special_tokens: Option<bool>,
     prompt_name: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct DecodeBody {
     ids: Inputs,
     skip_special_tokens: Option<bool>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct SimpleToken {
     id: u32,
     text: String,
@@ -109,4 +112,14 @@ impl Shape for Decode {
         })?;
         facts.answer(&texts)
     }
+}
+
+/// What is read and written, for the document.
+pub(super) fn tokenizing(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<TokenizeBody>(), api.written_whole::<Vec<Vec<SimpleToken>>>())
+}
+
+/// What is read and written, for the document.
+pub(super) fn decoding(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<DecodeBody>(), api.written_whole::<Vec<String>>())
 }

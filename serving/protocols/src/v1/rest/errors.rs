@@ -10,6 +10,7 @@ use axum::http::header::{ACCEPT_ENCODING, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::http::{self, ACCEPTED_CODINGS, body, limits};
@@ -98,6 +99,12 @@ pub fn refuse(error: &ApiError, request_id: &str) -> Response {
     response
 }
 
+/// An error as documents tell it: its status and its body.
+pub fn form(error: &ApiError, request_id: &str) -> (StatusCode, serde_json::Value) {
+    let body = serde_json::to_value(Envelope::of(error, request_id));
+    (error.row().http, body.unwrap_or_default())
+}
+
 /// Error body of the platform's REST APIs.
 #[derive(Debug, Serialize)]
 struct Envelope<'a> {
@@ -105,7 +112,8 @@ struct Envelope<'a> {
 }
 
 /// The inside of an [`Envelope`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "InputFault")]
 pub(super) struct EnvelopeError<'a> {
     /// Stable, machine-readable code.
     code: &'static str,

@@ -3,6 +3,7 @@
 pub mod errors;
 mod exchange;
 mod models;
+mod openapi;
 mod wire;
 
 use std::marker::PhantomData;
@@ -21,6 +22,7 @@ use crate::idempotency::REPLAYED;
 use crate::{Services, grpc, head};
 
 pub use errors::refuse;
+pub use openapi::document;
 
 use errors::{Answer, Failed};
 use exchange::Post;

@@ -5,37 +5,46 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::IntoResponse;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::PROTOCOL;
 use super::errors::{Answer, Failed};
 use crate::Services;
 
-#[derive(Debug, Serialize)]
-struct ModelList<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ModelList<'a> {
     models: Vec<ModelView<'a>>,
 }
 
-#[derive(Debug, Serialize)]
-struct ModelView<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Model")]
+pub(super) struct ModelView<'a> {
     name: &'a str,
     version: &'a str,
+    /// What it does.
     task: &'static str,
+    /// A classifier's classes.
     labels: &'a [String],
     limits: &'a Limits,
     /// Whether texts are put into plain characters before they are tokenised.
     normalize_text: bool,
+    /// 99 % of calls are to be answered within this time.
     p99_target_ms: u64,
+    /// Dollars, as a decimal number.
     price_per_1000_requests_usd: String,
     source: SourceView<'a>,
+    /// SPDX identifier of the weights' licence.
     license: &'a str,
+    /// `loaded` or `unavailable`.
     status: &'static str,
     /// Why the model does not answer; absent while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Source")]
 struct SourceView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     repository: Option<&'a str>,

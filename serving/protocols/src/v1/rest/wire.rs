@@ -7,6 +7,7 @@ use api::tasks::{
     SummaryMethod, TaskResult, Token, Truncation,
 };
 use api::{ApiError, InferRequest, InferResponse, Operation, Priority, with_parameters};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -24,7 +25,7 @@ pub(super) trait WireTask: 'static {
     /// What the route asks for.
     const OPERATION: Operation;
     /// Shape of `parameters`.
-    type Parameters: DeserializeOwned + Default;
+    type Parameters: DeserializeOwned + Default + JsonSchema;
     /// What of the parameters decides how the answer is written.
     type Rendering: Send;
 
@@ -68,17 +69,22 @@ pub(super) fn parse<W: WireTask>(body: &[u8]) -> Result<(InferRequest, W::Render
     Ok((request, rendering))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Body<P> {
+#[schemars(inline)]
+pub(super) struct Body<P> {
+    /// Texts, or ids of the model's own tokens in the place of a text.
     inputs: Inputs,
+    /// The model; the default of the task if it is left out.
     model: Option<String>,
+    /// How it is done.
     parameters: Option<Object<P>>,
 }
 
 /// The platform's message priorities, by name.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "Priority")]
 enum WirePriority {
     Critical,
     High,
@@ -100,7 +106,7 @@ impl From<WirePriority> for Priority {
 /// A parameter as JSON has it.
 trait Parameter: Sized {
     /// What is read where it is not null.
-    type Json: DeserializeOwned + std::fmt::Debug;
+    type Json: DeserializeOwned + JsonSchema + std::fmt::Debug;
 
     /// The value, or its default where there is none.
     fn of(json: Option<Self::Json>, default: Self) -> Self;
@@ -131,6 +137,11 @@ parameter! {
     SummaryMethod: Name<Self>, |json, default| json.map_or(default, Name::get);
 }
 
+/// The default of a parameter as documents tell it.
+fn told_default<T: Serialize>(default: T) -> serde_json::Value {
+    serde_json::to_value(default).unwrap_or_default()
+}
+
 /// Reads the parameters of a route: those of its task, its own, and those of every route. (serde cannot
 /// refuse unknown fields in a flattened struct, so all stand in each.)
 macro_rules! wire_parameters {
@@ -139,13 +150,24 @@ macro_rules! wire_parameters {
             $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)*
         }
     ) => {
-        #[derive(Debug, Default, Deserialize)]
+        #[derive(Debug, Default, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
+        #[schemars(inline)]
         pub(super) struct $wire {
-            $($field: Option<<$type as Parameter>::Json>,)*
+            $(
+                $(#[$field_doc])*
+                #[schemars(extend("default" = told_default::<$type>($default)))]
+                $field: Option<<$type as Parameter>::Json>,
+            )*
             $($own: Option<$own_type>,)?
+            /// The order among the calls of one tenant.
+            #[schemars(extend("default" = "normal"))]
             priority: Option<Name<WirePriority>>,
+            /// The caller's deadline, in milliseconds; `X-Request-Timeout` says the same.
+            #[schemars(range(min = 1))]
             timeout_ms: Option<u64>,
+            /// What a fault of one input does to the others.
+            #[schemars(extend("default" = "fail"))]
             on_error: Option<Name<OnError>>,
         }
 
@@ -236,7 +258,7 @@ impl WireTask for Embeddings {
 }
 
 /// How an embedding is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum EncodingFormat {
     /// A JSON array of numbers.
@@ -291,9 +313,12 @@ pub(super) struct Response {
     usage: Usage,
 }
 
-#[derive(Debug, Serialize)]
-struct Usage {
+/// What is charged.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Usage {
+    /// Inputs that were computed.
     inputs: usize,
+    /// Their tokens.
     tokens: usize,
 }
 
@@ -305,33 +330,59 @@ enum Item {
     Error { error: EnvelopeError<'static> },
 }
 
-#[derive(Debug, Serialize)]
-struct ResultItem {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(super) struct ResultItem {
     #[serde(flatten)]
+    #[schemars(skip)]
     output: WireOutput,
+    /// Tokens of the input, special tokens included, each once however many windows overlap.
     tokens: usize,
+    /// Whether something was cut off, as `truncation` asked.
     truncated: bool,
+    /// Windows that were read.
     windows: usize,
+    /// Tokens that the model does not know.
     unknown_tokens: usize,
+    /// Whether the model knows nothing of what it read, so that the result says nothing of the text.
     nothing_recognized: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
-enum WireOutput {
-    Labels { labels: Vec<LabelScore> },
-    Sentiment { label: String, score: f32, scores: Scores },
-    Entities { entities: Vec<Entity> },
+#[schemars(inline)]
+pub(super) enum WireOutput {
+    Labels {
+        labels: Vec<LabelScore>,
+    },
+    Sentiment {
+        label: String,
+        score: f32,
+        #[schemars(with = "std::collections::BTreeMap<String, f32>")]
+        scores: Scores,
+    },
+    Entities {
+        entities: Vec<Entity>,
+    },
     Summary(Summary),
-    Embedding { embedding: Vector },
-    Score { score: f32 },
-    Tokens { tokenization: Vec<WireToken> },
-    Text { text: String },
+    Embedding {
+        embedding: Vector,
+    },
+    Score {
+        score: f32,
+    },
+    Tokens {
+        tokenization: Vec<WireToken>,
+    },
+    Text {
+        text: String,
+    },
 }
 
 /// A token of a text.
-#[derive(Debug, Serialize)]
-struct WireToken {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
+pub(super) struct WireToken {
     id: u32,
     text: String,
     special: bool,
@@ -349,7 +400,7 @@ impl From<Token> for WireToken {
 
 /// Scores as an object, in the order of the model's labels.
 #[derive(Debug)]
-struct Scores(Vec<LabelScore>);
+pub(super) struct Scores(Vec<LabelScore>);
 
 impl Serialize for Scores {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
