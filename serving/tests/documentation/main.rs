@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod configuration;
+mod contract;
 mod debug_tree;
 mod errors;
 mod markdown;
@@ -58,4 +59,10 @@ fn each_openapi_document_is_fresh() {
     for (page, text) in openapi::files() {
         hold(&page, &text);
     }
+}
+
+#[test]
+fn the_grpc_contract_is_fresh() {
+    let (page, text) = contract::file();
+    hold(page, &text);
 }
