@@ -46,7 +46,7 @@ pub enum AdministrationError {
     #[error("plan: {0}")]
     Plan(#[from] TermsError),
     /// The label is too long.
-    #[error("label: at most {LABEL_LENGTH_MAX} characters")]
+    #[error("label: at most {LABEL_LENGTH_MAX} characters, none of them a control character")]
     Label,
     /// A moment that should be yet to come.
     #[error("expires_at: must be in the future")]
