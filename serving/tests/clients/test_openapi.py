@@ -22,7 +22,8 @@ def test_documents_are_valid_and_served_as_committed(server, name):
     path = "/openapi.json" if name == "own" else f"/openapi/{name}.json"
     answer = httpx.get(f"http://{server.api}{path}")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-    document = answer.json()
+    # In examples of errors a server says where it explains them itself.
+    document = json.loads(answer.text.replace(f"http://{server.api}/docs/errors", "/docs/errors"))
     assert document == json.loads((ROOT / f"docs/openapi/{name}.json").read_text())
     validate(document)
 
@@ -36,7 +37,8 @@ def test_methods_are_those_of_the_router(server, name):
             key = re.sub(r"{\w+}", "{}", path)
             allowed.setdefault(key, set()).update(method.upper() for method in methods if method in METHODS)
     for path in json.loads((ROOT / f"docs/openapi/{name}.json").read_text())["paths"]:
-        refused = httpx.request("PROPFIND", f"http://{server.api}{re.sub(r'{\w+}', 'x', path)}")
+        somewhere = re.sub(r"{\w+}", "x", path)
+        refused = httpx.request("PROPFIND", f"http://{server.api}{somewhere}")
         assert refused.status_code == 405, path
         found = {method.strip() for method in refused.headers["allow"].split(",")} - {"HEAD"}
         assert found == allowed[re.sub(r"{\w+}", "{}", path)], path
@@ -110,10 +112,12 @@ def explored(request, tmp_path_factory):
 
 def test_schemathesis_finds_nothing(explored, tmp_path):
     """Every operation of ours: examples, values at the bounds, what is allowed and what is not, and calls in a row."""
+    # As a file: of a document that it fetches it leaves out the route of the document.
+    (tmp_path / "openapi.json").write_text(httpx.get(f"http://{explored.api}/openapi.json").text)
     (tmp_path / "hooks.py").write_text(HOOKS)
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     command = [str(Path(sys.executable).parent / "schemathesis"), "--config-file", "schemathesis.toml", "run", "--continue-on-failure",
-               f"http://{explored.api}/openapi.json", "-H", f"Authorization: Bearer {explored.key}", "--workers", "2"]
+               "openapi.json", "--url", f"http://{explored.api}", "-H", f"Authorization: Bearer {explored.key}", "--workers", "2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
     operations = sum(len(METHODS & methods.keys()) for methods in OWN["paths"].values())

@@ -178,7 +178,8 @@ impl Operation {
             "headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}},
         });
         if !content.is_empty() {
-            answer["content"] = json!(content);
+            let media = content.into_iter().map(|(kind, media)| (kind.to_owned(), media));
+            answer["content"] = Value::Object(media.collect());
         }
         self.answers.insert(status, answer);
         self
