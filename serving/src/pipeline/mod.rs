@@ -25,7 +25,7 @@ use router::{Demand, Outcome, Place, Principal, RefusedInputs, Reservation, Role
 use crate::app::App;
 use crate::error::{ApiError, OrRefused, TableError};
 use crate::idempotency::{Once, Sender, Start};
-use crate::load::{Excess, Part};
+use crate::load::{Bytes, Excess, Part};
 
 pub(crate) use caller::{Caller, authorise};
 pub(crate) use service::Pipeline;
@@ -205,6 +205,7 @@ async fn run(
     let request = TaskRequest { inputs, parameters, on_error, inputs_max };
     let mut timings = Timings::default();
     let mut prepared = work.tokenize(request, reservation, &mut timings).await?;
+    part.prepared(app.pool.preparing(part.bytes().read));
     // A target is for one text that is read at once, and for a caller who waits as long.
     let has_patience = timeout.is_none_or(|timeout| timeout >= entry.card.p99_target);
     end.has_target = Some(prepared.sequences() == 1 && has_patience);
@@ -224,7 +225,7 @@ async fn run(
         app.telemetry.calls.input_refused(entry.id, ApiError::Input(error.clone()).row().code);
     }
     end.caller.access.refused_inputs(refusals.count());
-    part.done(app.pool.preparing(part.bytes()).as_secs_f64());
+    part.done();
     Ok(InferResponse {
         model: Arc::from(entry.card.name.as_str()),
         version: Arc::from(entry.card.version.as_str()),
@@ -257,7 +258,8 @@ fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> 
 /// Refuses a call that is predicted to be late, before anything is done for it.
 fn enter(work: Work<'_>, request: &InferRequest) -> Result<Part, ApiError> {
     let Work { app, entry, tenant, weight, deadline, .. } = work;
-    let bytes = request.inputs.iter().map(|input| input.bytes() as u64).sum();
+    let tokens_max = request.parameters.computed_tokens_max(&entry.card.limits);
+    let bytes = request.inputs.iter().map(|input| Bytes::of_text(input.bytes(), tokens_max)).sum();
     let left = deadline.saturating_duration_since(app.engine.now());
     let part = app.load.enter((tenant, weight), entry.id, bytes, left);
     part.map_err(|Excess { retry_after }| match request.timeout {

@@ -5,6 +5,7 @@
 //! one field has all fields of all tasks, and a field that is added here is in every protocol, or does not
 //! compile there.
 
+use crate::card::Limits;
 use crate::tasks::{Aggregation, OffsetUnit, Operation, SummaryMethod, Truncation};
 
 /// Hands the parameters of a task to the macro `then`, after whatever else is given for it:
@@ -166,6 +167,25 @@ impl Parameters {
             Self::Similarity(_) => Operation::Similarity,
             Self::Tokenize(_) => Operation::Tokenize,
             Self::Detokenize(_) => Operation::Detokenize,
+        }
+    }
+
+    /// The most tokens that are computed of one input, however long it is: those beyond are read and cut off,
+    /// or refused.
+    pub fn computed_tokens_max(&self, limits: &Limits) -> usize {
+        let truncation = match self {
+            Self::Classify(classify) => classify.truncation,
+            Self::Sentiment(sentiment) => sentiment.truncation,
+            Self::Entities(entities) => entities.truncation,
+            Self::Embed(embed) => embed.truncation,
+            Self::Rerank(rerank) => rerank.truncation,
+            Self::Similarity(similarity) => similarity.truncation,
+            Self::Summarize(_) => Truncation::Stride,
+            Self::Tokenize(_) | Self::Detokenize(_) => return 0,
+        };
+        match truncation {
+            Truncation::Stride => limits.document_tokens_max,
+            Truncation::Error | Truncation::Start | Truncation::End => limits.tokens_max,
         }
     }
 
