@@ -276,7 +276,8 @@ mod tests {
         check("from=2026-13-01", "YYYY-MM-DD");
         check("from=2020-01-02&to=2020-01-01", "at most 366 days");
         check("from=2020-01-01&to=2022-01-01", "at most 366 days");
-        check("format=xml", "unknown variant");
+        check("format=xml", "format: unknown value, expected `json` or `csv`");
+        check(&format!("format={}", "xml".repeat(4000)), "format: unknown value, expected `json` or `csv`");
         check("until=2020-01-01", "unknown field");
     }
 

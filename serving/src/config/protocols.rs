@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use api::tasks::INPUTS_MAX;
 use axum::http::HeaderValue;
 use garde::Validate;
 use protocols::Dialects;
@@ -48,7 +49,7 @@ pub struct Protocols {
     pub vertex_predict_path: Option<String>,
     /// Inputs of one call in these dialects, whose clients send more at once than `limits.inputs_max` of a
     /// card.
-    #[garde(range(min = 1, max = 65_536))]
+    #[garde(range(min = 1, max = INPUTS_MAX))]
     pub inputs_max: usize,
 }
 

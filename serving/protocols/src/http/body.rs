@@ -50,20 +50,13 @@ async fn read_up_to(bytes_max: usize, request: Request, bounds: &Bounds) -> Resu
 async fn read_bytes(bytes_max: usize, request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> {
     let coding = Coding::of(request.headers())?;
     let meter = request.extensions().get::<BodyMeter>().cloned().unwrap_or_default();
-    let reading = decode(request.into_body(), coding, bytes_max);
+    let reading = decode(request.into_body(), coding, bytes_max, &meter);
     let read = tokio::time::timeout(bounds.body_timeout, reading).await;
-    let read = read.unwrap_or(Err(ApiError::BodyIncomplete));
-    match &read {
-        Ok(bytes) => meter.decoded(bytes.len()),
-        // So much it was decoded to before that was known.
-        Err(ApiError::BodyTooLarge { limit }) if coding != Coding::Identity => meter.decoded(*limit),
-        Err(_) => {}
-    }
-    read
+    read.unwrap_or(Err(ApiError::BodyIncomplete))
 }
 
 /// Reads a body to its end; neither what comes nor what it decodes to may have more bytes than `limit`.
-async fn decode(body: Body, coding: Coding, limit: usize) -> Result<Bytes, ApiError> {
+async fn decode(body: Body, coding: Coding, limit: usize, meter: &BodyMeter) -> Result<Bytes, ApiError> {
     let mut body = Limited::new(body, limit);
     let mut decoder = Decoder::new(coding, limit);
     while let Some(frame) = body.frame().await {
@@ -77,7 +70,9 @@ async fn decode(body: Body, coding: Coding, limit: usize) -> Result<Bytes, ApiEr
             Err(_) => return Err(ApiError::BodyIncomplete),
         };
         if let Some(piece) = frame.data_ref() {
-            decoder.push(piece)?;
+            let pushed = decoder.push(piece);
+            meter.decoded(decoder.decoded());
+            pushed?;
         }
     }
     decoder.finish().map(Bytes::from)
