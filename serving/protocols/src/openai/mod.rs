@@ -6,7 +6,9 @@ mod binary;
 mod classify;
 mod embeddings;
 mod errors;
+mod jina;
 mod models;
+mod nim;
 mod pooling;
 mod ranking;
 mod rerank;
@@ -15,18 +17,20 @@ mod tokens;
 
 use api::Operation;
 use axum::Router;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 
 use crate::Services;
+use crate::grpc::Health;
 use crate::http::dialect::{self, Shape, not_found};
+use crate::http::target::{PathModel, Target};
 
-pub(crate) use asked::{Asked, Cut, Truncate, invalid};
-pub(crate) use classify::labels;
-pub(crate) use embeddings::{Embeddings, vectors};
+pub(crate) use asked::{Cut, Truncate, in_body, invalid};
+pub(crate) use embeddings::Embeddings;
 pub(crate) use errors::OpenAi;
+pub(crate) use jina::Classification;
+pub(crate) use nim::starting;
 pub(crate) use rerank::{Rerank, Style};
 pub(crate) use score::dot;
 pub(crate) use tokens::{Detokenize, Tokenize};
@@ -37,7 +41,7 @@ use ranking::Ranking;
 use score::Score;
 
 /// The routes of this family.
-pub(crate) fn routes(services: Services) -> Router {
+pub(crate) fn routes(services: Services, health: &Health) -> Router {
     let dialects = services.dialects;
     let routes = Router::new()
         .route("/v1/embeddings", post(embed))
@@ -67,7 +71,8 @@ pub(crate) fn routes(services: Services) -> Router {
         .route("/infinity/classify", post(classify_infinity))
         .route("/infinity/models", get(models::list))
         .route("/infinity/{*path}", any(not_found::<OpenAi>))
-        .with_state(services.clone());
+        .with_state(services.clone())
+        .merge(nim::routes(services.clone(), health));
     // Cohere's as well.
     let shared = Router::new()
         .route("/v1/rerank", post(rerank))
@@ -78,12 +83,14 @@ pub(crate) fn routes(services: Services) -> Router {
 }
 
 /// The paths of this family, but for those that begin alike.
-const PATHS: [&str; 15] = [
+const PATHS: [&str; 17] = [
     "/v1/embeddings",
     "/v1/models",
     "/v1/rerank",
     "/v1/score",
     "/v1/ranking",
+    "/v1/metadata",
+    "/v1/version",
     "/v2/rerank",
     "/classify",
     "/pooling",
@@ -98,7 +105,7 @@ const PATHS: [&str; 15] = [
 
 /// Whether a path is one of this family's, so that whatever is wrong with a request is said in its form.
 pub(crate) fn is_path(path: &str) -> bool {
-    let starts = ["/v1/models/", "/openai/", "/infinity/"];
+    let starts = ["/v1/models/", "/v1/health/", "/openai/", "/infinity/"];
     PATHS.contains(&path) || starts.iter().any(|start| path.starts_with(start))
 }
 
@@ -122,11 +129,11 @@ async fn embed(State(services): State<Services>, request: Request) -> Response {
 }
 
 async fn rerank(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Rerank { asked, style: Style::Superset }).await
+    answer(&services, request, |target| Rerank { target, style: Style::Superset }).await
 }
 
 async fn rerank_infinity(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Rerank { asked, style: Style::Infinity }).await
+    answer(&services, request, |target| Rerank { target, style: Style::Infinity }).await
 }
 
 async fn rank(State(services): State<Services>, request: Request) -> Response {
@@ -138,11 +145,11 @@ async fn score(State(services): State<Services>, request: Request) -> Response {
 }
 
 async fn classify(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Classify { asked, style: Style::Superset }).await
+    answer(&services, request, |target| Classify { target, style: Style::Superset }).await
 }
 
 async fn classify_infinity(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Classify { asked, style: Style::Infinity }).await
+    answer(&services, request, |target| Classify { target, style: Style::Infinity }).await
 }
 
 async fn pool(State(services): State<Services>, request: Request) -> Response {
@@ -153,17 +160,15 @@ async fn detokenize(State(services): State<Services>, request: Request) -> Respo
     answer(&services, request, Detokenize).await
 }
 
-async fn answer<S: Shape>(services: &Services, request: Request, shape: impl FnOnce(Asked) -> S) -> Response {
-    dialect::answer(services, shape(Asked::new(services, None)), request).await
+async fn answer<S: Shape>(
+    services: &Services,
+    request: Request,
+    shape: impl FnOnce(Target) -> S,
+) -> Response {
+    dialect::answer(services, shape(Target::new(services, PathModel(None))), request).await
 }
 
 /// Azure names the model in the path.
-async fn embed_deployed(
-    State(services): State<Services>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response {
-    // What is no text is the name of no model.
-    let name = name.map(|Path(name)| name).unwrap_or_default();
-    dialect::answer(&services, Embeddings(Asked::new(&services, Some(name))), request).await
+async fn embed_deployed(State(services): State<Services>, model: PathModel, request: Request) -> Response {
+    dialect::answer(&services, Embeddings(Target::new(&services, model)), request).await
 }
