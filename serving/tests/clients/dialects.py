@@ -396,9 +396,9 @@ class Done:
     inputs: int = 0
 
 
-async def ask_all(session, direct, rounds, workers=3, seed=17, until=None):
-    """Asks each dialect about each text of its task, `rounds` times over or until that is over; all dialects at once, each with
-    several callers. Every answer is compared with the direct one."""
+async def ask_all(session, direct, rounds=None, is_over=lambda: False, workers=3, seed=17):
+    """Asks each dialect about each text of its task, `rounds` times or until it `is_over`; all dialects at once, each with several
+    callers. Every answer is compared with the direct one."""
     done = Done(Counter())
 
     async def one(dialect, some):
@@ -412,19 +412,19 @@ async def ask_all(session, direct, rounds, workers=3, seed=17, until=None):
         done.inputs += dialect.charged(len(some))
 
     async def caller(dialect, queue):
-        while queue and not (until and until()):
-            await one(dialect, queue.pop())
+        for some in queue:
+            if is_over():
+                break
+            await one(dialect, some)
 
     def batches(dialect, draw):
-        queue = []
-        for _ in range(rounds):
+        sizes = itertools.cycle([1, 2, 3])
+        for _ in range(rounds) if rounds else itertools.count():
             order = draw.sample(list(direct[dialect.task]), len(direct[dialect.task]))
-            sizes = itertools.cycle([1, 2, 3])
             while order:
                 size = next(sizes)
-                queue.append(order[:size])
+                yield order[:size]
                 order = order[size:]
-        return queue
 
     async with asyncio.TaskGroup() as group:
         for index, dialect in enumerate(DIALECTS):
