@@ -130,8 +130,7 @@ impl ReportQuery {
         Ok(Self { format: wire.format, ..Self::new(wire.from, wire.to, by, now)? })
     }
 
-    /// What is asked, as JSON if it is to be written: from the first of the last 30 days to today if these are
-    /// not given.
+    /// What is asked, as JSON if it is to be written: of the last 30 days if none are given.
     ///
     /// # Errors
     /// There are too many days, or none.

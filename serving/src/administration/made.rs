@@ -1,5 +1,5 @@
-//! Telling of a key that was made. The key itself is in the first answer alone, and never kept: what makes the
-//! answer that is kept is not given it.
+//! Telling of a key that was made. The key itself is in the first answer alone, and never kept: what makes
+//! the answer that is kept is not given it.
 
 use api::Kept;
 use axum::http::StatusCode;

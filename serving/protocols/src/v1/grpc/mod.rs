@@ -1,5 +1,5 @@
-//! The gRPC API: `ml.inference.v1.InferenceService`. What tenants manage themselves is a service beside it, of
-//! whoever knows tenants.
+//! The gRPC API: `ml.inference.v1.InferenceService`. What tenants manage themselves is a service beside it,
+//! of whoever knows tenants.
 
 mod convert;
 mod exchange;
