@@ -86,7 +86,7 @@ def main():
     parser.add_argument("--binary", default=str(ROOT / "target/release/ml-inference"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
-        settings = ["limits.request_timeout_ms = 300000"]
+        settings = ["limits.request_timeout_ms = 300000", "batching.late_wait_max_ms = 300000"]
         with served(18088, options.data_dir, settings, binary=options.binary, state=state) as (api, _):
             host, port = api.split(":")
             server = SimpleNamespace(api=api, ops=f"{host}:{int(port) + 1010}", state=Path(state))
