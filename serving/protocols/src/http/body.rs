@@ -20,9 +20,9 @@ use crate::Bounds;
 /// What bodies are.
 pub const MEDIA_TYPE: &str = "application/json";
 
-/// Most bytes of a body that changes tenants or keys, of which the longest label makes some hundred: to read
-/// and parse it is no work to speak of, so it need not count against a limit.
-const CHANGE_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of a body or message that changes tenants or keys, of which the longest label makes some
+/// hundred: to read and parse it is no work to speak of, so it need not count against a limit.
+pub const CHANGE_BYTES_MAX: usize = 16 << 10;
 
 /// Reads the JSON body of a change of tenants or keys.
 pub async fn read_change(request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> {
