@@ -53,8 +53,9 @@ pub trait Backend: Send {
 pub trait Runtime: Send {
     /// Computes a batch of `B` sequences and `T` tokens.
     ///
-    /// The result, which replaces what is in `result`, is `[B, H]` for mean pooling, `[B, C]` for a sequence
-    /// classifier and `[T, C]` for a token classifier; rows are in the order of the batch, and do not depend
+    /// The result, which replaces what is in `result`, is `[B, H]` for mean pooling (`[T, H]`, not pooled,
+    /// where the [batch wants it](TokenBatch::wants_tokens) and the runtime [can](Weights::gives_tokens)),
+    /// `[B, C]` for a sequence classifier and `[T, C]` for a token classifier; rows are in the order of the batch, and do not depend
     /// on what else is in it beyond rounding. A caller who passes the same tensor again spares an allocation.
     ///
     /// # Errors
@@ -108,4 +109,9 @@ pub trait Weights: Send + Sync {
 
     /// Columns of a result: hidden size `H` for mean pooling, classes `C` for a classifier.
     fn columns(&self) -> usize;
+
+    /// Whether the runtime gives what a pooling model pools, for batches that want it.
+    fn gives_tokens(&self) -> bool {
+        false
+    }
 }
