@@ -40,9 +40,9 @@ pub struct HostTensor {
 
 /// What one sequence of a batch produced: a matrix of `rows() x columns`.
 ///
-/// Mean pooling gives one row of hidden size `H`, or one per token where that is wanted; a sequence classifier
-/// one row of `C` logits, a token classifier one row of `C` logits per token of the sequence, special tokens
-/// included.
+/// Mean pooling gives one row of hidden size `H`, or one per token where that is wanted; a sequence
+/// classifier one row of `C` logits, a token classifier one row of `C` logits per token of the sequence,
+/// special tokens included.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SequenceOutput {
     /// The values, row-major.

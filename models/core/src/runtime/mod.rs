@@ -55,8 +55,9 @@ pub trait Runtime: Send {
     ///
     /// The result, which replaces what is in `result`, is `[B, H]` for mean pooling (`[T, H]`, not pooled,
     /// where the [batch wants it](TokenBatch::wants_tokens) and the runtime [can](Weights::gives_tokens)),
-    /// `[B, C]` for a sequence classifier and `[T, C]` for a token classifier; rows are in the order of the batch, and do not depend
-    /// on what else is in it beyond rounding. A caller who passes the same tensor again spares an allocation.
+    /// `[B, C]` for a sequence classifier and `[T, C]` for a token classifier; rows are in the order of the
+    /// batch, and do not depend on what else is in it beyond rounding. A caller who passes the same tensor
+    /// again spares an allocation.
     ///
     /// # Errors
     /// When the batch is not one this model can read, or the device fails; see [`RuntimeError::is_fatal`].

@@ -120,7 +120,8 @@ impl Head {
         if self.is_per_token(batch) { batch.tokens() } else { batch.sequences() }
     }
 
-    /// Whether there is a row for each token: hidden states themselves, where a pooling model is to give them.
+    /// Whether there is a row for each token: of hidden states themselves, where a pooling model is to give
+    /// them.
     fn is_per_token(&self, batch: &TokenBatch) -> bool {
         match self.kind {
             Kind::MeanPooling => batch.wants_tokens(),
