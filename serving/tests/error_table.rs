@@ -126,6 +126,9 @@ fn every_api_error() -> Vec<ApiError> {
         ],
         E::Input(InputError::None) => [E::Input(InputError::None)],
         E::Input(InputError::TooMany { .. }) => [E::Input(InputError::TooMany { inputs: 200, limit: 128 })],
+        E::Input(InputError::TooManyVectors { .. }) => [
+            E::Input(InputError::TooManyVectors { vectors: 20_000, limit: 8192 }),
+        ],
         E::Input(InputError::Empty { .. }) => [E::Input(InputError::Empty { index: 3 })],
         E::Input(InputError::Invisible { .. }) => [E::Input(InputError::Invisible { index: 3 })],
         E::Input(InputError::Nul { .. }) => [E::Input(InputError::Nul { index: 3, offset: 17 })],

@@ -37,6 +37,8 @@ pub enum ModelState {
         digest: Sha256Digest,
         /// Columns of its results: hidden size or number of classes.
         columns: usize,
+        /// Whether it gives vectors of single tokens too.
+        gives_tokens: bool,
     },
     /// It cannot.
     Unavailable {
@@ -99,8 +101,8 @@ impl ModelEntry {
     pub(super) fn new(id: ModelId, card: Arc<Card>, result: Result<LoadedParts, UnavailableError>) -> Self {
         let (state, loaded) = match result {
             Ok(loaded) => {
-                let columns = loaded.weights.columns();
-                (ModelState::Loaded { digest: loaded.digest, columns }, Some(loaded))
+                let (columns, gives_tokens) = (loaded.weights.columns(), loaded.weights.gives_tokens());
+                (ModelState::Loaded { digest: loaded.digest, columns, gives_tokens }, Some(loaded))
             }
             Err(error) => (ModelState::Unavailable { reason: error.to_string() }, None),
         };

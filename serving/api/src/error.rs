@@ -372,7 +372,7 @@ impl From<Refusal> for ApiError {
 fn input_kind(error: &InputError) -> ErrorKind {
     match error {
         InputError::None => ErrorKind::NoInputs,
-        InputError::TooMany { .. } => ErrorKind::TooManyInputs,
+        InputError::TooMany { .. } | InputError::TooManyVectors { .. } => ErrorKind::TooManyInputs,
         InputError::Empty { .. } | InputError::Invisible { .. } => ErrorKind::EmptyInput,
         InputError::Nul { .. } => ErrorKind::NulCharacter,
         InputError::TooLong { .. } => ErrorKind::InputTooLong,

@@ -35,7 +35,7 @@ pub use inference::{
     CallStream, HeldAnswerBytes, Inference, ModelDirectory, NextCall, Reads, StreamBounds, StreamedCall,
     Visit,
 };
-pub use model_info::{ModelInfo, ModelStatus};
+pub use model_info::{Computed, ModelInfo, ModelStatus};
 pub use models_core::card::{Limits, MicroDollars, Task};
 pub use models_core::tasks;
 pub use models_core::tasks::Operation;

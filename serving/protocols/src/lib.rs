@@ -73,6 +73,8 @@ pub struct Bounds {
     pub body_timeout: Duration,
     /// Inputs of a call in the dialects of other servers, whatever the model's card says of our own API.
     pub dialect_inputs_max: usize,
+    /// Tokens of a call that have vectors of their own, where a dialect asks for those.
+    pub token_vectors_max: usize,
 }
 
 /// What the server is, as dialects tell it.

@@ -28,6 +28,17 @@ pub(crate) fn vectors(response: InferResponse) -> Result<Vec<Vec<f32>>, ApiError
     })
 }
 
+/// Vectors of each token.
+///
+/// # Errors
+/// There are others.
+pub(crate) fn token_vectors(response: InferResponse) -> Result<Vec<Vec<Vec<f32>>>, ApiError> {
+    outputs(response, |output| match output {
+        Output::TokenEmbeddings(vectors) => Some(vectors),
+        _ => None,
+    })
+}
+
 /// Classes, best first; the score is the logit where it `is_raw`.
 ///
 /// # Errors

@@ -52,6 +52,10 @@ pub struct Protocols {
     /// card.
     #[garde(range(min = 1, max = INPUTS_MAX))]
     pub inputs_max: usize,
+    /// Tokens of one call that have vectors of their own, where a dialect asks for those (`/embed_all`,
+    /// `token_embed`): an answer has a vector of some kilobytes for each.
+    #[garde(range(min = 1, max = 1_048_576))]
+    pub token_vectors_max: usize,
     /// Whether metrics are also shown under the names of text-embeddings-inference (`te_…`), for dashboards
     /// and autoscalers that know those.
     #[garde(skip)]
@@ -79,6 +83,7 @@ impl Default for Protocols {
             vertex_health_path: None,
             vertex_predict_path: None,
             inputs_max: 2048,
+            token_vectors_max: 8192,
             tei_metrics: false,
             triton_metrics: false,
         }

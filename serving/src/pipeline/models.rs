@@ -1,6 +1,6 @@
 //! What is served, for whoever may look at it.
 
-use api::{ModelDirectory, ModelInfo, Reads, Task, Visit};
+use api::{Computed, ModelDirectory, ModelInfo, Reads, Task, Visit};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use models::{ModelEntry, ModelState};
@@ -38,9 +38,9 @@ impl ModelDirectory for Pipeline {
 }
 
 fn info(entry: &ModelEntry) -> ModelInfo {
-    let columns = match &entry.state {
-        ModelState::Loaded { columns, .. } => Ok(*columns),
+    let computed = match &entry.state {
+        &ModelState::Loaded { columns, gives_tokens, .. } => Ok(Computed { columns, gives_tokens }),
         ModelState::Unavailable { reason } => Err(reason.as_str()),
     };
-    ModelInfo::new(&entry.card, columns)
+    ModelInfo::new(&entry.card, computed)
 }

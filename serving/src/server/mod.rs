@@ -229,6 +229,7 @@ fn bounds(config: &Config) -> Bounds {
         body_bytes_max: config.limits.body_bytes_max,
         body_timeout: config.request_timeout(),
         dialect_inputs_max: config.protocols.inputs_max,
+        token_vectors_max: config.protocols.token_vectors_max,
     }
 }
 

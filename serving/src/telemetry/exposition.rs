@@ -12,8 +12,6 @@ use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::registry::Registry;
 
-use super::Synonyms;
-
 /// A form of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -73,20 +71,20 @@ fn range(text: &str) -> Option<(Format, f32)> {
     Some((format, quality))
 }
 
-/// The metrics of these registries, also under the names of other servers.
+/// The metrics of these registries, and what `more` writes of its own behind them.
 ///
 /// # Errors
 /// Only if writing to a string fails.
 pub(super) fn encode(
     registries: &[&Registry],
-    synonyms: Synonyms,
+    more: impl FnOnce(&mut String) -> fmt::Result,
     format: Format,
 ) -> Result<String, fmt::Error> {
     let mut text = String::with_capacity(16 * 1024);
     for registry in registries {
         encode_registry(&mut text, registry)?;
     }
-    synonyms.write(&mut text)?;
+    more(&mut text)?;
     encode_eof(&mut text)?;
     Ok(match format {
         Format::OpenMetrics => text,

@@ -114,7 +114,7 @@ impl Telemetry {
     /// # Errors
     /// Only if writing to a string fails.
     pub(crate) fn encode(&self, synonyms: Synonyms, format: Format) -> Result<String, std::fmt::Error> {
-        exposition::encode(&[&self.registry, &self.process], synonyms, format)
+        exposition::encode(&[&self.registry, &self.process], |text| synonyms.write(text), format)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Our metrics under the names of other servers, for dashboards and autoscalers that know those. They are
 //! made of the text of our own when that is asked for, so that nothing is counted twice.
 //!
-//! Their counters have no `_total`, which OpenMetrics wants of every counter: they are exposed without a type.
+//! Their counters have no `_total`, which OpenMetrics wants of every counter: they are exposed without a
+//! type.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};

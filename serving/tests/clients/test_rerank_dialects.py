@@ -268,7 +268,7 @@ def test_pooling(rest):
     classes = rest.post("/pooling", json={"model": "sentiment-v3", "input": "A joy to use."}).json()["data"]
     own = rest.post("/v1/ml/sentiment", json={"inputs": "A joy to use."}).json()["results"][0]
     assert classes[0]["data"] == list(own["scores"].values())
-    for body in {"task": "token_embed"}, {"task": "classify"}, {"task": "other"}:
+    for body in {"task": "token_classify"}, {"task": "classify"}, {"task": "other"}:
         assert ask(**body).status_code == 400
 
 

@@ -131,6 +131,25 @@ with_parameters!(Similarity, define);
 with_parameters!(Tokenize, define);
 with_parameters!(Detokenize, define);
 
+/// Parameters of vectors of single tokens, which dialects of other servers have and our own API has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmbedTokensParameters {
+    /// Keep only the first dimensions; all if `None`.
+    pub dimensions: Option<usize>,
+    /// Scale vectors to length one.
+    pub normalize: bool,
+    /// What happens to a text that is longer than one window, which is never read in several.
+    pub truncation: Truncation,
+    /// Most vectors of a call.
+    pub vectors_max: usize,
+}
+
+impl Default for EmbedTokensParameters {
+    fn default() -> Self {
+        Self { dimensions: None, normalize: false, truncation: Truncation::Error, vectors_max: usize::MAX }
+    }
+}
+
 /// What to do with the inputs, by task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Parameters {
@@ -144,6 +163,8 @@ pub enum Parameters {
     Summarize(SummarizeParameters),
     /// Map to vectors.
     Embed(EmbedParameters),
+    /// Map each token to a vector.
+    EmbedTokens(EmbedTokensParameters),
     /// Score documents by a query.
     Rerank(RerankParameters),
     /// Compare with another text.
@@ -162,7 +183,7 @@ impl Parameters {
             Self::Sentiment(_) => Operation::Sentiment,
             Self::Entities(_) => Operation::Entities,
             Self::Summarize(_) => Operation::Summarize,
-            Self::Embed(_) => Operation::Embed,
+            Self::Embed(_) | Self::EmbedTokens(_) => Operation::Embed,
             Self::Rerank(_) => Operation::Rerank,
             Self::Similarity(_) => Operation::Similarity,
             Self::Tokenize(_) => Operation::Tokenize,

@@ -3,12 +3,14 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use api::tasks::{ClassifyParameters, Input, OnError, Parameters, SentimentParameters, Truncation};
+use api::tasks::{
+    ClassifyParameters, EmbedTokensParameters, Input, OnError, Parameters, SentimentParameters, Truncation,
+};
 use api::{ApiError, InferRequest, ModelDirectory, ModelInfo, Priority, Task};
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
-use crate::Services;
+use crate::{Bounds, Services};
 
 /// The part of a path that is a model's name, `{name}`; none where the path has no such part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,14 +36,16 @@ pub struct Target {
     pub name: Option<String>,
     /// Inputs of a call.
     pub inputs_max: usize,
+    /// Tokens of a call that have vectors of their own.
+    token_vectors_max: usize,
     models: Arc<dyn ModelDirectory>,
 }
 
 impl Target {
     /// The target of a request.
     pub fn new(services: &Services, PathModel(name): PathModel) -> Self {
-        let inputs_max = services.bounds.dialect_inputs_max;
-        Self { name, inputs_max, models: Arc::clone(&services.models) }
+        let Bounds { dialect_inputs_max: inputs_max, token_vectors_max, .. } = services.bounds;
+        Self { name, inputs_max, token_vectors_max, models: Arc::clone(&services.models) }
     }
 
     /// The same for the model of a name, or for the default if there is none.
@@ -50,9 +54,9 @@ impl Target {
     }
 
     /// A request of it for `inputs`.
-    pub fn request(&self, inputs: Vec<Input>, parameters: Parameters) -> InferRequest {
+    pub fn request(self, inputs: Vec<Input>, parameters: Parameters) -> InferRequest {
         InferRequest {
-            model: self.name.clone(),
+            model: self.name,
             inputs,
             inputs_max: Some(self.inputs_max),
             parameters,
@@ -70,7 +74,26 @@ impl Target {
             true => Parameters::Sentiment(SentimentParameters { truncation }),
             false => Parameters::Classify(ClassifyParameters { truncation, ..ClassifyParameters::default() }),
         };
-        self.request(inputs, parameters)
+        self.clone().request(inputs, parameters)
+    }
+
+    /// A request for vectors of the single tokens of `inputs`.
+    ///
+    /// # Errors
+    /// The model is computed by a runtime that gives none.
+    pub fn token_vectors(
+        &self,
+        inputs: Vec<Input>,
+        parameters: EmbedTokensParameters,
+    ) -> Result<InferRequest, ApiError> {
+        let pools = |model: &ModelInfo| model.width.is_some() && !model.gives_tokens;
+        if let Some(model) = self.model(&[Task::Embed]).ok().filter(pools) {
+            let (offers, asked) = (model.task.as_str(), "vectors of single tokens by its runtime");
+            return Err(ApiError::WrongTask { model: model.name, offers, asked });
+        }
+        let vectors_max = self.token_vectors_max;
+        let parameters = EmbedTokensParameters { vectors_max, ..parameters };
+        Ok(self.clone().request(inputs, Parameters::EmbedTokens(parameters)))
     }
 
     /// The model that a name stands for. To be asked only by who knows the caller.

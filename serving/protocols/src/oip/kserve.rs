@@ -147,7 +147,7 @@ fn prediction(output: Output) -> Result<Prediction, ApiError> {
         }
         Output::Entities(entities) => Ok(Prediction::Entities(entities)),
         Output::Summary(summary) => Ok(Prediction::Text(summary.summary)),
-        Output::Similarity(_) | Output::Tokens(_) | Output::Text(_) => {
+        Output::TokenEmbeddings(_) | Output::Similarity(_) | Output::Tokens(_) | Output::Text(_) => {
             Err(ApiError::internal("an output of no task"))
         }
     }

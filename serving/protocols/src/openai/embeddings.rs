@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::OpenAi;
 use super::asked::{Usage, created, request_body};
-use super::binary::{self, About, Coding, Dtype, Endianness};
+use super::binary::{self, About, Coding, Dtype, Endianness, Numbers};
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
@@ -184,9 +184,10 @@ impl Shape for Embeddings {
         let took = response.timings.total.as_millis() as u64;
         let vectors = vectors(response)?;
         let about = About { id: &id, created, model: &model, usage };
+        let numbers = |vectors: Vec<Vec<f32>>| vectors.into_iter().map(Numbers::from).collect();
         let mut answer = match format {
-            Format::Bytes => binary::answer(&vectors, coding, Some(about))?,
-            Format::BytesOnly => binary::answer(&vectors, coding, None)?,
+            Format::Bytes => binary::answer(numbers(vectors), coding, Some(about))?,
+            Format::BytesOnly => binary::answer(numbers(vectors), coding, None)?,
             Format::Float | Format::Base64 => {
                 let item = |(index, vector)| {
                     let numbers = precision.of(vector);

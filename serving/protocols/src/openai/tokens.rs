@@ -69,7 +69,7 @@ impl Shape for Tokenize {
         let add_special_tokens = add_special_tokens.unwrap_or(true);
         let parameters = TokenizeParameters { add_special_tokens, ..TokenizeParameters::default() };
         let target = in_body(target, model);
-        let request = target.request(vec![Input::Text(prompt)], Parameters::Tokenize(parameters));
+        let request = target.clone().request(vec![Input::Text(prompt)], Parameters::Tokenize(parameters));
         Ok((request, Rendering { target, has_texts: return_token_strs.unwrap_or(false) }))
     }
 

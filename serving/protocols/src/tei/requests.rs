@@ -114,8 +114,6 @@ pub(crate) fn not_given(target: &Target, asked: &'static str) -> ApiError {
 }
 
 /// Of a model that gives them.
-pub(crate) const TOKEN_VECTORS: &str = "vectors of single tokens (embed_all)";
-/// Of a model that gives them.
 pub(crate) const SPARSE_VECTORS: &str = "sparse vectors (embed_sparse)";
 /// What is said of pairs: the models read one text.
 pub(crate) const PAIR: &str =

@@ -1,6 +1,6 @@
 //! What each method asks, and what it answers.
 
-use api::tasks::{Input, Output};
+use api::tasks::{EmbedTokensParameters, Input, Output};
 use api::{ApiError, InferRequest, InferResponse, Operation};
 use prost::Message;
 use proto::tei as wire;
@@ -10,7 +10,7 @@ use crate::outputs::{self, outputs};
 use crate::tei::answers;
 use crate::tei::facts::Facts;
 use crate::tei::requests::{
-    self, Direction, Embeddings, PAIR, SPARSE_VECTORS, TOKEN_VECTORS, no_prompt, not_given, truncation,
+    self, Direction, Embeddings, PAIR, SPARSE_VECTORS, no_prompt, not_given, truncation,
 };
 
 /// A method, or what is done with each message of a stream.
@@ -87,6 +87,31 @@ impl Method for Embed {
     }
 }
 
+pub(super) struct EmbedAll;
+
+impl Method for EmbedAll {
+    type Question = wire::EmbedAllRequest;
+    type Answer = wire::EmbedAllResponse;
+    type Rendering = ();
+    const OPERATION: Operation = Operation::Embed;
+    const NAME: &'static str = "EmbedAll";
+
+    fn read(question: wire::EmbedAllRequest, target: Target) -> Result<Asked<()>, ApiError> {
+        no_prompt(question.prompt_name.as_deref())?;
+        let characters = question.inputs.chars().count();
+        let truncation = truncation(Some(question.truncate), direction(question.truncation_direction)?);
+        let parameters = EmbedTokensParameters { truncation, ..EmbedTokensParameters::default() };
+        let request = target.token_vectors(vec![question.inputs.into()], parameters)?;
+        Ok(Asked { request, characters, rendering: () })
+    }
+
+    fn write(response: InferResponse, (): (), facts: &Facts) -> Result<wire::EmbedAllResponse, ApiError> {
+        let vectors = only(outputs::token_vectors(response)?)?.into_iter();
+        let token_embeddings = vectors.map(|embeddings| wire::TokenEmbedding { embeddings }).collect();
+        Ok(wire::EmbedAllResponse { token_embeddings, metadata: Some(facts.metadata()) })
+    }
+}
+
 /// Methods whose every call is refused: no model gives what they ask.
 macro_rules! not_given {
     ($($method:ident: $question:ident -> $answer:ident, $asked:ident;)+) => {$(
@@ -112,7 +137,6 @@ macro_rules! not_given {
 
 not_given! {
     EmbedSparse: EmbedSparseRequest -> EmbedSparseResponse, SPARSE_VECTORS;
-    EmbedAll: EmbedAllRequest -> EmbedAllResponse, TOKEN_VECTORS;
 }
 
 pub(super) struct Predict;

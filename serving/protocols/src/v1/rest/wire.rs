@@ -324,6 +324,7 @@ enum WireOutput {
     Entities { entities: Vec<Entity> },
     Summary(Summary),
     Embedding { embedding: Vector },
+    TokenEmbeddings { embeddings: Vec<Vec<f32>> },
     Score { score: f32 },
     Tokens { tokenization: Vec<WireToken> },
     Text { text: String },
@@ -380,6 +381,7 @@ impl Response {
                 Output::Embedding(values) => {
                     WireOutput::Embedding { embedding: W::embedding(values, rendering) }
                 }
+                Output::TokenEmbeddings(embeddings) => WireOutput::TokenEmbeddings { embeddings },
                 Output::Similarity(score) => WireOutput::Score { score },
                 Output::Tokens(tokens) => {
                     WireOutput::Tokens { tokenization: tokens.into_iter().map(WireToken::from).collect() }
