@@ -30,7 +30,11 @@ fn json(vectors: &[Vector]) -> Vec<u8> {
 }
 
 fn bytes(vectors: &[Vec<f32>]) -> Vec<u8> {
-    vectors.iter().flat_map(|vector| Precision::Float.of(vector.clone()).bytes()).collect()
+    let mut all = Vec::new();
+    for vector in vectors {
+        all.extend(Precision::Float.of(vector.clone()).bytes());
+    }
+    all
 }
 
 fn protobuf(vectors: &[Vec<f32>]) -> Vec<u8> {
