@@ -10,8 +10,9 @@ use super::citations;
 use super::count;
 use super::feelings;
 use super::forms::{is_number, is_question, is_temperature, is_time, is_verse, is_zip};
+use super::item::Mark;
 use super::letters::Letters;
-use super::scan::{First, Mark, Scan, Stop, Word};
+use super::scan::{First, Scan, Stop, Word};
 use super::sentence::Sentence;
 use super::times;
 use super::words::{self, Class};
@@ -239,9 +240,12 @@ impl<'a> Context<'a, '_> {
             return false;
         }
         let lower = word.lower();
-        // "boston, mass. 02110"
-        if words::is_state(&lower) && is_zip(next) {
-            return false;
+        // "boston, mass. 02110", "in st. louis, mo. last year"
+        if words::is_state(&lower) {
+            let is_of_place = self.here.previous.is_some_and(|before| before.text.ends_with(','));
+            if is_zip(next) || (self.is_small && is_of_place && !self.is_sure_starter(next)) {
+                return false;
+            }
         }
         if words::is_book(&lower) && is_verse(next) && (word.opens || !is_time(next)) {
             return false;
@@ -462,7 +466,8 @@ impl<'a> Context<'a, '_> {
             return false;
         }
         // "the prelim. report", "the veh. was towed"
-        let is_of_noun = self.here.previous.is_some_and(|before| words::is_article(&before.bare()));
+        let is_of_noun = self.here.previous.is_some_and(|before| words::is_article(&before.bare()))
+            && self.ahead.front().is_some_and(|word| word.first == First::Lower);
         let is_short = length <= ABBREVIATION_MAX && (goes_on || (is_of_noun && !starts));
         is_known || (!is_short && (starts || length >= WORD_MIN))
     }

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::scan::{First, Mark, Word};
+use super::item::Mark;
+use super::scan::{First, Word};
 use super::words;
 
 /// Words of the name of who speaks: "Anna Schmidt: …".

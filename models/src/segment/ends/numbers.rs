@@ -1,7 +1,8 @@
 //! Numbers with a dot: ordinals, marks of items, and the `No.` before one.
 
 use super::Context;
-use crate::segment::scan::{First, Mark, Stop, Word};
+use crate::segment::item::Mark;
+use crate::segment::scan::{First, Stop, Word};
 use crate::segment::words;
 
 impl Context<'_, '_> {
