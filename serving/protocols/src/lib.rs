@@ -27,6 +27,7 @@ pub mod idempotency;
 pub mod oip;
 mod ollama;
 mod openai;
+mod outputs;
 mod shared;
 pub mod tei;
 pub mod v1;

@@ -10,7 +10,7 @@ use crate::Services;
 use crate::http::dialect::{self, Shape, not_found};
 use crate::http::target::{PathModel, Target};
 use crate::http::told::{self, has_field};
-use crate::openai::{self, Asked, OpenAi, Style};
+use crate::openai::{self, OpenAi, Style};
 use crate::tei::Tei;
 use crate::tei::rest;
 
@@ -24,8 +24,8 @@ pub(crate) fn routes(services: Services) -> Router {
 async fn rerank(State(services): State<Services>, request: Request) -> Response {
     let dialects = services.dialects;
     let tei = rest::Rerank(Target::new(&services, PathModel(None)));
-    let asked = Asked::new(&services, None);
-    let openai = openai::Rerank { asked, style: Style::Superset };
+    let target = Target::new(&services, PathModel(None));
+    let openai = openai::Rerank { target, style: Style::Superset };
     let spoken = (dialects.tei, dialects.openai || dialects.cohere);
     answer(&services, spoken, (tei, openai), |body| has_field(body, &["documents"]), request).await
 }
@@ -33,7 +33,7 @@ async fn rerank(State(services): State<Services>, request: Request) -> Response 
 async fn tokenize(State(services): State<Services>, request: Request) -> Response {
     let dialects = services.dialects;
     let tei = rest::Tokenize(Target::new(&services, PathModel(None)));
-    let openai = openai::Tokenize(Asked::new(&services, None));
+    let openai = openai::Tokenize(Target::new(&services, PathModel(None)));
     let spoken = (dialects.tei, dialects.openai);
     answer(&services, spoken, (tei, openai), |body| has_field(body, &["prompt", "messages"]), request).await
 }

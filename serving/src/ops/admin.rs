@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use models::ModelState;
 use protocols::http::{body, explain};
 use protocols::v1::rest::errors::{self, Answer, Failed};
-use protocols::v1::rest::not_found;
+use protocols::v1::rest::refuse_request;
 use router::accounts::TenantName;
 use router::{Actor, AuthenticationError, CredentialError, WallTime, bearer_token};
 use serde::Deserialize;
@@ -78,7 +78,7 @@ async fn method_not_allowed() -> Failed {
 
 /// Answers routes that the operations port does not have, and gRPC services likewise.
 async fn unknown(request: Request) -> Response {
-    not_found(&ApiError::OperationsRouteNotFound, &request)
+    refuse_request(&ApiError::OperationsRouteNotFound, &request)
 }
 
 /// The name of a tenant in a path.

@@ -6,18 +6,23 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::get;
+use protocols::v1::rest;
 
 use crate::caller;
 use crate::docs;
 use crate::error::ApiError;
 
+use super::head::Refuse;
+
 /// Routes of the API. Open Inference Protocol has its own health checks there, if it `is_oip`.
 pub(super) fn api(is_oip: bool) -> Router {
     let health = if is_oip { protocols::oip::starting() } else { Router::new() };
+    let later = async |request: Request| later(protocols::refuse, &request);
     docs::router().merge(health).fallback(later).layer(from_fn(caller::identify))
 }
 
 pub(super) fn operations() -> Router {
+    let later = async |request: Request| later(rest::refuse_request, &request);
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: models are being loaded\n") };
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -28,17 +33,18 @@ pub(super) fn operations() -> Router {
         .layer(from_fn(caller::identify))
 }
 
-async fn later(request: Request) -> Response {
+fn later(refuse: Refuse, request: &Request) -> Response {
     let (error, request_id) = (ApiError::Starting, api::request_id(request.extensions()));
     let row = error.row();
     tracing::info!(target: "access", %request_id, code = row.code, status = row.http.as_u16(), "call");
-    protocols::refuse(&error, &request)
+    refuse(&error, request)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use axum::body::Body;
+    use http_body_util::BodyExt;
     use tower::ServiceExt;
 
     use super::*;
@@ -53,14 +59,29 @@ mod tests {
             assert_eq!(status("/docs/errors").await, StatusCode::OK);
             assert_eq!(status("/v1/ml/models").await, StatusCode::SERVICE_UNAVAILABLE);
         }
-        for (is_oip, path, expected) in [
+        for (is_on, path, expected) in [
             (true, "/v2/health/live", StatusCode::OK),
             (true, "/v2/health/ready", StatusCode::BAD_REQUEST),
             (true, "/v2", StatusCode::SERVICE_UNAVAILABLE),
             (false, "/v2/health/live", StatusCode::SERVICE_UNAVAILABLE),
         ] {
             let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-            assert_eq!(api(is_oip).oneshot(request).await.unwrap().status(), expected, "{path}");
+            assert_eq!(api(is_on).oneshot(request).await.unwrap().status(), expected, "{path}");
         }
+    }
+
+    /// A dialect's form is for the paths that it has on the port of the API.
+    #[tokio::test]
+    async fn operations_have_one_form() {
+        let check = async |router: Router, path: &str, expected: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let body = router.oneshot(request).await.unwrap().into_body();
+            let body = body.collect().await.unwrap().to_bytes();
+            assert!(body.starts_with(expected.as_bytes()), "{path}: {body:?}");
+        };
+        for path in ["/", "/embed", "/v2/models/a", "/v1/embeddings", "/api/embed", "/ping"] {
+            check(operations(), path, r#"{"error":{"code":"starting""#).await;
+        }
+        check(api(true), "/embed", r#"{"error":""#).await;
     }
 }

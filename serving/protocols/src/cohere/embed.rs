@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use super::{ApiVersion, Cohere, Meta, Units};
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
+use crate::http::target::Target;
 use crate::http::vectors::{Precision, Vector, little_endian};
-use crate::openai::{Asked, Cut, Truncate, invalid, vectors};
+use crate::openai::{Cut, Truncate, in_body, invalid};
+use crate::outputs::vectors;
 
 /// A request for embeddings.
 pub(super) struct Embed {
-    pub(super) asked: Asked,
+    pub(super) target: Target,
     pub(super) version: Version,
 }
 
@@ -132,14 +134,14 @@ impl Shape for Embed {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self { asked, version } = self;
+        let Self { target, version } = self;
         let mut body: Body = body::parse(body)?;
-        let model = asked.name(body.model.take());
+        let target = in_body(target, body.model.take());
         // By default the end of a long text is cut off, as Cohere does.
         let cut = Cut { truncate: body.truncate, ..Cut::default() };
         let parameters = EmbedParameters {
             dimensions: body.output_dimension,
-            truncation: cut.of(&asked, model.as_deref(), Truncation::End)?,
+            truncation: cut.of(&target, Truncation::End)?,
             ..EmbedParameters::default()
         };
         let types = body.embedding_types.take().filter(|types| !types.is_empty());
@@ -148,7 +150,7 @@ impl Shape for Embed {
         let texts = body.texts()?;
         let inputs = texts.iter().map(|text| Input::Text(text.clone())).collect();
         let rendering = Rendering { id: request_id(&head.extensions), version, types, texts };
-        Ok((asked.request(model, inputs, Parameters::Embed(parameters)), rendering))
+        Ok((target.request(inputs, Parameters::Embed(parameters)), rendering))
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {

@@ -14,11 +14,12 @@ use serde::Serialize;
 
 use crate::Services;
 use crate::http::dialect::{self, Shape};
-use crate::openai::Asked;
+use crate::http::target::{PathModel, Target};
 
 pub(crate) use errors::Cohere;
 
 use classify::Classify;
+
 use embed::{Embed, Version};
 
 /// The routes of it.
@@ -47,19 +48,23 @@ pub(crate) fn operation_of(route: &str) -> Option<Operation> {
 }
 
 async fn embed_v1(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Embed { asked, version: Version::One }).await
+    answer(&services, request, |target| Embed { target, version: Version::One }).await
 }
 
 async fn embed_v2(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Embed { asked, version: Version::Two }).await
+    answer(&services, request, |target| Embed { target, version: Version::Two }).await
 }
 
 async fn classify(State(services): State<Services>, request: Request) -> Response {
     answer(&services, request, Classify).await
 }
 
-async fn answer<S: Shape>(services: &Services, request: Request, shape: impl FnOnce(Asked) -> S) -> Response {
-    dialect::answer(services, shape(Asked::new(services, None)), request).await
+async fn answer<S: Shape>(
+    services: &Services,
+    request: Request,
+    shape: impl FnOnce(Target) -> S,
+) -> Response {
+    dialect::answer(services, shape(Target::new(services, PathModel(None))), request).await
 }
 
 /// `meta` of an answer.

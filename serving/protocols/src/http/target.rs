@@ -1,9 +1,9 @@
-//! The model that a path names.
+//! The model that a request is for.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use api::tasks::{Input, OnError, Parameters};
+use api::tasks::{ClassifyParameters, Input, OnError, Parameters, SentimentParameters, Truncation};
 use api::{ApiError, InferRequest, ModelDirectory, ModelInfo, Priority, Task};
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
@@ -27,7 +27,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathModel {
     }
 }
 
-/// What a request is for: the model that its path names, or the default of what is asked for.
+/// What a request is for: the model that its path or its body names, or the default of what is asked for.
 #[derive(Clone)]
 pub struct Target {
     /// The name, if there is one.
@@ -50,15 +50,46 @@ impl Target {
     }
 
     /// A request of it for `inputs`.
-    pub fn request(self, inputs: Vec<Input>, parameters: Parameters) -> InferRequest {
+    pub fn request(&self, inputs: Vec<Input>, parameters: Parameters) -> InferRequest {
         InferRequest {
-            model: self.name,
+            model: self.name.clone(),
             inputs,
             inputs_max: Some(self.inputs_max),
             parameters,
             on_error: OnError::Fail,
             priority: Priority::Normal,
             timeout: None,
+        }
+    }
+
+    /// A request for the classes of `inputs`, of documents or of moods.
+    pub fn classes(&self, inputs: Vec<Input>, truncation: Truncation) -> InferRequest {
+        // Of a model of another task, or of none, it is refused by who answers.
+        let of_classes = self.model(&[Task::Classify, Task::Sentiment]);
+        let parameters = match of_classes.is_ok_and(|model| model.task == Task::Sentiment) {
+            true => Parameters::Sentiment(SentimentParameters { truncation }),
+            false => Parameters::Classify(ClassifyParameters { truncation, ..ClassifyParameters::default() }),
+        };
+        self.request(inputs, parameters)
+    }
+
+    /// The model that a name stands for. To be asked only by who knows the caller.
+    pub fn find(&self, name: &str) -> Option<ModelInfo> {
+        self.models.model(name)
+    }
+
+    /// The model that is named, if there is one. To be asked only by who knows the caller.
+    pub fn named_model(&self) -> Option<ModelInfo> {
+        self.find(self.name.as_deref()?)
+    }
+
+    /// The longest text, in tokens, that the model reads at once; of the models the largest where none is
+    /// named.
+    pub fn window(&self) -> usize {
+        let window = |model: &ModelInfo| model.limits.tokens_max;
+        match self.named_model() {
+            Some(model) => window(&model),
+            None => self.models.models().iter().map(window).max().unwrap_or(usize::MAX),
         }
     }
 

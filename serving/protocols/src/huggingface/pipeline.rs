@@ -20,7 +20,7 @@ use crate::http::body::{self, Name, Object};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::outline::Outline;
 use crate::http::target::Target;
-use crate::tei::answers::{self, outputs};
+use crate::outputs::{self, outputs};
 use crate::tei::requests::{self, Embeddings, no_prompt, truncation};
 
 /// A request to a model, of a task that its path may name.
@@ -122,7 +122,7 @@ impl Shape for Pipeline {
                     let problem = "expected at least 1".to_owned();
                     return Err(ApiError::InvalidRequest { field: "parameters.top_k".to_owned(), problem });
                 }
-                let request = requests::classes(target, inputs.list, Truncation::Stride)?;
+                let request = target.classes(inputs.list, Truncation::Stride);
                 Ok((request, Rendering::Classes { function: function_to_apply.map(Name::get), top_k }))
             }
             PipelineTask::ZeroShotClassification => {
@@ -156,14 +156,14 @@ impl Shape for Pipeline {
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {
         match rendering {
-            Rendering::Vectors => json(&answers::vectors(response)?),
-            Rendering::Similarities => json(&answers::scores(response)?),
+            Rendering::Vectors => json(&outputs::vectors(response)?),
+            Rendering::Similarities => json(&outputs::scores(response)?),
             Rendering::Classes { function, top_k } => {
-                let mut texts = answers::classes(response, false)?;
+                let mut texts = outputs::classes(response, false)?;
                 texts.iter_mut().for_each(|classes| applied(classes, function, top_k));
                 json(&texts)
             }
-            Rendering::ZeroShot { is_list } => listed(answers::classes(response, false)?, is_list),
+            Rendering::ZeroShot { is_list } => listed(outputs::classes(response, false)?, is_list),
             Rendering::Entities { recognized, is_list } => {
                 let texts = outputs(response, |output| match output {
                     Output::Entities(entities) => Some(recognized.write(entities)),

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use api::tasks::{EmbedParameters, Output, Parameters, Truncation};
+use api::tasks::{EmbedParameters, Parameters, Truncation};
 use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
 use axum::body::Bytes;
 use axum::http::request::Parts;
@@ -13,17 +13,19 @@ use serde::de::{Error, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::OpenAi;
-use super::asked::{Asked, Usage, created, other_output, request_body, results};
+use super::asked::{Usage, created, request_body};
 use super::binary::{self, About, Coding, Dtype, Endianness};
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
+use crate::http::target::Target;
 use crate::http::vectors::{Precision, Vector};
+use crate::outputs::vectors;
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 
 /// A request for embeddings.
-pub(crate) struct Embeddings(pub(crate) Asked);
+pub(crate) struct Embeddings(pub(crate) Target);
 
 request_body! {
     struct Body {
@@ -155,13 +157,13 @@ impl Shape for Embeddings {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self(asked) = self;
+        let Self(target) = self;
         let body: Body = body::parse(body)?;
-        let model = asked.name(body.model.clone());
+        let target = body.target(target);
         let parameters = EmbedParameters {
             dimensions: body.dimensions.or(body.output_dimension),
             normalize: body.normalized.or(body.use_activation).unwrap_or(true),
-            truncation: body.cut().of(&asked, model.as_deref(), Truncation::Error)?,
+            truncation: body.cut().of(&target, Truncation::Error)?,
             ..EmbedParameters::default()
         };
         let (format, precision) = body.format();
@@ -173,7 +175,7 @@ impl Shape for Embeddings {
             endianness: body.endianness.map(Name::get).unwrap_or_default(),
         };
         let rendering = Rendering { id: request_id(&head.extensions), format, precision, coding };
-        Ok((asked.request(model, body.input.0.list, Parameters::Embed(parameters)), rendering))
+        Ok((target.request(body.input.0.list, Parameters::Embed(parameters)), rendering))
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {
@@ -203,13 +205,4 @@ impl Shape for Embeddings {
         answer.headers.insert(PROCESSING_MS, HeaderValue::from(took));
         Ok(answer)
     }
-}
-
-/// The embeddings of a call.
-pub(crate) fn vectors(response: InferResponse) -> Result<Vec<Vec<f32>>, ApiError> {
-    let vector = |result: api::tasks::TaskResult| match result.output {
-        Output::Embedding(vector) => Ok(vector),
-        _ => Err(other_output()),
-    };
-    results(response)?.into_iter().map(vector).collect()
 }

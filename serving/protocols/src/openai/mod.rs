@@ -15,17 +15,16 @@ mod tokens;
 
 use api::Operation;
 use axum::Router;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 
 use crate::Services;
 use crate::http::dialect::{self, Shape, not_found};
+use crate::http::target::{PathModel, Target};
 
-pub(crate) use asked::{Asked, Cut, Truncate, invalid};
-pub(crate) use classify::labels;
-pub(crate) use embeddings::{Embeddings, vectors};
+pub(crate) use asked::{Cut, Truncate, in_body, invalid};
+pub(crate) use embeddings::Embeddings;
 pub(crate) use errors::OpenAi;
 pub(crate) use rerank::{Rerank, Style};
 pub(crate) use score::dot;
@@ -122,11 +121,11 @@ async fn embed(State(services): State<Services>, request: Request) -> Response {
 }
 
 async fn rerank(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Rerank { asked, style: Style::Superset }).await
+    answer(&services, request, |target| Rerank { target, style: Style::Superset }).await
 }
 
 async fn rerank_infinity(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Rerank { asked, style: Style::Infinity }).await
+    answer(&services, request, |target| Rerank { target, style: Style::Infinity }).await
 }
 
 async fn rank(State(services): State<Services>, request: Request) -> Response {
@@ -138,11 +137,11 @@ async fn score(State(services): State<Services>, request: Request) -> Response {
 }
 
 async fn classify(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Classify { asked, style: Style::Superset }).await
+    answer(&services, request, |target| Classify { target, style: Style::Superset }).await
 }
 
 async fn classify_infinity(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Classify { asked, style: Style::Infinity }).await
+    answer(&services, request, |target| Classify { target, style: Style::Infinity }).await
 }
 
 async fn pool(State(services): State<Services>, request: Request) -> Response {
@@ -153,17 +152,15 @@ async fn detokenize(State(services): State<Services>, request: Request) -> Respo
     answer(&services, request, Detokenize).await
 }
 
-async fn answer<S: Shape>(services: &Services, request: Request, shape: impl FnOnce(Asked) -> S) -> Response {
-    dialect::answer(services, shape(Asked::new(services, None)), request).await
+async fn answer<S: Shape>(
+    services: &Services,
+    request: Request,
+    shape: impl FnOnce(Target) -> S,
+) -> Response {
+    dialect::answer(services, shape(Target::new(services, PathModel(None))), request).await
 }
 
 /// Azure names the model in the path.
-async fn embed_deployed(
-    State(services): State<Services>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response {
-    // What is no text is the name of no model.
-    let name = name.map(|Path(name)| name).unwrap_or_default();
-    dialect::answer(&services, Embeddings(Asked::new(&services, Some(name))), request).await
+async fn embed_deployed(State(services): State<Services>, model: PathModel, request: Request) -> Response {
+    dialect::answer(&services, Embeddings(Target::new(&services, model)), request).await
 }

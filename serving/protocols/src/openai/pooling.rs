@@ -11,17 +11,19 @@ use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use super::OpenAi;
-use super::asked::{Asked, Usage, created, invalid, request_body};
+use super::asked::{Usage, created, invalid, request_body};
 use super::binary::{self, About, Coding, Dtype, Endianness};
-use super::classify::{self, in_order, labels};
-use super::embeddings::{Format, vectors};
+use super::classify::in_order;
+use super::embeddings::Format;
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
+use crate::http::target::Target;
 use crate::http::vectors::Vector;
+use crate::outputs::{classes, vectors};
 
 /// A request for vectors.
-pub(super) struct Pooling(pub(super) Asked);
+pub(super) struct Pooling(pub(super) Target);
 
 request_body! {
     struct Body {
@@ -48,7 +50,7 @@ enum Pooled {
 /// How the answer is written.
 pub(crate) struct Rendering {
     id: Arc<str>,
-    asked: Asked,
+    target: Target,
     is_classes: bool,
     format: Format,
     coding: Coding,
@@ -80,12 +82,11 @@ impl Shape for Pooling {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self(asked) = self;
+        let Self(target) = self;
         let body: Body = body::parse(body)?;
-        let model = asked.name(body.model.clone());
-        let is_classifier = asked
-            .model(model.as_deref())
-            .is_some_and(|model| matches!(model.task, Task::Classify | Task::Sentiment));
+        let target = body.target(target);
+        let is_classifier =
+            target.named_model().is_some_and(|model| matches!(model.task, Task::Classify | Task::Sentiment));
         let is_classes = match body.task.map(Name::get) {
             Some(Pooled::Classify) => true,
             Some(Pooled::Embed) => false,
@@ -111,28 +112,28 @@ impl Shape for Pooling {
             if body.use_activation == Some(false) {
                 return Err(invalid("use_activation", "scores are probabilities here"));
             }
-            let truncation = truncation.of(&asked, model.as_deref(), Truncation::Stride)?;
-            classify::request(&asked, model, inputs, truncation)
+            let truncation = truncation.of(&target, Truncation::Stride)?;
+            target.classes(inputs, truncation)
         } else {
-            let truncation = truncation.of(&asked, model.as_deref(), Truncation::Error)?;
+            let truncation = truncation.of(&target, Truncation::Error)?;
             let parameters = EmbedParameters {
                 dimensions: body.dimensions,
                 normalize: body.use_activation.unwrap_or(true),
                 truncation,
                 ..EmbedParameters::default()
             };
-            asked.request(model, inputs, Parameters::Embed(parameters))
+            target.request(inputs, Parameters::Embed(parameters))
         };
         let id = request_id(&head.extensions);
-        Ok((request, Rendering { id, asked, is_classes, format, coding }))
+        Ok((request, Rendering { id, target, is_classes, format, coding }))
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {
-        let Rendering { id, asked, is_classes, format, coding } = rendering;
+        let Rendering { id, target, is_classes, format, coding } = rendering;
         let (model, created, usage) = (Arc::clone(&response.model), created(&response), Usage::of(&response));
         let rows = if is_classes {
-            let order = asked.model(Some(&model)).map(|model| model.labels).unwrap_or_default();
-            labels(response)?.iter().map(|labels| in_order(&order, labels)).collect()
+            let order = target.find(&model).map(|model| model.labels).unwrap_or_default();
+            classes(response, false)?.iter().map(|labels| in_order(&order, labels)).collect()
         } else {
             vectors(response)?
         };

@@ -11,14 +11,15 @@ use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use super::OpenAi;
-use super::asked::{Asked, Usage, created, invalid, request_body};
-use super::embeddings::vectors;
+use super::asked::{Usage, created, invalid, request_body};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
+use crate::http::target::Target;
+use crate::outputs::vectors;
 
 /// A request for scores.
-pub(super) struct Score(pub(super) Asked);
+pub(super) struct Score(pub(super) Target);
 
 request_body! {
     /// Two sides, each under one of several names.
@@ -73,10 +74,10 @@ impl Shape for Score {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self(asked) = self;
+        let Self(target) = self;
         let body: Body = body::parse(body)?;
-        let model = asked.name(body.model.clone());
-        let truncation = body.cut().of(&asked, model.as_deref(), Truncation::Stride)?;
+        let target = body.target(target);
+        let truncation = body.cut().of(&target, Truncation::Stride)?;
         let (Texts(mut inputs), Texts(second)) = (body.data_1, body.data_2);
         let first = inputs.len();
         if first != 1 && first != second.len() {
@@ -85,7 +86,7 @@ impl Shape for Score {
         }
         inputs.extend(second);
         let parameters = Parameters::Embed(EmbedParameters { truncation, ..EmbedParameters::default() });
-        let mut request = asked.request(model, inputs, parameters);
+        let mut request = target.request(inputs, parameters);
         // Each side has as many as a call may have.
         request.inputs_max = request.inputs_max.map(|most| most + first.min(most));
         Ok((request, Rendering { id: request_id(&head.extensions), first }))

@@ -1,8 +1,8 @@
 //! What its requests ask for, over REST and gRPC alike.
 
 use api::tasks::{
-    ClassifyParameters, DetokenizeParameters, EmbedParameters, Input, InputError, OffsetUnit, Parameters,
-    RerankParameters, SentimentParameters, SimilarityParameters, TokenizeParameters, Truncation,
+    DetokenizeParameters, EmbedParameters, Input, InputError, OffsetUnit, Parameters, RerankParameters,
+    SimilarityParameters, TokenizeParameters, Truncation,
 };
 use api::{ApiError, InferRequest, Task};
 use serde::Deserialize;
@@ -62,25 +62,6 @@ impl Embeddings {
         let parameters = EmbedParameters { dimensions, normalize, truncation, ..EmbedParameters::default() };
         target.request(inputs, Parameters::Embed(parameters))
     }
-}
-
-/// Classes of texts by a target, which may be of two tasks.
-///
-/// # Errors
-/// There is no such model.
-pub(crate) fn classes(
-    target: Target,
-    inputs: Vec<Input>,
-    truncation: Truncation,
-) -> Result<InferRequest, ApiError> {
-    let parameters = match target.model(&[Task::Classify, Task::Sentiment])?.task {
-        Task::Sentiment => Parameters::Sentiment(SentimentParameters { truncation }),
-        // Of a model of another task it is refused by who answers.
-        Task::Classify | Task::Entities | Task::Summarize | Task::Embed => {
-            Parameters::Classify(ClassifyParameters { truncation, ..ClassifyParameters::default() })
-        }
-    };
-    Ok(target.request(inputs, parameters))
 }
 
 /// How well texts answer a query.

@@ -6,7 +6,8 @@ use prost::Message;
 use proto::tei as wire;
 
 use crate::http::target::Target;
-use crate::tei::answers::{self, outputs};
+use crate::outputs::{self, outputs};
+use crate::tei::answers;
 use crate::tei::facts::Facts;
 use crate::tei::requests::{
     self, Direction, Embeddings, PAIR, SPARSE_VECTORS, TOKEN_VECTORS, no_prompt, not_given, truncation,
@@ -81,7 +82,7 @@ impl Method for Embed {
     }
 
     fn write(response: InferResponse, (): (), facts: &Facts) -> Result<wire::EmbedResponse, ApiError> {
-        let embeddings = only(answers::vectors(response)?)?;
+        let embeddings = only(outputs::vectors(response)?)?;
         Ok(wire::EmbedResponse { embeddings, metadata: Some(facts.metadata()) })
     }
 }
@@ -130,7 +131,7 @@ impl Method for Predict {
         let wire::PredictRequest { inputs, truncate, raw_scores, truncation_direction } = question;
         let characters = inputs.chars().count();
         let truncation = truncation(Some(truncate), direction(truncation_direction)?);
-        let request = requests::classes(target, vec![inputs.into()], truncation)?;
+        let request = target.classes(vec![inputs.into()], truncation);
         Ok(Asked { request, characters, rendering: raw_scores })
     }
 
@@ -139,7 +140,7 @@ impl Method for Predict {
         is_raw: bool,
         facts: &Facts,
     ) -> Result<wire::PredictResponse, ApiError> {
-        let classes = only(answers::classes(response, is_raw)?)?.into_iter();
+        let classes = only(outputs::classes(response, is_raw)?)?.into_iter();
         let predictions =
             classes.map(|class| wire::Prediction { score: class.score, label: class.label.to_string() });
         Ok(wire::PredictResponse { predictions: predictions.collect(), metadata: Some(facts.metadata()) })
@@ -198,7 +199,7 @@ impl Method for Rerank {
             let text = texts.as_mut().and_then(|texts| texts.get_mut(index)).map(std::mem::take);
             wire::Rank { index: index as u32, text, score }
         };
-        let ranks = answers::ranks(response)?.into_iter().map(&mut rank).collect();
+        let ranks = outputs::ranks(response)?.into_iter().map(&mut rank).collect();
         Ok(wire::RerankResponse { ranks, metadata: Some(facts.metadata()) })
     }
 }

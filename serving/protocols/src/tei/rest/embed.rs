@@ -6,7 +6,6 @@ use axum::body::Bytes;
 use axum::http::request::Parts;
 use serde::Deserialize;
 
-use super::super::answers;
 use super::super::errors::Tei;
 use super::super::requests::{
     Direction, Embeddings, SPARSE_VECTORS, TOKEN_VECTORS, no_prompt, not_given, truncation,
@@ -16,6 +15,7 @@ use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
+use crate::outputs;
 use crate::tei::facts::Facts;
 
 /// `POST /embed`: a vector for each input, in an array even if there is one.
@@ -72,7 +72,7 @@ impl Shape for Embed {
 
     fn write(response: InferResponse, characters: usize) -> Result<Answer, ApiError> {
         let facts = Facts::of(&response, characters);
-        facts.answer(&answers::vectors(response)?)
+        facts.answer(&outputs::vectors(response)?)
     }
 }
 

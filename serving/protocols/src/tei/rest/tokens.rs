@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
-use super::super::answers::{self, outputs};
+use super::super::answers;
 use super::super::errors::Tei;
 use super::super::requests::{self, no_prompt};
 use super::Targeted;
@@ -15,6 +15,7 @@ use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
+use crate::outputs::outputs;
 use crate::tei::facts::Facts;
 
 /// `POST /tokenize` with `inputs`.

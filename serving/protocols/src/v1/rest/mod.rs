@@ -60,11 +60,11 @@ async fn infer<W: WireTask>(State(services): State<Services>, request: Request) 
 }
 
 async fn unknown(request: Request) -> Response {
-    not_found(&ApiError::RouteNotFound, &request)
+    refuse_request(&ApiError::RouteNotFound, &request)
 }
 
-/// Answers an unknown route in the caller's protocol.
-pub fn not_found(error: &ApiError, request: &Request) -> Response {
+/// Refuses a request in our own form, over REST and gRPC, whatever dialect has something at its path.
+pub fn refuse_request(error: &ApiError, request: &Request) -> Response {
     let request_id = request_id(request.extensions());
     if head::is_grpc(request.headers()) {
         grpc::status(error, &request_id).into_http::<axum::body::Body>()
