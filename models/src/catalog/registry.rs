@@ -35,6 +35,8 @@ pub enum ModelState {
     Loaded {
         /// Stands for the content of all its files: encoder, tokenizer, configuration, adapter and head.
         digest: Sha256Digest,
+        /// Columns of its results: hidden size or number of classes.
+        columns: usize,
     },
     /// It cannot.
     Unavailable {
@@ -96,7 +98,10 @@ impl Registry {
 impl ModelEntry {
     pub(super) fn new(id: ModelId, card: Arc<Card>, result: Result<LoadedParts, UnavailableError>) -> Self {
         let (state, loaded) = match result {
-            Ok(loaded) => (ModelState::Loaded { digest: loaded.digest }, Some(loaded)),
+            Ok(loaded) => {
+                let columns = loaded.weights.columns();
+                (ModelState::Loaded { digest: loaded.digest, columns }, Some(loaded))
+            }
             Err(error) => (ModelState::Unavailable { reason: error.to_string() }, None),
         };
         Self { id, card, state, loaded }

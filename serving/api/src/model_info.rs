@@ -18,6 +18,8 @@ pub struct ModelInfo {
     pub labels: Vec<String>,
     /// What one call may ask for.
     pub limits: Limits,
+    /// Numbers in a vector of it, where it makes vectors and answers.
+    pub width: Option<usize>,
     /// Whether texts are put into plain characters before they are tokenised.
     pub normalize_text: bool,
     /// What it is computed in, such as `bfloat16`.
@@ -49,8 +51,8 @@ pub enum ModelStatus {
 }
 
 impl ModelInfo {
-    /// The model of a card, which answers unless there is a reason why not.
-    pub fn new(card: &Card, unavailable: Option<&str>) -> Self {
+    /// The model of a card, whose results have so many columns, or which does not answer for some reason.
+    pub fn new(card: &Card, columns: Result<usize, &str>) -> Self {
         let repository = match &card.source.origin {
             Origin::Folder(_) => None,
             Origin::Repository { repository, revision, .. } => Some((repository.clone(), revision.clone())),
@@ -61,6 +63,7 @@ impl ModelInfo {
             task: card.task,
             labels: card.labels.clone(),
             limits: card.limits.clone(),
+            width: columns.ok().filter(|_| card.task == Task::Embed),
             normalize_text: card.normalize_text,
             dtype: card.dtype.as_str(),
             p99_target: card.p99_target,
@@ -68,7 +71,7 @@ impl ModelInfo {
             repository,
             sha256: card.source.files.get(WEIGHTS_FILE).map(ToString::to_string).unwrap_or_default(),
             license: card.license.clone(),
-            status: unavailable.map_or(ModelStatus::Loaded, |reason| ModelStatus::Unavailable {
+            status: columns.err().map_or(ModelStatus::Loaded, |reason| ModelStatus::Unavailable {
                 reason: public_reason(reason),
             }),
         }

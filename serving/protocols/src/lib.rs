@@ -121,10 +121,16 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .merge(tei::grpc::routes(services))
         .merge(huggingface::routes(services))
         .merge(containers::routes(services, health))
-        .merge(openai::routes(services.clone()))
+        .merge(openai::routes(services.clone(), health))
         .merge(cohere::routes(services.clone()))
         .merge(ollama::routes(services.clone()))
         .merge(shared::routes(services.clone()))
+}
+
+/// The probes of dialects, while the server starts.
+pub fn starting(dialects: Dialects) -> Router {
+    let oip = if dialects.oip { oip::starting() } else { Router::new() };
+    if dialects.openai { oip.merge(openai::starting()) } else { oip }
 }
 
 /// Names of the gRPC services that are spoken.

@@ -38,9 +38,9 @@ impl ModelDirectory for Pipeline {
 }
 
 fn info(entry: &ModelEntry) -> ModelInfo {
-    let unavailable = match &entry.state {
-        ModelState::Loaded { .. } => None,
-        ModelState::Unavailable { reason } => Some(reason.as_str()),
+    let columns = match &entry.state {
+        ModelState::Loaded { columns, .. } => Ok(*columns),
+        ModelState::Unavailable { reason } => Err(reason.as_str()),
     };
-    ModelInfo::new(&entry.card, unavailable)
+    ModelInfo::new(&entry.card, columns)
 }

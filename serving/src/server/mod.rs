@@ -129,7 +129,7 @@ impl Server {
             api: port(
                 "api",
                 tls,
-                starting::api(config.protocols.oip),
+                starting::api(config.protocols.dialects()),
                 (open_max, bounds.open_per_address_max),
             ),
             operations: port("operations", None, starting::operations(), (bounds.operations_open_max, None)),

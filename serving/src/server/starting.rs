@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::get;
+use protocols::Dialects;
 use protocols::v1::rest;
 
 use crate::caller;
@@ -14,9 +15,9 @@ use crate::error::ApiError;
 
 use super::head::Refuse;
 
-/// Routes of the API. Open Inference Protocol has its own health checks there, if it `is_oip`.
-pub(super) fn api(is_oip: bool) -> Router {
-    let health = if is_oip { protocols::oip::starting() } else { Router::new() };
+/// Routes of the API, where some dialects have health checks of their own.
+pub(super) fn api(dialects: Dialects) -> Router {
+    let health = protocols::starting(dialects);
     let later = async |request: Request| later(protocols::refuse, &request);
     docs::router().merge(health).fallback(later).layer(from_fn(caller::identify))
 }
@@ -49,9 +50,14 @@ mod tests {
 
     use super::*;
 
+    fn dialects(is_on: bool) -> Dialects {
+        let (oip, tei, openai) = (is_on, is_on, is_on);
+        Dialects { oip, tei, openai, cohere: false, ollama: false, huggingface: false, containers: false }
+    }
+
     #[tokio::test]
     async fn errors_are_explained_from_the_first_moment() {
-        for router in [api(true), operations()] {
+        for router in [api(dialects(true)), operations()] {
             let status = async |path: &str| {
                 let request = Request::builder().uri(path).body(Body::empty()).unwrap();
                 router.clone().oneshot(request).await.unwrap().status()
@@ -64,9 +70,12 @@ mod tests {
             (true, "/v2/health/ready", StatusCode::BAD_REQUEST),
             (true, "/v2", StatusCode::SERVICE_UNAVAILABLE),
             (false, "/v2/health/live", StatusCode::SERVICE_UNAVAILABLE),
+            (true, "/v1/health/live", StatusCode::OK),
+            (true, "/v1/health/ready", StatusCode::SERVICE_UNAVAILABLE),
+            (false, "/v1/health/live", StatusCode::SERVICE_UNAVAILABLE),
         ] {
             let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-            assert_eq!(api(is_on).oneshot(request).await.unwrap().status(), expected, "{path}");
+            assert_eq!(api(dialects(is_on)).oneshot(request).await.unwrap().status(), expected, "{path}");
         }
     }
 
@@ -82,6 +91,6 @@ mod tests {
         for path in ["/", "/embed", "/v2/models/a", "/v1/embeddings", "/api/embed", "/ping"] {
             check(operations(), path, r#"{"error":{"code":"starting""#).await;
         }
-        check(api(true), "/embed", r#"{"error":""#).await;
+        check(api(dialects(true)), "/embed", r#"{"error":""#).await;
     }
 }

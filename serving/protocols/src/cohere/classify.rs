@@ -32,7 +32,7 @@ const COMPARED_INPUTS_MAX: usize = 96;
 const EXAMPLES_OF_CLASS_MIN: usize = 2;
 
 /// A request for classes.
-pub(super) struct Classify(pub(super) Target);
+pub(crate) struct Classify(pub(crate) Target);
 
 #[derive(Debug, Deserialize)]
 struct Body {

@@ -1,5 +1,5 @@
 //! Cohere's API: `POST /v2/embed`, `/v1/embed` and `/v1/classify`. Its two `/rerank` are among what others
-//! made of OpenAI's routes, with which they share their paths.
+//! made of OpenAI's routes, with which they share their paths; `/v1/classify` it shares with Jina.
 
 mod classify;
 mod embed;
@@ -18,7 +18,7 @@ use crate::http::target::{PathModel, Target};
 
 pub(crate) use errors::Cohere;
 
-use classify::Classify;
+pub(crate) use classify::Classify;
 
 use embed::{Embed, Version};
 
@@ -28,7 +28,6 @@ pub(crate) fn routes(services: Services) -> Router {
     let routes = Router::new()
         .route("/v1/embed", post(embed_v1))
         .route("/v2/embed", post(embed_v2))
-        .route("/v1/classify", post(classify))
         .with_state(services);
     dialect::routes::<Cohere>(is_on, routes)
 }
@@ -53,10 +52,6 @@ async fn embed_v1(State(services): State<Services>, request: Request) -> Respons
 
 async fn embed_v2(State(services): State<Services>, request: Request) -> Response {
     answer(&services, request, |target| Embed { target, version: Version::Two }).await
-}
-
-async fn classify(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, Classify).await
 }
 
 async fn answer<S: Shape>(

@@ -25,7 +25,7 @@ use statistics::Statistics;
 
 pub(crate) use error::Oip as Dialect;
 pub use grpc::SERVICE;
-pub use rest::starting;
+pub(crate) use rest::starting;
 
 /// What is said of the calls of Triton's that there is nothing here for.
 const UNSUPPORTED: &str = "this server does not support this call of the protocol";

@@ -45,10 +45,10 @@ impl TensorKind {
         }
     }
 
-    /// The values that an input has; -1 is what the model alone knows.
-    pub(super) const fn length(self) -> i64 {
+    /// The values that an input has; -1 while nobody knows.
+    pub(super) fn length(self, model: &ModelInfo) -> i64 {
         match self {
-            Self::Embedding => -1,
+            Self::Embedding => model.width.and_then(|width| i64::try_from(width).ok()).unwrap_or(-1),
             Self::Label | Self::Score | Self::Entities | Self::Summary => 1,
         }
     }

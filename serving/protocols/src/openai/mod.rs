@@ -6,7 +6,9 @@ mod binary;
 mod classify;
 mod embeddings;
 mod errors;
+mod jina;
 mod models;
+mod nim;
 mod pooling;
 mod ranking;
 mod rerank;
@@ -20,12 +22,15 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 
 use crate::Services;
+use crate::grpc::Health;
 use crate::http::dialect::{self, Shape, not_found};
 use crate::http::target::{PathModel, Target};
 
 pub(crate) use asked::{Cut, Truncate, in_body, invalid};
 pub(crate) use embeddings::Embeddings;
 pub(crate) use errors::OpenAi;
+pub(crate) use jina::Classification;
+pub(crate) use nim::starting;
 pub(crate) use rerank::{Rerank, Style};
 pub(crate) use score::dot;
 pub(crate) use tokens::{Detokenize, Tokenize};
@@ -36,7 +41,7 @@ use ranking::Ranking;
 use score::Score;
 
 /// The routes of this family.
-pub(crate) fn routes(services: Services) -> Router {
+pub(crate) fn routes(services: Services, health: &Health) -> Router {
     let dialects = services.dialects;
     let routes = Router::new()
         .route("/v1/embeddings", post(embed))
@@ -66,7 +71,8 @@ pub(crate) fn routes(services: Services) -> Router {
         .route("/infinity/classify", post(classify_infinity))
         .route("/infinity/models", get(models::list))
         .route("/infinity/{*path}", any(not_found::<OpenAi>))
-        .with_state(services.clone());
+        .with_state(services.clone())
+        .merge(nim::routes(services.clone(), health));
     // Cohere's as well.
     let shared = Router::new()
         .route("/v1/rerank", post(rerank))
@@ -77,12 +83,14 @@ pub(crate) fn routes(services: Services) -> Router {
 }
 
 /// The paths of this family, but for those that begin alike.
-const PATHS: [&str; 15] = [
+const PATHS: [&str; 17] = [
     "/v1/embeddings",
     "/v1/models",
     "/v1/rerank",
     "/v1/score",
     "/v1/ranking",
+    "/v1/metadata",
+    "/v1/version",
     "/v2/rerank",
     "/classify",
     "/pooling",
@@ -97,7 +105,7 @@ const PATHS: [&str; 15] = [
 
 /// Whether a path is one of this family's, so that whatever is wrong with a request is said in its form.
 pub(crate) fn is_path(path: &str) -> bool {
-    let starts = ["/v1/models/", "/openai/", "/infinity/"];
+    let starts = ["/v1/models/", "/v1/health/", "/openai/", "/infinity/"];
     PATHS.contains(&path) || starts.iter().any(|start| path.starts_with(start))
 }
 

@@ -92,7 +92,7 @@ pub(super) async fn version(State(services): State<Services>, request: Request) 
 }
 
 /// Answers whoever may look at models.
-async fn answer(
+pub(super) async fn answer(
     services: &Services,
     request: Request,
     answer: impl FnOnce(&Services) -> Result<Answer, ApiError>,

@@ -66,7 +66,7 @@ pub(super) fn routes(oip: Served) -> Router {
 }
 
 /// What is answered while models load.
-pub fn starting() -> Router {
+pub(crate) fn starting() -> Router {
     Router::new()
         .route("/v2/health/live", get(live))
         .route("/v2/health/ready", get(async || StatusCode::BAD_REQUEST))
