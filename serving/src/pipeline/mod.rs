@@ -137,7 +137,12 @@ async fn read(
     principal: &Principal,
     exchange: Box<dyn AnyExchange>,
 ) -> Result<(Call<Box<dyn api::exchange::AnyReply>>, Start), ApiError> {
-    let call = exchange.read().await?;
+    let mut call = exchange.read().await?;
+    if let Some(repeat) = &mut call.repeat {
+        // What is asked of which model may be said beside the body, whatever the protocol.
+        let (operation, model) = (call.request.parameters.operation(), call.request.model.as_deref());
+        repeat.route = format!("{operation} {model:?} {}", repeat.route);
+    }
     let start = Once::start(&app.tenancy, Sender::from(principal), call.repeat.as_ref()).await?;
     Ok((call, start))
 }
