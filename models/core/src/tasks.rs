@@ -13,6 +13,9 @@ pub use parameters::{
     RerankParameters, SentimentParameters, SimilarityParameters, SummarizeParameters, TokenizeParameters,
 };
 
+/// Most inputs of one call, whatever is configured: who reads calls reads no more.
+pub const INPUTS_MAX: usize = 65_536;
+
 /// One input of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {

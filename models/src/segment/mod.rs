@@ -10,6 +10,7 @@ mod cells;
 mod citations;
 mod comment;
 mod ends;
+mod feelings;
 mod forms;
 mod kind;
 mod letters;
@@ -19,6 +20,7 @@ mod marks;
 mod markup;
 mod scan;
 mod sentence;
+mod times;
 mod words;
 
 use std::ops::Range;

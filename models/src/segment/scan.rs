@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::count;
+use super::feelings::is_emoticon;
 use super::letters::Letters;
 use super::marks::{is_closer, is_emphasis, is_opener, is_picture, is_terminal, is_wide};
 use super::words::{WORD_MAX, class};
@@ -281,9 +282,19 @@ impl<'a> Word<'a> {
         self.stem.is_empty() && self.dots > 0 && self.text.starts_with('.')
     }
 
-    /// Whether it is pictures and nothing else; they belong to the sentence before them.
+    /// Whether it is pictures and nothing else, or an emoticon; they belong to the sentence before them.
     pub(super) fn is_picture(&self) -> bool {
-        self.first == First::None && self.text.chars().all(is_picture)
+        (self.first == First::None && self.text.chars().all(is_picture)) || is_emoticon(self.text)
+    }
+
+    /// Whether a quote closes behind it.
+    pub(super) fn is_quoted(&self) -> bool {
+        self.text.ends_with(['"', '\'', '”', '’', '»'])
+    }
+
+    /// The mark that it is if it is a number with a dot: `3.`
+    pub(super) fn number_mark(&self) -> Option<Mark> {
+        Mark::of(self.text).filter(|_| self.first == First::Digit)
     }
 
     /// Whether it is the number of a note.

@@ -137,7 +137,7 @@ pub fn starting(dialects: Dialects) -> Router {
 pub fn grpc_services(dialects: Dialects) -> Vec<&'static str> {
     let tei = if dialects.tei { &tei::grpc::SERVICES[..] } else { &[] };
     let oip = if dialects.oip { &[oip::SERVICE][..] } else { &[] };
-    [&[v1::grpc::SERVICE], oip, tei].concat()
+    [&[v1::grpc::SERVICE, v1::grpc::ADMINISTRATION], oip, tei].concat()
 }
 
 /// Name of the protocol that a route belongs to, as in metrics and logs: of calls that end before a protocol

@@ -246,6 +246,7 @@ fn own_administration(app: &App) -> OwnAdministration {
 fn operations(app: &App) -> Operations {
     Operations {
         telemetry: Arc::clone(&app.telemetry),
+        synonyms: app.config.protocols.metric_synonyms(),
         engine: app.engine.clone(),
         catalog: Arc::clone(&app.catalog),
         tenancy: Arc::clone(&app.tenancy),

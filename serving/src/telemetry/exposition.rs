@@ -12,6 +12,8 @@ use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::registry::Registry;
 
+use super::Synonyms;
+
 /// A form of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -71,15 +73,20 @@ fn range(text: &str) -> Option<(Format, f32)> {
     Some((format, quality))
 }
 
-/// The metrics of these registries.
+/// The metrics of these registries, also under the names of other servers.
 ///
 /// # Errors
 /// Only if writing to a string fails.
-pub(super) fn encode(registries: &[&Registry], format: Format) -> Result<String, fmt::Error> {
+pub(super) fn encode(
+    registries: &[&Registry],
+    synonyms: Synonyms,
+    format: Format,
+) -> Result<String, fmt::Error> {
     let mut text = String::with_capacity(16 * 1024);
     for registry in registries {
         encode_registry(&mut text, registry)?;
     }
+    synonyms.write(&mut text)?;
     encode_eof(&mut text)?;
     Ok(match format {
         Format::OpenMetrics => text,
@@ -121,7 +128,7 @@ fn plain(metrics: &str) -> String {
 }
 
 /// A sample without its exemplar: ` # {…} …` behind the value, which a label's value may contain too.
-fn without_exemplar(line: &str) -> &str {
+pub(super) fn without_exemplar(line: &str) -> &str {
     let (mut is_quoted, mut is_escaped) = (false, false);
     for (index, byte) in line.bytes().enumerate() {
         match byte {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use router::UsageRecord;
 
+use super::Synonyms;
 use super::exposition::{self, Format};
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -82,6 +83,6 @@ impl TenantMetrics {
     /// # Errors
     /// Only if writing to a string fails.
     pub(crate) fn encode(&self, format: Format) -> Result<String, fmt::Error> {
-        exposition::encode(&[&self.registry], format)
+        exposition::encode(&[&self.registry], Synonyms::default(), format)
     }
 }

@@ -21,9 +21,9 @@ use crate::Bounds;
 /// What bodies are.
 pub const MEDIA_TYPE: &str = "application/json";
 
-/// Most bytes of a body that changes tenants or keys, of which the longest label makes some hundred: to read
-/// and parse it is no work to speak of, so it need not count against a limit.
-const CHANGE_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of a body or message that changes tenants or keys, of which the longest label makes some
+/// hundred: to read and parse it is no work to speak of, so it need not count against a limit.
+pub const CHANGE_BYTES_MAX: usize = 16 << 10;
 
 /// Reads the JSON body of a change of tenants or keys.
 pub async fn read_change(request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> {
@@ -51,20 +51,13 @@ async fn read_up_to(bytes_max: usize, request: Request, bounds: &Bounds) -> Resu
 async fn read_bytes(bytes_max: usize, request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> {
     let coding = Coding::of(request.headers())?;
     let meter = request.extensions().get::<BodyMeter>().cloned().unwrap_or_default();
-    let reading = decode(request.into_body(), coding, bytes_max);
+    let reading = decode(request.into_body(), coding, bytes_max, &meter);
     let read = tokio::time::timeout(bounds.body_timeout, reading).await;
-    let read = read.unwrap_or(Err(ApiError::BodyIncomplete));
-    match &read {
-        Ok(bytes) => meter.decoded(bytes.len()),
-        // So much it was decoded to before that was known.
-        Err(ApiError::BodyTooLarge { limit }) if coding != Coding::Identity => meter.decoded(*limit),
-        Err(_) => {}
-    }
-    read
+    read.unwrap_or(Err(ApiError::BodyIncomplete))
 }
 
 /// Reads a body to its end; neither what comes nor what it decodes to may have more bytes than `limit`.
-async fn decode(body: Body, coding: Coding, limit: usize) -> Result<Bytes, ApiError> {
+async fn decode(body: Body, coding: Coding, limit: usize, meter: &BodyMeter) -> Result<Bytes, ApiError> {
     let mut body = Limited::new(body, limit);
     let mut decoder = Decoder::new(coding, limit);
     while let Some(frame) = body.frame().await {
@@ -78,7 +71,9 @@ async fn decode(body: Body, coding: Coding, limit: usize) -> Result<Bytes, ApiEr
             Err(_) => return Err(ApiError::BodyIncomplete),
         };
         if let Some(piece) = frame.data_ref() {
-            decoder.push(piece)?;
+            let pushed = decoder.push(piece);
+            meter.decoded(decoder.decoded());
+            pushed?;
         }
     }
     decoder.finish().map(Bytes::from)

@@ -35,8 +35,14 @@ pub fn query(error: &axum::extract::rejection::QueryRejection) -> ApiError {
     let message = error.body_text();
     let message = message.strip_prefix("Failed to deserialize query string: ").unwrap_or(&message);
     // Before what is wrong comes where, and that may be a name that nobody knows.
-    let message = message.find("unknown field `").map_or(message, |start| &message[start..]);
-    ApiError::InvalidRequest { field: "query".to_owned(), problem: problem(message) }
+    let told = match message.find("unknown field `") {
+        Some(start) => problem(&message[start..]),
+        None => match message.split_once(": ") {
+            Some((field, message)) => format!("{field}: {}", problem(message)),
+            None => problem(message),
+        },
+    };
+    ApiError::InvalidRequest { field: "query".to_owned(), problem: told }
 }
 
 fn invalid(error: &serde_json::Error) -> ApiError {

@@ -14,8 +14,8 @@ use crate::Services;
 use crate::grpc::Health;
 use crate::http::dialect::Answer;
 
-const LIVE: &str = "/v1/health/live";
-const READY: &str = "/v1/health/ready";
+const LIVE_PATH: &str = "/v1/health/live";
+const READY_PATH: &str = "/v1/health/ready";
 
 /// What a probe is answered.
 #[derive(Serialize)]
@@ -53,15 +53,15 @@ pub(super) fn routes(services: Services, health: &Health) -> Router {
         .route("/v1/metadata", get(metadata))
         .route("/v1/version", get(version))
         .with_state(services)
-        .route(LIVE, get(async || probe(StatusCode::OK, "Service is live.")))
-        .route(READY, get(async move || ready(health.is_serving(""))))
+        .route(LIVE_PATH, get(async || probe(StatusCode::OK, "Service is live.")))
+        .route(READY_PATH, get(async move || ready(health.is_serving(""))))
 }
 
 /// The probes until then.
 pub(crate) fn starting() -> Router {
     Router::new()
-        .route(LIVE, get(async || probe(StatusCode::OK, "Service is live.")))
-        .route(READY, get(async || ready(false)))
+        .route(LIVE_PATH, get(async || probe(StatusCode::OK, "Service is live.")))
+        .route(READY_PATH, get(async || ready(false)))
 }
 
 fn ready(is_ready: bool) -> Response {

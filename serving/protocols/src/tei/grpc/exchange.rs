@@ -12,7 +12,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Response, Streaming};
 
 use super::methods::{Asked, Method, Rerank};
-use crate::grpc::{UnreadMessage, unreadable};
+use crate::grpc::{UnreadMessage, show_limits, unreadable};
 use crate::http::target::Target;
 use crate::idempotency::REPLAYED;
 use crate::tei::facts::Facts;
@@ -146,16 +146,19 @@ impl<M: Method> Reply for Told<M> {
 
     fn answer(self, response: InferResponse, is_kept: bool) -> Result<Made<Response<M::Answer>>, ApiError> {
         let facts = Facts::of(&response, self.characters);
+        let quotas = response.quotas.clone();
         let answer = M::write(response, self.rendering, &facts)?;
         let body = if is_kept { Bytes::from(answer.encode_to_vec()) } else { Bytes::new() };
         let mut answer = Response::new(answer);
         *answer.metadata_mut() = MetadataMap::from_headers(HeaderMap::from_iter(facts.headers()));
+        show_limits(&quotas, answer.metadata_mut());
         Ok(Made { answer, kept: Kept { status: Code::Ok as u16, body } })
     }
 
-    fn again(self, kept: Kept, _: &[Quota]) -> Result<Response<M::Answer>, ApiError> {
+    fn again(self, kept: Kept, quotas: &[Quota]) -> Result<Response<M::Answer>, ApiError> {
         let mut answer = Response::new(M::Answer::decode(kept.body).map_err(ApiError::internal)?);
         answer.metadata_mut().insert(REPLAYED, MetadataValue::from_static("true"));
+        show_limits(quotas, answer.metadata_mut());
         Ok(answer)
     }
 }

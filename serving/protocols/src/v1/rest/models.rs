@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 
 use super::PROTOCOL;
-use super::errors::{Answer, Failed};
+use super::errors::{Answer, bad_path};
 use crate::Services;
 
 #[derive(Debug, Serialize)]
@@ -87,7 +87,7 @@ pub(super) async fn show(
     request: Request,
 ) -> Answer {
     visit(&services, request).await?;
-    let Path(name) = name.map_err(Failed::path)?;
+    let Path(name) = name.map_err(bad_path)?;
     let model = services.models.model(&name).ok_or(ApiError::ModelNotFound)?;
     Ok(Json(ModelView::from(&model)).into_response())
 }
