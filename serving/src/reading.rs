@@ -101,8 +101,8 @@ mod tests {
         let read = std::future::pending::<Result<(), ApiError>>().boxed();
         let body = BodyMeter::default();
         body.decoded(1 << 20);
-        let refused =
-            ReadingThreads::start(2).unwrap().read(&body, read, async { Err(ApiError::BodyIncomplete) });
+        let threads = ReadingThreads::start(2).unwrap();
+        let refused = threads.read(&body, read, async { Err(ApiError::BodyIncomplete) });
         assert!(refused.now_or_never().unwrap().is_err(), "nothing is read without leave");
         let compressed = BodyMeter::within(std::time::Duration::from_secs(1), true);
         check(compressed, &[10], true);

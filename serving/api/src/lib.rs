@@ -28,7 +28,7 @@ pub mod quota;
 
 pub use body::BodyMeter;
 pub use call::{InferRequest, InferResponse, Timings};
-pub use caller::{Caller, RequestId, request_id};
+pub use caller::{Caller, Identity, RequestId, request_id};
 pub use error::{ApiError, ErrorKind, GrpcCode, Refusal, Retry, Row};
 pub use exchange::{Call, Exchange, Kept, Made, Repeat, Reply};
 pub use inference::{

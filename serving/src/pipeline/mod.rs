@@ -164,7 +164,12 @@ async fn read(
 ) -> Result<(Call<Box<dyn api::exchange::AnyReply>>, Start), ApiError> {
     // Not much is read for whom nothing can be done.
     let leave = async { app.tenancy.gatekeeper.check_limit(WallTime::now(), principal).await.or_refused() };
-    let call = app.reading.read(&caller.body, exchange.read(), leave).await?;
+    let mut call = app.reading.read(&caller.body, exchange.read(), leave).await?;
+    if let Some(repeat) = &mut call.repeat {
+        // What is asked of which model may be said beside the body, whatever the protocol.
+        let (operation, model) = (call.request.parameters.operation(), call.request.model.as_deref());
+        repeat.route = format!("{operation} {model:?} {}", repeat.route);
+    }
     let start = Once::start(&app.tenancy, Sender::from(principal), call.repeat.as_ref()).await?;
     Ok((call, start))
 }

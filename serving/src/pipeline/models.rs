@@ -3,7 +3,7 @@
 use api::{Computed, ModelDirectory, ModelInfo, Reads, Task, Visit};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use models::{ModelEntry, ModelState};
+use models::{ModelEntry, ModelState, TextTokenizer};
 use router::Role;
 
 use super::{Caller, Pipeline, PlaceCharge, authorise};
@@ -30,6 +30,16 @@ impl ModelDirectory for Pipeline {
 
     fn model(&self, name: &str) -> Option<ModelInfo> {
         self.0.catalog.find(name).map(info)
+    }
+
+    fn special_tokens(&self, model: &str) -> Option<(&[u32], &[u32])> {
+        let catalog = &self.0.catalog;
+        catalog.tokenizer(catalog.find(model)?.id).map(TextTokenizer::special_tokens)
+    }
+
+    fn busy_fraction(&self) -> f64 {
+        let (calls, _) = self.0.places.in_use();
+        calls as f64 / self.0.config.limits.calls_in_flight_max.max(1) as f64
     }
 
     fn default_model(&self, task: Task) -> Option<ModelInfo> {

@@ -199,6 +199,7 @@ impl Parameters {
             Self::Sentiment(sentiment) => sentiment.truncation,
             Self::Entities(entities) => entities.truncation,
             Self::Embed(embed) => embed.truncation,
+            Self::EmbedTokens(embed) => embed.truncation,
             Self::Rerank(rerank) => rerank.truncation,
             Self::Similarity(similarity) => similarity.truncation,
             Self::Summarize(_) => Truncation::Stride,

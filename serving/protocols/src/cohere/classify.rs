@@ -18,7 +18,8 @@ use super::{ApiVersion, Cohere, Meta, Units};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::target::Target;
-use crate::openai::{Cut, Truncate, dot, in_body, invalid};
+use crate::http::words::Words;
+use crate::openai::{CUT, Cut, Truncate, dot, in_body, invalid};
 use crate::outputs::{classes, vectors};
 
 /// Examples of a class that count.
@@ -185,6 +186,10 @@ impl Shape for Classify {
         let count = classes.as_ref().map_or(0, |classes| classes.of.len());
         request.inputs_max = request.inputs_max.map(|most| most + count);
         Ok((request, Rendering { id: request_id(&head.extensions), inputs: body.inputs, examples: classes }))
+    }
+
+    fn words(rendering: &Rendering) -> Option<Words> {
+        Some(Words { others: Some((rendering.inputs.len(), "examples")), ..Words::of_array("inputs", CUT) })
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {

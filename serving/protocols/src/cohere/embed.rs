@@ -15,7 +15,8 @@ use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::target::Target;
 use crate::http::vectors::{Precision, Vector, little_endian};
-use crate::openai::{Cut, Truncate, in_body, invalid};
+use crate::http::words::Words;
+use crate::openai::{CUT, Cut, Truncate, in_body, invalid, whole_window};
 use crate::outputs::vectors;
 
 /// A request for embeddings.
@@ -41,6 +42,7 @@ struct Body {
     embedding_types: Option<Vec<Name<EmbeddingType>>>,
     output_dimension: Option<usize>,
     truncate: Option<Truncate>,
+    max_tokens: Option<usize>,
 }
 
 /// An input of parts, of which texts are read here.
@@ -137,6 +139,7 @@ impl Shape for Embed {
         let Self { target, version } = self;
         let mut body: Body = body::parse(body)?;
         let target = in_body(target, body.model.take());
+        whole_window("max_tokens", body.max_tokens, &target)?;
         // By default the end of a long text is cut off, as Cohere does.
         let cut = Cut { truncate: body.truncate, ..Cut::default() };
         let parameters = EmbedParameters {
@@ -151,6 +154,11 @@ impl Shape for Embed {
         let inputs = texts.iter().map(|text| Input::Text(text.clone())).collect();
         let rendering = Rendering { id: request_id(&head.extensions), version, types, texts };
         Ok((target.request(inputs, Parameters::Embed(parameters)), rendering))
+    }
+
+    fn words(_: &Rendering) -> Option<Words> {
+        let parameters = &[("dimensions", "output_dimension")];
+        Some(Words { parameters, ..Words::of_array("texts", CUT) })
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {

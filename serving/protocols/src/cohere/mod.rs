@@ -4,6 +4,7 @@
 mod classify;
 mod embed;
 mod errors;
+mod tokens;
 
 use api::Operation;
 use axum::Router;
@@ -21,6 +22,7 @@ pub(crate) use errors::Cohere;
 pub(crate) use classify::Classify;
 
 use embed::{Embed, Version};
+use tokens::{Detokenize, Tokenize};
 
 /// The routes of it.
 pub(crate) fn routes(services: Services) -> Router {
@@ -28,13 +30,17 @@ pub(crate) fn routes(services: Services) -> Router {
     let routes = Router::new()
         .route("/v1/embed", post(embed_v1))
         .route("/v2/embed", post(embed_v2))
+        .route("/v1/tokenize", post(tokenize))
+        .route("/v1/detokenize", post(detokenize))
         .with_state(services);
     dialect::routes::<Cohere>(is_on, routes)
 }
 
-/// Whether a path is one of Cohere's.
+/// Whether a path is one of Cohere's, of those too that are not served.
 pub(crate) fn is_path(path: &str) -> bool {
-    ["/v1/embed", "/v2/embed", "/v1/classify"].contains(&path)
+    let names = ["chat", "classify", "datasets", "detokenize", "embed", "embed-jobs", "generate", "tokenize"];
+    let rest = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/v2/"));
+    rest.is_some_and(|rest| names.contains(&rest.trim_end_matches('/')))
 }
 
 /// What a route asks for.
@@ -42,6 +48,8 @@ pub(crate) fn operation_of(route: &str) -> Option<Operation> {
     match route {
         "/v1/embed" | "/v2/embed" => Some(Operation::Embed),
         "/v1/classify" => Some(Operation::Classify),
+        "/v1/tokenize" => Some(Operation::Tokenize),
+        "/v1/detokenize" => Some(Operation::Detokenize),
         _ => None,
     }
 }
@@ -52,6 +60,14 @@ async fn embed_v1(State(services): State<Services>, request: Request) -> Respons
 
 async fn embed_v2(State(services): State<Services>, request: Request) -> Response {
     answer(&services, request, |target| Embed { target, version: Version::Two }).await
+}
+
+async fn tokenize(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, Tokenize).await
+}
+
+async fn detokenize(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, Detokenize).await
 }
 
 async fn answer<S: Shape>(

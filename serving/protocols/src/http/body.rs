@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::coding::{Coding, Decoder};
 use super::explain;
+use super::objects::Objects;
 use crate::Bounds;
 
 /// What bodies are.
@@ -106,8 +107,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Name<T> {
     }
 }
 
-/// A struct that is written as a JSON object. Without this, derived structs also take an array of their
-/// fields.
+/// A struct that is written as a JSON object, as it is in bodies anyway: for what is read of other JSON, and at
+/// the top.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 
@@ -135,7 +136,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|e| ApiError::InvalidUtf8 { offset: e.valid_up_to() })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut json = serde_json::Deserializer::from_str(text);
-    let Object(value) = serde_path_to_error::deserialize(&mut json)
+    let Object(value) = serde_path_to_error::deserialize(Objects(&mut json))
         .map_err(|error| explain::json(text, error.path(), error.inner()))?;
     json.end().map_err(|error| ApiError::InvalidJson {
         problem: "trailing characters".to_owned(),
@@ -227,14 +228,21 @@ mod tests {
             &format!("{invalid}trailing characters at line 1 column 34"),
         );
         check("[]", "invalid request: body: expected an object, got array");
+        // No struct is an array of its fields, of however many.
+        for inner in ["[]", "[1]", "[1,2]", "[[1]]"] {
+            check(
+                &format!("{{\"name\":\"a\",\"inner\":{inner}}}"),
+                "invalid request: inner: expected an object, got array",
+            );
+        }
         check(r#"{"name":7}"#, "invalid request: name: expected a string, got integer");
         check(
             r#"{"name":"a","inner":{"top_k":"my secret, expected u9"}}"#,
-            "invalid request: inner.top_k: expected u8, got string",
+            "invalid request: inner.top_k: expected a whole number from 0 to 255, got string",
         );
         check(
             r#"{"name":"a","inner":{"top_k":300}}"#,
-            "invalid request: inner.top_k: expected u8, got integer",
+            "invalid request: inner.top_k: expected a whole number from 0 to 255, got integer",
         );
         check(
             r#"{"name":"a","inner":{"k":1}}"#,
@@ -295,7 +303,10 @@ mod tests {
         );
         check(r#"{"list":["red",null]}"#, &invalid("list[1]: expected another type, got null"));
         check(r#"{"plain":{"my secret":1}}"#, &invalid("plain: unknown value, OURS"));
-        check(r#"{"plain":{"mixed":{"share":"s"}}}"#, &invalid("plain.mixed.share: expected u8, got string"));
+        check(
+            r#"{"plain":{"mixed":{"share":"s"}}}"#,
+            &invalid("plain.mixed.share: expected a whole number from 0 to 255, got string"),
+        );
         check(r#"{"number":1e999}"#, &invalid("number: number out of range"));
         // And what is not JSON is that, and where.
         let syntax = |rest: &str| format!("the request body is not valid JSON: {rest}");

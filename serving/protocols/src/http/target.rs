@@ -116,6 +116,18 @@ impl Target {
         }
     }
 
+    /// The first input that is token ids without the special tokens which the model of a task reads around every
+    /// text. To be asked only by who knows the caller.
+    pub fn bare_ids(&self, task: Task, inputs: &[Input]) -> Option<usize> {
+        let model = self.model(&[task]).ok()?;
+        let (before, behind) = self.models.special_tokens(&model.name)?;
+        let is_bare = |input: &Input| match input {
+            Input::Tokens(ids) => !(ids.starts_with(before) && ids.ends_with(behind)),
+            Input::Text(_) => false,
+        };
+        inputs.iter().position(is_bare)
+    }
+
     /// The model, or of these tasks the first that has a default. To be asked only by who knows the caller.
     ///
     /// # Errors

@@ -84,9 +84,10 @@ impl PipelineTask {
     /// What a body asks of a model of a task.
     fn of_body(task: Task, outline: &Outline) -> Self {
         match task {
+            // Of a model that cannot do it, it is refused by who answers.
+            _ if outline.has_labels() => Self::ZeroShotClassification,
             Task::Embed if outline.is_comparison() => Self::SentenceSimilarity,
             Task::Embed => Self::FeatureExtraction,
-            Task::Classify if outline.has_labels() => Self::ZeroShotClassification,
             Task::Classify | Task::Sentiment => Self::TextClassification,
             Task::Entities => Self::TokenClassification,
             Task::Summarize => Self::Summarization,
@@ -127,9 +128,11 @@ impl Shape for Pipeline {
             }
             PipelineTask::ZeroShotClassification => {
                 let (inputs, ZeroShot { candidate_labels, multi_label }) = read(body)?;
+                // One label has no others that it could be scored against.
+                let is_alone = candidate_labels.len() == 1;
                 let parameters = ClassifyParameters {
                     labels: Some(candidate_labels),
-                    multi_label: multi_label.unwrap_or(false),
+                    multi_label: is_alone || multi_label.unwrap_or(false),
                     ..ClassifyParameters::default()
                 };
                 let is_list = inputs.is_list;

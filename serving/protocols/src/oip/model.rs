@@ -2,6 +2,8 @@
 
 use api::{ApiError, ModelDirectory, ModelInfo, ModelStatus, Task};
 
+use super::error::invalid;
+
 /// Which answers a model gives, each a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TensorKind {
@@ -96,9 +98,17 @@ pub(super) fn state(model: &ModelInfo) -> (&'static str, &str) {
     }
 }
 
-/// Answers the request to load a model: one that answers is loaded.
-pub(super) fn load(models: &dyn ModelDirectory, name: &str) -> Result<(), ApiError> {
+/// Answers the request to load a model: one that answers is loaded, as its card says and not as a configuration
+/// or files of the request's `parameters` do.
+pub(super) fn load<'a>(
+    models: &dyn ModelDirectory,
+    name: &str,
+    mut parameters: impl Iterator<Item = &'a String>,
+) -> Result<(), ApiError> {
     let model = find(models, name, None)?;
+    if parameters.any(|name| name == "config" || name.starts_with("file:")) {
+        return Err(invalid("parameters", "a model is loaded as its card says: send no config and no files"));
+    }
     match model.status {
         ModelStatus::Loaded => Ok(()),
         ModelStatus::Unavailable { reason } => Err(ApiError::ModelUnavailable { model: model.name, reason }),

@@ -21,8 +21,12 @@ use crate::http::body;
 use crate::http::dialect::{self, Answer, Dialect, Shape, not_found, refuse};
 use crate::http::inputs::Inputs;
 use crate::http::target::{PathModel, Target};
+use crate::http::words::Words;
 use crate::openai::{Cut, Truncate};
 use crate::outputs::vectors;
+
+/// What cuts a long text off.
+const CUT: &str = "`truncate` true cuts it off there";
 
 /// Ollama's API.
 pub(crate) struct Ollama;
@@ -34,6 +38,7 @@ struct Refused {
 
 impl Dialect for Ollama {
     const PROTOCOL: &'static str = "ollama";
+    const WORDS: Option<Words> = Some(Words::of_array("input", CUT));
 
     fn error(error: &ApiError, _: &str) -> Answer {
         let status = error.row().http;
@@ -162,6 +167,10 @@ impl Shape for EmbedOne {
             EmbedParameters { normalize: false, truncation: Truncation::End, ..EmbedParameters::default() };
         let inputs = vec![Input::Text(prompt)];
         Ok((target.named(untagged(model)).request(inputs, Parameters::Embed(parameters)), ()))
+    }
+
+    fn words((): &()) -> Option<Words> {
+        Some(Words { is_one: true, ..Words::of_array("prompt", CUT) })
     }
 
     fn write(response: InferResponse, (): ()) -> Result<Answer, ApiError> {

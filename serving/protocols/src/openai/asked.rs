@@ -4,11 +4,13 @@ use std::fmt;
 
 use api::tasks::Truncation;
 use api::{ApiError, InferResponse};
-use serde::de::{Error, Visitor};
+use axum::body::Bytes;
+use serde::de::{DeserializeOwned, Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::http::body::Name;
+use crate::http::body::{self, Name};
 use crate::http::target::Target;
+use crate::http::told::has_field;
 
 /// The target of a request whose body may name a model, where its path names none. NIM's clients may write
 /// what a text is for behind the name, which makes no difference here.
@@ -71,14 +73,20 @@ pub(crate) struct Cut {
     pub(crate) prompt_tokens: Option<i64>,
     /// vLLM.
     pub(crate) side: Option<Name<Side>>,
+    /// vLLM: whether the tokens are there that the model reads around a text.
+    pub(crate) special_tokens: Option<bool>,
 }
 
 impl Cut {
     /// What is done with long texts: `default` where nothing is said.
     ///
     /// # Errors
-    /// A text is to be cut to fewer tokens than the model reads, which is not done here.
+    /// A text is to be cut to fewer tokens than the model reads, or read without special tokens, which is not
+    /// done here.
     pub(crate) fn of(self, target: &Target, default: Truncation) -> Result<Truncation, ApiError> {
+        if self.special_tokens == Some(false) {
+            return Err(invalid("add_special_tokens", "the model reads no text without its special tokens"));
+        }
         if let Some(tokens) = self.prompt_tokens {
             let window = target.window();
             if tokens != -1 && usize::try_from(tokens).map_or(true, |tokens| tokens < window) {
@@ -96,6 +104,31 @@ impl Cut {
     }
 }
 
+/// Refuses to cut texts to fewer tokens than the model reads at once.
+///
+/// # Errors
+/// They are to be cut so.
+pub(crate) fn whole_window(field: &str, tokens: Option<usize>, target: &Target) -> Result<(), ApiError> {
+    let window = target.window();
+    match tokens.filter(|tokens| *tokens < window) {
+        Some(_) => {
+            Err(invalid(field, &format!("texts are cut to the model's window alone: at least {window}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Parses a body, of which chat messages in the place of a text are refused by name.
+///
+/// # Errors
+/// It is another one.
+pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+    body::parse(body).map_err(|error| match has_field(body, &["messages"]) {
+        true => invalid("messages", "chat templates are not applied here: send the text itself"),
+        false => error,
+    })
+}
+
 /// The body of a request: what every one has, and what is its own.
 macro_rules! request_body {
     ($(#[$doc:meta])* struct $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
@@ -108,6 +141,7 @@ macro_rules! request_body {
             truncation: Option<bool>,
             truncate_prompt_tokens: Option<i64>,
             truncation_side: Option<$crate::http::body::Name<$crate::openai::asked::Side>>,
+            add_special_tokens: Option<bool>,
         }
 
         impl $name {
@@ -121,6 +155,7 @@ macro_rules! request_body {
                     truncation: self.truncation,
                     prompt_tokens: self.truncate_prompt_tokens,
                     side: self.truncation_side,
+                    special_tokens: self.add_special_tokens,
                 }
             }
         }

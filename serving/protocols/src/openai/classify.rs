@@ -11,9 +11,8 @@ use axum::http::request::Parts;
 use serde::Serialize;
 
 use super::OpenAi;
-use super::asked::{Usage, created, invalid, request_body};
+use super::asked::{Usage, created, invalid, parse, request_body};
 use super::rerank::Style;
-use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
 use crate::http::target::Target;
@@ -70,7 +69,7 @@ impl Shape for Classify {
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
         let Self { target, style } = self;
-        let body: Body = body::parse(body)?;
+        let body: Body = parse(body)?;
         for (field, is_raw) in [
             ("raw_scores", body.raw_scores == Some(true)),
             ("use_activation", body.use_activation == Some(false)),

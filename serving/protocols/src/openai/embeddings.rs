@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use api::tasks::{EmbedParameters, Parameters, Truncation};
-use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
+use api::{ApiError, InferRequest, InferResponse, Operation, Task, request_id};
 use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -13,9 +13,9 @@ use serde::de::{Error, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::OpenAi;
-use super::asked::{Usage, created, request_body};
+use super::asked::{Usage, created, invalid, parse, request_body};
 use super::binary::{self, About, Coding, Dtype, Endianness, Numbers};
-use crate::http::body::{self, Name};
+use crate::http::body::Name;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
 use crate::http::target::Target;
@@ -23,6 +23,11 @@ use crate::http::vectors::{Precision, Vector};
 use crate::outputs::vectors;
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+
+/// What is said of token ids that may be of any tokenizer.
+const BARE_IDS: &str = "token ids without the special tokens that the model's own tokenizer puts around a text \
+     may be those of another one: send them with these, or the text itself (with LangChain's OpenAIEmbeddings, \
+     check_embedding_ctx_length=False)";
 
 /// A request for embeddings.
 pub(crate) struct Embeddings(pub(crate) Target);
@@ -41,6 +46,7 @@ request_body! {
         output_dimension: Option<usize>,
         /// Jina.
         normalized: Option<bool>,
+        late_chunking: Option<bool>,
         /// vLLM.
         use_activation: Option<bool>,
         embed_dtype: Option<Name<Dtype>>,
@@ -158,14 +164,24 @@ impl Shape for Embeddings {
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
         let Self(target) = self;
-        let body: Body = body::parse(body)?;
+        let body: Body = parse(body)?;
+        if body.late_chunking == Some(true) {
+            return Err(invalid("late_chunking", "each text is read by itself here"));
+        }
         let target = body.target(target);
         let parameters = EmbedParameters {
-            dimensions: body.dimensions.or(body.output_dimension),
+            // infinity's 0, which its client sends unasked, is all.
+            dimensions: body.dimensions.or(body.output_dimension).filter(|dimensions| *dimensions > 0),
             normalize: body.normalized.or(body.use_activation).unwrap_or(true),
             truncation: body.cut().of(&target, Truncation::Error)?,
             ..EmbedParameters::default()
         };
+        // Ids of another tokenizer, which LangChain sends unasked, may all be in ours: a short text of them would
+        // be embedded as another text.
+        if let Some(index) = target.bare_ids(Task::Embed, &body.input.0.list) {
+            let field = if body.input.0.is_list { format!("input[{index}]") } else { "input".to_owned() };
+            return Err(invalid(&field, BARE_IDS));
+        }
         let (format, precision) = body.format();
         if format == Format::Bytes {
             binary::check_told(body.input.0.list.len())?;

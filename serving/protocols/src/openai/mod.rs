@@ -15,20 +15,20 @@ mod rerank;
 mod score;
 mod tokens;
 
-use api::Operation;
+use api::{ApiError, Operation, request_id};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 
-use crate::Services;
 use crate::grpc::Health;
 use crate::http::dialect::{self, Shape, not_found};
 use crate::http::target::{PathModel, Target};
+use crate::{Services, cohere};
 
-pub(crate) use asked::{Cut, Truncate, in_body, invalid};
+pub(crate) use asked::{Cut, Truncate, in_body, invalid, whole_window};
 pub(crate) use embeddings::Embeddings;
-pub(crate) use errors::OpenAi;
+pub(crate) use errors::{CUT, OpenAi};
 pub(crate) use jina::Classification;
 pub(crate) use nim::starting;
 pub(crate) use rerank::{Rerank, Style};
@@ -53,6 +53,8 @@ pub(crate) fn routes(services: Services, health: &Health) -> Router {
         .route("/openai/v1/rerank", post(rerank))
         .route("/openai/v1/score", post(score))
         .route("/openai/deployments/{name}/embeddings", post(embed_deployed))
+        .route("/openai/models", get(models::list))
+        .route("/openai/models/{name}", get(models::show))
         .route("/openai/{*path}", any(not_found::<OpenAi>))
         // vLLM's.
         .route("/classify", post(classify))
@@ -63,16 +65,18 @@ pub(crate) fn routes(services: Services, health: &Health) -> Router {
         .route("/version", get(models::version))
         // NIM's.
         .route("/v1/ranking", post(rank))
+        .route("/v1/retrieval/{name}/reranking", post(rank_named))
         // infinity's, whose paths are its own under a prefix.
         .route("/embeddings", post(embed))
         .route("/models", get(models::list))
         .route("/infinity/embeddings", post(embed))
         .route("/infinity/rerank", post(rerank_infinity))
         .route("/infinity/classify", post(classify_infinity))
-        .route("/infinity/models", get(models::list))
+        .route("/infinity/models", get(models::list_infinity))
         .route("/infinity/{*path}", any(not_found::<OpenAi>))
         .with_state(services.clone())
-        .merge(nim::routes(services.clone(), health));
+        .merge(nim::routes(services.clone(), health))
+        .merge(infinity_probe(health));
     // Cohere's as well.
     let shared = Router::new()
         .route("/v1/rerank", post(rerank))
@@ -106,7 +110,10 @@ const PATHS: [&str; 17] = [
 /// Whether a path is one of this family's, so that whatever is wrong with a request is said in its form.
 pub(crate) fn is_path(path: &str) -> bool {
     let starts = ["/v1/models/", "/v1/health/", "/openai/", "/infinity/"];
-    PATHS.contains(&path) || starts.iter().any(|start| path.starts_with(start))
+    let is_other = || cohere::is_path(path) || path == "/v1/ml" || path.starts_with("/v1/ml/");
+    PATHS.contains(&path)
+        || starts.iter().any(|start| path.starts_with(start))
+        || (path.starts_with("/v1/") && !is_other())
 }
 
 /// What a route asks for.
@@ -116,7 +123,9 @@ pub(crate) fn operation_of(route: &str) -> Option<Operation> {
         "/v1/embeddings" | "/embeddings" | "/deployments/{name}/embeddings" | "/score" | "/v1/score" => {
             Some(Operation::Embed)
         }
-        "/rerank" | "/v1/rerank" | "/v2/rerank" | "/v1/ranking" => Some(Operation::Rerank),
+        "/rerank" | "/v1/rerank" | "/v2/rerank" | "/v1/ranking" | "/v1/retrieval/{name}/reranking" => {
+            Some(Operation::Rerank)
+        }
         "/classify" => Some(Operation::Classify),
         "/tokenize" => Some(Operation::Tokenize),
         "/detokenize" => Some(Operation::Detokenize),
@@ -138,6 +147,11 @@ async fn rerank_infinity(State(services): State<Services>, request: Request) -> 
 
 async fn rank(State(services): State<Services>, request: Request) -> Response {
     answer(&services, request, Ranking).await
+}
+
+/// NIM's hosted endpoints name the model in the path.
+async fn rank_named(State(services): State<Services>, model: PathModel, request: Request) -> Response {
+    dialect::answer(&services, Ranking(Target::new(&services, model)), request).await
 }
 
 async fn score(State(services): State<Services>, request: Request) -> Response {
@@ -171,4 +185,14 @@ async fn answer<S: Shape>(
 /// Azure names the model in the path.
 async fn embed_deployed(State(services): State<Services>, model: PathModel, request: Request) -> Response {
     dialect::answer(&services, Embeddings(Target::new(&services, model)), request).await
+}
+
+/// infinity's probe, with the time.
+fn infinity_probe(health: &Health) -> Router {
+    let health = health.clone();
+    let probe = async move |request: Request| match health.is_serving("") {
+        true => models::healthy(),
+        false => dialect::refuse::<OpenAi>(&ApiError::Starting, &request_id(request.extensions())),
+    };
+    Router::new().route("/infinity/health", get(probe))
 }

@@ -11,11 +11,11 @@ use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use super::OpenAi;
-use super::asked::{Usage, created, invalid, request_body};
+use super::asked::{Usage, created, invalid, parse, request_body};
 use super::binary::{self, About, Coding, Dtype, Endianness, Numbers};
 use super::classify::in_order;
 use super::embeddings::Format;
-use crate::http::body::{self, Name};
+use crate::http::body::Name;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
 use crate::http::target::Target;
@@ -128,7 +128,7 @@ impl Shape for Pooling {
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
         let Self(target) = self;
-        let body: Body = body::parse(body)?;
+        let body: Body = parse(body)?;
         let target = body.target(target);
         let is_classifier =
             target.named_model().is_some_and(|model| matches!(model.task, Task::Classify | Task::Sentiment));

@@ -7,12 +7,13 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::Serialize;
 
-use super::OpenAi;
 use super::asked::{Usage, request_body};
+use super::{CUT, OpenAi};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::TextOrObject;
 use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::outputs::ranks;
 
 /// A request to rank passages.
@@ -54,6 +55,10 @@ impl Shape for Ranking {
         let inputs = body.passages.into_iter().map(|TextOrObject(text)| Input::Text(text)).collect();
         let parameters = Parameters::Rerank(RerankParameters { query, truncation });
         Ok((target.request(inputs, parameters), ()))
+    }
+
+    fn words((): &()) -> Option<Words> {
+        Some(Words::of_array("passages", CUT))
     }
 
     fn write(response: InferResponse, (): ()) -> Result<Answer, ApiError> {

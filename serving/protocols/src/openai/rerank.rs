@@ -15,12 +15,13 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::Serialize;
 
-use super::OpenAi;
-use super::asked::{Usage, request_body};
+use super::asked::{Usage, request_body, whole_window};
+use super::{CUT, OpenAi};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::TextOrObject;
 use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::outputs::ranks;
 
 /// Documents that Cohere's and infinity's `search_units` count as one.
@@ -51,6 +52,8 @@ request_body! {
         /// Voyage.
         top_k: Option<usize>,
         return_documents: Option<bool>,
+        /// Cohere and vLLM.
+        max_tokens_per_doc: Option<usize>,
     }
 }
 
@@ -121,6 +124,7 @@ impl Shape for Rerank {
         let Self { target, style } = self;
         let body: Body = body::parse(body)?;
         let target = body.target(target);
+        whole_window("max_tokens_per_doc", body.max_tokens_per_doc, &target)?;
         // Documents are read whole unless that is not wanted: Voyage's switch allows what is done anyway.
         let mut cut = body.cut();
         cut.truncation = cut.truncation.filter(|is_on| !is_on);
@@ -136,6 +140,10 @@ impl Shape for Rerank {
         let inputs = texts.into_iter().map(Input::Text).collect();
         let rendering = Rendering { id: request_id(&head.extensions), style, top_n, documents };
         Ok((target.request(inputs, parameters), rendering))
+    }
+
+    fn words(_: &Rendering) -> Option<Words> {
+        Some(Words::of_array("documents", CUT))
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {

@@ -3,19 +3,20 @@
 
 use std::sync::Arc;
 
-use api::tasks::{EmbedParameters, Input, Parameters, Truncation};
+use api::tasks::{EmbedParameters, Input, InputError, Parameters, Truncation};
 use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
-use super::OpenAi;
 use super::asked::{Usage, created, invalid, request_body};
+use super::{CUT, OpenAi};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
 use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::outputs::vectors;
 
 /// A request for scores.
@@ -80,6 +81,11 @@ impl Shape for Score {
         let truncation = body.cut().of(&target, Truncation::Stride)?;
         let (Texts(mut inputs), Texts(second)) = (body.data_1, body.data_2);
         let first = inputs.len();
+        for (side, texts) in [("data_1", first), ("data_2", second.len())] {
+            if texts == 0 {
+                return Err(Words::of_array(side, CUT).of(InputError::None));
+            }
+        }
         if first != 1 && first != second.len() {
             let problem = format!("{first} texts on one side and {} on the other are no pairs", second.len());
             return Err(invalid("data_1", &problem));
@@ -90,6 +96,11 @@ impl Shape for Score {
         // Each side has as many as a call may have.
         request.inputs_max = request.inputs_max.map(|most| most + first.min(most));
         Ok((request, Rendering { id: request_id(&head.extensions), first }))
+    }
+
+    fn words(rendering: &Rendering) -> Option<Words> {
+        let others = Some((rendering.first, "data_2"));
+        Some(Words { others, ..Words::of_array("data_1", CUT) })
     }
 
     fn write(response: InferResponse, Rendering { id, first }: Rendering) -> Result<Answer, ApiError> {

@@ -9,11 +9,13 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
-use super::OpenAi;
 use super::asked::in_body;
+use super::asked::parse;
+use super::{CUT, OpenAi};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::outputs::outputs;
 
 /// A request for the tokens of a prompt.
@@ -65,12 +67,16 @@ impl Shape for Tokenize {
 
     fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
         let Self(target) = self;
-        let Prompt { model, prompt, add_special_tokens, return_token_strs } = body::parse(body)?;
+        let Prompt { model, prompt, add_special_tokens, return_token_strs } = parse(body)?;
         let add_special_tokens = add_special_tokens.unwrap_or(true);
         let parameters = TokenizeParameters { add_special_tokens, ..TokenizeParameters::default() };
         let target = in_body(target, model);
         let request = target.clone().request(vec![Input::Text(prompt)], Parameters::Tokenize(parameters));
         Ok((request, Rendering { target, has_texts: return_token_strs.unwrap_or(false) }))
+    }
+
+    fn words(_: &Rendering) -> Option<Words> {
+        Some(Words { is_one: true, ..Words::of_array("prompt", CUT) })
     }
 
     fn write(
@@ -106,6 +112,10 @@ impl Shape for Detokenize {
         let parameters = DetokenizeParameters { skip_special_tokens: false };
         let target = in_body(target, model);
         Ok((target.request(vec![Input::Tokens(tokens)], Parameters::Detokenize(parameters)), ()))
+    }
+
+    fn words((): &()) -> Option<Words> {
+        Some(Words { is_one: true, ..Words::of_array("tokens", CUT) })
     }
 
     fn write(response: InferResponse, (): ()) -> Result<Answer, ApiError> {

@@ -141,6 +141,16 @@ impl From<Info> for proto::tei::InfoResponse {
     }
 }
 
+/// `GET /`: the same, in words that KServe's v1 client reads.
+pub(super) fn alive(health: &grpc::Health, request: &Request) -> Response {
+    #[derive(Serialize)]
+    struct Alive {
+        status: &'static str,
+    }
+    let response = self::health(health, request);
+    if response.status().is_success() { Json(Alive { status: "alive" }).into_response() } else { response }
+}
+
 /// `GET /health` and `GET /ping`, for everybody: whether calls should be sent here.
 pub fn health(health: &grpc::Health, request: &Request) -> Response {
     if health.is_serving("") {

@@ -47,10 +47,14 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .with_state(services.clone());
     let probe = {
         let health = health.clone();
-        get(async move |request: Request| info::health(&health, &request))
+        get(async move |request: Request| info::alive(&health, &request))
     };
-    let root = Router::new().route("/", probe.post(answer::<Root>)).with_state(services.clone());
-    dialect::routes::<Tei>(services.dialects.tei, routes.merge(root))
+    let dialects = services.dialects;
+    // KServe's v1 has the probe too.
+    let root = if dialects.tei { probe.post(answer::<Root>) } else { probe };
+    let root = Router::new().route("/", root).with_state(services.clone());
+    dialect::routes::<Tei>(dialects.tei, routes)
+        .merge(dialect::routes::<Tei>(dialects.tei || dialects.oip, root))
 }
 
 /// A shape that needs to know its target alone.

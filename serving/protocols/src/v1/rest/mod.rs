@@ -47,7 +47,8 @@ pub fn routes(services: Services) -> Router {
         .with_state(services)
 }
 
-/// Refuses what is no route and no method of one, unless its protocol does, in our form; for gRPC as well.
+/// Refuses what is no route, in the form of the protocol that its path is of, and what is no method of one,
+/// unless its protocol does, in our form.
 pub fn refusing(routes: Router) -> Router {
     routes.method_not_allowed_fallback(method_not_allowed).fallback(unknown)
 }
@@ -60,7 +61,7 @@ async fn infer<W: WireTask>(State(services): State<Services>, request: Request) 
 }
 
 async fn unknown(request: Request) -> Response {
-    refuse_request(&ApiError::RouteNotFound, &request)
+    crate::refuse(&ApiError::RouteNotFound, &request)
 }
 
 /// Refuses a request in our own form, over REST and gRPC, whatever dialect has something at its path.
