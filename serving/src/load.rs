@@ -3,12 +3,12 @@
 //! that are answered.
 //!
 //! A call's work is predicted by the bytes of its texts: all are read, at the rate of the threads that do it,
-//! and those that can be computed are, at the rate of its model of late, and at first by what the devices were
-//! measured to take for a token. What a caller has cut off of a text is read alone. The devices are shared by
-//! weight between the tenants that have work, and no time is left unused: so a call is done at the latest
-//! when all that is in flight is, and at the latest when its own tenant's work is, at the tenant's share. The
-//! lesser of the two decides. A tenant with nothing in flight is never refused, so predictions that were too
-//! high are found out.
+//! and those that can be computed are, at the rate of its model of late, and at first by what the devices
+//! were measured to take for a token. What a caller has cut off of a text is read alone. The devices are
+//! shared by weight between the tenants that have work, and no time is left unused: so a call is done at the
+//! latest when all that is in flight is, and at the latest when its own tenant's work is, at the tenant's
+//! share. The lesser of the two decides. A tenant with nothing in flight is never refused, so predictions
+//! that were too high are found out.
 
 use std::collections::HashMap;
 use std::iter::Sum;

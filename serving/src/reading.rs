@@ -29,8 +29,8 @@ impl ReadingThreads {
         Ok(Self { runtime: Some(runtime) })
     }
 
-    /// What `read` reads of a body: here, for as long as it is short, and on these threads once it is long and
-    /// `leave` was given. Dropping the future ends it.
+    /// What `read` reads of a body: here, for as long as it is short, and on these threads once it is long
+    /// and `leave` was given. Dropping the future ends it.
     ///
     /// # Errors
     /// What `read` or `leave` says.

@@ -285,8 +285,8 @@ impl<'a> Context<'a, '_> {
         }
     }
 
-    /// In small letters, behind what closes: a quote is the end of a sentence, unless it is of an abbreviation
-    /// or the sentence goes on.
+    /// In small letters, behind what closes: a quote is the end of a sentence, unless it is of an
+    /// abbreviation or the sentence goes on.
     fn is_end_of_closed(&self, word: &Word<'_>, next: &Word<'_>) -> bool {
         let lower = word.lower();
         let is_short = Letters::of(word.stem).is_some()

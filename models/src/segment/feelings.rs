@@ -6,24 +6,6 @@ use super::marks::is_picture;
 use super::scan::{First, Word};
 use super::words;
 
-/// Longest emoticon, in bytes: `:-))))`
-const EMOTICON_MAX: usize = 8;
-
-/// `:(`, `;-)`, `=D`, `:'(`, `<3`, `^^`
-pub(super) fn is_emoticon(text: &str) -> bool {
-    if text.len() > EMOTICON_MAX {
-        return false;
-    }
-    if matches!(text, "<3" | "</3" | "^^" | "^_^" | "-_-" | "xD" | "XD" | "T_T" | "o_O" | "O_o") {
-        return true;
-    }
-    let Some(face) = text.strip_prefix([':', ';', '=']) else { return false };
-    let mouth = face.trim_start_matches(['-', '\'', '’']);
-    let mut marks = mouth.chars();
-    face.len() - mouth.len() <= 2
-        && marks.next().is_some_and(|first| "()DPpOo/\\*]".contains(first) && marks.all(|mark| mark == first))
-}
-
 /// Whether a sentence ends behind a picture, or an emoticon, that no mark is before. It may stand for a word,
 /// too: "I ❤ you", "my 🐶 is sick".
 pub(super) fn ends_sentence(

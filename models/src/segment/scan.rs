@@ -5,10 +5,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::count;
-use super::feelings::is_emoticon;
 use super::item::Mark;
 use super::letters::Letters;
-use super::marks::{is_closer, is_emphasis, is_opener, is_picture, is_terminal, is_wide};
+use super::marks::{is_closer, is_emoticon, is_emphasis, is_opener, is_picture, is_terminal, is_wide};
 use super::words::{WORD_MAX, class};
 
 /// Words that are looked at behind the one at hand.

@@ -107,8 +107,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Name<T> {
     }
 }
 
-/// A struct that is written as a JSON object, as it is in bodies anyway: for what is read of other JSON, and at
-/// the top.
+/// A struct that is written as a JSON object, as it is in bodies anyway: for what is read of other JSON, and
+/// at the top.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 

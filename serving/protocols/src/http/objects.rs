@@ -1,5 +1,5 @@
-//! Structs as JSON objects and as nothing else: derived ones also take an array of their fields, in an order that
-//! is nobody's but ours, and say of one that is too long that it is no JSON.
+//! Structs as JSON objects and as nothing else: derived ones also take an array of their fields, in an order
+//! that is nobody's but ours, and say of one that is too long that it is no JSON.
 
 use std::fmt;
 

@@ -116,8 +116,8 @@ impl Target {
         }
     }
 
-    /// The first input that is token ids without the special tokens which the model of a task reads around every
-    /// text. To be asked only by who knows the caller.
+    /// The first input that is token ids without the special tokens which the model of a task reads around
+    /// every text. To be asked only by who knows the caller.
     pub fn bare_ids(&self, task: Task, inputs: &[Input]) -> Option<usize> {
         let model = self.model(&[task]).ok()?;
         let (before, behind) = self.models.special_tokens(&model.name)?;

@@ -1,5 +1,5 @@
-//! What dialects call what our own API calls otherwise, in what is said of inputs that cannot be run: a caller
-//! looks for the fields that it sent, and mends a call by those that the dialect has.
+//! What dialects call what our own API calls otherwise, in what is said of inputs that cannot be run: a
+//! caller looks for the fields that it sent, and mends a call by those that the dialect has.
 
 use api::ApiError;
 use api::tasks::{InputError, Remedy};

@@ -98,8 +98,8 @@ pub(super) fn state(model: &ModelInfo) -> (&'static str, &str) {
     }
 }
 
-/// Answers the request to load a model: one that answers is loaded, as its card says and not as a configuration
-/// or files of the request's `parameters` do.
+/// Answers the request to load a model: one that answers is loaded, as its card says and not as a
+/// configuration or files of the request's `parameters` do.
 pub(super) fn load<'a>(
     models: &dyn ModelDirectory,
     name: &str,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use api::{Identity, InferResponse, ModelInfo, WallTime};
 use tokio::time::Instant;
 
-/// Counts of all models that were called, by whose calls they are. Those are few: calls of nobody that is known
-/// and of models that there are not are not counted.
+/// Counts of all models that were called, by whose calls they are. Those are few: calls of nobody that is
+/// known and of models that there are not are not counted.
 #[derive(Debug, Default)]
 pub(super) struct Statistics(Mutex<HashMap<Counted, Counts>>);
 

@@ -176,8 +176,8 @@ impl Shape for Embeddings {
             truncation: body.cut().of(&target, Truncation::Error)?,
             ..EmbedParameters::default()
         };
-        // Ids of another tokenizer, which LangChain sends unasked, may all be in ours: a short text of them would
-        // be embedded as another text.
+        // Ids of another tokenizer, which LangChain sends unasked, may all be in ours: a short text of them
+        // would be embedded as another text.
         if let Some(index) = target.bare_ids(Task::Embed, &body.input.0.list) {
             let field = if body.input.0.is_list { format!("input[{index}]") } else { "input".to_owned() };
             return Err(invalid(&field, BARE_IDS));
