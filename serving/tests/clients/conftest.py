@@ -147,8 +147,10 @@ def proto(tmp_path_factory):
     for name in "ml/inference/v1/inference.proto", "ml/inference/v1/administration.proto", "externalscaler/externalscaler.proto":
         assert protoc.main([*arguments, str(source / name)]) == 0
     sys.path.insert(0, str(out))
-    from ml.inference.v1 import inference_pb2, inference_pb2_grpc
+    # All of it, before a test that knows it by reflection alone.
+    from ml.inference.v1 import administration_pb2, administration_pb2_grpc, inference_pb2, inference_pb2_grpc
 
+    administration_pb2.Stub = administration_pb2_grpc.AdministrationServiceStub
     inference_pb2.Stub = inference_pb2_grpc.InferenceServiceStub
     return inference_pb2
 
@@ -156,9 +158,8 @@ def proto(tmp_path_factory):
 @pytest.fixture(scope="session")
 def administration_proto(proto):
     """The same of what tenants manage themselves."""
-    from ml.inference.v1 import administration_pb2, administration_pb2_grpc
+    from ml.inference.v1 import administration_pb2
 
-    administration_pb2.Stub = administration_pb2_grpc.AdministrationServiceStub
     return administration_pb2
 
 
