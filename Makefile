@@ -3,6 +3,7 @@ SHELL := /bin/bash
 export CARGO_TERM_PROGRESS_WHEN ?= auto
 DATA ?= data
 VENV := $(DATA)/venv
+DIALECTS_VENV := $(DATA)/venv-dialects
 TRAIN_VENV := $(DATA)/venv-train
 ONNX_VENV := $(DATA)/venv-onnx
 # Measuring against torch needs what training needs, and little more.
@@ -14,7 +15,7 @@ TESTED := --features ml-inference/kafka,ml-inference/cuda,benches/cuda
 # From an edit to its tests: thin crates of ours are compiled incrementally and without optimisation.
 QUICK := --config build.incremental=true --config profile.release.package.serving.opt-level=0 --config profile.release.package.router.opt-level=1
 
-.PHONY: help check docs run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-engines gpu-kit simulate autoscale simulate-long sanitize neon references train clean
+.PHONY: help check docs run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-dialects bench-engines gpu-kit simulate autoscale simulate-long sanitize neon references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,10 +65,10 @@ test-python: test-rust $(VENV)/.done ## clients nobody here wrote, against the r
 	@echo "==> client tests"
 	@$(VENV)/bin/python -m pytest -q serving/tests/clients --binary target/release/ml-inference --data-dir $(DATA)
 
-# Clients that are too heavy for every run.
-test-dialects: test-rust $(VENV)/.done serving/tests/clients/requirements-dialects.txt ## more clients of other servers, against the real server
-	@$(VENV)/bin/pip install --disable-pip-version-check -q -r serving/tests/clients/requirements-dialects.txt
-	@$(VENV)/bin/python -m pytest -q serving/tests/clients/test_litellm.py --binary target/release/ml-inference --data-dir $(DATA)
+# Clients that are too heavy for every run, or want older packages than the others.
+test-dialects: test-rust $(DIALECTS_VENV)/.done ## more clients of other servers, against the real server
+	@$(DIALECTS_VENV)/bin/python -m pytest -q $(addprefix serving/tests/clients/,test_kserve.py test_langchain_huggingface.py test_litellm.py) \
+		--binary target/release/ml-inference --data-dir $(DATA)
 
 # What `make test` proves at length is skipped: simulations.
 check: cuda-toolkit ## formatting, clippy, unit tests and documentation tests: under a minute after an edit
@@ -87,6 +88,9 @@ bench: build fetch ## criterion benches and the served-latency bench; writes ben
 
 bench-engines: build fetch $(ENGINES_VENV)/.engines ## CPU engines side by side: a table and a plot in benches/results/
 	@$(ENGINES_VENV)/bin/python benches/engines/run.py
+
+bench-dialects: build fetch ## what each dialect costs over the engine, and calls a second: a table in benches/results/
+	@python3 benches/dialects/run.py --data-dir $(DATA)
 
 gpu-kit: cuda-toolkit ## what benches/gpu/run.sh needs on a machine with a GPU and nothing else, in parts, in data/gpu-kit
 	@scripts/load_generators.sh
@@ -134,6 +138,12 @@ $(VENV)/.done: serving/tests/clients/requirements.txt | setup
 	@echo "==> installing the test clients"
 	@python3 -m venv $(VENV)
 	@$(VENV)/bin/pip install --disable-pip-version-check --progress-bar on -r $<
+	@touch $@
+
+$(DIALECTS_VENV)/.done: serving/tests/clients/requirements-dialects.txt | setup
+	@echo "==> installing more test clients (800 MB)"
+	@python3 -m venv $(DIALECTS_VENV)
+	@$(DIALECTS_VENV)/bin/pip install --disable-pip-version-check --progress-bar on -r $<
 	@touch $@
 
 $(TRAIN_VENV)/.done: scripts/train/requirements.txt | setup

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 UNITS = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns")]
 RATES = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")]
 # What a second's work is counted in, by group.
-WORK = {"linear": "FLOP", "peak": "FLOP", "encoder": "tokens", "tokenize": "tokens"}
+WORK = {"linear": "FLOP", "peak": "FLOP", "encoder": "tokens", "tokenize": "tokens", "encode": "vectors"}
 
 
 def scaled(value: float, steps: list[tuple[float, str]]) -> str:

@@ -57,15 +57,16 @@ def wait_until_ready(ops):
 
 
 @contextlib.contextmanager
-def served(port, data_dir, settings, binary=ROOT / "target/release/ml-inference", cards=ROOT / "model-cards"):
-    """A server with these lines of configuration and a state of its own, until the block ends: its address and its process."""
+def served(port, data_dir, settings, binary=ROOT / "target/release/ml-inference", cards=ROOT / "model-cards", state=None):
+    """A server with these lines of configuration and a state of its own, until the block ends: its address and its process. The
+    folder of its `state` goes with it, unless it is given."""
     api, ops = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1010}"
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "served.toml"
         config.write_text("".join(f"{setting}\n" for setting in settings))
         process = subprocess.Popen(
             [binary, "serve", "--offline", "--listen", api, "--ops-listen", ops,
-             "--data-dir", data_dir, "--state-dir", f"{folder}/state", "--cards-dir", cards, "--log", "warn",
+             "--data-dir", data_dir, "--state-dir", state or f"{folder}/state", "--cards-dir", cards, "--log", "warn",
              "--config", config], stdout=subprocess.DEVNULL)
         try:
             wait_until_ready(ops)

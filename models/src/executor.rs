@@ -147,13 +147,15 @@ impl Overlap<Sequence, SequenceOutput> for DeviceExecutor {
     }
 }
 
-/// Cuts `[B, n]` or `[T, n]` into one matrix per sequence.
+/// Cuts `[B, n]` or `[T, n]` into one matrix per sequence. A batch may want rows per token for some of its
+/// sequences and pooled ones for others: it has them per token, and the others are pooled here.
 fn split(
     result: &HostTensor,
     batch: &TokenBatch,
     is_per_token: bool,
 ) -> Result<Vec<SequenceOutput>, DeviceError> {
-    let rows = if is_per_token { batch.tokens() } else { batch.sequences() };
+    let has_tokens = is_per_token || batch.wants_tokens();
+    let rows = if has_tokens { batch.tokens() } else { batch.sequences() };
     let HostTensor { data, shape } = result;
     let columns = match shape[..] {
         [found, columns] if found == rows && rows * columns == data.len() => columns,
@@ -163,8 +165,17 @@ fn split(
         values: data[rows.start * columns..rows.end * columns].to_vec(),
         columns,
     };
-    Ok(if is_per_token {
-        batch.ranges().map(output).collect()
+    let mean = |rows: std::ops::Range<usize>| {
+        let (mut values, count) = (vec![0.0_f32; columns], rows.len() as f32);
+        for row in data[rows.start * columns..rows.end * columns].chunks_exact(columns.max(1)) {
+            values.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        values.iter_mut().for_each(|sum| *sum /= count);
+        SequenceOutput { values, columns }
+    };
+    Ok(if has_tokens {
+        let wants = batch.per_token.iter().map(|wants_tokens| is_per_token || *wants_tokens);
+        batch.ranges().zip(wants).map(|(rows, wants)| if wants { output(rows) } else { mean(rows) }).collect()
     } else {
         (0..rows).map(|row| output(row..row + 1)).collect()
     })
@@ -217,6 +228,23 @@ mod tests {
         };
         check(false, [&[1.0, -1.0], &[3.0, -3.0]]);
         check(true, [&[1.0, -1.0, 2.0, -2.0], &[3.0, -3.0]]);
+    }
+
+    /// Those who want vectors of tokens and those who want pooled ones may share a batch.
+    #[test]
+    fn pooled_and_not_pooled_in_one_batch() {
+        let mut sequences = [vec![1, 2], vec![3, 5, 7], vec![9]].map(Sequence::new).to_vec();
+        sequences[1].wants_tokens = true;
+        let outputs = executor(true, false).execute(ModelId(1), &sequences).unwrap();
+        assert_eq!(outputs.len(), 3);
+        let (batch, columns) = (TokenBatch::from_sequences(&sequences), 2);
+        let data: Vec<f32> = batch.input_ids.iter().flat_map(|id| [*id as f32, -(*id as f32)]).collect();
+        let outputs = split(&HostTensor { data, shape: vec![6, columns] }, &batch, false).unwrap();
+        let values: Vec<_> = outputs.iter().map(|output| output.values.as_slice()).collect();
+        assert_eq!(values, [&[1.5, -1.5][..], &[3.0, -3.0, 5.0, -5.0, 7.0, -7.0], &[9.0, -9.0]]);
+        // A runtime that pools all the same is not believed.
+        let pooled = HostTensor { data: vec![0.0; 6], shape: vec![3, columns] };
+        assert!(matches!(split(&pooled, &batch, false), Err(DeviceError::Shape { rows: 6, .. })));
     }
 
     #[test]

@@ -157,7 +157,8 @@ fn values_that_make_no_sense_are_named() {
         &limits("document_tokens_max"),
         "tokens_max",
     );
-    check("inputs_max: 128", "inputs_max: 0", &limits("inputs_max"), "at least 1");
+    check("inputs_max: 128", "inputs_max: 0", &limits("inputs_max"), "must be 1 to 65536");
+    check("inputs_max: 128", "inputs_max: 65537", &limits("inputs_max"), "must be 1 to 65536");
     check(
         "inputs_max: 128",
         "inputs_max: 1, document_words_max: 0",

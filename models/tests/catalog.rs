@@ -457,7 +457,7 @@ fn adapters_are_checked_and_merged() {
     let sequences = vec![Sequence::new(vec![1, 3, 2])];
     let mut run = |name: &str| {
         let entry = catalog.find(name).unwrap();
-        let ModelState::Loaded { digest } = entry.state else { panic!("{:?}", entry.state) };
+        let ModelState::Loaded { digest, .. } = entry.state else { panic!("{:?}", entry.state) };
         (executor.execute(entry.id, &sequences).unwrap().remove(0), digest)
     };
     let (base, adapted) = (run("base"), run("adapted"));

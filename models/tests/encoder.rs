@@ -10,7 +10,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::bert::BertModel;
 use models::card::WEIGHTS_FILE;
 use models::runtimes::fused::Loader;
-use models::weights::{EncoderWeights, LoraAdapter, TensorFile};
+use models::weights::{EncoderWeights, HeadWeights, LoraAdapter, TensorFile};
 use models::{
     Architecture, EncoderSpec, HiddenActivation, ModelError, Runtime, RuntimeError, Sequence, TokenBatch,
     architectures, open_device,
@@ -18,7 +18,7 @@ use models::{
 use proptest::prelude::*;
 use random::{
     LINEARS, Random, Tensors, candle_config, config, difference, encoder_tensors, file, fused, hidden_states,
-    identity, runtimes, weights,
+    identity, run, runtimes, weights,
 };
 
 const TOLERANCE: f32 = 1e-5;
@@ -58,6 +58,31 @@ fn random_encoders_equal_candles_own() {
             let sequences = [1, 7, 32, 2, 1, 19].map(|length| random.sequence(length, config.vocab_size));
             check(&tensors, &config, &sequences, &format!("{activation:?}, seed {seed}"));
         }
+    }
+}
+
+/// A model that pools gives what it pools, where a batch wants it, whatever else is in the batch.
+#[test]
+fn pooling_models_give_hidden_states_where_they_are_wanted() {
+    let config = config(HiddenActivation::Gelu);
+    let mut random = Random::new(5);
+    let tensors = encoder_tensors(&mut random, &config);
+    let weights = weights(&tensors, &config);
+    let mut sequences = [3, 17, 1, 32].map(|length| random.sequence(length, config.vocab_size));
+    let pooled = runtimes(&weights, None, &HeadWeights::MeanPooling).unwrap();
+    for (name, mut runtime) in pooled {
+        let means = run(&mut *runtime, &sequences);
+        assert_eq!(means.shape, [4, config.hidden_size], "{name}");
+        sequences[1].wants_tokens = true;
+        let found = run(&mut *runtime, &sequences);
+        assert_eq!(found.shape, [53, config.hidden_size], "{name}");
+        let expected: Vec<f32> =
+            sequences.iter().flat_map(|sequence| reference(&tensors, &config, sequence)).collect();
+        let difference = difference(&found.data, &expected);
+        assert!(difference < TOLERANCE, "{name}: {difference}");
+        // And pools again as before.
+        sequences[1].wants_tokens = false;
+        assert_eq!(run(&mut *runtime, &sequences), means, "{name}");
     }
 }
 

@@ -128,6 +128,15 @@ impl Desk {
         Ok(taken.map(|taken| taken.quota))
     }
 
+    /// Asks whether anything is left of a tenant's limit, and takes nothing.
+    pub(crate) async fn check_limit(&self, now: WallTime, principal: &Principal) -> Result<(), LimitError> {
+        let (now, tenant) = (self.moment(now), principal.tenant());
+        if let Some(taken) = self.limiter.take(now, tenant, Unit::Inputs, 1).await? {
+            self.limiter.give_back(tenant, taken);
+        }
+        Ok(())
+    }
+
     /// Writes the record of an answer that was kept and not recorded.
     pub(crate) async fn record(&self, record: UsageRecord) -> Result<(), JournalError> {
         self.journal.append(record.clone()).await?;
@@ -184,6 +193,12 @@ impl Reservation {
     /// What is left of the tenant's limits, this request counted.
     pub fn quotas(&self) -> Vec<(Unit, Quota)> {
         self.taken.iter().map(|taken| (taken.unit, taken.quota)).collect()
+    }
+
+    /// Whether anything of the request counts against the limits if it ends like that.
+    pub fn counts(&self, outcome: Outcome) -> bool {
+        let inputs = self.demand.inputs + self.refused_after_work;
+        !self.is_free(outcome) && outcome != Outcome::Failed && inputs > 0
     }
 
     /// The record that the request leaves if it ends like that, if any: to be kept with the answer of an

@@ -161,6 +161,14 @@ impl Gatekeeper {
         self.desk.admit_replay(now, principal).await
     }
 
+    /// Asks whether anything is left of the limit of a caller's tenant, and takes nothing.
+    ///
+    /// # Errors
+    /// See [`LimitError`].
+    pub async fn check_limit(&self, now: WallTime, principal: &Principal) -> Result<(), LimitError> {
+        self.desk.check_limit(now, principal).await
+    }
+
     async fn record(&self, record: UsageRecord) -> Result<(), ledger::JournalError> {
         self.desk.record(record).await
     }

@@ -7,20 +7,22 @@ use prost::Message;
 
 /// What the API answers, and what operations answer.
 const API: &str = "ml/inference/v1/inference.proto";
+const ADMINISTRATION: &str = "ml/inference/v1/administration.proto";
 const TEI: &str = "tei/v1/tei.proto";
 const OIP: &str = "inference/open_inference.proto";
 const SCALER: &str = "externalscaler/externalscaler.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for proto in [API, OIP, TEI, SCALER] {
+    for proto in [API, ADMINISTRATION, OIP, TEI, SCALER] {
         println!("cargo:rerun-if-changed={proto}");
     }
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     // What the reflection service shows: what answers on the same port.
-    std::fs::write(out.join("descriptors.bin"), protox::compile([API], ["."])?.encode_to_vec())?;
+    let api = protox::compile([API, ADMINISTRATION], ["."])?;
+    std::fs::write(out.join("descriptors.bin"), api.encode_to_vec())?;
     std::fs::write(out.join("tei_descriptors.bin"), protox::compile([TEI], ["."])?.encode_to_vec())?;
     std::fs::write(out.join("oip_descriptors.bin"), protox::compile([OIP], ["."])?.encode_to_vec())?;
-    let mut descriptors = protox::compile([API, OIP, TEI, SCALER], ["."])?;
+    let mut descriptors = protox::compile([API, ADMINISTRATION, OIP, TEI, SCALER], ["."])?;
     // On the wire a call with one message and a stream of messages are the same. As a stream it is handed
     // over when its head is there, so that the caller is known before a byte of the message is read
     // (`serving::grpc::service`).

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use batching::{DeadlinePolicy, Engine, EngineConfig, ModelConfig, PreferredSize, TokenBudget};
 use models::{
-    CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, Progress, Provider, Sequence,
-    SequenceOutput, WorkPool,
+    CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, PoolError, Progress, Provider,
+    Sequence, SequenceOutput, WorkPool,
 };
 use protocols::ServerFacts;
 use protocols::containers::ContainerOptions;
@@ -21,6 +21,7 @@ use crate::config::{self, Config};
 use crate::devices::{Devices, threads};
 use crate::load::{InFlightMax, Load};
 use crate::readiness::{HasParts, Readiness};
+use crate::reading::ReadingThreads;
 use crate::scaling::Scaling;
 use crate::secrets::SecretError;
 use crate::telemetry::{GpuMonitor, Telemetry};
@@ -38,6 +39,8 @@ pub struct App {
     pub engine: Engine<Sequence, SequenceOutput>,
     /// Threads that tokenise and decode.
     pub pool: WorkPool,
+    /// Threads that read long bodies.
+    pub(crate) reading: ReadingThreads,
     /// What the calls in flight are predicted to take.
     pub load: Arc<Load>,
     /// Windows of one call that the scheduler has at a time.
@@ -185,6 +188,8 @@ impl App {
             catalog,
             engine,
             pool: WorkPool::new(pool_config(&config), clock)?,
+            reading: ReadingThreads::start(threads(0))
+                .map_err(|error| PoolError::Start(error.to_string()))?,
             load,
             call_in_flight_max,
             telemetry,

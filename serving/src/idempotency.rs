@@ -101,12 +101,19 @@ impl Once {
     ///
     /// # Errors
     /// It cannot be kept.
-    pub(crate) async fn keep(&mut self, status: u16, body: &[u8]) -> Result<(), ApiError> {
+    async fn keep(&mut self, status: u16, body: &[u8]) -> Result<(), ApiError> {
         let Some(attempt) = &self.attempt else { return Ok(()) };
         let answer = Answer { status, body: body.to_vec() };
         self.answers.keep(WallTime::now(), attempt, &answer, None).await.or_refused()?;
         self.is_kept = true;
         Ok(())
+    }
+
+    /// Keeps the answer of what stays changed, whether that can be told again or not.
+    pub(crate) async fn keep_if_possible(&mut self, status: u16, body: &[u8]) {
+        if let Err(error) = self.keep(status, body).await {
+            tracing::warn!(%error, "the answer of a change cannot be kept under its idempotency key");
+        }
     }
 
     /// What is to be kept or released by somebody else from now on, if there is a key.

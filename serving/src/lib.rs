@@ -48,6 +48,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod progress;
 pub mod readiness;
+mod reading;
 mod regular_file;
 pub mod scaling;
 mod secrets;

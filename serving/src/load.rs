@@ -2,14 +2,16 @@
 //! any work is done for it, so that in overload a refusal costs nothing and the devices' time goes to calls
 //! that are answered.
 //!
-//! A call's work is predicted by the bytes of its texts, at the rate at which calls of its model were worked
-//! off of late, and at first by what the devices were measured to take for a token. The devices are shared by
-//! weight between the tenants that have work, and no time is left unused: so a call is done at the latest
-//! when all that is in flight is, and at the latest when its own tenant's work is, at the tenant's share. The
-//! lesser of the two decides. A tenant with nothing in flight is never refused, so predictions that were too
-//! high are found out.
+//! A call's work is predicted by the bytes of its texts: all are read, at the rate of the threads that do it,
+//! and those that can be computed are, at the rate of its model of late, and at first by what the devices
+//! were measured to take for a token. What a caller has cut off of a text is read alone. The devices are
+//! shared by weight between the tenants that have work, and no time is left unused: so a call is done at the
+//! latest when all that is in flight is, and at the latest when its own tenant's work is, at the tenant's
+//! share. The lesser of the two decides. A tenant with nothing in flight is never refused, so predictions
+//! that were too high are found out.
 
 use std::collections::HashMap;
+use std::iter::Sum;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,22 +48,60 @@ pub struct Load {
 
 #[derive(Debug)]
 struct State {
-    /// Seconds that a byte takes all devices and threads, by model.
-    rates: Vec<f64>,
+    rates: Rates,
     tenants: HashMap<TenantId, Share>,
-    all: Bytes,
+    all: Sums,
     /// When the next refusal may be answered.
     next_refusal: Timestamp,
 }
 
-/// Bytes of text that are to be worked off, by model: what they take is said by the rates of the present.
+/// Seconds that a byte takes.
+#[derive(Debug)]
+struct Rates {
+    /// All threads, to read it.
+    read: f64,
+    /// All devices, to compute it, by model.
+    computed: Vec<f64>,
+}
+
+/// Bytes of the texts of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bytes {
+    /// All.
+    pub read: u64,
+    /// Those that may be computed.
+    pub computed: u64,
+}
+
+impl Bytes {
+    /// Of a text of so many bytes, of which so many tokens are computed at most.
+    pub fn of_text(bytes: usize, computed_tokens_max: usize) -> Self {
+        let computed = (computed_tokens_max as f64 / TOKENS_PER_BYTE) as u64;
+        Self { read: bytes as u64, computed: computed.min(bytes as u64) }
+    }
+}
+
+impl Sum for Bytes {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            read: sum.read.saturating_add(one.read),
+            computed: sum.computed.saturating_add(one.computed),
+        })
+    }
+}
+
+/// Bytes that are to be worked off: what they take is said by the rates of the present.
 #[derive(Debug, Clone)]
-struct Bytes(Vec<f64>);
+struct Sums {
+    read: f64,
+    /// By model.
+    computed: Vec<f64>,
+}
 
 #[derive(Debug)]
 struct Share {
     weight: u32,
-    work: Bytes,
+    work: Sums,
     calls: usize,
 }
 
@@ -71,26 +111,38 @@ pub struct Part {
     load: Arc<Load>,
     model: ModelId,
     tenant: TenantId,
-    bytes: u64,
-    /// Bytes that are not worked off.
-    left: f64,
+    bytes: Bytes,
+    /// Bytes that are not read.
+    unread: f64,
+    /// Bytes that are not computed.
+    uncomputed: f64,
     computed: Duration,
 }
 
-impl Bytes {
+impl Sums {
     fn none(models: usize) -> Self {
-        Self(vec![0.0; models])
+        Self { read: 0.0, computed: vec![0.0; models] }
     }
 
-    /// So many more for a model, or fewer. Sums of differences drift; what is below nothing is nothing.
-    fn add(&mut self, model: ModelId, bytes: f64) {
-        if let Some(sum) = self.0.get_mut(usize::from(model.0)) {
-            *sum = (*sum + bytes).max(0.0);
+    /// So many more to read and to compute for a model, or fewer. Sums of differences drift; what is below
+    /// nothing is nothing.
+    fn add(&mut self, model: ModelId, read: f64, computed: f64) {
+        self.read = (self.read + read).max(0.0);
+        if let Some(sum) = self.computed.get_mut(usize::from(model.0)) {
+            *sum = (*sum + computed).max(0.0);
         }
     }
 
-    fn seconds(&self, rates: &[f64]) -> f64 {
-        self.0.iter().zip(rates).map(|(bytes, rate)| bytes * rate).sum()
+    fn seconds(&self, rates: &Rates) -> f64 {
+        let computed = self.computed.iter().zip(&rates.computed).map(|(bytes, rate)| bytes * rate);
+        self.read * rates.read + computed.sum::<f64>()
+    }
+}
+
+impl Rates {
+    fn seconds(&self, model: ModelId, bytes: Bytes) -> f64 {
+        let computed = self.computed.get(usize::from(model.0)).copied().unwrap_or(0.0);
+        bytes.read as f64 * self.read + bytes.computed as f64 * computed
     }
 }
 
@@ -109,10 +161,10 @@ impl Load {
         limits: &config::Limits,
     ) -> Arc<Self> {
         let per_byte = TOKENS_PER_BYTE / f64::from(devices.max(1));
-        let rates: Vec<f64> = token_seconds.into_iter().map(|seconds| seconds * per_byte).collect();
+        let computed: Vec<f64> = token_seconds.into_iter().map(|seconds| seconds * per_byte).collect();
         let state = State {
-            all: Bytes::none(rates.len()),
-            rates,
+            all: Sums::none(computed.len()),
+            rates: Rates { read: 0.0, computed },
             tenants: HashMap::new(),
             next_refusal: Timestamp::ZERO,
         };
@@ -132,7 +184,7 @@ impl Load {
         self: &Arc<Self>,
         (tenant, weight): (TenantId, u32),
         model: ModelId,
-        bytes: u64,
+        bytes: Bytes,
         left: Duration,
     ) -> Result<Part, Excess> {
         let mut state = self.state();
@@ -142,7 +194,7 @@ impl Load {
             let others = tenants.iter().filter(|(other, _)| **other != tenant);
             let others: f64 = others.map(|(_, share)| f64::from(share.weight)).sum();
             let weight = f64::from(weight.max(1));
-            let seconds = rates.get(usize::from(model.0)).copied().unwrap_or(0.0) * bytes as f64;
+            let seconds = rates.seconds(model, bytes);
             let at_share = (own + seconds) * (weight + others) / weight;
             let predicted = (all.seconds(rates) + seconds).min(at_share);
             let allowed = left.as_secs_f64() * self.share_max;
@@ -151,20 +203,15 @@ impl Load {
                 return Err(Excess { retry_after: retry_after.clamp(RETRY_MIN, RETRY_MAX) });
             }
         }
-        all.add(model, bytes as f64);
-        let none = || Share { weight, work: Bytes::none(rates.len()), calls: 0 };
+        let (unread, uncomputed) = (bytes.read as f64, bytes.computed as f64);
+        all.add(model, unread, uncomputed);
+        let none = || Share { weight, work: Sums::none(rates.computed.len()), calls: 0 };
         let share = tenants.entry(tenant).or_insert_with(none);
         share.weight = weight.max(1);
-        share.work.add(model, bytes as f64);
+        share.work.add(model, unread, uncomputed);
         share.calls += 1;
-        Ok(Part {
-            load: Arc::clone(self),
-            model,
-            tenant,
-            bytes,
-            left: bytes as f64,
-            computed: Duration::ZERO,
-        })
+        let load = Arc::clone(self);
+        Ok(Part { load, model, tenant, bytes, unread, uncomputed, computed: Duration::ZERO })
     }
 
     /// How long the answer of a call that is refused for want of capacity waits: so many a second are
@@ -201,42 +248,51 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl Part {
     /// Bytes of the call's texts.
-    pub fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> Bytes {
         self.bytes
+    }
+
+    /// The texts are read, as all threads read so many bytes in this time of late.
+    pub fn prepared(&mut self, time: Duration) {
+        if self.bytes.read >= LEARN_BYTES_MIN {
+            self.load.state().rates.read = time.as_secs_f64() / self.bytes.read as f64;
+        }
+        self.take_off(self.unread, 0.0);
     }
 
     /// A device worked on it for so long, and this much of it is left to do, from 1 to 0.
     pub fn computed(&mut self, time: Duration, share: f64) {
         self.computed += time;
-        let left = self.bytes as f64 * share.clamp(0.0, 1.0);
-        self.take_off((self.left - left).max(0.0));
+        let left = self.bytes.computed as f64 * share.clamp(0.0, 1.0);
+        self.take_off(0.0, (self.uncomputed - left).max(0.0));
     }
 
-    /// The call is worked off; to prepare it, all threads took so many seconds.
-    pub fn done(&self, prepared: f64) {
-        let seconds = self.computed.as_secs_f64() / f64::from(self.load.devices) + prepared;
-        if self.bytes < LEARN_BYTES_MIN || !seconds.is_finite() {
+    /// The call is worked off.
+    pub fn done(&self) {
+        if self.bytes.computed < LEARN_BYTES_MIN {
             return;
         }
-        let (bytes, mut state) = (self.bytes as f64, self.load.state());
-        if let Some(rate) = state.rates.get_mut(usize::from(self.model.0)) {
+        let seconds = self.computed.as_secs_f64() / f64::from(self.load.devices);
+        let (bytes, mut state) = (self.bytes.computed as f64, self.load.state());
+        if let Some(rate) = state.rates.computed.get_mut(usize::from(self.model.0)) {
             *rate += (seconds / bytes - *rate) * (bytes / (bytes + LEARN_BYTES)).min(0.2);
         }
     }
 
-    fn take_off(&mut self, bytes: f64) {
-        self.left -= bytes;
+    fn take_off(&mut self, read: f64, computed: f64) {
+        self.unread -= read;
+        self.uncomputed -= computed;
         let mut state = self.load.state();
-        state.all.add(self.model, -bytes);
+        state.all.add(self.model, -read, -computed);
         if let Some(share) = state.tenants.get_mut(&self.tenant) {
-            share.work.add(self.model, -bytes);
+            share.work.add(self.model, -read, -computed);
         }
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.take_off(self.left);
+        self.take_off(self.unread, self.uncomputed);
         let mut state = self.load.state();
         if let Some(share) = state.tenants.get_mut(&self.tenant) {
             share.calls -= 1;
@@ -245,7 +301,7 @@ impl Drop for Part {
             }
         }
         if state.tenants.is_empty() {
-            state.all = Bytes::none(state.rates.len());
+            state.all = Sums::none(state.rates.computed.len());
         }
     }
 }
@@ -259,6 +315,10 @@ mod tests {
     const ONE: (TenantId, u32) = (TenantId(1), 1);
     const EIGHT: (TenantId, u32) = (TenantId(2), 8);
 
+    fn bytes(count: u64) -> Bytes {
+        Bytes { read: count, computed: count }
+    }
+
     /// A load of a model that takes a millisecond a byte.
     fn load() -> Arc<Load> {
         let limits = config::Limits {
@@ -267,14 +327,14 @@ mod tests {
             ..config::Limits::default()
         };
         let load = Load::new([0.01], 2, &limits);
-        let mut part = load.enter(ONE, MODEL, 10_000, Duration::from_secs(1)).unwrap();
-        part.computed(Duration::from_secs(18), 0.0);
-        part.done(1.0);
+        let mut part = load.enter(ONE, MODEL, bytes(10_000), Duration::from_secs(1)).unwrap();
+        part.computed(Duration::from_secs(20), 0.0);
+        part.done();
         drop(part);
         // A short text takes long for its length, and is not learned from.
-        let mut part = load.enter(ONE, MODEL, 10, Duration::from_secs(1)).unwrap();
+        let mut part = load.enter(ONE, MODEL, bytes(10), Duration::from_secs(1)).unwrap();
         part.computed(Duration::from_secs(1), 0.0);
-        part.done(1.0);
+        part.done();
         drop(part);
         load
     }
@@ -282,7 +342,8 @@ mod tests {
     #[test]
     fn what_cannot_be_done_in_time_is_refused() {
         let load = load();
-        let enter = |tenant, bytes, seconds| load.enter(tenant, MODEL, bytes, Duration::from_secs(seconds));
+        let enter =
+            |tenant, count, seconds| load.enter(tenant, MODEL, bytes(count), Duration::from_secs(seconds));
         // Whoever has nothing in flight is taken, whatever is predicted.
         let first = enter(ONE, 9000, 1).unwrap();
         assert_eq!(enter(ONE, 1000, 19).unwrap_err(), Excess { retry_after: Duration::from_millis(500) });
@@ -296,7 +357,8 @@ mod tests {
     #[test]
     fn a_tenant_is_held_to_its_share_and_others_are_not_held_up_by_it() {
         let load = load();
-        let enter = |tenant, bytes, seconds| load.enter(tenant, MODEL, bytes, Duration::from_secs(seconds));
+        let enter =
+            |tenant, count, seconds| load.enter(tenant, MODEL, bytes(count), Duration::from_secs(seconds));
         let _hog = enter(ONE, 60_000, 30).unwrap();
         // 60 s are in flight, but eight ninths of the devices are this one's: two seconds take 2.25.
         let _first = enter(EIGHT, 1000, 5).unwrap();
@@ -317,14 +379,14 @@ mod tests {
 
     #[test]
     fn rates_are_learned_from_calls() {
-        let rate = |prior: f64, bytes: u64, calls: u64| {
+        let rate = |prior: f64, count: u64, calls: u64| {
             let load = Load::new([prior], 1, &config::Limits::default());
             for _ in 0..calls {
-                let mut part = load.enter(ONE, MODEL, bytes, Duration::from_secs(1)).unwrap();
-                part.computed(Duration::from_millis(bytes), 0.0);
-                part.done(0.0);
+                let mut part = load.enter(ONE, MODEL, bytes(count), Duration::from_secs(1)).unwrap();
+                part.computed(Duration::from_millis(count), 0.0);
+                part.done();
             }
-            load.state().rates[0]
+            load.state().rates.computed[0]
         };
         // A token of 5 bytes takes 5 ms, as it turns out; or its time was not known.
         assert!((rate(0.005, 2000, 0) - 0.001).abs() < 1e-12);
@@ -334,9 +396,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cut_off_is_read_alone() {
+        let cases = [((2_000_000, 256), 1280), ((100, 256), 100), ((2_000_000, 0), 0)];
+        for ((length, tokens_max), computed) in cases {
+            assert_eq!(Bytes::of_text(length, tokens_max), Bytes { read: length as u64, computed });
+        }
+        // A second a byte of the model and a microsecond a byte to read.
+        let load = Load::new([5.0], 1, &config::Limits::default());
+        let one = Bytes { read: 1_000_000, computed: 10 };
+        let mut part = load.enter(ONE, MODEL, one, Duration::from_secs(1)).unwrap();
+        assert!((load.seconds() - 10.0).abs() < 1e-9);
+        part.prepared(Duration::from_secs(1));
+        assert!((load.seconds() - 10.0).abs() < 1e-9, "it is read");
+        let _other = load.enter(ONE, MODEL, one, Duration::from_secs(60)).unwrap();
+        assert!((load.seconds() - 21.0).abs() < 1e-9, "{}", load.seconds());
+    }
+
+    #[test]
     fn what_is_done_is_taken_off() {
         let load = load();
-        let mut part = load.enter(ONE, MODEL, 10_000, Duration::from_secs(1)).unwrap();
+        let mut part = load.enter(ONE, MODEL, bytes(10_000), Duration::from_secs(1)).unwrap();
         part.computed(Duration::from_secs(1), 0.25);
         assert!((load.seconds() - 2.5).abs() < 1e-9);
         part.computed(Duration::from_secs(1), 0.0);

@@ -48,13 +48,13 @@ enum Format {
     Csv,
 }
 
-/// What rows are by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct By {
-    tenant: bool,
-    day: bool,
-    hour: bool,
-    model: bool,
+/// What rows are by. By hour is by day, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct By {
+    pub(crate) tenant: bool,
+    pub(crate) day: bool,
+    pub(crate) hour: bool,
+    pub(crate) model: bool,
 }
 
 /// A report that was asked for.
@@ -66,60 +66,63 @@ pub(crate) struct ReportQuery {
     format: Format,
 }
 
-/// What a tenant used.
+/// What was used.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Report<'a> {
+pub(crate) struct Report {
     /// None: all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    tenant: Option<&'a str>,
+    pub(crate) tenant: Option<String>,
     #[schemars(with = "String", extend("format" = "date"))]
-    from: Day,
+    pub(crate) from: Day,
     #[schemars(with = "String", extend("format" = "date"))]
-    to: Day,
-    rows: Vec<Row>,
-    total: Numbers,
+    pub(crate) to: Day,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) total: Numbers,
+    #[serde(skip)]
+    format: Format,
 }
 
 /// Tenant, day, hour and model, where rows are by them.
 type RowKey = (Option<String>, Option<Day>, Option<u8>, Option<String>);
 
+/// What was used of what the row is by.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ReportRow")]
-struct Row {
+pub(crate) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
-    tenant: Option<String>,
+    pub(crate) tenant: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date"))]
-    day: Option<Day>,
+    pub(crate) day: Option<Day>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hour: Option<u8>,
+    pub(crate) hour: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<String>,
+    pub(crate) model: Option<String>,
     #[serde(flatten)]
-    numbers: Numbers,
+    pub(crate) numbers: Numbers,
 }
 
 /// Of completed requests unless the name says otherwise.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Numbers {
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub(crate) struct Numbers {
     /// Inputs: what is priced.
-    inputs: u64,
-    tokens: u64,
+    pub(crate) inputs: u64,
+    pub(crate) tokens: u64,
     /// HTTP requests and gRPC messages.
-    completed: u64,
-    cached: u64,
-    refused: u64,
-    failed: u64,
-    cancelled: u64,
-    device_ms: u64,
+    pub(crate) completed: u64,
+    pub(crate) cached: u64,
+    pub(crate) refused: u64,
+    pub(crate) failed: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) device_ms: u64,
     /// Only for whoever may see bills.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cost_micro_usd: Option<u64>,
+    pub(crate) cost_micro_usd: Option<u64>,
 }
 
 /// The schemas of a query and of a report.
 pub(crate) fn schemas(api: &mut Api) -> (Value, Value) {
-    (api.read_whole::<WireQuery>(), api.written::<Report<'_>>())
+    (api.read_whole::<WireQuery>(), api.written::<Report>())
 }
 
 impl ReportQuery {
@@ -131,65 +134,64 @@ impl ReportQuery {
         let invalid =
             |field: &str, problem: String| ApiError::InvalidRequest { field: field.to_owned(), problem };
         let Query(wire) = Query::<WireQuery>::try_from_uri(uri).map_err(|error| explain::query(&error))?;
-        let to = wire.to.unwrap_or(now.day());
-        let from = wire.from.unwrap_or(Day(to.0.saturating_sub(29)));
-        if from > to || to.0 - from.0 >= DAYS_MAX {
-            return Err(invalid("from", format!("must be at most {DAYS_MAX} days up to `to`")));
-        }
-        let mut by = By { tenant: false, day: false, hour: false, model: false };
+        let mut by = By::default();
         for name in wire.by.as_deref().unwrap_or("day,model").split(',').map(str::trim) {
             match name {
                 "tenant" => by.tenant = true,
                 "day" => by.day = true,
-                "hour" => (by.day, by.hour) = (true, true),
+                "hour" => by.hour = true,
                 "model" => by.model = true,
                 _ => return Err(invalid("by", "expected some of tenant, day, hour and model".to_owned())),
             }
         }
-        Ok(Self { from, to, by, format: wire.format })
+        Ok(Self { format: wire.format, ..Self::new(wire.from, wire.to, by, now)? })
+    }
+
+    /// What is asked, as JSON if it is to be written: of the last 30 days if none are given.
+    ///
+    /// # Errors
+    /// There are too many days, or none.
+    pub(crate) fn new(from: Option<Day>, to: Option<Day>, by: By, now: WallTime) -> Result<Self, ApiError> {
+        let to = to.unwrap_or(now.day());
+        let from = from.unwrap_or(Day(to.0.saturating_sub(29)));
+        if from > to || to.0 - from.0 >= DAYS_MAX {
+            let problem = format!("must be at most {DAYS_MAX} days up to `to`");
+            return Err(ApiError::InvalidRequest { field: "from".to_owned(), problem });
+        }
+        Ok(Self { from, to, by: By { day: by.day || by.hour, ..by }, format: Format::Json })
     }
 
     /// The report on a tenant, with costs or without.
     ///
     /// # Errors
     /// The store does not answer.
-    pub(crate) async fn answer(
+    pub(crate) async fn report(
         &self,
         usage: &dyn UsageStore,
         tenant: &str,
         has_cost: bool,
-    ) -> Result<Response, ApiError> {
+    ) -> Result<Report, ApiError> {
         let sums = usage.sums(tenant, self.from, self.to).await.map_err(unavailable)?;
-        Ok(self.render(Some(tenant), vec![(tenant.to_owned(), sums)], has_cost))
+        Ok(self.of(Some(tenant), vec![(tenant.to_owned(), sums)], has_cost))
     }
 
     /// The report on all tenants, with costs: what invoices are made of.
     ///
     /// # Errors
     /// The store does not answer.
-    pub(crate) async fn answer_all(&self, usage: &dyn UsageStore) -> Result<Response, ApiError> {
+    pub(crate) async fn report_all(&self, usage: &dyn UsageStore) -> Result<Report, ApiError> {
         let mut sums = Vec::new();
         for tenant in usage.tenants().await.map_err(unavailable)? {
             let of_tenant = usage.sums(&tenant, self.from, self.to).await.map_err(unavailable)?;
             sums.push((tenant, of_tenant));
         }
-        Ok(self.render(None, sums, true))
+        Ok(self.of(None, sums, true))
     }
 
-    fn render(
-        &self,
-        tenant: Option<&str>,
-        sums: Vec<(String, BTreeMap<SumKey, Sum>)>,
-        has_cost: bool,
-    ) -> Response {
+    fn of(&self, tenant: Option<&str>, sums: Vec<(String, BTreeMap<SumKey, Sum>)>, has_cost: bool) -> Report {
         let (rows, total) = self.rows(sums, has_cost);
-        let report = Report { tenant, from: self.from, to: self.to, rows, total };
-        match self.format {
-            Format::Json => Json(report).into_response(),
-            Format::Csv => {
-                ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&report)).into_response()
-            }
-        }
+        let tenant = tenant.map(str::to_owned);
+        Report { tenant, from: self.from, to: self.to, rows, total, format: self.format }
     }
 
     fn rows(&self, sums: Vec<(String, BTreeMap<SumKey, Sum>)>, has_cost: bool) -> (Vec<Row>, Numbers) {
@@ -219,6 +221,16 @@ impl ReportQuery {
     }
 }
 
+impl Report {
+    /// The report in the format that was asked for.
+    pub(crate) fn answer(&self) -> Response {
+        match self.format {
+            Format::Json => Json(self).into_response(),
+            Format::Csv => ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(self)).into_response(),
+        }
+    }
+}
+
 fn unavailable(error: router::store::StoreError) -> ApiError {
     router::AdministrationError::from(error).refused()
 }
@@ -240,14 +252,14 @@ impl Numbers {
 }
 
 /// RFC 4180. Names of models hold neither commas nor quotes (their cards are checked).
-fn csv(report: &Report<'_>) -> String {
+fn csv(report: &Report) -> String {
     let header = "tenant,day,hour,model,inputs,tokens,completed,cached,refused,failed,cancelled,device_ms,cost_micro_usd";
     let mut text = format!("{header}\r\n");
     let optional = |value: Option<String>| value.unwrap_or_default();
     for Row { tenant, day, hour, model, numbers } in &report.rows {
         let n = numbers;
         let fields = [
-            optional(tenant.clone().or_else(|| report.tenant.map(str::to_owned))),
+            optional(tenant.clone().or_else(|| report.tenant.clone())),
             optional(day.map(|day| day.to_string())),
             optional(hour.map(|hour| hour.to_string())),
             optional(model.clone()),
@@ -294,7 +306,8 @@ mod tests {
         check("from=2026-13-01", "YYYY-MM-DD");
         check("from=2020-01-02&to=2020-01-01", "at most 366 days");
         check("from=2020-01-01&to=2022-01-01", "at most 366 days");
-        check("format=xml", "unknown variant");
+        check("format=xml", "format: unknown value, expected `json` or `csv`");
+        check(&format!("format={}", "xml".repeat(4000)), "format: unknown value, expected `json` or `csv`");
         check("until=2020-01-01", "unknown field");
     }
 
@@ -323,7 +336,14 @@ mod tests {
         assert!(
             rows.iter().all(|row| row.numbers.cost_micro_usd.is_none()) && total.cost_micro_usd.is_none()
         );
-        let report = Report { tenant: Some("acme"), from: Day(20_000), to: Day(20_001), rows, total };
+        let report = Report {
+            tenant: Some("acme".to_owned()),
+            from: Day(20_000),
+            to: Day(20_001),
+            rows,
+            total,
+            format: Format::Csv,
+        };
         assert_eq!(csv(&report).lines().nth(1), Some("acme,,,a,11,0,3,0,0,0,0,0,"));
     }
 }

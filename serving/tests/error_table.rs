@@ -122,10 +122,13 @@ fn every_api_error() -> Vec<ApiError> {
         E::InvalidUtf8 { .. } => [E::InvalidUtf8 { offset: 12 }],
         E::InvalidJson { .. } => [E::InvalidJson { problem: "expected value".to_owned(), line: 1, column: 2 }],
         E::InvalidRequest { .. } => [
-            E::InvalidRequest { field: field(), problem: "expected u32, got string".to_owned() },
+            E::InvalidRequest { field: field(), problem: "expected a number, got string".to_owned() },
         ],
         E::Input(InputError::None) => [E::Input(InputError::None)],
         E::Input(InputError::TooMany { .. }) => [E::Input(InputError::TooMany { inputs: 200, limit: 128 })],
+        E::Input(InputError::TooManyVectors { .. }) => [
+            E::Input(InputError::TooManyVectors { vectors: 20_000, limit: 8192 }),
+        ],
         E::Input(InputError::Empty { .. }) => [E::Input(InputError::Empty { index: 3 })],
         E::Input(InputError::Invisible { .. }) => [E::Input(InputError::Invisible { index: 3 })],
         E::Input(InputError::Nul { .. }) => [E::Input(InputError::Nul { index: 3, offset: 17 })],
@@ -142,6 +145,11 @@ fn every_api_error() -> Vec<ApiError> {
             E::Input(InputError::Form { index: 3, found: "token ids", needed: "a text" }),
         ],
         E::Input(InputError::ForeignToken { .. }) => [E::Input(InputError::ForeignToken { index: 3, id: 279 })],
+        E::Worded { .. } => [E::Worded {
+            error: InputError::Empty { index: 3 },
+            field: "documents[3]".to_owned(),
+            message: "documents[3] is empty".to_owned(),
+        }],
         E::ModelNotFound => [E::ModelNotFound],
         E::ModelRequired { .. } => [E::ModelRequired { task: "embeddings", candidates: "one, two".to_owned() }],
         E::WrongTask { .. } => [

@@ -10,6 +10,8 @@ use std::ops::Range;
 pub struct Sequence {
     /// Token ids, `[CLS]` and `[SEP]` (or their like) included.
     pub input_ids: Vec<u32>,
+    /// Whether a model that gives one vector for it is to give one for each of its tokens.
+    pub wants_tokens: bool,
 }
 
 /// A ragged batch of `B` sequences with `T` tokens in all.
@@ -23,6 +25,8 @@ pub struct TokenBatch {
     pub cu_seqlens: Vec<u32>,
     /// Tokens of the longest sequence.
     pub max_seq_len: usize,
+    /// Which sequences want a vector for each token, `[B]`.
+    pub per_token: Vec<bool>,
 }
 
 /// A row-major tensor in host memory.
@@ -36,8 +40,9 @@ pub struct HostTensor {
 
 /// What one sequence of a batch produced: a matrix of `rows() x columns`.
 ///
-/// Mean pooling gives one row of hidden size `H`, a sequence classifier one row of `C` logits, a token
-/// classifier one row of `C` logits per token of the sequence, special tokens included.
+/// Mean pooling gives one row of hidden size `H`, or one per token where that is wanted; a sequence
+/// classifier one row of `C` logits, a token classifier one row of `C` logits per token of the sequence,
+/// special tokens included.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SequenceOutput {
     /// The values, row-major.
@@ -49,7 +54,7 @@ pub struct SequenceOutput {
 impl Sequence {
     /// A sequence of these token ids, which include the special tokens.
     pub fn new(input_ids: Vec<u32>) -> Self {
-        Self { input_ids }
+        Self { input_ids, wants_tokens: false }
     }
 
     /// Number of tokens, special tokens included.
@@ -86,6 +91,8 @@ impl TokenBatch {
         self.position_ids.clear();
         self.cu_seqlens.clear();
         self.cu_seqlens.push(0);
+        self.per_token.clear();
+        self.per_token.extend(sequences.iter().map(|sequence| sequence.wants_tokens));
         self.max_seq_len = 0;
         for sequence in sequences {
             self.input_ids.extend_from_slice(&sequence.input_ids);
@@ -103,6 +110,11 @@ impl TokenBatch {
     /// Number of tokens in all, `T`.
     pub fn tokens(&self) -> usize {
         self.input_ids.len()
+    }
+
+    /// Whether the result of a pooling model is to be what it would pool, `[T, H]`: some sequence wants it.
+    pub fn wants_tokens(&self) -> bool {
+        self.per_token.contains(&true)
     }
 
     /// The token range of each sequence, in order.

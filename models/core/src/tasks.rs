@@ -10,9 +10,13 @@ mod parameters;
 
 pub use operation::Operation;
 pub use parameters::{
-    ClassifyParameters, DetokenizeParameters, EmbedParameters, EntitiesParameters, Parameters,
-    RerankParameters, SentimentParameters, SimilarityParameters, SummarizeParameters, TokenizeParameters,
+    ClassifyParameters, DetokenizeParameters, EmbedParameters, EmbedTokensParameters, EntitiesParameters,
+    Parameters, RerankParameters, SentimentParameters, SimilarityParameters, SummarizeParameters,
+    TokenizeParameters,
 };
+
+/// Most inputs of one call, whatever is configured: who reads calls reads no more.
+pub const INPUTS_MAX: usize = 65_536;
 
 /// One input of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,6 +190,8 @@ pub enum Output {
     Summary(Summary),
     /// The vector.
     Embedding(Vec<f32>),
+    /// A vector for each token that was read, special tokens included.
+    TokenEmbeddings(Vec<Vec<f32>>),
     /// How near the input is to what the call compares it with: the cosine of their vectors, from -1 to 1.
     Similarity(f32),
     /// The input's tokens.
@@ -331,6 +337,16 @@ pub enum InputError {
         /// How it can be read.
         remedy: Remedy,
     },
+    /// The tokens that are to have vectors are too many.
+    #[error(
+        "inputs has {vectors} tokens or more in all, the limit for vectors of single tokens is {limit}: send fewer at once"
+    )]
+    TooManyVectors {
+        /// Tokens found.
+        vectors: usize,
+        /// Tokens allowed.
+        limit: usize,
+    },
     /// A parameter's value makes no sense for this model.
     #[error("parameters.{name}: {message}")]
     Parameter {
@@ -414,7 +430,7 @@ impl InputError {
     /// The field of the request that is wrong, such as `inputs[3]`.
     pub fn field(&self) -> String {
         match self {
-            Self::None | Self::TooMany { .. } => "inputs".to_owned(),
+            Self::None | Self::TooMany { .. } | Self::TooManyVectors { .. } => "inputs".to_owned(),
             Self::Empty { index }
             | Self::Invisible { index }
             | Self::Nul { index, .. }

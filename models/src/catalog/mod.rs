@@ -194,6 +194,7 @@ impl Catalog {
             model,
             tokenizer: &loaded.tokenizer,
             columns: loaded.weights.columns(),
+            gives_tokens: loaded.weights.gives_tokens(),
             zero_shot,
         };
         tasks::prepare(context, request, pace).await

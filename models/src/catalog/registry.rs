@@ -35,6 +35,10 @@ pub enum ModelState {
     Loaded {
         /// Stands for the content of all its files: encoder, tokenizer, configuration, adapter and head.
         digest: Sha256Digest,
+        /// Columns of its results: hidden size or number of classes.
+        columns: usize,
+        /// Whether it gives vectors of single tokens too.
+        gives_tokens: bool,
     },
     /// It cannot.
     Unavailable {
@@ -96,7 +100,10 @@ impl Registry {
 impl ModelEntry {
     pub(super) fn new(id: ModelId, card: Arc<Card>, result: Result<LoadedParts, UnavailableError>) -> Self {
         let (state, loaded) = match result {
-            Ok(loaded) => (ModelState::Loaded { digest: loaded.digest }, Some(loaded)),
+            Ok(loaded) => {
+                let (columns, gives_tokens) = (loaded.weights.columns(), loaded.weights.gives_tokens());
+                (ModelState::Loaded { digest: loaded.digest, columns, gives_tokens }, Some(loaded))
+            }
             Err(error) => (ModelState::Unavailable { reason: error.to_string() }, None),
         };
         Self { id, card, state, loaded }

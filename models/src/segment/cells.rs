@@ -4,11 +4,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::item::Mark;
 use super::kind::check_box;
 use super::lines::{Block, Blocks};
 use super::marks::{is_bullet, is_line_break, is_terminal};
 use super::markup::Plain;
-use super::scan::Mark;
 use super::{SEGMENTED_PER_TOKENISED, count};
 use crate::characters::enclosed;
 use crate::pool::Pace;
@@ -40,7 +40,7 @@ impl Cells {
         // Ends of lines and cells, and those at which the text says enough by itself.
         let (mut ends, mut marked) = (Vec::new(), Vec::new());
         let mut blocks = Blocks::new(&plain).peekable();
-        let (mut before, mut was_lettered) = (None, false);
+        let (mut before, mut was_listed) = (None::<Mark>, false);
         let mut prefixes = Vec::new();
         while let Some(Block { bytes: block, name_ends, prefixes: marks }) = blocks.next() {
             prefixes.extend(marks);
@@ -53,12 +53,12 @@ impl Cells {
                 left.zip(right).is_some_and(|(left, right)| left.precedes(right) || left.repeats(right))
             };
             let mut first = block.start;
-            // `A. `, `B. ` may be initials, if they do not count from A.
+            // `A. `, `B. ` may be initials, if they do not count from A, or from I.
             let is_lettered = mark.is_some_and(Mark::is_initial);
             let is_item = !is_lettered
-                || (was_lettered && is_counted(before, mark))
-                || (mark.is_some_and(|mark| mark.number == 1) && is_counted(mark, next));
-            was_lettered = is_lettered && is_item;
+                || (was_listed && is_counted(before, mark))
+                || mark.zip(next).is_some_and(|(mark, next)| mark.begins(next));
+            was_listed = mark.is_some() && is_item;
             if end > 0 && is_item && (mark.is_none() || is_counted(before, mark) || is_counted(mark, next)) {
                 first = block.start + end;
                 ends.push(first);

@@ -10,8 +10,8 @@ use super::words::{self, Class};
 /// Longest abbreviation that is in no table, in characters.
 const UNKNOWN_MAX: usize = 6;
 
-/// Whether a citation goes on behind a word with a dot.
-pub(super) fn goes_on(word: &Word<'_>, ahead: &VecDeque<Word<'_>>) -> bool {
+/// Whether a citation goes on behind a word with a dot, which may be the first of its sentence.
+pub(super) fn goes_on(word: &Word<'_>, ahead: &VecDeque<Word<'_>>, is_first: bool) -> bool {
     let (Some(next), behind) = (ahead.front(), ahead.get(1)) else { return false };
     if word.first == First::Digit {
         return false;
@@ -31,6 +31,10 @@ pub(super) fn goes_on(word: &Word<'_>, ahead: &VecDeque<Word<'_>>) -> bool {
             is_place && (matches!(lower.as_str(), "id" | "ibid") || class.is_some())
         }
         // "Code Ann. § 5", "See Compl. ¶ 12"
+        // "It was sold in Oslo. §2. The buyer pays."
+        text if is_sign(text) && next.stop == Stop::Dot && text.len() > '§'.len_utf8() + 1 => {
+            class.is_some()
+        }
         text if is_sign(text) => {
             class.is_some() || is_single || is_unknown || matches!(lower.as_str(), "ann" | "id")
         }
@@ -38,11 +42,11 @@ pub(super) fn goes_on(word: &Word<'_>, ahead: &VecDeque<Word<'_>>) -> bool {
         text if is_series(text) => is_number(behind) && word.first == First::Capital,
         // "(3d Cir. 1999)"
         text if is_year_at_end(text) => word.first == First::Capital,
-        // "Pub. L. No. 104-191", "Reg. No. 12"
-        "No." | "Nos." => {
-            is_number(behind)
-                && (is_single || matches!(class, Some(Class::Numbered | Class::NumberedWord)))
-                && lower != "no"
+        // "Pub. L. No. 104-191", "Reg. No. 12", "Inv. No. 4711", "Cat. No. 7"
+        "No." | "Nos." | "no." | "nos." => {
+            let is_short =
+                is_single || matches!(class, Some(class) if class != Class::Name) || (is_first && is_unknown);
+            is_number(behind) && is_short && lower != "no" && !words::is_month(&lower)
         }
         // "Harv. L. Rev. 12"
         _ => {

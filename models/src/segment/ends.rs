@@ -1,24 +1,29 @@
 //! Whether a sentence ends behind a word.
 
+mod numbers;
+mod style;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::citations;
 use super::count;
-use super::forms::{is_number, is_question, is_time, is_verse};
+use super::feelings;
+use super::forms::{is_number, is_question, is_temperature, is_time, is_verse, is_zip};
+use super::item::Mark;
 use super::letters::Letters;
-use super::scan::{First, Mark, Scan, Stop, Word};
+use super::scan::{First, Scan, Stop, Word};
 use super::sentence::Sentence;
+use super::times;
 use super::words::{self, Class};
+use style::Style;
 
 /// Words of a phrase that only says when: "At 5 a.m. Mr. Lee called."
 const WHEN_MAX: usize = 8;
-/// Bytes of a block that tell whether it is written without capitals.
-const STYLE_MAX: usize = 64 << 10;
-/// Fewest words of a text that is taken to be written in capitals.
-const CAPITALS_MIN: usize = 5;
 /// Shortest word in small letters that is no abbreviation if it is in no table.
 const WORD_MIN: usize = 5;
+/// Longest word that may be an abbreviation although it is in no table.
+const ABBREVIATION_MAX: usize = 6;
 
 /// A block that is being cut into sentences.
 pub(super) struct Reader<'a> {
@@ -64,41 +69,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether capitals tell anything in a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
-    Mixed,
-    /// In small letters, as in a chat.
-    Small,
-    /// In capitals, as in headlines and releases.
-    Capitals,
-}
-
-impl Style {
-    fn of(text: &str) -> Self {
-        let text = &text[..text.floor_char_boundary(STYLE_MAX)];
-        count(text.len());
-        let (mut capitals, mut small) = (0, 0);
-        let (mut all_capitals, mut all_small) = (0, 0);
-        let mut is_start = true;
-        for c in text.chars() {
-            let (is_small, is_capital) = (c.is_lowercase(), c.is_uppercase());
-            small += usize::from(is_start && is_small);
-            capitals += usize::from(is_start && is_capital);
-            all_small += usize::from(is_small);
-            all_capitals += usize::from(is_capital);
-            is_start = !c.is_alphanumeric() && !matches!(c, '\'' | '’' | '.');
-        }
-        if capitals * 12 < small {
-            Self::Small
-        } else if all_small * 12 < all_capitals && capitals >= CAPITALS_MIN {
-            Self::Capitals
-        } else {
-            Self::Mixed
-        }
-    }
-}
-
 /// Whether a word begins the next item of a list: `• two`, `2. Two` after `1. One`.
 fn begins_item(
     before: &Sentence<'_>,
@@ -126,12 +96,12 @@ impl<'a> Context<'a, '_> {
     fn is_end(&self) -> bool {
         let word = &self.here.last;
         // Pictures, numbers of notes and marks alone belong to the sentence before them.
-        let word = match self.here.previous.as_ref() {
-            Some(previous) if (word.is_picture() || word.is_note()) && self.here.words > 1 => {
-                if previous.stop == Stop::None && !word.is_note() {
-                    return false;
+        let word = match self.here.told.as_ref() {
+            Some(told) if (word.is_picture() || word.is_note()) && self.here.words > 1 => {
+                if told.stop == Stop::None && !word.is_note() {
+                    return feelings::ends_sentence(word, told, self.ahead, self.is_small);
                 }
-                previous
+                told
             }
             _ => word,
         };
@@ -186,7 +156,10 @@ impl<'a> Context<'a, '_> {
         match next.first {
             First::Capital => true,
             First::Digit => !word.stem.is_empty(),
-            First::Lower => self.is_small && word.dots > 3,
+            // "no idea... bye"
+            First::Lower => {
+                self.is_small && (word.dots > 3 || (self.here.words > 1 && words::is_farewell(&next.bare())))
+            }
             First::None => false,
         }
     }
@@ -208,7 +181,11 @@ impl<'a> Context<'a, '_> {
                 "Inc." | "Corp." | "Ltd." | "LLC" | "plc" | "Brands"
             ),
             // "Stop!" she cried. A name: "at Wham! in London".
-            First::Lower if word.is_closed => false,
+            First::Lower if word.is_closed => {
+                let bare = next.bare();
+                let is_anew = words::is_starter(&bare) && !words::is_preposition(&bare);
+                self.is_small && word.is_quoted() && is_anew
+            }
             // "No! no! no!"
             First::Lower if word.stop == next.stop && next.bare() == word.bare() => false,
             First::Lower if self.is_small => true,
@@ -236,6 +213,7 @@ impl<'a> Context<'a, '_> {
             && (is_letter
                 || Mark::of(word.text).is_some()
                 || words::is_roman(word.stem)
+                || word.text.starts_with('§')
                 || is_question(word.stem))
         {
             return false;
@@ -244,21 +222,31 @@ impl<'a> Context<'a, '_> {
         let is_number = word.first == First::Digit || words::is_roman(word.stem);
         let (first, count) = self.here.body();
         if is_number && count == 2 && words::is_heading(&first.bare()) {
-            return false;
+            return next.bare() == first.bare();
         }
-        if !word.is_closed && citations::goes_on(word, self.ahead) {
+        if !word.is_closed && citations::goes_on(word, self.ahead, self.here.body().1 == 1) {
             return false;
         }
         if is_number && self.is_ordinal(word, next) {
             return false;
         }
         if word.is_closed && (next.first == First::Lower || self.is_said(word)) {
-            return self.is_small && self.is_sure_starter(next) && !self.is_said(word);
+            return self.is_small && !self.is_said(word) && self.is_end_of_closed(word, next);
+        }
+        if times::is_zone_of(word, self.here.previous.as_ref()) {
+            return next.first != First::Lower || (self.is_small && !words::is_preposition(&next.bare()));
         }
         if word.opens && next.first == First::Digit && word.first == First::Capital {
             return false;
         }
         let lower = word.lower();
+        // "boston, mass. 02110", "in st. louis, mo. last year"
+        if words::is_state(&lower) {
+            let is_of_place = self.here.previous.is_some_and(|before| before.text.ends_with(','));
+            if is_zip(next) || (self.is_small && is_of_place && !self.is_sure_starter(next)) {
+                return false;
+            }
+        }
         if words::is_book(&lower) && is_verse(next) && (word.opens || !is_time(next)) {
             return false;
         }
@@ -280,7 +268,9 @@ impl<'a> Context<'a, '_> {
             let bare = next.bare();
             return words::is_starter(&bare) || words::is_common(&bare) || words::is_preposition(&bare);
         }
-        let is_measure = self.here.previous.is_some_and(|before| before.first == First::Digit);
+        // "6 ft.", "$50 per mo."
+        let is_measure =
+            self.here.previous.is_some_and(|before| before.first == First::Digit || before.text == "per");
         // "Mon.-Fri."
         let last = lower.rsplit(['-', '–', '/']).next().unwrap_or("");
         match words::class(word.stem, last, is_measure) {
@@ -293,6 +283,21 @@ impl<'a> Context<'a, '_> {
             Some(class) => self.is_end_of_abbreviation(class, next, last),
             None => self.is_end_of_word(word, next, &lower),
         }
+    }
+
+    /// In small letters, behind what closes: a quote is the end of a sentence, unless it is of an
+    /// abbreviation or the sentence goes on.
+    fn is_end_of_closed(&self, word: &Word<'_>, next: &Word<'_>) -> bool {
+        let lower = word.lower();
+        let is_short = Letters::of(word.stem).is_some()
+            || (words::class(word.stem, &lower, false).is_some() && !words::is_short_word(&lower))
+            || word.stem.is_empty();
+        let bare = next.bare();
+        self.is_sure_starter(next)
+            || (word.is_quoted()
+                && !next.opens
+                && !is_short
+                && (bare == "then" || !words::is_preposition(&bare)))
     }
 
     fn is_first(&self, word: &Word<'_>) -> bool {
@@ -330,7 +335,7 @@ impl<'a> Context<'a, '_> {
         if letters.is_small && words::is_dose(lower) {
             return next.first == First::Capital;
         }
-        if matches!(lower, "p.s" | "e.g" | "i.e" | "a.k.a")
+        if matches!(lower, "p.s" | "p.p.s" | "n.b" | "e.g" | "i.e" | "a.k.a")
             || (letters.is_small && matches!(lower, "v" | "c"))
         {
             return false;
@@ -339,6 +344,9 @@ impl<'a> Context<'a, '_> {
             return self.is_end_of_time(next);
         }
         if letters.count == 1 {
+            if is_temperature(self.here.previous.as_ref(), word, next) {
+                return true;
+            }
             if letters.is_small && !self.is_small && !self.follows_lettered() {
                 return words::is_starter(&next.bare());
             }
@@ -347,17 +355,6 @@ impl<'a> Context<'a, '_> {
             return if self.follows_lettered() { !is_within } else { self.is_starter(next) };
         }
         if next.first == First::Lower { self.is_sure_starter(next) } else { self.is_starter(next) }
-    }
-
-    /// A number that a dot makes an ordinal, as in German: "am 3. Mai", "im 19. Jahrhundert".
-    fn is_ordinal(&self, word: &Word<'_>, next: &Word<'_>) -> bool {
-        let before = self.here.previous.map(|before| before.bare()).unwrap_or_default();
-        let next = next.bare();
-        let is_short = word.stem.chars().count() <= 3 || words::is_roman(word.stem);
-        is_short
-            && (words::is_german_month(&next)
-                || (words::is_german_article(&before) && !words::is_starter(&next))
-                || (words::is_german_word(&before) && words::is_month(&next)))
     }
 
     /// "plan", "Exhibit" and the like before a single letter.
@@ -370,11 +367,10 @@ impl<'a> Context<'a, '_> {
 
     /// Whether what was quoted is followed by who said it: "Stop!" Anna Berg cried.
     fn is_said(&self, word: &Word<'_>) -> bool {
-        let is_quote = word.text.ends_with(['"', '\'', '”', '’', '»']);
         // "We are done." She said no more.
         let is_anew =
             self.ahead.front().is_some_and(|next| next.first == First::Capital && self.is_starter(next));
-        is_quote
+        word.is_quoted()
             && !is_anew
             && self
                 .ahead
@@ -396,7 +392,7 @@ impl<'a> Context<'a, '_> {
     /// "at 6 p.m. Mr. Smith left", but "At 5 a.m. Mr. Lee called" and "5 p.m. Monday".
     fn is_end_of_time(&self, next: &Word<'_>) -> bool {
         let bare = next.bare();
-        if words::is_day_name(&bare) || words::is_month(&bare) || words::is_zone(&bare) || next.opens {
+        if next.opens || times::goes_on(self.ahead, self.is_small) {
             return false;
         }
         let is_when = self.here.is_when && self.here.body().1 <= WHEN_MAX;
@@ -418,13 +414,17 @@ impl<'a> Context<'a, '_> {
         let is_small_next = next.first == First::Lower;
         let begins = words::is_starter(&bare) || words::is_common(&bare) || next.text.ends_with(':');
         let is_preposition = words::is_preposition(&bare) && is_small_next;
+        // "Ext. no edema": a text with capitals begins no sentence without one behind a single word.
+        let is_alone = self.here.body().1 == 1 && !self.is_small;
         match class {
             Class::Title | Class::Link => false,
-            _ if next.first == First::None => false,
+            _ if next.first == First::None || (is_alone && is_small_next) => false,
+            Class::NumberedWord if lower == "no" && self.is_answer(next) => true,
             Class::Numbered if next.first == First::Digit || is_number(next) || next.stem == "A" => false,
             Class::NumberedWord if next.first == First::Digit || is_number(next) => false,
             Class::NumberedWord if is_small_next => {
-                lower.len() > 1 && words::is_starter(&bare) && (self.is_small || !is_preposition)
+                let is_begun = (self.is_small && lower == "no") || feelings::is_question(self.ahead);
+                lower.len() > 1 && words::is_starter(&bare) && (!is_preposition || is_begun)
             }
             Class::NumberedWord => !matches!(lower, "p" | "tel" | "ext" | "ver" | "par"),
             Class::Numbered => words::is_starter(&bare) && !is_small_next,
@@ -441,14 +441,22 @@ impl<'a> Context<'a, '_> {
     /// A word that is in no table.
     fn is_end_of_word(&self, word: &Word<'_>, next: &Word<'_>, lower: &str) -> bool {
         if next.first != First::Lower {
-            return true;
+            // "Cr. 1.1"
+            let is_label = word.first == First::Capital && self.here.body().1 == 1 && !has_vowel(lower);
+            return !(is_label && next.first == First::Digit);
+        }
+        if self.is_small && (word.first == First::Digit || self.is_item(word, next)) {
+            return !self.is_item(word, next);
         }
         let starts = self.is_starter(next);
         let length = word.stem.chars().count();
         let is_known = words::is_short_word(lower) || lower.is_empty();
-        let has_vowel = lower.contains(['a', 'e', 'i', 'o', 'u', 'y']) || word.first == First::Digit;
+        let has_vowel = has_vowel(lower) || word.first == First::Digit;
+        let goes_on = words::is_preposition(&next.bare()) && !feelings::is_question(self.ahead);
         if self.is_small {
-            return is_known || starts || self.is_title(next) || (length > 2 && has_vowel);
+            // "dr. wu. acme inc. fell", "hx of dm. bp 120/80"
+            let is_short = length < WORD_MIN && !goes_on;
+            return is_known || starts || self.is_title(next) || (length > 2 && has_vowel) || is_short;
         }
         if word.first == First::Digit {
             return length > 2 || starts;
@@ -457,6 +465,14 @@ impl<'a> Context<'a, '_> {
         if !has_vowel || (word.first == First::Capital && length < WORD_MIN && !is_known) {
             return false;
         }
-        is_known || starts || length >= WORD_MIN
+        // "the prelim. report", "the veh. was towed"
+        let is_of_noun = self.here.previous.is_some_and(|before| words::is_article(&before.bare()))
+            && self.ahead.front().is_some_and(|word| word.first == First::Lower);
+        let is_short = length <= ABBREVIATION_MAX && (goes_on || (is_of_noun && !starts));
+        is_known || (!is_short && (starts || length >= WORD_MIN))
     }
+}
+
+fn has_vowel(word: &str) -> bool {
+    word.contains(['a', 'e', 'i', 'o', 'u', 'y'])
 }

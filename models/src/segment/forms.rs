@@ -1,6 +1,6 @@
 //! What a word is by its form: a number, a verse, a time.
 
-use super::scan::{Stop, Word};
+use super::scan::{First, Stop, Word};
 use super::words::{self, Class};
 
 /// IV, A, §, #5, or another abbreviation that a number follows: "Ref. No."
@@ -33,6 +33,22 @@ pub(super) fn is_question(stem: &str) -> bool {
     stem.len() == number.len() + 1
         && (1..=3).contains(&number.len())
         && number.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `02110`, `02110-1234`: the number of a place behind its state.
+pub(super) fn is_zip(next: &Word<'_>) -> bool {
+    let number = next.stem.trim_end_matches([',', ';', ':', ')']);
+    let (place, rest) = number.split_once('-').unwrap_or((number, ""));
+    let are_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    place.len() == 5 && are_digits(place) && matches!(rest.len(), 0 | 4) && are_digits(rest)
+}
+
+/// Whether a letter is that of a temperature before the next sentence: "98.6 F. HR 72."
+pub(super) fn is_temperature(before: Option<&Word<'_>>, word: &Word<'_>, next: &Word<'_>) -> bool {
+    matches!(word.stem, "F" | "C")
+        && before.is_some_and(|before| before.first == First::Digit && before.stop == Stop::None)
+        && next.first == First::Capital
+        && next.stop == Stop::None
 }
 
 /// `4:30`

@@ -1,7 +1,7 @@
 //! What a line is by how it looks: an item of a list, a heading, a row of a table.
 
+use super::item::Mark;
 use super::marks::is_bullet;
-use super::scan::Mark;
 use super::words;
 
 /// Longest name of a field at the start of a line: `Ship to: …`

@@ -10,13 +10,13 @@ use std::ops::Range;
 
 use super::comment::Prefix;
 use super::count;
+use super::item::Mark;
 use super::kind::Kind;
 use super::line::{
     Begin, ENTRY_WORDS, Line, bare, begins_sentence, is_hyphened, is_initial, is_initialed, is_meant,
     is_numbered, is_unfinished,
 };
 use super::marks::{is_line_break, is_terminal};
-use super::scan::Mark;
 use super::words;
 
 /// The narrowest column that prose is taken to be set in, in characters, if nothing else says that it is

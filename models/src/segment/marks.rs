@@ -1,5 +1,8 @@
 //! What characters are to a text that is cut into lines and sentences.
 
+/// Longest emoticon, in bytes: `:-))))`
+const EMOTICON_MAX: usize = 8;
+
 /// Characters that end a line.
 pub(crate) fn is_line_break(c: char) -> bool {
     matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
@@ -100,4 +103,19 @@ pub(super) fn is_bullet(c: char) -> bool {
 /// Pictures, and what joins them.
 pub(super) fn is_picture(c: char) -> bool {
     matches!(c, '\u{200d}' | '\u{fe0f}' | '\u{2600}'..='\u{27bf}' | '\u{2b00}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}' | '\u{e0020}'..='\u{e007f}')
+}
+
+/// `:(`, `;-)`, `=D`, `:'(`, `<3`, `^^`
+pub(super) fn is_emoticon(text: &str) -> bool {
+    if text.len() > EMOTICON_MAX {
+        return false;
+    }
+    if matches!(text, "<3" | "</3" | "^^" | "^_^" | "-_-" | "xD" | "XD" | "T_T" | "o_O" | "O_o") {
+        return true;
+    }
+    let Some(face) = text.strip_prefix([':', ';', '=']) else { return false };
+    let mouth = face.trim_start_matches(['-', '\'', '’']);
+    let mut marks = mouth.chars();
+    face.len() - mouth.len() <= 2
+        && marks.next().is_some_and(|first| "()DPpOo/\\*]".contains(first) && marks.all(|mark| mark == first))
 }

@@ -10,7 +10,9 @@ mod cells;
 mod citations;
 mod comment;
 mod ends;
+mod feelings;
 mod forms;
+mod item;
 mod kind;
 mod letters;
 mod line;
@@ -19,6 +21,7 @@ mod marks;
 mod markup;
 mod scan;
 mod sentence;
+mod times;
 mod words;
 
 use std::ops::Range;
@@ -62,7 +65,7 @@ pub(crate) fn ends_sentence(text: &str) -> bool {
 /// Whether a word is the mark of an item before the next word, which is in small letters: `3.`, `b)`. A
 /// capital with a dot may be of a name, and a number of a date.
 pub(crate) fn is_item_mark(word: &str, next: &str) -> bool {
-    scan::Mark::of_item(word)
+    item::Mark::of_item(word)
         .is_some_and(|mark| if mark.is_initial() { is_grammar(next) } else { !words::is_german_month(next) })
 }
 
@@ -100,12 +103,20 @@ impl<'a> Segmenter<'a> {
 
 /// Counts bytes that were looked at, so that a test can tell that the work is proportional to the text.
 #[cfg(test)]
-fn count(bytes: usize) {
+pub(crate) fn count(bytes: usize) {
     tests::VISITED.with(|visited| visited.set(visited.get() + bytes));
 }
 
 #[cfg(not(test))]
-fn count(_: usize) {}
+pub(crate) fn count(_: usize) {}
+
+/// The bytes that some work counts.
+#[cfg(test)]
+pub(crate) fn counted(work: impl FnOnce()) -> usize {
+    tests::VISITED.set(0);
+    work();
+    tests::VISITED.get()
+}
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::count;
+use super::item::Mark;
 use super::letters::Letters;
-use super::marks::{is_closer, is_emphasis, is_opener, is_picture, is_terminal, is_wide};
+use super::marks::{is_closer, is_emoticon, is_emphasis, is_opener, is_picture, is_terminal, is_wide};
 use super::words::{WORD_MAX, class};
 
 /// Words that are looked at behind the one at hand.
@@ -281,9 +282,19 @@ impl<'a> Word<'a> {
         self.stem.is_empty() && self.dots > 0 && self.text.starts_with('.')
     }
 
-    /// Whether it is pictures and nothing else; they belong to the sentence before them.
+    /// Whether it is pictures and nothing else, or an emoticon; they belong to the sentence before them.
     pub(super) fn is_picture(&self) -> bool {
-        self.first == First::None && self.text.chars().all(is_picture)
+        (self.first == First::None && self.text.chars().all(is_picture)) || is_emoticon(self.text)
+    }
+
+    /// Whether a quote closes behind it.
+    pub(super) fn is_quoted(&self) -> bool {
+        self.text.ends_with(['"', '\'', '”', '’', '»'])
+    }
+
+    /// The mark that it is if it is a number with a dot: `3.`
+    pub(super) fn number_mark(&self) -> Option<Mark> {
+        Mark::of(self.text).filter(|_| self.first == First::Digit)
     }
 
     /// Whether it is the number of a note.
@@ -398,79 +409,4 @@ impl First {
             Some(_) => Self::Capital,
         }
     }
-}
-
-/// The mark of an item of a list: `3.`, `b)`, `(iv)`, `1.)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    is_letter: bool,
-    has_dot: bool,
-    has_bracket: bool,
-    /// A capital with a dot.
-    is_capital: bool,
-    /// Its place in the list, from 1.
-    pub(super) number: u32,
-}
-
-impl Mark {
-    pub(super) fn of(word: &str) -> Option<Self> {
-        if word.len() > 8 {
-            return None;
-        }
-        let word = word.trim_start_matches(['•', '⁃', '(']);
-        let name = word.trim_end_matches(['.', ')']);
-        let end = &word[name.len()..];
-        let (has_dot, has_bracket) = (end.contains('.'), end.contains(')'));
-        if end.is_empty() || end.len() > 2 || name.is_empty() || end.starts_with("..") {
-            return None;
-        }
-        let is_number = name.len() <= 3 && name.bytes().all(|b| b.is_ascii_digit());
-        let number = match name.as_bytes() {
-            _ if is_number => name.parse().ok()?,
-            [letter @ b'a'..=b'z'] => u32::from(letter - b'a') + 1,
-            [letter @ b'A'..=b'Z'] if has_bracket => u32::from(letter - b'A') + 1,
-            _ => roman(name)?,
-        };
-        Some(Self { is_letter: !is_number, has_dot, has_bracket, is_capital: false, number })
-    }
-
-    /// The same at the start of a line, where `B.` may be one, too.
-    pub(super) fn of_item(word: &str) -> Option<Self> {
-        let letter = match word.as_bytes() {
-            [letter @ b'A'..=b'Z', b'.'] => u32::from(letter - b'A') + 1,
-            _ => return Self::of(word),
-        };
-        Some(Self { is_letter: true, has_dot: true, has_bracket: false, is_capital: true, number: letter })
-    }
-
-    /// Whether it could be the initial of a name: `B.`
-    pub(super) fn is_initial(self) -> bool {
-        self.is_capital
-    }
-
-    /// Whether the item is marked as the one before it, which no name is: `a)`, `a)`.
-    pub(super) fn repeats(self, next: Self) -> bool {
-        self == next && self.has_bracket
-    }
-
-    /// Whether the list goes on with another mark.
-    pub(super) fn precedes(self, next: Self) -> bool {
-        Self { number: self.number + 1, ..self } == next
-    }
-}
-
-/// `ii`, `iv`, `III` up to 20, as they number lists. Single letters are read as letters, but for those of
-/// capitals.
-fn roman(name: &str) -> Option<u32> {
-    const NUMBERS: [&str; 19] = [
-        "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv", "xv", "xvi",
-        "xvii", "xviii", "xix", "xx",
-    ];
-    if name.len() == 1
-        || name.bytes().any(|b| b.is_ascii_uppercase()) && name.bytes().any(|b| b.is_ascii_lowercase())
-    {
-        return None;
-    }
-    let place = NUMBERS.iter().position(|number| number.eq_ignore_ascii_case(name))?;
-    u32::try_from(place).ok().map(|place| place + 2)
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::item::Mark;
 use super::scan::{First, Word};
 use super::words;
 
@@ -23,6 +24,10 @@ pub(super) struct Sentence<'a> {
     pub(super) words: usize,
     pub(super) previous: Option<Word<'a>>,
     pub(super) last: Word<'a>,
+    /// The last word that is neither a picture nor the number of a note.
+    pub(super) told: Option<Word<'a>>,
+    /// The last number with a dot before the last word, as items have them.
+    pub(super) mark: Option<Mark>,
     /// Single dots in a row, such as ". . .".
     pub(super) dots: usize,
 }
@@ -40,6 +45,8 @@ impl<'a> Sentence<'a> {
             words: 1,
             previous: None,
             last: word,
+            told: Some(word).filter(is_told),
+            mark: None,
             dots,
         };
         sentence.led()
@@ -52,6 +59,8 @@ impl<'a> Sentence<'a> {
             words: self.words + 1,
             previous: Some(self.last),
             last: word,
+            told: Some(word).filter(is_told).or(self.told),
+            mark: self.last.number_mark().or(self.mark),
             dots,
             ..self
         };
@@ -84,6 +93,10 @@ impl<'a> Sentence<'a> {
     pub(super) fn range(&self) -> Range<usize> {
         self.first.start..self.end
     }
+}
+
+fn is_told(word: &Word<'_>) -> bool {
+    !word.is_picture() && !word.is_note()
 }
 
 /// Whether a word may be of a phrase that only says when.

@@ -13,6 +13,7 @@ thread_local! { pub(super) static VISITED: Cell<usize> = const { Cell::new(0) };
 /// Texts with right answers: see the head of the file.
 const CASES: &str = include_str!("cases.txt");
 const MORE_CASES: &str = include_str!("tests/prefixes_and_law.txt");
+const CHAT_CASES: &str = include_str!("tests/times_and_chats.txt");
 
 /// Each text of a table with its sentences.
 fn cases(table: &str) -> Vec<(String, Vec<String>)> {
@@ -40,7 +41,7 @@ fn folded(text: &str) -> Vec<String> {
 
 #[test]
 fn table() {
-    for (table, least) in [(CASES, 150), (MORE_CASES, 80)] {
+    for (table, least) in [(CASES, 150), (MORE_CASES, 80), (CHAT_CASES, 160)] {
         let cases = cases(table);
         assert!(cases.len() >= least, "{}", cases.len());
         for (text, expected) in &cases {
@@ -98,16 +99,15 @@ fn wrapped_lines_read_on() {
     }
 }
 
-/// Citations and phrases that say when read on over the ends of lines, in columns that they fit into.
+/// Citations, phrases that say when, and chats read on over the ends of lines, in columns that they fit into.
 #[test]
 fn wrapped_citations_read_on() {
-    let cases = cases(MORE_CASES);
-    let rows = cases
-        .iter()
-        .map(|(text, _)| text)
-        .filter(|text| text.starts_with(char::is_uppercase) && !text.contains(['\n', ':']));
-    assert!(rows.clone().count() > 50);
-    for text in rows {
+    let (citations, chats) = (cases(MORE_CASES), cases(CHAT_CASES));
+    let is_prose = |text: &&String| text.starts_with(char::is_uppercase) && !text.contains(['\n', ':']);
+    let citations = citations.iter().map(|(text, _)| text).filter(is_prose);
+    let chats = chats.iter().map(|(text, _)| text).filter(|text| !text.contains('\n'));
+    assert!(citations.clone().count() > 50);
+    for text in citations.chain(chats) {
         for width in 40..=100 {
             let wrapped = wrapped(text, width, "\n");
             assert_eq!(folded(&wrapped), folded(text), "{width}: {wrapped:?}");
@@ -260,10 +260,10 @@ proptest! {
 #[test]
 fn work_is_linear() {
     let visited = |text: &str| {
-        VISITED.set(0);
-        sentences_at_once(text);
-        cells_at_once(text);
-        VISITED.get()
+        counted(|| {
+            sentences_at_once(text);
+            cells_at_once(text);
+        })
     };
     let shapes = [
         "... # ",
@@ -360,6 +360,17 @@ fn work_is_linear() {
         "[1] a. [2] b. ",
         "3d Cir. 1999) ",
         "at 5 p.m. ",
+        "4 p.m. Eastern ",
+        "4 p.m. Bay Bay Bay time ",
+        "5 p.m. today ",
+        ":( ",
+        "a :) ",
+        "😡 ",
+        "a 1. b 2. ",
+        "a 1. ",
+        "Inv. No. 5 ",
+        "\"a.\" b ",
+        "is no. 5 men ",
         "Anna: ",
         "a. B\t",
     ];

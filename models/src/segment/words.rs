@@ -24,7 +24,7 @@ pub(super) enum Class {
 
 const TITLES: &str = "mr mrs ms mx dr prof rev hon capt lt col cmdr cpl pvt gen sgt maj adm gov sen rep pres supt fr msgr \
     messrs mme mlle atty insp";
-const LINKS: &str = "vs v cf e.g eg i.e viz approx ca incl excl resp a.k.a c.f esp w.r.t n.b";
+const LINKS: &str = "vs v cf e.g eg i.e viz approx ca incl excl resp a.k.a c.f esp w.r.t n.b attn";
 const NUMBERED: &str = "nos nr fig figs cap deg eq eqs sec secs ch chap chaps vol vols pp para paras sect sects ref refs cl \
     sched ser bk pt pts pg pgs n° nº № § \
     supp compl decl aff dep mem arg br tr dkt civ crim evid proc bankr stat soc cir id ibid exh exhs subd tit fed pub const reg \
@@ -36,8 +36,13 @@ const NAMES: &str = "inc ltd co corp llc plc gmbh bros assn assoc mfg intl natl 
     wyo wash mass mich cal ct sup dist comm bd educ indus elec servs grp hous transp ins cas mut ry pharm prods \
     auth div comm'n comm'r int'l ass'n dep't nat'l sec'y att'y ala del ga ill ind md miss mo ore ont que alta ph phd msc bsc";
 const OPEN: &str = "etc al jan feb mar apr jun jul aug sep sept oct nov dec hr hrs min mins lb lbs oz yd yds gal qt km kg cm mm mph rpm kw avg max std qty amt misc temp equiv cont orig prev spec diff fwd recd pop wt ht \
-    num inv encl tech info pkg pkgs mtg mtgs yr yrs wk wks bal bbl doz cu admin mgmt acct attn";
+    num inv encl tech info pkg pkgs mtg mtgs yr yrs wk wks bal bbl doz cu admin mgmt acct \
+    addr appt asst assoc attd bpm cyl mktg neg neuro abd prelim reqd subj veh";
 const DAYS: &str = "mon tue tues wed thu thur thurs fri sat sun";
+
+/// States, which a number of a place may follow: "Boston, Mass. 02110".
+const STATES: &str = "ala ark ariz calif cal colo conn del fla ga ill ind kan ky la mass md mich minn miss mo mont neb nev \
+    okla ore penn pa tenn tex ut vt va wash wis wyo d.c n.y n.j n.h n.m n.c n.d s.c s.d r.i w.va";
 
 /// Titles that are words, too, in a text without capitals.
 const SMALL_TITLES: &str = "gen col rep sen gov hon capt sgt lt maj rev";
@@ -46,7 +51,7 @@ const SMALL_TITLES: &str = "gen col rep sen gov hon capt sgt lt maj rev";
 const JOINING: &str = "and or nor but then than";
 
 /// Abbreviations that are words, or names of people, if they are written in lower case.
-const ONLY_CAPITALISED: &str = "gen col rep sen gov hon rev fr sat sun mar wash mass ill ind del miss ore mo fl pres mt fed pub bus com sup ins \
+const ONLY_CAPITALISED: &str = "gen col rep sen gov hon rev sat sun mar wash mass ill del miss ore mo pres fed pub bus com sup ins \
     cal";
 
 const MONTHS: &str = "january february march april may june july august september october november december jan feb mar \
@@ -96,7 +101,7 @@ const LETTERED: &str = "plan plans exhibit exhibits vitamin vitamins schedule ap
     grade group type option options hepatitis team block building gate terminal hall room level series item point figure \
     table tier unit zone phase step clause influenza drive column row form note version model size route platform wing \
     stage lot question answer party side scenario variant category list ward bay dock line sample site pool batch \
-    product score rating share shares tranche letter letters train bus strain factor";
+    product score rating share shares tranche letter letters train bus strain factor war title chapter volume act";
 
 /// Companies and works whose names end in an exclamation or question mark.
 const EXCLAIMED: &str =
@@ -154,6 +159,26 @@ const ENDING: &str = "code act acts law laws rule rules court courts state";
 const WHEN: &str = "at by on from before after until till around since about between to and or shortly just only early late \
     sometime exactly nearly almost soon past the morning evening afternoon night of in next last this every each \
     yesterday today tomorrow noon midnight a.m p.m am pm";
+/// Zones of time by their names.
+const ZONE_NAMES: &str = "eastern central mountain pacific atlantic greenwich zulu";
+/// What is behind "every", "this" or "last" if that says when.
+const DAY_PARTS: &str = "morning afternoon evening night day weekday weekend week month year time";
+/// Verbs that begin a question, and go on with a sentence behind its subject.
+const VERBS: &str =
+    "is are was were am be been has have had will would can could shall should must may might do does did";
+/// Words that ask.
+const ASKING: &str = "what when where why how who which whose";
+/// Who does what is said.
+const SUBJECTS: &str = "i you u we they he she it anyone anybody someone somebody everyone everybody nobody";
+/// Words that are no longer open at the end of a clause.
+const OBJECTS: &str = "it you u him her them us me this that these those his mine more most all before after about other said \
+    everyone everybody someone somebody anyone anybody nobody through up not no now";
+/// What ends a talk: "no idea... bye".
+const FAREWELLS: &str = "bye goodbye goodnight gn cya thanks thank thx ty ttyl cheers sorry";
+const ARTICLES: &str = "a an the my your our his her their its this that each every no any some";
+/// What is counted, besides words that end with an s.
+const MANY: &str = "people men women children others percent million billion thousand hundred more";
+
 /// Short forms of prescriptions, behind which a sentence may end.
 const DOSES: &str = "b.i.d t.i.d q.i.d q.d q.h q.h.s h.s p.r.n p.o i.v i.m s.c p.c a.c";
 
@@ -165,6 +190,16 @@ sets! {
     is_ending = ENDING;
     is_when = WHEN;
     is_dose = DOSES;
+    is_zone_name = ZONE_NAMES;
+    is_day_part = DAY_PARTS;
+    is_verb = VERBS;
+    is_asking = ASKING;
+    is_subject = SUBJECTS;
+    is_object = OBJECTS;
+    is_farewell = FAREWELLS;
+    is_article = ARTICLES;
+    is_of_many = MANY;
+    is_state = STATES;
     is_month = MONTHS;
     is_day_name = DAY_NAMES;
     is_zone = ZONES;
@@ -204,6 +239,11 @@ static CLASSES: LazyLock<HashMap<&'static str, Class>> = LazyLock::new(|| {
     lists.iter().flat_map(|(list, class)| list.split_whitespace().map(|word| (word, *class))).collect()
 });
 
+/// Whether a word is in the plural, as it seems: "people", "members".
+pub(super) fn is_many(word: &str) -> bool {
+    is_of_many(word) || (word.len() > 3 && word.ends_with('s') && !word.ends_with("ss"))
+}
+
 /// Longest abbreviation in the tables, in bytes; longer words are not looked up.
 pub(super) const WORD_MAX: usize = 24;
 
@@ -222,6 +262,10 @@ pub(super) fn class(stem: &str, lower: &str, after_number: bool) -> Option<Class
     // "Id. at 45", but "Show your ID."
     if lower == "id" && stem != "Id" {
         return None;
+    }
+    // "Hr. Weber", but "5 hr. later"
+    if stem == "Hr" && !after_number {
+        return Some(Class::Title);
     }
     // "6 ft." is a length, "Ft. Worth" a place; "5 min." and "30 sec." are times.
     if after_number && matches!(lower, "ft" | "in" | "sec" | "mo" | "min" | "mi" | "pt") {

@@ -10,7 +10,7 @@ mod wrapping;
 use std::ops::Range;
 
 use super::code::{is_code, is_prompt, prose_words};
-use crate::segment::is_line_break;
+use crate::segment::{count, is_line_break};
 use furniture::Repeats;
 use log::{is_error, is_log, is_of_tool};
 use table::is_row;
@@ -93,6 +93,7 @@ impl Lines {
                 }
             }
             let head = &line[..line.floor_char_boundary(LOOKED_MAX)];
+            count(head.len() + 1);
             let (was_open, was_fenced) = (place.is_open(), place.is_fenced);
             let mut apart = place.apart(head, indent);
             if place.is_open() && !was_open {
@@ -106,7 +107,8 @@ impl Lines {
             let bytes = from..from + line.len();
             // Tags beside a value are blanks in the text.
             let written = raw.get(start - whole.len()..start).unwrap_or("").trim();
-            if written.len() > line.len() && wrapping::is_element(written) {
+            let is_short = written.len() <= LOOKED_MAX;
+            if is_short && written.len() > line.len() && wrapping::is_element(written) {
                 apart = apart.max(Apart::Looks);
             }
             lines.push(Line { bytes, is_indented: indent > 0, apart, repeats: Repeats::No });
@@ -118,7 +120,9 @@ impl Lines {
             let mut place = Place::default();
             for line in lines.iter_mut().skip(opened + 1) {
                 let head = &text[line.bytes.clone()];
-                line.apart = place.apart(&head[..head.floor_char_boundary(LOOKED_MAX)], 0);
+                let head = &head[..head.floor_char_boundary(LOOKED_MAX)];
+                count(head.len());
+                line.apart = place.apart(head, 0);
             }
         }
         let repeats = furniture::of(lines.iter().map(|line| &text[line.bytes.clone()]));
@@ -133,6 +137,7 @@ impl Lines {
         let mut place = from;
         while self.0.get(place + 1).is_some_and(|next| next.bytes.start <= byte) {
             place += 1;
+            count(1);
         }
         place
     }
@@ -143,6 +148,7 @@ impl Lines {
         let lines =
             self.0.iter().enumerate().skip(place).take_while(|(_, line)| line.bytes.start < sentence.end);
         for (index, line) in lines {
+            count(1);
             let bytes = line.bytes.start.max(sentence.start)..line.bytes.end.min(sentence.end);
             if bytes.is_empty() {
                 continue;

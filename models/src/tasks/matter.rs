@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::lines::{Apart, Lines, Stretch};
-use crate::segment::{ends_sentence, is_unfinished};
+use crate::segment::{count, ends_sentence, is_unfinished};
 
 /// Most lines that a page has above its text and below that of the page before.
 const FURNITURE_MAX: usize = 8;
@@ -167,6 +167,7 @@ fn settled(text: &str, mut stretches: Vec<Stretch>) -> Vec<Stretch> {
         }
     }
     for index in 0..stretches.len() {
+        count(1);
         if stretches[index].apart != Apart::Looks || stretches[index].is_furniture || looks > kept {
             continue;
         }
@@ -199,6 +200,7 @@ fn settled(text: &str, mut stretches: Vec<Stretch>) -> Vec<Stretch> {
 fn reads_on(text: &str, before: &Stretch, behind: &Stretch) -> bool {
     let (before, behind) = (&text[before.bytes.clone()], &text[behind.bytes.clone()]);
     let last = before.rsplit(char::is_whitespace).next().unwrap_or("");
+    count(last.len());
     let is_small = behind.chars().next().is_some_and(char::is_lowercase);
     let must_go_on = last.ends_with([',', '-']) || is_unfinished(&last.to_lowercase());
     before.split_whitespace().nth(2).is_some() && !ends_sentence(before) && (is_small || must_go_on)
@@ -216,11 +218,12 @@ fn goes_on_at(text: &str, parts: &[Part], at: usize, before: &Range<usize>) -> O
             || is_page(&text[part.stretch.bytes.clone()])
             || (part.sentence == last.sentence && part.stretch.apart == Apart::Surely)
     };
-    let count = parts[at..].iter().take(FURNITURE_MAX).take_while(is_between).count();
-    let next = parts.get(at + count).filter(|next| count > 0 && next.stretch.apart == Apart::No)?;
-    let is_other_line = next.stretch.lines.start >= parts[at + count - 1].stretch.lines.end;
+    let between = parts[at..].iter().take(FURNITURE_MAX).take_while(is_between).count();
+    count(between + 1);
+    let next = parts.get(at + between).filter(|next| between > 0 && next.stretch.apart == Apart::No)?;
+    let is_other_line = next.stretch.lines.start >= parts[at + between - 1].stretch.lines.end;
     let before = Stretch { bytes: before.clone(), ..last.stretch.clone() };
-    (is_other_line && reads_on(text, &before, &next.stretch)).then_some(at + count)
+    (is_other_line && reads_on(text, &before, &next.stretch)).then_some(at + between)
 }
 
 /// `Page 3 of 9`, `- 3 -`, with little else.

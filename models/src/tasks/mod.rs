@@ -23,10 +23,10 @@ mod wording;
 
 pub use models_core::tasks::{
     Aggregation, Answer, ClassifyParameters, DecodeError, DetokenizeParameters, EmbedParameters,
-    EntitiesParameters, Entity, Input, InputError, LabelScore, LengthUnit, OffsetUnit, OnError, Operation,
-    Output, Parameters, Refusals, Remedy, RerankParameters, Sentiment, SentimentParameters,
-    SimilarityParameters, SummarizeParameters, Summary, SummaryMethod, SummarySentence, TaskRequest,
-    TaskResult, Token, TokenizeParameters, Truncation,
+    EmbedTokensParameters, EntitiesParameters, Entity, Input, InputError, LabelScore, LengthUnit, OffsetUnit,
+    OnError, Operation, Output, Parameters, Refusals, Remedy, RerankParameters, Sentiment,
+    SentimentParameters, SimilarityParameters, SummarizeParameters, Summary, SummaryMethod, SummarySentence,
+    TaskRequest, TaskResult, Token, TokenizeParameters, Truncation,
 };
 
 use units::ModelId;
@@ -47,6 +47,8 @@ pub struct Context<'a> {
     pub tokenizer: &'a TextTokenizer,
     /// Columns of its output: hidden size or number of classes.
     pub columns: usize,
+    /// Whether its runtime gives vectors of single tokens.
+    pub gives_tokens: bool,
     /// The embedding model that scores labels the caller brings, with the same tokenizer, and its output's
     /// columns.
     pub zero_shot: Option<(ModelId, &'a Card, usize)>,
@@ -104,6 +106,7 @@ pub async fn prepare(
         Parameters::Entities(p) => entities::prepare(context, &mut jobs, texts, p).await?,
         Parameters::Summarize(p) => summarize::prepare(context, &mut jobs, texts, p).await?,
         Parameters::Embed(p) => embed::prepare(context, &mut jobs, texts, p).await?,
+        Parameters::EmbedTokens(p) => embed::prepare_tokens(context, &mut jobs, texts, p).await?,
         Parameters::Rerank(p) => {
             compare::prepare(context, &mut jobs, texts, ("query", &p.query), p.truncation).await?
         }

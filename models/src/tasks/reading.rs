@@ -39,6 +39,8 @@ pub(super) struct Jobs<'a> {
     pace: &'a Pace,
     list: Vec<Job>,
     tokens: usize,
+    /// Tokens that are to have vectors of their own.
+    vectors: usize,
 }
 
 /// The outputs of a request's jobs, checked as they are taken.
@@ -46,7 +48,7 @@ pub(super) struct Outputs(Vec<SequenceOutput>);
 
 impl<'a> Jobs<'a> {
     pub(super) fn new(tokenizer: TextTokenizer, pace: &'a Pace) -> Self {
-        Self { tokenizer, pace, list: Vec::new(), tokens: 0 }
+        Self { tokenizer, pace, list: Vec::new(), tokens: 0, vectors: 0 }
     }
 
     /// To be told of work on texts.
@@ -62,6 +64,23 @@ impl<'a> Jobs<'a> {
     /// Forgets the jobs after the first `count`: those of an input that turned out to be no input.
     pub(super) fn forget(&mut self, count: usize) {
         self.list.truncate(count);
+    }
+
+    /// Asks for a vector for each token of an input that is read in one window. Returns how many there are.
+    ///
+    /// # Errors
+    /// The inputs so far have more than `limit` together.
+    pub(super) fn want_tokens(&mut self, reading: &Reading, limit: usize) -> Result<usize, InputError> {
+        let mut rows = 0;
+        for job in self.list.get_mut(reading.jobs.clone()).unwrap_or_default() {
+            job.sequence.wants_tokens = true;
+            rows += job.sequence.len();
+        }
+        self.vectors += rows;
+        match self.vectors {
+            vectors if vectors > limit => Err(InputError::TooManyVectors { vectors, limit }),
+            _ => Ok(rows),
+        }
     }
 
     /// The jobs, and the tokens of all inputs.

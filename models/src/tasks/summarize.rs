@@ -80,6 +80,8 @@ struct Unit {
     words: usize,
     /// Its words without case and marks, as hashes, to tell whether sentences are the same.
     wording: Vec<u64>,
+    /// Those of them that make another statement of it: numbers, and whether it asks.
+    figures: Vec<u64>,
     role: Role,
     reading: Reading,
 }
@@ -152,9 +154,9 @@ async fn read(
         let inside = bytes.start - together.start..bytes.end - together.start;
         let is_inside = |(start, end): &&(usize, usize)| inside.start <= *start && *end <= inside.end;
         let words = plain[bytes.clone()].unicode_words().count();
-        let wording = wording(&plain, &bytes, &left_out);
+        let (wording, figures) = wording(&plain, &bytes, &left_out);
         let tokens = encoded.text.offsets.iter().filter(is_inside).count();
-        units.push(Unit { bytes, left_out, tokens, words, wording, role, reading });
+        units.push(Unit { bytes, left_out, tokens, words, wording, figures, role, reading });
     }
     if units.is_empty() {
         return Err(InputError::Empty { index });
@@ -205,8 +207,9 @@ fn best_of(text: &str, passages: &[Passage]) -> Passage {
     best.0
 }
 
-/// The words of a passage as hashes; of one without words, itself.
-fn wording(text: &str, bytes: &Range<usize>, left_out: &[Range<usize>]) -> Vec<u64> {
+/// The words of a passage as hashes, of one without words itself; and those of them that make another
+/// statement of it, in order.
+fn wording(text: &str, bytes: &Range<usize>, left_out: &[Range<usize>]) -> (Vec<u64>, Vec<u64>) {
     let hash = |word: &str| {
         let mut hasher = DefaultHasher::new();
         word.hash(&mut hasher);
@@ -216,11 +219,15 @@ fn wording(text: &str, bytes: &Range<usize>, left_out: &[Range<usize>]) -> Vec<u
     // Some characters are written out as many: of what is longer than any sentence the rest counts as one
     // word.
     let (read, rest) = passage.split_at(passage.floor_char_boundary(COMPARED_BYTES_MAX));
-    let mut wording: Vec<u64> = wording::words(read).iter().map(|word| hash(word)).collect();
+    let words = wording::words(read);
+    let mut figures: Vec<u64> =
+        words.iter().filter(|word| wording::is_figure(word)).map(|word| hash(word)).collect();
+    figures.sort_unstable();
+    let mut wording: Vec<u64> = words.iter().map(|word| hash(word)).collect();
     if wording.is_empty() || !rest.is_empty() {
         wording.push(hash(if wording.is_empty() { &passage } else { rest }));
     }
-    wording
+    (wording, figures)
 }
 
 /// A passage without what stands within it and is none of it.
@@ -331,8 +338,9 @@ impl Document {
         if one == other {
             return true;
         }
-        // Of a few words, one makes another sentence.
-        if one.len().min(other.len()) < WORDS_MIN {
+        // Of a few words, one makes another sentence; and so does a number of many.
+        let have_other_figures = self.units[left].figures != self.units[right].figures;
+        if have_other_figures || one.len().min(other.len()) < WORDS_MIN {
             return false;
         }
         let common = common_words(one, other);

@@ -1,12 +1,14 @@
 //! The words of a sentence, so that those which say the same in the same words can be told: without case,
 //! marks, forms of letters and what takes no place, and without the mark of an item or the time of a message
-//! that stands before it.
+//! that stands before it. What changes what is said counts as a word: the mark of a question, the sign of a
+//! number, its currency or percent.
 
 use std::borrow::Cow;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_properties::props::GeneralCategory as Category;
 
-use crate::characters::is_invisible;
+use crate::characters::{category, is_invisible};
 use crate::segment::{is_grammar, is_item_mark, is_line_break};
 
 /// Marks before a sentence, one within the other: `> - 3.`
@@ -18,9 +20,66 @@ const NUMBER_MAX: usize = 3;
 pub(super) fn words(sentence: &str) -> Vec<String> {
     let sentence = unbroken(sentence);
     let plain = ComposingNormalizerBorrowed::new_nfkc().normalize(&sentence);
+    let plain = without_emphasis(&plain);
     let plain = unmarked(&plain).to_lowercase();
-    let words = plain.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    words.map(str::to_owned).collect()
+    let Some(last) = plain.rfind(char::is_alphanumeric) else { return Vec::new() };
+    let mut words: Vec<String> = Vec::new();
+    let mut is_word = false;
+    // Whether a sign stands before what follows, as it does behind white space only.
+    let (mut is_negative, mut is_begun) = (false, false);
+    for c in plain.chars() {
+        if c.is_alphanumeric() {
+            match words.last_mut() {
+                Some(word) if is_word => word.push(c),
+                _ if is_negative && c.is_numeric() => words.push(format!("-{c}")),
+                _ => words.push(c.to_string()),
+            }
+            (is_word, is_negative, is_begun) = (true, false, true);
+            continue;
+        }
+        is_word = false;
+        if is_sign(c) {
+            words.push(c.to_string());
+        }
+        let is_minus = matches!(c, '-' | '−' | '–') && !is_begun;
+        is_negative = !c.is_whitespace() && (is_negative || is_minus);
+        is_begun &= !c.is_whitespace();
+    }
+    if plain[last..].contains(['?', '؟']) {
+        words.push("?".to_owned());
+    }
+    words
+}
+
+/// Whether sentences say different things if one has this word and the other has not: a number, what it is
+/// of, or the mark of a question.
+pub(super) fn is_figure(word: &str) -> bool {
+    word == "?" || word.contains(|c: char| c.is_numeric() || is_sign(c))
+}
+
+/// What makes another thing of a number: a currency, or percent.
+fn is_sign(c: char) -> bool {
+    matches!(c, '%' | '‰') || category(c) == Category::CurrencySymbol
+}
+
+/// Without the marks of bold and slanted letters and of code: `**1.**` is a mark of an item.
+fn without_emphasis(sentence: &str) -> Cow<'_, str> {
+    const MARKS: [char; 4] = ['*', '_', '`', '~'];
+    if !sentence.contains(MARKS) {
+        return Cow::Borrowed(sentence);
+    }
+    let mut bare = String::with_capacity(sentence.len());
+    let mut was_word = false;
+    let mut characters = sentence.chars().peekable();
+    while let Some(c) = characters.next() {
+        // One within a word, as in "file_name", is of it.
+        let is_within = was_word && characters.peek().is_some_and(|next| next.is_alphanumeric());
+        if !MARKS.contains(&c) || is_within {
+            bare.push(c);
+        }
+        was_word = c.is_alphanumeric();
+    }
+    Cow::Owned(bare)
 }
 
 /// Without what takes no place, and with words whole that a hyphen parts at the end of a line.
@@ -80,14 +139,21 @@ fn mark(text: &str) -> Option<usize> {
     is_item_mark(word, &next).then_some(word.len())
 }
 
-/// `3`, `1.2`, `3:`, `#3`
+/// `3`, `1.2`, `3:`, `#3`, `§3`
 fn is_number(word: &str) -> bool {
-    let number = word.trim_start_matches('#').trim_end_matches([':', '.', ')', '\u{20e3}']);
+    let number = word.trim_start_matches(['#', '§', '№']).trim_end_matches([':', '.', ')', '\u{20e3}']);
     let number = number.strip_prefix(['Q', 'A']).unwrap_or(number);
     !number.is_empty()
         && number.split('.').all(|part| {
             !part.is_empty() && part.len() <= NUMBER_MAX && part.bytes().all(|b| b.is_ascii_digit())
         })
+}
+
+/// `IV:`, `b.`
+fn is_place(word: &str) -> bool {
+    let place = word.trim_end_matches([':', '.', ')']);
+    let is_roman = place.len() <= 5 && place.bytes().all(|b| matches!(b, b'I' | b'V' | b'X' | b'L'));
+    !place.is_empty() && (is_roman || (place.len() == 1 && place.bytes().all(|b| b.is_ascii_alphabetic())))
 }
 
 /// `[10:02]`, `10:02:01`
@@ -114,11 +180,37 @@ fn stamp(text: &str) -> Option<usize> {
     Some(closed.map_or(end, |rest| text.len() - rest.len())).filter(|_| is_whole)
 }
 
-/// `Step 2:`, `No. 3.`, `3:`, `1.2)`
+/// `Step 2:`, `No. 3.`, `3:`, `1.2)`, `Article IV:`, `Step 2 - `
 fn label(text: &str) -> Option<usize> {
-    const LABELS: [&str; 14] = [
-        "item", "no", "nr", "number", "point", "step", "task", "note", "rule", "question", "answer", "part",
-        "section", "clause",
+    const LABELS: [&str; 28] = [
+        "item",
+        "no",
+        "nr",
+        "number",
+        "point",
+        "step",
+        "task",
+        "note",
+        "rule",
+        "question",
+        "answer",
+        "part",
+        "section",
+        "sec",
+        "clause",
+        "article",
+        "art",
+        "chapter",
+        "paragraph",
+        "para",
+        "annex",
+        "appendix",
+        "exhibit",
+        "schedule",
+        "figure",
+        "fig",
+        "table",
+        "tip",
     ];
     let mut words = text.split(' ');
     let first = words.next()?;
@@ -128,7 +220,9 @@ fn label(text: &str) -> Option<usize> {
     }
     let name = first.trim_end_matches('.').to_lowercase();
     let number = words.next()?;
-    let is_label = LABELS.contains(&name.as_str()) && is_number(number) && number.ends_with([':', ')', '.']);
+    let is_marked = number.ends_with([':', ')', '.'])
+        || words.next().is_some_and(|next| matches!(next, "-" | "–" | "—" | ":"));
+    let is_label = LABELS.contains(&name.as_str()) && is_marked && (is_number(number) || is_place(number));
     is_label.then_some(first.len() + 1 + number.len())
 }
 
@@ -173,6 +267,20 @@ mod tests {
             "3\u{20e3} The final café of the office is closed.",
             "[10:02] The final café of the office is closed.",
             "10:02:01 The final café of the office is closed.",
+            "**1.** The final café of the office is closed.",
+            "__2)__ The final café of the office is closed.",
+            "**Step 3:** The final café of the office is closed.",
+            "`4.` The **final** café of the ~~office~~ is closed.",
+            "***T***he final café of the office is closed.",
+            "§1. The final café of the office is closed.",
+            "§ 1. The final café of the office is closed.",
+            "§12 The final café of the office is closed.",
+            "Article 1: The final café of the office is closed.",
+            "Article IV. The final café of the office is closed.",
+            "Art. 2: The final café of the office is closed.",
+            "Chapter 3 - The final café of the office is closed.",
+            "Exhibit B: The final café of the office is closed.",
+            "### Figure 7: The final café of the office is closed.",
         ] {
             assert_eq!(words(sentence), plain, "{sentence:?}");
         }
@@ -194,8 +302,29 @@ mod tests {
             ("Section 3 applies.", "Section 4 applies."),
             ("$5 is much.", "$6 is much."),
             ("10:02 is early.", "10:03 is early."),
+            ("We won.", "We won?"),
+            ("Is it over?", "It is over."),
+            ("He paid $5.", "He paid €5."),
+            ("He paid $5.", "He paid 5."),
+            ("He paid £5.", "He paid ¥5."),
+            ("It fell by 5.", "It fell by -5."),
+            ("It is 5 degrees.", "It is −5 degrees."),
+            ("He owes -$5.", "He owes $5."),
+            ("It rose by 5.", "It rose by 5 %."),
+            ("Article 3 applies.", "Article 4 applies."),
         ] {
             assert_ne!(words(left), words(right), "{left:?}");
+        }
+        for (left, right) in [
+            ("We won.", "We won!"),
+            ("He paid $5.", "He paid $ 5."),
+            ("He paid $5 (or more).", "He paid $5, or more."),
+            ("Oslo - 5 ships left.", "Oslo, 5 ships left."),
+            ("It took 3-5 days.", "It took 3–5 days."),
+            ("It is 5% more.", "It is 5 % more."),
+            ("It fell by −5.", "It fell by -5."),
+        ] {
+            assert_eq!(words(left), words(right), "{left:?}");
         }
         for sentence in ["3.", "(a)", "[10:02]", "Step 3:", "> - 3."] {
             assert!(!words(sentence).is_empty(), "{sentence:?}");

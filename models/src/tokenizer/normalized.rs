@@ -255,6 +255,10 @@ fn form(grapheme: &str) -> Form<'_> {
     if is_symbol(first) {
         return symbol(grapheme, first);
     }
+    // An apostrophe that is a letter to Unicode, and none to a tokenizer: "wasnʼt".
+    if grapheme == "\u{2bc}" {
+        return Form::Word(Cow::Borrowed("'"));
+    }
     // The sign around a character says nothing of it: a digit on a key of a telephone.
     let is_enclosing = |c: char| category(c) == Category::EnclosingMark;
     let is_enclosed = grapheme.chars().any(is_enclosing);
@@ -275,7 +279,7 @@ fn form(grapheme: &str) -> Form<'_> {
     }
     match text {
         text if text.is_empty() => Form::Nothing,
-        text if is_number || is_enclosed => Form::Symbol(text),
+        text if is_number || (is_enclosed && !first.is_alphabetic()) => Form::Symbol(text),
         text => Form::Word(text),
     }
 }

@@ -3,9 +3,9 @@
 use std::future::Future;
 
 use models::tasks::{
-    ClassifyParameters, DecodeError, EmbedParameters, EntitiesParameters, Input, InputError, LengthUnit,
-    OnError, Parameters, Refusals, Remedy, SentimentParameters, SummarizeParameters, SummaryMethod,
-    TaskRequest, Truncation,
+    ClassifyParameters, DecodeError, EmbedParameters, EmbedTokensParameters, EntitiesParameters, Input,
+    InputError, LengthUnit, OnError, Output, Parameters, Refusals, Remedy, SentimentParameters,
+    SummarizeParameters, SummaryMethod, TaskRequest, Truncation,
 };
 use models::{Pace, SequenceOutput, Task};
 
@@ -293,6 +293,45 @@ fn futures<T>(future: impl Future<Output = T>) -> T {
         std::task::Poll::Ready(result) => result,
         std::task::Poll::Pending => panic!("it waits"),
     }
+}
+
+/// A vector for each token that is read: the text's and two special ones.
+#[test]
+fn vectors_of_tokens() {
+    let asked = |truncation, dimensions, vectors_max| {
+        let normalize = true;
+        Parameters::EmbedTokens(EmbedTokensParameters { truncation, dimensions, normalize, vectors_max })
+    };
+    let wide = |rows: &[f32]| {
+        let values = rows.iter().flat_map(|first| [&[*first, 4.0][..], &[9.0; 382]].concat());
+        SequenceOutput { values: values.collect(), columns: 384 }
+    };
+    let mut prepared =
+        prepare(Task::Embed, &["the cat", "dog"], &asked(Truncation::Error, Some(2), 7)).unwrap();
+    let jobs = prepared.take_jobs();
+    assert!(jobs.iter().all(|job| job.sequence.wants_tokens));
+    assert_eq!(jobs.iter().map(|job| job.sequence.len()).collect::<Vec<_>>(), [4, 3]);
+    let answer = prepared.decode(vec![wide(&[3.0, -3.0, 0.0, 3.0]), wide(&[3.0; 3])]).unwrap();
+    let results: Vec<_> = answer.results.into_iter().map(|result| result.unwrap().output).collect();
+    let (plain, turned, upright) = (vec![0.6, 0.8], vec![-0.6, 0.8], vec![0.0, 1.0]);
+    let first = vec![plain.clone(), turned, upright, plain.clone()];
+    assert_eq!(results, [Output::TokenEmbeddings(first), Output::TokenEmbeddings(vec![plain; 3])]);
+
+    let check = |inputs: &[&str], parameters: Parameters, expected: &str| {
+        let error = prepare(Task::Embed, inputs, &parameters).err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(&["the cat", "dog"], asked(Truncation::Error, None, 6), "7 tokens or more in all, the limit");
+    check(&["dog"], asked(Truncation::Stride, None, 9), "parameters.truncation");
+    check(&["dog"], asked(Truncation::End, Some(385), 9), "parameters.dimensions");
+    // What is cut off is not computed, and counts for nothing here.
+    let long = "dog ".repeat(2000);
+    assert!(prepare(Task::Embed, &[&long], &asked(Truncation::Start, None, 512)).is_ok());
+    check(&[&long], asked(Truncation::Start, None, 511), "512 tokens or more");
+    // An output for the text and not for its tokens.
+    let mut prepared = prepare(Task::Embed, &["dog"], &asked(Truncation::Error, None, 9)).unwrap();
+    prepared.take_jobs();
+    assert!(matches!(prepared.decode(vec![row(&[0.5; 384])]), Err(DecodeError::Shape { job: 0, .. })));
 }
 
 #[test]

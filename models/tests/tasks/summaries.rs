@@ -71,6 +71,37 @@ fn boilerplate_is_passed_over() {
     check("--", 1, "--");
 }
 
+/// Sentences that repeat but for the mark before them filled a summary; and of sentences that differ in a
+/// number, its sign, its currency or in that one asks, all but one were lost.
+#[test]
+fn repeats_are_told_from_other_statements() {
+    let count = |text: &str| {
+        let vectors = vec![[1.0, 0.0]; segments(text)];
+        let parameters = SummarizeParameters { max_sentences: 5, ..Default::default() };
+        summarize(text, parameters, &vectors).sentences.len()
+    };
+    for mark in ["**#.** ", "§#. ", "Article #: ", "**Step #:** ", "#. ", "Section #. ", "__#)__ ", "> #. "]
+    {
+        for between in ["\n", "\n\n"] {
+            let line = |place: usize| {
+                format!("{}The invoice of the pumps is overdue.", mark.replace('#', &place.to_string()))
+            };
+            let text = (1..=4).map(line).collect::<Vec<_>>().join(between);
+            assert_eq!(count(&text), 1, "{text:?}");
+        }
+    }
+    for text in [
+        "We won. We won?",
+        "He paid $5. He paid €5.",
+        "The price is 5. The price is -5.",
+        "The board of the firm paid $5 million for the new plant in Oslo. The board of the firm paid €5 million for the new plant in Oslo.",
+        "Sales of heat pumps to the schools of the north rose by 3 percent. Sales of heat pumps to the schools of the north rose by 4 percent.",
+        "Is the invoice of the pumps for the new school overdue? The invoice of the pumps for the new school is overdue.",
+    ] {
+        assert_eq!(count(text), 2, "{text:?}");
+    }
+}
+
 fn segments(text: &str) -> usize {
     let parameters = Parameters::Summarize(SummarizeParameters::default());
     prepare(Task::Summarize, &[text], &parameters).unwrap().take_jobs().len()

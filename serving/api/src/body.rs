@@ -10,6 +10,8 @@ use crate::error::ApiError;
 
 /// When to come again while the tenant has all that it may have.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A body is long from so many bytes on: to read it is work.
+const LONG_BYTES: u64 = 64 << 10;
 const FULL: u8 = Fault::Full as u8;
 const LATE: u8 = Fault::Late as u8;
 
@@ -23,6 +25,8 @@ struct Inner {
     /// Time for a body to arrive that nobody admits, of whatever route: none for one that is not read
     /// from a peer.
     timeout: Option<Duration>,
+    /// Whether it becomes more when it is decoded.
+    is_compressed: bool,
     admitted: OnceLock<Admission>,
     fault: AtomicU8,
     /// Read so far.
@@ -53,8 +57,18 @@ pub enum Fault {
 
 impl BodyMeter {
     /// Of a body that has to be there within `timeout` until it is admitted.
-    pub fn within(timeout: Duration) -> Self {
-        Self(Arc::new(Inner { timeout: Some(timeout), ..Inner::default() }))
+    pub fn within(timeout: Duration, is_compressed: bool) -> Self {
+        Self(Arc::new(Inner { timeout: Some(timeout), is_compressed, ..Inner::default() }))
+    }
+
+    /// Whether so much came of it that to decode and to parse it is work.
+    pub fn is_long(&self) -> bool {
+        self.bytes() >= LONG_BYTES
+    }
+
+    /// Whether it is long, or may turn out to be.
+    pub fn may_be_long(&self) -> bool {
+        self.0.is_compressed || self.is_long()
     }
 
     /// From here on the body is charged to `place` and has to be there within `timeout`.

@@ -34,12 +34,22 @@ pub struct Timings {
     pub total: Duration,
     /// Making tokens of its texts.
     pub tokenize: Duration,
-    /// The longest that any of its sequences waited for its batch.
+    /// Waiting for its batch, of the sequence that took longest.
     pub queue: Duration,
-    /// The longest that a device took for a batch with a sequence of it.
+    /// Computing that batch.
     pub compute: Duration,
     /// When it was answered.
     pub answered_at: WallTime,
+}
+
+impl Timings {
+    /// Takes over how long a sequence waited and its batch was computed, if that was longer than of those
+    /// before. Both are of one sequence, so that together they are no longer than the call.
+    pub fn sequence(&mut self, queue: Duration, compute: Duration) {
+        if queue + compute > self.queue + self.compute {
+            (self.queue, self.compute) = (queue, compute);
+        }
+    }
 }
 
 /// The answer, in no protocol's terms.
@@ -59,4 +69,24 @@ pub struct InferResponse {
     pub tokens: usize,
     /// What is left of the tenant's limits.
     pub quotas: Vec<Quota>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One waits long and the other is computed long: not both are told of a call in which they were at once.
+    #[test]
+    fn the_longest_sequence_is_told_of() {
+        let ms = Duration::from_millis;
+        let check = |sequences: &[(u64, u64)], expected: (u64, u64)| {
+            let mut timings = Timings::default();
+            sequences.iter().for_each(|(queue, compute)| timings.sequence(ms(*queue), ms(*compute)));
+            assert_eq!((timings.queue, timings.compute), (ms(expected.0), ms(expected.1)), "{sequences:?}");
+        };
+        check(&[], (0, 0));
+        check(&[(5, 2)], (5, 2));
+        check(&[(50, 10), (1, 58)], (50, 10));
+        check(&[(1, 58), (50, 10)], (50, 10));
+    }
 }

@@ -1,6 +1,6 @@
 //! Who is calling and how, before anything is checked.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap, HeaderValue};
@@ -28,6 +28,31 @@ impl Default for RequestId {
 /// The id that the server gave a request.
 pub fn request_id(extensions: &Extensions) -> Arc<str> {
     extensions.get::<RequestId>().cloned().unwrap_or_default().0
+}
+
+/// Who a caller turns out to be: known once its credentials were looked at, to whoever has put this into the
+/// extensions of its request. It tells callers apart, and is not to be shown.
+#[derive(Debug, Clone, Default)]
+pub struct Identity(Arc<OnceLock<Arc<str>>>);
+
+impl Identity {
+    /// Of the caller of a request with these extensions.
+    pub fn to_be_known(extensions: &mut Extensions) -> Self {
+        let identity = Self::default();
+        extensions.insert(identity.clone());
+        identity
+    }
+
+    /// It is known: those who share limits are one. The first one to say so counts.
+    pub fn set(&self, name: &Arc<str>) {
+        // A request has one caller.
+        let _ = self.0.set(Arc::clone(name));
+    }
+
+    /// It, if it is known.
+    pub fn known(&self) -> Option<Arc<str>> {
+        self.0.get().cloned()
+    }
 }
 
 /// The caller of a request, as its head says.

@@ -138,6 +138,16 @@ pub enum ApiError {
     /// The inputs cannot be run.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// The inputs cannot be run, in the words of a protocol that calls them otherwise.
+    #[error("{message}")]
+    Worded {
+        /// Why.
+        error: InputError,
+        /// The field, as the caller knows it.
+        field: String,
+        /// What is wrong with it, as the caller can mend it.
+        message: String,
+    },
     /// No model of that name.
     #[error("no such model; GET /v1/ml/models lists them")]
     ModelNotFound,
@@ -290,7 +300,7 @@ impl ApiError {
             Self::InvalidUtf8 { .. } => Kind::InvalidUtf8,
             Self::InvalidJson { .. } => Kind::InvalidJson,
             Self::InvalidRequest { .. } => Kind::InvalidRequest,
-            Self::Input(error) => input_kind(error),
+            Self::Input(error) | Self::Worded { error, .. } => input_kind(error),
             Self::ModelNotFound => Kind::ModelNotFound,
             Self::ModelRequired { .. } => Kind::ModelRequired,
             Self::WrongTask { .. } => Kind::WrongTask,
@@ -353,6 +363,7 @@ impl ApiError {
         match self {
             Self::InvalidRequest { field, problem } => Some((field.clone(), problem.clone())),
             Self::Input(e) => Some((e.field(), e.to_string())),
+            Self::Worded { field, message, .. } => Some((field.clone(), message.clone())),
             _ => None,
         }
     }
@@ -372,7 +383,7 @@ impl From<Refusal> for ApiError {
 fn input_kind(error: &InputError) -> ErrorKind {
     match error {
         InputError::None => ErrorKind::NoInputs,
-        InputError::TooMany { .. } => ErrorKind::TooManyInputs,
+        InputError::TooMany { .. } | InputError::TooManyVectors { .. } => ErrorKind::TooManyInputs,
         InputError::Empty { .. } | InputError::Invisible { .. } => ErrorKind::EmptyInput,
         InputError::Nul { .. } => ErrorKind::NulCharacter,
         InputError::TooLong { .. } => ErrorKind::InputTooLong,

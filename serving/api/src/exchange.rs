@@ -41,7 +41,8 @@ pub struct Call<R> {
 pub struct Repeat {
     /// The key that the caller chose.
     pub key: String,
-    /// The route or method.
+    /// The route or method, with whatever else beside the body decides the answer or its form. What is asked
+    /// of which model is added by who answers.
     pub route: String,
     /// The body, which has to be the same.
     pub body: Bytes,

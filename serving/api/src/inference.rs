@@ -154,6 +154,12 @@ pub trait ModelDirectory: Send + Sync {
 
     /// The model of a task that answers callers who name none.
     fn default_model(&self, task: Task) -> Option<ModelInfo>;
+
+    /// The tokens that a model reads before and behind every text; none if it does not answer.
+    fn special_tokens(&self, model: &str) -> Option<(&[u32], &[u32])>;
+
+    /// How much of the calls that may be worked on at once is, from 0 to 1.
+    fn busy_fraction(&self) -> f64;
 }
 
 #[cfg(test)]

@@ -28,14 +28,14 @@ pub mod quota;
 
 pub use body::BodyMeter;
 pub use call::{InferRequest, InferResponse, Timings};
-pub use caller::{Caller, RequestId, request_id};
+pub use caller::{Caller, Identity, RequestId, request_id};
 pub use error::{ApiError, ErrorKind, GrpcCode, Refusal, Retry, Row};
 pub use exchange::{Call, Exchange, Kept, Made, Repeat, Reply};
 pub use inference::{
     CallStream, HeldAnswerBytes, Inference, ModelDirectory, NextCall, Reads, StreamBounds, StreamedCall,
     Visit,
 };
-pub use model_info::{ModelInfo, ModelStatus};
+pub use model_info::{Computed, ModelInfo, ModelStatus};
 pub use models_core::card::{Limits, MicroDollars, Task};
 pub use models_core::tasks;
 pub use models_core::tasks::Operation;

@@ -18,6 +18,10 @@ pub struct ModelInfo {
     pub labels: Vec<String>,
     /// What one call may ask for.
     pub limits: Limits,
+    /// Numbers in a vector of it, where it makes vectors and answers.
+    pub width: Option<usize>,
+    /// Whether it makes vectors of single tokens too.
+    pub gives_tokens: bool,
     /// Whether texts are put into plain characters before they are tokenised.
     pub normalize_text: bool,
     /// What it is computed in, such as `bfloat16`.
@@ -48,19 +52,31 @@ pub enum ModelStatus {
     },
 }
 
+/// How a model that answers is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Computed {
+    /// Columns of its results.
+    pub columns: usize,
+    /// Whether it can give a row for each token in the place of their mean.
+    pub gives_tokens: bool,
+}
+
 impl ModelInfo {
-    /// The model of a card, which answers unless there is a reason why not.
-    pub fn new(card: &Card, unavailable: Option<&str>) -> Self {
+    /// The model of a card, which computes so, or does not answer for some reason.
+    pub fn new(card: &Card, computed: Result<Computed, &str>) -> Self {
         let repository = match &card.source.origin {
             Origin::Folder(_) => None,
             Origin::Repository { repository, revision, .. } => Some((repository.clone(), revision.clone())),
         };
+        let vectors = computed.ok().filter(|_| card.task == Task::Embed);
         Self {
             name: card.name.clone(),
             version: card.version.clone(),
             task: card.task,
             labels: card.labels.clone(),
             limits: card.limits.clone(),
+            width: vectors.map(|computed| computed.columns),
+            gives_tokens: vectors.is_some_and(|computed| computed.gives_tokens),
             normalize_text: card.normalize_text,
             dtype: card.dtype.as_str(),
             p99_target: card.p99_target,
@@ -68,7 +84,7 @@ impl ModelInfo {
             repository,
             sha256: card.source.files.get(WEIGHTS_FILE).map(ToString::to_string).unwrap_or_default(),
             license: card.license.clone(),
-            status: unavailable.map_or(ModelStatus::Loaded, |reason| ModelStatus::Unavailable {
+            status: computed.err().map_or(ModelStatus::Loaded, |reason| ModelStatus::Unavailable {
                 reason: public_reason(reason),
             }),
         }

@@ -2,7 +2,7 @@
 
 pub mod codec;
 
-/// `ml.inference.v1`, the API: `ml/inference/v1/inference.proto`.
+/// `ml.inference.v1`, the API: `ml/inference/v1/inference.proto` and `ml/inference/v1/administration.proto`.
 pub mod v1 {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
     tonic::include_proto!("ml.inference.v1");

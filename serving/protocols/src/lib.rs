@@ -29,6 +29,7 @@ pub mod oip;
 mod ollama;
 mod openai;
 pub mod openapi;
+mod outputs;
 mod shared;
 pub mod tei;
 pub mod v1;
@@ -74,6 +75,8 @@ pub struct Bounds {
     pub body_timeout: Duration,
     /// Inputs of a call in the dialects of other servers, whatever the model's card says of our own API.
     pub dialect_inputs_max: usize,
+    /// Tokens of a call that have vectors of their own, where a dialect asks for those.
+    pub token_vectors_max: usize,
 }
 
 /// What the server is, as dialects tell it.
@@ -122,17 +125,23 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .merge(tei::grpc::routes(services))
         .merge(huggingface::routes(services))
         .merge(containers::routes(services, health))
-        .merge(openai::routes(services.clone()))
+        .merge(openai::routes(services.clone(), health))
         .merge(cohere::routes(services.clone()))
         .merge(ollama::routes(services.clone()))
         .merge(shared::routes(services.clone()))
+}
+
+/// The probes of dialects, while the server starts.
+pub fn starting(dialects: Dialects) -> Router {
+    let oip = if dialects.oip { oip::starting() } else { Router::new() };
+    if dialects.openai { oip.merge(openai::starting()) } else { oip }
 }
 
 /// Names of the gRPC services that are spoken.
 pub fn grpc_services(dialects: Dialects) -> Vec<&'static str> {
     let tei = if dialects.tei { &tei::grpc::SERVICES[..] } else { &[] };
     let oip = if dialects.oip { &[oip::SERVICE][..] } else { &[] };
-    [&[v1::grpc::SERVICE], oip, tei].concat()
+    [&[v1::grpc::SERVICE, v1::grpc::ADMINISTRATION], oip, tei].concat()
 }
 
 /// Name of the protocol that a route belongs to, as in metrics and logs: of calls that end before a protocol

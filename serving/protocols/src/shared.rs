@@ -1,16 +1,18 @@
-//! Routes that text-embeddings-inference and the family of OpenAI have both: whose a request is, the fields
-//! of its body tell.
+//! Routes that two dialects have both, of text-embeddings-inference, Cohere and the family of OpenAI: whose a
+//! request is, the fields of its body tell.
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
 
 use crate::Services;
+use crate::cohere::{self, Cohere};
 use crate::http::dialect::{self, Shape, not_found};
 use crate::http::target::{PathModel, Target};
 use crate::http::told::{self, has_field};
-use crate::openai::{self, Asked, OpenAi, Style};
+use crate::openai::{self, Style};
 use crate::tei::Tei;
 use crate::tei::rest;
 
@@ -18,14 +20,17 @@ use crate::tei::rest;
 pub(crate) fn routes(services: Services) -> Router {
     let is_on = services.dialects.tei || services.dialects.openai || services.dialects.cohere;
     let routes = Router::new().route("/rerank", post(rerank)).route("/tokenize", post(tokenize));
+    let classify = Router::new().route("/v1/classify", post(classify)).with_state(services.clone());
+    let is_classified = services.dialects.cohere || services.dialects.openai;
     dialect::routes::<Tei>(is_on, routes.with_state(services))
+        .merge(dialect::routes::<Cohere>(is_classified, classify))
 }
 
 async fn rerank(State(services): State<Services>, request: Request) -> Response {
     let dialects = services.dialects;
     let tei = rest::Rerank(Target::new(&services, PathModel(None)));
-    let asked = Asked::new(&services, None);
-    let openai = openai::Rerank { asked, style: Style::Superset };
+    let target = Target::new(&services, PathModel(None));
+    let openai = openai::Rerank { target, style: Style::Superset };
     let spoken = (dialects.tei, dialects.openai || dialects.cohere);
     answer(&services, spoken, (tei, openai), |body| has_field(body, &["documents"]), request).await
 }
@@ -33,23 +38,31 @@ async fn rerank(State(services): State<Services>, request: Request) -> Response 
 async fn tokenize(State(services): State<Services>, request: Request) -> Response {
     let dialects = services.dialects;
     let tei = rest::Tokenize(Target::new(&services, PathModel(None)));
-    let openai = openai::Tokenize(Asked::new(&services, None));
+    let openai = openai::Tokenize(Target::new(&services, PathModel(None)));
     let spoken = (dialects.tei, dialects.openai);
     answer(&services, spoken, (tei, openai), |body| has_field(body, &["prompt", "messages"]), request).await
 }
 
+/// Cohere's texts are `inputs`, Jina's `input`.
+async fn classify(State(services): State<Services>, request: Request) -> Response {
+    let (dialects, target) = (services.dialects, Target::new(&services, PathModel(None)));
+    let shapes = (cohere::Classify(target.clone()), openai::Classification(target));
+    let spoken = (dialects.cohere, dialects.openai);
+    answer(&services, spoken, shapes, |body| has_field(body, &["input"]), request).await
+}
+
 /// Answers a request of one of two shapes, of those whose dialects are spoken.
-async fn answer<A: Shape<Dialect = Tei>, B: Shape<Dialect = OpenAi>>(
+async fn answer<A: Shape, B: Shape>(
     services: &Services,
     spoken: (bool, bool),
-    (tei, openai): (A, B),
-    is_openai: fn(&axum::body::Bytes) -> bool,
+    (first, second): (A, B),
+    is_second: fn(&Bytes) -> bool,
     request: Request,
 ) -> Response {
     match spoken {
-        (true, true) => told::answer(services, (tei, openai), is_openai, request).await,
-        (true, false) => dialect::answer(services, tei, request).await,
-        (false, true) => dialect::answer(services, openai, request).await,
-        (false, false) => not_found::<Tei>(request).await,
+        (true, true) => told::answer(services, (first, second), is_second, request).await,
+        (true, false) => dialect::answer(services, first, request).await,
+        (false, true) => dialect::answer(services, second, request).await,
+        (false, false) => not_found::<A::Dialect>(request).await,
     }
 }

@@ -1,64 +1,36 @@
 //! What tenants manage themselves, their keys and what they used; and the bodies of requests that change
 //! tenants and keys, the same for the operator and for a tenant's own administrators.
 
+mod made;
 mod openapi;
-mod own_keys;
-mod own_usage;
+mod own;
 mod page;
 mod posted;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Kept;
 use axum::Router;
-use axum::http::StatusCode;
-use axum::middleware::from_fn;
-use axum::routing::{delete, get, post};
-use protocols::Bounds;
-use protocols::v1::rest::{errors, replay};
-use router::accounts::{KeyView, TenantName};
-use router::{AdministrationError, MadeKey, Mode, NewKey, Places, Plan, Role, WallTime};
+use router::accounts::TenantName;
+use router::{Mode, NewKey, Plan, Role, WallTime};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::error::{ApiError, TableError};
-use crate::idempotency::Once;
-use crate::tenancy::Tenancy;
-use posted::answer_once;
+use crate::error::ApiError;
 
+pub(crate) use made::{JsonKey, show_made};
 pub(crate) use openapi::describe;
+pub(crate) use own::OwnAdministration;
 pub(crate) use page::Page;
 pub(crate) use posted::{Changes, PostOutcome, answer, posted};
 
 /// Longest time for which two keys are good after a rotation.
 const OVERLAP_MAX: Duration = Duration::from_secs(90 * 86_400);
 
-/// What tenants manage themselves.
-pub(crate) struct OwnAdministration {
-    pub(crate) tenancy: Arc<Tenancy>,
-    pub(crate) places: Arc<Places>,
-    /// How much is read of a change.
-    pub(crate) bounds: Bounds,
-    /// From the place of a call to the last byte of its body.
-    pub(crate) body_timeout: Duration,
-}
-
-impl OwnAdministration {
-    fn changes(&self) -> Changes<'_> {
-        Changes { tenancy: &self.tenancy, bounds: &self.bounds }
-    }
-}
-
-/// The routes of what tenants manage themselves.
+/// The routes of what tenants manage themselves, over REST and gRPC.
 pub(crate) fn routes(own: OwnAdministration) -> Router {
-    Router::new()
-        .route("/v1/ml/usage", get(own_usage::own))
-        .route("/v1/ml/keys", get(own_keys::own_keys).post(own_keys::create_own_key))
-        .route("/v1/ml/keys/{id}", delete(own_keys::revoke_own_key))
-        .route("/v1/ml/keys/{id}/rotate", post(own_keys::rotate_own_key))
-        .layer(from_fn(errors::explain))
-        .with_state(Arc::new(own))
+    let own = Arc::new(own);
+    own::rest::routes(Arc::clone(&own)).merge(own::grpc::routes(own))
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,46 +75,9 @@ pub(crate) struct RotateKey {
     overlap_seconds: u64,
 }
 
-/// A key that was just made.
-#[derive(Debug, Serialize, JsonSchema)]
-struct CreatedKey<'a> {
-    /// The key itself, shown this once.
-    key: &'a str,
-    #[serde(flatten)]
-    view: &'a KeyView,
-}
-
-/// A key that the same request made before: all but the key itself.
-#[derive(Debug, Serialize, JsonSchema)]
-struct KnownKey<'a> {
-    /// Tells that the key is missing, and why.
-    code: &'static str,
-    #[serde(flatten)]
-    view: &'a KeyView,
-}
-
-impl<'a> KnownKey<'a> {
-    fn of(view: &'a KeyView) -> Self {
-        Self { code: "secret_shown_once", view }
-    }
-}
-
-/// Answers a request for a new key. The key itself is in the first answer alone, and never kept.
-///
-/// # Errors
-/// None was made.
-pub(crate) async fn show_made(once: Once, made: Result<MadeKey, AdministrationError>) -> errors::Answer {
-    match made {
-        Ok(MadeKey { key, view }) => {
-            let shown = CreatedKey { key: key.expose(), view: &view };
-            Ok(answer_once(once, (StatusCode::CREATED, &shown), (StatusCode::OK, &KnownKey::of(&view)))
-                .await?)
-        }
-        Err(AdministrationError::AlreadyMade(view)) => {
-            let body = serde_json::to_vec(&KnownKey::of(&view)).map_err(ApiError::internal)?;
-            Ok(replay(Kept { status: StatusCode::OK.as_u16(), body: body.into() }))
-        }
-        Err(error) => Err(error.refused().into()),
+impl Default for RotateKey {
+    fn default() -> Self {
+        Self { overlap_seconds: day() }
     }
 }
 

@@ -4,7 +4,8 @@ use protocols::openapi::{Api, CALLER, CHANGE, Content, KEYS, Operation};
 use router::accounts::KeyView;
 use serde_json::json;
 
-use super::{CreateKey, CreatedKey, KnownKey, Page, RotateKey};
+use super::made::{CreatedKey, KnownKey};
+use super::{CreateKey, Page, RotateKey};
 use crate::usage_report;
 
 /// Adds the routes of keys and of usage.

@@ -32,23 +32,32 @@ pub(crate) enum PostOutcome<T> {
     Again(Response),
 }
 
-/// Reads and parses the body of a POST that changes something. Whoever sends it again may no longer do what
-/// it asks for: so that is `check`ed before what it did is told.
+/// Reads and parses the body of a POST that changes something, and the key under which it may come again.
 ///
 /// # Errors
-/// A body or a key that is not good, or what `check` refuses.
+/// A body or a key that is not good.
+pub(crate) async fn read_post<T: DeserializeOwned>(
+    request: Request,
+    bounds: &Bounds,
+) -> Result<(T, Option<Repeat>), ApiError> {
+    let (parts, content) = request.into_parts();
+    let (headers, route) = (parts.headers.clone(), parts.uri.path().to_owned());
+    let body = body::read_change(Request::from_parts(parts, content), bounds).await?;
+    let parsed = body::parse(&body)?;
+    let repeat = key(&headers)?.map(|key| Repeat { key: key.to_owned(), route, body });
+    Ok((parsed, repeat))
+}
+
+/// Reads the body of a POST that changes something, and finds out whether it was answered before.
+///
+/// # Errors
+/// A body or a key that is not good.
 pub(crate) async fn posted<T: DeserializeOwned>(
     changes: Changes<'_>,
     sender: Sender<'_>,
     request: Request,
-    check: impl FnOnce(&T) -> Result<(), ApiError>,
 ) -> Result<PostOutcome<T>, ApiError> {
-    let (parts, content) = request.into_parts();
-    let (headers, route) = (parts.headers.clone(), parts.uri.path().to_owned());
-    let body = body::read_change(Request::from_parts(parts, content), changes.bounds).await?;
-    let parsed = body::parse(&body)?;
-    check(&parsed)?;
-    let repeat = key(&headers)?.map(|key| Repeat { key: key.to_owned(), route, body });
+    let (parsed, repeat) = read_post(request, changes.bounds).await?;
     Ok(match Once::start(changes.tenancy, sender, repeat.as_ref()).await? {
         Start::First(once) => PostOutcome::First(once, parsed),
         Start::Again(answer) => {
@@ -62,26 +71,11 @@ pub(crate) async fn posted<T: DeserializeOwned>(
 /// # Errors
 /// The answer cannot be written.
 pub(crate) async fn answer(
-    once: Once,
+    mut once: Once,
     status: StatusCode,
     answer: &impl Serialize,
 ) -> Result<Response, ApiError> {
-    answer_once(once, (status, answer), (status, answer)).await
-}
-
-/// The same, where something else is kept than is shown: what is shown has a secret.
-///
-/// # Errors
-/// The answer cannot be written.
-pub(crate) async fn answer_once(
-    mut once: Once,
-    (status, shown): (StatusCode, &impl Serialize),
-    (status_again, kept): (StatusCode, &impl Serialize),
-) -> Result<Response, ApiError> {
-    let shown = serde_json::to_vec(shown).map_err(ApiError::internal)?;
-    let kept = serde_json::to_vec(kept).map_err(ApiError::internal)?;
-    if let Err(error) = once.keep(status_again.as_u16(), &kept).await {
-        tracing::warn!(%error, "the answer of a change cannot be kept under its idempotency key");
-    }
-    Ok(json(status, Bytes::from(shown)))
+    let body = Bytes::from(serde_json::to_vec(answer).map_err(ApiError::internal)?);
+    once.keep_if_possible(status.as_u16(), &body).await;
+    Ok(json(status, body))
 }

@@ -32,7 +32,7 @@ pub struct Connections {
     #[garde(range(min = 4, max = 4096))]
     pub operations_open_max: usize,
     /// From a connection, or the first byte of a later request on it, to the end of the request's head; TLS
-    /// included.
+    /// included. Over HTTP/2 to the end of the preface: after that one that asks nothing is idle.
     #[garde(range(min = 10, max = 600_000))]
     pub header_timeout_ms: u64,
     /// How long a connection may be without a request. Longer than proxies keep theirs (60 s), so that they

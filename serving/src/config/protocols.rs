@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use api::tasks::INPUTS_MAX;
 use axum::http::HeaderValue;
 use garde::Validate;
 use protocols::Dialects;
@@ -9,6 +10,7 @@ use protocols::containers::ContainerOptions;
 use serde::Deserialize;
 
 use crate::secrets::{self, SecretError};
+use crate::telemetry::Synonyms;
 
 /// Dialects of other servers. Routes of one that is off answer 404 in its own form.
 #[derive(Debug, Clone, Deserialize, Validate)]
@@ -48,8 +50,19 @@ pub struct Protocols {
     pub vertex_predict_path: Option<String>,
     /// Inputs of one call in these dialects, whose clients send more at once than `limits.inputs_max` of a
     /// card.
-    #[garde(range(min = 1, max = 65_536))]
+    #[garde(range(min = 1, max = INPUTS_MAX))]
     pub inputs_max: usize,
+    /// Tokens of one call that have vectors of their own, where a dialect asks for those (`/embed_all`,
+    /// `token_embed`): an answer has a vector of some kilobytes for each.
+    #[garde(range(min = 1, max = 1_048_576))]
+    pub token_vectors_max: usize,
+    /// Whether metrics are also shown under the names of text-embeddings-inference (`te_…`), for dashboards
+    /// and autoscalers that know those.
+    #[garde(skip)]
+    pub tei_metrics: bool,
+    /// The same under the names of Triton (`nv_…`).
+    #[garde(skip)]
+    pub triton_metrics: bool,
 }
 
 fn is_path(path: &str, _: &()) -> garde::Result {
@@ -70,6 +83,9 @@ impl Default for Protocols {
             vertex_health_path: None,
             vertex_predict_path: None,
             inputs_max: 2048,
+            token_vectors_max: 8192,
+            tei_metrics: false,
+            triton_metrics: false,
         }
     }
 }
@@ -79,6 +95,11 @@ impl Protocols {
     pub fn dialects(&self) -> Dialects {
         let &Self { oip, tei, openai, cohere, ollama, huggingface, containers, .. } = self;
         Dialects { oip, tei, openai, cohere, ollama, huggingface, containers }
+    }
+
+    /// Under whose names metrics are shown beside ours.
+    pub fn metric_synonyms(&self) -> Synonyms {
+        Synonyms { tei: self.tei_metrics, triton: self.triton_metrics }
     }
 
     /// What the contracts with containers are kept with.

@@ -91,7 +91,7 @@ fn find(dialects: Dialects, request: &Request) -> Response {
     };
     let is_off = DIALECTS.iter().any(|dialect| is_of(dialect.name) && !(dialect.is_on)(dialects));
     if is_off || !ASSETS.contains_key(path) {
-        return rest::not_found(&ApiError::RouteNotFound, request);
+        return rest::refuse_request(&ApiError::RouteNotFound, request);
     }
     show(path, request.headers())
 }

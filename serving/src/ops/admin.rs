@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use models::ModelState;
 use protocols::http::{body, explain};
 use protocols::v1::rest::errors::{self, Answer, Failed};
-use protocols::v1::rest::not_found;
+use protocols::v1::rest::refuse_request;
 use router::accounts::TenantName;
 use router::{Actor, AuthenticationError, CredentialError, WallTime, bearer_token};
 use serde::Deserialize;
@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::Operations;
 use crate::administration::{
-    ChangeTenant, CreateKey, CreateTenant, Page, PostOutcome, RotateKey, answer, posted, show_made,
+    ChangeTenant, CreateKey, CreateTenant, JsonKey, Page, PostOutcome, RotateKey, answer, posted, show_made,
 };
 use crate::caller;
 use crate::error::{ApiError, OrRefused, TableError};
@@ -78,7 +78,7 @@ async fn method_not_allowed() -> Failed {
 
 /// Answers routes that the operations port does not have, and gRPC services likewise.
 async fn unknown(request: Request) -> Response {
-    not_found(&ApiError::OperationsRouteNotFound, &request)
+    refuse_request(&ApiError::OperationsRouteNotFound, &request)
 }
 
 /// The name of a tenant in a path.
@@ -89,12 +89,12 @@ fn tenant_name(text: &str) -> Result<TenantName, ApiError> {
 async fn tenants(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let page = Page::parse(request.uri())?;
     let tenants = operations.tenancy.administration.tenants(WallTime::now()).await.or_refused()?;
-    Ok(page.answer("tenants", &tenants, |tenant| tenant.name.as_str())?)
+    Ok(page.cut(tenants, |tenant| tenant.name.as_str()).answer("tenants")?)
 }
 
 async fn create_tenant(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let (once, CreateTenant { name, plan }) =
-        match posted(operations.changes(), Sender::OPERATOR, request, |_| Ok(())).await? {
+        match posted(operations.changes(), Sender::OPERATOR, request).await? {
             PostOutcome::First(once, new) => (once, new),
             PostOutcome::Again(answer) => return Ok(answer),
         };
@@ -130,13 +130,13 @@ async fn keys(
         .keys(WallTime::now(), Some(&tenant_name(&name)?))
         .await
         .or_refused()?;
-    Ok(page.answer("keys", &keys, |key| &key.id)?)
+    Ok(page.cut(keys, |key| &key.id).answer("keys")?)
 }
 
 async fn all_keys(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let page = Page::parse(request.uri())?;
     let keys = operations.tenancy.administration.keys(WallTime::now(), None).await.or_refused()?;
-    Ok(page.answer("keys", &keys, |key| &key.id)?)
+    Ok(page.cut(keys, |key| &key.id).answer("keys")?)
 }
 
 async fn create_key(
@@ -144,15 +144,14 @@ async fn create_key(
     Path(name): Path<String>,
     request: Request,
 ) -> Answer {
-    let (once, new) =
-        match posted(operations.changes(), Sender::OPERATOR, request, |_: &CreateKey| Ok(())).await? {
-            PostOutcome::First(once, new) => (once, new),
-            PostOutcome::Again(answer) => return Ok(answer),
-        };
+    let (once, new) = match posted::<CreateKey>(operations.changes(), Sender::OPERATOR, request).await? {
+        PostOutcome::First(once, new) => (once, new),
+        PostOutcome::Again(answer) => return Ok(answer),
+    };
     let (administration, new) = (&operations.tenancy.administration, new.of(tenant_name(&name)?));
     let actor = Actor { name: OPERATOR, request: once.request() };
     let made = administration.create_key(WallTime::now(), actor, None, &new).await;
-    show_made(once, made).await
+    Ok(show_made::<JsonKey>(once, made).await?)
 }
 
 async fn rotate_key(
@@ -160,15 +159,14 @@ async fn rotate_key(
     Path(id): Path<String>,
     request: Request,
 ) -> Answer {
-    let (once, rotate) =
-        match posted(operations.changes(), Sender::OPERATOR, request, |_: &RotateKey| Ok(())).await? {
-            PostOutcome::First(once, rotate) => (once, rotate),
-            PostOutcome::Again(answer) => return Ok(answer),
-        };
+    let (once, rotate) = match posted::<RotateKey>(operations.changes(), Sender::OPERATOR, request).await? {
+        PostOutcome::First(once, rotate) => (once, rotate),
+        PostOutcome::Again(answer) => return Ok(answer),
+    };
     let (administration, overlap) = (&operations.tenancy.administration, rotate.overlap()?);
     let actor = Actor { name: OPERATOR, request: once.request() };
     let made = administration.rotate_key(WallTime::now(), actor, None, &id, overlap).await;
-    show_made(once, made).await
+    Ok(show_made::<JsonKey>(once, made).await?)
 }
 
 async fn revoke_key(State(operations): State<Arc<Operations>>, Path(id): Path<String>) -> Answer {
@@ -187,12 +185,13 @@ async fn usage(
     request: Request,
 ) -> Answer {
     let query = ReportQuery::parse(request.uri(), WallTime::now())?;
-    Ok(query.answer(operations.tenancy.usage.as_ref(), tenant_name(&name)?.as_str(), true).await?)
+    let name = tenant_name(&name)?;
+    Ok(query.report(operations.tenancy.usage.as_ref(), name.as_str(), true).await?.answer())
 }
 
 async fn all_usage(State(operations): State<Arc<Operations>>, request: Request) -> Answer {
     let query = ReportQuery::parse(request.uri(), WallTime::now())?;
-    Ok(query.answer_all(operations.tenancy.usage.as_ref()).await?)
+    Ok(query.report_all(operations.tenancy.usage.as_ref()).await?.answer())
 }
 
 #[derive(Debug, Deserialize)]

@@ -23,12 +23,14 @@ use crate::docs;
 use crate::error::{ApiError, ErrorCode, ErrorKind};
 use crate::readiness::{HasParts, Note, Part, Readiness};
 use crate::scaling::{ExternalScaler, REQUEST_BYTES_MAX, Scaling};
-use crate::telemetry::{Format, Telemetry};
+use crate::telemetry::{Format, Synonyms, Telemetry};
 use crate::tenancy::Tenancy;
 
 /// What operations show and change.
 pub(crate) struct Operations {
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Under whose names metrics are shown beside ours.
+    pub(crate) synonyms: Synonyms,
     pub(crate) engine: Engine<Sequence, SequenceOutput>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) tenancy: Arc<Tenancy>,
@@ -72,12 +74,12 @@ pub(crate) fn router(operations: Operations) -> Router {
 
 /// In the form that the scraper asks for.
 async fn metrics(State(operations): State<Arc<Operations>>, headers: HeaderMap) -> Response {
-    let Operations { telemetry, engine, tenancy, places, stream_places, .. } = &*operations;
+    let Operations { telemetry, synonyms, engine, tenancy, places, stream_places, .. } = &*operations;
     telemetry.engine.observe(&engine.snapshot());
     tenancy.show(&telemetry.tenancy);
     telemetry.connections.show(places, stream_places);
     let format = Format::negotiate(&headers);
-    match telemetry.encode(format) {
+    match telemetry.encode(*synonyms, format) {
         Ok(text) => crate::telemetry::answer(format, text),
         Err(error) => {
             tracing::error!(%error, "metrics could not be encoded");

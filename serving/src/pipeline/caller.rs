@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::BodyMeter;
+use api::{BodyMeter, Identity};
 use axum::extract::Request;
 use axum::http::HeaderValue;
 use router::{AuthenticationError, CredentialError, Gatekeeper, Peer, Principal, Role, WallTime};
@@ -27,6 +27,8 @@ pub(crate) struct Caller {
     pub(crate) body: BodyMeter,
     /// In whose name the answer waits.
     pub(crate) account: Account,
+    /// Where to tell the protocol who it is.
+    pub(crate) identity: Identity,
 }
 
 impl From<api::Caller> for Caller {
@@ -40,6 +42,7 @@ impl From<api::Caller> for Caller {
             access: extensions.get::<Access>().cloned().unwrap_or_default(),
             body,
             account: extensions.get::<Account>().cloned().unwrap_or_default(),
+            identity: extensions.get::<Identity>().cloned().unwrap_or_default(),
         }
     }
 }
@@ -67,6 +70,7 @@ pub(crate) async fn authorise(
     let principal = gatekeeper.authenticate(WallTime::now(), authorization, &caller.peer).await;
     let principal = principal.or_refused()?;
     caller.access.identified(&principal);
+    caller.identity.set(&principal.tenant().name);
     caller.account.identify(principal.tenant().id)?;
     if principal.has(needed) {
         return Ok(principal);

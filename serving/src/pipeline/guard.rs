@@ -1,10 +1,10 @@
 //! How a call ended, told exactly once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use models::ModelEntry;
 use models::tasks::Operation;
+use router::Principal;
 use units::{ModelId, Timestamp};
 
 use super::caller::Caller;
@@ -20,7 +20,10 @@ pub(super) struct CallGuard<'a> {
     pub(super) caller: &'a Caller,
     /// What is asked for, once it is known.
     pub(super) operation: Option<Operation>,
-    pub(super) tenant: Option<Arc<str>>,
+    /// Who calls, once it is known.
+    pub(super) principal: Option<Principal>,
+    /// Whether anything of the call is counted against its tenant's limit.
+    pub(super) is_counted: bool,
     pub(super) model: Option<ModelId>,
     started: Timestamp,
     code: EndCode,
@@ -42,7 +45,8 @@ impl<'a> CallGuard<'a> {
             app,
             caller,
             operation,
-            tenant: None,
+            principal: None,
+            is_counted: false,
             model: None,
             started,
             code: EndCode::Cancelled,
@@ -54,6 +58,10 @@ impl<'a> CallGuard<'a> {
 
     fn entry(&self) -> Option<&'a ModelEntry> {
         self.model.and_then(|id| self.app.catalog.get(id))
+    }
+
+    pub(super) fn started(&self) -> Timestamp {
+        self.started
     }
 
     pub(super) fn duration(&self) -> Duration {
@@ -81,9 +89,9 @@ impl<'a> CallGuard<'a> {
         self.code = match result {
             Ok(_) => EndCode::Ok,
             Err(error) => {
-                if let (Some(limit), Some(tenant)) = (error.limit(), &self.tenant) {
+                if let (Some(limit), Some(principal)) = (error.limit(), &self.principal) {
                     self.app.telemetry.tenancy.refused(limit);
-                    self.app.telemetry.usage.tenants.refused(tenant, limit);
+                    self.app.telemetry.usage.tenants.refused(&principal.tenant().name, limit);
                 }
                 if let Some(detail) = error.log_detail() {
                     let code = error.row().code;

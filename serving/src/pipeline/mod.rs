@@ -25,7 +25,7 @@ use router::{Demand, Outcome, Place, Principal, RefusedInputs, Reservation, Role
 use crate::app::App;
 use crate::error::{ApiError, OrRefused, TableError};
 use crate::idempotency::{Once, Sender, Start};
-use crate::load::{Excess, Part};
+use crate::load::{Bytes, Excess, Part};
 
 pub(crate) use caller::{Caller, authorise};
 pub(crate) use service::Pipeline;
@@ -33,9 +33,6 @@ pub(crate) use stream::PlaceCharge;
 
 use guard::CallGuard;
 use work::Work;
-
-/// A call that is refused when so much of it was read counts against the limit.
-const COUNTED_FROM_BYTES: u64 = 64 << 10;
 
 /// Answers one call, in the place that it has if it has one already.
 ///
@@ -48,80 +45,13 @@ async fn infer(
     given: Option<Place>,
     exchange: Box<dyn AnyExchange>,
 ) -> Result<ProtocolAnswer, ApiError> {
-    let started = app.engine.now();
-    let mut end = CallGuard::new(app, caller, operation, started);
-    let result = async {
-        let gatekeeper = &app.tenancy.gatekeeper;
-        let principal = authorise(gatekeeper, caller, Role::Editor).await?;
-        end.tenant = Some(Arc::clone(&principal.tenant().name));
-        let is_whole = given.is_none();
-        let place = match given {
-            Some(place) => place,
-            None => app.places.take(&principal).or_refused()?,
-        };
-        let _working = caller.account.work();
-        caller.body.admit(PlaceCharge(place.meter()), app.config.connections.body_timeout());
-        let (Call { request, reply, .. }, start) = match read(app, &principal, exchange).await {
-            Ok(read) => read,
-            Err(error) => {
-                let fault = caller.body.fault();
-                let is_refused = fault.is_none() && outcome(&error) == Outcome::Refused;
-                // To read and parse much is work: it counts, or it could be had without end.
-                if is_refused && is_whole && caller.body.bytes() >= COUNTED_FROM_BYTES {
-                    gatekeeper.admit_replay(WallTime::now(), &principal).await.or_refused()?;
-                }
-                return Err(fault.unwrap_or(error));
-            }
-        };
-        let operation = request.parameters.operation();
-        end.operation = Some(operation);
-        let entry = find_model(app, operation, request.model.as_deref())?;
-        end.model = Some(entry.id);
-        let once = match start {
-            Start::First(once) => once,
-            Start::Again(kept) => {
-                let quota = gatekeeper.admit_replay(WallTime::now(), &principal).await.or_refused()?;
-                let kept = Kept { status: kept.status, body: kept.body.into() };
-                let answer = reply.again(kept, &quotas::of_replay(WallTime::now(), quota))?;
-                // It costs nothing, so of many at once each is as large as what was computed.
-                caller.account.check()?;
-                return Ok(answer);
-            }
-        };
-        caller.access.asked(&entry.card.name, request.inputs.len());
-        let deadline = started + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
-        let tenant = principal.tenant();
-        let (tenant, weight, priority) = (tenant.id, tenant.plan.terms().weight, request.priority);
-        let work = Work { app, entry, tenant, weight, priority, deadline };
-        let mut part = enter(work, &request)?;
-        let demand = demand(caller, entry, operation, request.inputs.len());
-        let mut reservation = gatekeeper.admit(WallTime::now(), &principal, demand).await.or_refused()?;
-        let result = run(work, request, &mut reservation, &mut part, &mut end).await;
-        let mut answered = Outcome::Completed;
-        let result = result.and_then(|response| {
-            // An answer of errors alone: each input is refused, and so is the call.
-            if response.inputs == 0 {
-                answered = Outcome::Refused;
-            }
-            reply.answer(response, once.request().is_some())
-        });
-        let outcome = result.as_ref().err().map_or(answered, outcome);
-        // Only what is recorded is answered. What failed frees its key.
-        match result {
-            Ok(Made { answer, kept }) => {
-                match once.attempt() {
-                    Some(attempt) => conclude(app, attempt, kept, (reservation, outcome)).await?,
-                    None => reservation.finish(outcome).await.map_err(unrecorded)?,
-                }
-                Ok(answer)
-            }
-            Err(error) => {
-                reservation.finish(outcome).await.map_err(unrecorded)?;
-                Err(error)
-            }
-        }
+    let mut end = CallGuard::new(app, caller, operation, app.engine.now());
+    let mut result = answer(app, caller, &mut end, given, exchange).await;
+    if let Err(refusal) = count_refusal(app, caller, &end, result.as_ref().err()).await
+        && result.is_err()
+    {
+        result = Err(refusal);
     }
-    .await;
     if result.as_ref().is_err_and(is_want_of_capacity) && end.has_target.is_none() {
         // Without a place by now. Callers who come again at once would take the time of those who are
         // answered.
@@ -131,13 +61,115 @@ async fn infer(
     result
 }
 
+async fn answer(
+    app: &App,
+    caller: &Caller,
+    end: &mut CallGuard<'_>,
+    given: Option<Place>,
+    exchange: Box<dyn AnyExchange>,
+) -> Result<ProtocolAnswer, ApiError> {
+    let gatekeeper = &app.tenancy.gatekeeper;
+    let principal = authorise(gatekeeper, caller, Role::Editor).await?;
+    end.principal = Some(principal.clone());
+    let place = match given {
+        Some(place) => place,
+        None => app.places.take(&principal).or_refused()?,
+    };
+    let _working = caller.account.work();
+    caller.body.admit(PlaceCharge(place.meter()), app.config.connections.body_timeout());
+    let (Call { request, reply, .. }, start) = match read(app, caller, &principal, exchange).await {
+        Ok(read) => read,
+        Err(error) => return Err(caller.body.fault().unwrap_or(error)),
+    };
+    let operation = request.parameters.operation();
+    end.operation = Some(operation);
+    let entry = find_model(app, operation, request.model.as_deref())?;
+    end.model = Some(entry.id);
+    let once = match start {
+        Start::First(once) => once,
+        Start::Again(kept) => {
+            let quota = gatekeeper.admit_replay(WallTime::now(), &principal).await.or_refused()?;
+            end.is_counted = true;
+            let kept = Kept { status: kept.status, body: kept.body.into() };
+            let answer = reply.again(kept, &quotas::of_replay(WallTime::now(), quota))?;
+            // It costs nothing, so of many at once each is as large as what was computed.
+            caller.account.check()?;
+            return Ok(answer);
+        }
+    };
+    caller.access.asked(&entry.card.name, request.inputs.len());
+    let deadline = end.started() + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
+    let tenant = principal.tenant();
+    let (tenant, weight, priority) = (tenant.id, tenant.plan.terms().weight, request.priority);
+    let work = Work { app, entry, tenant, weight, priority, deadline };
+    let mut part = enter(work, &request)?;
+    let demand = demand(caller, entry, operation, request.inputs.len());
+    let mut reservation = gatekeeper.admit(WallTime::now(), &principal, demand).await.or_refused()?;
+    let result = run(work, request, &mut reservation, &mut part, end).await;
+    let mut answered = Outcome::Completed;
+    let result = result.and_then(|response| {
+        // An answer of errors alone: each input is refused, and so is the call.
+        if response.inputs == 0 {
+            answered = Outcome::Refused;
+        }
+        reply.answer(response, once.request().is_some())
+    });
+    let outcome = result.as_ref().err().map_or(answered, outcome);
+    end.is_counted = reservation.counts(outcome);
+    // Only what is recorded is answered. What failed frees its key.
+    match result {
+        Ok(Made { answer, kept }) => {
+            match once.attempt() {
+                Some(attempt) => conclude(app, attempt, kept, (reservation, outcome)).await?,
+                None => reservation.finish(outcome).await.map_err(unrecorded)?,
+            }
+            Ok(answer)
+        }
+        Err(error) => {
+            reservation.finish(outcome).await.map_err(unrecorded)?;
+            Err(error)
+        }
+    }
+}
+
+/// Counts a call that is refused after much of it was read, if nothing of it is counted: to read and to parse
+/// it is work, which could be had without end. What there was no room for, or no fault of its caller's, is
+/// not counted.
+///
+/// # Errors
+/// Nothing is left of the limit.
+async fn count_refusal(
+    app: &App,
+    caller: &Caller,
+    end: &CallGuard<'_>,
+    error: Option<&ApiError>,
+) -> Result<(), ApiError> {
+    let is_refused = error
+        .is_none_or(|error| outcome(error) == Outcome::Refused && !is_want_of_capacity(error))
+        && caller.body.fault().is_none();
+    if end.is_counted || !is_refused || !caller.body.is_long() {
+        return Ok(());
+    }
+    let Some(principal) = &end.principal else { return Ok(()) };
+    app.tenancy.gatekeeper.admit_replay(WallTime::now(), principal).await.or_refused()?;
+    Ok(())
+}
+
 /// Reads a call, and finds out whether it was answered before.
 async fn read(
     app: &App,
+    caller: &Caller,
     principal: &Principal,
     exchange: Box<dyn AnyExchange>,
 ) -> Result<(Call<Box<dyn api::exchange::AnyReply>>, Start), ApiError> {
-    let call = exchange.read().await?;
+    // Not much is read for whom nothing can be done.
+    let leave = async { app.tenancy.gatekeeper.check_limit(WallTime::now(), principal).await.or_refused() };
+    let mut call = app.reading.read(&caller.body, exchange.read(), leave).await?;
+    if let Some(repeat) = &mut call.repeat {
+        // What is asked of which model may be said beside the body, whatever the protocol.
+        let (operation, model) = (call.request.parameters.operation(), call.request.model.as_deref());
+        repeat.route = format!("{operation} {model:?} {}", repeat.route);
+    }
     let start = Once::start(&app.tenancy, Sender::from(principal), call.repeat.as_ref()).await?;
     Ok((call, start))
 }
@@ -205,6 +237,7 @@ async fn run(
     let request = TaskRequest { inputs, parameters, on_error, inputs_max };
     let mut timings = Timings::default();
     let mut prepared = work.tokenize(request, reservation, &mut timings).await?;
+    part.prepared(app.pool.preparing(part.bytes().read));
     // A target is for one text that is read at once, and for a caller who waits as long.
     let has_patience = timeout.is_none_or(|timeout| timeout >= entry.card.p99_target);
     end.has_target = Some(prepared.sequences() == 1 && has_patience);
@@ -224,7 +257,7 @@ async fn run(
         app.telemetry.calls.input_refused(entry.id, ApiError::Input(error.clone()).row().code);
     }
     end.caller.access.refused_inputs(refusals.count());
-    part.done(app.pool.preparing(part.bytes()).as_secs_f64());
+    part.done();
     Ok(InferResponse {
         model: Arc::from(entry.card.name.as_str()),
         version: Arc::from(entry.card.version.as_str()),
@@ -257,7 +290,8 @@ fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> 
 /// Refuses a call that is predicted to be late, before anything is done for it.
 fn enter(work: Work<'_>, request: &InferRequest) -> Result<Part, ApiError> {
     let Work { app, entry, tenant, weight, deadline, .. } = work;
-    let bytes = request.inputs.iter().map(|input| input.bytes() as u64).sum();
+    let tokens_max = request.parameters.computed_tokens_max(&entry.card.limits);
+    let bytes = request.inputs.iter().map(|input| Bytes::of_text(input.bytes(), tokens_max)).sum();
     let left = deadline.saturating_duration_since(app.engine.now());
     let part = app.load.enter((tenant, weight), entry.id, bytes, left);
     part.map_err(|Excess { retry_after }| match request.timeout {

@@ -1,9 +1,9 @@
 //! What is served, for whoever may look at it.
 
-use api::{ModelDirectory, ModelInfo, Reads, Task, Visit};
+use api::{Computed, ModelDirectory, ModelInfo, Reads, Task, Visit};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use models::{ModelEntry, ModelState};
+use models::{ModelEntry, ModelState, TextTokenizer};
 use router::Role;
 
 use super::{Caller, Pipeline, PlaceCharge, authorise};
@@ -32,15 +32,25 @@ impl ModelDirectory for Pipeline {
         self.0.catalog.find(name).map(info)
     }
 
+    fn special_tokens(&self, model: &str) -> Option<(&[u32], &[u32])> {
+        let catalog = &self.0.catalog;
+        catalog.tokenizer(catalog.find(model)?.id).map(TextTokenizer::special_tokens)
+    }
+
+    fn busy_fraction(&self) -> f64 {
+        let (calls, _) = self.0.places.in_use();
+        calls as f64 / self.0.config.limits.calls_in_flight_max.max(1) as f64
+    }
+
     fn default_model(&self, task: Task) -> Option<ModelInfo> {
         self.0.catalog.default_for(task).ok().map(info)
     }
 }
 
 fn info(entry: &ModelEntry) -> ModelInfo {
-    let unavailable = match &entry.state {
-        ModelState::Loaded { .. } => None,
-        ModelState::Unavailable { reason } => Some(reason.as_str()),
+    let computed = match &entry.state {
+        &ModelState::Loaded { columns, gives_tokens, .. } => Ok(Computed { columns, gives_tokens }),
+        ModelState::Unavailable { reason } => Err(reason.as_str()),
     };
-    ModelInfo::new(&entry.card, unavailable)
+    ModelInfo::new(&entry.card, computed)
 }

@@ -74,6 +74,7 @@ impl CallStream for Stream {
         // A message is a call: it has a line of its own in the access log.
         let line = self.caller.access.message(&request_id);
         let (access, body) = (line.access(), BodyMeter::default());
+        body.decoded(bytes);
         let account = self.caller.account.of_messages();
         let caller = Caller { request_id, access, body, account, ..self.caller.clone() };
         let call = OneCall { app: Arc::clone(&self.app), caller, place };

@@ -129,8 +129,7 @@ impl Work<'_> {
                     let batch = u32::try_from(done.batch_sequences).unwrap_or(1).max(1);
                     let compute = done.compute / batch;
                     reservation.computed(compute);
-                    timings.queue = timings.queue.max(done.queue);
-                    timings.compute = timings.compute.max(done.compute);
+                    timings.sequence(done.queue, done.compute);
                     outputs[index] = done.output;
                     computed += 1;
                     part.computed(compute, (count - computed) as f64 / count as f64);

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use api::BodyMeter;
 use axum::extract::ConnectInfo;
-use axum::http::header::{CONNECTION, EXPECT};
-use axum::http::{HeaderValue, Request, Response, StatusCode, Uri, Version as HttpVersion};
+use axum::http::header::{CONNECTION, CONTENT_ENCODING, EXPECT};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version as HttpVersion,
+};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -268,7 +270,8 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<
     let is_unread = peer.is_unread();
     let in_flight = InFlight::new(&peer.activity);
     let account = Account::new(&peer.standing, &peer.port.unread);
-    let meter = BodyMeter::within(peer.port.protocol.body_timeout);
+    let is_compressed = is_compressed(request.headers());
+    let meter = BodyMeter::within(peer.port.protocol.body_timeout, is_compressed);
     let is_http1 = request.version() < HttpVersion::HTTP_2;
     let is_asked_for = request.headers().contains_key(EXPECT);
     let (head, body) = request.into_parts();
@@ -303,6 +306,12 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<
         peer.port.seats.end_least_read();
     }
     Ok(response)
+}
+
+/// Whether a body, or the messages in it, are declared as compressed.
+fn is_compressed(headers: &HeaderMap) -> bool {
+    let codings = [CONTENT_ENCODING, HeaderName::from_static("grpc-encoding")];
+    codings.iter().flat_map(|name| headers.get_all(name)).any(|coding| coding != "identity")
 }
 
 /// Answers what could not be parsed, for which hyper has a status: by a request that stands for it.

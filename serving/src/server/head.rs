@@ -20,6 +20,9 @@ use crate::error::ApiError;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unread;
 
+/// How a port says that a request is refused before any route has seen it.
+pub(super) type Refuse = fn(&ApiError, &Request) -> Response;
+
 /// What a head is held to.
 #[derive(Debug)]
 pub(super) struct HeadLimits {
@@ -108,10 +111,14 @@ fn is_well_formed(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Refuses a request whose head is not as it should be.
-pub(super) async fn check(State(limits): State<Arc<HeadLimits>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(
+    State((limits, refuse)): State<(Arc<HeadLimits>, Refuse)>,
+    request: Request,
+    next: Next,
+) -> Response {
     match limits.check(&request) {
         Ok(()) => next.run(request).await,
-        Err(error) => protocols::refuse(&error, &request),
+        Err(error) => refuse(&error, &request),
     }
 }
 

@@ -48,7 +48,7 @@ pub use account::Account;
 pub(crate) use account::WaitingBytes;
 pub use drain::{Shutdown, Signals};
 
-use head::HeadLimits;
+use head::{HeadLimits, Refuse};
 use port::{Drain, Port, Routes};
 use protocol::Protocol;
 use seats::{SeatBounds, Seats};
@@ -56,6 +56,15 @@ use unread::{UnreadAnswers, UnreadBounds};
 
 /// How often gRPC health follows what the parts of the server say of themselves.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
+
+/// Whom a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PortKind {
+    /// Callers, in the protocol of each.
+    Api,
+    /// Operators, in the one of our own.
+    Operations,
+}
 
 /// Both ports, from before the models are loaded to the end.
 pub struct Server {
@@ -153,7 +162,7 @@ impl Server {
         app.telemetry.watch_connections(&self.counts);
         let health = Health::new(&serving(&app));
         self.api.routes.open(self.api_routes(&app, &health));
-        self.operations.routes.open(every_request(&app, ops::router(operations(&app)), false));
+        self.operations.routes.open(every_request(&app, ops::router(operations(&app)), PortKind::Operations));
         if let Some(certificates) = self.certificates.take() {
             let faults = app.tenancy.file_faults.clone();
             tokio::spawn(certificates.follow(faults, app.stopping.clone()));
@@ -209,7 +218,7 @@ impl Server {
         let routes = protocols::routes(&services, health)
             .merge(administration::routes(own_administration(app)))
             .merge(docs::router(services.dialects));
-        let api = every_request(app, rest::refusing(routes), true);
+        let api = every_request(app, rest::refusing(routes), PortKind::Api);
         let api = protocols::containers::at_their_paths(api, &app.containers);
         if self.certificates.is_some() { api.layer(map_response(tls::insist)) } else { api }
     }
@@ -221,6 +230,7 @@ fn bounds(config: &Config) -> Bounds {
         body_bytes_max: config.limits.body_bytes_max,
         body_timeout: config.request_timeout(),
         dialect_inputs_max: config.protocols.inputs_max,
+        token_vectors_max: config.protocols.token_vectors_max,
     }
 }
 
@@ -238,6 +248,7 @@ fn own_administration(app: &App) -> OwnAdministration {
 fn operations(app: &App) -> Operations {
     Operations {
         telemetry: Arc::clone(&app.telemetry),
+        synonyms: app.config.protocols.metric_synonyms(),
         engine: app.engine.clone(),
         catalog: Arc::clone(&app.catalog),
         tenancy: Arc::clone(&app.tenancy),
@@ -272,10 +283,14 @@ fn serving(app: &App) -> Serving {
 
 /// What holds for every request of a port: it has an id, a line in the access log, and a head that is looked
 /// at first.
-fn every_request(app: &App, routes: Router, is_api: bool) -> Router {
-    let access = AccessLog::new(Arc::clone(&app.telemetry), is_api);
+fn every_request(app: &App, routes: Router, port: PortKind) -> Router {
+    let access = AccessLog::new(Arc::clone(&app.telemetry), port == PortKind::Api);
+    let refuse: Refuse = match port {
+        PortKind::Api => protocols::refuse,
+        PortKind::Operations => rest::refuse_request,
+    };
     routes
-        .layer(from_fn_with_state(HeadLimits::of(&app.config), head::check))
+        .layer(from_fn_with_state((HeadLimits::of(&app.config), refuse), head::check))
         .layer(from_fn_with_state(access, access::record))
         .layer(from_fn(caller::identify))
 }

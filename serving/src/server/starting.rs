@@ -7,18 +7,23 @@ use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::get;
 use protocols::Dialects;
+use protocols::v1::rest;
 
 use crate::caller;
 use crate::docs;
 use crate::error::ApiError;
 
-/// Routes of the API. Open Inference Protocol has its own health checks there, if it is spoken.
+use super::head::Refuse;
+
+/// Routes of the API, where some dialects have health checks of their own.
 pub(super) fn api(dialects: Dialects) -> Router {
-    let health = if dialects.oip { protocols::oip::starting() } else { Router::new() };
+    let health = protocols::starting(dialects);
+    let later = async |request: Request| later(protocols::refuse, &request);
     docs::router(dialects).merge(health).fallback(later).layer(from_fn(caller::identify))
 }
 
 pub(super) fn operations(dialects: Dialects) -> Router {
+    let later = async |request: Request| later(rest::refuse_request, &request);
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: models are being loaded\n") };
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -29,26 +34,30 @@ pub(super) fn operations(dialects: Dialects) -> Router {
         .layer(from_fn(caller::identify))
 }
 
-async fn later(request: Request) -> Response {
+fn later(refuse: Refuse, request: &Request) -> Response {
     let (error, request_id) = (ApiError::Starting, api::request_id(request.extensions()));
     let row = error.row();
     tracing::info!(target: "access", %request_id, code = row.code, status = row.http.as_u16(), "call");
-    protocols::refuse(&error, &request)
+    refuse(&error, request)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use axum::body::Body;
+    use http_body_util::BodyExt;
     use tower::ServiceExt;
 
     use super::*;
-    use crate::config::Protocols;
+
+    fn dialects(is_on: bool) -> Dialects {
+        let (oip, tei, openai) = (is_on, is_on, is_on);
+        Dialects { oip, tei, openai, cohere: false, ollama: false, huggingface: false, containers: false }
+    }
 
     #[tokio::test]
     async fn errors_are_explained_from_the_first_moment() {
-        let dialects = Protocols::default().dialects();
-        for router in [api(dialects), operations(dialects)] {
+        for router in [api(dialects(true)), operations(dialects(true))] {
             let status = async |path: &str| {
                 let request = Request::builder().uri(path).body(Body::empty()).unwrap();
                 router.clone().oneshot(request).await.unwrap().status()
@@ -56,15 +65,32 @@ mod tests {
             assert_eq!(status("/docs/errors").await, StatusCode::OK);
             assert_eq!(status("/v1/ml/models").await, StatusCode::SERVICE_UNAVAILABLE);
         }
-        for (is_oip, path, expected) in [
+        for (is_on, path, expected) in [
             (true, "/v2/health/live", StatusCode::OK),
             (true, "/v2/health/ready", StatusCode::BAD_REQUEST),
             (true, "/v2", StatusCode::SERVICE_UNAVAILABLE),
             (false, "/v2/health/live", StatusCode::SERVICE_UNAVAILABLE),
+            (true, "/v1/health/live", StatusCode::OK),
+            (true, "/v1/health/ready", StatusCode::SERVICE_UNAVAILABLE),
+            (false, "/v1/health/live", StatusCode::SERVICE_UNAVAILABLE),
         ] {
             let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-            let dialects = Dialects { oip: is_oip, ..dialects };
-            assert_eq!(api(dialects).oneshot(request).await.unwrap().status(), expected, "{path}");
+            assert_eq!(api(dialects(is_on)).oneshot(request).await.unwrap().status(), expected, "{path}");
         }
+    }
+
+    /// A dialect's form is for the paths that it has on the port of the API.
+    #[tokio::test]
+    async fn operations_have_one_form() {
+        let check = async |router: Router, path: &str, expected: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let body = router.oneshot(request).await.unwrap().into_body();
+            let body = body.collect().await.unwrap().to_bytes();
+            assert!(body.starts_with(expected.as_bytes()), "{path}: {body:?}");
+        };
+        for path in ["/", "/embed", "/v2/models/a", "/v1/embeddings", "/api/embed", "/ping"] {
+            check(operations(dialects(true)), path, r#"{"error":{"code":"starting""#).await;
+        }
+        check(api(dialects(true)), "/embed", r#"{"error":""#).await;
     }
 }

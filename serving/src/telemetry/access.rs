@@ -33,7 +33,7 @@ const DETAIL_LENGTH_MAX: usize = 300;
 const UNKNOWN: &str = "unknown";
 /// Routes that are asked every few seconds by machines: their lines are for `debug`, unless something is
 /// wrong.
-const PROBES: [&str; 11] = [
+const PROBES: [&str; 15] = [
     "/metrics",
     "/livez",
     "/readyz",
@@ -41,6 +41,10 @@ const PROBES: [&str; 11] = [
     "/scaling",
     "/grpc.health.v1.Health/{*method}",
     "/externalscaler.ExternalScaler/{*method}",
+    "/ping",
+    "/health",
+    "/v1/health/live",
+    "/v1/health/ready",
     "/v2/health/live",
     "/v2/health/ready",
     "/inference.GRPCInferenceService/ServerLive",

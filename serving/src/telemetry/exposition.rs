@@ -71,15 +71,20 @@ fn range(text: &str) -> Option<(Format, f32)> {
     Some((format, quality))
 }
 
-/// The metrics of these registries.
+/// The metrics of these registries, and what `more` writes of its own behind them.
 ///
 /// # Errors
 /// Only if writing to a string fails.
-pub(super) fn encode(registries: &[&Registry], format: Format) -> Result<String, fmt::Error> {
+pub(super) fn encode(
+    registries: &[&Registry],
+    more: impl FnOnce(&mut String) -> fmt::Result,
+    format: Format,
+) -> Result<String, fmt::Error> {
     let mut text = String::with_capacity(16 * 1024);
     for registry in registries {
         encode_registry(&mut text, registry)?;
     }
+    more(&mut text)?;
     encode_eof(&mut text)?;
     Ok(match format {
         Format::OpenMetrics => text,
@@ -121,7 +126,7 @@ fn plain(metrics: &str) -> String {
 }
 
 /// A sample without its exemplar: ` # {…} …` behind the value, which a label's value may contain too.
-fn without_exemplar(line: &str) -> &str {
+pub(super) fn without_exemplar(line: &str) -> &str {
     let (mut is_quoted, mut is_escaped) = (false, false);
     for (index, byte) in line.bytes().enumerate() {
         match byte {

@@ -17,6 +17,7 @@ mod models;
 mod process;
 mod repeats;
 mod scaling;
+mod synonyms;
 mod tenancy;
 mod tenants;
 mod usage;
@@ -44,6 +45,7 @@ pub use logs::init_logs;
 pub(crate) use logs::without_panics_logged;
 use models::ModelNames;
 use scaling::ScalingMetrics;
+pub use synonyms::Synonyms;
 pub(crate) use tenancy::TenancyMetrics;
 pub(crate) use usage::UsageMetrics;
 
@@ -107,12 +109,12 @@ impl Telemetry {
         Self { registry, process, calls, engine, usage, scaling, tenancy, connections, gpus }
     }
 
-    /// All metrics as text.
+    /// All metrics as text, also under the names of other servers.
     ///
     /// # Errors
     /// Only if writing to a string fails.
-    pub(crate) fn encode(&self, format: Format) -> Result<String, std::fmt::Error> {
-        exposition::encode(&[&self.registry, &self.process], format)
+    pub(crate) fn encode(&self, synonyms: Synonyms, format: Format) -> Result<String, std::fmt::Error> {
+        exposition::encode(&[&self.registry, &self.process], |text| synonyms.write(text), format)
     }
 }
 

@@ -82,6 +82,6 @@ impl TenantMetrics {
     /// # Errors
     /// Only if writing to a string fails.
     pub(crate) fn encode(&self, format: Format) -> Result<String, fmt::Error> {
-        exposition::encode(&[&self.registry], format)
+        exposition::encode(&[&self.registry], |_| Ok(()), format)
     }
 }

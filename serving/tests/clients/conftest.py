@@ -141,14 +141,26 @@ def proto(tmp_path_factory):
 
     out = tmp_path_factory.mktemp("proto")
     source = ROOT / "serving/proto"
-    arguments = ["protoc", f"-I{source}", f"--python_out={out}", f"--grpc_python_out={out}"]
-    for name in "ml/inference/v1/inference.proto", "externalscaler/externalscaler.proto":
+    # What `python -m grpc_tools.protoc` adds by itself: google.protobuf.
+    known = Path(protoc.__file__).parent / "_proto"
+    arguments = ["protoc", f"-I{source}", f"-I{known}", f"--python_out={out}", f"--grpc_python_out={out}"]
+    for name in "ml/inference/v1/inference.proto", "ml/inference/v1/administration.proto", "externalscaler/externalscaler.proto":
         assert protoc.main([*arguments, str(source / name)]) == 0
     sys.path.insert(0, str(out))
-    from ml.inference.v1 import inference_pb2, inference_pb2_grpc
+    # All of it, before a test that knows it by reflection alone.
+    from ml.inference.v1 import administration_pb2, administration_pb2_grpc, inference_pb2, inference_pb2_grpc
 
+    administration_pb2.Stub = administration_pb2_grpc.AdministrationServiceStub
     inference_pb2.Stub = inference_pb2_grpc.InferenceServiceStub
     return inference_pb2
+
+
+@pytest.fixture(scope="session")
+def administration_proto(proto):
+    """The same of what tenants manage themselves."""
+    from ml.inference.v1 import administration_pb2
+
+    return administration_pb2
 
 
 @pytest.fixture(scope="session")

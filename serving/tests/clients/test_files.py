@@ -44,7 +44,7 @@ def test_a_token_file_that_is_none_any_more(request, tmp_path, kind, cards):  # 
             path.symlink_to("/dev/zero")
     wait_for(lambda: files(server).startswith("files degraded: operator token: "))
     assert metric(server, "files_faulty") == 1
-    assert "the operator's token was changed and cannot be used" in server.log.read_text()
+    wait_for(lambda: "the operator's token was changed and cannot be used" in server.log.read_text())
     # Everything goes on, with the old token.
     ask(server, 3)
     summed = httpx.get(f"http://{server.ops}/admin/v1/usage", headers={"Authorization": f"Bearer {FIRST}"})

@@ -46,7 +46,7 @@ def cosine(a, b):
 
 
 def test_answers_are_those_of_the_cpu(request, tmp_path, gpus, rest):
-    server = start(request, tmp_path, environment=gpus(GPUS=2))
+    server = start(request, tmp_path, environment=gpus(GPUS=2), patience=300)
     ready = [line["device"] for line in server.log_lines() if line["message"] == "device ready"]
     assert ready == ["emulated GPU 0", "emulated GPU 1"]
     with client(server) as gpu:
@@ -76,7 +76,7 @@ def test_answers_are_those_of_the_cpu(request, tmp_path, gpus, rest):
 
 
 def test_a_gpu_that_dies_takes_the_server_with_it_and_no_request(request, tmp_path, gpus):
-    server = start(request, tmp_path, environment=gpus(GPUS=2, GPU_DIES=3000))
+    server = start(request, tmp_path, environment=gpus(GPUS=2, GPU_DIES=3000), patience=300)
     with client(server) as rest, concurrent.futures.ThreadPoolExecutor(4) as pool:
         def ask(_):
             return rest.post("/v1/ml/embeddings", json={"inputs": TEXTS["embeddings"]})

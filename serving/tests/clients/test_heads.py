@@ -69,6 +69,14 @@ def test_what_is_no_request(server, port, sent, status, code):
     assert "aaa" not in message
 
 
+@pytest.mark.parametrize("path", ["/", "/v2/health/live", "/embed", "/v1/embeddings", "/v1/models/x", "/api/embed", "/ping",
+                                  "/v2/embed", "/hf/x", "/rerank"])
+def test_operations_have_one_form(server, path):
+    """A dialect's paths are those of the other port: here whatever is wrong is said in our own form."""
+    check(server, server.ops, f"GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n".encode(), 400, "invalid_request")
+    check(server, server.ops, f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode(), 404, "not_found")
+
+
 def test_what_is_no_request_after_one_that_is(server):
     """On a connection that is kept alive, and sent together with the one before."""
     good = HEAD.replace(b"\r\n\r\n", b"\r\n") + f"Authorization: Bearer {KEY}\r\n\r\n".encode()

@@ -286,7 +286,7 @@ def test_health_metadata_and_configuration(http_client, grpc_client, server):
     assert told == {
         "name": "embeddings-v2", "versions": ["2.0.0"], "platform": "ml-inference",
         "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}],
-        "outputs": [{"name": "embedding", "datatype": "FP32", "shape": [-1, -1]}],
+        "outputs": [{"name": "embedding", "datatype": "FP32", "shape": [-1, 384]}],
     }
     for part in "inputs", "outputs":
         for tensor in same[part]:

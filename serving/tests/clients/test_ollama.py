@@ -1,4 +1,4 @@
-"""Ollama's routes, by plain HTTP as its examples call them."""
+"""Ollama's routes, by plain HTTP as its examples call them; its own client is in `test_ollama_client.py`."""
 
 import httpx
 import numpy as np

@@ -138,7 +138,6 @@ BAD = [
     ({"input": ["a", [1.5]]}, 400, "invalid_request_error", "input[1][0]", "invalid_request"),
     ({"input": "word " * 600}, 400, "invalid_request_error", "input", "context_length_exceeded"),
     ({"input": ["a"] * 2049}, 400, "invalid_request_error", "input", "too_many_inputs"),
-    ({"dimensions": 0}, 400, "invalid_request_error", "dimensions", "invalid_parameter"),
     ({"dimensions": 385}, 400, "invalid_request_error", "dimensions", "invalid_parameter"),
     ({"dimensions": -1}, 400, "invalid_request_error", "dimensions", "invalid_request"),
     ({"encoding_format": "hex"}, 400, "invalid_request_error", "encoding_format", "invalid_request"),

@@ -138,6 +138,13 @@ def test_sigterm_answers_what_was_accepted(request, tmp_path, proto):
         stream = proto.Stub(channel).InferStream(requests(), metadata=(("authorization", f"Bearer {KEY}"),))
         first = next(stream)
         answered.acquire()  # Requests are running, most of them waiting.
+
+        def accepted():
+            names = "ml_inference_calls_total", "ml_inference_calls_in_flight"
+            return sum(sample.value for sample in scraped(server) if sample.name in names)
+
+        # All calls, and all messages of the stream.
+        wait_for(lambda: accepted() >= 82)
         server.process.send_signal(signal.SIGTERM)
         ids, ending = {first.correlation_id}, None
         try:

@@ -268,7 +268,7 @@ def test_pooling(rest):
     classes = rest.post("/pooling", json={"model": "sentiment-v3", "input": "A joy to use."}).json()["data"]
     own = rest.post("/v1/ml/sentiment", json={"inputs": "A joy to use."}).json()["results"][0]
     assert classes[0]["data"] == list(own["scores"].values())
-    for body in {"task": "token_embed"}, {"task": "classify"}, {"task": "other"}:
+    for body in {"task": "token_classify"}, {"task": "classify"}, {"task": "other"}:
         assert ask(**body).status_code == 400
 
 
@@ -297,12 +297,12 @@ RERANK_BAD = [
     ({"query": ""}, 400, "query", "invalid_parameter"),
     ({"query": None}, 400, "query", "invalid_request"),
     ({"query": 7}, 400, "query", "invalid_request"),
-    ({"documents": []}, 400, "input", "no_inputs"),
+    ({"documents": []}, 400, "documents", "no_inputs"),
     ({"documents": None}, 400, "documents", "invalid_request"),
     ({"documents": "a secret"}, 400, "documents", "invalid_request"),
     ({"documents": [{"image": "x"}]}, 400, "documents[0]", "invalid_request"),
-    ({"documents": ["a", ""]}, 400, "input", "empty_input"),
-    ({"documents": ["a"] * 2049}, 400, "input", "too_many_inputs"),
+    ({"documents": ["a", ""]}, 400, "documents", "empty_input"),
+    ({"documents": ["a"] * 2049}, 400, "documents", "too_many_inputs"),
     ({"top_n": -1}, 400, "top_n", "invalid_request"),
     ({"model": "nobody"}, 404, "model", "model_not_found"),
     ({"model": "sentiment-v3"}, 400, "model", "wrong_task"),

@@ -228,7 +228,7 @@ def test_reflection_answers_one_by_one(channel, version):
             assert answer.error_response.error_code == status.value[0] and answer.error_response.error_message
     assert answers[0].valid_host == "h"
     assert {service.name for service in answers[0].list_services_response.service} == {
-        INFERENCE, HEALTH, f"grpc.reflection.{version}.ServerReflection", "inference.GRPCInferenceService",
+        INFERENCE, "ml.inference.v1.AdministrationService", HEALTH, f"grpc.reflection.{version}.ServerReflection", "inference.GRPCInferenceService",
         *(f"tei.v1.{name}" for name in ("Embed", "Info", "Predict", "Rerank", "Tokenize"))}
     (file,) = answers[-1].file_descriptor_response.file_descriptor_proto
     assert descriptor_pb2.FileDescriptorProto.FromString(file).name == "ml/inference/v1/inference.proto"

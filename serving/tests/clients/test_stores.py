@@ -384,7 +384,7 @@ def test_refused_calls_with_keys_cost_their_neighbours_little(request, tmp_path)
 
 
 def test_who_is_refused_is_told_what_is_left(request, server):
-    made = make(request, server, "counted", limited(300))
+    made = make(request, server, "told-what-is-left", limited(300))
     with as_tenant(server, made["key"]) as client:
         for count in 100, 84:
             assert client.post("/v1/ml/sentiment", json={"inputs": ["Well."] * count}).status_code == 200

@@ -132,9 +132,10 @@ def test_info_is_true(rest):
 
 
 def test_probes_need_no_key(server):
-    for path in "/health", "/ping", "/":
+    for path in "/health", "/ping":
         answer = httpx.get(f"http://{server.api}{path}")
         assert (answer.status_code, answer.content) == (200, b"")
+    assert httpx.get(f"http://{server.api}/").status_code == 200
     assert httpx.get(f"http://{server.api}/info").status_code == 401
 
 
@@ -160,7 +161,8 @@ BAD = [
     ("/embed", {"json": {"inputs": "a"}, "headers": {"authorization": "Bearer tc_live_unknown"}}, 401, "Validation", ""),
     ("/embed", {"json": {"inputs": "a"}, "headers": {"x-request-timeout": "soon"}}, 422, "Validation", "x-request-timeout"),
     ("/embed_sparse", {"json": {"inputs": "a"}}, 424, "Backend", "embed_sparse"),
-    ("/embed_all", {"json": {"inputs": "a"}}, 424, "Backend", "embed_all"),
+    ("/models/ner-v2/embed_all", {"json": {"inputs": "a"}}, 424, "Backend", "entities"),
+    ("/embed_all", {"json": {"inputs": "a", "prompt_name": SECRET}}, 422, "Validation", "prompt"),
     ("/predict", {"json": {"inputs": [SECRET, "b"]}}, 422, "Validation", "pairs"),
     ("/models/embeddings-v2/predict", {"json": {"inputs": "a"}}, 424, "Backend", "embeddings"),
     ("/models/sentiment-v3/rerank", {"json": {"query": "a", "texts": ["b"]}}, 424, "Backend", "sentiment"),
@@ -329,7 +331,6 @@ def test_streams_answer_in_order(reflected):
     ("Embed", "Embed", {"inputs": "a", "prompt_name": "q"}, "INVALID_ARGUMENT"),
     ("Embed", "Embed", {"inputs": "a", "truncation_direction": 7}, "INVALID_ARGUMENT"),
     ("Embed", "EmbedSparse", {"inputs": "a"}, "FAILED_PRECONDITION"),
-    ("Embed", "EmbedAll", {"inputs": "a"}, "FAILED_PRECONDITION"),
     ("Predict", "PredictPair", {"inputs": ["a", "b"]}, "INVALID_ARGUMENT"),
     ("Rerank", "Rerank", {"query": "a"}, "INVALID_ARGUMENT"),
     ("Rerank", "RerankStream", [], "INVALID_ARGUMENT"),

@@ -1,6 +1,7 @@
 """Work before the scheduler: bounded, fair between tenants, counted; long calls; which model answers; readiness."""
 
 import concurrent.futures
+import gzip
 import json
 import shutil
 import time
@@ -10,7 +11,7 @@ import httpx
 import pytest
 from conftest import KEY, ROOT, start, stop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from peers import connect, head, wait_for
+from peers import connect, head, read_all, wait_for
 from test_operations import is_at_rest
 from test_tenants import as_tenant, limited, make, settled
 
@@ -101,6 +102,61 @@ def test_refusals_after_work_count_and_those_before_are_free(request, limits):
         assert settled(report, (5, 0, 0)) == (5, 0, 0)
     # Nothing that cost nothing is in the journal.
     assert metric(limits, "usage_journal_records ") - written == 5
+
+
+# Read and parsed, and refused for what is in them.
+LARGE = {
+    "nobody's model": ("embeddings", {"inputs": "a" * MIB, "model": "nobody"}),
+    "another task's model": ("embeddings", {"inputs": "a" * MIB, "model": "ner-v2"}),
+    "dimensions": ("embeddings", {"inputs": "a" * MIB, "parameters": {"dimensions": 100_000}}),
+    "labels": ("classify", {"inputs": "a" * MIB, "parameters": {"labels": ["a"]}}),
+    "no query": ("rerank", {"inputs": ["a" * MIB], "parameters": {"query": ""}}),
+    "a nul": ("sentiment", {"inputs": "a\0" * (MIB // 2)}),
+    "many": ("sentiment", {"inputs": ["a"] * (MIB // 4)}),
+    "many ids": ("detokenize", {"inputs": [[101] * (MIB // 4)]}),
+    "each by itself": ("sentiment", {"inputs": ["\0" * MIB], "on_error": "partial"}),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_refusals_after_much_was_read_count(request, limits, kind):
+    key = make(request, limits, f"large-{list(LARGE).index(kind)}", limited(3))["key"]
+    route, body = LARGE[kind]
+    with as_tenant(limits, key) as client:
+        answers = [client.post(f"/v1/ml/{route}", json=body) for _ in range(5)]
+    assert [answer.status_code == 429 for answer in answers] == [False] * 3 + [True] * 2, [
+        answer.text[:200] for answer in answers]
+
+
+def test_a_body_that_cannot_be_decompressed_counts(request, limits):
+    key = make(request, limits, "large-gzip", limited(3))["key"]
+    body = bytearray(gzip.compress(b"{" + b" " * MIB + b"}"))
+    body[-8] ^= 1
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    with as_tenant(limits, key) as client:
+        answers = [code(client.post("/v1/ml/embeddings", content=bytes(body), headers=headers)) for _ in range(5)]
+    assert answers == ["invalid_content_encoding"] * 3 + ["rate_limit_exceeded"] * 2
+
+
+def test_refused_messages_of_a_stream_count(request, limits, proto):
+    key = make(request, limits, "large-messages", limited(3))["key"]
+    embed = proto.EmbedRequest(inputs=["a" * MIB], model="nobody")
+    messages = [proto.InferStreamRequest(correlation_id=str(i), embed=embed) for i in range(5)]
+    with grpc.insecure_channel(limits.api) as channel:
+        answers = list(proto.Stub(channel).InferStream(iter(messages), metadata=[("authorization", f"Bearer {key}")]))
+    codes = sorted(answer.error.code for answer in answers)
+    assert codes == ["model_not_found"] * 3 + ["rate_limit_exceeded"] * 2, codes
+
+
+def test_not_much_is_read_for_a_tenant_that_has_nothing_left(request, limits):
+    key = make(request, limits, "spent", limited(1))["key"]
+    with as_tenant(limits, key) as client:
+        assert client.post("/v1/ml/embeddings", json={"inputs": "a"}).status_code == 200
+    body = b"{" + b" " * (7 * MIB)
+    with connect(limits.api) as caller:
+        # Answered though the rest of the body never comes.
+        caller.sendall(head(body, path="/v1/ml/embeddings", key=key) + body[:MIB])
+        assert read_all(caller).startswith(b"HTTP/1.1 429 ")
 
 
 def test_work_ends_when_the_caller_has_left_and_when_it_is_late(limits):

@@ -295,6 +295,15 @@ fn metrics_are_those_of_the_code() {
 }
 
 #[test]
+fn metrics_of_other_servers_are_those_of_the_code() {
+    let makers = ["Synonym::counter(", "Synonym::gauge(", "Synonym::histogram("];
+    let made = literals("serving/src/telemetry", &makers);
+    let mut documented = tabled("docs/metrics.md", "te_");
+    documented.extend(tabled("docs/metrics.md", "nv_"));
+    assert_eq!(documented, made, "left: documented, right: in the code");
+}
+
+#[test]
 fn names_in_the_picture_exist() {
     let page = document("ARCHITECTURE.md");
     let (_, picture) = page.blocks.iter().find(|(language, _)| language == "mermaid").expect("a picture");

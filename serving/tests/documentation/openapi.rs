@@ -92,6 +92,8 @@ fn called(text: &str) -> Vec<String> {
             '(' => depth += 1,
             ')' if depth == 0 => break,
             ')' => depth -= 1,
+            // Only the last part of a path.
+            ':' if depth == 0 => name.clear(),
             letter if depth == 0 && letter.is_ascii_alphanumeric() => name.push(letter),
             _ => {}
         }
@@ -103,6 +105,7 @@ fn called(text: &str) -> Vec<String> {
 fn calls_in_a_row() {
     let check = |text: &str, expected: &[&str]| assert_eq!(called(text), expected, "{text}");
     check(" get(a::list)).route(", &["get"]);
+    check(" routing::get(list).post(create))", &["get", "post"]);
     check(" get(probe()).post(probe())) rest(", &["get", "post"]);
     check("\n  post(answer::<B>),\n) x(", &["post"]);
 }

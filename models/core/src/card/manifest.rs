@@ -16,6 +16,7 @@ use super::{
     Pooling, Sha256Digest, Source, TOKENIZER_FILE, Task, WEIGHTS_FILE, ZeroShot,
 };
 use crate::kinds::Unsupported;
+use crate::tasks::INPUTS_MAX;
 
 /// The hub's keys that the server uses, and ours.
 #[derive(Deserialize)]
@@ -353,7 +354,8 @@ fn check_limits(limits: &Limits) -> Result<(), Fault> {
     )?;
     require(document_tokens_max >= tokens_max, &field("document_tokens_max"), "must be at least tokens_max")?;
     require(*document_words_max != Some(0), &field("document_words_max"), "must be at least 1")?;
-    require(*inputs_max > 0, &field("inputs_max"), "must be at least 1")
+    let message = format!("must be 1 to {INPUTS_MAX}");
+    require((1..=INPUTS_MAX).contains(inputs_max), &field("inputs_max"), message)
 }
 
 fn check_zero_shot(zero_shot: &ZeroShot, task: Task) -> Result<(), Fault> {

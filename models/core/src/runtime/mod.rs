@@ -53,9 +53,11 @@ pub trait Backend: Send {
 pub trait Runtime: Send {
     /// Computes a batch of `B` sequences and `T` tokens.
     ///
-    /// The result, which replaces what is in `result`, is `[B, H]` for mean pooling, `[B, C]` for a sequence
-    /// classifier and `[T, C]` for a token classifier; rows are in the order of the batch, and do not depend
-    /// on what else is in it beyond rounding. A caller who passes the same tensor again spares an allocation.
+    /// The result, which replaces what is in `result`, is `[B, H]` for mean pooling (`[T, H]`, not pooled,
+    /// where the [batch wants it](TokenBatch::wants_tokens) and the runtime [can](Weights::gives_tokens)),
+    /// `[B, C]` for a sequence classifier and `[T, C]` for a token classifier; rows are in the order of the
+    /// batch, and do not depend on what else is in it beyond rounding. A caller who passes the same tensor
+    /// again spares an allocation.
     ///
     /// # Errors
     /// When the batch is not one this model can read, or the device fails; see [`RuntimeError::is_fatal`].
@@ -108,4 +110,9 @@ pub trait Weights: Send + Sync {
 
     /// Columns of a result: hidden size `H` for mean pooling, classes `C` for a classifier.
     fn columns(&self) -> usize;
+
+    /// Whether the runtime gives what a pooling model pools, for batches that want it.
+    fn gives_tokens(&self) -> bool {
+        false
+    }
 }

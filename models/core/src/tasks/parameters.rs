@@ -5,6 +5,7 @@
 //! one field has all fields of all tasks, and a field that is added here is in every protocol, or does not
 //! compile there.
 
+use crate::card::Limits;
 use crate::tasks::{Aggregation, OffsetUnit, Operation, SummaryMethod, Truncation};
 
 /// Hands the parameters of a task to the macro `then`, after whatever else is given for it:
@@ -130,6 +131,25 @@ with_parameters!(Similarity, define);
 with_parameters!(Tokenize, define);
 with_parameters!(Detokenize, define);
 
+/// Parameters of vectors of single tokens, which dialects of other servers have and our own API has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmbedTokensParameters {
+    /// Keep only the first dimensions; all if `None`.
+    pub dimensions: Option<usize>,
+    /// Scale vectors to length one.
+    pub normalize: bool,
+    /// What happens to a text that is longer than one window, which is never read in several.
+    pub truncation: Truncation,
+    /// Most vectors of a call.
+    pub vectors_max: usize,
+}
+
+impl Default for EmbedTokensParameters {
+    fn default() -> Self {
+        Self { dimensions: None, normalize: false, truncation: Truncation::Error, vectors_max: usize::MAX }
+    }
+}
+
 /// What to do with the inputs, by task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Parameters {
@@ -143,6 +163,8 @@ pub enum Parameters {
     Summarize(SummarizeParameters),
     /// Map to vectors.
     Embed(EmbedParameters),
+    /// Map each token to a vector.
+    EmbedTokens(EmbedTokensParameters),
     /// Score documents by a query.
     Rerank(RerankParameters),
     /// Compare with another text.
@@ -161,11 +183,31 @@ impl Parameters {
             Self::Sentiment(_) => Operation::Sentiment,
             Self::Entities(_) => Operation::Entities,
             Self::Summarize(_) => Operation::Summarize,
-            Self::Embed(_) => Operation::Embed,
+            Self::Embed(_) | Self::EmbedTokens(_) => Operation::Embed,
             Self::Rerank(_) => Operation::Rerank,
             Self::Similarity(_) => Operation::Similarity,
             Self::Tokenize(_) => Operation::Tokenize,
             Self::Detokenize(_) => Operation::Detokenize,
+        }
+    }
+
+    /// The most tokens that are computed of one input, however long it is: those beyond are read and cut off,
+    /// or refused.
+    pub fn computed_tokens_max(&self, limits: &Limits) -> usize {
+        let truncation = match self {
+            Self::Classify(classify) => classify.truncation,
+            Self::Sentiment(sentiment) => sentiment.truncation,
+            Self::Entities(entities) => entities.truncation,
+            Self::Embed(embed) => embed.truncation,
+            Self::EmbedTokens(embed) => embed.truncation,
+            Self::Rerank(rerank) => rerank.truncation,
+            Self::Similarity(similarity) => similarity.truncation,
+            Self::Summarize(_) => Truncation::Stride,
+            Self::Tokenize(_) | Self::Detokenize(_) => return 0,
+        };
+        match truncation {
+            Truncation::Stride => limits.document_tokens_max,
+            Truncation::Error | Truncation::Start | Truncation::End => limits.tokens_max,
         }
     }
 

@@ -9,7 +9,7 @@ use super::encoder::Linear;
 /// What is computed from the last hidden states `[T, H]`; see [`HeadWeights`].
 #[derive(Clone)]
 pub enum Head {
-    /// `[B, H]`
+    /// `[B, H]`, or `[T, H]` where that is wanted
     MeanPooling,
     /// `[B, C]`
     Sequence(Classifier),
@@ -39,6 +39,7 @@ impl Head {
 
     pub(super) fn forward(&self, hidden: &Tensor, batch: &TokenBatch) -> Result<Tensor> {
         match self {
+            Head::MeanPooling if batch.wants_tokens() => Ok(hidden.clone()),
             Head::MeanPooling => mean_pooling(hidden, batch),
             Head::Sequence(classifier) => classifier.forward(&mean_pooling(hidden, batch)?),
             Head::Token(classifier) => classifier.forward(hidden),

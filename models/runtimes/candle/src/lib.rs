@@ -121,6 +121,10 @@ impl Weights for CandleModel {
     fn columns(&self) -> usize {
         self.columns
     }
+
+    fn gives_tokens(&self) -> bool {
+        true
+    }
 }
 
 impl Runtime for CandleModel {

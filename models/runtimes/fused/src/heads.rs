@@ -79,7 +79,7 @@ impl Head {
 
     /// One thread's part in computing the result, into `buffers.means` or `buffers.logits`.
     pub(super) fn work(&self, worker: &Worker<'_>, pass: &Pass<'_>) {
-        if !matches!(self.kind, Kind::Token(_)) {
+        if !self.is_per_token(pass.batch) {
             worker.for_each(pass.batch.sequences(), |index| {
                 let (start, end) = (pass.batch.cu_seqlens[index], pass.batch.cu_seqlens[index + 1]);
                 self.mean(pass.buffers, index, start as usize..end as usize);
@@ -96,6 +96,7 @@ impl Head {
     /// Copies the result, without the padding of its rows.
     pub(super) fn copy(&self, buffers: &mut Buffers, batch: &TokenBatch, result: &mut HostTensor) {
         let (from, stride) = match self.classifier() {
+            None if self.is_per_token(batch) => (&mut buffers.hidden, self.width),
             None => (&mut buffers.means, self.width),
             Some(classifier) => (&mut buffers.logits, classifier.classifier.width()),
         };
@@ -116,7 +117,17 @@ impl Head {
     }
 
     fn rows(&self, batch: &TokenBatch) -> usize {
-        if matches!(self.kind, Kind::Token(_)) { batch.tokens() } else { batch.sequences() }
+        if self.is_per_token(batch) { batch.tokens() } else { batch.sequences() }
+    }
+
+    /// Whether there is a row for each token: of hidden states themselves, where a pooling model is to give
+    /// them.
+    fn is_per_token(&self, batch: &TokenBatch) -> bool {
+        match self.kind {
+            Kind::MeanPooling => batch.wants_tokens(),
+            Kind::Sequence(_) => false,
+            Kind::Token(_) => true,
+        }
     }
 
     fn mean(&self, buffers: &Buffers, index: usize, rows: Range<usize>) {

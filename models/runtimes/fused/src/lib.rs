@@ -293,6 +293,10 @@ impl<N: Compiled> Weights for FusedModel<N> {
     fn columns(&self) -> usize {
         self.head.columns()
     }
+
+    fn gives_tokens(&self) -> bool {
+        true
+    }
 }
 
 impl<N: Compiled> Runtime for FusedRuntime<N> {

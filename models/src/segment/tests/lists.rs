@@ -94,6 +94,7 @@ fn joined_lines() {
     assert_eq!(read.as_deref(), Some("Siemens,&\nBosch,&\nVolvo"));
     // Initials that do not count from A are of the names.
     check("J. Smith\nK. Jones\nL. Lopez", &["J. Smith", "K. Jones", "L. Lopez"]);
+    check("I. Smith\nJ. Jones\nV. Lopez", &["I. Smith", "J. Jones", "V. Lopez"]);
 }
 
 /// A text in the comments of a program, whose lines all begin with a mark.
@@ -149,7 +150,8 @@ fn numbered_items() {
     let check = |mark: fn(usize) -> String| {
         for names in rows() {
             let text = marked(&names, mark);
-            let is_mark = |part: &String| part.chars().count() == 1;
+            let is_mark =
+                |part: &String| part.chars().count() == 1 || part.chars().all(|c| "ivIV".contains(c));
             let found: Vec<String> = parts(&text).into_iter().filter(|part| !is_mark(part)).collect();
             assert_eq!(found, names, "{text:?}");
         }
@@ -161,6 +163,12 @@ fn numbered_items() {
     check(|place| format!("{}) ", char::from(b'a' + place as u8 - 1)));
     check(|place| format!("{}. ", char::from(b'A' + place as u8 - 1)));
     check(|_| "a) ".to_owned());
+    // Letters to some, Roman numbers to others: one goes on with `ii`.
+    const ROMAN: [&str; 6] = ["i", "ii", "iii", "iv", "v", "vi"];
+    check(|place| format!("{}. ", ROMAN[place - 1]));
+    check(|place| format!("({}) ", ROMAN[place - 1]));
+    check(|place| format!("{}. ", ROMAN[place - 1].to_uppercase()));
+    check(|place| format!("{}) ", ROMAN[place - 1].to_uppercase()));
     check(|place| format!("{} ", char::from_u32('Ⓐ' as u32 + place as u32 - 1).unwrap_or('Ⓐ')));
     check(|place| format!("{} ", char::from_u32('🅰' as u32 + place as u32 - 1).unwrap_or('🅰')));
     check(|place| format!("  {place}.\t"));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::is_grammatical;
-use crate::segment::is_unfinished;
+use crate::segment::{count, is_unfinished};
 
 /// How often a line stands in a document, numbers aside, to be a header or footer of its pages.
 const REPEATS_MIN: usize = 3;
@@ -43,8 +43,7 @@ pub(super) enum Repeats {
 }
 
 /// Which lines are headers or footers, or may be. A clause that is repeated has the same lines around each of
-/// its lines,
-/// down to the one that ends it; entries that differ in a number only follow each other.
+/// its lines, down to the one that ends it; entries that differ in a number only follow each other.
 pub(super) fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Repeats> {
     let lines: Vec<(u64, Option<bool>)> =
         lines.map(|line| (key(line), may_repeat(line).then(|| is_title(line)))).collect();
@@ -105,6 +104,7 @@ impl Beside {
 
 /// What headers have in common from page to page: their words, numbers left out.
 fn key(line: &str) -> u64 {
+    count(line.len().min(LINE_MAX));
     let mut hasher = DefaultHasher::new();
     for word in line[..line.floor_char_boundary(LINE_MAX)].split_whitespace() {
         let is_number = word.contains(char::is_numeric);

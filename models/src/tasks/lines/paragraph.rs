@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::log::{begins_with_level, is_leveled};
 use super::{Apart, LOOKED_MAX, Line, is_code, prose_words, wrapping};
+use crate::segment::count;
 
 /// Lines of a log that says no more of a line than its level, at least, if none of them says more.
 const LEVELED_MIN: usize = 3;
@@ -16,11 +17,12 @@ const COMMAS_MIN: usize = 2;
 /// Looks at the lines of a paragraph together.
 pub(super) fn look_at(text: &str, lines: &mut [Line]) {
     let apart = lines.iter().filter(|line| line.apart != Apart::No).count();
-    let texts = || lines.iter().map(|line| &text[line.bytes.clone()]);
+    let texts = || lines.iter().map(|line| head(text, line));
+    count(texts().map(str::len).sum());
     let is_data = is_mapping(texts(), 2) || are_values(texts());
     let is_code = is_data || (apart > 1 && apart * 2 >= lines.len() && texts().any(is_code));
     if is_code {
-        let is_kept = |line: &Line| !is_data && is_prose(&text[line.bytes.clone()]);
+        let is_kept = |line: &Line| !is_data && is_prose(head(text, line));
         let kept = lines.iter_mut().filter(|line| !is_kept(line));
         kept.for_each(|line| line.apart = line.apart.max(Apart::Looks));
     }

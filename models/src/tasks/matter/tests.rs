@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::segment::{Plain, sentences_at_once};
+use crate::segment::{Plain, counted, sentences_at_once};
 
 #[test]
 fn pages() {
@@ -279,6 +279,68 @@ fn repeated_clauses_are_no_headers() {
         .join("\n");
     let expected = "The tenant pays the rent on the first day of the month and the water by the end of it, as the law says.";
     assert_eq!(matter(&text).iter().filter(|passage| *passage == expected).count(), 4, "{:?}", matter(&text));
+}
+
+/// A text of twice the size takes twice the work to tell matter from what is none, whatever it is made of.
+#[test]
+fn work_is_linear() {
+    let visited = |text: &str| {
+        let sentences = sentences_at_once(text);
+        counted(|| drop(passages(text, text, &sentences)))
+    };
+    let line = "The ship of the line sailed on to the north and\n";
+    let shapes = [
+        "\n",
+        "a\n",
+        "a\n\n",
+        "word ",
+        "A word. ",
+        "```\n",
+        "```\na\n",
+        "\"\"\"\n",
+        "/*\n",
+        "/* a */\n",
+        "Traceback (most\n",
+        "  at x(y.z:1)\n",
+        "-----BEGIN PGP MESSAGE-----\n",
+        "@@ -1,9 +1,9 @@\n",
+        "diff --git a b\n",
+        "+a\n",
+        "$ ls\n",
+        "ERROR: x\n",
+        "a: b\n",
+        "A: b\n",
+        "a,b,c\n",
+        "a\tb\n",
+        "| a |\n",
+        "<a>b</a>\n",
+        "f(x);\n",
+        "def f(x):\n",
+        "{\n",
+        "Subject: a\n",
+        " a\n",
+        "Page 3 of 9\n",
+        "Page 3 of 9\n\nthe word and\n\n",
+        "3\n",
+        "a 1\nb 1\n",
+        "Regards\nA\n",
+        ")\n",
+        "2026-11-27 13:00:01 INFO a\n",
+        line,
+    ];
+    for shape in shapes {
+        let text = shape.repeat(60_000 / shape.len());
+        let (once, twice) = (visited(&text), visited(&text.repeat(2)));
+        assert!(once <= 12 * text.len(), "{shape:?}: {once} of {}", text.len());
+        // Lines are looked at in parts of a fixed size, of which the last may be short.
+        assert!(twice <= 2 * once + 10_000, "{shape:?}: {once}, then {twice}");
+        assert!(once >= text.trim().len().min(4_000), "{shape:?}: {once} were counted");
+    }
+    // One line of any length is looked at where it begins.
+    for shape in ["word ", "a, b: ", "f(x); ", "<a>", "a=b ", "😡", "a b  "] {
+        let text = shape.repeat(400_000 / shape.len());
+        assert!(visited(&text) <= 12 * 4096 + text.len(), "{shape:?}: {}", visited(&text));
+    }
 }
 
 proptest! {

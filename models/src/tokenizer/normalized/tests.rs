@@ -52,6 +52,8 @@ fn symbols_are_words_of_their_own() {
     check("•item", "•item");
     check("a\u{c}🏽 \u{301}b", "a 🏽 \u{301}b");
     check("don´t", "don't");
+    check("wasnʼt", "wasn't");
+    check("Schmidt\u{20e3} met", "Schmidt met");
     // The number of a note before a word.
     check("¹Siemens", "¹ Siemens");
     check("of ¹²Siemens (³Bosch)", "of ¹ ² Siemens ( ³ Bosch)");

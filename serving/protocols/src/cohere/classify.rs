@@ -6,11 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use api::tasks::{
-    ClassifyParameters, EmbedParameters, Input, InputError, LabelScore, Parameters, SentimentParameters,
-    Truncation,
-};
-use api::{ApiError, InferRequest, InferResponse, Operation, Task, request_id};
+use api::tasks::{EmbedParameters, Input, InputError, LabelScore, Parameters, Truncation};
+use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -22,8 +19,11 @@ use serde_json::Value;
 use super::{ApiVersion, Cohere, Meta, Units};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
-use crate::openai::{Asked, Cut, Truncate, dot, invalid, labels, vectors};
+use crate::http::target::Target;
+use crate::http::words::Words;
+use crate::openai::{CUT, Cut, Truncate, dot, in_body, invalid};
 use crate::openapi::Api;
+use crate::outputs::{classes, vectors};
 
 /// Examples of a class that count.
 const NEAREST: usize = 3;
@@ -36,7 +36,7 @@ const COMPARED_INPUTS_MAX: usize = 96;
 const EXAMPLES_OF_CLASS_MIN: usize = 2;
 
 /// A request for classes.
-pub(super) struct Classify(pub(super) Asked);
+pub(crate) struct Classify(pub(crate) Target);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Body {
@@ -162,11 +162,11 @@ impl Shape for Classify {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self(asked) = self;
+        let Self(target) = self;
         let body: Body = body::parse(body)?;
-        let model = asked.name(body.model);
+        let target = in_body(target, body.model);
         let cut = Cut { truncate: body.truncate, ..Cut::default() };
-        let truncation = cut.of(&asked, model.as_deref(), Truncation::End)?;
+        let truncation = cut.of(&target, Truncation::End)?;
         let examples = body.examples.unwrap_or_default();
         let classes = (!examples.is_empty()).then(|| Classes::of(&examples)).transpose()?;
         match body.inputs.len() {
@@ -176,29 +176,31 @@ impl Shape for Classify {
             }
             _ => {}
         }
-        let is_sentiment = asked.model(model.as_deref()).is_some_and(|model| model.task == Task::Sentiment);
-        let parameters = match (&classes, is_sentiment) {
-            (Some(_), _) => Parameters::Embed(EmbedParameters { truncation, ..EmbedParameters::default() }),
-            (None, true) => Parameters::Sentiment(SentimentParameters { truncation }),
-            (None, false) => {
-                Parameters::Classify(ClassifyParameters { truncation, ..ClassifyParameters::default() })
-            }
-        };
         let inputs = body.inputs.iter().map(|text| Input::Text(text.clone()));
         let inputs: Vec<Input> =
             inputs.chain(examples.into_iter().map(|example| Input::Text(example.text))).collect();
-        let mut request = asked.request(model, inputs, parameters);
+        let mut request = match &classes {
+            Some(_) => {
+                let parameters = EmbedParameters { truncation, ..EmbedParameters::default() };
+                target.request(inputs, Parameters::Embed(parameters))
+            }
+            None => target.classes(inputs, truncation),
+        };
         // Examples are no inputs, and bounded by themselves.
         let count = classes.as_ref().map_or(0, |classes| classes.of.len());
         request.inputs_max = request.inputs_max.map(|most| most + count);
         Ok((request, Rendering { id: request_id(&head.extensions), inputs: body.inputs, examples: classes }))
     }
 
+    fn words(rendering: &Rendering) -> Option<Words> {
+        Some(Words { others: Some((rendering.inputs.len(), "examples")), ..Words::of_array("inputs", CUT) })
+    }
+
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {
         let Rendering { id, inputs, examples } = rendering;
         let pairs = |labels: Vec<LabelScore>| labels.into_iter().map(|one| (one.label, one.score)).collect();
         let found: Vec<Scores> = match examples {
-            None => labels(response)?.into_iter().map(pairs).collect(),
+            None => classes(response, false)?.into_iter().map(pairs).collect(),
             Some(classes) => {
                 let vectors = vectors(response)?;
                 let (texts, examples) = vectors.split_at_checked(inputs.len()).unwrap_or_default();

@@ -15,13 +15,16 @@ use serde_json::Value;
 use super::{ApiVersion, Cohere, Meta, Units};
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
+use crate::http::target::Target;
 use crate::http::vectors::{Precision, Vector, little_endian};
-use crate::openai::{Asked, Cut, Truncate, invalid, vectors};
+use crate::http::words::Words;
+use crate::openai::{CUT, Cut, Truncate, in_body, invalid, whole_window};
 use crate::openapi::Api;
+use crate::outputs::vectors;
 
 /// A request for embeddings.
 pub(super) struct Embed {
-    pub(super) asked: Asked,
+    pub(super) target: Target,
     pub(super) version: Version,
 }
 
@@ -43,6 +46,7 @@ struct Body {
     embedding_types: Option<Vec<Name<EmbeddingType>>>,
     output_dimension: Option<usize>,
     truncate: Option<Truncate>,
+    max_tokens: Option<usize>,
 }
 
 /// An input of parts, of which texts are read here.
@@ -136,14 +140,15 @@ impl Shape for Embed {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self { asked, version } = self;
+        let Self { target, version } = self;
         let mut body: Body = body::parse(body)?;
-        let model = asked.name(body.model.take());
+        let target = in_body(target, body.model.take());
+        whole_window("max_tokens", body.max_tokens, &target)?;
         // By default the end of a long text is cut off, as Cohere does.
         let cut = Cut { truncate: body.truncate, ..Cut::default() };
         let parameters = EmbedParameters {
             dimensions: body.output_dimension,
-            truncation: cut.of(&asked, model.as_deref(), Truncation::End)?,
+            truncation: cut.of(&target, Truncation::End)?,
             ..EmbedParameters::default()
         };
         let types = body.embedding_types.take().filter(|types| !types.is_empty());
@@ -152,7 +157,12 @@ impl Shape for Embed {
         let texts = body.texts()?;
         let inputs = texts.iter().map(|text| Input::Text(text.clone())).collect();
         let rendering = Rendering { id: request_id(&head.extensions), version, types, texts };
-        Ok((asked.request(model, inputs, Parameters::Embed(parameters)), rendering))
+        Ok((target.request(inputs, Parameters::Embed(parameters)), rendering))
+    }
+
+    fn words(_: &Rendering) -> Option<Words> {
+        let parameters = &[("dimensions", "output_dimension")];
+        Some(Words { parameters, ..Words::of_array("texts", CUT) })
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {

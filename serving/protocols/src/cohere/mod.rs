@@ -1,10 +1,11 @@
 //! Cohere's API: `POST /v2/embed`, `/v1/embed` and `/v1/classify`. Its two `/rerank` are among what others
-//! made of OpenAI's routes, with which they share their paths.
+//! made of OpenAI's routes, with which they share their paths; `/v1/classify` it shares with Jina.
 
 mod classify;
 mod embed;
 mod errors;
 mod openapi;
+mod tokens;
 
 use api::Operation;
 use axum::Router;
@@ -16,13 +17,15 @@ use serde::Serialize;
 
 use crate::Services;
 use crate::http::dialect::{self, Shape};
-use crate::openai::Asked;
+use crate::http::target::{PathModel, Target};
 
 pub(crate) use errors::Cohere;
 pub(crate) use openapi::describe;
 
-use classify::Classify;
+pub(crate) use classify::Classify;
+
 use embed::{Embed, Version};
+use tokens::{Detokenize, Tokenize};
 
 /// The routes of it.
 pub(crate) fn routes(services: Services) -> Router {
@@ -30,14 +33,17 @@ pub(crate) fn routes(services: Services) -> Router {
     let routes = Router::new()
         .route("/v1/embed", post(embed_v1))
         .route("/v2/embed", post(embed_v2))
-        .route("/v1/classify", post(classify))
+        .route("/v1/tokenize", post(tokenize))
+        .route("/v1/detokenize", post(detokenize))
         .with_state(services);
     dialect::routes::<Cohere>(is_on, routes)
 }
 
-/// Whether a path is one of Cohere's.
+/// Whether a path is one of Cohere's, of those too that are not served.
 pub(crate) fn is_path(path: &str) -> bool {
-    ["/v1/embed", "/v2/embed", "/v1/classify"].contains(&path)
+    let names = ["chat", "classify", "datasets", "detokenize", "embed", "embed-jobs", "generate", "tokenize"];
+    let rest = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/v2/"));
+    rest.is_some_and(|rest| names.contains(&rest.trim_end_matches('/')))
 }
 
 /// What a route asks for.
@@ -45,24 +51,34 @@ pub(crate) fn operation_of(route: &str) -> Option<Operation> {
     match route {
         "/v1/embed" | "/v2/embed" => Some(Operation::Embed),
         "/v1/classify" => Some(Operation::Classify),
+        "/v1/tokenize" => Some(Operation::Tokenize),
+        "/v1/detokenize" => Some(Operation::Detokenize),
         _ => None,
     }
 }
 
 async fn embed_v1(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Embed { asked, version: Version::One }).await
+    answer(&services, request, |target| Embed { target, version: Version::One }).await
 }
 
 async fn embed_v2(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Embed { asked, version: Version::Two }).await
+    answer(&services, request, |target| Embed { target, version: Version::Two }).await
 }
 
-async fn classify(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, Classify).await
+async fn tokenize(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, Tokenize).await
 }
 
-async fn answer<S: Shape>(services: &Services, request: Request, shape: impl FnOnce(Asked) -> S) -> Response {
-    dialect::answer(services, shape(Asked::new(services, None)), request).await
+async fn detokenize(State(services): State<Services>, request: Request) -> Response {
+    answer(&services, request, Detokenize).await
+}
+
+async fn answer<S: Shape>(
+    services: &Services,
+    request: Request,
+    shape: impl FnOnce(Target) -> S,
+) -> Response {
+    dialect::answer(services, shape(Target::new(services, PathModel(None))), request).await
 }
 
 /// `meta` of an answer.

@@ -6,8 +6,9 @@ use axum::http::request::Parts;
 
 use super::Containers;
 use crate::http::dialect::{Answer, Shape};
+use crate::http::outline::Outline;
 use crate::http::target::Target;
-use crate::huggingface::Pipeline;
+use crate::huggingface::{Pipeline, PipelineTask};
 use crate::tei::rest::Root;
 
 /// `POST /invocations`.
@@ -31,6 +32,11 @@ impl Shape for Invocation {
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
         let Self(target) = self;
+        if Outline::of(body)?.has_labels() {
+            let task = Some(PipelineTask::ZeroShotClassification);
+            let (request, rendering) = Pipeline { target, task }.read(head, body)?;
+            return Ok((request, Rendering::HuggingFace(rendering)));
+        }
         let task = match &target.name {
             Some(_) => Some(target.model(&[])?.task),
             None => None,

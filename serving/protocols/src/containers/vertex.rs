@@ -24,7 +24,7 @@ use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
 use crate::openapi::Api;
-use crate::tei::answers;
+use crate::outputs;
 use crate::tei::requests::{self, Direction, Embeddings, no_prompt, truncation};
 
 /// `POST /vertex`.
@@ -226,7 +226,7 @@ impl Shape for Instances {
             }
             Task::Classify | Task::Sentiment | Task::Entities | Task::Summarize => {
                 let is_raw = options.raw_scores.unwrap_or(false);
-                Ok((requests::classes(target, inputs, truncation)?, Rendering::Classes { counts, is_raw }))
+                Ok((target.classes(inputs, truncation), Rendering::Classes { counts, is_raw }))
             }
         }
     }
@@ -234,13 +234,13 @@ impl Shape for Instances {
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {
         match rendering {
             Rendering::Vectors(counts) => {
-                let mut vectors = answers::vectors(response)?.into_iter();
+                let mut vectors = outputs::vectors(response)?.into_iter();
                 predictions(counts.into_iter().map(|count| vectors.by_ref().take(count).collect::<Vec<_>>()))
             }
             Rendering::Classes { counts, is_raw } => {
                 let class =
                     |LabelScore { label, score, .. }: LabelScore| Class { score, label: label.to_string() };
-                let texts = answers::classes(response, is_raw)?.into_iter();
+                let texts = outputs::classes(response, is_raw)?.into_iter();
                 let mut texts = texts.map(|classes| classes.into_iter().map(class).collect::<Vec<_>>());
                 predictions(counts.into_iter().map(|(count, is_list)| match is_list {
                     true => Classes::Many(texts.by_ref().take(count).collect()),
@@ -252,7 +252,7 @@ impl Shape for Instances {
                     let text = kept.as_mut().and_then(|texts| texts.get_mut(index)).map(std::mem::take);
                     Rank { index, text, score }
                 };
-                let ranks: Vec<Rank> = answers::ranks(response)?.into_iter().map(&mut rank).collect();
+                let ranks: Vec<Rank> = outputs::ranks(response)?.into_iter().map(&mut rank).collect();
                 predictions(std::iter::once(ranks))
             }
         }

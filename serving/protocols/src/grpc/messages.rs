@@ -24,6 +24,8 @@ use super::message::GRPC_ENCODING;
 
 /// Bytes before a message.
 const HEAD_BYTES: usize = 5;
+/// To decode a message of so many bytes takes so long that others would be held up.
+const LONG_BYTES: usize = 64 << 10;
 /// Most bytes that one byte of gzip or deflate becomes (<https://zlib.net/zlib_tech.html>, "Maximum
 /// Compression Factor").
 const EXPANSION_MAX: usize = 1032;
@@ -168,7 +170,10 @@ impl Messages {
                     if bytes.len() == head.length {
                         let (head, bytes) = (*head, std::mem::take(bytes));
                         self.state = State::Between;
-                        return self.decode(head, bytes).map(Some);
+                        let is_long = head.flag == 1 || bytes.len() >= LONG_BYTES;
+                        let decode = || self.decode(head, bytes).map(Some);
+                        // Others of this thread go on elsewhere.
+                        return if is_long { tokio::task::block_in_place(decode) } else { decode() };
                     }
                     let due = *due;
                     match timeout_at(due, self.fill()).await {

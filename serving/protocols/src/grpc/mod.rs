@@ -4,6 +4,7 @@
 mod bulk;
 mod form;
 mod health;
+mod limits;
 mod message;
 mod messages;
 mod reflection;
@@ -27,6 +28,7 @@ use reflection::{Definitions, v1, v1alpha};
 pub use bulk::{Bulk, Conversation};
 pub use form::Form;
 pub use health::{Health, Serving};
+pub use limits::show_limits;
 pub use message::{UnreadMessage, unreadable};
 pub use messages::{Messages, set_aside};
 pub use status::{status, status_as};
@@ -112,10 +114,15 @@ mod tests {
 
     #[test]
     fn methods_are_those_of_the_definition() {
-        let definition = include_str!("../../../proto/ml/inference/v1/inference.proto");
         let rpc = |line: &'static str| line.trim().strip_prefix("rpc ")?.split('(').next();
-        let defined = definition.lines().filter_map(rpc);
-        let defined = defined.map(|name| format!("/ml.inference.v1.InferenceService/{name}"));
+        let services = [
+            ("InferenceService", include_str!("../../../proto/ml/inference/v1/inference.proto")),
+            ("AdministrationService", include_str!("../../../proto/ml/inference/v1/administration.proto")),
+        ];
+        let defined = services.into_iter().flat_map(|(service, definition)| {
+            let names = definition.lines().filter_map(rpc);
+            names.map(move |name| format!("/ml.inference.v1.{service}/{name}"))
+        });
         let ours = METHODS.iter().filter(|path| path.starts_with("/ml.inference.v1.")).cloned();
         assert_eq!(defined.collect::<BTreeSet<_>>(), ours.collect());
         assert!(is_method("/inference.GRPCInferenceService/ModelInfer"));

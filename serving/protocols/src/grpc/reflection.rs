@@ -220,7 +220,12 @@ mod tests {
     fn symbols() {
         let sets = [proto::v1::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
         let definitions = Definitions::read(&sets).unwrap();
-        assert_eq!(definitions.services, ["ml.inference.v1.InferenceService", "grpc.health.v1.Health"]);
+        let services = [
+            "ml.inference.v1.InferenceService",
+            "ml.inference.v1.AdministrationService",
+            "grpc.health.v1.Health",
+        ];
+        assert_eq!(definitions.services, services);
         let check = |name: &str, expected: Option<&str>| {
             let found = definitions.symbol(name).ok();
             let file = found.map(|files| FileDescriptorProto::decode(files[0].as_slice()).unwrap());
@@ -230,6 +235,8 @@ mod tests {
         check("ml.inference.v1.InferenceService", ours);
         check("ml.inference.v1.InferenceService.Embed", ours);
         check("ml.inference.v1.EmbedRequest.inputs", ours);
+        check("ml.inference.v1.MadeKey.secret", Some("ml/inference/v1/administration.proto"));
+        check("google.protobuf.Timestamp", Some("google/protobuf/timestamp.proto"));
         check("grpc.health.v1.Health", Some("health.proto"));
         check("grpc.health.v1.HealthCheckResponse.ServingStatus", Some("health.proto"));
         check("grpc.health.v1.HealthCheckResponse.SERVING", Some("health.proto"));

@@ -1,8 +1,12 @@
 //! Errors as gRPC has them: a status with `google.rpc` details.
 
 use api::{ApiError, Exceeded, GrpcCode, Row};
+use axum::http::HeaderMap;
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::http::limits;
 
 /// An error as a status.
 pub fn status(error: &ApiError, request_id: &str) -> Status {
@@ -26,5 +30,8 @@ pub fn status_as(error: &ApiError, grpc: GrpcCode, message: String, request_id: 
     if let Some((field, problem)) = error.field_violation() {
         details.add_bad_request_violation(field, problem);
     }
-    Status::with_error_details(Code::from_i32(grpc as i32), message, details)
+    let mut metadata = HeaderMap::new();
+    limits::show_reached(error, &mut metadata);
+    let metadata = MetadataMap::from_headers(metadata);
+    Status::with_error_details_and_metadata(Code::from_i32(grpc as i32), message, details, metadata)
 }

@@ -17,14 +17,15 @@ use serde::{Deserialize, Deserializer};
 
 use super::coding::{Coding, Decoder};
 use super::explain;
+use super::objects::Objects;
 use crate::Bounds;
 
 /// What bodies are.
 pub const MEDIA_TYPE: &str = "application/json";
 
-/// Most bytes of a body that changes tenants or keys, of which the longest label makes some hundred: to read
-/// and parse it is no work to speak of, so it need not count against a limit.
-const CHANGE_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of a body or message that changes tenants or keys, of which the longest label makes some
+/// hundred: to read and parse it is no work to speak of, so it need not count against a limit.
+pub const CHANGE_BYTES_MAX: usize = 16 << 10;
 
 /// Reads the JSON body of a change of tenants or keys.
 pub async fn read_change(request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> {
@@ -52,20 +53,13 @@ async fn read_up_to(bytes_max: usize, request: Request, bounds: &Bounds) -> Resu
 async fn read_bytes(bytes_max: usize, request: Request, bounds: &Bounds) -> Result<Bytes, ApiError> {
     let coding = Coding::of(request.headers())?;
     let meter = request.extensions().get::<BodyMeter>().cloned().unwrap_or_default();
-    let reading = decode(request.into_body(), coding, bytes_max);
+    let reading = decode(request.into_body(), coding, bytes_max, &meter);
     let read = tokio::time::timeout(bounds.body_timeout, reading).await;
-    let read = read.unwrap_or(Err(ApiError::BodyIncomplete));
-    match &read {
-        Ok(bytes) => meter.decoded(bytes.len()),
-        // So much it was decoded to before that was known.
-        Err(ApiError::BodyTooLarge { limit }) if coding != Coding::Identity => meter.decoded(*limit),
-        Err(_) => {}
-    }
-    read
+    read.unwrap_or(Err(ApiError::BodyIncomplete))
 }
 
 /// Reads a body to its end; neither what comes nor what it decodes to may have more bytes than `limit`.
-async fn decode(body: Body, coding: Coding, limit: usize) -> Result<Bytes, ApiError> {
+async fn decode(body: Body, coding: Coding, limit: usize, meter: &BodyMeter) -> Result<Bytes, ApiError> {
     let mut body = Limited::new(body, limit);
     let mut decoder = Decoder::new(coding, limit);
     while let Some(frame) = body.frame().await {
@@ -79,7 +73,9 @@ async fn decode(body: Body, coding: Coding, limit: usize) -> Result<Bytes, ApiEr
             Err(_) => return Err(ApiError::BodyIncomplete),
         };
         if let Some(piece) = frame.data_ref() {
-            decoder.push(piece)?;
+            let pushed = decoder.push(piece);
+            meter.decoded(decoder.decoded());
+            pushed?;
         }
     }
     decoder.finish().map(Bytes::from)
@@ -138,8 +134,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Name<T> {
     }
 }
 
-/// A struct that is written as a JSON object. Without this, derived structs also take an array of their
-/// fields.
+/// A struct that is written as a JSON object, as it is in bodies anyway: for what is read of other JSON, and
+/// at the top.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 
@@ -167,7 +163,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|e| ApiError::InvalidUtf8 { offset: e.valid_up_to() })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut json = serde_json::Deserializer::from_str(text);
-    let Object(value) = serde_path_to_error::deserialize(&mut json)
+    let Object(value) = serde_path_to_error::deserialize(Objects(&mut json))
         .map_err(|error| explain::json(text, error.path(), error.inner()))?;
     json.end().map_err(|error| ApiError::InvalidJson {
         problem: "trailing characters".to_owned(),
@@ -259,14 +255,21 @@ mod tests {
             &format!("{invalid}trailing characters at line 1 column 34"),
         );
         check("[]", "invalid request: body: expected an object, got array");
+        // No struct is an array of its fields, of however many.
+        for inner in ["[]", "[1]", "[1,2]", "[[1]]"] {
+            check(
+                &format!("{{\"name\":\"a\",\"inner\":{inner}}}"),
+                "invalid request: inner: expected an object, got array",
+            );
+        }
         check(r#"{"name":7}"#, "invalid request: name: expected a string, got integer");
         check(
             r#"{"name":"a","inner":{"top_k":"my secret, expected u9"}}"#,
-            "invalid request: inner.top_k: expected u8, got string",
+            "invalid request: inner.top_k: expected a whole number from 0 to 255, got string",
         );
         check(
             r#"{"name":"a","inner":{"top_k":300}}"#,
-            "invalid request: inner.top_k: expected u8, got integer",
+            "invalid request: inner.top_k: expected a whole number from 0 to 255, got integer",
         );
         check(
             r#"{"name":"a","inner":{"k":1}}"#,
@@ -327,7 +330,10 @@ mod tests {
         );
         check(r#"{"list":["red",null]}"#, &invalid("list[1]: expected another type, got null"));
         check(r#"{"plain":{"my secret":1}}"#, &invalid("plain: unknown value, OURS"));
-        check(r#"{"plain":{"mixed":{"share":"s"}}}"#, &invalid("plain.mixed.share: expected u8, got string"));
+        check(
+            r#"{"plain":{"mixed":{"share":"s"}}}"#,
+            &invalid("plain.mixed.share: expected a whole number from 0 to 255, got string"),
+        );
         check(r#"{"number":1e999}"#, &invalid("number: number out of range"));
         // And what is not JSON is that, and where.
         let syntax = |rest: &str| format!("the request body is not valid JSON: {rest}");

@@ -68,6 +68,16 @@ impl Decoder {
         written.map_err(|error| self.fault(&error))
     }
 
+    /// Bytes that came out of it so far.
+    pub(super) fn decoded(&self) -> usize {
+        let buffer = match self {
+            Self::Identity(decoded) => decoded,
+            Self::Gzip(decoder) => decoder.get_ref(),
+            Self::Deflate(decoder) => decoder.get_ref(),
+        };
+        buffer.bytes.len()
+    }
+
     /// The body.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 //! own shape, with its own form of errors. Keys, limits, deadlines, idempotency and metering are those of
 //! every call.
 
+use std::sync::{Arc, OnceLock};
+
 use api::{
     ApiError, Call, Caller, Exchange, InferRequest, InferResponse, Kept, Made, Operation, Quota, Repeat,
     Reply, request_id,
@@ -16,6 +18,7 @@ use axum::middleware::from_fn;
 use axum::response::Response;
 use serde::Serialize;
 
+use super::words::Words;
 use super::{body, failed, limits};
 use crate::head::rest_timeout;
 use crate::idempotency::{REPLAYED, key};
@@ -25,6 +28,12 @@ use crate::{Bounds, Services};
 pub trait Dialect: 'static {
     /// As metrics and logs name it.
     const PROTOCOL: &'static str;
+    /// Headers by which its requests are read or its answers written, in small letters. Shapes see no others,
+    /// and with other values of these a request is another one under its idempotency key.
+    const HEADERS: &'static [&'static str] = &[];
+
+    /// What it calls what our own API calls otherwise; none: the same.
+    const WORDS: Option<Words> = None;
 
     /// Its form of an error: status, headers of its own and body. What every dialect says in headers, such as
     /// when to come again, is added.
@@ -52,6 +61,11 @@ pub trait Shape: Send + 'static {
     /// # Errors
     /// It cannot be meant. The message never quotes an input.
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Self::Rendering), ApiError>;
+
+    /// What a request calls what our own API calls otherwise.
+    fn words(_: &Self::Rendering) -> Option<Words> {
+        <Self::Dialect as Dialect>::WORDS
+    }
 
     /// Writes the answer.
     ///
@@ -138,7 +152,13 @@ pub async fn call<S: Shape>(services: &Services, shape: S, request: Request) -> 
     let extensions = request.extensions().clone();
     let caller = Caller::of_dialect(request.headers(), extensions, <S::Dialect as Dialect>::PROTOCOL);
     let (operation, bounds) = (shape.operation(), services.bounds);
-    services.inference.call(caller, operation, Post { shape, request, bounds }).await
+    let words = Arc::new(OnceLock::new());
+    let post = Post { shape, request, bounds, words: Arc::clone(&words) };
+    let answer = services.inference.call(caller, operation, post).await;
+    answer.map_err(|error| match (error, words.get().copied().unwrap_or(<S::Dialect as Dialect>::WORDS)) {
+        (ApiError::Input(error), Some(words)) => words.of(error),
+        (error, _) => error,
+    })
 }
 
 /// An error as an answer of a dialect.
@@ -153,11 +173,10 @@ pub fn refuse<D: Dialect>(error: &ApiError, request_id: &str) -> Response {
     response
 }
 
-/// Routes that refuse in the dialect's own form what is no method of theirs, and everything while the dialect
-/// is switched off.
+/// Routes that refuse what is no method of theirs in the form of the dialect that their path is of, and
+/// everything in this one's while it is switched off.
 pub fn routes<D: Dialect>(is_on: bool, routes: Router) -> Router {
-    let refuse_method =
-        async |request: Request| refuse::<D>(&ApiError::MethodNotAllowed, &request_id(request.extensions()));
+    let refuse_method = async |request: Request| crate::refuse(&ApiError::MethodNotAllowed, &request);
     let routes = routes.method_not_allowed_fallback(refuse_method);
     if is_on { routes } else { routes.layer(from_fn(async |request, _| not_found::<D>(request).await)) }
 }
@@ -167,11 +186,33 @@ pub async fn not_found<D: Dialect>(request: Request) -> Response {
     refuse::<D>(&ApiError::RouteNotFound, &request_id(request.extensions()))
 }
 
+/// Those of some headers that have one of these names.
+fn kept_headers(headers: &HeaderMap, names: &[&'static str]) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in names {
+        for value in headers.get_all(*name) {
+            kept.append(*name, value.clone());
+        }
+    }
+    kept
+}
+
+/// What a request is known by beside its body: its path, and the headers that its shape has seen.
+fn whole_route(head: &Parts) -> String {
+    let mut route = head.uri.path().to_owned();
+    for (name, value) in &head.headers {
+        route.push_str(&format!(" {name}: {}", value.as_bytes().escape_ascii()));
+    }
+    route
+}
+
 /// A request of which nothing is read yet.
 struct Post<S> {
     shape: S,
     request: Request,
     bounds: Bounds,
+    /// Those of the request, once it is read.
+    words: Arc<OnceLock<Option<Words>>>,
 }
 
 /// Answers it.
@@ -181,19 +222,20 @@ impl<S: Shape> Exchange for Post<S> {
     type Reply = PostReply<S>;
 
     async fn read(self) -> Result<Call<PostReply<S>>, ApiError> {
-        let (head, content) = self.request.into_parts();
+        let (mut head, content) = self.request.into_parts();
         let timeout = rest_timeout(&head.headers)?;
+        let key = key(&head.headers)?.map(str::to_owned);
         let request = Request::from_parts(head.clone(), content);
         let body = match S::IS_JSON {
             true => body::read(request, &self.bounds).await?,
             false => body::read_any(request, &self.bounds).await?,
         };
+        head.headers = kept_headers(&head.headers, <S::Dialect as Dialect>::HEADERS);
         let (mut request, rendering) = self.shape.read(&head, &body)?;
         request.timeout = request.timeout.or(timeout);
-        let repeat = key(&head.headers)?.map(|key| {
-            let (key, route) = (key.to_owned(), head.uri.path().to_owned());
-            Repeat { key, route, body }
-        });
+        // A request is read once.
+        let _ = self.words.set(S::words(&rendering));
+        let repeat = key.map(|key| Repeat { key, route: whole_route(&head), body: body.clone() });
         Ok(Call { request, repeat, reply: PostReply(rendering) })
     }
 }
@@ -226,6 +268,29 @@ impl<S: Shape> Reply for PostReply<S> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_request_is_known_by_what_its_shape_sees() {
+        let head = |headers: &[(&str, &str)]| {
+            let mut request = Request::builder().uri("/v2/x?a=1");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let (mut head, _) = request.body(Body::empty()).unwrap().into_parts();
+            head.headers =
+                kept_headers(&head.headers, &["accept-encoding", "inference-header-content-length"]);
+            (head.headers.len(), whole_route(&head))
+        };
+        let plain = (0, "/v2/x".to_owned());
+        assert_eq!(head(&[]), plain);
+        assert_eq!(head(&[("user-agent", "x"), ("authorization", "Bearer x")]), plain);
+        let length = ("inference-header-content-length", "7");
+        assert_eq!(head(&[length]), (1, "/v2/x inference-header-content-length: 7".to_owned()));
+        let both = [length, ("accept-encoding", "gzip"), ("accept-encoding", "\u{e9}")];
+        let known =
+            "/v2/x accept-encoding: gzip accept-encoding: \\xc3\\xa9 inference-header-content-length: 7";
+        assert_eq!(head(&both), (3, known.to_owned()));
+    }
 
     #[test]
     fn an_answer_is_kept_with_its_headers() {

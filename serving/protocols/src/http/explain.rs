@@ -35,8 +35,14 @@ pub fn query(error: &axum::extract::rejection::QueryRejection) -> ApiError {
     let message = error.body_text();
     let message = message.strip_prefix("Failed to deserialize query string: ").unwrap_or(&message);
     // Before what is wrong comes where, and that may be a name that nobody knows.
-    let message = message.find("unknown field `").map_or(message, |start| &message[start..]);
-    ApiError::InvalidRequest { field: "query".to_owned(), problem: problem(message) }
+    let told = match message.find("unknown field `") {
+        Some(start) => problem(&message[start..]),
+        None => match message.split_once(": ") {
+            Some((field, message)) => format!("{field}: {}", problem(message)),
+            None => problem(message),
+        },
+    };
+    ApiError::InvalidRequest { field: "query".to_owned(), problem: told }
 }
 
 fn invalid(error: &serde_json::Error) -> ApiError {
@@ -99,7 +105,23 @@ fn problem(message: &str) -> String {
         return message.to_owned();
     };
     let Some((met, expected)) = rest.rsplit_once(", expected ") else { return "unexpected value".to_owned() };
-    format!("expected {expected}, got {}", kind(met))
+    format!("expected {}, got {}", in_json(expected), kind(met))
+}
+
+/// What a parser expects, in the words of JSON and not of our types.
+fn in_json(expected: &str) -> &str {
+    match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number of at least 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a map" => "an object",
+        "a sequence" => "an array",
+        _ if expected.starts_with("struct ") => "an object",
+        _ => expected,
+    }
 }
 
 /// The type that serde says it met, in JSON's words.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use api::tasks::Input;
+use api::tasks::{INPUTS_MAX, Input};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
@@ -135,6 +135,10 @@ impl Inputs {
                 let mut list = Vec::new();
                 let mut ids: Option<Vec<u32>> = None;
                 while let Some(element) = elements.next_element::<Element<OBJECTS>>()? {
+                    if list.len() == INPUTS_MAX {
+                        // No model takes so many: the rest is not even read.
+                        return Err(A::Error::custom(format_args!("more than {INPUTS_MAX} inputs")));
+                    }
                     match element {
                         Element::Input(input) if ids.is_none() => list.push(input),
                         Element::Id(id) if list.is_empty() => ids.get_or_insert_default().push(id),
@@ -229,6 +233,9 @@ mod tests {
         check(r#""a""#, Some((vec!["a".into()], false)));
         check(r#"["a","b"]"#, Some((vec!["a".into(), "b".into()], true)));
         check("[]", Some((vec![], true)));
+        let many = |count: usize| format!("[{}]", vec![r#""a""#; count].join(","));
+        check(&many(INPUTS_MAX), Some((vec!["a".into(); INPUTS_MAX], true)));
+        check(&many(INPUTS_MAX + 1), None);
         check("[101,7]", Some((vec![Input::Tokens(vec![101, 7])], false)));
         check(r#"[[101,7],"a"]"#, Some((vec![Input::Tokens(vec![101, 7]), "a".into()], true)));
         check("[[]]", Some((vec![Input::Tokens(vec![])], true)));

@@ -29,14 +29,22 @@ pub fn show(quotas: &[Quota], headers: &mut HeaderMap) {
 
 /// Tells when a call that was refused may come again, and of the limit that it is over, if that is why.
 pub fn show_refused(error: &ApiError, headers: &mut HeaderMap) {
-    // Whole seconds, rounded up: a client that obeys never comes too early (RFC 9110, section 10.2.3).
-    let seconds = |after: Duration| after.as_millis().div_ceil(1000).max(1) as u64;
     if let Some(retry_after) = error.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds(retry_after)));
     }
+    show_reached(error, headers);
+}
+
+/// Tells of the limit that a call is over that was refused, if that is why.
+pub fn show_reached(error: &ApiError, headers: &mut HeaderMap) {
     if let Some(exceeded) = error.exceeded() {
         show_exceeded(exceeded, seconds(exceeded.retry_after), headers);
     }
+}
+
+/// Whole seconds, rounded up: a client that obeys never comes too early (RFC 9110, section 10.2.3).
+fn seconds(after: Duration) -> u64 {
+    after.as_millis().div_ceil(1000).max(1) as u64
 }
 
 /// Tells that less is left of a limit than is needed; in `seconds` there may be enough.

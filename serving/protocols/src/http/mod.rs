@@ -6,10 +6,12 @@ pub mod dialect;
 pub mod explain;
 pub mod inputs;
 pub mod limits;
+mod objects;
 pub mod outline;
 pub mod target;
 pub mod told;
 pub mod vectors;
+pub mod words;
 
 pub use coding::ACCEPTED as ACCEPTED_CODINGS;
 

@@ -1,14 +1,16 @@
-//! The model that a path names.
+//! The model that a request is for.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use api::tasks::{Input, OnError, Parameters};
+use api::tasks::{
+    ClassifyParameters, EmbedTokensParameters, Input, OnError, Parameters, SentimentParameters, Truncation,
+};
 use api::{ApiError, InferRequest, ModelDirectory, ModelInfo, Priority, Task};
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
-use crate::Services;
+use crate::{Bounds, Services};
 
 /// The part of a path that is a model's name, `{name}`; none where the path has no such part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,21 +29,23 @@ impl<S: Send + Sync> FromRequestParts<S> for PathModel {
     }
 }
 
-/// What a request is for: the model that its path names, or the default of what is asked for.
+/// What a request is for: the model that its path or its body names, or the default of what is asked for.
 #[derive(Clone)]
 pub struct Target {
     /// The name, if there is one.
     pub name: Option<String>,
     /// Inputs of a call.
     pub inputs_max: usize,
+    /// Tokens of a call that have vectors of their own.
+    token_vectors_max: usize,
     models: Arc<dyn ModelDirectory>,
 }
 
 impl Target {
     /// The target of a request.
     pub fn new(services: &Services, PathModel(name): PathModel) -> Self {
-        let inputs_max = services.bounds.dialect_inputs_max;
-        Self { name, inputs_max, models: Arc::clone(&services.models) }
+        let Bounds { dialect_inputs_max: inputs_max, token_vectors_max, .. } = services.bounds;
+        Self { name, inputs_max, token_vectors_max, models: Arc::clone(&services.models) }
     }
 
     /// The same for the model of a name, or for the default if there is none.
@@ -60,6 +64,68 @@ impl Target {
             priority: Priority::Normal,
             timeout: None,
         }
+    }
+
+    /// A request for the classes of `inputs`, of documents or of moods.
+    pub fn classes(&self, inputs: Vec<Input>, truncation: Truncation) -> InferRequest {
+        // Of a model of another task, or of none, it is refused by who answers.
+        let of_classes = self.model(&[Task::Classify, Task::Sentiment]);
+        let parameters = match of_classes.is_ok_and(|model| model.task == Task::Sentiment) {
+            true => Parameters::Sentiment(SentimentParameters { truncation }),
+            false => Parameters::Classify(ClassifyParameters { truncation, ..ClassifyParameters::default() }),
+        };
+        self.clone().request(inputs, parameters)
+    }
+
+    /// A request for vectors of the single tokens of `inputs`.
+    ///
+    /// # Errors
+    /// The model is computed by a runtime that gives none.
+    pub fn token_vectors(
+        &self,
+        inputs: Vec<Input>,
+        parameters: EmbedTokensParameters,
+    ) -> Result<InferRequest, ApiError> {
+        let pools = |model: &ModelInfo| model.width.is_some() && !model.gives_tokens;
+        if let Some(model) = self.model(&[Task::Embed]).ok().filter(pools) {
+            let (offers, asked) = (model.task.as_str(), "vectors of single tokens by its runtime");
+            return Err(ApiError::WrongTask { model: model.name, offers, asked });
+        }
+        let vectors_max = self.token_vectors_max;
+        let parameters = EmbedTokensParameters { vectors_max, ..parameters };
+        Ok(self.clone().request(inputs, Parameters::EmbedTokens(parameters)))
+    }
+
+    /// The model that a name stands for. To be asked only by who knows the caller.
+    pub fn find(&self, name: &str) -> Option<ModelInfo> {
+        self.models.model(name)
+    }
+
+    /// The model that is named, if there is one. To be asked only by who knows the caller.
+    pub fn named_model(&self) -> Option<ModelInfo> {
+        self.find(self.name.as_deref()?)
+    }
+
+    /// The longest text, in tokens, that the model reads at once; of the models the largest where none is
+    /// named.
+    pub fn window(&self) -> usize {
+        let window = |model: &ModelInfo| model.limits.tokens_max;
+        match self.named_model() {
+            Some(model) => window(&model),
+            None => self.models.models().iter().map(window).max().unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The first input that is token ids without the special tokens which the model of a task reads around
+    /// every text. To be asked only by who knows the caller.
+    pub fn bare_ids(&self, task: Task, inputs: &[Input]) -> Option<usize> {
+        let model = self.model(&[task]).ok()?;
+        let (before, behind) = self.models.special_tokens(&model.name)?;
+        let is_bare = |input: &Input| match input {
+            Input::Tokens(ids) => !(ids.starts_with(before) && ids.ends_with(behind)),
+            Input::Text(_) => false,
+        };
+        inputs.iter().position(is_bare)
     }
 
     /// The model, or of these tasks the first that has a default. To be asked only by who knows the caller.

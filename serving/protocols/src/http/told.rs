@@ -13,6 +13,7 @@ use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 
 use super::dialect::{self, Answer, Shape};
+use super::words::Words;
 use super::{body, dialect::refuse};
 use crate::Services;
 
@@ -73,6 +74,13 @@ impl<A: Shape, B: Shape> Shape for Told<A, B> {
         } else {
             let (request, rendering) = self.first.read(head, body)?;
             Ok((request, Either::First(rendering)))
+        }
+    }
+
+    fn words(rendering: &Self::Rendering) -> Option<Words> {
+        match rendering {
+            Either::First(rendering) => A::words(rendering),
+            Either::Second(rendering) => B::words(rendering),
         }
     }
 

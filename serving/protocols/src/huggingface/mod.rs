@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::Services;
 use crate::http::dialect::{self, Answer, Dialect};
 use crate::http::target::{PathModel, Target};
+use crate::http::words::Words;
 
 pub(crate) use openapi::describe;
 pub use pipeline::{Pipeline, PipelineTask};
@@ -25,6 +26,10 @@ pub struct HuggingFace;
 
 impl Dialect for HuggingFace {
     const PROTOCOL: &'static str = "huggingface";
+    const WORDS: Option<Words> = Some(Words {
+        parameters: &[("labels", "parameters.candidate_labels"), ("reference", "inputs.source_sentence")],
+        ..Words::of_array("inputs", "`truncate` true cuts it off there")
+    });
 
     fn error(error: &ApiError, _: &str) -> Answer {
         #[derive(Serialize)]

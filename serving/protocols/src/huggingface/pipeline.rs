@@ -21,7 +21,7 @@ use crate::http::body::{self, Name, Object};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::outline::Outline;
 use crate::http::target::Target;
-use crate::tei::answers::{self, outputs};
+use crate::outputs::{self, outputs};
 use crate::tei::requests::{self, Embeddings, no_prompt, truncation};
 
 /// A request to a model, of a task that its path may name.
@@ -85,9 +85,10 @@ impl PipelineTask {
     /// What a body asks of a model of a task.
     fn of_body(task: Task, outline: &Outline) -> Self {
         match task {
+            // Of a model that cannot do it, it is refused by who answers.
+            _ if outline.has_labels() => Self::ZeroShotClassification,
             Task::Embed if outline.is_comparison() => Self::SentenceSimilarity,
             Task::Embed => Self::FeatureExtraction,
-            Task::Classify if outline.has_labels() => Self::ZeroShotClassification,
             Task::Classify | Task::Sentiment => Self::TextClassification,
             Task::Entities => Self::TokenClassification,
             Task::Summarize => Self::Summarization,
@@ -123,14 +124,16 @@ impl Shape for Pipeline {
                     let problem = "expected at least 1".to_owned();
                     return Err(ApiError::InvalidRequest { field: "parameters.top_k".to_owned(), problem });
                 }
-                let request = requests::classes(target, inputs.list, Truncation::Stride)?;
+                let request = target.classes(inputs.list, Truncation::Stride);
                 Ok((request, Rendering::Classes { function: function_to_apply.map(Name::get), top_k }))
             }
             PipelineTask::ZeroShotClassification => {
                 let (inputs, ZeroShot { candidate_labels, multi_label }) = read(body)?;
+                // One label has no others that it could be scored against.
+                let is_alone = candidate_labels.len() == 1;
                 let parameters = ClassifyParameters {
                     labels: Some(candidate_labels),
-                    multi_label: multi_label.unwrap_or(false),
+                    multi_label: is_alone || multi_label.unwrap_or(false),
                     ..ClassifyParameters::default()
                 };
                 let is_list = inputs.is_list;
@@ -157,14 +160,14 @@ impl Shape for Pipeline {
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {
         match rendering {
-            Rendering::Vectors => json(&answers::vectors(response)?),
-            Rendering::Similarities => json(&answers::scores(response)?),
+            Rendering::Vectors => json(&outputs::vectors(response)?),
+            Rendering::Similarities => json(&outputs::scores(response)?),
             Rendering::Classes { function, top_k } => {
-                let mut texts = answers::classes(response, false)?;
+                let mut texts = outputs::classes(response, false)?;
                 texts.iter_mut().for_each(|classes| applied(classes, function, top_k));
                 json(&texts)
             }
-            Rendering::ZeroShot { is_list } => listed(answers::classes(response, false)?, is_list),
+            Rendering::ZeroShot { is_list } => listed(outputs::classes(response, false)?, is_list),
             Rendering::Entities { recognized, is_list } => {
                 let texts = outputs(response, |output| match output {
                     Output::Entities(entities) => Some(recognized.write(entities)),

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::http::dialect::{Answer, Dialect};
 
+/// Says how many bytes of a body are JSON; none: all.
+pub(super) const HEADER_LENGTH: &str = "inference-header-content-length";
+
 /// Open Inference Protocol v2, and KServe v1, whose errors have the same form.
 pub(crate) struct Oip;
 
@@ -16,6 +19,7 @@ pub(super) struct Failure<'a> {
 
 impl Dialect for Oip {
     const PROTOCOL: &'static str = "oip";
+    const HEADERS: &'static [&'static str] = &["accept-encoding", HEADER_LENGTH];
 
     fn error(error: &ApiError, _: &str) -> Answer {
         let answer = Answer::json(status(error.kind()), &Failure { error: &message(error) });

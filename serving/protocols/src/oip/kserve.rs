@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::tasks::{Entity, Input, LabelScore, Output, Sentiment};
-use api::{ApiError, InferRequest, InferResponse, ModelInfo, Operation, request_id};
+use api::{ApiError, Identity, InferRequest, InferResponse, ModelInfo, Operation, request_id};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
@@ -47,8 +47,8 @@ async fn ask(State(oip): State<Served>, place: Place, request: Request) -> Respo
     }
 }
 
-async fn predict(oip: Served, name: String, request: Request) -> Response {
-    let tally = oip.statistics.begin();
+async fn predict(oip: Served, name: String, mut request: Request) -> Response {
+    let tally = oip.statistics.begin(Identity::to_be_known(request.extensions_mut()));
     let (services, mark) = (oip.services.clone(), tally.mark());
     let response = answer(&services, Predict { oip, name, mark }, request).await;
     tally.end(response.status().is_success());
@@ -150,7 +150,7 @@ fn prediction(output: Output) -> Result<Prediction, ApiError> {
         }
         Output::Entities(entities) => Ok(Prediction::Entities(entities)),
         Output::Summary(summary) => Ok(Prediction::Text(summary.summary)),
-        Output::Similarity(_) | Output::Tokens(_) | Output::Text(_) => {
+        Output::TokenEmbeddings(_) | Output::Similarity(_) | Output::Tokens(_) | Output::Text(_) => {
             Err(ApiError::internal("an output of no task"))
         }
     }

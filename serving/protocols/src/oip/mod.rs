@@ -27,7 +27,7 @@ use statistics::Statistics;
 pub(crate) use error::Oip as Dialect;
 pub use grpc::SERVICE;
 pub(crate) use openapi::describe;
-pub use rest::starting;
+pub(crate) use rest::starting;
 
 /// What is said of the calls of Triton's that there is nothing here for.
 const UNSUPPORTED: &str = "this server does not support this call of the protocol";
@@ -54,7 +54,9 @@ pub(crate) fn is_path(path: &str) -> bool {
     let is_under = |rest: &str| {
         starts.iter().any(|start| rest.strip_prefix(start).is_some_and(|rest| rest.starts_with('/')))
     };
-    path == "/v2" || path == "/v2/logging" || path.strip_prefix("/v2/").is_some_and(is_under)
+    let is_kserve = path.strip_prefix("/v1/models/").is_some_and(|name| name.contains(':'));
+    let is_own = ["/v2", "/v2/", "/v2/logging", "/v2/{*path}"].contains(&path);
+    is_own || is_kserve || path.strip_prefix("/v2/").is_some_and(is_under)
 }
 
 /// What a route or a method asks for: that is as the model says, which the route does not.

@@ -2,6 +2,8 @@
 
 use api::{ApiError, ModelDirectory, ModelInfo, ModelStatus, Task};
 
+use super::error::invalid;
+
 /// Which answers a model gives, each a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TensorKind {
@@ -45,10 +47,10 @@ impl TensorKind {
         }
     }
 
-    /// The values that an input has; -1 is what the model alone knows.
-    pub(super) const fn length(self) -> i64 {
+    /// The values that an input has; -1 while nobody knows.
+    pub(super) fn length(self, model: &ModelInfo) -> i64 {
         match self {
-            Self::Embedding => -1,
+            Self::Embedding => model.width.and_then(|width| i64::try_from(width).ok()).unwrap_or(-1),
             Self::Label | Self::Score | Self::Entities | Self::Summary => 1,
         }
     }
@@ -96,9 +98,17 @@ pub(super) fn state(model: &ModelInfo) -> (&'static str, &str) {
     }
 }
 
-/// Answers the request to load a model: one that answers is loaded.
-pub(super) fn load(models: &dyn ModelDirectory, name: &str) -> Result<(), ApiError> {
+/// Answers the request to load a model: one that answers is loaded, as its card says and not as a
+/// configuration or files of the request's `parameters` do.
+pub(super) fn load<'a>(
+    models: &dyn ModelDirectory,
+    name: &str,
+    mut parameters: impl Iterator<Item = &'a String>,
+) -> Result<(), ApiError> {
     let model = find(models, name, None)?;
+    if parameters.any(|name| name == "config" || name.starts_with("file:")) {
+        return Err(invalid("parameters", "a model is loaded as its card says: send no config and no files"));
+    }
     match model.status {
         ModelStatus::Loaded => Ok(()),
         ModelStatus::Unavailable { reason } => Err(ApiError::ModelUnavailable { model: model.name, reason }),

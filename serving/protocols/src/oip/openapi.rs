@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{kserve, rest};
 use crate::openapi::{ALWAYS, Api, CALL, Content, MODELS, Operation, any_object};
+use crate::tei;
 
 const SERVER: &str = "Server";
 const MODEL: &str = "Models";
@@ -19,6 +20,8 @@ pub(crate) fn describe(api: &mut Api) {
     for (path, summary) in [("live", "Whether the server is alive"), ("ready", "Whether it is ready")] {
         api.probe("get", &format!("/v2/health/{path}"), SERVER, summary);
     }
+    let alive = tei::rest::alive_schema(api);
+    api.told_probe("/", SERVER, "KServe v1: whether the server is alive", &alive);
     let infer = rest::schemas(api);
     for version in ["", "/versions/{version}"] {
         let model = format!("/v2/models/{{name}}{version}");

@@ -104,7 +104,7 @@ parameter! {
     Option<bool>: |values, name| values.flag(name);
     Option<usize>: |values, name| size(values, name);
     Option<Vec<String>>: |values, name| list(values, name);
-    Truncation: |values, name| named::<Self>(values, name);
+    Truncation: |values, name| truncation(values, name);
     Aggregation: |values, name| named::<Self>(values, name);
     OffsetUnit: |values, name| named::<Self>(values, name);
     SummaryMethod: |values, name| named::<Self>(values, name);
@@ -130,6 +130,18 @@ fn named<T: for<'de> Deserialize<'de>>(values: &Values, name: &str) -> Result<Op
         let message = error.to_string();
         let expected = message.rsplit_once("`, expected ").map(|(_, expected)| expected);
         invalid(format!("parameters.{name}"), format!("expected {}", expected.unwrap_or("another value")))
+    })
+}
+
+/// What happens to long texts: in our words, or in NIM's under its own name.
+fn truncation(values: &Values, name: &str) -> Result<Option<Truncation>, ApiError> {
+    if values.has(name) || !values.has("truncate") {
+        return named(values, name);
+    }
+    let ends = [("NONE", Truncation::Error), ("START", Truncation::Start), ("END", Truncation::End)];
+    values.get("truncate", "one of `NONE`, `START` and `END`", |value| {
+        let Value::Text(text) = value else { return None };
+        ends.iter().find(|(end, _)| end.eq_ignore_ascii_case(text)).map(|(_, truncation)| *truncation)
     })
 }
 
@@ -186,6 +198,16 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(of_task(Task::Embed, &given).unwrap(), Parameters::Embed(expected));
+        // NIM's word, which ours goes before.
+        for (given, expected) in [
+            (values(&[("truncate", text("END"))]), Truncation::End),
+            (values(&[("truncate", text("start"))]), Truncation::Start),
+            (values(&[("truncate", text("NONE"))]), Truncation::Error),
+            (values(&[("truncate", text("NONE")), ("truncation", text("stride"))]), Truncation::Stride),
+        ] {
+            let expected = EmbedParameters { truncation: expected, ..Default::default() };
+            assert_eq!(of_task(Task::Embed, &given).unwrap(), Parameters::Embed(expected));
+        }
         let given = values(&[("labels", text(r#"["a","b"]"#))]);
         let expected =
             ClassifyParameters { labels: Some(vec!["a".to_owned(), "b".to_owned()]), ..Default::default() };
@@ -193,6 +215,8 @@ mod tests {
         for (name, value) in [
             ("truncation", text("secret")),
             ("truncation", Value::Integer(1)),
+            ("truncate", text("secret")),
+            ("truncate", Value::Bool(true)),
             ("dimensions", text("secret")),
             ("dimensions", Value::Integer(-1)),
             ("normalize", Value::Integer(1)),

@@ -1,16 +1,20 @@
-//! What is counted of the calls of this protocol, by model.
+//! What is counted of the calls of this protocol, by who calls and by model: nobody is told of the calls of
+//! others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use api::{InferResponse, ModelInfo, WallTime};
+use api::{Identity, InferResponse, ModelInfo, WallTime};
 use tokio::time::Instant;
 
-/// Counts of all models that were called; those are few, since a call of a model that there is not is not
-/// counted.
+/// Counts of all models that were called, by whose calls they are. Those are few: calls of nobody that is
+/// known and of models that there are not are not counted.
 #[derive(Debug, Default)]
-pub(super) struct Statistics(Mutex<HashMap<String, Counts>>);
+pub(super) struct Statistics(Mutex<HashMap<Counted, Counts>>);
+
+/// Whose calls of which model.
+type Counted = (Arc<str>, String);
 
 /// Counts of one model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,22 +64,24 @@ pub(super) struct Tally {
 #[derive(Debug, Clone)]
 pub(super) struct Mark {
     statistics: Arc<Statistics>,
+    whose: Identity,
     model: Arc<OnceLock<String>>,
 }
 
 impl Statistics {
-    /// Begins a call.
-    pub(super) fn begin(self: &Arc<Self>) -> Tally {
-        let mark = Mark { statistics: Arc::clone(self), model: Arc::default() };
+    /// Begins a call of somebody, who is known by the time that it is answered.
+    pub(super) fn begin(self: &Arc<Self>, whose: Identity) -> Tally {
+        let mark = Mark { statistics: Arc::clone(self), whose, model: Arc::default() };
         Tally { statistics: Arc::clone(self), mark, begun: Instant::now(), is_answered: false }
     }
 
-    /// What was counted of a model.
-    pub(super) fn of(&self, model: &ModelInfo) -> Counts {
-        self.counts().get(&model.name).copied().unwrap_or_default()
+    /// What was counted of somebody's calls of a model.
+    pub(super) fn of(&self, whose: &Identity, model: &ModelInfo) -> Counts {
+        let counted = whose.known().map(|name| (name, model.name.clone()));
+        counted.and_then(|counted| self.counts().get(&counted).copied()).unwrap_or_default()
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<String, Counts>> {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Counted, Counts>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,12 +93,17 @@ impl Mark {
         let _ = self.model.set(model.name.clone());
     }
 
+    /// What the call counts for, once that is known.
+    fn counted(&self) -> Option<Counted> {
+        Some((self.whose.known()?, self.model.get()?.clone()))
+    }
+
     /// The call was computed.
     pub(super) fn succeed(&self, response: &InferResponse) {
-        let Some(model) = self.model.get() else { return };
+        let Some(counted) = self.counted() else { return };
         let (timings, last) = (response.timings, WallTime::now());
         let mut all = self.statistics.counts();
-        let counts = all.entry(model.clone()).or_default();
+        let counts = all.entry(counted).or_default();
         counts.success.add(timings.total);
         counts.queue.add(timings.queue);
         counts.tokenize.add(timings.tokenize);
@@ -116,7 +127,7 @@ impl Tally {
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        let Some(model) = self.mark.model.get().filter(|_| !self.is_answered) else { return };
-        self.statistics.counts().entry(model.clone()).or_default().fail.add(self.begun.elapsed());
+        let Some(counted) = self.mark.counted().filter(|_| !self.is_answered) else { return };
+        self.statistics.counts().entry(counted).or_default().fail.add(self.begun.elapsed());
     }
 }

@@ -24,10 +24,16 @@ use crate::Services;
 use crate::http::body;
 use crate::http::dialect::{self, Answer, Dialect, Shape, not_found, refuse};
 use crate::http::inputs::Inputs;
-use crate::openai::{Asked, Cut, Truncate, vectors};
+use crate::http::target::{PathModel, Target};
+use crate::http::words::Words;
+use crate::openai::{Cut, Truncate};
 use crate::openapi::Api;
+use crate::outputs::vectors;
 
 pub(crate) use openapi::describe;
+
+/// What cuts a long text off.
+const CUT: &str = "`truncate` true cuts it off there";
 
 /// Ollama's API.
 pub(crate) struct Ollama;
@@ -39,6 +45,7 @@ struct Refused {
 
 impl Dialect for Ollama {
     const PROTOCOL: &'static str = "ollama";
+    const WORDS: Option<Words> = Some(Words::of_array("input", CUT));
 
     fn error(error: &ApiError, _: &str) -> Answer {
         let status = error.row().http;
@@ -71,18 +78,18 @@ pub(crate) fn operation_of(route: &str) -> Option<Operation> {
 }
 
 async fn embed(State(services): State<Services>, request: Request) -> Response {
-    dialect::answer(&services, Embed(Asked::new(&services, None)), request).await
+    dialect::answer(&services, Embed(Target::new(&services, PathModel(None))), request).await
 }
 
 async fn embed_one(State(services): State<Services>, request: Request) -> Response {
-    dialect::answer(&services, EmbedOne(Asked::new(&services, None)), request).await
+    dialect::answer(&services, EmbedOne(Target::new(&services, PathModel(None))), request).await
 }
 
 /// A request for embeddings.
-struct Embed(Asked);
+struct Embed(Target);
 
 /// The older one, for the embedding of one text.
-struct EmbedOne(Asked);
+struct EmbedOne(Target);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Body {
@@ -130,12 +137,12 @@ impl Shape for Embed {
     }
 
     fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, Option<String>), ApiError> {
-        let Self(asked) = self;
+        let Self(target) = self;
         let Body { model, input, truncate, dimensions } = body::parse(body)?;
-        let name = untagged(model.clone());
-        let truncation = Cut { truncate, ..Cut::default() }.of(&asked, name.as_deref(), Truncation::End)?;
+        let target = target.named(untagged(model.clone()));
+        let truncation = Cut { truncate, ..Cut::default() }.of(&target, Truncation::End)?;
         let parameters = EmbedParameters { dimensions, truncation, ..EmbedParameters::default() };
-        Ok((asked.request(name, input.list, Parameters::Embed(parameters)), model))
+        Ok((target.request(input.list, Parameters::Embed(parameters)), model))
     }
 
     fn write(response: InferResponse, model: Option<String>) -> Result<Answer, ApiError> {
@@ -160,13 +167,17 @@ impl Shape for EmbedOne {
     }
 
     fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, ()), ApiError> {
-        let Self(asked) = self;
+        let Self(target) = self;
         let Prompt { model, prompt } = body::parse(body)?;
         // This one does not scale vectors to length one.
         let parameters =
             EmbedParameters { normalize: false, truncation: Truncation::End, ..EmbedParameters::default() };
         let inputs = vec![Input::Text(prompt)];
-        Ok((asked.request(untagged(model), inputs, Parameters::Embed(parameters)), ()))
+        Ok((target.named(untagged(model)).request(inputs, Parameters::Embed(parameters)), ()))
+    }
+
+    fn words((): &()) -> Option<Words> {
+        Some(Words { is_one: true, ..Words::of_array("prompt", CUT) })
     }
 
     fn write(response: InferResponse, (): ()) -> Result<Answer, ApiError> {

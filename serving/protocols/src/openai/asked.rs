@@ -2,74 +2,28 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
-use api::tasks::{Input, OnError, Parameters, TaskResult, Truncation};
-use api::{ApiError, InferRequest, InferResponse, ModelDirectory, ModelInfo, Priority};
+use api::tasks::Truncation;
+use api::{ApiError, InferResponse};
+use axum::body::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error, Visitor};
+use serde::de::{DeserializeOwned, Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::Services;
-use crate::http::body::Name;
+use crate::http::body::{self, Name};
+use crate::http::target::Target;
+use crate::http::told::has_field;
 
-/// For which model a request is: one that its path names, or its body, or none does.
-#[derive(Clone)]
-pub(crate) struct Asked {
-    name: Option<String>,
-    inputs_max: usize,
-    models: Arc<dyn ModelDirectory>,
-}
-
-impl Asked {
-    pub(crate) fn new(services: &Services, name: Option<String>) -> Self {
-        let (inputs_max, models) = (services.bounds.dialect_inputs_max, Arc::clone(&services.models));
-        Self { name, inputs_max, models }
-    }
-
-    /// The model's name. NIM's clients may write what a text is for behind it, which makes no difference
-    /// here.
-    pub(crate) fn name(&self, in_body: Option<String>) -> Option<String> {
-        let name = self.name.clone().or(in_body)?;
-        let stem = ["-query", "-passage"].iter().find_map(|suffix| name.strip_suffix(suffix));
-        match stem {
-            Some(stem) if self.models.model(&name).is_none() => Some(stem.to_owned()),
-            _ => Some(name),
-        }
-    }
-
-    /// The model of a name. To be asked only by who knows the caller.
-    pub(crate) fn model(&self, name: Option<&str>) -> Option<ModelInfo> {
-        name.and_then(|name| self.models.model(name))
-    }
-
-    /// A request for it.
-    pub(crate) fn request(
-        &self,
-        model: Option<String>,
-        inputs: Vec<Input>,
-        parameters: Parameters,
-    ) -> InferRequest {
-        InferRequest {
-            model,
-            inputs,
-            inputs_max: Some(self.inputs_max),
-            parameters,
-            on_error: OnError::Fail,
-            priority: Priority::Normal,
-            timeout: None,
-        }
-    }
-
-    /// The longest text, in tokens, that the model reads at once; of the models the largest where none is
-    /// named.
-    fn window(&self, name: Option<&str>) -> usize {
-        let window = |model: &ModelInfo| model.limits.tokens_max;
-        match self.model(name) {
-            Some(model) => window(&model),
-            None => self.models.models().iter().map(window).max().unwrap_or(usize::MAX),
-        }
-    }
+/// The target of a request whose body may name a model, where its path names none. NIM's clients may write
+/// what a text is for behind the name, which makes no difference here.
+pub(crate) fn in_body(target: Target, name: Option<String>) -> Target {
+    let Some(name) = target.name.clone().or(name) else { return target };
+    let stem = ["-query", "-passage"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    let name = match stem {
+        Some(stem) if target.find(&name).is_none() => stem.to_owned(),
+        _ => name,
+    };
+    target.named(Some(name))
 }
 
 /// Which end of a text is left out.
@@ -135,21 +89,22 @@ pub(crate) struct Cut {
     pub(crate) prompt_tokens: Option<i64>,
     /// vLLM.
     pub(crate) side: Option<Name<Side>>,
+    /// vLLM: whether the tokens are there that the model reads around a text.
+    pub(crate) special_tokens: Option<bool>,
 }
 
 impl Cut {
     /// What is done with long texts: `default` where nothing is said.
     ///
     /// # Errors
-    /// A text is to be cut to fewer tokens than the model reads, which is not done here.
-    pub(crate) fn of(
-        self,
-        asked: &Asked,
-        model: Option<&str>,
-        default: Truncation,
-    ) -> Result<Truncation, ApiError> {
+    /// A text is to be cut to fewer tokens than the model reads, or read without special tokens, which is not
+    /// done here.
+    pub(crate) fn of(self, target: &Target, default: Truncation) -> Result<Truncation, ApiError> {
+        if self.special_tokens == Some(false) {
+            return Err(invalid("add_special_tokens", "the model reads no text without its special tokens"));
+        }
         if let Some(tokens) = self.prompt_tokens {
-            let window = asked.window(model);
+            let window = target.window();
             if tokens != -1 && usize::try_from(tokens).map_or(true, |tokens| tokens < window) {
                 let problem =
                     format!("texts are cut to the model's window alone: send -1, or at least {window}");
@@ -165,6 +120,31 @@ impl Cut {
     }
 }
 
+/// Refuses to cut texts to fewer tokens than the model reads at once.
+///
+/// # Errors
+/// They are to be cut so.
+pub(crate) fn whole_window(field: &str, tokens: Option<usize>, target: &Target) -> Result<(), ApiError> {
+    let window = target.window();
+    match tokens.filter(|tokens| *tokens < window) {
+        Some(_) => {
+            Err(invalid(field, &format!("texts are cut to the model's window alone: at least {window}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Parses a body, of which chat messages in the place of a text are refused by name.
+///
+/// # Errors
+/// It is another one.
+pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+    body::parse(body).map_err(|error| match has_field(body, &["messages"]) {
+        true => invalid("messages", "chat templates are not applied here: send the text itself"),
+        false => error,
+    })
+}
+
 /// The body of a request: what every one has, and what is its own.
 macro_rules! request_body {
     ($(#[$doc:meta])* struct $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
@@ -177,15 +157,21 @@ macro_rules! request_body {
             truncation: Option<bool>,
             truncate_prompt_tokens: Option<i64>,
             truncation_side: Option<$crate::http::body::Name<$crate::openai::asked::Side>>,
+            add_special_tokens: Option<bool>,
         }
 
         impl $name {
+            fn target(&self, target: $crate::http::target::Target) -> $crate::http::target::Target {
+                $crate::openai::asked::in_body(target, self.model.clone())
+            }
+
             fn cut(&self) -> $crate::openai::asked::Cut {
                 $crate::openai::asked::Cut {
                     truncate: self.truncate,
                     truncation: self.truncation,
                     prompt_tokens: self.truncate_prompt_tokens,
                     side: self.truncation_side,
+                    special_tokens: self.add_special_tokens,
                 }
             }
         }
@@ -209,16 +195,6 @@ impl Usage {
 /// Seconds since 1970 at which a call was answered.
 pub(crate) fn created(response: &InferResponse) -> u64 {
     response.timings.answered_at.0 / 1000
-}
-
-/// The results of a call, of which none is refused by itself.
-pub(crate) fn results(response: InferResponse) -> Result<Vec<TaskResult>, ApiError> {
-    response.answer.results.into_iter().map(|result| result.map_err(ApiError::Input)).collect()
-}
-
-/// What only a fault of ours can bring about.
-pub(crate) fn other_output() -> ApiError {
-    ApiError::internal("an output of another task")
 }
 
 pub(crate) fn invalid(field: &str, problem: &str) -> ApiError {

@@ -115,7 +115,28 @@ struct Place {
     endianness: Endianness,
     start: usize,
     end: usize,
-    shape: [usize; 1],
+    shape: Vec<usize>,
+}
+
+/// The numbers of one input.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Numbers {
+    pub(super) values: Vec<f32>,
+    /// How many, or rows and columns of a matrix.
+    pub(super) shape: Vec<usize>,
+}
+
+impl From<Vec<f32>> for Numbers {
+    fn from(values: Vec<f32>) -> Self {
+        Self { shape: vec![values.len()], values }
+    }
+}
+
+impl From<Vec<Vec<f32>>> for Numbers {
+    fn from(rows: Vec<Vec<f32>>) -> Self {
+        let shape = vec![rows.len(), rows.first().map_or(0, Vec::len)];
+        Self { values: rows.concat(), shape }
+    }
 }
 
 /// Of which call a body of bytes is the answer.
@@ -140,16 +161,16 @@ pub(super) fn check_told(inputs: usize) -> Result<(), ApiError> {
 /// # Errors
 /// A fault of ours.
 pub(super) fn answer(
-    rows: &[Vec<f32>],
+    inputs: Vec<Numbers>,
     coding: Coding,
     about: Option<About<'_>>,
 ) -> Result<Answer, ApiError> {
-    let (mut body, mut data) = (Vec::new(), Vec::with_capacity(rows.len()));
-    for (index, row) in rows.iter().enumerate() {
+    let (mut body, mut data) = (Vec::new(), Vec::with_capacity(inputs.len()));
+    for (index, Numbers { values, shape }) in inputs.into_iter().enumerate() {
         let start = body.len();
-        body.extend(coding.bytes(row));
+        body.extend(coding.bytes(&values));
         let Coding { dtype: embed_dtype, endianness } = coding;
-        data.push(Place { index, embed_dtype, endianness, start, end: body.len(), shape: [row.len()] });
+        data.push(Place { index, embed_dtype, endianness, start, end: body.len(), shape });
     }
     let bytes = HeaderValue::from_static("application/octet-stream");
     let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, bytes)]);

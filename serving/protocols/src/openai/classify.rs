@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use api::tasks::{
-    ClassifyParameters, Input, LabelScore, Output, Parameters, SentimentParameters, Truncation,
-};
-use api::{ApiError, InferRequest, InferResponse, Operation, Task, request_id};
+use api::tasks::{LabelScore, Truncation};
+use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -15,16 +13,17 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::OpenAi;
-use super::asked::{Asked, Usage, created, invalid, other_output, request_body, results};
+use super::asked::{Usage, created, invalid, parse, request_body};
 use super::rerank::Style;
-use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
+use crate::http::target::Target;
 use crate::openapi::Api;
+use crate::outputs::classes;
 
 /// A request for classes.
 pub(super) struct Classify {
-    pub(super) asked: Asked,
+    pub(super) target: Target,
     pub(super) style: Style,
 }
 
@@ -42,7 +41,7 @@ request_body! {
 pub(crate) struct Rendering {
     id: Arc<str>,
     style: Style,
-    asked: Asked,
+    target: Target,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -72,8 +71,8 @@ impl Shape for Classify {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self { asked, style } = self;
-        let body: Body = body::parse(body)?;
+        let Self { target, style } = self;
+        let body: Body = parse(body)?;
         for (field, is_raw) in [
             ("raw_scores", body.raw_scores == Some(true)),
             ("use_activation", body.use_activation == Some(false)),
@@ -83,57 +82,31 @@ impl Shape for Classify {
             }
         }
         let style = if body.raw_scores.is_some() { Style::Infinity } else { style };
-        let model = asked.name(body.model.clone());
-        let truncation = body.cut().of(&asked, model.as_deref(), Truncation::Stride)?;
-        let request = request(&asked, model, body.input.0.list, truncation);
-        Ok((request, Rendering { id: request_id(&head.extensions), style, asked }))
+        let target = body.target(target);
+        let truncation = body.cut().of(&target, Truncation::Stride)?;
+        let request = target.classes(body.input.0.list, truncation);
+        Ok((request, Rendering { id: request_id(&head.extensions), style, target }))
     }
 
-    fn write(response: InferResponse, Rendering { id, style, asked }: Rendering) -> Result<Answer, ApiError> {
+    fn write(
+        response: InferResponse,
+        Rendering { id, style, target }: Rendering,
+    ) -> Result<Answer, ApiError> {
         let (model, created, usage) = (Arc::clone(&response.model), created(&response), Usage::of(&response));
         let id = &*id;
         if style == Style::Infinity {
-            let data = labels(response)?;
+            let data = classes(response, false)?;
             let classes = Classes { id, object: "classify", created, model: &model, data, usage };
             return Answer::json(StatusCode::OK, &classes);
         }
-        let order = asked.model(Some(&model)).map(|model| model.labels).unwrap_or_default();
+        let order = target.find(&model).map(|model| model.labels).unwrap_or_default();
         let class = |(index, labels): (usize, Vec<LabelScore>)| {
             let label = labels.first().map(|best| Arc::clone(&best.label)).unwrap_or_default();
             Class { index, label, num_classes: labels.len(), probs: in_order(&order, &labels) }
         };
-        let data = labels(response)?.into_iter().enumerate().map(class).collect();
+        let data = classes(response, false)?.into_iter().enumerate().map(class).collect();
         Answer::json(StatusCode::OK, &Classes { id, object: "list", created, model: &model, data, usage })
     }
-}
-
-/// A request for the classes of a model, of documents or of moods.
-pub(super) fn request(
-    asked: &Asked,
-    model: Option<String>,
-    inputs: Vec<Input>,
-    truncation: Truncation,
-) -> InferRequest {
-    let is_sentiment = asked.model(model.as_deref()).is_some_and(|model| model.task == Task::Sentiment);
-    let parameters = match is_sentiment {
-        true => Parameters::Sentiment(SentimentParameters { truncation }),
-        false => Parameters::Classify(ClassifyParameters { truncation, ..ClassifyParameters::default() }),
-    };
-    asked.request(model, inputs, parameters)
-}
-
-/// Labels of each input, best first.
-pub(crate) fn labels(response: InferResponse) -> Result<Vec<Vec<LabelScore>>, ApiError> {
-    let labels = |result: api::tasks::TaskResult| match result.output {
-        Output::Labels(labels) => Ok(labels),
-        Output::Sentiment(sentiment) => {
-            let mut scores = sentiment.scores;
-            scores.sort_by(|left, right| right.score.total_cmp(&left.score));
-            Ok(scores)
-        }
-        _ => Err(other_output()),
-    };
-    results(response)?.into_iter().map(labels).collect()
 }
 
 /// Scores in the order of a model's labels.

@@ -4,8 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use api::tasks::{EmbedParameters, Output, Parameters, Truncation};
-use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
+use api::tasks::{EmbedParameters, Parameters, Truncation};
+use api::{ApiError, InferRequest, InferResponse, Operation, Task, request_id};
 use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -15,18 +15,25 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::OpenAi;
-use super::asked::{Asked, Usage, created, other_output, request_body, results};
-use super::binary::{self, About, Coding, Dtype, Endianness};
-use crate::http::body::{self, Name};
+use super::asked::{Usage, created, invalid, parse, request_body};
+use super::binary::{self, About, Coding, Dtype, Endianness, Numbers};
+use crate::http::body::Name;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::{InputsOrObjects, OneOrMany};
+use crate::http::target::Target;
 use crate::http::vectors::{Precision, Vector};
 use crate::openapi::Api;
+use crate::outputs::vectors;
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 
+/// What is said of token ids that may be of any tokenizer.
+const BARE_IDS: &str = "token ids without the special tokens that the model's own tokenizer puts around a text \
+     may be those of another one: send them with these, or the text itself (with LangChain's OpenAIEmbeddings, \
+     check_embedding_ctx_length=False)";
+
 /// A request for embeddings.
-pub(crate) struct Embeddings(pub(crate) Asked);
+pub(crate) struct Embeddings(pub(crate) Target);
 
 request_body! {
     struct Body {
@@ -43,6 +50,7 @@ request_body! {
         output_dimension: Option<usize>,
         /// Jina.
         normalized: Option<bool>,
+        late_chunking: Option<bool>,
         /// vLLM.
         use_activation: Option<bool>,
         embed_dtype: Option<Name<Dtype>>,
@@ -159,15 +167,25 @@ impl Shape for Embeddings {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self(asked) = self;
-        let body: Body = body::parse(body)?;
-        let model = asked.name(body.model.clone());
+        let Self(target) = self;
+        let body: Body = parse(body)?;
+        if body.late_chunking == Some(true) {
+            return Err(invalid("late_chunking", "each text is read by itself here"));
+        }
+        let target = body.target(target);
         let parameters = EmbedParameters {
-            dimensions: body.dimensions.or(body.output_dimension),
+            // infinity's 0, which its client sends unasked, is all.
+            dimensions: body.dimensions.or(body.output_dimension).filter(|dimensions| *dimensions > 0),
             normalize: body.normalized.or(body.use_activation).unwrap_or(true),
-            truncation: body.cut().of(&asked, model.as_deref(), Truncation::Error)?,
+            truncation: body.cut().of(&target, Truncation::Error)?,
             ..EmbedParameters::default()
         };
+        // Ids of another tokenizer, which LangChain sends unasked, may all be in ours: a short text of them
+        // would be embedded as another text.
+        if let Some(index) = target.bare_ids(Task::Embed, &body.input.0.list) {
+            let field = if body.input.0.is_list { format!("input[{index}]") } else { "input".to_owned() };
+            return Err(invalid(&field, BARE_IDS));
+        }
         let (format, precision) = body.format();
         if format == Format::Bytes {
             binary::check_told(body.input.0.list.len())?;
@@ -177,7 +195,7 @@ impl Shape for Embeddings {
             endianness: body.endianness.map(Name::get).unwrap_or_default(),
         };
         let rendering = Rendering { id: request_id(&head.extensions), format, precision, coding };
-        Ok((asked.request(model, body.input.0.list, Parameters::Embed(parameters)), rendering))
+        Ok((target.request(body.input.0.list, Parameters::Embed(parameters)), rendering))
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {
@@ -186,9 +204,10 @@ impl Shape for Embeddings {
         let took = response.timings.total.as_millis() as u64;
         let vectors = vectors(response)?;
         let about = About { id: &id, created, model: &model, usage };
+        let numbers = |vectors: Vec<Vec<f32>>| vectors.into_iter().map(Numbers::from).collect();
         let mut answer = match format {
-            Format::Bytes => binary::answer(&vectors, coding, Some(about))?,
-            Format::BytesOnly => binary::answer(&vectors, coding, None)?,
+            Format::Bytes => binary::answer(numbers(vectors), coding, Some(about))?,
+            Format::BytesOnly => binary::answer(numbers(vectors), coding, None)?,
             Format::Float | Format::Base64 => {
                 let item = |(index, vector)| {
                     let numbers = precision.of(vector);
@@ -207,15 +226,6 @@ impl Shape for Embeddings {
         answer.headers.insert(PROCESSING_MS, HeaderValue::from(took));
         Ok(answer)
     }
-}
-
-/// The embeddings of a call.
-pub(crate) fn vectors(response: InferResponse) -> Result<Vec<Vec<f32>>, ApiError> {
-    let vector = |result: api::tasks::TaskResult| match result.output {
-        Output::Embedding(vector) => Ok(vector),
-        _ => Err(other_output()),
-    };
-    results(response)?.into_iter().map(vector).collect()
 }
 
 /// What is read and written, for the document.

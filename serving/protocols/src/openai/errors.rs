@@ -8,9 +8,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use crate::http::dialect::{Answer, Dialect};
+use crate::http::words::Words;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// What cuts a long text off in this family.
+pub(crate) const CUT: &str = "`truncate` \"END\" or \"START\" cuts it off there";
 
 /// OpenAI's API, and what others made of it.
 pub(crate) struct OpenAi;
@@ -35,6 +39,7 @@ struct Told<'a> {
 
 impl Dialect for OpenAi {
     const PROTOCOL: &'static str = "openai";
+    const WORDS: Option<Words> = Some(Words::of_array("input", CUT));
 
     fn error(error: &ApiError, _: &str) -> Answer {
         let (kind, row, message) = (error.kind(), error.row(), error.to_string());
@@ -107,6 +112,9 @@ fn param(error: &ApiError) -> Option<String> {
         return Some("model".to_owned());
     }
     let (field, _) = error.field_violation()?;
+    if let ApiError::Worded { .. } = error {
+        return Some(field.split('[').next().unwrap_or(&field).to_owned());
+    }
     let field = field.strip_prefix("parameters.").unwrap_or(&field);
     match field {
         "body" => None,

@@ -6,7 +6,9 @@ mod binary;
 mod classify;
 mod embeddings;
 mod errors;
+mod jina;
 mod models;
+mod nim;
 mod openapi;
 mod pooling;
 mod ranking;
@@ -14,20 +16,22 @@ mod rerank;
 mod score;
 mod tokens;
 
-use api::Operation;
+use api::{ApiError, Operation, request_id};
 use axum::Router;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 
-use crate::Services;
+use crate::grpc::Health;
 use crate::http::dialect::{self, Shape, not_found};
+use crate::http::target::{PathModel, Target};
+use crate::{Services, cohere};
 
-pub(crate) use asked::{Asked, Cut, Truncate, invalid};
-pub(crate) use classify::labels;
-pub(crate) use embeddings::{Embeddings, vectors};
-pub(crate) use errors::OpenAi;
+pub(crate) use asked::{Cut, Truncate, in_body, invalid, whole_window};
+pub(crate) use embeddings::Embeddings;
+pub(crate) use errors::{CUT, OpenAi};
+pub(crate) use jina::Classification;
+pub(crate) use nim::starting;
 pub(crate) use openapi::describe;
 pub(crate) use rerank::{Rerank, Style, schemas as ranks};
 pub(crate) use score::dot;
@@ -39,7 +43,7 @@ use ranking::Ranking;
 use score::Score;
 
 /// The routes of this family.
-pub(crate) fn routes(services: Services) -> Router {
+pub(crate) fn routes(services: Services, health: &Health) -> Router {
     let dialects = services.dialects;
     let routes = Router::new()
         .route("/v1/embeddings", post(embed))
@@ -51,6 +55,8 @@ pub(crate) fn routes(services: Services) -> Router {
         .route("/openai/v1/rerank", post(rerank))
         .route("/openai/v1/score", post(score))
         .route("/openai/deployments/{name}/embeddings", post(embed_deployed))
+        .route("/openai/models", get(models::list))
+        .route("/openai/models/{name}", get(models::show))
         .route("/openai/{*path}", any(not_found::<OpenAi>))
         // vLLM's.
         .route("/classify", post(classify))
@@ -61,15 +67,18 @@ pub(crate) fn routes(services: Services) -> Router {
         .route("/version", get(models::version))
         // NIM's.
         .route("/v1/ranking", post(rank))
+        .route("/v1/retrieval/{name}/reranking", post(rank_named))
         // infinity's, whose paths are its own under a prefix.
         .route("/embeddings", post(embed))
         .route("/models", get(models::list))
         .route("/infinity/embeddings", post(embed))
         .route("/infinity/rerank", post(rerank_infinity))
         .route("/infinity/classify", post(classify_infinity))
-        .route("/infinity/models", get(models::list))
+        .route("/infinity/models", get(models::list_infinity))
         .route("/infinity/{*path}", any(not_found::<OpenAi>))
-        .with_state(services.clone());
+        .with_state(services.clone())
+        .merge(nim::routes(services.clone(), health))
+        .merge(infinity_probe(health));
     // Cohere's as well.
     let shared = Router::new()
         .route("/v1/rerank", post(rerank))
@@ -80,12 +89,14 @@ pub(crate) fn routes(services: Services) -> Router {
 }
 
 /// The paths of this family, but for those that begin alike.
-const PATHS: [&str; 15] = [
+const PATHS: [&str; 17] = [
     "/v1/embeddings",
     "/v1/models",
     "/v1/rerank",
     "/v1/score",
     "/v1/ranking",
+    "/v1/metadata",
+    "/v1/version",
     "/v2/rerank",
     "/classify",
     "/pooling",
@@ -100,8 +111,11 @@ const PATHS: [&str; 15] = [
 
 /// Whether a path is one of this family's, so that whatever is wrong with a request is said in its form.
 pub(crate) fn is_path(path: &str) -> bool {
-    let starts = ["/v1/models/", "/openai/", "/infinity/"];
-    PATHS.contains(&path) || starts.iter().any(|start| path.starts_with(start))
+    let starts = ["/v1/models/", "/v1/health/", "/openai/", "/infinity/"];
+    let is_other = || cohere::is_path(path) || path == "/v1/ml" || path.starts_with("/v1/ml/");
+    PATHS.contains(&path)
+        || starts.iter().any(|start| path.starts_with(start))
+        || (path.starts_with("/v1/") && !is_other())
 }
 
 /// What a route asks for.
@@ -111,7 +125,9 @@ pub(crate) fn operation_of(route: &str) -> Option<Operation> {
         "/v1/embeddings" | "/embeddings" | "/deployments/{name}/embeddings" | "/score" | "/v1/score" => {
             Some(Operation::Embed)
         }
-        "/rerank" | "/v1/rerank" | "/v2/rerank" | "/v1/ranking" => Some(Operation::Rerank),
+        "/rerank" | "/v1/rerank" | "/v2/rerank" | "/v1/ranking" | "/v1/retrieval/{name}/reranking" => {
+            Some(Operation::Rerank)
+        }
         "/classify" => Some(Operation::Classify),
         "/tokenize" => Some(Operation::Tokenize),
         "/detokenize" => Some(Operation::Detokenize),
@@ -124,15 +140,20 @@ async fn embed(State(services): State<Services>, request: Request) -> Response {
 }
 
 async fn rerank(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Rerank { asked, style: Style::Superset }).await
+    answer(&services, request, |target| Rerank { target, style: Style::Superset }).await
 }
 
 async fn rerank_infinity(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Rerank { asked, style: Style::Infinity }).await
+    answer(&services, request, |target| Rerank { target, style: Style::Infinity }).await
 }
 
 async fn rank(State(services): State<Services>, request: Request) -> Response {
     answer(&services, request, Ranking).await
+}
+
+/// NIM's hosted endpoints name the model in the path.
+async fn rank_named(State(services): State<Services>, model: PathModel, request: Request) -> Response {
+    dialect::answer(&services, Ranking(Target::new(&services, model)), request).await
 }
 
 async fn score(State(services): State<Services>, request: Request) -> Response {
@@ -140,11 +161,11 @@ async fn score(State(services): State<Services>, request: Request) -> Response {
 }
 
 async fn classify(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Classify { asked, style: Style::Superset }).await
+    answer(&services, request, |target| Classify { target, style: Style::Superset }).await
 }
 
 async fn classify_infinity(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |asked| Classify { asked, style: Style::Infinity }).await
+    answer(&services, request, |target| Classify { target, style: Style::Infinity }).await
 }
 
 async fn pool(State(services): State<Services>, request: Request) -> Response {
@@ -155,17 +176,25 @@ async fn detokenize(State(services): State<Services>, request: Request) -> Respo
     answer(&services, request, Detokenize).await
 }
 
-async fn answer<S: Shape>(services: &Services, request: Request, shape: impl FnOnce(Asked) -> S) -> Response {
-    dialect::answer(services, shape(Asked::new(services, None)), request).await
+async fn answer<S: Shape>(
+    services: &Services,
+    request: Request,
+    shape: impl FnOnce(Target) -> S,
+) -> Response {
+    dialect::answer(services, shape(Target::new(services, PathModel(None))), request).await
 }
 
 /// Azure names the model in the path.
-async fn embed_deployed(
-    State(services): State<Services>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response {
-    // What is no text is the name of no model.
-    let name = name.map(|Path(name)| name).unwrap_or_default();
-    dialect::answer(&services, Embeddings(Asked::new(&services, Some(name))), request).await
+async fn embed_deployed(State(services): State<Services>, model: PathModel, request: Request) -> Response {
+    dialect::answer(&services, Embeddings(Target::new(&services, model)), request).await
+}
+
+/// infinity's probe, with the time.
+fn infinity_probe(health: &Health) -> Router {
+    let health = health.clone();
+    let probe = async move |request: Request| match health.is_serving("") {
+        true => models::healthy(),
+        false => dialect::refuse::<OpenAi>(&ApiError::Starting, &request_id(request.extensions())),
+    };
+    Router::new().route("/infinity/health", get(probe))
 }

@@ -1,9 +1,9 @@
 //! vLLM's `POST /pooling`: a vector for each text, which is its embedding or the probabilities of its
-//! classes.
+//! classes, or a matrix of the vectors of its tokens.
 
 use std::sync::Arc;
 
-use api::tasks::{EmbedParameters, Parameters, Truncation};
+use api::tasks::{EmbedParameters, EmbedTokensParameters, Parameters, Truncation};
 use api::{ApiError, InferRequest, InferResponse, Operation, Task, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -13,18 +13,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::OpenAi;
-use super::asked::{Asked, Usage, created, invalid, request_body};
-use super::binary::{self, About, Coding, Dtype, Endianness};
-use super::classify::{self, in_order, labels};
-use super::embeddings::{Format, vectors};
-use crate::http::body::{self, Name};
+use super::asked::{Usage, created, invalid, parse, request_body};
+use super::binary::{self, About, Coding, Dtype, Endianness, Numbers};
+use super::classify::in_order;
+use super::embeddings::Format;
+use crate::http::body::Name;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
+use crate::http::target::Target;
 use crate::http::vectors::Vector;
 use crate::openapi::Api;
+use crate::outputs::{classes, token_vectors, vectors};
 
 /// A request for vectors.
-pub(super) struct Pooling(pub(super) Asked);
+pub(super) struct Pooling(pub(super) Target);
 
 request_body! {
     struct Body {
@@ -51,8 +53,8 @@ enum Pooled {
 /// How the answer is written.
 pub(crate) struct Rendering {
     id: Arc<str>,
-    asked: Asked,
-    is_classes: bool,
+    target: Target,
+    pooled: Pooled,
     format: Format,
     coding: Coding,
 }
@@ -71,7 +73,53 @@ struct Pools<'a> {
 struct Pool {
     index: usize,
     object: &'static str,
-    data: Vector,
+    data: Data,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum Data {
+    Vector(Vector),
+    Matrix(Vec<Vec<f32>>),
+}
+
+impl Data {
+    fn of(Numbers { values, shape }: Numbers, format: Format, coding: Coding) -> Self {
+        match (format, &shape[..]) {
+            (Format::Base64, _) => Self::Vector(Vector::Float(values).base64(|floats| coding.bytes(floats))),
+            (_, [_, columns]) => {
+                Self::Matrix(values.chunks((*columns).max(1)).map(<[f32]>::to_vec).collect())
+            }
+            _ => Self::Vector(Vector::Float(values)),
+        }
+    }
+}
+
+impl Body {
+    fn request(self, target: &Target, pooled: Pooled) -> Result<InferRequest, ApiError> {
+        let (cut, inputs) = (self.cut(), self.input.0.list);
+        let (dimensions, normalize) = (self.dimensions, self.use_activation.unwrap_or(true));
+        match pooled {
+            Pooled::Classify if !normalize => Err(invalid("use_activation", "scores are probabilities here")),
+            Pooled::Classify => Ok(target.classes(inputs, cut.of(target, Truncation::Stride)?)),
+            Pooled::Embed => {
+                let truncation = cut.of(target, Truncation::Error)?;
+                let parameters =
+                    EmbedParameters { dimensions, normalize, truncation, ..EmbedParameters::default() };
+                Ok(target.clone().request(inputs, Parameters::Embed(parameters)))
+            }
+            Pooled::TokenEmbed => {
+                let truncation = cut.of(target, Truncation::Error)?;
+                let default = EmbedTokensParameters::default();
+                let parameters = EmbedTokensParameters { dimensions, normalize, truncation, ..default };
+                target.token_vectors(inputs, parameters)
+            }
+            Pooled::TokenClassify => {
+                Err(invalid("task", "classes are of texts here: embed, token_embed or classify"))
+            }
+        }
+    }
 }
 
 impl Shape for Pooling {
@@ -83,76 +131,48 @@ impl Shape for Pooling {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self(asked) = self;
-        let body: Body = body::parse(body)?;
-        let model = asked.name(body.model.clone());
-        let is_classifier = asked
-            .model(model.as_deref())
-            .is_some_and(|model| matches!(model.task, Task::Classify | Task::Sentiment));
-        let is_classes = match body.task.map(Name::get) {
-            Some(Pooled::Classify) => true,
-            Some(Pooled::Embed) => false,
-            None => is_classifier,
-            Some(Pooled::TokenEmbed | Pooled::TokenClassify) => {
-                return Err(invalid(
-                    "task",
-                    "vectors are of texts here and not of tokens: embed or classify",
-                ));
-            }
-        };
-        let truncation = body.cut();
+        let Self(target) = self;
+        let body: Body = parse(body)?;
+        let target = body.target(target);
+        let is_classifier =
+            target.named_model().is_some_and(|model| matches!(model.task, Task::Classify | Task::Sentiment));
+        let by_default = if is_classifier { Pooled::Classify } else { Pooled::Embed };
+        let pooled = body.task.map_or(by_default, Name::get);
         let coding = Coding {
             dtype: body.embed_dtype.map(Name::get).unwrap_or_default(),
             endianness: body.endianness.map(Name::get).unwrap_or_default(),
         };
         let format = body.encoding_format.map(Name::get).unwrap_or_default();
-        let inputs = body.input.0.list;
         if format == Format::Bytes {
-            binary::check_told(inputs.len())?;
+            binary::check_told(body.input.0.list.len())?;
         }
-        let request = if is_classes {
-            if body.use_activation == Some(false) {
-                return Err(invalid("use_activation", "scores are probabilities here"));
-            }
-            let truncation = truncation.of(&asked, model.as_deref(), Truncation::Stride)?;
-            classify::request(&asked, model, inputs, truncation)
-        } else {
-            let truncation = truncation.of(&asked, model.as_deref(), Truncation::Error)?;
-            let parameters = EmbedParameters {
-                dimensions: body.dimensions,
-                normalize: body.use_activation.unwrap_or(true),
-                truncation,
-                ..EmbedParameters::default()
-            };
-            asked.request(model, inputs, Parameters::Embed(parameters))
-        };
+        let request = body.request(&target, pooled)?;
         let id = request_id(&head.extensions);
-        Ok((request, Rendering { id, asked, is_classes, format, coding }))
+        Ok((request, Rendering { id, target, pooled, format, coding }))
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {
-        let Rendering { id, asked, is_classes, format, coding } = rendering;
+        let Rendering { id, target, pooled, format, coding } = rendering;
         let (model, created, usage) = (Arc::clone(&response.model), created(&response), Usage::of(&response));
-        let rows = if is_classes {
-            let order = asked.model(Some(&model)).map(|model| model.labels).unwrap_or_default();
-            labels(response)?.iter().map(|labels| in_order(&order, labels)).collect()
-        } else {
-            vectors(response)?
+        let inputs: Vec<Numbers> = match pooled {
+            Pooled::Embed => vectors(response)?.into_iter().map(Numbers::from).collect(),
+            Pooled::TokenEmbed => token_vectors(response)?.into_iter().map(Numbers::from).collect(),
+            Pooled::Classify | Pooled::TokenClassify => {
+                let order = target.find(&model).map(|model| model.labels).unwrap_or_default();
+                classes(response, false)?.iter().map(|labels| in_order(&order, labels).into()).collect()
+            }
         };
         let about = About { id: &id, created, model: &model, usage };
         match format {
-            Format::Bytes => binary::answer(&rows, coding, Some(about)),
-            Format::BytesOnly => binary::answer(&rows, coding, None),
+            Format::Bytes => binary::answer(inputs, coding, Some(about)),
+            Format::BytesOnly => binary::answer(inputs, coding, None),
             Format::Float | Format::Base64 => {
-                let pool = |(index, row)| {
-                    let data = Vector::Float(row);
-                    let data = match format {
-                        Format::Base64 => data.base64(|floats| coding.bytes(floats)),
-                        _ => data,
-                    };
-                    Pool { index, object: "pooling", data }
+                let pool = |(index, numbers)| Pool {
+                    index,
+                    object: "pooling",
+                    data: Data::of(numbers, format, coding),
                 };
-                let data = rows.into_iter().enumerate().map(pool).collect();
+                let data = inputs.into_iter().enumerate().map(pool).collect();
                 let About { usage, .. } = about;
                 let pools = Pools { id: &id, object: "list", created, model: &model, data, usage };
                 Answer::json(StatusCode::OK, &pools)

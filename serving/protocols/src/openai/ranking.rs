@@ -9,16 +9,18 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::OpenAi;
-use super::asked::{Asked, Usage, request_body};
-use super::rerank::ranked;
+use super::asked::{Usage, request_body};
+use super::{CUT, OpenAi};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::TextOrObject;
+use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::openapi::Api;
+use crate::outputs::ranks;
 
 /// A request to rank passages.
-pub(super) struct Ranking(pub(super) Asked);
+pub(super) struct Ranking(pub(super) Target);
 
 request_body! {
     struct Body {
@@ -48,19 +50,23 @@ impl Shape for Ranking {
     }
 
     fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, ()), ApiError> {
-        let Self(asked) = self;
+        let Self(target) = self;
         let body: Body = body::parse(body)?;
-        let model = asked.name(body.model.clone());
-        let truncation = body.cut().of(&asked, model.as_deref(), Truncation::Stride)?;
+        let target = body.target(target);
+        let truncation = body.cut().of(&target, Truncation::Stride)?;
         let TextOrObject(query) = body.query;
         let inputs = body.passages.into_iter().map(|TextOrObject(text)| Input::Text(text)).collect();
         let parameters = Parameters::Rerank(RerankParameters { query, truncation });
-        Ok((asked.request(model, inputs, parameters), ()))
+        Ok((target.request(inputs, parameters), ()))
+    }
+
+    fn words((): &()) -> Option<Words> {
+        Some(Words::of_array("passages", CUT))
     }
 
     fn write(response: InferResponse, (): ()) -> Result<Answer, ApiError> {
         let usage = Usage::of(&response);
-        let rankings = ranked(response)?.into_iter().map(|(index, logit)| Ranked { index, logit }).collect();
+        let rankings = ranks(response)?.into_iter().map(|(index, logit)| Ranked { index, logit }).collect();
         Answer::json(StatusCode::OK, &Rankings { rankings, usage })
     }
 }

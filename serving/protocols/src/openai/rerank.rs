@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use api::tasks::{Input, Output, Parameters, RerankParameters, Truncation};
+use api::tasks::{Input, Parameters, RerankParameters, Truncation};
 use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -17,12 +17,15 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::OpenAi;
-use super::asked::{Asked, Usage, other_output, request_body, results};
+use super::asked::{Usage, request_body, whole_window};
+use super::{CUT, OpenAi};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::TextOrObject;
+use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::openapi::Api;
+use crate::outputs::ranks;
 
 /// Documents that Cohere's and infinity's `search_units` count as one.
 const DOCUMENTS_PER_UNIT: usize = 100;
@@ -30,7 +33,7 @@ const DOCUMENTS_PER_UNIT: usize = 100;
 /// A request to rerank `documents` by a `query`.
 pub(crate) struct Rerank {
     /// For which model.
-    pub(crate) asked: Asked,
+    pub(crate) target: Target,
     /// Whose answer.
     pub(crate) style: Style,
 }
@@ -52,6 +55,8 @@ request_body! {
         /// Voyage.
         top_k: Option<usize>,
         return_documents: Option<bool>,
+        /// Cohere and vLLM.
+        max_tokens_per_doc: Option<usize>,
     }
 }
 
@@ -119,13 +124,14 @@ impl Shape for Rerank {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self { asked, style } = self;
+        let Self { target, style } = self;
         let body: Body = body::parse(body)?;
-        let model = asked.name(body.model.clone());
+        let target = body.target(target);
+        whole_window("max_tokens_per_doc", body.max_tokens_per_doc, &target)?;
         // Documents are read whole unless that is not wanted: Voyage's switch allows what is done anyway.
         let mut cut = body.cut();
         cut.truncation = cut.truncation.filter(|is_on| !is_on);
-        let truncation = cut.of(&asked, model.as_deref(), Truncation::Stride)?;
+        let truncation = cut.of(&target, Truncation::Stride)?;
         let is_voyage = body.top_k.is_some() || body.truncation.is_some();
         let by_default = style == Style::Superset && !is_voyage;
         let texts: Vec<String> = body.documents.into_iter().map(|TextOrObject(text)| text).collect();
@@ -136,13 +142,17 @@ impl Shape for Rerank {
         let parameters = Parameters::Rerank(RerankParameters { query, truncation });
         let inputs = texts.into_iter().map(Input::Text).collect();
         let rendering = Rendering { id: request_id(&head.extensions), style, top_n, documents };
-        Ok((asked.request(model, inputs, parameters), rendering))
+        Ok((target.request(inputs, parameters), rendering))
+    }
+
+    fn words(_: &Rendering) -> Option<Words> {
+        Some(Words::of_array("documents", CUT))
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {
         let Rendering { id, style, top_n, documents } = rendering;
         let (model, usage) = (Arc::clone(&response.model), Usage::of(&response));
-        let scores = ranked(response)?;
+        let scores = ranks(response)?;
         let search_units = scores.len().div_ceil(DOCUMENTS_PER_UNIT);
         let scores = &scores[..top_n.unwrap_or(usize::MAX).min(scores.len())];
         let document = |index: usize, style| {
@@ -169,22 +179,6 @@ impl Shape for Rerank {
         };
         Answer::json(StatusCode::OK, &ranking)
     }
-}
-
-/// Index and score of each input, the nearest first, equal ones in the order of the call.
-pub(super) fn ranked(response: InferResponse) -> Result<Vec<(usize, f32)>, ApiError> {
-    let mut scores = scores(response)?.into_iter().enumerate().collect::<Vec<_>>();
-    scores.sort_by(|(_, left), (_, right)| right.total_cmp(left));
-    Ok(scores)
-}
-
-/// How near each input is to the query.
-pub(super) fn scores(response: InferResponse) -> Result<Vec<f32>, ApiError> {
-    let score = |result: api::tasks::TaskResult| match result.output {
-        Output::Similarity(score) => Ok(score),
-        _ => Err(other_output()),
-    };
-    results(response)?.into_iter().map(score).collect()
 }
 
 /// What is read and written, for the document.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use api::tasks::{EmbedParameters, Input, Parameters, Truncation};
+use api::tasks::{EmbedParameters, Input, InputError, Parameters, Truncation};
 use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -12,16 +12,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::OpenAi;
-use super::asked::{Asked, Usage, created, invalid, request_body};
-use super::embeddings::vectors;
+use super::asked::{Usage, created, invalid, request_body};
+use super::{CUT, OpenAi};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
+use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::openapi::Api;
+use crate::outputs::vectors;
 
 /// A request for scores.
-pub(super) struct Score(pub(super) Asked);
+pub(super) struct Score(pub(super) Target);
 
 request_body! {
     /// Two sides, each under one of several names.
@@ -78,22 +80,32 @@ impl Shape for Score {
     }
 
     fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self(asked) = self;
+        let Self(target) = self;
         let body: Body = body::parse(body)?;
-        let model = asked.name(body.model.clone());
-        let truncation = body.cut().of(&asked, model.as_deref(), Truncation::Stride)?;
+        let target = body.target(target);
+        let truncation = body.cut().of(&target, Truncation::Stride)?;
         let (Texts(mut inputs), Texts(second)) = (body.data_1, body.data_2);
         let first = inputs.len();
+        for (side, texts) in [("data_1", first), ("data_2", second.len())] {
+            if texts == 0 {
+                return Err(Words::of_array(side, CUT).of(InputError::None));
+            }
+        }
         if first != 1 && first != second.len() {
             let problem = format!("{first} texts on one side and {} on the other are no pairs", second.len());
             return Err(invalid("data_1", &problem));
         }
         inputs.extend(second);
         let parameters = Parameters::Embed(EmbedParameters { truncation, ..EmbedParameters::default() });
-        let mut request = asked.request(model, inputs, parameters);
+        let mut request = target.request(inputs, parameters);
         // Each side has as many as a call may have.
         request.inputs_max = request.inputs_max.map(|most| most + first.min(most));
         Ok((request, Rendering { id: request_id(&head.extensions), first }))
+    }
+
+    fn words(rendering: &Rendering) -> Option<Words> {
+        let others = Some((rendering.first, "data_2"));
+        Some(Words { others, ..Words::of_array("data_1", CUT) })
     }
 
     fn write(response: InferResponse, Rendering { id, first }: Rendering) -> Result<Answer, ApiError> {

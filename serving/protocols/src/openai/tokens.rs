@@ -11,17 +11,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::OpenAi;
-use super::asked::{Asked, other_output, results};
+use super::asked::in_body;
+use super::asked::parse;
+use super::{CUT, OpenAi};
 use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
+use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::openapi::Api;
+use crate::outputs::outputs;
 
 /// A request for the tokens of a prompt.
-pub(crate) struct Tokenize(pub(crate) Asked);
+pub(crate) struct Tokenize(pub(crate) Target);
 
 /// A request for the text of tokens.
-pub(crate) struct Detokenize(pub(crate) Asked);
+pub(crate) struct Detokenize(pub(crate) Target);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Prompt {
@@ -39,7 +43,7 @@ struct Ids {
 
 /// How tokens are written.
 pub(crate) struct Rendering {
-    asked: Asked,
+    target: Target,
     has_texts: bool,
 }
 
@@ -65,27 +69,34 @@ impl Shape for Tokenize {
     }
 
     fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
-        let Self(asked) = self;
-        let Prompt { model, prompt, add_special_tokens, return_token_strs } = body::parse(body)?;
+        let Self(target) = self;
+        let Prompt { model, prompt, add_special_tokens, return_token_strs } = parse(body)?;
         let add_special_tokens = add_special_tokens.unwrap_or(true);
         let parameters = TokenizeParameters { add_special_tokens, ..TokenizeParameters::default() };
-        let model = asked.name(model);
-        let request = asked.request(model, vec![Input::Text(prompt)], Parameters::Tokenize(parameters));
-        Ok((request, Rendering { asked, has_texts: return_token_strs.unwrap_or(false) }))
+        let target = in_body(target, model);
+        let request = target.clone().request(vec![Input::Text(prompt)], Parameters::Tokenize(parameters));
+        Ok((request, Rendering { target, has_texts: return_token_strs.unwrap_or(false) }))
     }
 
-    fn write(response: InferResponse, Rendering { asked, has_texts }: Rendering) -> Result<Answer, ApiError> {
+    fn words(_: &Rendering) -> Option<Words> {
+        Some(Words { is_one: true, ..Words::of_array("prompt", CUT) })
+    }
+
+    fn write(
+        response: InferResponse,
+        Rendering { target, has_texts }: Rendering,
+    ) -> Result<Answer, ApiError> {
         let model = Arc::clone(&response.model);
-        let max_model_len = asked.model(Some(&model)).map_or(0, |model| model.limits.tokens_max);
-        match results(response)?.pop().map(|result| result.output) {
-            Some(Output::Tokens(found)) => {
-                let tokens: Vec<u32> = found.iter().map(|token| token.id).collect();
-                let count = tokens.len();
-                let token_strs = has_texts.then(|| found.into_iter().map(|token| token.text).collect());
-                Answer::json(StatusCode::OK, &Tokens { count, max_model_len, tokens, token_strs })
-            }
-            _ => Err(other_output()),
-        }
+        let max_model_len = target.find(&model).map_or(0, |model| model.limits.tokens_max);
+        let found = outputs(response, |output| match output {
+            Output::Tokens(tokens) => Some(tokens),
+            _ => None,
+        })?;
+        let found = found.into_iter().next().unwrap_or_default();
+        let tokens: Vec<u32> = found.iter().map(|token| token.id).collect();
+        let count = tokens.len();
+        let token_strs = has_texts.then(|| found.into_iter().map(|token| token.text).collect());
+        Answer::json(StatusCode::OK, &Tokens { count, max_model_len, tokens, token_strs })
     }
 }
 
@@ -98,19 +109,25 @@ impl Shape for Detokenize {
     }
 
     fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, ()), ApiError> {
-        let Self(asked) = self;
+        let Self(target) = self;
         let Ids { model, tokens } = body::parse(body)?;
         // vLLM leaves special tokens in.
         let parameters = DetokenizeParameters { skip_special_tokens: false };
-        let model = asked.name(model);
-        Ok((asked.request(model, vec![Input::Tokens(tokens)], Parameters::Detokenize(parameters)), ()))
+        let target = in_body(target, model);
+        Ok((target.request(vec![Input::Tokens(tokens)], Parameters::Detokenize(parameters)), ()))
+    }
+
+    fn words((): &()) -> Option<Words> {
+        Some(Words { is_one: true, ..Words::of_array("tokens", CUT) })
     }
 
     fn write(response: InferResponse, (): ()) -> Result<Answer, ApiError> {
-        match results(response)?.pop().map(|result| result.output) {
-            Some(Output::Text(prompt)) => Answer::json(StatusCode::OK, &Text { prompt }),
-            _ => Err(other_output()),
-        }
+        let texts = outputs(response, |output| match output {
+            Output::Text(text) => Some(text),
+            _ => None,
+        })?;
+        let prompt = texts.into_iter().next().unwrap_or_default();
+        Answer::json(StatusCode::OK, &Text { prompt })
     }
 }
 

@@ -39,6 +39,12 @@ impl Api {
         let operation = operation.answers_with(200, "It is.", Content::new());
         self.add(operation.fails(&[Group::Connection]));
     }
+
+    /// The same, with a body.
+    pub(crate) fn told_probe(&mut self, path: &str, tag: &'static str, summary: &str, written: &Value) {
+        let operation = Operation::new("get", path, tag, summary).open().answers(200, "It is.", written);
+        self.add(operation.fails(&[Group::Connection]));
+    }
 }
 
 /// An object of which the fields are the caller's own, or another server's.

@@ -131,6 +131,9 @@ pub(crate) fn message(error: &ApiError) -> String {
                 "`inputs` must have at most {limit} tokens. Given: {at_least}{length}, in inputs[{index}]"
             )
         }
+        ApiError::Input(InputError::Parameter { name: "reference", message }) => {
+            format!("`source_sentence` {message}")
+        }
         ApiError::Input(InputError::Parameter { name, message }) => format!("`{name}` {message}"),
         error => error.to_string(),
     }

@@ -1,8 +1,8 @@
 //! What its requests ask for, over REST and gRPC alike.
 
 use api::tasks::{
-    ClassifyParameters, DetokenizeParameters, EmbedParameters, Input, InputError, OffsetUnit, Parameters,
-    RerankParameters, SentimentParameters, SimilarityParameters, TokenizeParameters, Truncation,
+    DetokenizeParameters, EmbedParameters, Input, InputError, OffsetUnit, Parameters, RerankParameters,
+    SimilarityParameters, TokenizeParameters, Truncation,
 };
 use api::{ApiError, InferRequest, Task};
 use schemars::JsonSchema;
@@ -65,25 +65,6 @@ impl Embeddings {
     }
 }
 
-/// Classes of texts by a target, which may be of two tasks.
-///
-/// # Errors
-/// There is no such model.
-pub(crate) fn classes(
-    target: Target,
-    inputs: Vec<Input>,
-    truncation: Truncation,
-) -> Result<InferRequest, ApiError> {
-    let parameters = match target.model(&[Task::Classify, Task::Sentiment])?.task {
-        Task::Sentiment => Parameters::Sentiment(SentimentParameters { truncation }),
-        // Of a model of another task it is refused by who answers.
-        Task::Classify | Task::Entities | Task::Summarize | Task::Embed => {
-            Parameters::Classify(ClassifyParameters { truncation, ..ClassifyParameters::default() })
-        }
-    };
-    Ok(target.request(inputs, parameters))
-}
-
 /// How well texts answer a query.
 ///
 /// # Errors
@@ -133,8 +114,6 @@ pub(crate) fn not_given(target: &Target, asked: &'static str) -> ApiError {
     }
 }
 
-/// Of a model that gives them.
-pub(crate) const TOKEN_VECTORS: &str = "vectors of single tokens (embed_all)";
 /// Of a model that gives them.
 pub(crate) const SPARSE_VECTORS: &str = "sparse vectors (embed_sparse)";
 /// What is said of pairs: the models read one text.

@@ -10,7 +10,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Response};
 
 use super::convert;
-use crate::grpc::UnreadMessage;
+use crate::grpc::{UnreadMessage, show_limits};
 use crate::idempotency::REPLAYED;
 use crate::oip::Oip;
 use crate::oip::call::Rendering;
@@ -81,14 +81,18 @@ impl Reply for Answer {
 
     fn answer(self, response: InferResponse, is_kept: bool) -> Result<Made<Self::Answer>, ApiError> {
         self.mark.succeed(&response);
+        let quotas = response.quotas.clone();
         let answer = convert::answer(response, self.rendering)?;
         let body = if is_kept { Bytes::from(answer.encode_to_vec()) } else { Bytes::new() };
-        Ok(Made { answer: Response::new(answer), kept: Kept { status: Code::Ok as u16, body } })
+        let mut answer = Response::new(answer);
+        show_limits(&quotas, answer.metadata_mut());
+        Ok(Made { answer, kept: Kept { status: Code::Ok as u16, body } })
     }
 
-    fn again(self, kept: Kept, _: &[Quota]) -> Result<Self::Answer, ApiError> {
+    fn again(self, kept: Kept, quotas: &[Quota]) -> Result<Self::Answer, ApiError> {
         let mut answer = Response::new(ModelInferResponse::decode(kept.body).map_err(ApiError::internal)?);
         answer.metadata_mut().insert(REPLAYED, MetadataValue::from_static("true"));
+        show_limits(quotas, answer.metadata_mut());
         Ok(answer)
     }
 }

@@ -7,7 +7,11 @@ mod views;
 
 use api::ApiError;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use http_body_util::Limited;
 use proto::oip::grpc_inference_service_server::GrpcInferenceServiceServer;
 use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
@@ -22,6 +26,21 @@ pub const SERVICE: &str = <GrpcInferenceServiceServer<OipApi> as NamedService>::
 /// The method that takes many messages, which its service reads itself.
 const STREAM: &str = "ModelStreamInfer";
 
+/// The method that is answered without a key, and the longest request of it, in bytes: a name and a version.
+const READY: &str = "ModelReady";
+const READY_BYTES_MAX: usize = 4096;
+
+/// Reads no more than names of callers who show no key.
+async fn bound(request: Request, next: Next) -> Response {
+    let is_open = request.uri().path().rsplit('/').next() == Some(READY);
+    next.run(if is_open {
+        request.map(|body| Body::new(Limited::new(body, READY_BYTES_MAX)))
+    } else {
+        request
+    })
+    .await
+}
+
 /// The routes of the service; none while the dialect is switched off, so that it is one that there is not.
 pub(super) fn routes(oip: Oip) -> Router {
     if !oip.services.dialects.oip {
@@ -34,5 +53,5 @@ pub(super) fn routes(oip: Oip) -> Router {
         .max_decoding_message_size(bytes_max)
         .max_encoding_message_size(usize::MAX);
     let form = Form { bytes_max, no_method: ApiError::RouteNotFound, streams: &[STREAM] };
-    route(Router::new(), service, form).layer(from_fn_with_state(STREAM, set_aside))
+    route(Router::new(), service, form).layer(from_fn_with_state(STREAM, set_aside)).layer(from_fn(bound))
 }

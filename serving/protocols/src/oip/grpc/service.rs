@@ -5,14 +5,14 @@
 
 use std::pin::Pin;
 
-use api::{ApiError, Caller, ModelInfo, Reads, StreamedCall, request_id};
+use api::{ApiError, BodyMeter, Caller, Identity, ModelInfo, Reads, StreamedCall, request_id};
 use proto::oip as pb;
 use proto::oip::grpc_inference_service_server::GrpcInferenceService;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::exchange::{Streamed, Unary};
-use super::views;
+use super::{READY_BYTES_MAX, views};
 use crate::grpc::{Bulk, Conversation, UnreadMessage, status_as};
 use crate::head::grpc_timeout;
 use crate::idempotency::key;
@@ -26,6 +26,8 @@ const PROTOCOL: &str = "oip_grpc";
 #[derive(Clone)]
 pub(super) struct OipApi {
     oip: Oip,
+    /// Whose the calls of a stream are.
+    whose: Identity,
 }
 
 /// An error in the protocol's words.
@@ -43,7 +45,7 @@ fn unsupported<Q, A>(request: &Request<Streaming<Q>>) -> Result<Response<A>, Sta
 impl OipApi {
     /// The service over what answers.
     pub(super) fn new(oip: Oip) -> Self {
-        Self { oip }
+        Self { oip, whose: Identity::default() }
     }
 
     /// Answers a caller who looks at models.
@@ -80,7 +82,7 @@ impl Conversation for OipApi {
         call: Box<dyn StreamedCall>,
         message: pb::ModelInferRequest,
     ) -> pb::ModelStreamInferResponse {
-        let tally = self.oip.statistics.begin();
+        let tally = self.oip.statistics.begin(self.whose.clone());
         let model = self.model(&message.model_name, &message.model_version).ok();
         let (id, name) = (message.id.clone(), message.model_name.clone());
         let streamed = Streamed { oip: self.oip.clone(), mark: tally.mark(), message };
@@ -120,11 +122,15 @@ impl GrpcInferenceService for OipApi {
         &self,
         request: Request<Streaming<pb::ModelReadyRequest>>,
     ) -> Result<Response<pb::ModelReadyResponse>, Status> {
-        self.look(request, |oip, asked| {
-            let model = model::find(&*oip.services.models, &asked.name, Some(&asked.version))?;
-            Ok(pb::ModelReadyResponse { ready: oip.health.is_serving(&model.name) })
-        })
-        .await
+        // As over REST: whoever waits for a model needs no key, and what there is not is not ready.
+        let (metadata, extensions, messages) = request.into_parts();
+        let (headers, request_id) = (metadata.into_headers(), request_id(&extensions));
+        let body = extensions.get::<BodyMeter>().cloned().unwrap_or_default();
+        let message = UnreadMessage::new(messages, &headers, body, READY_BYTES_MAX).read().await;
+        let pb::ModelReadyRequest { name, version } = message.map_err(|error| status(&error, &request_id))?;
+        let model = self.model(&name, &version);
+        let ready = model.is_ok_and(|model| self.oip.health.is_serving(&model.name));
+        Ok(Response::new(pb::ModelReadyResponse { ready }))
     }
 
     async fn server_metadata(
@@ -146,12 +152,12 @@ impl GrpcInferenceService for OipApi {
         &self,
         request: Request<Streaming<pb::ModelInferRequest>>,
     ) -> Result<Response<pb::ModelInferResponse>, Status> {
-        let (metadata, extensions, messages) = request.into_parts();
+        let (metadata, mut extensions, messages) = request.into_parts();
         let request_id = request_id(&extensions);
         let headers = metadata.into_headers();
+        let tally = self.oip.statistics.begin(Identity::to_be_known(&mut extensions));
         let caller = Caller::of_dialect(&headers, extensions, PROTOCOL);
         let bytes_max = self.oip.services.bounds.body_bytes_max;
-        let tally = self.oip.statistics.begin();
         let unary = Unary {
             oip: self.oip.clone(),
             mark: tally.mark(),
@@ -173,10 +179,11 @@ impl GrpcInferenceService for OipApi {
         request: Request<Streaming<pb::ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         // Its messages were set aside.
-        let (metadata, extensions, _) = request.into_parts();
+        let (metadata, mut extensions, _) = request.into_parts();
         let (headers, request_id) = (metadata.into_headers(), request_id(&extensions));
+        let api = Self { oip: self.oip.clone(), whose: Identity::to_be_known(&mut extensions) };
         let caller = Caller::of_dialect(&headers, extensions, PROTOCOL);
-        let bulk = Bulk::open(&*self.oip.services.inference, self.clone(), caller, &headers).await;
+        let bulk = Bulk::open(&*self.oip.services.inference, api, caller, &headers).await;
         let bulk = bulk.map_err(|error| status(&error, &request_id))?;
         Ok(Response::new(Box::pin(bulk.answer())))
     }
@@ -195,14 +202,15 @@ impl GrpcInferenceService for OipApi {
 
     async fn model_statistics(
         &self,
-        request: Request<Streaming<pb::ModelStatisticsRequest>>,
+        mut request: Request<Streaming<pb::ModelStatisticsRequest>>,
     ) -> Result<Response<pb::ModelStatisticsResponse>, Status> {
+        let whose = Identity::to_be_known(request.extensions_mut());
         self.look(request, |oip, asked| {
             let models = match asked.name.as_str() {
                 "" => oip.services.models.models(),
                 name => vec![self.model(name, &asked.version)?],
             };
-            let of = |model: &ModelInfo| views::statistics(model, oip.statistics.of(model));
+            let of = |model: &ModelInfo| views::statistics(model, oip.statistics.of(&whose, model));
             Ok(pb::ModelStatisticsResponse { model_stats: models.iter().map(of).collect() })
         })
         .await
@@ -220,7 +228,7 @@ impl GrpcInferenceService for OipApi {
         request: Request<Streaming<pb::RepositoryModelLoadRequest>>,
     ) -> Result<Response<pb::RepositoryModelLoadResponse>, Status> {
         self.look(request, |oip, asked| {
-            model::load(&*oip.services.models, &asked.model_name)?;
+            model::load(&*oip.services.models, &asked.model_name, asked.parameters.keys())?;
             Ok(pb::RepositoryModelLoadResponse {})
         })
         .await

@@ -31,7 +31,10 @@ pub(super) fn metadata(model: &ModelInfo) -> oip::ModelMetadataResponse {
         versions: vec![model.version.clone()],
         platform: PLATFORM.to_owned(),
         inputs: vec![tensor(TEXT, "BYTES", 1)],
-        outputs: outputs.iter().map(|kind| tensor(kind.name(), kind.datatype(), kind.length())).collect(),
+        outputs: outputs
+            .iter()
+            .map(|kind| tensor(kind.name(), kind.datatype(), kind.length(model)))
+            .collect(),
     }
 }
 
@@ -42,7 +45,7 @@ pub(super) fn config(model: &ModelInfo, inputs_max: usize) -> oip::ModelConfig {
     let output = |kind: &TensorKind| oip::ModelOutput {
         name: kind.name().to_owned(),
         data_type: data_type(kind).into(),
-        dims: vec![kind.length()],
+        dims: vec![kind.length(model)],
     };
     let data_type = DataType::TypeString.into();
     let input = oip::ModelInput { name: TEXT.to_owned(), data_type, dims: vec![1], optional: false };

@@ -6,7 +6,7 @@ mod wire;
 
 use std::collections::HashMap;
 
-use api::{ApiError, Caller, InferRequest, InferResponse, ModelInfo, Operation, Reads, request_id};
+use api::{ApiError, Caller, Identity, InferRequest, InferResponse, ModelInfo, Operation, Reads, request_id};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
@@ -16,6 +16,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -24,6 +25,7 @@ use super::call::Rendering;
 use super::error::{Failure, Oip, invalid};
 use super::model;
 use super::statistics::Mark;
+use crate::cohere::{self, Cohere};
 use crate::http::dialect::{Answer, Dialect, Shape, answer, not_found, refuse};
 use crate::http::{body, dialect, failed};
 use compress::Compression;
@@ -61,16 +63,26 @@ pub(super) fn routes(oip: Served) -> Router {
         .route("/v2/logging", any(unsupported))
         .route("/v2/systemsharedmemory/{*path}", any(unsupported))
         .route("/v2/cudasharedmemory/{*path}", any(unsupported))
-        .route("/v2/{*path}", any(not_found::<Oip>))
+        .route("/v2/{*path}", any(no_route))
         .with_state(oip);
     dialect::routes::<Oip>(is_on, routes)
 }
 
+/// What else there is under `/v2` is of this protocol, unless its path says that it is Cohere's.
+async fn no_route(request: Request) -> Response {
+    match cohere::is_path(request.uri().path()) {
+        true => not_found::<Cohere>(request).await,
+        false => not_found::<Oip>(request).await,
+    }
+}
+
 /// What is answered while models load.
-pub fn starting() -> Router {
+pub(crate) fn starting() -> Router {
     Router::new()
         .route("/v2/health/live", get(live))
         .route("/v2/health/ready", get(async || StatusCode::BAD_REQUEST))
+        .route("/v2/models/{name}/ready", get(async || StatusCode::BAD_REQUEST))
+        .route("/v2/models/{name}/versions/{version}/ready", get(async || StatusCode::BAD_REQUEST))
 }
 
 /// KServe's client reads the body, Triton's the status.
@@ -134,12 +146,12 @@ impl Shape for Infer {
     }
 }
 
-async fn infer(State(oip): State<Served>, place: Place, request: Request) -> Response {
+async fn infer(State(oip): State<Served>, place: Place, mut request: Request) -> Response {
     let (name, version) = match named(place) {
         Ok(named) => named,
         Err(error) => return refuse::<Oip>(&error, &request_id(request.extensions())),
     };
-    let tally = oip.statistics.begin();
+    let tally = oip.statistics.begin(Identity::to_be_known(request.extensions_mut()));
     let (services, mark) = (oip.services.clone(), tally.mark());
     let response = answer(&services, Infer { oip, name, version, mark }, request).await;
     tally.end(response.status().is_success());
@@ -178,9 +190,11 @@ async fn look<T: Serialize>(
     told(&id, result.await)
 }
 
-async fn visit(oip: &Served, head: Parts) -> Result<(), ApiError> {
+/// Lets a caller look, and tells who it is.
+async fn visit(oip: &Served, mut head: Parts) -> Result<Identity, ApiError> {
+    let whose = Identity::to_be_known(&mut head.extensions);
     let caller = Caller::of_dialect(&head.headers, head.extensions, Oip::PROTOCOL);
-    oip.services.models.visit(&caller, Reads::Head).await.map(drop)
+    oip.services.models.visit(&caller, Reads::Head).await.map(|_| whose)
 }
 
 async fn server() -> Response {
@@ -204,17 +218,17 @@ async fn model_ready(State(oip): State<Served>, place: Place) -> Response {
     is_ready(oip.health.is_serving(&model.name), json!({ "name": model.name, "ready": true }))
 }
 
-/// What was counted of the model of a path, or of all.
+/// What was counted of the caller's calls of the model of a path, or of all.
 async fn statistics(State(oip): State<Served>, place: Place, request: Request) -> Response {
     let id = request_id(request.extensions());
     let result = async {
-        visit(&oip, request.into_parts().0).await?;
+        let whose = visit(&oip, request.into_parts().0).await?;
         let (name, version) = named(place)?;
         let models = match name.as_str() {
             "" => oip.services.models.models(),
             name => vec![model::find(&*oip.services.models, name, version.as_deref())?],
         };
-        Ok(views::statistics(models.iter().map(|model| (model, oip.statistics.of(model)))))
+        Ok(views::statistics(models.iter().map(|model| (model, oip.statistics.of(&whose, model)))))
     };
     told(&id, result.await)
 }
@@ -236,13 +250,20 @@ async fn index(State(oip): State<Served>, request: Request) -> Response {
     told(&id, result.await)
 }
 
+#[derive(Debug, Default, Deserialize)]
+struct LoadRequest {
+    parameters: Option<HashMap<String, IgnoredAny>>,
+}
+
 /// Loads a model, as far as it is loaded.
 async fn load(State(oip): State<Served>, place: Place, request: Request) -> Response {
     let id = request_id(request.extensions());
     let result = async {
-        read(&oip, request).await?;
+        let content = read(&oip, request).await?;
+        let asked = if content.is_empty() { LoadRequest::default() } else { body::parse(&content)? };
         let (name, _) = named(place)?;
-        model::load(&*oip.services.models, &name)
+        let parameters = asked.parameters.unwrap_or_default();
+        model::load(&*oip.services.models, &name, parameters.keys())
     };
     match result.await {
         Ok(()) => StatusCode::OK.into_response(),

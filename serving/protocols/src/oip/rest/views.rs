@@ -11,7 +11,7 @@ pub(super) fn server() -> Value {
 }
 
 pub(super) fn metadata(model: &ModelInfo) -> Value {
-    let output = |kind: &TensorKind| json!({ "name": kind.name(), "datatype": kind.datatype(), "shape": [-1, kind.length()] });
+    let output = |kind: &TensorKind| json!({ "name": kind.name(), "datatype": kind.datatype(), "shape": [-1, kind.length(model)] });
     json!({
         "name": model.name,
         "versions": [model.version],
@@ -23,7 +23,7 @@ pub(super) fn metadata(model: &ModelInfo) -> Value {
 
 pub(super) fn config(model: &ModelInfo, inputs_max: usize) -> Value {
     let data_type = |kind: &TensorKind| if kind.datatype() == "BYTES" { "TYPE_STRING" } else { "TYPE_FP32" };
-    let output = |kind: &TensorKind| json!({ "name": kind.name(), "data_type": data_type(kind), "dims": [kind.length()] });
+    let output = |kind: &TensorKind| json!({ "name": kind.name(), "data_type": data_type(kind), "dims": [kind.length(model)] });
     json!({
         "name": model.name,
         "platform": PLATFORM,

@@ -6,7 +6,7 @@ use std::fmt;
 use api::ApiError;
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -15,14 +15,11 @@ use super::compress::Compression;
 use crate::http::body::{self, Object};
 use crate::http::dialect;
 use crate::oip::call::{Answered, Asked, AskedOutput, Elements, OutputTensor};
-use crate::oip::error::invalid;
+use crate::oip::error::{HEADER_LENGTH, invalid};
 use crate::oip::model::TEXT;
 use crate::oip::parameters::{Value, Values};
 use crate::oip::tensor::{Data, Tensor};
 use crate::openapi::Api;
-
-/// Says how many bytes of a body are JSON; none: all.
-pub(super) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct WireRequest {
@@ -162,15 +159,15 @@ impl<'de> Visitor<'de> for Onto<'_> {
 
 /// Reads a request, and says whether its answer is to be bytes where it does not say so itself.
 pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<(Asked, bool), ApiError> {
-    let wrong = |problem: &str| invalid(HEADER_LENGTH.as_str(), problem);
-    let length = match headers.get(&HEADER_LENGTH) {
+    let wrong = |problem: &str| invalid(HEADER_LENGTH, problem);
+    let length = match headers.get(HEADER_LENGTH) {
         None => body.len(),
         Some(value) => {
             let length = value.to_str().ok().and_then(|value| value.parse::<usize>().ok());
             length.ok_or_else(|| wrong("expected a whole number of bytes"))?
         }
     };
-    if length == 0 && headers.contains_key(&HEADER_LENGTH) {
+    if length == 0 && headers.contains_key(HEADER_LENGTH) {
         return raw(body).map(|asked| (asked, true));
     }
     let json = body.get(..length).ok_or_else(|| wrong("it is more than the body has"))?;

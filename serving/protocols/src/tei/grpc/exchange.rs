@@ -12,7 +12,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Response, Streaming};
 
 use super::methods::{Asked, Method, Rerank};
-use crate::grpc::{UnreadMessage, unreadable};
+use crate::grpc::{UnreadMessage, show_limits, unreadable};
 use crate::http::target::Target;
 use crate::idempotency::REPLAYED;
 use crate::tei::facts::Facts;
@@ -89,12 +89,12 @@ impl Exchange for Collected {
         let Self { mut messages, target, timeout, bytes_max } = self;
         let timeout = timeout?;
         let mut all: Option<RerankRequest> = None;
-        let mut bytes = 0;
+        let (mut bytes, mut index) = (0, 0);
         while let Some(message) = messages.message().await.map_err(|status| unreadable(&status, bytes_max))? {
             let RerankStreamRequest { query, text, truncate, raw_scores, return_text, truncation_direction } =
                 message;
             bytes += text.len();
-            let first = || RerankRequest {
+            let first = |query| RerankRequest {
                 query,
                 texts: Vec::new(),
                 truncate,
@@ -102,7 +102,15 @@ impl Exchange for Collected {
                 return_text,
                 truncation_direction,
             };
-            let all = all.get_or_insert_with(first);
+            let options = (truncate, raw_scores, return_text, truncation_direction);
+            let all = match all {
+                Some(ref mut all) => {
+                    check_same(all, (&query, options), index)?;
+                    all
+                }
+                None => all.insert(first(query)),
+            };
+            index += 1;
             all.texts.push(text);
             let (inputs, limit) = (all.texts.len(), target.inputs_max);
             if inputs > limit {
@@ -116,21 +124,41 @@ impl Exchange for Collected {
     }
 }
 
+/// Refuses a message that asks something else than those before it: all of them are one ranking.
+fn check_same(
+    all: &RerankRequest,
+    (query, options): (&str, (bool, bool, bool, i32)),
+    index: usize,
+) -> Result<(), ApiError> {
+    let of_all = (all.truncate, all.raw_scores, all.return_text, all.truncation_direction);
+    let field = match (query == all.query, options == of_all) {
+        (true, true) => return Ok(()),
+        (false, _) => format!("query of message {index}"),
+        (true, false) => format!("options of message {index}"),
+    };
+    let problem =
+        "differs from that of the messages before, which are ranked together: rank it in another call";
+    Err(ApiError::InvalidRequest { field, problem: problem.to_owned() })
+}
+
 impl<M: Method> Reply for Told<M> {
     type Answer = Response<M::Answer>;
 
     fn answer(self, response: InferResponse, is_kept: bool) -> Result<Made<Response<M::Answer>>, ApiError> {
         let facts = Facts::of(&response, self.characters);
+        let quotas = response.quotas.clone();
         let answer = M::write(response, self.rendering, &facts)?;
         let body = if is_kept { Bytes::from(answer.encode_to_vec()) } else { Bytes::new() };
         let mut answer = Response::new(answer);
         *answer.metadata_mut() = MetadataMap::from_headers(HeaderMap::from_iter(facts.headers()));
+        show_limits(&quotas, answer.metadata_mut());
         Ok(Made { answer, kept: Kept { status: Code::Ok as u16, body } })
     }
 
-    fn again(self, kept: Kept, _: &[Quota]) -> Result<Response<M::Answer>, ApiError> {
+    fn again(self, kept: Kept, quotas: &[Quota]) -> Result<Response<M::Answer>, ApiError> {
         let mut answer = Response::new(M::Answer::decode(kept.body).map_err(ApiError::internal)?);
         answer.metadata_mut().insert(REPLAYED, MetadataValue::from_static("true"));
+        show_limits(quotas, answer.metadata_mut());
         Ok(answer)
     }
 }

@@ -1,15 +1,16 @@
 //! What each method asks, and what it answers.
 
-use api::tasks::{Input, Output};
+use api::tasks::{EmbedTokensParameters, Input, Output};
 use api::{ApiError, InferRequest, InferResponse, Operation};
 use prost::Message;
 use proto::tei as wire;
 
 use crate::http::target::Target;
-use crate::tei::answers::{self, outputs};
+use crate::outputs::{self, outputs};
+use crate::tei::answers;
 use crate::tei::facts::Facts;
 use crate::tei::requests::{
-    self, Direction, Embeddings, PAIR, SPARSE_VECTORS, TOKEN_VECTORS, no_prompt, not_given, truncation,
+    self, Direction, Embeddings, PAIR, SPARSE_VECTORS, no_prompt, not_given, truncation,
 };
 
 /// A method, or what is done with each message of a stream.
@@ -81,8 +82,33 @@ impl Method for Embed {
     }
 
     fn write(response: InferResponse, (): (), facts: &Facts) -> Result<wire::EmbedResponse, ApiError> {
-        let embeddings = only(answers::vectors(response)?)?;
+        let embeddings = only(outputs::vectors(response)?)?;
         Ok(wire::EmbedResponse { embeddings, metadata: Some(facts.metadata()) })
+    }
+}
+
+pub(super) struct EmbedAll;
+
+impl Method for EmbedAll {
+    type Question = wire::EmbedAllRequest;
+    type Answer = wire::EmbedAllResponse;
+    type Rendering = ();
+    const OPERATION: Operation = Operation::Embed;
+    const NAME: &'static str = "EmbedAll";
+
+    fn read(question: wire::EmbedAllRequest, target: Target) -> Result<Asked<()>, ApiError> {
+        no_prompt(question.prompt_name.as_deref())?;
+        let characters = question.inputs.chars().count();
+        let truncation = truncation(Some(question.truncate), direction(question.truncation_direction)?);
+        let parameters = EmbedTokensParameters { truncation, ..EmbedTokensParameters::default() };
+        let request = target.token_vectors(vec![question.inputs.into()], parameters)?;
+        Ok(Asked { request, characters, rendering: () })
+    }
+
+    fn write(response: InferResponse, (): (), facts: &Facts) -> Result<wire::EmbedAllResponse, ApiError> {
+        let vectors = only(outputs::token_vectors(response)?)?.into_iter();
+        let token_embeddings = vectors.map(|embeddings| wire::TokenEmbedding { embeddings }).collect();
+        Ok(wire::EmbedAllResponse { token_embeddings, metadata: Some(facts.metadata()) })
     }
 }
 
@@ -111,7 +137,6 @@ macro_rules! not_given {
 
 not_given! {
     EmbedSparse: EmbedSparseRequest -> EmbedSparseResponse, SPARSE_VECTORS;
-    EmbedAll: EmbedAllRequest -> EmbedAllResponse, TOKEN_VECTORS;
 }
 
 pub(super) struct Predict;
@@ -130,7 +155,7 @@ impl Method for Predict {
         let wire::PredictRequest { inputs, truncate, raw_scores, truncation_direction } = question;
         let characters = inputs.chars().count();
         let truncation = truncation(Some(truncate), direction(truncation_direction)?);
-        let request = requests::classes(target, vec![inputs.into()], truncation)?;
+        let request = target.classes(vec![inputs.into()], truncation);
         Ok(Asked { request, characters, rendering: raw_scores })
     }
 
@@ -139,7 +164,7 @@ impl Method for Predict {
         is_raw: bool,
         facts: &Facts,
     ) -> Result<wire::PredictResponse, ApiError> {
-        let classes = only(answers::classes(response, is_raw)?)?.into_iter();
+        let classes = only(outputs::classes(response, is_raw)?)?.into_iter();
         let predictions =
             classes.map(|class| wire::Prediction { score: class.score, label: class.label.to_string() });
         Ok(wire::PredictResponse { predictions: predictions.collect(), metadata: Some(facts.metadata()) })
@@ -198,7 +223,7 @@ impl Method for Rerank {
             let text = texts.as_mut().and_then(|texts| texts.get_mut(index)).map(std::mem::take);
             wire::Rank { index: index as u32, text, score }
         };
-        let ranks = answers::ranks(response)?.into_iter().map(&mut rank).collect();
+        let ranks = outputs::ranks(response)?.into_iter().map(&mut rank).collect();
         Ok(wire::RerankResponse { ranks, metadata: Some(facts.metadata()) })
     }
 }

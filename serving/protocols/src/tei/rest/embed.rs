@@ -1,6 +1,6 @@
 //! `POST /embed` and its relatives.
 
-use api::tasks::Input;
+use api::tasks::{EmbedTokensParameters, Input};
 use api::{ApiError, InferRequest, InferResponse, Operation};
 use axum::body::Bytes;
 use axum::http::request::Parts;
@@ -8,23 +8,21 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::answers;
 use super::super::errors::Tei;
-use super::super::requests::{
-    Direction, Embeddings, SPARSE_VECTORS, TOKEN_VECTORS, no_prompt, not_given, truncation,
-};
+use super::super::requests::{Direction, Embeddings, SPARSE_VECTORS, no_prompt, not_given, truncation};
 use super::Targeted;
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
 use crate::openapi::Api;
+use crate::outputs;
 use crate::tei::facts::Facts;
 
 /// `POST /embed`: a vector for each input, in an array even if there is one.
 pub struct Embed(pub Target);
 
-/// `POST /embed_all`: a vector for each token, which no model here gives.
+/// `POST /embed_all`: the vectors of each input's tokens, not pooled and not scaled.
 pub(super) struct EmbedAll(Target);
 
 /// `POST /embed_sparse`: weights of the words of the vocabulary, which no model here gives.
@@ -75,7 +73,36 @@ impl Shape for Embed {
 
     fn write(response: InferResponse, characters: usize) -> Result<Answer, ApiError> {
         let facts = Facts::of(&response, characters);
-        facts.answer(&answers::vectors(response)?)
+        facts.answer(&outputs::vectors(response)?)
+    }
+}
+
+impl Targeted for EmbedAll {
+    fn of(target: Target) -> Self {
+        Self(target)
+    }
+}
+
+impl Shape for EmbedAll {
+    type Dialect = Tei;
+    type Rendering = usize;
+
+    fn operation(&self) -> Option<Operation> {
+        Some(Operation::Embed)
+    }
+
+    fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, usize), ApiError> {
+        let Body { inputs, truncate, truncation_direction, prompt_name, .. } = body::parse(body)?;
+        no_prompt(prompt_name.as_deref())?;
+        let truncation = truncation(truncate, truncation_direction.map(Name::get));
+        let characters = characters(&inputs.list);
+        let parameters = EmbedTokensParameters { truncation, ..EmbedTokensParameters::default() };
+        Ok((self.0.token_vectors(inputs.list, parameters)?, characters))
+    }
+
+    fn write(response: InferResponse, characters: usize) -> Result<Answer, ApiError> {
+        let facts = Facts::of(&response, characters);
+        facts.answer(&outputs::token_vectors(response)?)
     }
 }
 
@@ -110,11 +137,15 @@ macro_rules! not_given {
 }
 
 not_given! {
-    EmbedAll: TOKEN_VECTORS;
     EmbedSparse: SPARSE_VECTORS;
 }
 
 /// What is read and written, for the document.
 pub(super) fn schemas(api: &mut Api) -> (Value, Value) {
     (api.read_whole::<Body>(), api.written_whole::<Vec<Vec<f32>>>())
+}
+
+/// The same where each token has a vector.
+pub(super) fn schemas_of_tokens(api: &mut Api) -> (Value, Value) {
+    (api.read_whole::<Body>(), api.written_whole::<Vec<Vec<Vec<f32>>>>())
 }

@@ -144,6 +144,18 @@ impl From<Info> for proto::tei::InfoResponse {
     }
 }
 
+/// What KServe's v1 client reads.
+#[derive(Serialize, JsonSchema)]
+struct Alive {
+    status: &'static str,
+}
+
+/// `GET /`: the same, in words that KServe's v1 client reads.
+pub(super) fn alive(health: &grpc::Health, request: &Request) -> Response {
+    let response = self::health(health, request);
+    if response.status().is_success() { Json(Alive { status: "alive" }).into_response() } else { response }
+}
+
 /// `GET /health` and `GET /ping`, for everybody: whether calls should be sent here.
 pub fn health(health: &grpc::Health, request: &Request) -> Response {
     if health.is_serving("") {
@@ -155,4 +167,9 @@ pub fn health(health: &grpc::Health, request: &Request) -> Response {
 /// What is told of a model, for the document.
 pub(super) fn schema(api: &mut Api) -> Value {
     api.written_whole::<Info>()
+}
+
+/// What `GET /` tells, for the document.
+pub(crate) fn alive_schema(api: &mut Api) -> Value {
+    api.written_whole::<Alive>()
 }

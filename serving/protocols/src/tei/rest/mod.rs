@@ -19,7 +19,7 @@ use crate::http::target::{PathModel, Target};
 use crate::{Services, grpc};
 
 pub use embed::Embed;
-pub(crate) use info::described;
+pub(crate) use info::{alive_schema, described};
 pub use info::{health, info};
 pub(crate) use openapi::describe;
 pub use predict::Predict;
@@ -49,10 +49,15 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .with_state(services.clone());
     let probe = {
         let health = health.clone();
-        async move |request: Request| info::health(&health, &request)
+        async move |request: Request| info::alive(&health, &request)
     };
-    let root = Router::new().route("/", get(probe).post(answer::<Root>)).with_state(services.clone());
-    dialect::routes::<Tei>(services.dialects.tei, routes.merge(root))
+    let dialects = services.dialects;
+    // KServe's v1 has the probe too.
+    let root = Router::new().route("/", get(probe));
+    let root = if dialects.tei { root.route("/", post(answer::<Root>)) } else { root };
+    let root = root.with_state(services.clone());
+    dialect::routes::<Tei>(dialects.tei, routes)
+        .merge(dialect::routes::<Tei>(dialects.tei || dialects.oip, root))
 }
 
 /// A shape that needs to know its target alone.

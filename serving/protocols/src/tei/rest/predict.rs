@@ -11,9 +11,8 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use super::super::answers;
 use super::super::errors::Tei;
-use super::super::requests::{self, Direction, PAIR, truncation};
+use super::super::requests::{Direction, PAIR, truncation};
 use super::Targeted;
 use super::embed::characters;
 use crate::http::body::{self, Name};
@@ -21,6 +20,7 @@ use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::OneOrMany;
 use crate::http::target::Target;
 use crate::openapi::Api;
+use crate::outputs;
 use crate::tei::facts::Facts;
 
 /// `POST /predict`.
@@ -151,13 +151,13 @@ impl Shape for Predict {
         let truncation = truncation(truncate, truncation_direction.map(Name::get));
         let rendering =
             Classes { is_batch, is_raw: raw_scores.unwrap_or(false), characters: characters(&list) };
-        Ok((requests::classes(self.0, list, truncation)?, rendering))
+        Ok((self.0.classes(list, truncation), rendering))
     }
 
     fn write(response: InferResponse, rendering: Classes) -> Result<Answer, ApiError> {
         let Classes { is_batch, is_raw, characters } = rendering;
         let facts = Facts::of(&response, characters);
-        let classes = answers::classes(response, is_raw)?.into_iter();
+        let classes = outputs::classes(response, is_raw)?.into_iter();
         let mut texts = classes.map(|labels| labels.into_iter().map(Class::from).collect::<Vec<_>>());
         if is_batch { facts.answer(&texts.collect::<Vec<_>>()) } else { facts.answer(&texts.next()) }
     }

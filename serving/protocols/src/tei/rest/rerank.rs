@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::answers;
 use super::super::errors::Tei;
 use super::super::requests::{self, Direction, no_prompt, truncation};
 use super::Targeted;
@@ -16,6 +15,7 @@ use crate::http::body::{self, Name, Object};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::target::Target;
 use crate::openapi::Api;
+use crate::outputs;
 use crate::tei::facts::Facts;
 
 /// `POST /rerank` with `texts`. A score is a cosine, with `raw_scores` and without: there is no
@@ -105,7 +105,7 @@ impl Shape for Rerank {
             let text = texts.as_mut().and_then(|texts| texts.get_mut(index)).map(std::mem::take);
             Rank { index, text, score }
         };
-        facts.answer(&answers::ranks(response)?.into_iter().map(&mut rank).collect::<Vec<_>>())
+        facts.answer(&outputs::ranks(response)?.into_iter().map(&mut rank).collect::<Vec<_>>())
     }
 }
 
@@ -132,7 +132,7 @@ impl Shape for Similarity {
 
     fn write(response: InferResponse, characters: usize) -> Result<Answer, ApiError> {
         let facts = Facts::of(&response, characters);
-        facts.answer(&answers::scores(response)?)
+        facts.answer(&outputs::scores(response)?)
     }
 }
 

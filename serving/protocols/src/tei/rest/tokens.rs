@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::answers::{self, outputs};
+use super::super::answers;
 use super::super::errors::Tei;
 use super::super::requests::{self, no_prompt};
 use super::Targeted;
@@ -18,6 +18,7 @@ use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
 use crate::openapi::Api;
+use crate::outputs::outputs;
 use crate::tei::facts::Facts;
 
 /// `POST /tokenize` with `inputs`.

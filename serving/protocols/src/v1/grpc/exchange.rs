@@ -10,7 +10,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Response};
 
 use super::convert::{FromResponse, IntoInferRequest};
-use crate::grpc::UnreadMessage;
+use crate::grpc::{UnreadMessage, show_limits};
 use crate::idempotency::REPLAYED;
 
 /// The call of a message `Q`, which is still to come, that is to be answered with an `A`.
@@ -74,14 +74,18 @@ where
     type Answer = Response<A>;
 
     fn answer(self, response: InferResponse, is_kept: bool) -> Result<Made<Response<A>>, ApiError> {
+        let quotas = response.quotas.clone();
         let answer = A::from_response(response);
         let body = if is_kept { Bytes::from(answer.encode_to_vec()) } else { Bytes::new() };
-        Ok(Made { answer: Response::new(answer), kept: Kept { status: Code::Ok as u16, body } })
+        let mut answer = Response::new(answer);
+        show_limits(&quotas, answer.metadata_mut());
+        Ok(Made { answer, kept: Kept { status: Code::Ok as u16, body } })
     }
 
-    fn again(self, kept: Kept, _: &[Quota]) -> Result<Response<A>, ApiError> {
+    fn again(self, kept: Kept, quotas: &[Quota]) -> Result<Response<A>, ApiError> {
         let mut answer = Response::new(A::decode(kept.body).map_err(ApiError::internal)?);
         answer.metadata_mut().insert(REPLAYED, MetadataValue::from_static("true"));
+        show_limits(quotas, answer.metadata_mut());
         Ok(answer)
     }
 }

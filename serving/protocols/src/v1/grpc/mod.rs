@@ -1,4 +1,5 @@
-//! The gRPC API: `ml.inference.v1.InferenceService`.
+//! The gRPC API: `ml.inference.v1.InferenceService`. What tenants manage themselves is a service beside it,
+//! of whoever knows tenants.
 
 mod convert;
 mod exchange;
@@ -18,6 +19,9 @@ use service::InferenceApi;
 
 /// The service's name.
 pub const SERVICE: &str = <InferenceServiceServer<InferenceApi> as NamedService>::NAME;
+
+/// Name of the service for what tenants manage themselves.
+pub const ADMINISTRATION: &str = proto::v1::administration_service_server::SERVICE_NAME;
 
 /// As metrics and logs name it.
 pub const PROTOCOL: &str = "grpc";

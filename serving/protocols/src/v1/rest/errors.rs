@@ -30,12 +30,12 @@ impl Failed {
     pub fn logged(error: ApiError) -> Self {
         Self { error, is_logged: true }
     }
+}
 
-    /// A part of a path that is no text once it is decoded.
-    pub fn path(_: PathRejection) -> Self {
-        let problem = "not valid UTF-8 once its percent-encoding is decoded".to_owned();
-        Self::from(ApiError::InvalidRequest { field: "path".to_owned(), problem })
-    }
+/// A part of a path that is no text once it is decoded.
+pub fn bad_path(_: PathRejection) -> ApiError {
+    let problem = "not valid UTF-8 once its percent-encoding is decoded".to_owned();
+    ApiError::InvalidRequest { field: "path".to_owned(), problem }
 }
 
 impl<E: Into<ApiError>> From<E> for Failed {

@@ -49,7 +49,8 @@ pub fn routes(services: Services) -> Router {
         .with_state(services)
 }
 
-/// Refuses what is no route and no method of one, unless its protocol does, in our form; for gRPC as well.
+/// Refuses what is no route, in the form of the protocol that its path is of, and what is no method of one,
+/// unless its protocol does, in our form.
 pub fn refusing(routes: Router) -> Router {
     routes.method_not_allowed_fallback(method_not_allowed).fallback(unknown)
 }
@@ -62,11 +63,11 @@ async fn infer<W: WireTask>(State(services): State<Services>, request: Request) 
 }
 
 async fn unknown(request: Request) -> Response {
-    not_found(&ApiError::RouteNotFound, &request)
+    crate::refuse(&ApiError::RouteNotFound, &request)
 }
 
-/// Answers an unknown route in the caller's protocol.
-pub fn not_found(error: &ApiError, request: &Request) -> Response {
+/// Refuses a request in our own form, over REST and gRPC, whatever dialect has something at its path.
+pub fn refuse_request(error: &ApiError, request: &Request) -> Response {
     let request_id = request_id(request.extensions());
     if head::is_grpc(request.headers()) {
         grpc::status(error, &request_id).into_http::<axum::body::Body>()

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::PROTOCOL;
-use super::errors::{Answer, Failed};
+use super::errors::{Answer, bad_path};
 use crate::Services;
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -96,7 +96,7 @@ pub(super) async fn show(
     request: Request,
 ) -> Answer {
     visit(&services, request).await?;
-    let Path(name) = name.map_err(Failed::path)?;
+    let Path(name) = name.map_err(bad_path)?;
     let model = services.models.model(&name).ok_or(ApiError::ModelNotFound)?;
     Ok(Json(ModelView::from(&model)).into_response())
 }

@@ -368,6 +368,9 @@ pub(super) enum WireOutput {
     Embedding {
         embedding: Vector,
     },
+    TokenEmbeddings {
+        embeddings: Vec<Vec<f32>>,
+    },
     Score {
         score: f32,
     },
@@ -431,6 +434,7 @@ impl Response {
                 Output::Embedding(values) => {
                     WireOutput::Embedding { embedding: W::embedding(values, rendering) }
                 }
+                Output::TokenEmbeddings(embeddings) => WireOutput::TokenEmbeddings { embeddings },
                 Output::Similarity(score) => WireOutput::Score { score },
                 Output::Tokens(tokens) => {
                     WireOutput::Tokens { tokenization: tokens.into_iter().map(WireToken::from).collect() }
