@@ -214,7 +214,7 @@ mod tests {
                     name: Some("Z".into()),
                     number: Some(2),
                     options: None,
-                })
+                });
             },
             &[],
         );
@@ -222,7 +222,7 @@ mod tests {
             |file| {
                 file.service[0]
                     .method
-                    .push(MethodDescriptorProto { name: Some("Undo".into()), ..Default::default() })
+                    .push(MethodDescriptorProto { name: Some("Undo".into()), ..Default::default() });
             },
             &[],
         );
