@@ -90,6 +90,9 @@ pub(super) fn kind(document: &Value, schema: &Value) -> String {
         Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     };
+    if names == ["null"] {
+        return "null".to_owned();
+    }
     names.retain(|name| *name != "null");
     let name = names.join(" or ");
     match name.as_str() {
