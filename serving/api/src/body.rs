@@ -10,8 +10,8 @@ use crate::error::ApiError;
 
 /// When to come again while the tenant has all that it may have.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// A body is long from so many bytes on: to read it is work.
-const LONG_BYTES: u64 = 64 << 10;
+/// A body is long from so many bytes on, or a message in it: to decode and to parse it is work.
+pub const LONG_BYTES: usize = 64 << 10;
 const FULL: u8 = Fault::Full as u8;
 const LATE: u8 = Fault::Late as u8;
 
@@ -63,7 +63,7 @@ impl BodyMeter {
 
     /// Whether so much came of it that to decode and to parse it is work.
     pub fn is_long(&self) -> bool {
-        self.bytes() >= LONG_BYTES
+        self.bytes() >= LONG_BYTES as u64
     }
 
     /// Whether it is long, or may turn out to be.

@@ -11,19 +11,12 @@ import pytest
 from conftest import KEY, stop
 from google.rpc import error_details_pb2, status_pb2
 from identity import code, over_http2, started, warnings
-from test_jwt import AUDIENCE, ISSUER, Issuer
+from test_jwt import AUDIENCE, ISSUER, Issuer, issuer  # noqa: F401
 from test_tenants import as_tenant, cli, limited, make, settled
 
 
 @pytest.fixture(scope="module")
-def issuer():
-    running = Issuer()
-    yield running
-    running.server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def guarded(request, issuer, tmp_path_factory):
+def guarded(request, issuer, tmp_path_factory):  # noqa: F811
     """A server with an issuer, small bounds and no development tenant."""
     running = started(request, tmp_path_factory.mktemp("identity"), f"""
         development_tenant = false

@@ -12,21 +12,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from identity import started
 from peers import BOUNDS, Http2, framed, metric, reason, wait_for
-from test_jwt import AUDIENCE, ISSUER, Issuer
+from test_jwt import AUDIENCE, ISSUER, issuer  # noqa: F401
 from test_tenants import as_tenant, cli, limited, make, settled
 
 SERVICE = "ml.inference.v1.AdministrationService"
 
 
 @pytest.fixture(scope="module")
-def issuer():
-    running = Issuer()
-    yield running
-    running.server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def guarded(request, issuer, tmp_path_factory):
+def guarded(request, issuer, tmp_path_factory):  # noqa: F811
     """A server with an issuer, small bounds and no development tenant."""
     running = started(request, tmp_path_factory.mktemp("administration"), f"""
         development_tenant = false

@@ -16,8 +16,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::Services;
-use crate::http::dialect::{self, Shape};
-use crate::http::target::{PathModel, Target};
+use crate::http::dialect;
+use crate::http::target;
 
 pub(crate) use errors::Cohere;
 pub(crate) use openapi::describe;
@@ -58,27 +58,19 @@ pub(crate) fn operation_of(route: &str) -> Option<Operation> {
 }
 
 async fn embed_v1(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |target| Embed { target, version: Version::One }).await
+    target::answer(&services, request, |target| Embed { target, version: Version::One }).await
 }
 
 async fn embed_v2(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |target| Embed { target, version: Version::Two }).await
+    target::answer(&services, request, |target| Embed { target, version: Version::Two }).await
 }
 
 async fn tokenize(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, Tokenize).await
+    target::answer(&services, request, Tokenize).await
 }
 
 async fn detokenize(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, Detokenize).await
-}
-
-async fn answer<S: Shape>(
-    services: &Services,
-    request: Request,
-    shape: impl FnOnce(Target) -> S,
-) -> Response {
-    dialect::answer(services, shape(Target::new(services, PathModel(None))), request).await
+    target::answer(&services, request, Detokenize).await
 }
 
 /// `meta` of an answer.

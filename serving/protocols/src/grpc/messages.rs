@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use api::body::LONG_BYTES;
 use api::{ApiError, BodyMeter, CallStream};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State as Given};
@@ -24,8 +25,6 @@ use super::message::GRPC_ENCODING;
 
 /// Bytes before a message.
 const HEAD_BYTES: usize = 5;
-/// To decode a message of so many bytes takes so long that others would be held up.
-const LONG_BYTES: usize = 64 << 10;
 /// Most bytes that one byte of gzip or deflate becomes (<https://zlib.net/zlib_tech.html>, "Maximum
 /// Compression Factor").
 const EXPANSION_MAX: usize = 1032;

@@ -7,9 +7,11 @@ use api::tasks::{
     ClassifyParameters, EmbedTokensParameters, Input, OnError, Parameters, SentimentParameters, Truncation,
 };
 use api::{ApiError, InferRequest, ModelDirectory, ModelInfo, Priority, Task};
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
+use axum::response::Response;
 
+use super::dialect::{self, Shape};
 use crate::{Bounds, Services};
 
 /// The part of a path that is a model's name, `{name}`; none where the path has no such part.
@@ -39,6 +41,15 @@ pub struct Target {
     /// Tokens of a call that have vectors of their own.
     token_vectors_max: usize,
     models: Arc<dyn ModelDirectory>,
+}
+
+/// Answers a request whose path names no model, of the shape made for its target.
+pub async fn answer<S: Shape>(
+    services: &Services,
+    request: Request,
+    shape: impl FnOnce(Target) -> S,
+) -> Response {
+    dialect::answer(services, shape(Target::new(services, PathModel(None))), request).await
 }
 
 impl Target {

@@ -24,7 +24,7 @@ use crate::Services;
 use crate::http::body;
 use crate::http::dialect::{self, Answer, Dialect, Shape, not_found, refuse};
 use crate::http::inputs::Inputs;
-use crate::http::target::{PathModel, Target};
+use crate::http::target::{self, Target};
 use crate::http::words::Words;
 use crate::openai::{Cut, Truncate};
 use crate::openapi::Api;
@@ -78,11 +78,11 @@ pub(crate) fn operation_of(route: &str) -> Option<Operation> {
 }
 
 async fn embed(State(services): State<Services>, request: Request) -> Response {
-    dialect::answer(&services, Embed(Target::new(&services, PathModel(None))), request).await
+    target::answer(&services, request, Embed).await
 }
 
 async fn embed_one(State(services): State<Services>, request: Request) -> Response {
-    dialect::answer(&services, EmbedOne(Target::new(&services, PathModel(None))), request).await
+    target::answer(&services, request, EmbedOne).await
 }
 
 /// A request for embeddings.

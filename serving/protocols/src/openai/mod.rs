@@ -23,8 +23,8 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 
 use crate::grpc::Health;
-use crate::http::dialect::{self, Shape, not_found};
-use crate::http::target::{PathModel, Target};
+use crate::http::dialect::{self, not_found};
+use crate::http::target::{self, PathModel, Target};
 use crate::{Services, cohere};
 
 pub(crate) use asked::{Cut, Truncate, in_body, invalid, whole_window};
@@ -136,19 +136,19 @@ pub(crate) fn operation_of(route: &str) -> Option<Operation> {
 }
 
 async fn embed(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, Embeddings).await
+    target::answer(&services, request, Embeddings).await
 }
 
 async fn rerank(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |target| Rerank { target, style: Style::Superset }).await
+    target::answer(&services, request, |target| Rerank { target, style: Style::Superset }).await
 }
 
 async fn rerank_infinity(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |target| Rerank { target, style: Style::Infinity }).await
+    target::answer(&services, request, |target| Rerank { target, style: Style::Infinity }).await
 }
 
 async fn rank(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, Ranking).await
+    target::answer(&services, request, Ranking).await
 }
 
 /// NIM's hosted endpoints name the model in the path.
@@ -157,31 +157,23 @@ async fn rank_named(State(services): State<Services>, model: PathModel, request:
 }
 
 async fn score(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, Score).await
+    target::answer(&services, request, Score).await
 }
 
 async fn classify(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |target| Classify { target, style: Style::Superset }).await
+    target::answer(&services, request, |target| Classify { target, style: Style::Superset }).await
 }
 
 async fn classify_infinity(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, |target| Classify { target, style: Style::Infinity }).await
+    target::answer(&services, request, |target| Classify { target, style: Style::Infinity }).await
 }
 
 async fn pool(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, Pooling).await
+    target::answer(&services, request, Pooling).await
 }
 
 async fn detokenize(State(services): State<Services>, request: Request) -> Response {
-    answer(&services, request, Detokenize).await
-}
-
-async fn answer<S: Shape>(
-    services: &Services,
-    request: Request,
-    shape: impl FnOnce(Target) -> S,
-) -> Response {
-    dialect::answer(services, shape(Target::new(services, PathModel(None))), request).await
+    target::answer(&services, request, Detokenize).await
 }
 
 /// Azure names the model in the path.
