@@ -50,6 +50,8 @@ pub struct Errand {
     pub weight: u32,
     /// Bytes of text; 0 where there are none.
     pub bytes: u64,
+    /// Whether it takes less time than to wake a thread for it. It is done at once, by whoever asks.
+    pub is_short: bool,
     /// Not worked on at or after this moment, on the pool's clock.
     pub deadline: Timestamp,
 }
@@ -140,8 +142,8 @@ impl WorkPool {
         Ok(Self { shared, _threads: threads })
     }
 
-    /// Does what `work` makes of a pace, in turns. Dropping the future ends the work: at once if it waits,
-    /// after the slice if it runs.
+    /// Does what `work` makes of a pace, in turns, or at once if it is short. Dropping the future ends the
+    /// work: at once if it waits, after the slice if it runs.
     ///
     /// # Errors
     /// When too much work waits already, the deadline passes, or the work panics.
@@ -150,6 +152,9 @@ impl WorkPool {
         F: Future<Output = T> + Send + 'static,
         T: Send + 'static,
     {
+        if errand.is_short {
+            return self.shared.at_once(errand, work);
+        }
         let pace = Pace::slices_of(self.shared.config.slice_bytes);
         let share = self.take_share(errand)?;
         let (sender, receiver) = oneshot::channel();
@@ -225,6 +230,23 @@ impl PoolCore {
         Duration::from_nanos((nanos / self.config.threads.max(1) as f64) as u64)
     }
 
+    /// Does work on the thread that asks for it.
+    fn at_once<T, F>(&self, errand: Errand, work: impl FnOnce(Pace) -> F) -> Result<T, PoolError>
+    where
+        F: Future<Output = T>,
+    {
+        let began = self.clock.now();
+        if began >= errand.deadline {
+            return Err(PoolError::DeadlinePassed);
+        }
+        let pace = Pace::at_once();
+        // As on a thread of the pool: a panic is the caller's alone.
+        let result = catch_unwind(AssertUnwindSafe(|| complete(work(pace.clone()))));
+        let took = self.clock.now().saturating_duration_since(began);
+        self.state().measure(errand.stage, pace.spent(), took);
+        result.map_err(|_| PoolError::Panicked)
+    }
+
     /// What a thread does.
     fn work(&self) {
         let mut state = self.state();
@@ -239,13 +261,20 @@ impl PoolCore {
             let bytes = task.pace.spent() - before;
             let took = self.clock.now().saturating_duration_since(began);
             state = self.state();
-            if task.place.stage == Stage::Prepare && bytes > 0 {
-                let sample = took.as_nanos() as f64 / bytes as f64;
-                let mean = state.nanos_per_byte.get_or_insert(sample);
-                *mean += (sample - *mean) * (bytes as f64 / 65_536.0).min(0.25);
-            }
             let place = task.place;
+            state.measure(place.stage, bytes, took);
             state.turns.ended(place, bytes, (!is_over).then_some(task));
+        }
+    }
+}
+
+impl State {
+    /// So much of a stage took so long.
+    fn measure(&mut self, stage: Stage, bytes: u64, took: Duration) {
+        if stage == Stage::Prepare && bytes > 0 {
+            let sample = took.as_nanos() as f64 / bytes as f64;
+            let mean = self.nanos_per_byte.get_or_insert(sample);
+            *mean += (sample - *mean) * (bytes as f64 / 65_536.0).min(0.25);
         }
     }
 }

@@ -52,7 +52,7 @@ fn pool(threads: usize, waiting_max: usize) -> (WorkPool, Arc<Set>) {
 
 fn errand(tenant: u32, bytes: u64) -> Errand {
     let deadline = Timestamp::from_nanos(1000);
-    Errand { stage: Stage::Prepare, tenant: TenantId(tenant), weight: 1, bytes, deadline }
+    Errand { stage: Stage::Prepare, tenant: TenantId(tenant), weight: 1, bytes, is_short: false, deadline }
 }
 
 /// Work that has been handed in.
@@ -179,4 +179,25 @@ fn work_ends_with_its_caller_and_its_deadline() {
     let after = steps.load(Ordering::Acquire);
     assert_eq!(block_on(pool.run::<(), _>(errand(1, 5), endless)), Err(PoolError::DeadlinePassed));
     assert_eq!(steps.load(Ordering::Acquire), after, "what is late is not begun");
+}
+
+#[test]
+fn short_work_is_done_by_who_asks_while_all_threads_are_busy() {
+    let (pool, clock) = pool(1, 1);
+    let (release, gate) = gate(&pool);
+    let short = |bytes| Errand { is_short: true, ..errand(1, bytes) };
+    let asked_by = thread::current().id();
+    let mut work = Box::pin(pool.run(short(25), |pace| async move {
+        pace.spend(25).await;
+        thread::current().id()
+    }));
+    // More than a slice, and done when it is asked for the first time.
+    let done = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(done, Poll::Ready(Ok(asked_by)));
+    let panics = block_on(pool.run::<(), _>(short(1), |_| async { panic!("on purpose") }));
+    assert_eq!(panics, Err(PoolError::Panicked));
+    clock.0.store(1000, Ordering::Release);
+    assert_eq!(block_on(pool.run(short(1), |_| async {})), Err(PoolError::DeadlinePassed));
+    release.send(()).unwrap();
+    assert_eq!(block_on(gate), Ok(true));
 }

@@ -99,161 +99,206 @@ fn marks_of_prose(line: &str) -> usize {
     count
 }
 
+/// What statements begin with, and sentences seldom.
+const KEYWORDS: [&str; 49] = [
+    "import ",
+    "from ",
+    "def ",
+    "class ",
+    "function ",
+    "const ",
+    "let ",
+    "var ",
+    "public ",
+    "private ",
+    "protected ",
+    "static ",
+    "return ",
+    "return;",
+    "fn ",
+    "pub ",
+    "use ",
+    "impl ",
+    "struct ",
+    "enum ",
+    "package ",
+    "#include",
+    "#define",
+    "if (",
+    "if(",
+    "for (",
+    "for(",
+    "while (",
+    "while(",
+    "} else",
+    "} catch",
+    "try {",
+    "elif ",
+    "async ",
+    "raise ",
+    "throw ",
+    "assert ",
+    "yield ",
+    "await ",
+    "except ",
+    "export ",
+    "interface ",
+    "namespace ",
+    "func ",
+    "local ",
+    "val ",
+    "auto ",
+    "final ",
+    "@",
+];
+
+/// A line that is asked whether it is of a program.
+struct Line<'a> {
+    text: &'a str,
+    /// Without what it quotes, which may be a sentence.
+    bare: String,
+    is_quoting: bool,
+    /// Marks that programs are full of.
+    marks: usize,
+    /// Their share of the characters.
+    share: f32,
+    /// Length of what may be a name at its beginning; 0 if it is none.
+    name: usize,
+}
+
 /// A statement, as it looks by itself.
 pub(super) fn is_code(line: &str) -> bool {
-    const PRINTS: [&str; 8] = ["puts", "echo", "print", "printf", "say", "require", "include", "import"];
-    const KEYWORDS: [&str; 49] = [
-        "import ",
-        "from ",
-        "def ",
-        "class ",
-        "function ",
-        "const ",
-        "let ",
-        "var ",
-        "public ",
-        "private ",
-        "protected ",
-        "static ",
-        "return ",
-        "return;",
-        "fn ",
-        "pub ",
-        "use ",
-        "impl ",
-        "struct ",
-        "enum ",
-        "package ",
-        "#include",
-        "#define",
-        "if (",
-        "if(",
-        "for (",
-        "for(",
-        "while (",
-        "while(",
-        "} else",
-        "} catch",
-        "try {",
-        "elif ",
-        "async ",
-        "raise ",
-        "throw ",
-        "assert ",
-        "yield ",
-        "await ",
-        "except ",
-        "export ",
-        "interface ",
-        "namespace ",
-        "func ",
-        "local ",
-        "val ",
-        "auto ",
-        "final ",
-        "@",
-    ];
-    const QUERIES: [(&str, &str); 5] = [
-        ("SELECT ", " FROM "),
-        ("INSERT INTO ", "("),
-        ("UPDATE ", " SET "),
-        ("DELETE FROM ", ""),
-        ("CREATE TABLE ", "("),
-    ];
-    let is_mark = |c: &char| {
-        matches!(
-            c,
-            '{' | '}'
-                | '['
-                | ']'
-                | '('
-                | ')'
-                | '='
-                | '<'
-                | '>'
-                | ';'
-                | '&'
-                | '|'
-                | '\\'
-                | '$'
-                | '_'
-                | '+'
-                | '*'
-                | '`'
-        )
-    };
-    // What is quoted may be a sentence.
-    let (bare, is_quoting) = without_strings(line);
-    let marks = bare.chars().filter(is_mark).count().saturating_sub(marks_of_prose(&bare));
-    let share = marks as f32 / bare.chars().count().max(1) as f32;
-    let ends = line.ends_with(['{', '}', ';'])
-        || line.ends_with("):")
-        || line.ends_with("),")
-        || line.ends_with("];")
-        || line.ends_with("/>");
-    let name = bare.split([' ', '(', '=', '[']).next().unwrap_or("");
-    let is_name = !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$'));
-    let rest = &bare[name.len()..];
-    let assigns =
-        is_name && [" = ", " := ", " += ", " == ", "=\"", "='"].iter().any(|sign| rest.starts_with(sign));
-    let calls = is_name && rest.starts_with('(') && bare.ends_with(')') && !bare.contains(") ");
-    let prints = is_quoting && PRINTS.contains(&name) && matches!(rest.trim_end_matches(';'), " \"" | " '");
-    // `@Override`, but not "@anna thanks (again)".
-    let is_mention =
-        line.starts_with('@') && line.contains(' ') && !line.split(' ').next().unwrap_or("").contains('(');
-    let has_keyword = !is_mention && KEYWORDS.iter().any(|word| line.starts_with(word));
-    let is_statement = has_keyword
-        && (ends
-            || (line.ends_with(':') && (marks > 0 || prose_words(&bare) == 0))
-            || marks >= 2
-            || bare.contains(" = ")
-            || (line.starts_with("import ") && line.split(' ').count() <= 4));
-    let is_import = line.starts_with("from ") && line.contains(" import ");
-    let is_query = QUERIES.iter().any(|(verb, next)| line.starts_with(verb) && line.contains(next));
-    let is_comment = line.starts_with("// ")
-        || line.starts_with("/*")
-        || line.starts_with("*/")
-        || line.starts_with("#!/");
-    let is_section = bare.starts_with('[')
-        && bare.ends_with(']')
-        && bare.contains(char::is_alphabetic)
-        && !bare.contains(' ');
-    // A line that is quoted as a whole may be what somebody said.
-    let is_pair = bare.starts_with("\":") || (is_quoting && bare == "\",");
-    let unmarked = line.trim_end_matches(['*', '_', '”', '’']);
-    let begins = line.trim_start_matches(['*', '_', '“', '‘', '$', ' ', '(']).chars().next().unwrap_or(' ');
-    let is_sentence = unmarked.ends_with(['.', '!', '?'])
-        && (begins.is_uppercase()
-            || (begins.is_alphanumeric() && !assigns && !bare.contains(['{', '}', '='])));
-    let is_prose =
-        prose_words(&bare) > 1 && !bare.contains(['{', '}', '=', '<', '>', '\\', '|']) && !is_query;
-    // `\begin{table}`, `a & b \\`
-    let is_of_latex = line.ends_with("\\\\")
-        || line.strip_prefix('\\').is_some_and(|command| {
-            command.starts_with(|c: char| c.is_ascii_lowercase()) && !command.contains(' ')
-        });
+    let line = Line::new(line);
     // A comment is one, whatever it says.
-    is_comment
-        || (!is_sentence && !is_prose)
-            && (matches!(
-                line,
-                "{" | "}" | "};" | "});" | "]" | "];" | ")" | ");" | "end" | "else:" | "pass" | "try:"
-            ) || (share >= CODE_SHARE && marks >= 4)
-                || (ends && share >= 0.75 * CODE_SHARE && marks >= 2)
-                || line.ends_with('{')
-                || line.starts_with("<?")
-                || line.starts_with("?>")
-                || is_command(line)
-                || is_of_latex
-                || is_section
-                || prints
-                || assigns
-                || calls
-                || is_statement
-                || is_import
-                || is_query
-                || is_pair)
+    line.is_comment() || (!line.is_sentence() && !line.is_prose() && (line.is_marked() || line.is_worded()))
+}
+
+impl<'a> Line<'a> {
+    fn new(text: &'a str) -> Self {
+        let (bare, is_quoting) = without_strings(text);
+        let marks = bare.chars().filter(is_mark).count().saturating_sub(marks_of_prose(&bare));
+        let share = marks as f32 / bare.chars().count().max(1) as f32;
+        let name = bare.split([' ', '(', '=', '[']).next().unwrap_or("");
+        let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$'));
+        let name = if is_name { name.len() } else { 0 };
+        Self { text, bare, is_quoting, marks, share, name }
+    }
+
+    /// Whether its marks say that it is code.
+    fn is_marked(&self) -> bool {
+        const WHOLE: [&str; 12] =
+            ["{", "}", "};", "});", "]", "];", ")", ");", "end", "else:", "pass", "try:"];
+        let line = self.text;
+        WHOLE.contains(&line)
+            || (self.share >= CODE_SHARE && self.marks >= 4)
+            || (self.ends() && self.share >= 0.75 * CODE_SHARE && self.marks >= 2)
+            || line.ends_with('{')
+            || line.starts_with("<?")
+            || line.starts_with("?>")
+            || self.is_latex()
+            || self.is_section()
+            || self.is_pair()
+    }
+
+    /// Whether its words do.
+    fn is_worded(&self) -> bool {
+        let is_import = self.text.starts_with("from ") && self.text.contains(" import ");
+        is_command(self.text)
+            || self.is_call()
+            || self.is_assignment()
+            || self.is_statement()
+            || is_import
+            || self.is_query()
+    }
+
+    fn is_comment(&self) -> bool {
+        ["// ", "/*", "*/", "#!/"].iter().any(|mark| self.text.starts_with(mark))
+    }
+
+    fn is_sentence(&self) -> bool {
+        let unmarked = self.text.trim_end_matches(['*', '_', '”', '’']);
+        let begins = self.text.trim_start_matches(['*', '_', '“', '‘', '$', ' ', '(']).chars().next();
+        let begins = begins.unwrap_or(' ');
+        let is_code = || self.is_assignment() || self.bare.contains(['{', '}', '=']);
+        unmarked.ends_with(['.', '!', '?'])
+            && (begins.is_uppercase() || (begins.is_alphanumeric() && !is_code()))
+    }
+
+    fn is_prose(&self) -> bool {
+        let has_marks = self.bare.contains(['{', '}', '=', '<', '>', '\\', '|']);
+        prose_words(&self.bare) > 1 && !has_marks && !self.is_query()
+    }
+
+    /// Whether it ends as statements do.
+    fn ends(&self) -> bool {
+        self.text.ends_with(['{', '}', ';'])
+            || ["):", "),", "];", "/>"].iter().any(|end| self.text.ends_with(end))
+    }
+
+    fn is_statement(&self) -> bool {
+        let line = self.text;
+        // `@Override`, but not "@anna thanks (again)".
+        let is_mention =
+            line.starts_with('@') && line.split_once(' ').is_some_and(|(name, _)| !name.contains('('));
+        !is_mention
+            && KEYWORDS.iter().any(|word| line.starts_with(word))
+            && (self.ends()
+                || (line.ends_with(':') && (self.marks > 0 || prose_words(&self.bare) == 0))
+                || self.marks >= 2
+                || self.bare.contains(" = ")
+                || (line.starts_with("import ") && line.split(' ').count() <= 4))
+    }
+
+    fn is_assignment(&self) -> bool {
+        const SIGNS: [&str; 6] = [" = ", " := ", " += ", " == ", "=\"", "='"];
+        self.name > 0 && SIGNS.iter().any(|sign| self.bare[self.name..].starts_with(sign))
+    }
+
+    /// `run(1)`, `puts "…"`
+    fn is_call(&self) -> bool {
+        const PRINTS: [&str; 8] = ["puts", "echo", "print", "printf", "say", "require", "include", "import"];
+        let (name, rest) = self.bare.split_at(self.name);
+        let has_arguments = self.name > 0 && rest.starts_with('(') && rest.ends_with(')');
+        let prints = PRINTS.contains(&name) && matches!(rest.trim_end_matches(';'), " \"" | " '");
+        (has_arguments && !self.bare.contains(") ")) || (self.is_quoting && prints)
+    }
+
+    fn is_query(&self) -> bool {
+        const QUERIES: [(&str, &str); 5] = [
+            ("SELECT ", " FROM "),
+            ("INSERT INTO ", "("),
+            ("UPDATE ", " SET "),
+            ("DELETE FROM ", ""),
+            ("CREATE TABLE ", "("),
+        ];
+        QUERIES.iter().any(|(verb, next)| self.text.starts_with(verb) && self.text.contains(next))
+    }
+
+    /// `[package]`
+    fn is_section(&self) -> bool {
+        let bare = &self.bare;
+        bare.starts_with('[')
+            && bare.ends_with(']')
+            && bare.contains(char::is_alphabetic)
+            && !bare.contains(' ')
+    }
+
+    /// `"name": "value",` A line that is quoted as a whole may be what somebody said.
+    fn is_pair(&self) -> bool {
+        self.bare.starts_with("\":") || (self.is_quoting && self.bare == "\",")
+    }
+
+    /// `\begin{table}`, `a & b \\`
+    fn is_latex(&self) -> bool {
+        self.text.ends_with("\\\\")
+            || self.text.strip_prefix('\\').is_some_and(|command| {
+                command.starts_with(|c: char| c.is_ascii_lowercase()) && !command.contains(' ')
+            })
+    }
+}
+
+fn is_mark(c: &char) -> bool {
+    "{}[]()=<>;&|\\$_+*`".contains(*c)
 }
 
 /// A line without what it quotes, of which the quotes stay; and whether it quotes anything.

@@ -211,6 +211,22 @@ impl Parameters {
         }
     }
 
+    /// Bytes of the texts that are read beside the inputs.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Classify(classify) => classify.labels.iter().flatten().map(String::len).sum(),
+            Self::Rerank(rerank) => rerank.query.len(),
+            Self::Similarity(similarity) => similarity.reference.len(),
+            Self::Sentiment(_)
+            | Self::Entities(_)
+            | Self::Summarize(_)
+            | Self::Embed(_)
+            | Self::EmbedTokens(_)
+            | Self::Tokenize(_)
+            | Self::Detokenize(_) => 0,
+        }
+    }
+
     /// The parameters of an operation, each its default.
     pub fn default_of(operation: Operation) -> Self {
         match operation {
