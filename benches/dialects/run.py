@@ -1,6 +1,6 @@
 """What each dialect costs: its median latency over the bare engine with one caller, and calls a second with many; writes a table.
 
-    python3 benches/dialects/run.py [--rounds 5] [--calls 400] [--seconds 8] [--callers 64] [--out benches/results/dialects.md]
+    python3 benches/dialects/run.py [--rounds 5] [--calls 400] [--seconds 3] [--callers 64] [--out benches/results/dialects.md]
 
 Dialects and the engine take turns, round by round, on the same machine; medians of the rounds are reported. All ask the embedding
 model of its card. The engine is `target/release/engine` on the same card, with the token ids counted by the server. The load comes
@@ -249,7 +249,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=400)
-    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--callers", type=int, default=64)
     parser.add_argument("--data-dir", default=str(ROOT / "data"))
     parser.add_argument("--out", default=str(ROOT / "benches/results/dialects.md"))
