@@ -22,6 +22,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUTES = {"classify": 50, "sentiment": 30, "entities": 80, "summarize": 500, "embeddings": 20}
+# The port of operations is this far above that of the API.
+OPS_OFFSET = 1010
 CONCURRENCY = [1, 16, 64]
 SUBJECTS = ["The warehouse in Rotterdam", "Our support team", "The new firmware", "Dr. Okafor", "A customer from Lyon",
             "The quarterly audit", "Her landlord", "The harbour authority", "This invoice", "The night shift"]
@@ -60,7 +62,7 @@ def wait_until_ready(ops):
 def served(port, data_dir, settings, binary=ROOT / "target/release/ml-inference", cards=ROOT / "model-cards", state=None):
     """A server with these lines of configuration and a state of its own, until the block ends: its address and its process. The
     folder of its `state` goes with it, unless it is given."""
-    api, ops = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1010}"
+    api, ops = f"127.0.0.1:{port}", f"127.0.0.1:{port + OPS_OFFSET}"
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "served.toml"
         config.write_text("".join(f"{setting}\n" for setting in settings))
@@ -101,7 +103,19 @@ def result(process):
 
 
 def measure(api, route, concurrency, seconds, corpus):
-    return result(wrk(api, route, concurrency, seconds, corpus))
+    """What a wrk found. Returns when the server is done with what it left behind, which is half a second's work: callers who close
+    one side of their connection are answered."""
+    found = result(wrk(api, route, concurrency, seconds, corpus))
+    host, port = api.split(":")
+    while in_flight(f"{host}:{int(port) + OPS_OFFSET}") > 0:
+        time.sleep(0.02)
+    return found
+
+
+def in_flight(ops):
+    metrics = urllib.request.urlopen(f"http://{ops}/metrics", timeout=10).read().decode()
+    line = next(line for line in metrics.splitlines() if line.startswith("ml_inference_calls_in_flight"))
+    return float(line.split()[-1])
 
 
 def peak_memory(pid):
