@@ -36,7 +36,7 @@ fn closed(connections: u32, models: &[u16]) -> Caller {
 
 fn setup(policy: Policy, slope: f64) -> Setup {
     let overhead = Duration::from_micros(250);
-    Setup { targets_ms: TARGETS_MS.to_vec(), devices: 1, overhead, slope, policy }
+    Setup { targets_ms: TARGETS_MS.to_vec(), devices: 1, overhead, slope, stalls: 0.0, policy }
 }
 
 fn run(policy: Policy, caller: &Caller, seed: u64) -> Outcome {
@@ -230,5 +230,33 @@ fn short_deadlines_of_others_harm_nobody() {
         // 64 are answered in turn after 0.52 s.
         let alone = run(deadlines(), &caller(1, 64, 550), seed);
         assert_eq!(alone.ended, 0, "a deadline little longer than the line");
+    }
+}
+
+/// Many callers who begin at once, and wait: that is no surge, which would go on.
+#[test]
+fn a_burst_of_callers_who_wait_is_no_overload() {
+    for slope in [28e-6, 50e-6, 80e-6] {
+        for (connections, stalls) in [(16, 0.0), (64, 0.0), (256, 0.0), (256, 0.1)] {
+            for model in [0, 4] {
+                for seed in 0..6 {
+                    let run = |policy| {
+                        let kind = |connections| {
+                            let tokens = (10, 270);
+                            Caller { tenant: Some(0), tokens, ..closed(connections, &[model]) }
+                        };
+                        let mut world =
+                            World::new(setup(policy, slope), vec![kind(1), kind(connections)], seed);
+                        world.setup.stalls = stalls;
+                        world.run(Timestamp::ZERO + Duration::from_secs(4));
+                        quantile(&sorted(world.outcomes[1].latencies.clone()), 1.0)
+                    };
+                    let (ours, line) = (run(deadlines()), run(first_come()));
+                    let in_time = TARGETS_MS[usize::from(model)] as f64 / 1e3 + 0.02;
+                    let ratio = ours / line.max(in_time);
+                    assert!(ratio <= 1.45, "{ratio:.2}: {connections} on {model}, {slope}, seed {seed}");
+                }
+            }
+        }
     }
 }

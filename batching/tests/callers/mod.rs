@@ -51,6 +51,9 @@ impl Default for Caller {
     }
 }
 
+/// Times that a batch takes which is held up.
+const STALL: u32 = 4;
+
 /// What computes: devices whose batches take `overhead + slope * tokens`.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
@@ -58,6 +61,8 @@ pub(crate) struct Setup {
     pub(crate) devices: u16,
     pub(crate) overhead: Duration,
     pub(crate) slope: f64,
+    /// Share of batches that are held up.
+    pub(crate) stalls: f64,
     pub(crate) policy: Policy,
 }
 
@@ -227,6 +232,8 @@ impl World {
                     let tokens: Vec<_> = batch.members.iter().map(|entry| entry.sequence.tokens.0).collect();
                     let sum = f64::from(tokens.iter().sum::<u32>());
                     let time = self.setup.overhead + Duration::from_secs_f64(self.setup.slope * sum);
+                    let stalls = self.setup.stalls > 0.0 && self.rng.random::<f64>() < self.setup.stalls;
+                    let time = if stalls { time * STALL } else { time };
                     let share = |tokens: u32| time.as_secs_f64() * f64::from(tokens) / sum;
                     let members = batch.members.iter().map(|entry| {
                         let sequence = &entry.sequence;

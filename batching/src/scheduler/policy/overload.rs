@@ -2,7 +2,8 @@
 //!
 //! Callers who wait for their answers ask for no more than they are given: they keep the backlog as it is,
 //! and whoever stands in it is served in the end. Others let it grow without end. There are two signs of
-//! them. In a *surge* so much more is asked for than served that a second is enough to see it. An overload
+//! them. In a *surge* so much more is asked for than served, time and again, that a second is enough to see
+//! it: many callers who begin at once are none, however much they ask for. An overload
 //! that is slighter *lasts*: the backlog grows second after second, whatever was given up counted as if it
 //! still waited. That takes a while to see, and nobody is treated differently before the backlog is long
 //! enough to matter.
@@ -21,6 +22,11 @@ pub(super) const FLOOD: f64 = 1.2;
 const SMOOTHING: f64 = 1.0;
 /// What is asked for over what is served in a surge.
 const SURGE: f64 = 1.1;
+/// Into how many parts, in all of this time, a second is cut, and in how many of them more must be asked for
+/// than served: who begins at once is in two of them at most.
+const PART: Duration = Duration::from_millis(250);
+const PARTS: usize = 4;
+const PARTS_MIN: usize = 3;
 /// How often the change of the backlog is taken, how many changes are looked at, and the one, in seconds,
 /// that is growth.
 const CHANGE_EVERY: Duration = Duration::from_secs(1);
@@ -37,6 +43,12 @@ pub(super) struct Overload {
     asked: SmoothedRate,
     served: SmoothedRate,
     is_surge: bool,
+    /// What was asked for and served in the part of a second that began at this moment, in device seconds.
+    part: Part,
+    part_at: Timestamp,
+    /// Whether more was asked for in the parts before, as a ring.
+    parts: [bool; PARTS],
+    part_number: usize,
     /// Time that what was given up would have taken all devices.
     given_up: Duration,
     /// How long all that waits takes all devices, and with what was given up.
@@ -49,12 +61,22 @@ pub(super) struct Overload {
     lasts: bool,
 }
 
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    asked: f64,
+    served: f64,
+}
+
 impl Default for Overload {
     fn default() -> Self {
         Self {
             asked: SmoothedRate::over(SMOOTHING),
             served: SmoothedRate::over(SMOOTHING),
             is_surge: false,
+            part: Part::default(),
+            part_at: Timestamp::ZERO,
+            parts: [false; PARTS],
+            part_number: 0,
             given_up: Duration::ZERO,
             backlog: Duration::ZERO,
             asked_in_all: 0.0,
@@ -70,8 +92,29 @@ impl Overload {
     /// Counts what is asked for. `capacity` is the fluid limit.
     pub(super) fn ask(&mut self, now: Timestamp, work: Seconds, capacity: Rate) {
         self.asked.add(now, work.0);
+        self.end_part(now, capacity);
+        self.part.asked += work.0;
         let asked = self.asked.last().0;
-        self.is_surge = asked > FLOOD * capacity.0 && asked > SURGE * self.served.at(now).0;
+        let is_much = asked > FLOOD * capacity.0 && asked > SURGE * self.served.at(now).0;
+        let is_steady = self.parts.iter().filter(|is_more| **is_more).count() >= PARTS_MIN;
+        self.is_surge = is_much && is_steady;
+    }
+
+    fn end_part(&mut self, now: Timestamp, capacity: Rate) {
+        let elapsed = now.saturating_duration_since(self.part_at);
+        if elapsed < PART {
+            return;
+        }
+        let Part { asked, served } = std::mem::take(&mut self.part);
+        let is_more = asked > SURGE * served && asked > capacity.0 * PART.as_secs_f64();
+        if elapsed < 2 * PART {
+            self.parts[self.part_number % PARTS] = is_more;
+            self.part_number += 1;
+        } else {
+            // Nobody asked for a while.
+            self.parts = [false; PARTS];
+        }
+        self.part_at = now;
     }
 
     /// What is asked for by the second.
@@ -82,6 +125,7 @@ impl Overload {
     /// Counts what a device is given.
     pub(super) fn serve(&mut self, now: Timestamp, work: Seconds) {
         self.served.add(now, work.0);
+        self.part.served += work.0;
     }
 
     /// Counts what is refused after it has waited, as time of all devices.
