@@ -25,6 +25,7 @@ from typing import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benches/served"))
+from callers import Lines, write_bodies  # noqa: E402
 from run import OBJECTS, SUBJECTS, VERBS, cpu_name, served  # noqa: E402
 
 MODEL, KEY = "embeddings-v2", "tc_test_dev"
@@ -141,32 +142,10 @@ def post(api, path, body, headers):
     return content
 
 
-class Lines:
-    """A process that answers a line of JSON with one."""
-
-    def __init__(self, *command, environment=None):
-        self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=dict(os.environ, **(environment or {})))
-
-    def ask(self, **order):
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"{self.process.args[0]} ended with {self.process.wait()}")
-        return json.loads(line)
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def bodies(folder, dialect, some):
     """The file of a dialect's bodies."""
-    path = Path(folder) / f"{DIALECTS.index(dialect)}-{len(some)}.bodies"
-    made = [dialect.body(text) for text in some]
-    path.write_bytes(b"".join(struct.pack("<I", len(body)) + body for body in made))
-    return str(path)
+    name = f"{DIALECTS.index(dialect)}-{len(some)}.bodies"
+    return write_bodies(Path(folder) / name, [dialect.body(text) for text in some])
 
 
 def tokens_of(api, text):
@@ -194,15 +173,16 @@ def measure(options):
                        environment={"ML_INFERENCE_DATA_DIR": str(Path(options.data_dir).resolve()),
                                     "ML_INFERENCE_ROOT": str(ROOT)})
 
-        def run(dialect, some, **load):
+        def run(dialect, some, **order):
             nonlocal bad
-            found = callers.ask(address=api, http2=dialect.is_grpc, path=dialect.path, headers=dialect.all_headers(),
-                                bodies=bodies(folder, dialect, some), **load)
-            bad += found["bad"]
-            return found
+            routes = [{"path": dialect.path, "bodies": bodies(folder, dialect, some)}]
+            found = callers.ask(address=api, http2=dialect.is_grpc, headers=dialect.all_headers(), routes=routes, **order)
+            [route] = found["routes"]
+            bad += route["bad"] + route["refused"] + route["timed_out"]
+            return {**route, "seconds": found["seconds"]}
 
         for dialect in DIALECTS:
-            run(dialect, one, callers=1, warm_up=0, calls=3, seconds=60)
+            run(dialect, one, load={"callers": 1}, calls=3, seconds=60)
             if bad:
                 sys.exit(f"{dialect.name} is not answered")
         for number in range(options.rounds):
@@ -211,11 +191,11 @@ def measure(options):
                 bare.append(statistics.median(found) * 1e6)
                 # Until the engine's threads have gone to sleep.
                 time.sleep(0.05)
-                found = run(dialect, one, callers=1, warm_up=20, calls=options.calls, seconds=60)
+                found = run(dialect, one, load={"callers": 1}, warm_up=20, calls=options.calls, seconds=60)
                 low[dialect.name].append(found["p50_us"])
             for dialect in DIALECTS:
-                found = run(dialect, many, callers=options.callers, warm_up=options.callers, calls=10**9, seconds=options.seconds)
-                high[dialect.name].append((found["calls"] / found["seconds"], found["p50_us"], found["p99_us"]))
+                found = run(dialect, many, load={"callers": options.callers}, warm_up=options.callers, seconds=options.seconds)
+                high[dialect.name].append((found["answered"] / found["seconds"], found["p50_us"], found["p99_us"]))
             print(f"round {number + 1} of {options.rounds}", flush=True)
         callers.close()
         engine.close()

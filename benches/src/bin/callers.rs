@@ -1,6 +1,7 @@
-//! A load generator for every protocol of one port: callers who each send a prepared body, wait for the
-//! answer and send the next, over HTTP/1.1 or HTTP/2, each on a connection of its own. Over gRPC a body is a
-//! framed message, and an answer is good if its status is 0.
+//! A load generator for every protocol of one port, over HTTP/1.1 or HTTP/2: callers who each send a
+//! prepared body, wait for the answer and send the next, each on a connection of its own; or calls that come
+//! at a rate, whatever becomes of those before. Over gRPC a body is a framed message, and an answer is good
+//! if its status is 0.
 //!
 //! A line of input is an [`Order`] as JSON; a line of output is [`Found`]. Bodies are a file: each is its
 //! length in four bytes, little-endian, and itself. One thread drives all callers, so that it takes one core
@@ -21,9 +22,12 @@ use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mimalloc::MiMalloc;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_distr::{Distribution, Exp};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -35,40 +39,95 @@ struct Order {
     address: String,
     /// HTTP/2, as gRPC needs; else HTTP/1.1.
     http2: bool,
-    path: String,
     headers: BTreeMap<String, String>,
-    /// The file of bodies, which are sent in turn.
-    bodies: PathBuf,
-    callers: usize,
+    /// What is asked, each as often as the others.
+    routes: Vec<Route>,
+    load: Kind,
     /// Calls before any is measured.
+    #[serde(default)]
     warm_up: usize,
     /// Calls that are measured, at most.
+    #[serde(default = "all")]
     calls: usize,
-    /// Seconds for which they are measured, at most.
+    /// Seconds for which they are sent and measured, at most.
     seconds: f64,
+    /// Seconds for which a caller waits.
+    #[serde(default = "patience")]
+    patience: f64,
 }
 
-/// What came of it.
+#[derive(Deserialize)]
+struct Route {
+    path: String,
+    /// The file of bodies, which are sent in turn.
+    bodies: PathBuf,
+    /// When an answer is in time, in seconds.
+    #[serde(default)]
+    target: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    /// So many callers, who ask again when they are answered.
+    Callers(usize),
+    /// So many calls a second, at random (Poisson), whatever becomes of them.
+    Rate(f64),
+}
+
+/// What came of it, by route.
 #[derive(Serialize)]
 struct Found {
-    calls: usize,
     seconds: f64,
+    routes: Vec<RouteFound>,
+}
+
+/// Calls that were measured. Quantiles are of those answered.
+#[derive(Serialize, Default)]
+struct RouteFound {
+    answered: usize,
+    /// Of these within the target, and within a second.
+    in_time: usize,
+    within_second: usize,
+    /// Asked to come again (429 or 503).
+    refused: usize,
+    /// Whose caller waited no longer.
+    timed_out: usize,
+    /// Anything else, whether measured or not.
+    bad: usize,
     p50_us: f64,
     p90_us: f64,
     p99_us: f64,
-    /// Answers that were none, of those measured and not.
-    bad: usize,
+    max_us: f64,
 }
 
 /// What callers share.
 struct Load {
     order: Order,
-    bodies: Vec<Bytes>,
+    bodies: Vec<Vec<Bytes>>,
     sent: Cell<usize>,
     /// When the first call was sent that is measured.
     begun: Cell<Option<Instant>>,
-    latencies: RefCell<Vec<Duration>>,
-    bad: Cell<usize>,
+    ends: RefCell<Vec<Vec<End>>>,
+    /// Connections that nobody uses.
+    idle: RefCell<Vec<Sender>>,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy)]
+enum End {
+    Answered(Duration),
+    Refused,
+    TimedOut,
+    Bad,
+}
+
+const fn all() -> usize {
+    usize::MAX / 2
+}
+
+const fn patience() -> f64 {
+    60.0
 }
 
 /// A connection.
@@ -91,8 +150,8 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_bodies(order: &Order) -> Result<Vec<Bytes>, Failure> {
-    let file = Bytes::from(std::fs::read(&order.bodies)?);
+fn read_bodies(route: &Route) -> Result<Vec<Bytes>, Failure> {
+    let file = Bytes::from(std::fs::read(&route.bodies)?);
     let (mut bodies, mut at) = (Vec::new(), 0);
     while let Some(length) = file.get(at..at + 4) {
         let (start, length) = (at + 4, u32::from_le_bytes(length.try_into()?) as usize);
@@ -107,60 +166,132 @@ fn read_bodies(order: &Order) -> Result<Vec<Bytes>, Failure> {
 
 async fn run(order: Order) -> Result<Found, Failure> {
     let load = Rc::new(Load {
-        bodies: read_bodies(&order)?,
+        bodies: order.routes.iter().map(read_bodies).collect::<Result<_, _>>()?,
         sent: Cell::new(0),
         begun: Cell::new(None),
-        latencies: RefCell::new(Vec::new()),
-        bad: Cell::new(0),
+        ends: RefCell::new(vec![Vec::new(); order.routes.len()]),
+        idle: RefCell::default(),
         order,
     });
-    let callers: Vec<_> =
-        (0..load.order.callers).map(|_| tokio::task::spawn_local(call(Rc::clone(&load)))).collect();
-    for caller in callers {
-        caller.await?.map_err(|problem| -> Failure { problem.into() })?;
+    match load.order.load {
+        Kind::Callers(count) => {
+            let callers: Vec<_> =
+                (0..count).map(|_| tokio::task::spawn_local(caller(Rc::clone(&load)))).collect();
+            for caller in callers {
+                caller.await?.map_err(|problem| -> Failure { problem.into() })?;
+            }
+        }
+        Kind::Rate(rate) => arrivals(&load, rate).await?,
     }
     let seconds = load.begun.get().map_or(0.0, |begun| begun.elapsed().as_secs_f64());
-    let mut latencies = load.latencies.take();
-    latencies.sort_unstable();
+    let ends = load.ends.take();
+    let routes = ends.iter().zip(&load.order.routes).map(|(ends, route)| found(ends, route)).collect();
+    Ok(Found { seconds, routes })
+}
+
+fn found(ends: &[End], route: &Route) -> RouteFound {
+    let mut found = RouteFound::default();
+    let mut latencies = Vec::new();
+    for end in ends {
+        match end {
+            End::Answered(latency) => latencies.push(latency.as_secs_f64()),
+            End::Refused => found.refused += 1,
+            End::TimedOut => found.timed_out += 1,
+            End::Bad => found.bad += 1,
+        }
+    }
+    latencies.sort_unstable_by(f64::total_cmp);
     let quantile = |share: f64| {
         let place = ((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1));
-        latencies.get(place).map_or(0.0, |latency| latency.as_secs_f64() * 1e6)
+        latencies.get(place).map_or(0.0, |latency| latency * 1e6)
     };
-    Ok(Found {
-        calls: latencies.len(),
-        seconds,
+    let within = |limit: f64| latencies.partition_point(|latency| *latency <= limit);
+    RouteFound {
+        answered: latencies.len(),
+        in_time: within(route.target),
+        within_second: within(1.0),
         p50_us: quantile(0.5),
         p90_us: quantile(0.9),
         p99_us: quantile(0.99),
-        bad: load.bad.get(),
-    })
+        max_us: quantile(1.0),
+        ..found
+    }
+}
+
+impl Load {
+    /// Numbers a call; none if there are to be no more.
+    fn next(&self) -> Option<usize> {
+        let (number, order) = (self.sent.get(), &self.order);
+        let is_over = number >= order.warm_up.saturating_add(order.calls)
+            || self.begun.get().is_some_and(|begun| begun.elapsed().as_secs_f64() >= order.seconds);
+        if is_over {
+            return None;
+        }
+        self.sent.set(number + 1);
+        if number >= order.warm_up && self.begun.get().is_none() {
+            self.begun.set(Some(Instant::now()));
+        }
+        Some(number)
+    }
+
+    /// Makes a call; false if the connection is of no use any more.
+    async fn call(&self, sender: &mut Sender, number: usize) -> bool {
+        let route = number % self.bodies.len();
+        let bodies = &self.bodies[route];
+        let body = bodies[number / self.bodies.len() % bodies.len()].clone();
+        let begun = Instant::now();
+        let asked = sender.ask(&self.order, &self.order.routes[route].path, body);
+        let answer = tokio::time::timeout(Duration::from_secs_f64(self.order.patience), asked).await;
+        let end = match &answer {
+            Ok(Ok(StatusCode::OK)) => End::Answered(begun.elapsed()),
+            Ok(Ok(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)) => End::Refused,
+            Ok(_) => End::Bad,
+            Err(_) => End::TimedOut,
+        };
+        if number >= self.order.warm_up || matches!(end, End::Bad) {
+            self.ends.borrow_mut()[route].push(end);
+        }
+        matches!(answer, Ok(Ok(_)))
+    }
 }
 
 /// One caller, from its connection to its last answer.
-async fn call(load: Rc<Load>) -> Result<(), String> {
-    let order = &load.order;
-    let mut sender = Sender::connect(order).await.map_err(|problem| problem.to_string())?;
-    loop {
-        let number = load.sent.get();
-        let is_measured = number >= order.warm_up;
-        let is_over = number >= order.warm_up + order.calls
-            || load.begun.get().is_some_and(|begun| begun.elapsed().as_secs_f64() >= order.seconds);
-        if is_over {
-            return Ok(());
-        }
-        load.sent.set(number + 1);
-        if is_measured && load.begun.get().is_none() {
-            load.begun.set(Some(Instant::now()));
-        }
-        let body = load.bodies[number % load.bodies.len()].clone();
-        let begun = Instant::now();
-        let is_good = sender.ask(order, body).await.map_err(|problem| problem.to_string())?;
-        if !is_good {
-            load.bad.set(load.bad.get() + 1);
-        } else if is_measured {
-            load.latencies.borrow_mut().push(begun.elapsed());
+async fn caller(load: Rc<Load>) -> Result<(), String> {
+    let mut sender = Sender::connect(&load.order).await.map_err(|problem| problem.to_string())?;
+    while let Some(number) = load.next() {
+        if !load.call(&mut sender, number).await {
+            sender = Sender::connect(&load.order).await.map_err(|problem| problem.to_string())?;
         }
     }
+    Ok(())
+}
+
+/// Calls that come at random, each on a connection that is free.
+async fn arrivals(load: &Rc<Load>, rate: f64) -> Result<(), Failure> {
+    // The same arrivals for whatever is measured.
+    let (mut rng, gaps) = (ChaCha8Rng::seed_from_u64(7), Exp::new(rate)?);
+    let mut next = Instant::now();
+    let mut calls = JoinSet::new();
+    while let Some(number) = load.next() {
+        let load = Rc::clone(load);
+        calls.spawn_local(async move {
+            let idle = load.idle.borrow_mut().pop();
+            let mut sender = match idle {
+                Some(sender) => sender,
+                None => Sender::connect(&load.order).await.map_err(|problem| problem.to_string())?,
+            };
+            if load.call(&mut sender, number).await {
+                load.idle.borrow_mut().push(sender);
+            }
+            Ok::<_, String>(())
+        });
+        next += Duration::from_secs_f64(gaps.sample(&mut rng));
+        tokio::time::sleep_until(next.into()).await;
+    }
+    while let Some(call) = calls.join_next().await {
+        call?.map_err(|problem| -> Failure { problem.into() })?;
+    }
+    Ok(())
 }
 
 impl Sender {
@@ -178,10 +309,11 @@ impl Sender {
         Ok(Self::Http1(sender))
     }
 
-    /// Sends a body and reads the whole answer. Returns whether it is one.
-    async fn ask(&mut self, order: &Order, body: Bytes) -> Result<bool, Failure> {
-        let uri = format!("http://{}{}", order.address, order.path);
-        let mut request = Request::post(if order.http2 { &uri } else { &order.path });
+    /// Sends a body and reads the whole answer. Returns its status; where that of gRPC is another than 0,
+    /// an error's.
+    async fn ask(&mut self, order: &Order, path: &str, body: Bytes) -> Result<StatusCode, Failure> {
+        let uri = format!("http://{}{path}", order.address);
+        let mut request = Request::post(if order.http2 { &uri } else { path });
         if !order.http2 {
             request = request.header("host", &order.address);
         }
@@ -202,6 +334,7 @@ impl Sender {
         let (head, body) = answer.into_parts();
         let trailers = body.collect().await?.trailers().cloned().unwrap_or_default();
         let status = head.headers.get("grpc-status").or_else(|| trailers.get("grpc-status"));
-        Ok(head.status == StatusCode::OK && status.is_none_or(|status| status == "0"))
+        let is_good = status.is_none_or(|status| status == "0");
+        Ok(if is_good { head.status } else { StatusCode::INTERNAL_SERVER_ERROR })
     }
 }
