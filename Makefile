@@ -15,7 +15,7 @@ TESTED := --features ml-inference/kafka,ml-inference/cuda,benches/cuda
 # From an edit to its tests: thin crates of ours are compiled incrementally and without optimisation.
 QUICK := --config build.incremental=true --config profile.release.package.serving.opt-level=0 --config profile.release.package.router.opt-level=1
 
-.PHONY: help check docs run setup system fetch onnx build cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-dialects bench-engines bench-load gpu-kit simulate autoscale simulate-long sanitize neon references train clean
+.PHONY: help check docs run setup system fetch onnx build build-benches cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-dialects bench-engines bench-load gpu-kit simulate autoscale simulate-long sanitize neon references train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,8 +28,12 @@ setup: system $(ONNX_VENV)/.done ## install what this project needs and the mach
 system:
 	@scripts/setup.sh
 
+# With the features of the whole workspace, so that nothing is compiled twice.
 build: setup ## compile the server
 	@echo "==> building ml-inference (the first time takes some minutes)"
+	@$(CARGO) build --release --locked --workspace --bin ml-inference
+
+build-benches: setup ## compile the server, the simulators and what makes load
 	@$(CARGO) build --release --locked --workspace
 
 fetch: build ## fetch the base encoder's weights, once, and write the ONNX graphs
@@ -83,27 +87,27 @@ docs: cuda-toolkit ## write the generated pages of docs/ anew
 lint: cuda-toolkit ## formatting, clippy, rustdoc, dependency checks
 	@scripts/lint.sh
 
-bench: build fetch ## criterion benches and the served-latency bench; writes benches/results/
+bench: build-benches fetch ## criterion benches and the served-latency bench; writes benches/results/
 	@benches/run.sh
 
-bench-engines: build fetch $(ENGINES_VENV)/.engines ## CPU engines side by side: a table and a plot in benches/results/
+bench-engines: build-benches fetch $(ENGINES_VENV)/.engines ## CPU engines side by side: a table and a plot in benches/results/
 	@$(ENGINES_VENV)/bin/python benches/engines/run.py
 
-bench-dialects: build fetch ## what each dialect costs over the engine, and calls a second: a table in benches/results/
+bench-dialects: build-benches fetch ## what each dialect costs over the engine, and calls a second: a table in benches/results/
 	@python3 benches/dialects/run.py --data-dir $(DATA)
 
-bench-load: build fetch $(PLOTS_VENV)/.done ## callers who wait, and 0.5 to 10 times of what can be answered, by policy: table and plot
+bench-load: build-benches fetch $(PLOTS_VENV)/.done ## callers who wait, and 0.5 to 10 times of what can be answered, by policy: table and plot
 	@$(PLOTS_VENV)/bin/python benches/load/run.py --data-dir $(DATA)
 
 gpu-kit: cuda-toolkit ## what benches/gpu/run.sh needs on a machine with a GPU and nothing else, in parts, in data/gpu-kit
 	@scripts/load_generators.sh
 	@python3 benches/gpu/pack.py --data-dir $(DATA) --out $(DATA)/gpu-kit
 
-simulate: build $(PLOTS_VENV)/.done ## scheduling policies side by side on a virtual clock: tables and plots in benches/results/
+simulate: build-benches $(PLOTS_VENV)/.done ## scheduling policies side by side on a virtual clock: tables and plots in benches/results/
 	@./target/release/simulate
 	@$(PLOTS_VENV)/bin/python benches/simulation/report.py
 
-autoscale: build $(PLOTS_VENV)/.done ## days of 50 million requests on clusters whose size policies decide: table and plot (an hour)
+autoscale: build-benches $(PLOTS_VENV)/.done ## days of 50 million requests on clusters whose size policies decide: table and plot (an hour)
 	@./target/release/autoscale
 	@$(PLOTS_VENV)/bin/python benches/autoscaling/report.py
 
