@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what compiles CUDA kernels (nvcc 13.0 and its headers) from PyPI into a folder of its own; no GPU and no driver is
-# needed. PTX of 13.0 runs on drivers from 580 on.
+# Installs what compiles CUDA kernels (nvcc 13.0 and its headers) from PyPI into a folder of its own; no GPU
+# and no driver is needed. PTX of 13.0 runs on drivers from 580 on.
 set -euo pipefail
 
 folder=$1

@@ -2,11 +2,11 @@
 
     python3 scripts/export_onnx.py [--cards-dir model-cards] [--data-dir data]
 
-A graph lies beside the encoder's weights, as `<model>.onnx`. It holds no copy of them: its initialisers point into
-`model.safetensors`. Adapter and head are small and inside; the adapter is merged by constant nodes, which ONNX Runtime
-folds when it loads the graph. Inputs are `input_ids` and `attention_mask`, int64 `[batch, length]`; the output is
-`output`, float32: `[batch, hidden]` for mean pooling, `[batch, classes]` or `[batch, length, classes]` for classifiers.
-A graph that is up to date is left alone.
+A graph lies beside the encoder's weights, as `<model>.onnx`. It holds no copy of them: its initialisers
+point into `model.safetensors`. Adapter and head are small and inside; the adapter is merged by constant
+nodes, which ONNX Runtime folds when it loads the graph. Inputs are `input_ids` and `attention_mask`, int64
+`[batch, length]`; the output is `output`, float32: `[batch, hidden]` for mean pooling, `[batch, classes]`
+or `[batch, length, classes]` for classifiers. A graph that is up to date is left alone.
 """
 
 import argparse

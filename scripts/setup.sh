@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the project needs and the machine lacks, with Debian's packages. Says what it does; does nothing the
-# second time.
+# Installs what the project needs and the machine lacks, with Debian's packages. Says what it does; does
+# nothing the second time.
 set -euo pipefail
 
 missing=()
@@ -30,7 +30,8 @@ if ((${#missing[@]})); then
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 
-# The metrics are checked with it. Debian has it only in the package of a server that starts at once: the one file is enough.
+# The metrics are checked with it. Debian has it only in the package of a server that starts at once: the one
+# file is enough.
 if ! command -v promtool >/dev/null 2>&1; then
   echo "==> installing promtool"
   sudo=""

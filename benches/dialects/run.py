@@ -1,11 +1,13 @@
-"""What each dialect costs: its median latency over the bare engine with one caller, and calls a second with many; writes a table.
+"""What each dialect costs: its median latency over the bare engine with one caller, and calls a second with
+many; writes a table.
 
     python3 benches/dialects/run.py [--rounds 5] [--calls 400] [--seconds 3] [--callers 64] [--out benches/results/dialects.md]
 
-Dialects and the engine take turns, round by round, on the same machine; medians of the rounds are reported. All ask the embedding
-model of its card. The engine is `target/release/engine` on the same card, with the token ids counted by the server. The load comes
-from `target/release/callers` on the same cores: one thread, prepared bodies. `make bench-dialects` builds both first. It wants a
-machine that does nothing else.
+Dialects and the engine take turns, round by round, on the same machine; medians of the rounds are
+reported. All ask the embedding model of its card. The engine is `target/release/engine` on the same card,
+with the token ids counted by the server. The load comes from `target/release/callers` on the same cores:
+one thread, prepared bodies. `make bench-dialects` builds both first. It wants a machine that does nothing
+else.
 """
 
 import argparse
@@ -226,7 +228,7 @@ def table(options, low, high, bare, bad, tokens):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=400)
     parser.add_argument("--seconds", type=float, default=3)

@@ -1,10 +1,11 @@
-"""All dialects at once for a minute: every answer is the direct one, none is lost, doubled or swapped, each is charged once, and
-whoever leaves meanwhile frees its place.
+"""All dialects at once for a minute: every answer is the direct one, none is lost, doubled or swapped, each
+is charged once, and whoever leaves meanwhile frees its place.
 
     data/venv/bin/python benches/dialects/soak.py [--seconds 60] [--data-dir data]
 
-What `serving/tests/clients/test_all_dialects.py` does for a count of calls in `make test`, for as long as one likes; callers leave
-in the middle of their calls all the while. Prints what was asked, and fails where something is not as it should be.
+What `serving/tests/clients/test_all_dialects.py` does for a count of calls in `make test`, for as long as
+one likes; callers leave in the middle of their calls all the while. Prints what was asked, and fails where
+something is not as it should be.
 """
 
 import argparse
@@ -80,7 +81,7 @@ async def soak(server, keys, seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--data-dir", default=str(ROOT / "data"))
     parser.add_argument("--binary", default=str(ROOT / "target/release/ml-inference"))

@@ -2,9 +2,10 @@
 
     python3 benches/engines/run.py [--rounds 5] [--out benches/results/engines.md]
 
-Every engine is a process of its own that waits without spinning while another is measured. In each round each cell is run by
-every engine, in an order that changes from round to round; what is reported is the median over the rounds, and the ratio
-to ONNX Runtime float32 with the smallest and the largest ratio of a single round.
+Every engine is a process of its own that waits without spinning while another is measured. In each round
+each cell is run by every engine, in an order that changes from round to round; what is reported is the
+median over the rounds, and the ratio to ONNX Runtime float32 with the smallest and the largest ratio of a
+single round.
 """
 
 import argparse
@@ -59,7 +60,8 @@ class Engine:
         return json.loads(answer)
 
     def turn(self, batches: list[list[int]]) -> float:
-        """The median time of a run, after one that warms caches and buffers. One that is long by itself is all there is."""
+        """The median time of a run, after one that warms caches and buffers. One that is long by itself is
+        all there is."""
         first = self.run(batches, 1)[0]
         if first > 2 * TURN_SECONDS:
             return first

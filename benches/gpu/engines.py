@@ -1,9 +1,11 @@
-"""The CUDA runtime beside PyTorch on one GPU, in one run: answers, latency of one text, tokens a second by length, and over mixed lengths.
+"""The CUDA runtime beside PyTorch on one GPU, in one run: answers, latency of one text, tokens a second by
+length, and over mixed lengths.
 
     python3 benches/gpu/engines.py --engine PROGRAM --shapes FOLDER --out FILE [--smoke]
 
-PROGRAM is `benches/src/bin/engine.rs`, FOLDER what `shapes.py` made. Each cell is the median of several runs; the engines of a cell are
-measured one after the other within seconds. What fails is written down and the rest goes on.
+PROGRAM is `benches/src/bin/engine.rs`, FOLDER what `shapes.py` made. Each cell is the median of several
+runs; the engines of a cell are measured one after the other within seconds. What fails is written down and
+the rest goes on.
 """
 
 import argparse
@@ -173,7 +175,7 @@ def sentence_transformers(options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--engine", type=Path, required=True)
     parser.add_argument("--shapes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

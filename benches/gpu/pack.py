@@ -1,9 +1,10 @@
-"""Packs what `run.sh` needs on a machine with a GPU and nothing else: programs, kernels, load generators with their libraries, and the
-embedding model's weights. Parts are small enough to be carried one by one.
+"""Packs what `run.sh` needs on a machine with a GPU and nothing else: programs, kernels, load generators with
+their libraries, and the embedding model's weights. Parts are small enough to be carried one by one.
 
     python3 benches/gpu/pack.py [--data-dir data] [--out data/gpu-kit] [--part-mib 40]
 
-Builds with the features that are tested, so that little is compiled that `make test` has not. Needs wrk and h2load installed.
+Builds with the features that are tested, so that little is compiled that `make test` has not. Needs wrk
+and h2load installed.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def libraries(program):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data-dir", type=Path, default=ROOT / "data")
     parser.add_argument("--out", type=Path, default=ROOT / "data/gpu-kit")
     parser.add_argument("--part-mib", type=int, default=40)

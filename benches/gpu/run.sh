@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can answer, on a machine with neither network nor Rust: what `pack.py` made is unpacked, then
+# Everything that only a GPU can answer, on a machine with neither network nor Rust: what `pack.py` made is
+# unpacked, then
 #
 #   checks    every kernel against float64, the runtime against the reference, the five models against float32
 #   engines   the card's ceilings; tokens a second and latency beside PyTorch
@@ -7,8 +8,8 @@
 #
 #   benches/gpu/run.sh KIT OUT [PART…]     all parts if none is named; SMOKE=1 tries the scripts without a GPU
 #
-# Writes logs, JSON and OUT/report.md. A part that fails is written down, and the others go on. Needs python3 with torch, transformers
-# and sentence-transformers for `engines`.
+# Writes logs, JSON and OUT/report.md. A part that fails is written down, and the others go on. Needs python3
+# with torch, transformers and sentence-transformers for `engines`.
 set -uo pipefail
 kit=$(realpath "$1") out=$2
 shift 2

@@ -1,5 +1,5 @@
-"""The server on a GPU under load, load generators on the same machine: start-up, one model at a time, five at once, REST and gRPC,
-and tokens a second of a BERT-base-shaped embedding model.
+"""The server on a GPU under load, load generators on the same machine: start-up, one model at a time, five at
+once, REST and gRPC, and tokens a second of a BERT-base-shaped embedding model.
 
     python3 benches/gpu/served.py --binary PROGRAM --data-dir FOLDER --shapes FOLDER --out FILE [--smoke]
 
@@ -34,7 +34,8 @@ def metric(api, name, **labels):
 
 
 def framed(inputs):
-    """A request of the service with these inputs, as gRPC sends it: five bytes before a message whose field 1 they are."""
+    """A request of the service with these inputs, as gRPC sends it: five bytes before a message whose field 1
+    they are."""
     message = b""
     for text in inputs:
         data, length = text.encode(), len(text.encode())
@@ -113,7 +114,7 @@ def tokens_per_second(options, results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--binary", type=Path, required=True)
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--shapes", type=Path, required=True)

@@ -2,8 +2,9 @@
 
     python3 benches/gpu/shapes.py MINILM_FOLDER OUT
 
-MINILM_FOLDER holds the embedding model's files; its tokenizer serves all, since the vocabulary is the same. Writes OUT/minilm, OUT/bert-base and
-OUT/bert-large, each with a card, config.json, model.safetensors (float32, normal, deviation 0.02 as BERT is initialised) and tokenizer.json.
+MINILM_FOLDER holds the embedding model's files; its tokenizer serves all, since the vocabulary is the
+same. Writes OUT/minilm, OUT/bert-base and OUT/bert-large, each with a card, config.json, model.safetensors
+(float32, normal, deviation 0.02 as BERT is initialised) and tokenizer.json.
 """
 
 import hashlib

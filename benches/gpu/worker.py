@@ -2,10 +2,11 @@
 
     python3 benches/gpu/worker.py ENGINE MODEL_FOLDER
 
-Engines: `eager`, `sdpa`, `compile` (transformers' BERT in bfloat16, with its own or with PyTorch's attention, or compiled), and
-`float32-cpu`, the reference. Batches are padded to their longest sequence, and computed in order of length if `"sort"` is given: then a
-line's batches are one set of sequences that is cut anew, as sentence-transformers does it. `{"ceilings": true}` measures what the card
-can do at best: bytes a second of a copy, read and written, and operations a second of a product of bfloat16.
+Engines: `eager`, `sdpa`, `compile` (transformers' BERT in bfloat16, with its own or with PyTorch's
+attention, or compiled), and `float32-cpu`, the reference. Batches are padded to their longest sequence,
+and computed in order of length if `"sort"` is given: then a line's batches are one set of sequences that
+is cut anew, as sentence-transformers does it. `{"ceilings": true}` measures what the card can do at best:
+bytes a second of a copy, read and written, and operations a second of a product of bfloat16.
 """
 
 import json

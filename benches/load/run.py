@@ -1,10 +1,11 @@
-"""The real server under load, by policy: callers who wait, and calls that come at 0.5 to 10 times of what can be answered.
-Writes a table and a plot.
+"""The real server under load, by policy: callers who wait, and calls that come at 0.5 to 10 times of what can
+be answered. Writes a table and a plot.
 
     python3 benches/load/run.py [--seconds 5] [--rounds 1] [--out benches/results/load.md]
 
-A server for each policy; they take turns cell by cell, so that all see the same machine. Texts of 8 to 200 words, one a call, on
-one model or on all five alike. The load comes from `target/release/callers` on the same cores.
+A server for each policy; they take turns cell by cell, so that all see the same machine. Texts of 8 to 200
+words, one a call, on one model or on all five alike. The load comes from `target/release/callers` on the
+same cores.
 """
 
 import argparse
@@ -194,7 +195,7 @@ def plot(options, opened, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--data-dir", default=str(ROOT / "data"))

@@ -1,9 +1,11 @@
-"""Goodput as more calls come than can be answered: answers a second with 4, 16, 64 and 1,024 calls in flight, in turns.
+"""Goodput as more calls come than can be answered: answers a second with 4, 16, 64 and 1,024 calls in flight,
+in turns.
 
     python3 benches/overload/run.py [--in-flight 4 16 64 1024] [--seconds 10] [--rounds 2]
 
-Each call has four texts of about 300 words to classify; whoever is refused comes again at once. The load comes from h2load on the
-same cores. What counts is each row's share of the best: the machine is the same for all of them, and no number of another run is.
+Each call has four texts of about 300 words to classify; whoever is refused comes again at once. The load
+comes from h2load on the same cores. What counts is each row's share of the best: the machine is the same
+for all of them, and no number of another run is.
 """
 
 import argparse

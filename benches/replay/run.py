@@ -1,9 +1,11 @@
-"""Replays simulated traces against the real server, with its policies in turns, and writes measurement beside prediction.
+"""Replays simulated traces against the real server, with its policies in turns, and writes measurement beside
+prediction.
 
     python3 benches/replay/run.py [--loads 0.3 0.5 0.7] [--seconds 15] [--rounds 2] [--out benches/results/replay.md]
 
-The trace and the prediction for it come from `simulate --trace`: open loop, five models, one text a request, lengths and
-moments as there. Latency counts from the moment at which the trace has the request, not from when it was sent.
+The trace and the prediction for it come from `simulate --trace`: open loop, five models, one text a
+request, lengths and moments as there. Latency counts from the moment at which the trace has the request,
+not from when it was sent.
 """
 
 import argparse
@@ -40,7 +42,8 @@ API, OPS = "127.0.0.1:18080", "127.0.0.1:19090"
 
 
 def text(model, tokens):
-    """A text of about so many tokens, special ones included; for summaries two sentences, of which each is a window."""
+    """A text of about so many tokens, special ones included; for summaries two sentences, of which each is a
+    window."""
     words = [WORDS[index % len(WORDS)] for index in range(max(1, tokens - 2))]
     if model == "summarizer":
         middle = max(1, len(words) // 2)

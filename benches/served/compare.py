@@ -1,5 +1,5 @@
-"""The price of a setting: served latency and throughput with a line of configuration and without, on two servers that take turns
-within seconds, so that both see the same machine. Writes a table of ratios.
+"""The price of a setting: served latency and throughput with a line of configuration and without, on two
+servers that take turns within seconds, so that both see the same machine. Writes a table of ratios.
 
     python3 benches/served/compare.py --setting 'usage.is_recorded = false' [--seconds 5] [--rounds 8] [--out FILE]
 """
@@ -17,7 +17,7 @@ CELLS = [("sentiment", 1), ("sentiment", 16), ("embeddings", 16), ("classify", 1
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--setting", required=True, help="a line of configuration")
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=8)

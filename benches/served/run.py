@@ -1,8 +1,10 @@
-"""Served latency and throughput of all five models, measured with wrk against the real server; writes a table.
+"""Served latency and throughput of all five models, measured with wrk against the real server; writes a
+table.
 
     python3 benches/served/run.py [--seconds 10] [--rounds 3] [--runtime RUNTIME] [--out benches/results/served.md]
 
-One text a request, lengths mixed; routes and concurrencies are interleaved over the rounds, medians are reported.
+One text a request, lengths mixed; routes and concurrencies are interleaved over the rounds, medians are
+reported.
 """
 
 import argparse
@@ -60,8 +62,8 @@ def wait_until_ready(ops):
 
 @contextlib.contextmanager
 def served(port, data_dir, settings, binary=ROOT / "target/release/ml-inference", cards=ROOT / "model-cards", state=None):
-    """A server with these lines of configuration and a state of its own, until the block ends: its address and its process. The
-    folder of its `state` goes with it, unless it is given."""
+    """A server with these lines of configuration and a state of its own, until the block ends: its address
+    and its process. The folder of its `state` goes with it, unless it is given."""
     api, ops = f"127.0.0.1:{port}", f"127.0.0.1:{port + OPS_OFFSET}"
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "served.toml"
@@ -103,8 +105,8 @@ def result(process):
 
 
 def measure(api, route, concurrency, seconds, corpus):
-    """What a wrk found. Returns when the server is done with what it left behind, which is half a second's work: callers who close
-    one side of their connection are answered."""
+    """What a wrk found. Returns when the server is done with what it left behind, which is half a second's
+    work: callers who close one side of their connection are answered."""
     found = result(wrk(api, route, concurrency, seconds, corpus))
     host, port = api.split(":")
     while in_flight(f"{host}:{int(port) + OPS_OFFSET}") > 0:
@@ -157,7 +159,7 @@ def table(results, options, memory):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--data-dir", default=str(ROOT / "data"))

@@ -1,4 +1,5 @@
-"""Makes tables and plots of what `simulate` wrote: benches/results/simulation.{md,png} and simulation-load.png.
+"""Makes tables and plots of what `simulate` wrote: benches/results/simulation.{md,png} and
+simulation-load.png.
 
     python3 benches/simulation/report.py [--results benches/results/simulation.json]
 """

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Cross-compiles the fused kernels for 64-bit Arm and runs their tests, NEON against plain loops, under emulation. Debian 13
-# has all that is needed as packages; it is unpacked into a folder of its own, once. Needs root.
+# Cross-compiles the fused kernels for 64-bit Arm and runs their tests, NEON against plain loops, under
+# emulation. Debian 13 has all that is needed as packages; it is unpacked into a folder of its own, once.
+# Needs root.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

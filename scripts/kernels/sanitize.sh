@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The fused runtime under AddressSanitizer, with every instruction set that this CPU has, and its portable kernels under Miri
-# where that is installed (it is a component of nightly toolchains only).
+# The fused runtime under AddressSanitizer, with every instruction set that this CPU has, and its portable
+# kernels under Miri where that is installed (it is a component of nightly toolchains only).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

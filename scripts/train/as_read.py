@@ -1,4 +1,5 @@
-"""Texts as the server gives them to the model, by the server's own code: commas stand where lines, items and cells end.
+"""Texts as the server gives them to the model, by the server's own code: commas stand where lines, items and
+cells end.
 
 `cargo build --release --locked --workspace --example text_as_read` makes the program that is asked.
 """

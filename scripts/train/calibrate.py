@@ -1,8 +1,10 @@
-"""Probabilities of classes one by one, for a classifier that was trained with classes that exclude each other.
+"""Probabilities of classes one by one, for a classifier that was trained with classes that exclude each
+other.
 
-Each class is a logistic regression over all logits against the rest, fitted on the card's train split and on texts of none of
-the classes: those of `data/none-train.jsonl`, and the everyday sentences that another card is trained on, which are many and
-count for less. It is written into the card's front matter, from where the server reads it, and measured on `test` and `none-test`.
+Each class is a logistic regression over all logits against the rest, fitted on the card's train split and
+on texts of none of the classes: those of `data/none-train.jsonl`, and the everyday sentences that another
+card is trained on, which are many and count for less. It is written into the card's front matter, from
+where the server reads it, and measured on `test` and `none-test`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Data files, label encoding, augmentation and length-bucketed batches.
 
-Classification files are JSON lines `{"label", "text"}`. Entity files hold one text a line with
-inline markup: `[Anna Schmidt](PER) flew to [Oslo](LOC).` In `structured-test.txt`, `⏎` is a line break in a text and `→` a tab.
+Classification files are JSON lines `{"label", "text"}`. Entity files hold one text a line with inline
+markup: `[Anna Schmidt](PER) flew to [Oslo](LOC).` In `structured-test.txt`, `⏎` is a line break in a text
+and `→` a tab.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ def check_disjoint(splits: dict[str, list[Item]]) -> None:
 
 
 def check_new_names(test: Sequence[Tagged], others: Sequence[Item], gazetteer: Gazetteer) -> None:
-    """Fails if a name of the test texts, or one word of a person's name, is in other texts or in the gazetteer."""
+    """Fails if a name of the test texts, or one word of a person's name, is in other texts or in the
+    gazetteer."""
     names = [
         piece
         for item in others

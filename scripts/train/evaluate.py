@@ -111,7 +111,8 @@ def score_entities(
 def decode_spans(encoding: Encoding, tags: Sequence[str], ends: Sequence[int] = ()) -> list[Span]:
     """Entities under `first` aggregation: a word takes the tag of its first sub-word.
 
-    A word tagged B- or with another type than the word before it starts a new entity, and so does one behind an end.
+    A word tagged B- or with another type than the word before it starts a new entity, and so does one
+    behind an end.
     """
     spans: list[Span] = []
     open_type = ""

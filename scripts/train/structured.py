@@ -1,8 +1,10 @@
-"""Texts that are no prose: lists, tables, signatures, heads of mails, résumés, markup. All are drawn from one random generator.
+"""Texts that are no prose: lists, tables, signatures, heads of mails, résumés, markup. All are drawn from one
+random generator.
 
-`data/layouts.json` has layouts with fields in them (`Kind regards\\n{per}\\n{role}`), lists of words and of headings, and how
-names of organisations and streets are made; names come out of `data/gazetteer.json`. A field of a name becomes an entity.
-Lists and tables are put together here. Some texts have no name at all, so that a line by itself is not taken for one.
+`data/layouts.json` has layouts with fields in them (`Kind regards\\n{per}\\n{role}`), lists of words and
+of headings, and how names of organisations and streets are made; names come out of `data/gazetteer.json`.
+A field of a name becomes an entity. Lists and tables are put together here. Some texts have no name at
+all, so that a line by itself is not taken for one.
 """
 
 from __future__ import annotations
@@ -119,7 +121,8 @@ def read_layouts(folder: Path) -> Layouts:
 
 
 def without(gazetteer: Gazetteer, every: int, kept: bool) -> Gazetteer:
-    """The gazetteer without each `every`th name, or with nothing but those: names of dev are none of training."""
+    """The gazetteer without each `every`th name, or with nothing but those: names of dev are none of
+    training."""
     return {
         kind: [name for i, name in enumerate(names) if (i % every == every - 1) == kept]
         for kind, names in gazetteer.items()

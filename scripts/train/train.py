@@ -72,7 +72,8 @@ def train(
 ) -> TextModel:
     """Trains until the dev score stops improving and returns the best epoch's model.
 
-    With layouts, the dev score is the mean of that of the dev split and that of texts drawn from them. Of epochs with the same dev score, the one with the lower dev loss is kept.
+    With layouts, the dev score is the mean of that of the dev split and that of texts drawn from them. Of
+    epochs with the same dev score, the one with the lower dev loss is kept.
     """
     rng = seed_everything(seed)
     model = new_model(len(labels), config.is_token_task, config.dense)

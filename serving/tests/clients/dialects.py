@@ -1,5 +1,6 @@
-"""Every dialect as a function from texts to what it says of them, for many calls at once: what `test_all_dialects.py` and
-`benches/dialects/soak.py` share. What clients make of the dialects is in tests of their own; here each is as plain as can be."""
+"""Every dialect as a function from texts to what it says of them, for many calls at once: what
+`test_all_dialects.py` and `benches/dialects/soak.py` share. What clients make of the dialects is in tests
+of their own; here each is as plain as can be."""
 
 import asyncio
 import base64
@@ -31,7 +32,8 @@ CITIES = ["Madrid", "Oslo", "Zürich", "Kyoto", "Aarhus", "Lisbon"]
 
 @dataclass
 class Dialect:
-    """`ask(session, texts, id)` gives one answer a text; `charged(n)` is how many inputs a call of n texts has."""
+    """`ask(session, texts, id)` gives one answer a text; `charged(n)` is how many inputs a call of n texts
+    has."""
 
     name: str
     task: str
@@ -372,7 +374,8 @@ def is_far(one, other):
 
 
 async def answers(session, candidates, wanted):
-    """By task, the direct answers of some of the texts, as many as wanted, no two of which could be taken for each other."""
+    """By task, the direct answers of some of the texts, as many as wanted, no two of which could be taken for
+    each other."""
     found = {}
     for task, direct in DIRECT.items():
         told = []
@@ -397,8 +400,8 @@ class Done:
 
 
 async def ask_all(session, direct, rounds=None, is_over=lambda: False, workers=3, seed=17):
-    """Asks each dialect about each text of its task, `rounds` times or until it `is_over`; all dialects at once, each with several
-    callers. Every answer is compared with the direct one."""
+    """Asks each dialect about each text of its task, `rounds` times or until it `is_over`; all dialects at
+    once, each with several callers. Every answer is compared with the direct one."""
     done = Done(Counter())
 
     async def one(dialect, some):

@@ -1,4 +1,5 @@
-"""Peers of a server as tests need them: raw sockets and the h2 package, which do no more than they are told, and what they share."""
+"""Peers of a server as tests need them: raw sockets and the h2 package, which do no more than they are told,
+and what they share."""
 
 import base64
 import json
@@ -175,7 +176,8 @@ class Http2:
         raise AssertionError(f"no {kind.__name__}; there were {self.events}")
 
     def frames(self):
-        """Kind and payload of every frame to the end, one by one: the package takes nothing more after the first goodbye."""
+        """Kind and payload of every frame to the end, one by one: the package takes nothing more after the
+        first goodbye."""
         buffer = b""
         while chunk := self.socket.recv(65536):
             buffer += chunk

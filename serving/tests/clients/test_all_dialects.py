@@ -1,5 +1,5 @@
-"""All dialects at once, under load: every answer is the direct one, none is lost, doubled or swapped, each is charged once; and
-whoever leaves frees its place."""
+"""All dialects at once, under load: every answer is the direct one, none is lost, doubled or swapped, each is
+charged once; and whoever leaves frees its place."""
 
 import asyncio
 import contextlib
@@ -62,7 +62,8 @@ def test_every_answer_is_the_direct_one(request, server):
 
 
 def groups():
-    """Dialects that leave at once: each has one place. Each message of a stream has one, so a stream leaves by itself."""
+    """Dialects that leave at once: each has one place. Each message of a stream has one, so a stream leaves
+    by itself."""
     is_stream = lambda dialect: dialect.name.endswith("stream")  # noqa: E731
     calls = [dialect for dialect in DIALECTS if not is_stream(dialect)]
     return [calls, *([dialect] for dialect in DIALECTS if is_stream(dialect))]

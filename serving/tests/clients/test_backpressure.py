@@ -1,4 +1,5 @@
-"""Streams that were admitted: what there is no room for is not read, and nothing of it is refused; deadlines pass meanwhile."""
+"""Streams that were admitted: what there is no room for is not read, and nothing of it is refused; deadlines
+pass meanwhile."""
 
 import gzip
 import signal
@@ -81,7 +82,8 @@ def send_all(peer, left):
 
 
 def test_messages_wait_for_room(server, proto):
-    """Twelve large messages at once, of which two have room: the others are not read before there is some for them."""
+    """Twelve large messages at once, of which two have room: the others are not read before there is some for
+    them."""
     peer = Http2(server.api)
     streams = [peer.headers(INFER, server.hog, "application/grpc") for _ in range(12)]
     left = {stream: framed(large(proto, str(stream))) for stream in streams}
@@ -142,7 +144,8 @@ def fill(server, proto):
 
 
 def test_streams_wait_for_unread_answers_to_be_read(server, proto):
-    """What an open stream sends while its tenant has too much unread elsewhere is answered afterwards, and never refused."""
+    """What an open stream sends while its tenant has too much unread elsewhere is answered afterwards, and
+    never refused."""
     before = metric(server, "calls_total", code="answers_unread")
     reads = Http2(server.api)
     streams = [reads.headers(INFER, server.hog, "application/grpc") for _ in range(3)]
@@ -201,7 +204,8 @@ def test_messages_that_do_not_end_give_their_room_back(request, tmp_path, proto)
 
 
 def test_streams_that_wait_do_not_hold_up_the_end(request, tmp_path, proto):
-    """Of three messages two have begun and one waits for room: all streams hear of the end, and the server does not wait for them."""
+    """Of three messages two have begun and one waits for room: all streams hear of the end, and the server
+    does not wait for them."""
     (tmp_path / "held.toml").write_text(PATIENT)
     server = start(request, tmp_path, "--config", str(tmp_path / "held.toml"))
     hog = key_of(request, server, "hog", "enterprise")
@@ -211,7 +215,8 @@ def test_streams_that_wait_do_not_hold_up_the_end(request, tmp_path, proto):
         peer.data(stream, framed(large(proto, str(stream)))[:16_000])
     wait_for(lambda: metric(server, "body_bytes_held") == 2 * MESSAGE)
     server.process.send_signal(signal.SIGTERM)
-    # Frame by frame: the package takes nothing more after the first goodbye. The statuses are in the last ones.
+    # Frame by frame: the package takes nothing more after the first goodbye. The statuses are in the last
+    # ones.
     assert sum(kind == HEADERS for kind, _ in peer.frames()) >= 3
     peer.close()
     assert server.process.wait(timeout=60) == 0

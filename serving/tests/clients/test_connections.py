@@ -1,4 +1,5 @@
-"""Connections and heads, through raw sockets and the h2 package: what peers that do nothing, or too much, can take from others."""
+"""Connections and heads, through raw sockets and the h2 package: what peers that do nothing, or too much, can
+take from others."""
 
 import json
 import socket

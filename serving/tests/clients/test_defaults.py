@@ -1,4 +1,5 @@
-"""Which model answers does not depend on whether a card can be read, and a card that cannot takes nothing down but itself."""
+"""Which model answers does not depend on whether a card can be read, and a card that cannot takes nothing
+down but itself."""
 
 import shutil
 

@@ -1,5 +1,5 @@
-"""Details of several dialects that their clients rely on: what is known under an idempotency key, whose statistics are
-told, and that errors are in the form and the words of the dialect that a path is of."""
+"""Details of several dialects that their clients rely on: what is known under an idempotency key, whose
+statistics are told, and that errors are in the form and the words of the dialect that a path is of."""
 
 import cohere
 import grpc
@@ -61,7 +61,8 @@ def test_metadata_are_known_under_a_key(reflected):  # noqa: F811
     assert "Idempotency-Key" in refused.value.details()
 
 
-# infinity, whose own client asks for other versions of what other clients need: this is what it sends and reads.
+# infinity, whose own client asks for other versions of what other clients need: this is what it sends and
+# reads.
 
 def test_infinity(server, rest):
     body = {"input": ["a"], "model": MODEL, "encoding_format": "float", "user": "u", "dimensions": 0, "modality": "text"}
@@ -78,7 +79,8 @@ def test_infinity(server, rest):
     assert httpx.get(f"http://{server.api}/infinity/health").json()["unix"] > 1.7e9
 
 
-# Token ids: those of another tokenizer may all be in ours, and a short text of them would be embedded as another text.
+# Token ids: those of another tokenizer may all be in ours, and a short text of them would be embedded as
+# another text.
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings", f"/openai/deployments/{MODEL}/embeddings"])
 def test_ids_that_may_be_of_any_tokenizer(rest, path):

@@ -28,7 +28,8 @@ def test_metrics_without_tenants(request, server):
 
 
 def test_a_broken_model_is_explained_to_the_operator(request, tmp_path):
-    """Who may look at models learns that one cannot be loaded, and nothing of files; calls do not fill the log."""
+    """Who may look at models learns that one cannot be loaded, and nothing of files; calls do not fill the
+    log."""
     cards = one_model(tmp_path)
     broken = cards / "sentiment-v3"
     broken.mkdir()
@@ -69,7 +70,8 @@ def test_no_library_logs_text(request, tmp_path):
 
 
 def test_floods_do_not_fill_the_log(request, tmp_path):
-    """Streams that are opened and reset at once, by somebody without credentials: many connections, few lines."""
+    """Streams that are opened and reset at once, by somebody without credentials: many connections, few
+    lines."""
     server = started(request, tmp_path)
     host, port = server.api.split(":")
     before = len(server.log_lines())

@@ -1,4 +1,5 @@
-"""What documents and errors promise, asked of the real server: the page of errors, routes and methods, services, metrics."""
+"""What documents and errors promise, asked of the real server: the page of errors, routes and methods,
+services, metrics."""
 
 import json
 import os

@@ -135,7 +135,8 @@ def test_a_sink_that_hangs_does_not_delay_the_end(request, tmp_path):
 
 
 def test_callers_are_told_before_sockets_close(request, tmp_path):
-    """While the balancer has not heard yet: not ready, new connections are still good, and every answer says goodbye."""
+    """While the balancer has not heard yet: not ready, new connections are still good, and every answer says
+    goodbye."""
     server = bounded(request, tmp_path, more="not_ready_wait_ms = 600000\n")
     idle = Http2(server.api)
     with connect(server.api) as kept:
@@ -150,7 +151,8 @@ def test_callers_are_told_before_sockets_close(request, tmp_path):
     answer = post(server)
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     idle.post(TEXT)
-    # Frame by frame: a slow answer comes after the goodbye. Its first header is the eighth of HPACK's table, `:status: 200`.
+    # Frame by frame: a slow answer comes after the goodbye. Its first header is the eighth of HPACK's table,
+    # `:status: 200`.
     assert any(kind == HEADERS and payload.startswith(b"\x88") for kind, payload in idle.frames())
     server.process.kill()
     server.process.wait()

@@ -1,4 +1,5 @@
-"""Files that are read while the server runs and turn into what blocks or cannot be used: everything else goes on."""
+"""Files that are read while the server runs and turn into what blocks or cannot be used: everything else goes
+on."""
 
 import os
 

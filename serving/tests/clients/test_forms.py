@@ -1,4 +1,5 @@
-"""Forms: metrics as scrapers ask for them, refusals that say what is wrong and repeat nothing, codings, methods, options."""
+"""Forms: metrics as scrapers ask for them, refusals that say what is wrong and repeat nothing, codings,
+methods, options."""
 
 import gzip
 import json

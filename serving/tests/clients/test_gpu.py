@@ -1,5 +1,6 @@
-"""The server on GPUs: emulated ones, which run the real kernels on the CPU (models/runtimes/cuda/kernels/emulation/driver.cpp). The same binary that
-computes on the CPU elsewhere finds them in place of the driver."""
+"""The server on GPUs: emulated ones, which run the real kernels on the CPU
+(models/runtimes/cuda/kernels/emulation/driver.cpp). The same binary that computes on the CPU elsewhere
+finds them in place of the driver."""
 
 import concurrent.futures
 import math
@@ -21,7 +22,8 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def gpus():
-    """Builds the emulated driver, if the Rust tests have not; gives the environment of a process that is to find it."""
+    """Builds the emulated driver, if the Rust tests have not; gives the environment of a process that is to
+    find it."""
     folder = ROOT / "target/tmp/emulation"
     subprocess.run([ROOT / "models/runtimes/cuda/kernels/emulation/build.sh", folder], check=True)
 

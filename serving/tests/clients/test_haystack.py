@@ -1,5 +1,5 @@
-"""Haystack's components for text-embeddings-inference and Hugging Face endpoints, unchanged: over REST, and over gRPC, whose
-definition they have by reflection alone."""
+"""Haystack's components for text-embeddings-inference and Hugging Face endpoints, unchanged: over REST, and
+over gRPC, whose definition they have by reflection alone."""
 
 import asyncio
 

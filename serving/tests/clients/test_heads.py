@@ -1,4 +1,5 @@
-"""Heads and bodies that are not as they should be: who sends them is told what is wrong, in our form, and the log and metrics know."""
+"""Heads and bodies that are not as they should be: who sends them is told what is wrong, in our form, and the
+log and metrics know."""
 
 import json
 

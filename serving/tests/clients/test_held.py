@@ -1,4 +1,5 @@
-"""What peers may hold while they do nothing, whatever they asked for; and the end, for peers that are frozen or that never stop."""
+"""What peers may hold while they do nothing, whatever they asked for; and the end, for peers that are frozen
+or that never stop."""
 
 import signal
 import threading

@@ -1,4 +1,5 @@
-"""Hugging Face's tasks, by `huggingface_hub.InferenceClient` unchanged: a URL that means one model and one task."""
+"""Hugging Face's tasks, by `huggingface_hub.InferenceClient` unchanged: a URL that means one model and one
+task."""
 
 import httpx
 import pytest

@@ -1,5 +1,6 @@
-"""`Idempotency-Key`: a request that is sent again is answered again, not computed and not charged again; on one server, after a
-restart, on another server that shares its Redis, and when the server is killed in between."""
+"""`Idempotency-Key`: a request that is sent again is answered again, not computed and not charged again; on
+one server, after a restart, on another server that shares its Redis, and when the server is killed in
+between."""
 
 import json
 import random
@@ -113,8 +114,9 @@ def test_answers_outlast_the_server_and_are_shared(request, tmp_path, home):
 
 
 def test_killed_at_any_moment_nobody_is_charged_twice(request, tmp_path):
-    """Callers send every request until it is answered; the server is killed again and again. However often each was sent, it was
-    charged once at most, and each that was answered, for the first time or again, was charged."""
+    """Callers send every request until it is answered; the server is killed again and again. However often
+    each was sent, it was charged once at most, and each that was answered, for the first time or again,
+    was charged."""
     server = start(request, tmp_path)
     made = make(request, server, "stubborn")
     current, is_over, answered = {"server": server}, threading.Event(), {"computed": [], "replayed": []}

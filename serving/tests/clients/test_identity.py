@@ -127,7 +127,8 @@ class Keys:
 
 
 def test_key_sets(request, tmp_path, issuer):
-    """Keys for other uses are no keys for signatures; a redirect is not followed; no more is read than a key set may have."""
+    """Keys for other uses are no keys for signatures; a redirect is not followed; no more is read than a key
+    set may have."""
     from copy import deepcopy
 
     from cryptography.hazmat.primitives.asymmetric import rsa
@@ -184,7 +185,8 @@ def post(client, key, json, path="/v1/ml/embeddings"):
 
 
 def test_secrets_are_shown_once(request, guarded):
-    """Who sends the request for a key again learns which key it made and not the key; another principal learns nothing."""
+    """Who sends the request for a key again learns which key it made and not the key; another principal
+    learns nothing."""
     owner = make(request, guarded, "secretive")
     admin = cli(request, guarded, "keys", "create", "secretive", "--role", "admin")
     body = {"label": "made once", "role": "admin"}

@@ -1,5 +1,5 @@
-"""JWTs of an issuer, signed by PyJWT, with the keys served over HTTP: what is accepted, what is refused and why, and keys that
-change or cannot be had."""
+"""JWTs of an issuer, signed by PyJWT, with the keys served over HTTP: what is accepted, what is refused and
+why, and keys that change or cannot be had."""
 
 import base64
 import hashlib
@@ -180,7 +180,8 @@ def test_claims_that_stand_there_twice_or_in_no_time(guarded, issuer):
 
 
 def test_who_has_another_role_by_then_is_told_nothing(request, guarded, issuer):
-    """What an owner made under an Idempotency-Key is not shown to the same subject who is an administrator now."""
+    """What an owner made under an Idempotency-Key is not shown to the same subject who is an administrator
+    now."""
     def ask(path, body, roles, name):
         headers = {"Authorization": f"Bearer {issuer.token(tenant='acme', roles=roles)}", "Idempotency-Key": name}
         answer = httpx.post(f"http://{guarded.api}/v1/ml/keys{path}", json=body, headers=headers, timeout=30)
@@ -197,7 +198,8 @@ def test_who_has_another_role_by_then_is_told_nothing(request, guarded, issuer):
 
 
 def test_keys_that_change_and_an_issuer_that_is_down(guarded, issuer):
-    # A new key is fetched for when it is met and the pause since the last time is over, once for many callers.
+    # A new key is fetched for when it is met and the pause since the last time is over, once for many
+    # callers.
     issuer.keys["rsa-2"] = rsa.generate_private_key(65537, 2048)
     before = issuer.fetches
     results, token = [], issuer.token("rsa-2")

@@ -1,4 +1,5 @@
-"""Summaries keep prose and nothing else, however it is spaced, wrapped, marked up or put beside logs and headers."""
+"""Summaries keep prose and nothing else, however it is spaced, wrapped, marked up or put beside logs and
+headers."""
 
 import textwrap
 

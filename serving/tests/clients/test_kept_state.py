@@ -1,5 +1,5 @@
-"""What a server keeps beside the sums: tenants and keys of which a part is lost, the secret they are hashed under, the time by which
-they expire; and what callers are told of their limits."""
+"""What a server keeps beside the sums: tenants and keys of which a part is lost, the secret they are hashed
+under, the time by which they expire; and what callers are told of their limits."""
 
 import json
 import threading

@@ -1,4 +1,5 @@
-"""KServe's own client, over its protocols v1, v2 and v2 over gRPC. It is heavy: `make test-dialects` runs this."""
+"""KServe's own client, over its protocols v1, v2 and v2 over gRPC. It is heavy: `make test-dialects` runs
+this."""
 
 import asyncio
 

@@ -1,5 +1,6 @@
-"""LangChain's embeddings by Hugging Face endpoints. It wants an older huggingface_hub than other tests have: `make test-dialects`
-runs this. Since 1.2 it takes no URL for a model, so that its users give it a client of the endpoint."""
+"""LangChain's embeddings by Hugging Face endpoints. It wants an older huggingface_hub than other tests have:
+`make test-dialects` runs this. Since 1.2 it takes no URL for a model, so that its users give it a client
+of the endpoint."""
 
 import asyncio
 

@@ -1,4 +1,5 @@
-"""What is summed equals what was answered, whatever happens to the store, to the journal, or to the disk beneath them."""
+"""What is summed equals what was answered, whatever happens to the store, to the journal, or to the disk
+beneath them."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Logs: what becomes of standard error harms no call, and each call leaves one line that has none of its text."""
+"""Logs: what becomes of standard error harms no call, and each call leaves one line that has none of its
+text."""
 
 import fcntl
 import json

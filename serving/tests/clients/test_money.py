@@ -1,4 +1,5 @@
-"""No record is summed twice and none answered is lost, whatever becomes of the files and keys around: names, copies, locks, moves."""
+"""No record is summed twice and none answered is lost, whatever becomes of the files and keys around: names,
+copies, locks, moves."""
 
 import shutil
 import subprocess

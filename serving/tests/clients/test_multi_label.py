@@ -73,7 +73,8 @@ def test_the_same_over_grpc(rest, stub, proto, metadata):
 
 @pytest.mark.parametrize("value", [None, "independent"])
 def test_cards_without_a_calibration(request, tmp_path, value):
-    """Of a checkpoint that says nothing the scores one by one would be no probabilities; of one that was trained so they are."""
+    """Of a checkpoint that says nothing the scores one by one would be no probabilities; of one that was
+    trained so they are."""
     cards = tmp_path / "cards"
     for name in "text-classifier-v2", "embeddings-v2":
         shutil.copytree(ROOT / "model-cards" / name, cards / name)

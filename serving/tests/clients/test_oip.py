@@ -1,5 +1,5 @@
-"""Open Inference Protocol v2 through Triton's own clients (HTTP with its binary default, gRPC, asyncio, streams), through
-grpcio that knows the service by reflection alone, and as plain HTTP; KServe's v1."""
+"""Open Inference Protocol v2 through Triton's own clients (HTTP with its binary default, gRPC, asyncio,
+streams), through grpcio that knows the service by reflection alone, and as plain HTTP; KServe's v1."""
 
 import asyncio
 import json
@@ -148,7 +148,8 @@ def test_forms_of_http(http_client, rest):
 
 
 def test_json_by_hand_with_extras(rest):
-    """As clients of other servers of the protocol send it: nested data, fields and parameters that nobody knows."""
+    """As clients of other servers of the protocol send it: nested data, fields and parameters that nobody
+    knows."""
     asked = {
         "id": "7", "unknown": {"a": [1]}, "parameters": {"sequence_id": 0, "triton_x": "y", "priority": 1, "timeout": 30_000_000},
         "inputs": [{"name": "input-0", "datatype": "BYTES", "shape": [2, 1], "data": [[TEXTS[0]], [TEXTS[1]]],

@@ -57,7 +57,8 @@ def test_a_dialect_that_is_off_has_no_document(request, tmp_path):
         stop(other)
 
 
-# Requests that the document allows are refused with these codes alone: for what only the server knows, such as a model's bounds.
+# Requests that the document allows are refused with these codes alone: for what only the server knows, such
+# as a model's bounds.
 KNOWN_TO_THE_SERVER = {
     "empty_input", "nul_character", "input_too_long", "too_many_inputs", "invalid_parameter", "unreadable_input", "no_inputs",
     "wrong_task", "model_required", "idempotency_key_reused", "idempotency_in_progress",
@@ -82,7 +83,8 @@ def allowed_requests_are_understood(ctx, response, case):
     if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code not in (400, 413, 422):
         return
     error = response.json()["error"]
-    # Schemas cannot tell 1.0 from 1, nor which token ids a model has, when it is, or how many days there are between two.
+    # Schemas cannot tell 1.0 from 1, nor which token ids a model has, when it is, or how many days there are
+    # between two.
     of_server = ("got floating point", "token id", "expires_at", "must be at most 366 days", "expected an array of token ids")
     is_known = error["code"] in {sorted(KNOWN_TO_THE_SERVER)!r} or any(part in error["message"] for part in of_server)
     assert is_known, f"refused though the document allows it: {{error}}"
@@ -111,7 +113,8 @@ def explored(request, tmp_path_factory):
 
 
 def test_schemathesis_finds_nothing(explored, tmp_path):
-    """Every operation of ours: examples, values at the bounds, what is allowed and what is not, and calls in a row."""
+    """Every operation of ours: examples, values at the bounds, what is allowed and what is not, and calls in
+    a row."""
     # As a file: of a document that it fetches it leaves out the route of the document.
     (tmp_path / "openapi.json").write_text(httpx.get(f"http://{explored.api}/openapi.json").text)
     (tmp_path / "hooks.py").write_text(HOOKS)

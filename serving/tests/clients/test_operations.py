@@ -154,7 +154,8 @@ def test_sigterm_answers_what_was_accepted(request, tmp_path, proto):
         except grpc.RpcError as error:
             ending = error.code()
         held.set()
-        # A connection still in the listener's backlog when it closes is reset: that request was never accepted.
+        # A connection still in the listener's backlog when it closes is reset: that request was never
+        # accepted.
         outcomes = []
         for future in calls:
             try:
@@ -169,7 +170,8 @@ def test_sigterm_answers_what_was_accepted(request, tmp_path, proto):
 
 
 def test_a_caller_who_leaves_frees_the_queue(request, tmp_path):
-    """Four callers ask for a lot and hang up once they are being answered: the queue empties, nobody gets an answer."""
+    """Four callers ask for a lot and hang up once they are being answered: the queue empties, nobody gets an
+    answer."""
     config = tmp_path / "leave.toml"
     # Whoever closes has left: otherwise a fast machine may answer some of them after all.
     config.write_text("[connections]\nhalf_close_timeout_ms = 0\n")

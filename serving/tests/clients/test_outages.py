@@ -1,4 +1,5 @@
-"""What a server does while Redis is away, full, empty or of another password: limits, what it says of it, and secrets that change."""
+"""What a server does while Redis is away, full, empty or of another password: limits, what it says of it, and
+secrets that change."""
 
 import gzip
 import json
@@ -35,7 +36,8 @@ def ask(server, key, times):
 
 
 def heard_of(store, tenant, amount):
-    """Waits until it is told that so much of a tenant's limit was let through, and then until every server heard it."""
+    """Waits until it is told that so much of a tenant's limit was let through, and then until every server
+    heard it."""
     def board():
         return {server: told.split(" ", 2) for server, told in store.client.hgetall(BOARD).items()}
 
@@ -86,7 +88,8 @@ def test_a_limit_holds_over_an_outage_and_an_emptied_redis(request, tmp_path):
         store.process.send_signal(signal.SIGSTOP)
         try:
             assert ask(one, acme, 3) == [429] * 3, "another server took all before Redis fell silent"
-            # Of 8 servers that there may be each has an eighth: of the ten that are left, less a reserve, and of all 20.
+            # Of 8 servers that there may be each has an eighth: of the ten that are left, less a reserve, and
+            # of all 20.
             assert ask(one, globex, 4).count(200) == 1 and ask(one, initech, 5).count(200) == 2
             store_says(one, "store degraded: Redis: ")
         finally:
@@ -211,7 +214,8 @@ def test_secrets_that_change_are_read_again(request, tmp_path):
 
 
 def test_another_secret_is_refused_when_redis_comes(request, tmp_path, monkeypatch):
-    """A server that finds Redis silent at its start, and whose keys are hashed under another secret than those in it."""
+    """A server that finds Redis silent at its start, and whose keys are hashed under another secret than
+    those in it."""
     store = Redis(tmp_path / "redis")
     (tmp_path / "one").mkdir()
     right = start(request, tmp_path / "one", *config(tmp_path, store.port))

@@ -1,5 +1,5 @@
-"""An answer that was kept under its Idempotency-Key is charged once before anybody gets it again, whichever server was killed in
-between, and whichever is asked."""
+"""An answer that was kept under its Idempotency-Key is charged once before anybody gets it again, whichever
+server was killed in between, and whichever is asked."""
 
 import json
 import signal
@@ -48,8 +48,9 @@ def last_record(server):
 
 
 def as_if_not_written(client, server):
-    """The state that a server leaves that is killed between keeping an answer and recording it: what is owed stands with the answer,
-    and the record is in no journal. Made of one that was recorded: what is owed is another record of it."""
+    """The state that a server leaves that is killed between keeping an answer and recording it: what is owed
+    stands with the answer, and the record is in no journal. Made of one that was recorded: what is owed is
+    another record of it."""
     number, epoch, record = last_record(server)
     record |= {"attempt": "0" * 32, "request_id": "owed"}
     journal = (server.state / "usage/name").read_text().strip()
@@ -100,7 +101,8 @@ def test_what_was_not_written_is_written_before_it_is_answered(request, pair):
 
 
 def test_another_server_has_it_written(request, pair):
-    """It waits for as long as the first could be about to write it; then it answers, and the first writes it when it is there again."""
+    """It waits for as long as the first could be about to write it; then it answers, and the first writes it
+    when it is there again."""
     client, begin = pair
     one, two = begin("one"), begin("two")
     key = make(request, one, "acme")["key"]

@@ -1,4 +1,5 @@
-"""What tenants manage themselves, keys and usage: one table of what is asked and answered, over REST and over gRPC."""
+"""What tenants manage themselves, keys and usage: one table of what is asked and answered, over REST and over
+gRPC."""
 
 import datetime
 import subprocess
@@ -42,7 +43,8 @@ def milliseconds(moment):
 
 
 class Rest:
-    """Asks over REST, and tells what it is answered: the error's code, or what is shown, and whether that is a replay."""
+    """Asks over REST, and tells what it is answered: the error's code, or what is shown, and whether that is
+    a replay."""
 
     def __init__(self, server, key, _):
         self.client = as_tenant(server, key)
@@ -297,7 +299,8 @@ def test_test_keys_are_for_a_sandbox(request, guarded, over):
 
 
 def test_secrets_are_shown_once(request, guarded, over):
-    """Who sends the request for a key again learns which key it made and not the key; another principal learns nothing."""
+    """Who sends the request for a key again learns which key it made and not the key; another principal
+    learns nothing."""
     tenant = f"secretive-{over.name}"
     owner = make(request, guarded, tenant)
     admin = cli(request, guarded, "keys", "create", tenant, "--role", "admin")
@@ -335,7 +338,8 @@ def test_a_key_of_one_protocol_is_another_request_over_the_other(request, guarde
 
 
 def test_who_has_another_role_by_then_is_told_nothing(request, guarded, issuer, over):
-    """What an owner made under an Idempotency-Key is not shown to the same subject who is an administrator now."""
+    """What an owner made under an Idempotency-Key is not shown to the same subject who is an administrator
+    now."""
     tenant = f"fallen-{over.name}"
     made = make(request, guarded, tenant)
     asking = lambda role: over(guarded, issuer.token(tenant=tenant, roles=[role]))  # noqa: E731
@@ -425,7 +429,8 @@ def test_calls_take_a_place(request, tmp_path):
 
 
 def test_limits_are_shown_over_grpc(request, server, proto):
-    """The same as over REST: with answers, with answers that are given again, and with refusals; in dialects too."""
+    """The same as over REST: with answers, with answers that are given again, and with refusals; in dialects
+    too."""
     key = make(request, server, "told", limited(8, requests_per_day=1000))["key"]
     metadata = (("authorization", f"Bearer {key}"),)
     policy = '"minute";q=8;qu="inputs";w=60, "day";q=1000;qu="inputs";w=86400'

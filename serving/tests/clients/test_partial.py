@@ -1,4 +1,5 @@
-"""Calls of which some inputs cannot be read: an error in the place of each, the others computed, and they alone charged."""
+"""Calls of which some inputs cannot be read: an error in the place of each, the others computed, and they
+alone charged."""
 
 import json
 import uuid

@@ -1,4 +1,5 @@
-"""Messages and bodies on their way in, the places of calls, and the bulk stream: what one caller can hold, and who is served beside."""
+"""Messages and bodies on their way in, the places of calls, and the bulk stream: what one caller can hold,
+and who is served beside."""
 
 import time
 import signal
@@ -100,7 +101,8 @@ def test_slow_bodies_take_only_their_tenants_places(request, tmp_path):
 
 
 def hoarded(request, tmp_path):
-    """A server with room for 4 MiB of bodies, a tenant's key, and a peer that holds 1,500,000 bytes of them in its name."""
+    """A server with room for 4 MiB of bodies, a tenant's key, and a peer that holds 1,500,000 bytes of them
+    in its name."""
     config = BOUNDS.replace("body_timeout_ms = 700", "body_timeout_ms = 600000").replace(
         "[limits]", "[limits]\nbody_bytes_in_flight_max = 4194304")
     path = tmp_path / "bytes.toml"
@@ -145,7 +147,8 @@ def test_compressed_messages_are_charged_for_what_they_become(request, tmp_path,
 
 
 def test_changes_of_keys_take_a_place(request, tmp_path):
-    """Half bodies for keys take the places of their tenant, as calls do, and nobody else's; each gives its own back."""
+    """Half bodies for keys take the places of their tenant, as calls do, and nobody else's; each gives its
+    own back."""
     path = tmp_path / "keys.toml"
     path.write_text(BOUNDS.replace("body_timeout_ms = 700", "body_timeout_ms = 600000"))
     server = start(request, tmp_path, "--config", str(path))
@@ -171,7 +174,8 @@ def test_changes_of_keys_take_a_place(request, tmp_path):
 
 
 def test_streams_that_are_not_read_hold_no_places(small, proto):
-    """A peer without a window: what it asks is answered or ends at its deadline; its places are free while it is still there."""
+    """A peer without a window: what it asks is answered or ends at its deadline; its places are free while it
+    is still there."""
     peer = Http2(small.api, window=0)
     message = proto.InferStreamRequest(correlation_id="x", embed=proto.EmbedRequest(inputs=["a text"])).SerializeToString()
     ok = metric(small, "calls_total", code="ok")
@@ -186,7 +190,8 @@ def test_streams_that_are_not_read_hold_no_places(small, proto):
 
 
 def test_peers_that_read_nothing_do_not_hold_up_the_end(request, tmp_path, proto):
-    """Answers wait that nobody takes when the server is told to stop: it does not wait for `shutdown.drain_timeout_ms`."""
+    """Answers wait that nobody takes when the server is told to stop: it does not wait for
+    `shutdown.drain_timeout_ms`."""
     server = start(request, tmp_path)
     peer = Http2(server.api, window=0)
     message = proto.InferStreamRequest(correlation_id="x", embed=proto.EmbedRequest(inputs=["a text"])).SerializeToString()
@@ -202,7 +207,8 @@ def test_peers_that_read_nothing_do_not_hold_up_the_end(request, tmp_path, proto
 
 
 def test_a_hundred_thousand_messages(server, proto, metadata):
-    """As fast as the client can send, most of them refused cheaply, one in a hundred computed; calls beside it live."""
+    """As fast as the client can send, most of them refused cheaply, one in a hundred computed; calls beside
+    it live."""
     count, every = 100_000, 100
     empty = proto.EmbedRequest(inputs=[""])
     computed = proto.EmbedRequest(inputs=["a short text"])
@@ -227,7 +233,8 @@ def test_a_hundred_thousand_messages(server, proto, metadata):
 
 
 def test_many_streams_that_wait_do_not_end_their_connection(small, proto):
-    """Sixteen streams hold all that a free tenant has, each with as many small messages before it as its window takes."""
+    """Sixteen streams hold all that a free tenant has, each with as many small messages before it as its
+    window takes."""
     peer = Http2(small.api)
     message = framed(proto.InferStreamRequest(correlation_id="x", embed=proto.EmbedRequest(inputs=[""])).SerializeToString())
     streams = [peer.headers("/ml.inference.v1.InferenceService/InferStream", small.free, "application/grpc") for _ in range(16)]

@@ -1,5 +1,5 @@
-"""Reranking, scores, classes, pooling and tokens as Jina, Voyage, vLLM, NIM, infinity and Cohere have them, by the
-clients that there are and by plain HTTP."""
+"""Reranking, scores, classes, pooling and tokens as Jina, Voyage, vLLM, NIM, infinity and Cohere have them,
+by the clients that there are and by plain HTTP."""
 
 import asyncio
 import base64

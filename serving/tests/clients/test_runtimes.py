@@ -1,4 +1,5 @@
-"""What computes a model is one line of configuration, and the answers stay; all five fit in the memory promised."""
+"""What computes a model is one line of configuration, and the answers stay; all five fit in the memory
+promised."""
 
 import concurrent.futures
 from pathlib import Path

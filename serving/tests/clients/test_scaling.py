@@ -1,4 +1,5 @@
-"""Signals to scale on: as JSON, as metrics, and to KEDA through a generated client; of one server and of several."""
+"""Signals to scale on: as JSON, as metrics, and to KEDA through a generated client; of one server and of
+several."""
 
 import queue
 import threading

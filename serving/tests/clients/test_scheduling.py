@@ -22,8 +22,8 @@ POLICIES = [
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(rest):
-    # Longer than it takes to tokenise, shorter than it takes to compute: how long that is depends on the machine, so it
-    # is measured first.
+    # Longer than it takes to tokenise, shorter than it takes to compute: how long that is depends on the
+    # machine, so it is measured first.
     body = {"inputs": [LONG] * 8}
     begun = time.monotonic()
     assert rest.post("/v1/ml/entities", json=body).status_code == 200

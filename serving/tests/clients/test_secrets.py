@@ -1,4 +1,5 @@
-"""Secrets of the server: the operator's token and where it comes from, the secret of keys, passwords, and what they open."""
+"""Secrets of the server: the operator's token and where it comes from, the secret of keys, passwords, and
+what they open."""
 
 import itertools
 import os
@@ -125,7 +126,8 @@ def test_a_token_that_is_none_is_a_refused_start(request, tmp_path, token):
 
 
 def test_the_secret_of_keys(request, tmp_path):
-    """Its form is said or raw; the same secret in another form recognises the same keys; an empty one is not made anew over keys."""
+    """Its form is said or raw; the same secret in another form recognises the same keys; an empty one is not
+    made anew over keys."""
     secret, file = bytes(range(200, 232)), tmp_path / "key.secret"
     config, key = f'tenancy.key_secret_file = "{file}"\n', None
     cards = one_model(tmp_path)

@@ -44,7 +44,8 @@ REFLECTIONS = [f"grpc.reflection.{version}.ServerReflection" for version in ("v1
 
 
 def asked(address, path, message, metadata=(), **options):
-    """The status of a call with raw bytes, its row in the error table, and its message; OK if there was an answer."""
+    """The status of a call with raw bytes, its row in the error table, and its message; OK if there was an
+    answer."""
     with grpc.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
         try:
             channel.stream_stream(path)(iter([message]), metadata=metadata, timeout=60, **options).__next__()

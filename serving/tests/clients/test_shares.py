@@ -1,4 +1,5 @@
-"""Shares of the device between tenants whose callers wait for their answers, by counts of one and the same run."""
+"""Shares of the device between tenants whose callers wait for their answers, by counts of one and the same
+run."""
 
 import json
 import threading
@@ -8,7 +9,8 @@ import pytest
 from conftest import start, stop
 from test_tenants import cli
 
-# About 270 tokens: a few of them take longer than any target, so that the device, not the protocol, is what is shared.
+# About 270 tokens: a few of them take longer than any target, so that the device, not the protocol, is what
+# is shared.
 TEXT = "the new report was sent to our office " * 34
 # Answers of the first tenant before counting starts, and while it lasts.
 WARM_UP, COUNTED = 150, 200
@@ -28,7 +30,8 @@ def tenant(request, server, name, weight):
 
 
 def answered(server, callers):
-    """What each of `callers` (key, class, connections, routes) was answered while the first got `COUNTED` answers."""
+    """What each of `callers` (key, class, connections, routes) was answered while the first got `COUNTED`
+    answers."""
     counts, counting, done = [0] * len(callers), threading.Event(), threading.Event()
     warm_up, lock, failures = [0], threading.Lock(), []
 

@@ -1,4 +1,5 @@
-"""Signals: what asks for an end drains, what asks for nothing ends nothing; and who shows no credentials does not hold up the end."""
+"""Signals: what asks for an end drains, what asks for nothing ends nothing; and who shows no credentials does
+not hold up the end."""
 
 import signal
 import time

@@ -1,5 +1,6 @@
-"""Usage events in other systems, read with their own clients: a file, a signed webhook, a Redis stream. Nothing is lost when the
-server is killed or a receiver fails, and an event that comes twice says so by its id."""
+"""Usage events in other systems, read with their own clients: a file, a signed webhook, a Redis stream.
+Nothing is lost when the server is killed or a receiver fails, and an event that comes twice says so by its
+id."""
 
 import http.server
 import json

@@ -1,4 +1,5 @@
-"""Bodies that change tenants or keys are small, whatever they are compressed to; so are the ids of a stream's messages."""
+"""Bodies that change tenants or keys are small, whatever they are compressed to; so are the ids of a stream's
+messages."""
 
 import gzip
 

@@ -1,4 +1,5 @@
-"""Whose connections and waiting answers are: what one tenant holds, or peers without credentials, takes nothing from others."""
+"""Whose connections and waiting answers are: what one tenant holds, or peers without credentials, takes
+nothing from others."""
 
 import json
 

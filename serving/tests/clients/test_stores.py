@@ -1,4 +1,5 @@
-"""Stores that fail over, come back older or empty, hang, are full, or come after the server: two real servers, real Redis."""
+"""Stores that fail over, come back older or empty, hang, are full, or come after the server: two real
+servers, real Redis."""
 
 import os
 import signal
@@ -53,8 +54,8 @@ class Redis(RedisServer):
 
 
 class Address:
-    """An address that leads to one server and later to another, as a virtual IP does; connections live on where they are. Held, it
-    lets nothing through in either direction and loses nothing."""
+    """An address that leads to one server and later to another, as a virtual IP does; connections live on
+    where they are. Held, it lets nothing through in either direction and loses nothing."""
 
     def __init__(self, target):
         self.target, self.open = target, threading.Event()
@@ -159,7 +160,8 @@ def test_after_a_failover_the_new_master_is_used(request, tmp_path):
     made = make(request, server, "acme")
     with as_tenant(server, made["key"]) as client:
         assert client.post("/v1/ml/sentiment", json=TEXT).status_code == 200
-        # Planned: the replica is up to date, then it is promoted, and the address is given to it; connections stay.
+        # Planned: the replica is up to date, then it is promoted, and the address is given to it; connections
+        # stay.
         new.client.replicaof("127.0.0.1", old.port)
         until("in sync", lambda: new.client.info("replication").get("master_link_status") == "up")
         old.client.execute_command("WAIT", 1, 5000)
@@ -237,7 +239,8 @@ def test_a_server_starts_without_redis_and_takes_it_up(request, tmp_path, monkey
 
 
 def test_redis_stalls_and_no_answer_is_given_that_is_not_charged(request, tmp_path):
-    """Clients that give up and send again, while Redis stalls again and again: every key that was answered was charged once."""
+    """Clients that give up and send again, while Redis stalls again and again: every key that was answered
+    was charged once."""
     store = Redis(tmp_path / "redis")
     address = Address(store.port)
     server = start(request, tmp_path, *config(tmp_path, address.port, timeout_ms=100, failures_max=3))
@@ -279,7 +282,8 @@ def test_redis_stalls_and_no_answer_is_given_that_is_not_charged(request, tmp_pa
         caller.join()
     completed = lambda: cli(request, server, "usage", "acme")["total"]["completed"]  # noqa: E731
     until("everything is summed", lambda: metrics(server)["usage_journal_records_behind", "shipped"] == 0)
-    # Who left was charged only if the answer was kept; so there may be more charged than answered, never fewer.
+    # Who left was charged only if the answer was kept; so there may be more charged than answered, never
+    # fewer.
     until("charged", lambda: completed() >= answered.total() or (completed(), answered))
     assert metrics(server)["idempotent_answers_unkept_total",] == 0
     stop(server)

@@ -1,4 +1,5 @@
-"""Symbols, compatible forms of letters, characters that are not seen, unknown tokens: with the real models, over both transports."""
+"""Symbols, compatible forms of letters, characters that are not seen, unknown tokens: with the real models,
+over both transports."""
 
 import json
 import random

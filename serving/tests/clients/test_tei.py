@@ -1,4 +1,5 @@
-"""text-embeddings-inference's API: its clients unchanged, over REST and gRPC; answers equal to our own API's; its errors."""
+"""text-embeddings-inference's API: its clients unchanged, over REST and gRPC; answers equal to our own API's;
+its errors."""
 
 import asyncio
 import socket

@@ -1,5 +1,5 @@
-"""What operators see of tenants: refusals by limit, a store that does not answer, keys that grew old, and everybody's usage at
-once."""
+"""What operators see of tenants: refusals by limit, a store that does not answer, keys that grew old, and
+everybody's usage at once."""
 
 import json
 import time

@@ -1,4 +1,5 @@
-"""Tenants: from making one to reading its bill, limits over both protocols, roles, and usage that survives any end."""
+"""Tenants: from making one to reading its bill, limits over both protocols, roles, and usage that survives
+any end."""
 
 import itertools
 import json
@@ -141,7 +142,8 @@ def test_the_tokens_limit(request, server):
 
 
 def test_tenants_of_a_file(request, tmp_path):
-    """A file makes tenants with keys; what it says at the next start is in force then; what is wrong with it is said with its place."""
+    """A file makes tenants with keys; what it says at the next start is in force then; what is wrong with it
+    is said with its place."""
     binary = request.config.getoption("--binary")
     make_key = lambda: subprocess.run([binary, "generate-key"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: E731
     (old, new), file, config = (make_key(), make_key()), tmp_path / "tenants.toml", tmp_path / "server.toml"

@@ -1,4 +1,5 @@
-"""What texts come to, with the real models: names in lists, sentences, summaries, labels, cut texts. Both transports."""
+"""What texts come to, with the real models: names in lists, sentences, summaries, labels, cut texts. Both
+transports."""
 
 import itertools
 import random
@@ -52,7 +53,8 @@ def cases(sections):
 @pytest.mark.parametrize("aggregation", ["simple", "first", "average", "max"])
 @pytest.mark.parametrize("kind, names", [("PER", PEOPLE), ("LOC", PLACES), ("ORG", COMPANIES)])
 def test_lists_are_read_name_by_name(rest, kind, names, aggregation):
-    """Of lists of four names, one a line, none was read right; of companies the model misses some in a text without commas."""
+    """Of lists of four names, one a line, none was read right; of companies the model misses some in a text
+    without commas."""
     draw = random.Random(5)
     for separator in SEPARATORS:
         lists = [draw.sample(names, 4) for _ in range(20)]

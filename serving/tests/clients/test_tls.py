@@ -1,5 +1,5 @@
-"""TLS of the public port, with certificates made here: versions, ALPN, both protocols, services known by their certificates, and
-certificates that change while the server runs."""
+"""TLS of the public port, with certificates made here: versions, ALPN, both protocols, services known by
+their certificates, and certificates that change while the server runs."""
 
 import datetime
 import ipaddress
@@ -176,7 +176,8 @@ def test_grpc_with_a_certificate(tls, proto):
 
 
 def test_certificates_change_without_a_restart(tls):
-    """New files are taken over within seconds; connections stay; files that are no certificates change nothing."""
+    """New files are taken over within seconds; connections stay; files that are no certificates change
+    nothing."""
     def serial():
         with connect(tls, context(tls)) as connection:
             return x509.load_der_x509_certificate(connection.getpeercert(binary_form=True)).serial_number

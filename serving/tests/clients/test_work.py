@@ -1,4 +1,5 @@
-"""Work before the scheduler: bounded, fair between tenants, counted; long calls; which model answers; readiness."""
+"""Work before the scheduler: bounded, fair between tenants, counted; long calls; which model answers;
+readiness."""
 
 import concurrent.futures
 import gzip
@@ -68,7 +69,8 @@ def test_hostile_texts_are_answered_or_refused(limits, route, shape):
 
 
 def test_long_texts_of_one_tenant_do_not_hold_up_another(request, limits):
-    """One thread, eight long texts at a time: a short one of another tenant waits for a slice of them, not for all of one."""
+    """One thread, eight long texts at a time: a short one of another tenant waits for a slice of them, not
+    for all of one."""
     hog, other = (make(request, limits, name)["key"] for name in ("hog", "other"))
     # Cut off at the end, so that each is read to its end.
     long = {"inputs": "aaa bbb " * (MIB // 16), "parameters": {"truncation": "end"}}
@@ -184,7 +186,8 @@ def test_a_long_call_is_never_refused_as_overloaded(server, sentences):
 
 
 def test_windows_wait_outside_a_small_queue(request, tmp_path):
-    """Whatever the bounds of the queue and of the channel, a call within the published limits is answered, in order."""
+    """Whatever the bounds of the queue and of the channel, a call within the published limits is answered, in
+    order."""
     config = tmp_path / "small.toml"
     config.write_text("[batching]\nqueue_sequences_max = 4\nqueue_tokens_max = 1024\nbatch_tokens_max = 512\ncommands_max = 16\n")
     small = start(request, tmp_path, "--config", str(config))

@@ -1,8 +1,8 @@
-// Attention over sequences of any lengths side by side, nothing padded (Dao, "FlashAttention-2", 2023: one pass over the keys
-// with a running maximum and sum; mathematics in section 3.1).
+// Attention over sequences of any lengths side by side, nothing padded (Dao, "FlashAttention-2", 2023: one
+// pass over the keys with a running maximum and sum; mathematics in section 3.1).
 //
-// qkv [T, 3, heads, D] and out [T, heads, D] are packed. One block computes 64 queries of one sequence and one head: four warps of
-// 16 rows each. Keys and values come by 64, the next ones while these are used.
+// qkv [T, 3, heads, D] and out [T, heads, D] are packed. One block computes 64 queries of one sequence and
+// one head: four warps of 16 rows each. Keys and values come by 64, the next ones while these are used.
 #pragma once
 
 #include "warp.cuh"
@@ -28,8 +28,8 @@ constexpr int shared_bytes() {
   return (ROWS + 4 * KEYS) * D * 2;
 }
 
-// Where 8 numbers of a row stand in shared memory, so that the 8 rows that are read at once are in different banks: rows of 128
-// bytes or multiples begin in the same bank, rows of 64 or 192 bytes every other one.
+// Where 8 numbers of a row stand in shared memory, so that the 8 rows that are read at once are in different
+// banks: rows of 128 bytes or multiples begin in the same bank, rows of 64 or 192 bytes every other one.
 template <int D>
 DEVICE int place(int row, int chunk) {
   const int turn = D % 64 == 0 ? row & 7 : (row >> 1) & 3;

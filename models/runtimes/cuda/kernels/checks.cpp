@@ -1,11 +1,11 @@
-// Holds every kernel against float64: random ragged batches, edge lengths, outputs full of nonsense beforehand, and nothing written
-// beyond them.
+// Holds every kernel against float64: random ragged batches, edge lengths, outputs full of nonsense
+// beforehand, and nothing written beyond them.
 //
 //   checks FATBIN [ROUNDS]    ROUNDS random batches for each kernel of attention
 //
-// Talks to the driver alone, found at run time: with the emulated one in its place (emulation/driver.cpp) it runs on a CPU, built and
-// started by models/runtimes/cuda/tests/kernels.rs; on a GPU benches/gpu/run.sh starts it. Declarations are written from the documentation
-// of the CUDA driver API.
+// Talks to the driver alone, found at run time: with the emulated one in its place (emulation/driver.cpp) it
+// runs on a CPU, built and started by models/runtimes/cuda/tests/kernels.rs; on a GPU benches/gpu/run.sh
+// starts it. Declarations are written from the documentation of the CUDA driver API.
 #include <dlfcn.h>
 
 #include <cstdio>

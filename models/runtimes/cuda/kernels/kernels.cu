@@ -2,7 +2,8 @@
 #include "attention.cuh"
 #include "rows.cuh"
 
-// Heads of 64 are held to registers of which a multiprocessor has enough for four blocks; the others fit as they are.
+// Heads of 64 are held to registers of which a multiprocessor has enough for four blocks; the others fit as
+// they are.
 #define ATTENTION(name, type, head, ...)                                                                                 \
   extern "C" __global__ void __launch_bounds__(__VA_ARGS__)                                                              \
       attention_##name##_##head(const type* qkv, const attention::Tile* tiles, type* out, int heads, float scale_log2) { \

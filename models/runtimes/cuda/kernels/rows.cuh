@@ -1,4 +1,5 @@
-// What happens to the rows of a batch between its products, each in one pass over memory, accumulated in float32.
+// What happens to the rows of a batch between its products, each in one pass over memory, accumulated in
+// float32.
 #pragma once
 
 #include "warp.cuh"
@@ -56,8 +57,8 @@ struct Row {
     }
   }
 
-  // Writes it normalised (Ba et al., "Layer Normalization", 2016). The variance is of the differences, in a second pass over
-  // what is held, so that nothing cancels.
+  // Writes it normalised (Ba et al., "Layer Normalization", 2016). The variance is of the differences, in a
+  // second pass over what is held, so that nothing cancels.
   template <typename T>
   DEVICE void normalise(const T* weight, const T* bias, float epsilon, T* to) {
     float sum = 0.0f;
@@ -112,9 +113,10 @@ DEVICE void add_normalise(const T* product, const T* offset, const T* weight, co
   row.normalise(weight, bias, epsilon, of_state);
 }
 
-// GELU with the error function, as BERT has it (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016): x - x erfc(z) / 2 above
-// zero and x erfc(z) / 2 below, z = |x| / sqrt 2, so that nothing cancels. erfc is Abramowitz and Stegun's 7.1.26 ("Handbook of
-// Mathematical Functions", 1964), off by 1.5e-7 at most, in a third of the instructions of the library's.
+// GELU with the error function, as BERT has it (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016): x
+// - x erfc(z) / 2 above zero and x erfc(z) / 2 below, z = |x| / sqrt 2, so that nothing cancels. erfc is
+// Abramowitz and Stegun's 7.1.26 ("Handbook of Mathematical Functions", 1964), off by 1.5e-7 at most, in a
+// third of the instructions of the library's.
 DEVICE float gelu(float x) {
   const float z = fabsf(x) * 0.70710678f;
   const float t = reciprocal(fmaf(0.3275911f, z, 1.0f));

@@ -1,5 +1,5 @@
-// What kernels are made of that C++ has no words for: matrix fragments, shared memory and copies into it. Everything here has a
-// second body in emulation/cuda.h, which runs the same kernels on a CPU.
+// What kernels are made of that C++ has no words for: matrix fragments, shared memory and copies into it.
+// Everything here has a second body in emulation/cuda.h, which runs the same kernels on a CPU.
 #pragma once
 
 #ifdef EMULATED
@@ -17,7 +17,8 @@ DEVICE void synchronise() { __syncthreads(); }
 
 DEVICE float exchange_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 
-// 2^x and 1 / x as the special function units have them: off by some 2^-22 of the result, denormal numbers are zero.
+// 2^x and 1 / x as the special function units have them: off by some 2^-22 of the result, denormal numbers
+// are zero.
 DEVICE float exponential(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));

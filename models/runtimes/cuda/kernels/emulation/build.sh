@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the emulated driver, cublasLt and NVML into a folder, for a process whose LD_LIBRARY_PATH it is, and the kernels' checks
-# beside them. Nothing is built that is newer than every source.
+# Builds the emulated driver, cublasLt and NVML into a folder, for a process whose LD_LIBRARY_PATH it is, and
+# the kernels' checks beside them. Nothing is built that is newer than every source.
 #
 #   build.sh FOLDER
 set -euo pipefail

@@ -44,7 +44,8 @@ std::vector<float> unpacked(const Layout& layout, const void* from) {
 
 constexpr int BIAS = 4, GELU_BIAS = 36;
 
-// to [m x n] = left^T [m x k] right [k x n], column-major, and a bias along the columns, and GELU if asked for.
+// to [m x n] = left^T [m x k] right [k x n], column-major, and a bias along the columns, and GELU if asked
+// for.
 void multiply(const Product& product, const Layout& left, const void* a, const Layout& right, const void* b, const Layout& to,
               void* d) {
   const std::vector<float> weights = unpacked(left, a), values = unpacked(right, b);

@@ -1,6 +1,7 @@
-// Runs kernels on a CPU, to prove what they read and write and when. A block's threads are fibers that switch where they wait for
-// each other, in an order drawn by seed; matrix fragments are taken apart and put together as the PTX ISA has it; a copy into shared
-// memory happens when it is waited for and not before, and until then there is nonsense in its place.
+// Runs kernels on a CPU, to prove what they read and write and when. A block's threads are fibers that switch
+// where they wait for each other, in an order drawn by seed; matrix fragments are taken apart and put
+// together as the PTX ISA has it; a copy into shared memory happens when it is waited for and not before, and
+// until then there is nonsense in its place.
 #pragma once
 
 #include "formats.h"
@@ -100,8 +101,8 @@ struct Block {
 
 constexpr int STACK = 64 * 1024;
 
-// What runs the threads of the same number of one block after the other. A context starts it, but asks the system at every
-// switch; jumps do not.
+// What runs the threads of the same number of one block after the other. A context starts it, but asks the
+// system at every switch; jumps do not.
 struct Fiber {
   jmp_buf place;
   bool is_started = false;

@@ -1,10 +1,12 @@
-// An emulated GPU for tests of whatever launches kernels: its memory and its streams. Over it stand the parts of the CUDA driver
-// (driver.cpp), of cublasLt (cublas.cpp) and of NVML (nvml.cpp) that this project calls: one library under the names of all
-// three (models/runtimes/cuda/tests/common/emulation.rs). Streams do nothing until somebody waits for them, and then go on in
-// an order drawn by seed within what events allow, so that a missing wait shows; copies read and write when it is their turn;
-// memory is nonsense until it is written, has guards, and there is only so much of it.
+// An emulated GPU for tests of whatever launches kernels: its memory and its streams. Over it stand the parts
+// of the CUDA driver (driver.cpp), of cublasLt (cublas.cpp) and of NVML (nvml.cpp) that this project calls:
+// one library under the names of all three (models/runtimes/cuda/tests/common/emulation.rs). Streams do
+// nothing until somebody waits for them, and then go on in an order drawn by seed within what events allow,
+// so that a missing wait shows; copies read and write when it is their turn; memory is nonsense until it is
+// written, has guards, and there is only so much of it.
 //
-// Declarations are written from NVIDIA's documentation of the three interfaces. The environment says what the GPU is like:
+// Declarations are written from NVIDIA's documentation of the three interfaces. The environment says what the
+// GPU is like:
 //   EMULATED_GPUS=n            how many there are (1)
 //   EMULATED_GPU_MEMORY=bytes  of each (16 GiB)
 //   EMULATED_GPU_DIES=n        the nth kernel that is launched reads an address that is not there
