@@ -173,10 +173,10 @@ fn files_that_do_not_fit_are_named() {
         "position_embedding_type \"relative_key\" is not supported",
     );
     check(
-        |spec| spec.config = CONFIG.replace("\"gelu\"", "\"swish\""),
-        "config.json: unknown variant `swish`",
+        |spec| spec.config = CONFIG.replace("\"gelu\"", "\"quick_gelu\""),
+        "config.json: hidden_act: unknown variant `quick_gelu`",
     );
-    check(|spec| spec.config = "{}".to_owned(), "config.json: missing field");
+    check(|spec| spec.config = "{}".to_owned(), "config.json: model_type is missing");
     check(|spec| spec.tokenizer = "{}".to_owned(), "tokenizer.json");
     check(
         |spec| {

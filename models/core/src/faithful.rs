@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::card::{CONFIG_FILE, Card, Head, MultiLabel, WEIGHTS_FILE};
 use crate::error::ModelError;
 use crate::files;
+use crate::weights::tensors::INDEX_FILE;
 use crate::weights::{EncoderWeights, Layout};
 
 /// Beside weights: a low-rank adapter to them, in the layout of PEFT.
@@ -59,12 +60,7 @@ pub fn check(card: &Card, folder: &Path, base: &EncoderWeights) -> Result<(), Mo
     Ok(())
 }
 
-fn check_config(
-    card: &Card,
-    folder: &Path,
-    layout: &dyn Layout,
-    unused: &[String],
-) -> Result<(), ModelError> {
+fn check_config(card: &Card, folder: &Path, layout: &Layout, unused: &[String]) -> Result<(), ModelError> {
     let path = folder.join(CONFIG_FILE);
     let config: Config = read(&path)?;
     let refuse = |field: &str, message: &str| Err(fault(&path, format!("{field}: {message}")));
@@ -105,14 +101,14 @@ fn check_config(
 }
 
 /// A head of the checkpoint's own is left out by a card that names its tensors, which then are in the file.
-fn check_class(card: &Card, class: &str, layout: &dyn Layout, unused: &[String]) -> Result<(), String> {
-    if layout.encoder_classes().contains(&class) {
+fn check_class(card: &Card, class: &str, layout: &Layout, unused: &[String]) -> Result<(), String> {
+    if layout.encoder_classes.contains(&class) {
         return Ok(());
     }
-    let Some((_, head)) = layout.head_classes().iter().find(|(name, _)| *name == class) else {
+    let Some((_, head)) = layout.head_classes.iter().find(|(name, _)| *name == class) else {
         return Err(format!(
             "{class} is not known; known are {} and heads over them",
-            layout.encoder_classes().join(", ")
+            layout.encoder_classes.join(", ")
         ));
     };
     // Whether each of the head's tensors is named is seen where tensors are looked at.
@@ -127,16 +123,11 @@ fn check_class(card: &Card, class: &str, layout: &dyn Layout, unused: &[String])
     ))
 }
 
-fn check_tensors(
-    card: &Card,
-    folder: &Path,
-    layout: &dyn Layout,
-    unused: &[String],
-) -> Result<(), ModelError> {
+fn check_tensors(card: &Card, folder: &Path, layout: &Layout, unused: &[String]) -> Result<(), ModelError> {
     let path = folder.join(WEIGHTS_FILE);
     let is_named = |tensor: &str, name: &str| {
         tensor.starts_with(name)
-            || tensor.strip_prefix(layout.prefix()).is_some_and(|rest| rest.starts_with(name))
+            || tensor.strip_prefix(layout.prefix).is_some_and(|rest| rest.starts_with(name))
     };
     let is_ignored = |tensor: &&String| card.ignore_tensors.iter().any(|name| is_named(tensor, name));
     if let Some(tensor) = unused.iter().find(|tensor| !is_ignored(tensor)) {
@@ -164,10 +155,11 @@ fn check_beside(card: &Card, folder: &Path) -> Result<(), ModelError> {
     }
     for entry in std::fs::read_dir(folder).map_err(|error| fault(folder, error.to_string()))? {
         let path = entry.map_err(|error| fault(folder, error.to_string()))?.path();
-        if path.to_string_lossy().ends_with(SHARDS_SUFFIX) {
+        let is_read = path == folder.join(INDEX_FILE) && !folder.join(WEIGHTS_FILE).exists();
+        if path.to_string_lossy().ends_with(SHARDS_SUFFIX) && !is_read {
             let message = format!(
-                "weight_map: spreads the weights over several files, of which {WEIGHTS_FILE} alone is read; needed: all of them \
-                 in {WEIGHTS_FILE}, and not this file"
+                "weight_map: spreads the weights over several files, beside {WEIGHTS_FILE}, which alone is read; needed: one of \
+                 the two"
             );
             return Err(fault(&path, message));
         }

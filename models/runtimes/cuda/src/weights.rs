@@ -73,14 +73,20 @@ pub(super) fn upload(
     head: &HeadWeights,
 ) -> Result<DeviceWeights, RuntimeError> {
     let read = |error: ModelError| RuntimeError::Backend { message: error.to_string(), is_fatal: false };
-    let EmbeddingWeights { words, positions, norm } = base.embeddings().map_err(read)?;
+    let EmbeddingWeights { words, positions, norm, .. } = base.embeddings().map_err(read)?;
+    // `check_spec` refuses encoders without.
+    let missing = |what: &str| RuntimeError::Backend { message: format!("no {what}"), is_fatal: false };
+    let positions = positions.ok_or_else(|| missing("table of positions"))?;
+    let norm = norm.ok_or_else(|| missing("normalisation of the embeddings"))?;
     let layer = |index| {
         let weights: LayerWeights = base.layer(index, adapter).map_err(read)?;
+        let attention_norm = weights.attention_norm.as_ref();
+        let attention_norm = attention_norm.ok_or_else(|| missing("normalisation of the attention"))?;
         let linear = |weights| DeviceLinear::new(stream, format, weights);
         Ok::<_, RuntimeError>(DeviceLayer {
             query_key_value: linear(&weights.query_key_value)?,
             attention_output: linear(&weights.attention_output)?,
-            attention_norm: DeviceNorm::new(stream, format, &weights.attention_norm)?,
+            attention_norm: DeviceNorm::new(stream, format, attention_norm)?,
             intermediate: linear(&weights.intermediate)?,
             output: linear(&weights.output)?,
             output_norm: DeviceNorm::new(stream, format, &weights.output_norm)?,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use models::weights::{ClassifierWeights, EncoderWeights, HeadWeights, LinearWeights};
 use models::{
-    BatchLimits, DeviceConfig, EncoderSpec, GpuConfig, GpuRuntime, HiddenActivation, Runtime, Sequence,
+    BatchLimits, DeviceConfig, EncoderSizes, GpuConfig, GpuRuntime, HiddenActivation, Runtime, Sequence,
     open_device,
 };
 use random::{Random, encoder_tensors, weights};
@@ -33,7 +33,7 @@ fn base_of(
     hidden_act: HiddenActivation,
     intermediate_size: usize,
 ) -> Arc<EncoderWeights> {
-    let config = EncoderSpec {
+    let config = EncoderSizes {
         vocab_size: 300,
         hidden_size,
         num_hidden_layers: 3,

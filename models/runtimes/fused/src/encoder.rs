@@ -6,7 +6,7 @@ use std::sync::Arc;
 use models_core::weights::{
     EmbeddingWeights, EncoderWeights, LayerWeights, LinearWeights, LoraAdapter, NormWeights,
 };
-use models_core::{EncoderSpec, HiddenActivation, ModelError, TokenBatch};
+use models_core::{EncoderSpec, HiddenActivation, ModelError, TokenBatch, Unsupported};
 
 use super::buffer::Buffer;
 use super::kernels::{
@@ -78,6 +78,10 @@ impl<N: Compiled> Encoder<N> {
             HiddenActivation::Gelu => Activation::Gelu,
             HiddenActivation::GeluTanh => Activation::GeluTanh,
             HiddenActivation::Relu => Activation::Relu,
+            other @ HiddenActivation::Silu => {
+                let supported = ["Gelu", "GeluTanh", "Relu"];
+                return Err(Unsupported::new("hidden_act", format!("{other:?}"), &supported).into());
+            }
         };
         Ok(Self { spec, kernels, embeddings, layers, activation })
     }
@@ -89,7 +93,7 @@ impl<N: Compiled> Encoder<N> {
 
     /// Makes the buffers large enough for a batch.
     pub(super) fn grow(&self, buffers: &mut Buffers, batch: &TokenBatch, split: Split) {
-        let (tokens, width, head) = (batch.tokens(), self.width(), self.spec.head_size());
+        let (tokens, width, head) = (batch.tokens(), self.width(), self.spec.head_size);
         let threads = buffers.scratch.len();
         buffers.hidden.grow::<f32>(tokens * width);
         buffers.operand.grow::<N>(tokens * width);
@@ -177,7 +181,10 @@ impl<N: Compiled> Encoder<N> {
 
     fn embed(&self, pass: &Pass<'_>, rows: Range<usize>) {
         let hidden = self.spec.hidden_size;
-        let EmbeddingWeights { words, positions, norm } = &*self.embeddings;
+        let EmbeddingWeights { words, positions: Some(positions), norm: Some(norm), .. } = &*self.embeddings
+        else {
+            return;
+        };
         for row in rows.clone() {
             let id = pass.batch.input_ids[row] as usize;
             let position = pass.batch.position_ids[row] as usize;
@@ -276,7 +283,7 @@ impl<N: Compiled> Encoder<N> {
     }
 
     fn attend_piece(&self, scratch: &Scratch, piece: &AttentionPiece, pass: &Pass<'_>) {
-        let (hidden, head) = (self.spec.hidden_size, self.spec.head_size());
+        let (hidden, head) = (self.spec.hidden_size, self.spec.head_size);
         let (stride, output_stride) = (self.query_key_value_width(), self.width());
         let first = piece.rows.start;
         for index in piece.heads.clone() {
@@ -342,7 +349,11 @@ impl<N: Compiled> Layer<N> {
             intermediate,
             output,
             output_norm,
+            ..
         } = weights;
+        // An encoder whose attention takes hidden states as they are is refused.
+        let nothing = || NormWeights { weight: Vec::new(), bias: Vec::new(), epsilon: 0.0 };
+        let attention_norm = attention_norm.unwrap_or_else(nothing);
         scale_queries(&mut query_key_value, spec);
         Self {
             query_key_value: PackedLinear::new(kernels, &query_key_value),
@@ -358,7 +369,7 @@ impl<N: Compiled> Layer<N> {
 /// Scores are `Q K^T / sqrt(d)` with `d = H / heads`; the factor goes into the queries once, at load.
 fn scale_queries(query_key_value: &mut LinearWeights, spec: &EncoderSpec) {
     let hidden = spec.hidden_size;
-    let scale = 1.0 / (spec.head_size() as f32).sqrt();
+    let scale = 1.0 / (spec.head_size as f32).sqrt();
     let LinearWeights { weight, bias } = query_key_value;
     let queries = weight[..hidden * hidden].iter_mut().chain(&mut bias[..hidden]);
     queries.for_each(|value| *value *= scale);

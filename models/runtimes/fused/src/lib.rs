@@ -72,6 +72,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use half::bf16;
 use models_core::runtime::{check_batch, check_finite};
+use models_core::spec::{AttentionBias, FeedForward, LayerSpec, NormKind, NormPlace, Positions};
 use models_core::weights::{EmbeddingWeights, EncoderWeights, HeadWeights, LoraAdapter};
 use models_core::{
     Backend, Card, Device, DeviceConfig, Dtype, EncoderSpec, HiddenActivation, HostTensor, ModelError,
@@ -181,15 +182,43 @@ impl Backend for Loader {
         // Computed whatever it says; a new field does not compile before it is computed here, or refused.
         let EncoderSpec {
             vocab_size: _,
-            hidden_size: _,
+            embedding_size,
+            hidden_size,
             num_hidden_layers: _,
-            num_attention_heads: _,
+            num_attention_heads,
+            num_key_value_heads,
+            head_size,
             intermediate_size: _,
-            hidden_act: HiddenActivation::Gelu | HiddenActivation::GeluTanh | HiddenActivation::Relu,
-            max_position_embeddings: _,
+            feed_forward,
+            hidden_act,
+            norm,
+            norm_place,
             layer_norm_eps: _,
+            max_position_embeddings: _,
+            positions,
+            rotary: _,
+            layers,
+            is_causal,
+            bias,
+            is_shared: _,
         } = spec;
-        Ok(())
+        let has = |field, is_plain: bool, found: &dyn std::fmt::Debug, computed: &str| {
+            if is_plain { Ok(()) } else { Err(Unsupported::new(field, format!("{found:?}"), &[computed])) }
+        };
+        let is_equal = *head_size * *num_attention_heads == *hidden_size;
+        has("embedding_size", embedding_size == hidden_size, embedding_size, "hidden_size")?;
+        has("head_size", is_equal, head_size, "hidden_size / num_attention_heads")?;
+        let is_equal = num_key_value_heads == num_attention_heads;
+        has("num_key_value_heads", is_equal, num_key_value_heads, "num_attention_heads")?;
+        has("feed_forward", *feed_forward == FeedForward::Plain, feed_forward, "Plain")?;
+        has("hidden_act", *hidden_act != HiddenActivation::Silu, hidden_act, "Gelu, GeluTanh, Relu")?;
+        has("norm", *norm == NormKind::LayerNorm, norm, "LayerNorm")?;
+        has("norm_place", *norm_place == NormPlace::Behind, norm_place, "Behind")?;
+        has("positions", *positions == Positions::Absolute, positions, "Absolute")?;
+        let plain = LayerSpec::default();
+        has("layers", layers.iter().all(|layer| *layer == plain), layers, "without window and rotation")?;
+        has("is_causal", !is_causal, is_causal, "false")?;
+        has("bias", *bias == AttentionBias::None, bias, "None")
     }
 
     fn load(
