@@ -139,7 +139,7 @@ fn what_is_not_supported_is_named() {
     // unavailable.
     for (field, message) in [
         ("runtime: abacus", "runtime \"abacus\" is not supported; supported: candle, fused, onnx"),
-        ("architecture: lstm", "architecture \"lstm\" is not supported; supported: bert"),
+        ("architecture: lstm", "architecture \"lstm\" is not supported; supported: bert, roberta"),
         ("dtype: int4", "dtype \"int4\" is not supported; supported: float32"),
     ] {
         let mut spec = Spec::classifier("spoilt", "sentiment", "sequence_classification");

@@ -89,7 +89,7 @@ fn check_config(card: &Card, folder: &Path, layout: &Layout, unused: &[String]) 
             "says that classes exclude each other, which the card's multi_label: independent does not";
         return refuse("problem_type", message);
     }
-    if config.auto_map.is_some() {
+    if config.auto_map.as_ref().is_some_and(|map| !is_own_code(map, layout)) {
         return refuse("auto_map", "names code of the authors' own, which is not run");
     }
     for architecture in config.architectures.iter().flatten() {
@@ -98,6 +98,21 @@ fn check_config(card: &Card, folder: &Path, layout: &Layout, unused: &[String]) 
         }
     }
     Ok(())
+}
+
+/// Whether the code that a repository brings is that of its architecture, which is computed here instead.
+fn is_own_code(auto_map: &serde_json::Value, layout: &Layout) -> bool {
+    let is_known = |class: &str| {
+        layout.code_classes.contains(&class)
+            || layout.encoder_classes.contains(&class)
+            || layout.head_classes.iter().any(|(name, _)| *name == class)
+    };
+    // `repository--module.Class`
+    let is_own = |value: &serde_json::Value| {
+        value.as_str().is_some_and(|name| is_known(name.rsplit('.').next().unwrap_or_default()))
+    };
+    let entries = auto_map.as_object();
+    !layout.code_classes.is_empty() && entries.is_some_and(|entries| entries.values().all(is_own))
 }
 
 /// A head of the checkpoint's own is left out by a card that names its tensors, which then are in the file.

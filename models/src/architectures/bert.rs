@@ -3,16 +3,16 @@
 use models_core::ModelError;
 use models_core::spec::EncoderSpec;
 use models_core::weights::Target;
-use models_core::weights::layout::{LayerName, Layout, Module, Name, PositionTable, SegmentTable};
+use models_core::weights::layout::{LayerName, Layout, Name, PositionTable, SegmentTable};
 use serde_json::json;
 
 use super::config::{Config, SIZES};
+use super::modules::biased;
 
 pub(super) fn read(config: &Config) -> Result<(EncoderSpec, Layout), ModelError> {
     config.is_of(&["bert"])?;
     config.only("position_embedding_type", &[json!("absolute")])?;
-    let length = config.or("max_position_embeddings", 512)?;
-    let sizes = config.sizes(&SIZES, length, config.or("layer_norm_eps", 1e-12)?)?;
+    let sizes = config.sizes(&SIZES, config.positions(0, 512)?, config.or("layer_norm_eps", 1e-12)?)?;
     let layout = Layout {
         segments: segments(config, 2)?,
         encoder_classes: &["BertModel", "BertForMaskedLM", "BertForPreTraining"],
@@ -39,25 +39,25 @@ pub(super) fn segments(config: &Config, default: usize) -> Result<Option<Segment
 
 /// The layout of BERT behind another prefix, without segments.
 pub(super) fn layout(prefix: &'static str) -> Layout {
-    let module = |target, name| Module { target, name: Name::biased(name) };
     Layout {
         prefix,
         encoder_classes: &[],
         head_classes: &[],
+        code_classes: &[],
         words: "embeddings.word_embeddings",
         positions: Some(PositionTable { name: "embeddings.position_embeddings", offset: 0 }),
         segments: None,
         embedding_norm: Some(Name::biased("embeddings.LayerNorm")),
         projection: None,
         layer: LayerName::each("encoder.layer."),
-        modules: vec![
-            module(Target::Query, "attention.self.query"),
-            module(Target::Key, "attention.self.key"),
-            module(Target::Value, "attention.self.value"),
-            module(Target::AttentionOutput, "attention.output.dense"),
-            module(Target::Intermediate, "intermediate.dense"),
-            module(Target::Output, "output.dense"),
-        ],
+        modules: biased(&[
+            (Target::Query, "attention.self.query"),
+            (Target::Key, "attention.self.key"),
+            (Target::Value, "attention.self.value"),
+            (Target::AttentionOutput, "attention.output.dense"),
+            (Target::Intermediate, "intermediate.dense"),
+            (Target::Output, "output.dense"),
+        ]),
         is_gate_last: false,
         attention_norm: Name::biased("attention.output.LayerNorm"),
         skips_first_norm: false,

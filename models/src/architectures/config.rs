@@ -102,23 +102,51 @@ impl Config {
         }
     }
 
-    /// The sizes that all have; the longest sequence and what is added to variances are the caller's.
+    /// Whether a field is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// Tokens of the longest sequence: the rows of the table of positions, real or not, less those before the
+    /// first token's.
+    pub(super) fn positions(&self, offset: usize, default: usize) -> Result<usize, ModelError> {
+        let rows = self.or("max_position_embeddings", default)?;
+        let message =
+            || format!("max_position_embeddings {rows} leaves no position behind the first {offset}");
+        rows.checked_sub(offset).filter(|rows| *rows > 0).ok_or_else(|| self.fault(message()))
+    }
+
+    /// As [`Self::free_sizes`], where the heads share the hidden size.
     pub(super) fn sizes(
         &self,
         names: &SizeNames,
         max_position_embeddings: usize,
         layer_norm_eps: f64,
     ) -> Result<EncoderSizes, ModelError> {
-        let (hidden, heads) = (self.need(names.hidden)?, self.need(names.heads)?);
-        if heads == 0 || !usize::is_multiple_of(hidden, heads) {
+        let sizes = self.free_sizes(names, max_position_embeddings, layer_norm_eps)?;
+        let (hidden, heads) = (sizes.hidden_size, sizes.num_attention_heads);
+        if heads == 0 || !hidden.is_multiple_of(heads) {
             let message = format!("{} {hidden} is not a multiple of {} {heads}", names.hidden, names.heads);
             return Err(self.fault(message));
         }
+        Ok(sizes)
+    }
+
+    /// The sizes that all have; the longest sequence and what is added to variances are the caller's.
+    pub(super) fn free_sizes(
+        &self,
+        names: &SizeNames,
+        max_position_embeddings: usize,
+        layer_norm_eps: f64,
+    ) -> Result<EncoderSizes, ModelError> {
+        if !(layer_norm_eps.is_finite() && layer_norm_eps > 0.0) {
+            return Err(self.fault("what is added to variances must be finite and above 0".to_owned()));
+        }
         Ok(EncoderSizes {
             vocab_size: self.need("vocab_size")?,
-            hidden_size: hidden,
+            hidden_size: self.need(names.hidden)?,
             num_hidden_layers: self.need(names.layers)?,
-            num_attention_heads: heads,
+            num_attention_heads: self.need(names.heads)?,
             intermediate_size: self.need(names.intermediate)?,
             hidden_act: self.or(names.activation, HiddenActivation::Gelu)?,
             max_position_embeddings,

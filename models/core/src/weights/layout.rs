@@ -18,6 +18,9 @@ pub struct Layout {
     /// Other classes, whose answers are made by a head over the encoder, and what the names of its tensors
     /// begin with.
     pub head_classes: &'static [(&'static str, &'static str)],
+    /// Classes beside these that `auto_map` may name, where repositories bring the architecture's code: it is
+    /// not run.
+    pub code_classes: &'static [&'static str],
     /// The table of words, which every file has.
     pub words: &'static str,
     /// The table of positions.
