@@ -207,6 +207,8 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
     check_labels(&manifest.labels, &head)?;
     let prompts = check_prompts(manifest.prompts, manifest.default_prompt, manifest.task)?;
     check_score_function(manifest.score_function, &head, manifest.task)?;
+    let has_one_score = manifest.task != Task::Rerank || manifest.labels.len() == 1;
+    require(has_one_score, &ours("labels"), "must be one: a document has one score")?;
     check_limits(&manifest.limits)?;
     require(manifest.p99_target_ms > 0, &ours("p99_target_ms"), "must be at least 1")?;
     let names_nothing = manifest.ignore_tensors.iter().any(|name| name.trim().is_empty());
@@ -390,7 +392,7 @@ fn check_pooling(
 fn check_stated_pooling(stated: Option<Pooling>, head: &Head) -> Result<(), Fault> {
     let Some(stated) = stated else { return Ok(()) };
     let does = head.pooling().is_some_and(|head| head.pooling == [stated]);
-    require(does, &ours("pooling"), "is not what the head pools by")
+    require(does, &ours("pooling"), format!("{stated} is not what the head pools by"))
 }
 
 fn check_labels(labels: &[String], head: &Head) -> Result<(), Fault> {
