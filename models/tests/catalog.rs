@@ -162,7 +162,7 @@ fn files_that_do_not_fit_are_named() {
         "tensor encoder.layer.1.attention.self.key.weight is missing",
     );
     let wide = |spec: &mut Spec| spec.config = CONFIG.replace("\"hidden_size\": 12", "\"hidden_size\": 15");
-    check(wide, "has shape [2, 12], expected [2, 15]");
+    check(wide, "has shape [50, 12], expected [50, 15]");
     check(|spec| spec.config = CONFIG.replace("bert", "roberta"), "model_type is \"roberta\"");
     check(|spec| spec.config = CONFIG.replace("model_type", "kind"), "model_type is missing");
     check(
