@@ -13,9 +13,9 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use models::runtimes::fused;
-use models::weights::EncoderWeights;
+use models::weights::{EncoderWeights, LoraAdapter};
 use models::{Architecture, Backend, Runtime, architectures};
-use random::{difference, hidden_states, identity};
+use random::{Random, Tensors, difference, hidden_states, identity};
 use references::{Checkpoint, References, checkpoints, kept_rows, shard};
 
 /// Of float32 to the authors' float32.
@@ -230,4 +230,52 @@ fn what_is_not_computed_is_refused_by_its_field() {
     check("jina_bert", "position_embedding_type", text("absolute"));
     check("qwen3", "rope_scaling", json("{\"rope_type\": \"llama3\", \"factor\": 2.0}"));
     check("qwen2-sliding", "layer_types", json("[\"full_attention\"]"));
+}
+
+/// A low-rank adapter over every linear layer gives what weights give that it was added to beforehand.
+#[test]
+fn adapters_are_merged_by_every_architectures_names() {
+    const RANK: usize = 2;
+    let mut random = Random::new(19);
+    for mut checkpoint in encoders() {
+        let config = checkpoint.configs[0].clone();
+        let base = open(&checkpoint, &config);
+        let (mut factors, mut merged) = (Tensors::new(), checkpoint.weights());
+        for (name, shape) in &checkpoint.tensors {
+            let Some(module) = name.strip_suffix(".weight") else { continue };
+            if base.layout().target(module).is_none() {
+                continue;
+            }
+            let a = random.tensor(&[RANK, shape[1]], 0.3);
+            let b = random.tensor(&[shape[0], RANK], 0.3);
+            // alpha / r is 2.
+            let changed = (&merged[name] + (b.matmul(&a).unwrap() * 2.0).unwrap()).unwrap();
+            merged.insert(name.clone(), changed);
+            factors.insert(format!("base_model.model.{module}.lora_A.weight"), a);
+            factors.insert(format!("base_model.model.{module}.lora_B.weight"), b);
+        }
+        assert_eq!(factors.len() % (2 * base.layout().modules.len()), 0, "{}", checkpoint.name);
+        assert!(!factors.is_empty(), "{}", checkpoint.name);
+        let text = r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 4}"#;
+        let adapter = LoraAdapter::new(
+            "adapter_config.json".as_ref(),
+            text.as_bytes(),
+            random::file("adapter", &factors),
+            |module| base.layout().target(module),
+        );
+        let adapter = adapter.unwrap();
+        adapter.check_layers(base.layers()).unwrap();
+        checkpoint.replaced = Some(merged);
+        let expected = open(&checkpoint, &config);
+        let head = identity(base.spec.hidden_size);
+        let sequences = checkpoint.sequences();
+        let hidden = |weights, adapter| {
+            hidden_states(&mut *random::candle(weights, adapter, &head).unwrap(), &sequences[..3]).concat()
+        };
+        let plain = hidden(&base, None);
+        let (found, expected) = (hidden(&base, Some(&adapter)), hidden(&expected, None));
+        let far = difference(&found, &expected);
+        assert!(far < TOLERANCE, "{}: {far}", checkpoint.name);
+        assert!(difference(&plain, &expected) > 0.01, "{}", checkpoint.name);
+    }
 }

@@ -2,7 +2,7 @@
 //! the names of tensors, and what the authors' classes compute with them is in `models/tests/references`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,9 @@ pub struct Checkpoint {
     /// Shapes by name.
     pub tensors: BTreeMap<String, Vec<usize>>,
     pub inputs: Vec<Given>,
+    /// Weights instead of those that follow from the names.
+    #[serde(skip)]
+    pub replaced: Option<HashMap<String, Tensor>>,
 }
 
 #[derive(Deserialize)]
@@ -36,7 +39,7 @@ pub struct Given {
 }
 
 /// What the authors' classes computed.
-pub struct References(std::collections::HashMap<String, Tensor>);
+pub struct References(HashMap<String, Tensor>);
 
 fn folder() -> PathBuf {
     root().join("models/tests/references")
@@ -76,7 +79,7 @@ impl Checkpoint {
     pub fn write_sharded(&self, folder: &Path, config: &Value) {
         fs::write(folder.join("config.json"), config.to_string()).unwrap();
         let mut map = BTreeMap::new();
-        let mut shards = [std::collections::HashMap::new(), std::collections::HashMap::new()];
+        let mut shards = [HashMap::new(), HashMap::new()];
         for (index, (name, tensor)) in self.weights().into_iter().enumerate() {
             map.insert(name.clone(), shard(index % 2));
             shards[index % 2].insert(name, tensor);
@@ -88,7 +91,10 @@ impl Checkpoint {
         fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
     }
 
-    fn weights(&self) -> std::collections::HashMap<String, Tensor> {
+    pub fn weights(&self) -> HashMap<String, Tensor> {
+        if let Some(replaced) = &self.replaced {
+            return replaced.clone();
+        }
         let tensor = |(name, shape): (&String, &Vec<usize>)| {
             (name.clone(), Tensor::from_vec(values(name, shape), shape.as_slice(), &Device::Cpu).unwrap())
         };
