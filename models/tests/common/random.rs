@@ -195,9 +195,7 @@ pub fn runtimes(
     adapter: Option<&LoraAdapter>,
     head: &HeadWeights,
 ) -> Result<Vec<Named>, ModelError> {
-    let cpu = Device::Cpu;
-    let encoder = Encoder::new(weights, Embeddings::new(weights, &cpu)?, adapter, &cpu)?;
-    let mut runtimes: Vec<Named> = vec![("candle".to_owned(), Box::new(CandleModel::new(encoder, head)?))];
+    let mut runtimes: Vec<Named> = vec![("candle".to_owned(), candle(weights, adapter, head)?)];
     for instructions in fused::Loader::instructions() {
         for threads in [1, 2, 3] {
             let runtime = fused(weights, adapter, head, "float32", instructions, threads)?;
@@ -205,6 +203,16 @@ pub fn runtimes(
         }
     }
     Ok(runtimes)
+}
+
+pub fn candle(
+    weights: &EncoderWeights,
+    adapter: Option<&LoraAdapter>,
+    head: &HeadWeights,
+) -> Result<Box<dyn Runtime>, ModelError> {
+    let cpu = Device::Cpu;
+    let encoder = Encoder::new(weights, Embeddings::new(weights, &cpu)?, adapter, &cpu)?;
+    Ok(Box::new(CandleModel::new(encoder, head)?))
 }
 
 pub fn fused(
