@@ -69,7 +69,7 @@ fn pooling_models_give_hidden_states_where_they_are_wanted() {
     let tensors = encoder_tensors(&mut random, &config);
     let weights = weights(&tensors, &config);
     let mut sequences = [3, 17, 1, 32].map(|length| random.sequence(length, config.vocab_size));
-    let pooled = runtimes(&weights, None, &HeadWeights::MeanPooling).unwrap();
+    let pooled = runtimes(&weights, None, &HeadWeights::mean_pooling()).unwrap();
     for (name, mut runtime) in pooled {
         let means = run(&mut *runtime, &sequences);
         assert_eq!(means.shape, [4, config.hidden_size], "{name}");
