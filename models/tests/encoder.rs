@@ -69,7 +69,7 @@ fn pooling_models_give_hidden_states_where_they_are_wanted() {
     let tensors = encoder_tensors(&mut random, &config);
     let weights = weights(&tensors, &config);
     let mut sequences = [3, 17, 1, 32].map(|length| random.sequence(length, config.vocab_size));
-    let pooled = runtimes(&weights, None, &HeadWeights::MeanPooling).unwrap();
+    let pooled = runtimes(&weights, None, &HeadWeights::mean_pooling()).unwrap();
     for (name, mut runtime) in pooled {
         let means = run(&mut *runtime, &sequences);
         assert_eq!(means.shape, [4, config.hidden_size], "{name}");
@@ -275,7 +275,7 @@ fn adapters_that_do_not_fit_are_refused() {
             adapter.check_layers(base.layers())?;
             base.layer(0, Some(&adapter))
         });
-        let error = result.err().expect(message).to_string();
+        let error = result.expect_err(message).to_string();
         assert!(error.starts_with("adapter: ") && error.contains(message), "{error}");
     };
     let (a, b) =

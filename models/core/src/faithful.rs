@@ -12,11 +12,11 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::card::{CONFIG_FILE, Card, Head, MultiLabel, WEIGHTS_FILE};
+use crate::card::{CONFIG_FILE, Card, MultiLabel, ScoreFunction, Task, WEIGHTS_FILE};
 use crate::error::ModelError;
 use crate::files;
 use crate::weights::tensors::INDEX_FILE;
-use crate::weights::{EncoderWeights, Layout};
+use crate::weights::{EncoderWeights, HeadActivation, HeadWeights, Layout};
 
 /// Beside weights: a low-rank adapter to them, in the layout of PEFT.
 const ADAPTER_FILE: &str = "adapter_config.json";
@@ -42,6 +42,40 @@ struct Config {
     problem_type: Option<String>,
     #[serde(default)]
     auto_map: Option<serde_json::Value>,
+    #[serde(default)]
+    sentence_transformers: Option<CrossEncoder>,
+    #[serde(default)]
+    sbert_ce_default_activation_function: Option<String>,
+}
+
+/// What a cross-encoder of sentence-transformers says of itself.
+#[derive(Deserialize)]
+struct CrossEncoder {
+    #[serde(default)]
+    activation_fn: Option<String>,
+}
+
+impl Config {
+    /// What makes scores of logits, as the pipelines of transformers and sentence-transformers' cross-encoder
+    /// have it.
+    fn score_function(&self, card: &Card) -> Result<ScoreFunction, String> {
+        if card.task == Task::Rerank {
+            let newer = self.sentence_transformers.as_ref().and_then(|own| own.activation_fn.as_deref());
+            let class = newer.or(self.sbert_ce_default_activation_function.as_deref());
+            return match class.map(|class| HeadActivation::of_torch(class).ok_or(class)) {
+                None | Some(Ok(HeadActivation::Sigmoid)) => Ok(ScoreFunction::Sigmoid),
+                Some(Ok(HeadActivation::Identity)) => Ok(ScoreFunction::Identity),
+                Some(Ok(other)) => Err(format!("activation_fn: {other:?} is not computed")),
+                Some(Err(class)) => Err(format!("activation_fn: {class:?} is not computed")),
+            };
+        }
+        Ok(match self.problem_type.as_deref() {
+            Some("multi_label_classification") => ScoreFunction::Sigmoid,
+            Some("regression") => ScoreFunction::Identity,
+            _ if card.labels.len() == 1 => ScoreFunction::Sigmoid,
+            _ => ScoreFunction::Softmax,
+        })
+    }
 }
 
 /// Compares a card with what lies in the folder of its files.
@@ -49,13 +83,13 @@ struct Config {
 /// # Errors
 /// Names the file, what it says, and what would be needed.
 pub fn check(card: &Card, folder: &Path, base: &EncoderWeights) -> Result<(), ModelError> {
-    let unused = base.unused();
+    let unused = HeadWeights::unused(card, folder, base)?;
     check_config(card, folder, base.layout(), &unused)?;
     check_tensors(card, folder, base.layout(), &unused)?;
     check_beside(card, folder)?;
     // Where the card brings a head of its own, it stands in the place of the checkpoint's pooling.
-    if card.head == Head::MeanPooling {
-        modules::check(card, folder)?;
+    if let Some(head) = card.head.pooling() {
+        modules::check(card, head, folder)?;
     }
     Ok(())
 }
@@ -89,6 +123,15 @@ fn check_config(card: &Card, folder: &Path, layout: &Layout, unused: &[String]) 
             "says that classes exclude each other, which the card's multi_label: independent does not";
         return refuse("problem_type", message);
     }
+    let function = config.score_function(card).map_err(|message| fault(&path, message))?;
+    if card.head.is_of_checkpoint()
+        && matches!(card.task, Task::Classify | Task::Rerank)
+        && card.score_function != function
+    {
+        let message =
+            format!("scores are made by {}, which ml_inference.score_function must be", function.as_str());
+        return Err(fault(&path, message));
+    }
     if config.auto_map.as_ref().is_some_and(|map| !is_own_code(map, layout)) {
         return refuse("auto_map", "names code of the authors' own, which is not run");
     }
@@ -117,7 +160,8 @@ fn is_own_code(auto_map: &serde_json::Value, layout: &Layout) -> bool {
 
 /// A head of the checkpoint's own is left out by a card that names its tensors, which then are in the file.
 fn check_class(card: &Card, class: &str, layout: &Layout, unused: &[String]) -> Result<(), String> {
-    if layout.encoder_classes.contains(&class) {
+    // Whether it has the head that the card asks for was seen where the head's tensors were looked for.
+    if layout.encoder_classes.contains(&class) || card.head.is_of_checkpoint() {
         return Ok(());
     }
     let Some((_, head)) = layout.head_classes.iter().find(|(name, _)| *name == class) else {

@@ -41,6 +41,7 @@ pub(super) fn segments(config: &Config, default: usize) -> Result<Option<Segment
 pub(super) fn layout(prefix: &'static str) -> Layout {
     Layout {
         prefix,
+        other_prefix: None,
         encoder_classes: &[],
         head_classes: &[],
         code_classes: &[],

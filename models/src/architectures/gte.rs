@@ -1,4 +1,4 @@
-//! The encoder of GTE since its version 1.5, whose `model_type` is `new`
+//! The encoder of GTE since its version 1.5, whose `model_type` is `new`, and `gte` in transformers
 //! (<https://huggingface.co/Alibaba-NLP/new-impl>, <https://arxiv.org/abs/2407.19669>): rotations and gated
 //! feed-forward blocks.
 
@@ -14,13 +14,13 @@ use super::modules::module;
 use super::rope::{Kind, Rope};
 
 pub(super) fn read(config: &Config) -> Result<(EncoderSpec, Layout), ModelError> {
-    config.is_of(&["new"])?;
+    config.is_of(&["new", "gte"])?;
     config.only("layer_norm_type", &[json!("layer_norm")])?;
     config.only("position_embedding_type", &[json!("rope"), json!("absolute")])?;
     config.not(&["logn_attention_scale", "logn_attention_clip1"])?;
     let sizes = config.sizes(&SIZES, config.positions(0, 8192)?, config.or("layer_norm_eps", 1e-12)?)?;
     let is_turned = config.or("position_embedding_type", "rope".to_owned())? == "rope";
-    let rope = Rope::read(config, Kind::Full, "rope_theta", 10_000.0)?;
+    let rope = Rope::read(config, Kind::Full, "rope_theta", default_base(config)?)?;
     let spec = EncoderSpec { feed_forward: FeedForward::Gated, ..sizes.spec() };
     let spec = match is_turned {
         true => EncoderSpec {
@@ -47,15 +47,18 @@ pub(super) fn read(config: &Config) -> Result<(EncoderSpec, Layout), ModelError>
     ]);
     let own = bert::layout("new.");
     let layout = Layout {
+        other_prefix: Some("gte."),
         positions: own.positions.filter(|_| !is_turned),
         segments: (segments > 0)
             .then_some(SegmentTable { name: "embeddings.token_type_embeddings", rows: segments }),
-        encoder_classes: &["NewModel", "NewForMaskedLM"],
+        encoder_classes: &["NewModel", "NewForMaskedLM", "GteModel", "GteForMaskedLM"],
         head_classes: &[
             ("NewForSequenceClassification", "classifier."),
             ("NewForTokenClassification", "classifier."),
             ("NewForMultipleChoice", "classifier."),
             ("NewForQuestionAnswering", "qa_outputs."),
+            ("GteForSequenceClassification", "classifier."),
+            ("GteForTokenClassification", "classifier."),
         ],
         code_classes: &["NewConfig"],
         modules,
@@ -65,4 +68,9 @@ pub(super) fn read(config: &Config) -> Result<(EncoderSpec, Layout), ModelError>
         ..own
     };
     Ok((spec, layout))
+}
+
+/// What the code of the repositories takes, and transformers.
+fn default_base(config: &Config) -> Result<f64, ModelError> {
+    Ok(if config.need::<String>("model_type")? == "gte" { 160_000.0 } else { 10_000.0 })
 }

@@ -59,9 +59,10 @@ pub fn detect(config: &[u8]) -> Result<Architecture, ModelError> {
     let is_alibi = config.get::<String>("position_embedding_type")?.as_deref() == Some("alibi");
     match name.as_str() {
         "bert" if is_alibi => Ok(Architecture::JinaBert),
+        "gte" => Ok(Architecture::Gte),
         name if roberta::MODEL_TYPES.contains(&name) => Ok(Architecture::Roberta),
         name => name.parse().map_err(|_| {
-            let names = roberta::MODEL_TYPES.iter().copied().skip(1);
+            let names = roberta::MODEL_TYPES.iter().copied().skip(1).chain(["gte"]);
             let names = Architecture::ALL.iter().map(|known| known.as_str()).chain(names);
             Unsupported::new("model_type", name, &names.collect::<Vec<_>>()).into()
         }),

@@ -49,6 +49,7 @@ pub(super) fn read(config: &Config) -> Result<(EncoderSpec, Layout), ModelError>
     let attention = config.or("qkv_proj_bias", false)?;
     let (up, down) = (config.or("mlp_fc1_bias", false)?, config.or("mlp_fc2_bias", false)?);
     let layout = Layout {
+        other_prefix: Some("nomic_bert."),
         segments: bert::segments(config, 2)?,
         encoder_classes: &["NomicBertModel", "NomicBertForPreTraining", "NomicBertForMaskedLM"],
         head_classes: &[

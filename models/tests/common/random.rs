@@ -10,9 +10,7 @@ use candle_transformers::models::bert::{Config, HiddenAct};
 use models::runtimes::candle::CandleModel;
 use models::runtimes::candle::encoder::{Embeddings, Encoder};
 use models::runtimes::fused;
-use models::weights::{
-    ClassifierWeights, EncoderWeights, HeadWeights, LinearWeights, LoraAdapter, TensorFile,
-};
+use models::weights::{EncoderWeights, HeadRows, HeadWeights, LinearWeights, LoraAdapter, TensorFile};
 use models::{
     Architecture, DeviceConfig, EncoderSizes, EncoderSpec, HiddenActivation, HostTensor, ModelError, Runtime,
     Sequence, TokenBatch, Weights, architectures, open_device,
@@ -186,7 +184,7 @@ pub fn identity(hidden: usize) -> HeadWeights {
     let mut weight = vec![0.0; hidden * hidden];
     weight.iter_mut().step_by(hidden + 1).for_each(|value| *value = 1.0);
     let classifier = LinearWeights { weight, bias: vec![0.0; hidden] };
-    HeadWeights::Token(ClassifierWeights { dense: None, classifier })
+    HeadWeights::classifier(HeadRows::Tokens, None, classifier)
 }
 
 pub type Named = (String, Box<dyn Runtime>);
@@ -197,9 +195,7 @@ pub fn runtimes(
     adapter: Option<&LoraAdapter>,
     head: &HeadWeights,
 ) -> Result<Vec<Named>, ModelError> {
-    let cpu = Device::Cpu;
-    let encoder = Encoder::new(weights, Embeddings::new(weights, &cpu)?, adapter, &cpu)?;
-    let mut runtimes: Vec<Named> = vec![("candle".to_owned(), Box::new(CandleModel::new(encoder, head)?))];
+    let mut runtimes: Vec<Named> = vec![("candle".to_owned(), candle(weights, adapter, head)?)];
     for instructions in fused::Loader::instructions() {
         for threads in [1, 2, 3] {
             let runtime = fused(weights, adapter, head, "float32", instructions, threads)?;
@@ -207,6 +203,16 @@ pub fn runtimes(
         }
     }
     Ok(runtimes)
+}
+
+pub fn candle(
+    weights: &EncoderWeights,
+    adapter: Option<&LoraAdapter>,
+    head: &HeadWeights,
+) -> Result<Box<dyn Runtime>, ModelError> {
+    let cpu = Device::Cpu;
+    let encoder = Encoder::new(weights, Embeddings::new(weights, &cpu)?, adapter, &cpu)?;
+    Ok(Box::new(CandleModel::new(encoder, head)?))
 }
 
 pub fn fused(

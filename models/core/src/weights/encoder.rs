@@ -80,11 +80,12 @@ impl EncoderWeights {
     ///
     /// # Errors
     /// When the sizes make no sense.
-    pub fn new(tensors: TensorFile, spec: EncoderSpec, layout: Layout) -> Result<Self, ModelError> {
+    pub fn new(tensors: TensorFile, spec: EncoderSpec, mut layout: Layout) -> Result<Self, ModelError> {
         check_sizes(&spec).map_err(|message| ModelError::Backend { message })?;
-        let is_prefixed = tensors.has(&format!("{}{}", layout.prefix, layout.landmark()));
-        let prefix = if is_prefixed { layout.prefix } else { "" };
-        Ok(Self { spec, tensors, layout, prefix })
+        let is_used = |prefix: &&str| tensors.has(&format!("{prefix}{}", layout.landmark()));
+        let prefix = [Some(layout.prefix), layout.other_prefix].into_iter().flatten().find(is_used);
+        layout.prefix = prefix.unwrap_or(layout.prefix);
+        Ok(Self { spec, tensors, layout, prefix: prefix.unwrap_or("") })
     }
 
     /// Where its tensors are.

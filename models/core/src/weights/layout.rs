@@ -13,6 +13,8 @@ use crate::spec::{AttentionBias, EncoderSpec, FeedForward, NormKind};
 pub struct Layout {
     /// What stands before all names in files of models around the encoder.
     pub prefix: &'static str,
+    /// The same in files of other writers.
+    pub other_prefix: Option<&'static str>,
     /// Classes of transformers that are an encoder, with or without what it was pre-trained by.
     pub encoder_classes: &'static [&'static str],
     /// Other classes, whose answers are made by a head over the encoder, and what the names of its tensors

@@ -12,7 +12,7 @@ mod position;
 pub mod tensors;
 
 pub use encoder::{DisentangledWeights, EmbeddingWeights, EncoderWeights, LayerWeights, Tensors};
-pub use heads::{ClassifierWeights, HeadWeights};
+pub use heads::{HeadActivation, HeadLayer, HeadRows, HeadWeights, PlainHead};
 pub use layout::Layout;
 pub use linear::LinearWeights;
 pub use lora::{LoraAdapter, Target};

@@ -52,6 +52,8 @@ pub struct Embeddings {
     words: Tensor,
     /// `[positions, E]`
     positions: Option<Tensor>,
+    /// `[1, E]`
+    second_segment: Option<Tensor>,
     norm: Option<Norm>,
     projection: Option<Linear>,
 }
@@ -130,10 +132,12 @@ impl Embeddings {
     }
 
     fn of(weights: EmbeddingWeights, spec: &EncoderSpec, device: &Device) -> Result<Self> {
-        let EmbeddingWeights { words, positions, second_segment: _, norm, projection } = weights;
+        let EmbeddingWeights { words, positions, second_segment, norm, projection } = weights;
         let (width, longest) = (spec.embedding_size, spec.max_position_embeddings);
         let positions = positions.map(|rows| Tensor::from_vec(rows, (longest, width), device));
+        let second_segment = second_segment.map(|row| Tensor::from_vec(row, (1, width), device));
         Ok(Self {
+            second_segment: second_segment.transpose()?,
             words: Tensor::from_vec(words, (spec.vocab_size, width), device)?,
             positions: positions.transpose()?,
             norm: norm.map(|norm| Norm::new(&norm, spec, device)).transpose()?,
@@ -146,6 +150,12 @@ impl Embeddings {
         if let Some(positions) = &self.positions {
             rows =
                 (rows + positions.index_select(&Tensor::new(batch.position_ids.as_slice(), device)?, 0)?)?;
+        }
+        if let Some(second) = self.second_segment.as_ref().filter(|_| batch.has_pairs()) {
+            let is_second: Vec<f32> =
+                batch.token_type_ids.iter().map(|&segment| f32::from(segment)).collect();
+            let is_second = Tensor::from_vec(is_second, (batch.tokens(), 1), device)?;
+            rows = (rows + is_second.matmul(second)?)?;
         }
         if let Some(norm) = &self.norm {
             rows = norm.forward(&rows)?;

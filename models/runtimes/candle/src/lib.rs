@@ -30,6 +30,7 @@ pub struct CandleModel {
     encoder: Encoder,
     head: Head,
     columns: usize,
+    gives_tokens: bool,
 }
 
 /// Loads models; cards over the same base encoder share its embedding layer, and those without an adapter all
@@ -47,8 +48,9 @@ impl CandleModel {
     /// When the tensor library fails.
     pub fn new(encoder: Encoder, head: &HeadWeights) -> Result<Self, ModelError> {
         let columns = head.columns(encoder.spec().hidden_size);
+        let gives_tokens = head.plain_pooling().is_some();
         let head = Head::new(head, &TensorDevice::Cpu).map_err(|error| encoder::backend(&error))?;
-        Ok(Self { encoder, head, columns })
+        Ok(Self { encoder, head, columns, gives_tokens })
     }
 }
 
@@ -102,7 +104,7 @@ impl Backend for Loader {
                 encoder
             }
         };
-        let head = HeadWeights::load(card, base.spec.hidden_size)?;
+        let head = HeadWeights::load(card, folder, base)?;
         Ok(Box::new(CandleModel::new(encoder, &head)?))
     }
 }
@@ -136,7 +138,7 @@ impl Weights for CandleModel {
     }
 
     fn gives_tokens(&self) -> bool {
-        true
+        self.gives_tokens
     }
 }
 

@@ -42,7 +42,7 @@ mod workspace;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use models_core::runtime::{Accelerator, check_batch, check_finite};
+use models_core::runtime::{Accelerator, check_batch, check_finite, check_plain, check_unpaired};
 use models_core::spec::{AttentionBias, FeedForward, LayerSpec, NormKind, NormPlace, Positions};
 use models_core::weights::{EncoderWeights, HeadWeights, LoraAdapter};
 use models_core::{
@@ -142,11 +142,12 @@ impl Backend for Cuda {
     fn load(
         &mut self,
         card: &Card,
-        _folder: &Path,
+        folder: &Path,
         base: &Arc<EncoderWeights>,
     ) -> Result<Box<dyn Weights>, ModelError> {
         let adapter = base.adapter(card)?;
-        let head = HeadWeights::load(card, base.spec.hidden_size)?;
+        let head = HeadWeights::load(card, folder, base)?;
+        check_plain(card, &head)?;
         assemble(card.dtype, Arc::clone(base), adapter, head)
     }
 }
@@ -216,7 +217,7 @@ pub fn assemble(
 ) -> Result<Box<dyn Weights>, ModelError> {
     let format = Format::of(dtype).ok_or_else(|| Unsupported::new("dtype", dtype, DTYPES))?;
     check_spec(&base.spec)?;
-    if head.is_per_token() && head.classifier().is_some_and(|classifier| classifier.dense.is_some()) {
+    if head.as_plain()?.dense.is_some() && head.is_per_token() {
         return Err(
             Unsupported::new("head", "a token classifier with a hidden layer", &["one without"]).into()
         );
@@ -289,6 +290,7 @@ impl Overlap for CudaRuntime {
     fn begin(&mut self, batch: &TokenBatch) -> Result<bool, RuntimeError> {
         let Self { number, weights, kernels, widths, workspace } = self;
         check_batch(&weights.spec, batch)?;
+        check_unpaired(batch)?;
         let model = Model { number: *number, weights, kernels, widths: *widths };
         Ok(lock(workspace).begin(&model, batch)?)
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream};
 use models_core::weights::{
-    ClassifierWeights, EmbeddingWeights, EncoderWeights, HeadWeights, LayerWeights, LinearWeights,
-    LoraAdapter, NormWeights,
+    EmbeddingWeights, EncoderWeights, HeadLayer, HeadWeights, LayerWeights, LinearWeights, LoraAdapter,
+    NormWeights, PlainHead,
 };
 use models_core::{EncoderSpec, ModelError, RuntimeError};
 
@@ -112,9 +112,11 @@ pub(super) fn bytes(spec: &EncoderSpec, head: &HeadWeights) -> usize {
     let layer = layer + linear(inner, hidden) + 2 * norm;
     let embeddings = (spec.vocab_size + spec.max_position_embeddings) * hidden + norm;
     let of_head = |linear: &LinearWeights| 4 * (linear.weight.len() + linear.bias.len());
-    let head = head.classifier().map_or(0, |ClassifierWeights { dense, classifier }| {
-        dense.as_ref().map_or(0, of_head) + of_head(classifier)
+    let layers_of_head = head.layers.iter().map(|layer| match layer {
+        HeadLayer::Linear(linear, _) => of_head(linear),
+        HeadLayer::Norm(_) | HeadLayer::Normalize => 0,
     });
+    let head: usize = layers_of_head.sum();
     2 * (embeddings + layers * layer) + head
 }
 
@@ -148,15 +150,15 @@ impl HeadLinear {
 }
 
 impl DeviceHead {
-    /// A head's weights on the device. Token classifiers have no hidden layer here: `assemble` refuses them.
+    /// A head's weights on the device. Others than these are refused by `assemble`.
     fn new(stream: &Arc<CudaStream>, weights: &HeadWeights) -> Result<Self, Fault> {
         let linear = |weights: &LinearWeights| HeadLinear::new(stream, weights);
-        Ok(match weights {
-            HeadWeights::MeanPooling => Self::MeanPooling,
-            HeadWeights::Sequence(ClassifierWeights { dense, classifier }) => {
-                Self::Sequence(dense.as_ref().map(linear).transpose()?, linear(classifier)?)
-            }
-            HeadWeights::Token(ClassifierWeights { classifier, .. }) => Self::Token(linear(classifier)?),
+        let PlainHead { dense, classifier } = weights.as_plain().unwrap_or_default();
+        let dense = dense.map(linear).transpose()?;
+        Ok(match classifier.map(linear).transpose()? {
+            None => Self::MeanPooling,
+            Some(classifier) if weights.is_per_token() => Self::Token(classifier),
+            Some(classifier) => Self::Sequence(dense, classifier),
         })
     }
 }

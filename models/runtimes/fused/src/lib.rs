@@ -215,7 +215,7 @@ impl Backend for Loader {
         folder: &Path,
         base: &Arc<EncoderWeights>,
     ) -> Result<Box<dyn Weights>, ModelError> {
-        let head = HeadWeights::load(card, base.spec.hidden_size)?;
+        let head = HeadWeights::load(card, folder, base)?;
         let adapter = base.adapter(card)?;
         self.assemble(card.dtype, folder, base, adapter.as_ref(), &head)
     }
@@ -312,7 +312,7 @@ impl<N: Compiled> Weights for FusedModel<N> {
     }
 
     fn gives_tokens(&self) -> bool {
-        true
+        self.head.gives_tokens()
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use models_core::card::{CONFIG_FILE, Card, Sha256Digest, WEIGHTS_FILE};
-use models_core::runtime::{check_batch, check_finite};
+use models_core::runtime::{check_batch, check_finite, check_plain, check_unpaired};
 use models_core::weights::{EncoderWeights, HeadWeights};
 use models_core::{
     Backend, Device, Dtype, EncoderSpec, HostTensor, ModelError, Runtime, RuntimeError, RuntimeKind,
@@ -178,7 +178,8 @@ impl Backend for Loader {
         Unsupported::unless("dtype", &card.dtype, DTYPES)?;
         let environment = self.environment()?;
         let spec = base.spec.clone();
-        let head = HeadWeights::load(card, spec.hidden_size)?;
+        let head = HeadWeights::load(card, folder, base)?;
+        check_plain(card, &head)?;
         let model = OnnxModel {
             environment,
             graph: folder.join(format!("{}.onnx", card.name)),
@@ -295,6 +296,7 @@ impl Weights for OnnxModel {
 impl Runtime for OnnxRuntime {
     fn run(&mut self, batch: &TokenBatch, result: &mut HostTensor) -> Result<(), RuntimeError> {
         check_batch(&self.spec, batch)?;
+        check_unpaired(batch)?;
         let rows = if self.is_per_token { batch.tokens() } else { batch.sequences() };
         result.shape.clear();
         result.shape.extend([rows, self.columns]);
