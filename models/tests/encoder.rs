@@ -275,7 +275,7 @@ fn adapters_that_do_not_fit_are_refused() {
             adapter.check_layers(base.layers())?;
             base.layer(0, Some(&adapter))
         });
-        let error = result.err().expect(message).to_string();
+        let error = result.expect_err(message).to_string();
         assert!(error.starts_with("adapter: ") && error.contains(message), "{error}");
     };
     let (a, b) =

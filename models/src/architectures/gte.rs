@@ -60,7 +60,7 @@ pub(super) fn read(config: &Config) -> Result<(EncoderSpec, Layout), ModelError>
             ("GteForSequenceClassification", "classifier."),
             ("GteForTokenClassification", "classifier."),
         ],
-        code_classes: &["NewConfig"],
+        code_classes: &["NewConfig", "GteConfig"],
         modules,
         is_gate_last: true,
         attention_norm: Name::biased("attn_ln"),

@@ -33,9 +33,11 @@ pub(super) fn read(config: &Config) -> Result<(EncoderSpec, Layout), ModelError>
         "causal",
         "scale_attn_by_inverse_layer_idx",
     ])?;
-    // One layer in so many has experts; none with 0.
+    // One layer in so many has experts; none with 0, however many there would be.
     config.only("moe_every_n_layers", &[json!(0)])?;
-    config.only("num_experts", &[json!(0)])?;
+    if !config.has("moe_every_n_layers") {
+        config.only("num_experts", &[json!(0)])?;
+    }
     config.only("rotary_emb_scale_base", &[])?;
     let (sizes, rotary) = if config.has("n_embd") { old(config)? } else { new(config)? };
     let layers = vec![LayerSpec { window: None, rotary: Some(0) }; sizes.num_hidden_layers];

@@ -72,7 +72,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use half::bf16;
 use models_core::runtime::{check_batch, check_finite};
-use models_core::spec::{AttentionBias, FeedForward, LayerSpec, NormKind, NormPlace, Positions};
+use models_core::spec::{AttentionBias, FeedForward, NormKind, NormPlace, Positions};
 use models_core::weights::{EmbeddingWeights, EncoderWeights, HeadWeights, LoraAdapter};
 use models_core::{
     Backend, Card, Device, DeviceConfig, Dtype, EncoderSpec, HiddenActivation, HostTensor, ModelError,
@@ -179,46 +179,34 @@ impl Backend for Loader {
     }
 
     fn supports(&self, spec: &EncoderSpec) -> Result<(), Unsupported> {
-        // Computed whatever it says; a new field does not compile before it is computed here, or refused.
+        // All are computed, whatever they say; a new field does not compile before it is named here.
         let EncoderSpec {
             vocab_size: _,
-            embedding_size,
-            hidden_size,
+            embedding_size: _,
+            hidden_size: _,
             num_hidden_layers: _,
-            num_attention_heads,
-            num_key_value_heads,
-            head_size,
+            num_attention_heads: _,
+            num_key_value_heads: _,
+            head_size: _,
             intermediate_size: _,
-            feed_forward,
-            hidden_act,
-            norm,
-            norm_place,
+            feed_forward: FeedForward::Plain | FeedForward::Gated,
+            hidden_act:
+                HiddenActivation::Gelu
+                | HiddenActivation::GeluTanh
+                | HiddenActivation::Relu
+                | HiddenActivation::Silu,
+            norm: NormKind::LayerNorm | NormKind::Rms,
+            norm_place: NormPlace::Behind | NormPlace::Before,
             layer_norm_eps: _,
             max_position_embeddings: _,
-            positions,
+            positions: Positions::Absolute | Positions::None,
             rotary: _,
-            layers,
-            is_causal,
-            bias,
+            layers: _,
+            is_causal: _,
+            bias: AttentionBias::None | AttentionBias::Distance | AttentionBias::Disentangled(_),
             is_shared: _,
         } = spec;
-        let has = |field, is_plain: bool, found: &dyn std::fmt::Debug, computed: &str| {
-            if is_plain { Ok(()) } else { Err(Unsupported::new(field, format!("{found:?}"), &[computed])) }
-        };
-        let is_equal = *head_size * *num_attention_heads == *hidden_size;
-        has("embedding_size", embedding_size == hidden_size, embedding_size, "hidden_size")?;
-        has("head_size", is_equal, head_size, "hidden_size / num_attention_heads")?;
-        let is_equal = num_key_value_heads == num_attention_heads;
-        has("num_key_value_heads", is_equal, num_key_value_heads, "num_attention_heads")?;
-        has("feed_forward", *feed_forward == FeedForward::Plain, feed_forward, "Plain")?;
-        has("hidden_act", *hidden_act != HiddenActivation::Silu, hidden_act, "Gelu, GeluTanh, Relu")?;
-        has("norm", *norm == NormKind::LayerNorm, norm, "LayerNorm")?;
-        has("norm_place", *norm_place == NormPlace::Behind, norm_place, "Behind")?;
-        has("positions", *positions == Positions::Absolute, positions, "Absolute")?;
-        let plain = LayerSpec::default();
-        has("layers", layers.iter().all(|layer| *layer == plain), layers, "without window and rotation")?;
-        has("is_causal", !is_causal, is_causal, "false")?;
-        has("bias", *bias == AttentionBias::None, bias, "None")
+        Ok(())
     }
 
     fn load(
@@ -336,7 +324,8 @@ impl<N: Compiled> Runtime for FusedRuntime<N> {
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         let Workspace { pool, plan, buffers } = &mut *workspace;
         let split = Split::new(batch.tokens(), pool.threads());
-        plan.cut(batch, encoder.spec.num_attention_heads, pool.threads());
+        let EncoderSpec { num_attention_heads: heads, num_key_value_heads, .. } = *encoder.spec;
+        plan.cut(batch, heads, heads / num_key_value_heads, pool.threads());
         encoder.grow(buffers, batch, split);
         head.grow(buffers, batch);
         let pass = Pass { batch, attention: &plan.attention, buffers, split };
