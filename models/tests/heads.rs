@@ -173,6 +173,8 @@ fn dense_modules_are_read() {
     for (from, to, message) in [
         ("12", "13", "in_features: is 13, and what comes before gives 12"),
         ("true", "false", "linear.bias"),
+        ("true", "true,\"use_residual\":true", "use_residual"),
+        ("true", "true,\"module_input_name\":\"token_embeddings\"", "module_input_name"),
         ("activation.Tanh", "activation.Mish", "activation_function"),
         ("torch.nn", "mine", "activation_function"),
         ("\"out_features\":4", "\"out_features\":5", "has shape [4, 12], expected [5, 12]"),

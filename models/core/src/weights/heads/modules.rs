@@ -30,6 +30,9 @@ struct DenseConfig {
     module_input_name: Option<String>,
     #[serde(default)]
     module_output_name: Option<String>,
+    /// Newer ones may add what they read to what they give.
+    #[serde(default)]
+    use_residual: bool,
 }
 
 fn yes() -> bool {
@@ -71,6 +74,9 @@ fn dense(folder: &Path, width: usize) -> Result<HeadLayer, ModelError> {
         if let Some(name) = name.as_deref().filter(|name| *name != SENTENCE) {
             return Err(fault(format!("{key}: {name:?} is not computed, {SENTENCE:?} alone is")));
         }
+    }
+    if config.use_residual {
+        return Err(fault("use_residual: true is not computed".to_owned()));
     }
     let activation = HeadActivation::of_torch(&config.activation_function).ok_or_else(|| {
         fault(format!("activation_function: {:?} is not computed", config.activation_function))
