@@ -34,13 +34,14 @@ pub struct PoolingHead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// That of the first token.
+    /// That of the first token, behind a prompt that is not pooled.
     Cls,
     /// The largest number in each column.
     Max,
     /// Their mean.
     Mean,
     /// Their sum by the square root of their number.
+    #[serde(rename = "mean_sqrt_len_tokens", alias = "mean_sqrt_len")]
     MeanSqrtLen,
     /// Their mean, the first weighted by 1, the next by 2 and so on (Muennighoff, "SGPT", 2022).
     #[serde(rename = "weightedmean")]
@@ -168,7 +169,7 @@ impl Pooling {
             Self::Cls => "cls",
             Self::Max => "max",
             Self::Mean => "mean",
-            Self::MeanSqrtLen => "mean_sqrt_len",
+            Self::MeanSqrtLen => "mean_sqrt_len_tokens",
             Self::WeightedMean => "weightedmean",
             Self::LastToken => "lasttoken",
         }

@@ -375,7 +375,7 @@ fn check_pooling(
     require(
         !pooling.is_empty(),
         &field,
-        "is missing: a list of cls, max, mean, mean_sqrt_len, weightedmean, lasttoken",
+        "is missing: a list of cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken",
     )?;
     for (index, mode) in pooling.iter().enumerate() {
         require(!pooling[..index].contains(mode), &field, format!("{mode} is there twice"))?;

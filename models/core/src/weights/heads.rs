@@ -84,9 +84,22 @@ impl HeadWeights {
             }
             Head::SequenceClassification(ClassifierSource::Checkpoint)
             | Head::TokenClassification(ClassifierSource::Checkpoint) => {
-                Classifier::find(folder, card.head.is_per_token())?.read(base.file(), hidden, labels)
+                Self::of_checkpoint(folder, base, card.head.is_per_token(), labels)
             }
         }
+    }
+
+    /// Reads a checkpoint's own classifier of sequences or of tokens, with this many classes.
+    ///
+    /// # Errors
+    /// The checkpoint has none.
+    pub fn of_checkpoint(
+        folder: &Path,
+        base: &EncoderWeights,
+        is_per_token: bool,
+        classes: usize,
+    ) -> Result<Self, ModelError> {
+        Classifier::find(folder, is_per_token)?.read(base.file(), base.spec.hidden_size, classes)
     }
 
     /// Tensors of a checkpoint's weights file that neither its encoder nor the card's head is made of.
@@ -182,7 +195,11 @@ impl HeadWeights {
         }
     }
 
-    fn of_modules(head: &PoolingHead, folder: &Path, hidden: usize) -> Result<Self, ModelError> {
+    /// Reads what is behind a pooling, out of a checkpoint's folder.
+    ///
+    /// # Errors
+    /// A module's files cannot be read, do not fit, or ask for what is not computed.
+    pub fn of_modules(head: &PoolingHead, folder: &Path, hidden: usize) -> Result<Self, ModelError> {
         let mut weights = Self { rows: HeadRows::Pooled(head.pooling.clone()), layers: Vec::new() };
         // A scale at the end is the call's.
         let modules = head.modules.strip_suffix(&[Module::Normalize]).unwrap_or(&head.modules);

@@ -91,7 +91,7 @@ fn pool(way: Pooling, hidden: &Tensor, batch: &TokenBatch) -> Result<Tensor> {
         let from = unpooled.min(range.len().saturating_sub(1));
         let read = || rows.narrow(0, from, range.len() - from);
         match way {
-            Pooling::Cls => rows.narrow(0, 0, 1),
+            Pooling::Cls => rows.narrow(0, from, 1),
             Pooling::LastToken => rows.narrow(0, range.len() - 1, 1),
             Pooling::Max => read()?.max_keepdim(0),
             Pooling::Mean => read()?.mean_keepdim(0),

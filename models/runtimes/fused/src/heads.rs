@@ -159,12 +159,13 @@ impl Head {
 
     /// Pools rows of hidden states into `buffers.means` from the number at `to` on.
     fn pool(&self, buffers: &Buffers, to: usize, way: Pooling, rows: Range<usize>, unpooled: usize) {
+        let first = rows.start + unpooled.min(rows.len() - 1);
         let rows = match way {
-            Pooling::Cls => rows.start..rows.start + 1,
+            Pooling::Cls => first..first + 1,
             Pooling::LastToken => rows.end - 1..rows.end,
-            _ => rows.start..rows.end,
+            _ => rows,
         };
-        let from = unpooled.min(rows.len() - 1);
+        let from = first.saturating_sub(rows.start).min(rows.len() - 1);
         let divisor = way.divisor(from, rows.len());
         // SAFETY: a row of means is one thread's, in a phase of its own behind the one that wrote the hidden
         // states.

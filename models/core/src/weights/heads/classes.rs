@@ -54,6 +54,8 @@ const DEBERTA: &[Layer] = &[Layer::Dense("pooler.dense", Act::Key("pooler_hidden
 const MODERNBERT: &[Layer] =
     &[Layer::Dense("head.dense", Act::Key("classifier_activation")), Layer::Norm("head.norm", "norm_eps")];
 const NEW: &[Layer] = &[Layer::Dense("new.pooler.dense", TANH)];
+const GTE: &[Layer] = &[Layer::Dense("gte.pooler.dense", TANH)];
+const NOMIC: &[Layer] = &[Layer::Dense("nomic_bert.pooler.dense", TANH)];
 
 const fn sequence(class: &'static str, layers: &'static [Layer], classifier: &'static str) -> HeadClass {
     HeadClass { class, row: Row::First, layers, classifier }
@@ -93,8 +95,12 @@ const CLASSES: &[HeadClass] = &[
         classifier: "classifier",
     },
     tokens("ModernBertForTokenClassification", MODERNBERT, "classifier"),
-    sequence("NomicBertForSequenceClassification", BERT, "classifier"),
+    sequence("NomicBertForSequenceClassification", NOMIC, "classifier"),
+    tokens("NomicBertForTokenClassification", &[], "classifier"),
     sequence("JinaBertForSequenceClassification", BERT, "classifier"),
+    tokens("JinaBertForTokenClassification", &[], "classifier"),
+    sequence("GteForSequenceClassification", GTE, "classifier"),
+    tokens("GteForTokenClassification", &[], "classifier"),
     sequence("NewForSequenceClassification", NEW, "classifier"),
     tokens("NewForTokenClassification", &[], "classifier"),
     last("Qwen2ForSequenceClassification"),

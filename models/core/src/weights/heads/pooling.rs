@@ -5,7 +5,7 @@ use crate::card::Pooling;
 
 impl Pooling {
     /// Pools the rows of one sequence, each of `columns` numbers, of which the first `unpooled` are left out
-    /// of means, sums and maxima; never all of them.
+    /// of what is pooled; never all of them.
     pub fn pool(self, rows: &[f32], columns: usize, unpooled: usize) -> Vec<f32> {
         let columns = columns.max(1);
         let count = rows.len() / columns;
@@ -13,7 +13,7 @@ impl Pooling {
         let row = |index: usize| rows[index * columns..(index + 1) * columns].to_vec();
         let mut pooled = match self {
             _ if count == 0 => return vec![0.0; columns],
-            Self::Cls => return row(0),
+            Self::Cls => return row(from),
             Self::LastToken => return row(count - 1),
             Self::Max => vec![f32::NEG_INFINITY; columns],
             Self::Mean | Self::MeanSqrtLen | Self::WeightedMean => vec![0.0; columns],
@@ -62,8 +62,8 @@ mod tests {
         check(Pooling::Mean, 0, [3.0, -2.0]);
         check(Pooling::MeanSqrtLen, 0, [9.0 / 3.0_f32.sqrt(), -6.0 / 3.0_f32.sqrt()]);
         check(Pooling::WeightedMean, 0, [20.0 / 6.0, 0.0]);
-        // The prompt is read, and the first token and the last stay where they are.
-        check(Pooling::Cls, 1, [1.0, -8.0]);
+        // The prompt is read, and what comes behind it keeps its place.
+        check(Pooling::Cls, 1, [5.0, -2.0]);
         check(Pooling::LastToken, 1, [3.0, 4.0]);
         check(Pooling::Max, 2, [3.0, 4.0]);
         check(Pooling::Mean, 1, [4.0, 1.0]);
