@@ -23,12 +23,14 @@ import torch
 import transformers
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from sentence_transformers.sentence_transformer import modules
 
 VOCABULARY, HIDDEN, LAYERS, HEADS, INNER = 61, 32, 3, 4, 40
 LONGEST = 150
 # Below, special tokens; 1 is padding in the families that count positions from it.
 FIRST_ID = 3
 LABELS = 3
+MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 MASK_64 = (1 << 64) - 1
 TOLERANCE = 2e-5
 
@@ -384,6 +386,92 @@ def add_family(references, name, architecture, config, fields, options):
         )
 
 
+def old_pooling(config):
+    """A pooling's configuration as sentence-transformers before version 5.5 writes it."""
+    switches = {
+        "cls": "cls_token",
+        "mean": "mean_tokens",
+        "max": "max_tokens",
+        "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+        "weightedmean": "weightedmean_tokens",
+        "lasttoken": "lasttoken",
+    }
+    modes = config["pooling_mode"]
+    modes = [modes] if isinstance(modes, str) else modes
+    chosen = {f"pooling_mode_{switch}": name in modes for name, switch in switches.items()}
+    return {"word_embedding_dimension": config["embedding_dimension"], **chosen, "include_prompt": True}
+
+
+def sentence_modules(modes, more):
+    """Modules behind the transformer, with weights that follow from names, and what is written of each."""
+    width = HIDDEN * (len(modes) if isinstance(modes, tuple) else 1)
+    pooling = modules.Pooling(HIDDEN, pooling_mode=modes)
+    made, written = [pooling], []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in more:
+            if kind == "normalize":
+                made.append(modules.Normalize())
+            elif kind == "norm":
+                made.append(modules.LayerNorm(width))
+            else:
+                bias, activation = kind
+                made.append(modules.Dense(width, 20, bias=bias, activation_function=activation))
+                width = 20
+        for index, module in enumerate(made, start=1):
+            name = type(module).__name__
+            path = f"{index}_{name}"
+            inside = pathlib.Path(folder) / path
+            inside.mkdir()
+            module.save(str(inside))
+            shapes, config = {}, None
+            weights = inside / "model.safetensors"
+            if weights.exists():
+                with safe_open(weights, "np") as file:
+                    shapes = {tensor: list(file.get_slice(tensor).get_shape()) for tensor in file.keys()}
+                state = {tensor: torch.from_numpy(values(f"{path}.{tensor}", shape)) for tensor, shape in shapes.items()}
+                module.load_state_dict(state)
+            if (inside / "config.json").exists():
+                config = json.loads((inside / "config.json").read_text())
+            kind = f"{type(module).__module__}.{name}"
+            written.append({"type": kind, "path": path, "config": config, "tensors": shapes})
+    return [module.eval() for module in made], written
+
+
+def add_sentences(references):
+    """Vectors of sentence-transformers: ways to pool, alone and put together, and modules behind them."""
+    tanh, identity = torch.nn.Tanh(), torch.nn.Identity()
+    combinations = [(mode, []) for mode in MODES]
+    combinations += [
+        (("mean", "lasttoken", "cls"), []),
+        (("cls", "max", "mean"), []),
+        ("mean", ["normalize"]),
+        ("mean", [(True, tanh)]),
+        ("mean", [(False, identity), (False, identity), "normalize"]),
+        (("cls", "mean"), [(True, torch.nn.GELU()), "norm"]),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        model, shapes, config = fill(transformers.AutoModel.from_config(transformers.BertConfig(**sizes())), folder)
+    for index, (modes, more) in enumerate(combinations):
+        made, written = sentence_modules(modes, more)
+
+        def compute(rows, types=None, left=False):
+            results = []
+            for states in forward(model, "encoder", rows, types, left):
+                states = torch.from_numpy(states)[None]
+                features = {"token_embeddings": states, "attention_mask": torch.ones(states.shape[:2], dtype=torch.long)}
+                with torch.no_grad():
+                    for module in made:
+                        features = module(features)
+                results.append(features["sentence_embedding"][0].numpy())
+            return results
+
+        references.add(f"sentence-{index}", "bert", "sentence", [config], shapes, [2, 7, 16], compute)
+        old = {**written[0], "type": "sentence_transformers.models.Pooling", "config": old_pooling(written[0]["config"])}
+        # The older form has no order of its own.
+        is_ordered = not isinstance(modes, tuple) or list(modes) == [mode for mode in MODES if mode in modes]
+        references.cases[-1]["modules"] = [written, [old, *written[1:]]] if is_ordered else [written]
+
+
 def jina_shapes(gated):
     shapes = {
         "embeddings.word_embeddings.weight": [VOCABULARY, HIDDEN],
@@ -501,6 +589,7 @@ def main():
     for family in FAMILIES:
         add_family(references, *family)
     add_jina(references)
+    add_sentences(references)
     references.write(pathlib.Path(sys.argv[1]))
 
 

@@ -68,12 +68,6 @@ fn faults(
     faults
 }
 
-/// Whether the runtime `fused` computes it.
-fn is_fused(checkpoint: &Checkpoint, weights: &EncoderWeights) -> bool {
-    let has_pairs = checkpoint.inputs.iter().any(|given| given.types.is_some());
-    !has_pairs && fused::Loader::default().supports(&weights.spec).is_ok()
-}
-
 fn mean(rows: &[&[f32]]) -> Vec<f32> {
     let sum = |column: usize| rows.iter().map(|row| f64::from(row[column])).sum::<f64>();
     (0..rows[0].len()).map(|column| (sum(column) / rows.len() as f64) as f32).collect()
@@ -87,11 +81,8 @@ fn every_architecture_equals_its_authors() {
         for config in &checkpoint.configs {
             let weights = open(&checkpoint, config);
             let head = identity(weights.spec.hidden_size);
-            let mut runtimes = vec![("candle".to_owned(), random::candle(&weights, None, &head).unwrap())];
-            if is_fused(&checkpoint, &weights) {
-                runtimes = random::runtimes(&weights, None, &head).unwrap();
-            }
-            for (name, mut runtime) in runtimes {
+            assert_eq!(fused::Loader::default().supports(&weights.spec).err(), None, "{}", checkpoint.name);
+            for (name, mut runtime) in random::runtimes(&weights, None, &head).unwrap() {
                 all.extend(faults(&name, &mut *runtime, &checkpoint, &references));
             }
         }
@@ -108,9 +99,6 @@ fn bfloat16_keeps_pooled_vectors() {
     let references = References::read();
     for checkpoint in encoders() {
         let weights = open(&checkpoint, &checkpoint.configs[0]);
-        if !is_fused(&checkpoint, &weights) {
-            continue;
-        }
         let head = identity(weights.spec.hidden_size);
         for instructions in fused::Loader::instructions() {
             let mut runtime = random::fused(&weights, None, &head, "bfloat16", instructions, 2).unwrap();

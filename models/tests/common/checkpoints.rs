@@ -19,13 +19,16 @@ pub struct Checkpoint {
     pub name: String,
     /// As cards name it.
     pub architecture: String,
-    /// `encoder`, or what its head classifies: `sequence` or `token`.
+    /// `encoder`; what its head classifies, `sequence` or `token`; or `sentence`, with modules behind it.
     pub kind: String,
     /// Each says the same: as transformers writes it, and as older files have it.
     pub configs: Vec<Value>,
     /// Shapes by name.
     pub tensors: BTreeMap<String, Vec<usize>>,
     pub inputs: Vec<Given>,
+    /// Modules of sentence-transformers, as newer versions write them and as older do.
+    #[serde(default)]
+    pub modules: Vec<Vec<Module>>,
     /// Weights instead of those that follow from the names.
     #[serde(skip)]
     pub replaced: Option<HashMap<String, Tensor>>,
@@ -36,6 +39,16 @@ pub struct Given {
     pub ids: Vec<u32>,
     /// The segment of each token.
     pub types: Option<Vec<u8>>,
+}
+
+/// A module of sentence-transformers.
+#[derive(Deserialize)]
+pub struct Module {
+    pub r#type: String,
+    pub path: String,
+    pub config: Option<Value>,
+    /// Shapes by name.
+    pub tensors: BTreeMap<String, Vec<usize>>,
 }
 
 /// What the authors' classes computed.
@@ -103,6 +116,25 @@ impl Checkpoint {
 
     pub fn sequences(&self) -> Vec<Sequence> {
         self.inputs.iter().map(Given::sequence).collect()
+    }
+}
+
+impl Module {
+    /// Writes the module's folder.
+    pub fn write(&self, folder: &Path) {
+        let folder = folder.join(&self.path);
+        fs::create_dir_all(&folder).unwrap();
+        if let Some(config) = &self.config {
+            fs::write(folder.join("config.json"), config.to_string()).unwrap();
+        }
+        let tensor = |(name, shape): (&String, &Vec<usize>)| {
+            let values = values(&format!("{}.{name}", self.path), shape);
+            (name.clone(), Tensor::from_vec(values, shape.as_slice(), &Device::Cpu).unwrap())
+        };
+        let tensors: HashMap<String, Tensor> = self.tensors.iter().map(tensor).collect();
+        if !tensors.is_empty() {
+            candle_core::safetensors::save(&tensors, folder.join("model.safetensors")).unwrap();
+        }
     }
 }
 

@@ -164,7 +164,7 @@ fn is_of_sentence_transformers(name: &str) -> bool {
     *library == "sentence_transformers"
         && match middle {
             ["models"] | [_, "modules"] => true,
-            ["models", module] | [_, "modules", module] => module == kind || **module == *lower,
+            ["models", module] | [_, "modules", module] => module == kind || module.replace('_', "") == lower,
             _ => false,
         }
 }

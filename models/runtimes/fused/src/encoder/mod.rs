@@ -346,7 +346,7 @@ impl Pass<'_> {
     }
 
     /// Whether a token is of the second segment.
-    fn is_second(&self, _row: usize) -> bool {
-        false
+    fn is_second(&self, row: usize) -> bool {
+        self.batch.token_type_ids.get(row) == Some(&1)
     }
 }
