@@ -16,7 +16,9 @@
 //! - **Nothing is padded.** Linear layers work on packed rows, whatever sequence a row belongs to; attention
 //!   works on one sequence and head at a time.
 //! - **Attention streams** (`kernels::attention`) over blocks of 128 keys with an online softmax: its working
-//!   set is the same for 16 tokens as for 512.
+//!   set is the same for 16 tokens as for 8192. Keys that no query of a tile sees, behind it or outside its
+//!   window, are not computed; biases are added to a block's scores while they are in the first cache.
+//! - **A gate and what it opens** lie side by side in a panel, so that their product is taken from registers.
 //! - **Buffers are kept** (`workspace`): a batch allocates nothing once they have grown.
 //!
 //! # How threads share a batch
@@ -43,7 +45,8 @@
 //! Each names what holds it.
 //!
 //! - Its numbers are the reference's within the format's rounding, whatever is in a batch together.
-//!   (`models/tests/encoder.rs`, `models/tests/number_formats.rs`)
+//!   (`models/tests/encoder.rs`, `models/tests/number_formats.rs`; of every architecture
+//!   `models/tests/checkpoints.rs`, of any encoder `models/tests/specs.rs`)
 //! - A batch allocates nothing once buffers have grown. (`models/tests/allocations.rs`)
 //! - Kernels for AVX-512, AVX2 and NEON give what plain loops give. (tests beside them; `make neon`)
 //!

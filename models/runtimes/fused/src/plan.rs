@@ -131,7 +131,8 @@ mod tests {
                 }
             }
             prop_assert!(counts.iter().all(|&count| count == 1));
-            prop_assert!(plan.attention.len() <= heads * lengths.iter().map(|l| l.div_ceil(QUERIES_MIN)).sum::<usize>());
+            let most: usize = lengths.iter().map(|length| length.div_ceil(QUERIES_MIN)).sum();
+            prop_assert!(plan.attention.len() <= heads * most);
         }
 
         #[test]
@@ -139,7 +140,8 @@ mod tests {
             if let Split::Rows(blocks) = Split::new(tokens, threads) {
                 let rows: Vec<_> = (0..blocks).flat_map(|block| block_rows(tokens, blocks, block)).collect();
                 prop_assert_eq!(rows, (0..tokens).collect::<Vec<_>>());
-                prop_assert!((0..blocks).all(|block| block_rows(tokens, blocks, block).len() <= BLOCK_ROWS_MAX));
+                let rows = |block| block_rows(tokens, blocks, block);
+                prop_assert!((0..blocks).all(|block| rows(block).len() <= BLOCK_ROWS_MAX));
             }
         }
     }

@@ -58,18 +58,24 @@ impl<N: Compiled> Layer<N> {
             Some(norm) => norm.weight.iter_mut().for_each(|value| *value *= scale),
             None => scale_queries(&mut query_key_value, spec, scale),
         }
-        if let Some(Rotary { inverse_frequencies, pairs: RotaryPairs::Neighbours }) = rotary {
-            let pairs = inverse_frequencies.len();
-            query_key_value = split_pairs(&query_key_value, spec, pairs);
+        let neighbours = match rotary {
+            Some(Rotary { inverse_frequencies, pairs: RotaryPairs::Neighbours }) => inverse_frequencies.len(),
+            Some(Rotary { pairs: RotaryPairs::Halves, .. }) | None => 0,
+        };
+        let order: Vec<usize> = order(spec.head_size, neighbours).collect();
+        if neighbours > 0 {
+            query_key_value = in_order(&query_key_value, spec, &order);
             for norm in [&mut query_norm, &mut key_norm].into_iter().flatten() {
-                norm.weight = order(spec.head_size, pairs).map(|at| norm.weight[at]).collect();
+                norm.weight = order.iter().map(|&at| norm.weight[at]).collect();
             }
         }
+        let positions =
+            disentangled.map(|weights| PackedPositions::new(weights, spec, scale, &order, kernels));
         Ok(Self {
             query_key_value: PackedLinear::new(kernels, &query_key_value),
             query_norm,
             key_norm,
-            positions: disentangled.map(|weights| PackedPositions::new(weights, spec, scale, kernels)),
+            positions,
             attention_output: PackedLinear::new(kernels, &attention_output),
             attention_norm: attention_norm.map(|norm| known(norm, spec)),
             intermediate: match spec.feed_forward {
@@ -83,7 +89,13 @@ impl<N: Compiled> Layer<N> {
 }
 
 impl<N: Compiled> PackedPositions<N> {
-    fn new(weights: DisentangledWeights, spec: &EncoderSpec, scale: f32, kernels: &Kernels<N>) -> Self {
+    fn new(
+        weights: DisentangledWeights,
+        spec: &EncoderSpec,
+        scale: f32,
+        order: &[usize],
+        kernels: &Kernels<N>,
+    ) -> Self {
         let DisentangledWeights { position_keys, position_queries } = weights;
         let (head, width) = (spec.head_size, spec.attention_width());
         // Rows that fill a head's last panel are zeros, so that the next head begins with a panel.
@@ -94,7 +106,7 @@ impl<N: Compiled> PackedPositions<N> {
                 for (of_head, numbers) in row.chunks_exact(head).enumerate() {
                     let to = (of_head * count + index) * head;
                     let to = weight[to..to + head].iter_mut();
-                    to.zip(numbers).for_each(|(to, number)| *to = factor * number);
+                    to.zip(order).for_each(|(to, &at)| *to = factor * numbers[at]);
                 }
             }
             let bias = vec![0.0; spec.num_attention_heads * count];
@@ -122,20 +134,19 @@ fn scale_queries(query_key_value: &mut LinearWeights, spec: &EncoderSpec, scale:
     queries.for_each(|value| *value *= scale);
 }
 
-/// The numbers of a head, so that what was a pair of neighbours is as far apart as there are pairs. Scores
-/// are the same, as queries and keys have the same order.
-fn order(head: usize, pairs: usize) -> impl Iterator<Item = usize> + Clone {
+/// The numbers of a head in the order in which what was a pair of neighbours is as far apart as there are
+/// pairs. Scores are the same, as all that is multiplied has the same order.
+fn order(head: usize, pairs: usize) -> impl Iterator<Item = usize> {
     let turned = (0..2 * pairs).map(move |at| if at < pairs { 2 * at } else { 2 * (at - pairs) + 1 });
     turned.chain(2 * pairs..head)
 }
 
-/// Rows of queries and keys in the [`order`] of pairs.
-fn split_pairs(query_key_value: &LinearWeights, spec: &EncoderSpec, pairs: usize) -> LinearWeights {
-    let head = spec.head_size;
+/// The layer with each query's and key's numbers in this order.
+fn in_order(query_key_value: &LinearWeights, spec: &EncoderSpec, order: &[usize]) -> LinearWeights {
+    let (head, inputs) = (spec.head_size, query_key_value.inputs());
     let turned = spec.num_attention_heads + spec.num_key_value_heads;
-    let rows = (0..turned).flat_map(|index| order(head, pairs).map(move |at| index * head + at));
+    let rows = (0..turned).flat_map(|index| order.iter().map(move |at| index * head + at));
     let rows = rows.chain(turned * head..query_key_value.outputs());
-    let inputs = query_key_value.inputs();
     let row = |at: usize| &query_key_value.weight[at * inputs..(at + 1) * inputs];
     LinearWeights {
         weight: rows.clone().flat_map(row).copied().collect(),

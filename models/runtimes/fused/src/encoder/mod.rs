@@ -7,7 +7,7 @@ mod layer;
 use std::ops::Range;
 use std::sync::Arc;
 
-use models_core::spec::{FeedForward, NormKind, NormPlace};
+use models_core::spec::{FeedForward, LayerSpec, NormKind, NormPlace};
 use models_core::weights::{EmbeddingWeights, EncoderWeights, LoraAdapter, NormWeights};
 use models_core::{EncoderSpec, HiddenActivation, ModelError, TokenBatch};
 
@@ -74,9 +74,11 @@ impl<N: Compiled> Encoder<N> {
         let spec = Arc::new(weights.spec.clone());
         let mut layers: Vec<Arc<Layer<N>>> = Vec::with_capacity(spec.num_hidden_layers);
         for (index, of_layer) in spec.layers.iter().enumerate() {
-            let layer = match layers.first() {
-                Some(first) if spec.is_shared => Arc::clone(first),
-                _ => {
+            // Numbers of queries and keys have the order of a rotation's pairs.
+            let is_same = |other: &LayerSpec| spec.is_shared && other.rotary == of_layer.rotary;
+            let layer = match spec.layers[..index].iter().position(is_same) {
+                Some(same) => Arc::clone(&layers[same]),
+                None => {
                     let rotary = of_layer.rotary.map(|index| &spec.rotary[index]);
                     Arc::new(Layer::new(weights.layer(index, adapter)?, &spec, rotary, kernels)?)
                 }
