@@ -5,6 +5,7 @@ DATA ?= data
 VENV := $(DATA)/venv
 DIALECTS_VENV := $(DATA)/venv-dialects
 TRAIN_VENV := $(DATA)/venv-train
+CHECKPOINTS_VENV := $(DATA)/venv-checkpoints
 ONNX_VENV := $(DATA)/venv-onnx
 # Measuring against torch needs what training needs, and little more.
 ENGINES_VENV := $(TRAIN_VENV)
@@ -15,7 +16,7 @@ TESTED := --features ml-inference/kafka,ml-inference/cuda,benches/cuda
 # From an edit to its tests: thin crates of ours are compiled incrementally and without optimisation.
 QUICK := --config build.incremental=true --config profile.release.package.serving.opt-level=0 --config profile.release.package.router.opt-level=1
 
-.PHONY: help check docs run setup system fetch onnx build build-benches cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-dialects bench-engines bench-load gpu-kit simulate autoscale simulate-long sanitize neon references train clean
+.PHONY: help check docs run setup system fetch onnx build build-benches cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-dialects bench-engines bench-load gpu-kit simulate autoscale simulate-long sanitize neon references checkpoints train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -125,6 +126,9 @@ neon: setup ## the kernels for 64-bit Arm, cross-compiled and tested under emula
 references: $(TRAIN_VENV)/.done ## remake the reference embeddings with sentence-transformers
 	@$(TRAIN_VENV)/bin/python scripts/make_references.py
 
+checkpoints: $(CHECKPOINTS_VENV)/.done ## remake the reference outputs of every architecture with transformers
+	@$(CHECKPOINTS_VENV)/bin/python scripts/make_checkpoints.py models/tests/references
+
 train: $(TRAIN_VENV)/.done ## retrain the adapters of the classifier, sentiment and entity models
 	@$(CARGO) build --release --locked --workspace --example text_as_read
 	@cd scripts && for task in sentiment documents entities; do ../$(TRAIN_VENV)/bin/python -m train --task $$task --seed 17 || exit 1; done
@@ -151,6 +155,11 @@ $(DIALECTS_VENV)/.done: serving/tests/clients/requirements-dialects.txt | setup
 	@echo "==> installing more test clients (800 MB)"
 	@python3 -m venv $(DIALECTS_VENV)
 	@$(DIALECTS_VENV)/bin/pip install --disable-pip-version-check --progress-bar on -r $<
+	@touch $@
+
+$(CHECKPOINTS_VENV)/.done: scripts/checkpoints-requirements.txt | setup
+	@python3 -m venv $(CHECKPOINTS_VENV)
+	@$(CHECKPOINTS_VENV)/bin/pip install --disable-pip-version-check -r $<
 	@touch $@
 
 $(TRAIN_VENV)/.done: scripts/train/requirements.txt | setup

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use batching::{ExecuteError, Executor, Overlap};
+use models_core::card::Pooling;
 use models_core::{HostTensor, Runtime, RuntimeError, Sequence, SequenceOutput, TokenBatch};
 use units::{ModelId, Tokens};
 
@@ -35,6 +36,8 @@ pub(crate) struct DeviceModel {
     pub(crate) runtime: Box<dyn Runtime>,
     /// One row per token rather than one per sequence.
     pub(crate) is_per_token: bool,
+    /// How what a runtime gives in full is pooled.
+    pub(crate) pooling: Pooling,
 }
 
 /// Why a batch gave no outputs.
@@ -89,13 +92,13 @@ impl DeviceExecutor {
         batch: &TokenBatch,
         is_on_device: bool,
     ) -> Result<Vec<SequenceOutput>, DeviceError> {
-        let DeviceModel { runtime, is_per_token } = slot(&mut self.models, model)?;
+        let DeviceModel { runtime, is_per_token, pooling } = slot(&mut self.models, model)?;
         match runtime.overlap().filter(|_| is_on_device) {
             Some(overlap) => overlap.finish(&mut self.result)?,
             None if batch.sequences() == 0 => return Ok(Vec::new()),
             None => runtime.run(batch, &mut self.result)?,
         }
-        split(&self.result, batch, *is_per_token)
+        split(&self.result, batch, *is_per_token, *pooling)
     }
 }
 
@@ -153,6 +156,7 @@ fn split(
     result: &HostTensor,
     batch: &TokenBatch,
     is_per_token: bool,
+    pooling: Pooling,
 ) -> Result<Vec<SequenceOutput>, DeviceError> {
     let has_tokens = is_per_token || batch.wants_tokens();
     let rows = if has_tokens { batch.tokens() } else { batch.sequences() };
@@ -165,17 +169,16 @@ fn split(
         values: data[rows.start * columns..rows.end * columns].to_vec(),
         columns,
     };
-    let mean = |rows: std::ops::Range<usize>| {
-        let (mut values, count) = (vec![0.0_f32; columns], rows.len() as f32);
-        for row in data[rows.start * columns..rows.end * columns].chunks_exact(columns.max(1)) {
-            values.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-        }
-        values.iter_mut().for_each(|sum| *sum /= count);
-        SequenceOutput { values, columns }
+    let pooled = |rows: std::ops::Range<usize>, unpooled: u32| {
+        let rows = &data[rows.start * columns..rows.end * columns];
+        SequenceOutput { values: pooling.pool(rows, columns, unpooled as usize), columns }
     };
     Ok(if has_tokens {
         let wants = batch.per_token.iter().map(|wants_tokens| is_per_token || *wants_tokens);
-        batch.ranges().zip(wants).map(|(rows, wants)| if wants { output(rows) } else { mean(rows) }).collect()
+        let sequences = batch.ranges().zip(wants).zip(&batch.unpooled);
+        sequences
+            .map(|((rows, wants), unpooled)| if wants { output(rows) } else { pooled(rows, *unpooled) })
+            .collect()
     } else {
         (0..rows).map(|row| output(row..row + 1)).collect()
     })
@@ -211,7 +214,7 @@ mod tests {
 
     fn executor(is_per_token: bool, fails_fatally: bool) -> DeviceExecutor {
         let runtime = Box::new(Echo { is_per_token, fails_fatally });
-        DeviceExecutor::new(vec![None, Some(DeviceModel { runtime, is_per_token })])
+        DeviceExecutor::new(vec![None, Some(DeviceModel { runtime, is_per_token, pooling: Pooling::Mean })])
     }
 
     fn sequences() -> Vec<Sequence> {
@@ -239,12 +242,16 @@ mod tests {
         assert_eq!(outputs.len(), 3);
         let (batch, columns) = (TokenBatch::from_sequences(&sequences), 2);
         let data: Vec<f32> = batch.input_ids.iter().flat_map(|id| [*id as f32, -(*id as f32)]).collect();
-        let outputs = split(&HostTensor { data, shape: vec![6, columns] }, &batch, false).unwrap();
+        let outputs =
+            split(&HostTensor { data, shape: vec![6, columns] }, &batch, false, Pooling::Mean).unwrap();
         let values: Vec<_> = outputs.iter().map(|output| output.values.as_slice()).collect();
         assert_eq!(values, [&[1.5, -1.5][..], &[3.0, -3.0, 5.0, -5.0, 7.0, -7.0], &[9.0, -9.0]]);
         // A runtime that pools all the same is not believed.
         let pooled = HostTensor { data: vec![0.0; 6], shape: vec![3, columns] };
-        assert!(matches!(split(&pooled, &batch, false), Err(DeviceError::Shape { rows: 6, .. })));
+        assert!(matches!(
+            split(&pooled, &batch, false, Pooling::Mean),
+            Err(DeviceError::Shape { rows: 6, .. })
+        ));
     }
 
     #[test]
@@ -263,7 +270,10 @@ mod tests {
         let batch = TokenBatch::from_sequences(&sequences());
         for shape in [vec![3, 2], vec![2, 3], vec![4], vec![2, 2, 1]] {
             let result = HostTensor { data: vec![0.0; 4], shape };
-            assert!(matches!(split(&result, &batch, false), Err(DeviceError::Shape { rows: 2, .. })));
+            assert!(matches!(
+                split(&result, &batch, false, Pooling::Mean),
+                Err(DeviceError::Shape { rows: 2, .. })
+            ));
         }
     }
 

@@ -58,9 +58,9 @@ pub use devices::open_device;
 pub use executor::DeviceExecutor;
 pub use models_core::card::{Card, Head, Limits, MicroDollars, Sha256Digest, Task};
 pub use models_core::{
-    Architecture, Backend, BatchLimits, Device, DeviceConfig, Dtype, EncoderSpec, GpuConfig, GpuRuntime,
-    HiddenActivation, HostTensor, ModelError, Runtime, RuntimeError, RuntimeKind, Sequence, SequenceOutput,
-    TokenBatch, Weights,
+    Architecture, Backend, BatchLimits, Device, DeviceConfig, Dtype, EncoderSizes, EncoderSpec, GpuConfig,
+    GpuRuntime, HiddenActivation, HostTensor, ModelError, Runtime, RuntimeError, RuntimeKind, Sequence,
+    SequenceOutput, TokenBatch, Weights,
 };
 pub use pool::{Errand, Pace, PoolConfig, PoolError, Stage, WorkPool};
 pub use progress::{NoProgress, Progress};

@@ -8,7 +8,8 @@ mod random;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use models::weights::{ClassifierWeights, HeadWeights, LinearWeights};
+use models::card::Pooling;
+use models::weights::{HeadRows, HeadWeights, LinearWeights};
 use models::{HiddenActivation, HostTensor, TokenBatch};
 use random::{Random, config, encoder_tensors, fused, weights};
 
@@ -39,10 +40,9 @@ fn a_warm_batch_allocates_nothing() {
     let config = config(HiddenActivation::Gelu);
     let weights = weights(&encoder_tensors(&mut random, &config), &config);
     let linear = |outputs| LinearWeights { weight: vec![0.1; outputs * 12], bias: vec![0.0; outputs] };
-    let classifier = ClassifierWeights { dense: Some(linear(12)), classifier: linear(3) };
-    for head in
-        [HeadWeights::MeanPooling, HeadWeights::Sequence(classifier.clone()), HeadWeights::Token(classifier)]
-    {
+    let classifier = |rows| HeadWeights::classifier(rows, Some(linear(12)), linear(3));
+    let means = HeadRows::Pooled(vec![Pooling::Mean]);
+    for head in [HeadWeights::mean_pooling(), classifier(means), classifier(HeadRows::Tokens)] {
         for (dtype, threads) in [("float32", 1), ("bfloat16", 2)] {
             let mut runtime = fused(&weights, None, &head, dtype, "portable", threads).unwrap();
             let batches: Vec<_> = [vec![32; 8], vec![3, 1, 17], vec![9]]

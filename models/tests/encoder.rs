@@ -12,7 +12,7 @@ use models::card::WEIGHTS_FILE;
 use models::runtimes::fused::Loader;
 use models::weights::{EncoderWeights, HeadWeights, LoraAdapter, TensorFile};
 use models::{
-    Architecture, EncoderSpec, HiddenActivation, ModelError, Runtime, RuntimeError, Sequence, TokenBatch,
+    Architecture, EncoderSizes, HiddenActivation, ModelError, Runtime, RuntimeError, Sequence, TokenBatch,
     architectures, open_device,
 };
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ use random::{
 const TOLERANCE: f32 = 1e-5;
 
 /// Candle's BERT on one sequence alone: no padding, no mask.
-fn reference(tensors: &Tensors, config: &EncoderSpec, sequence: &Sequence) -> Vec<f32> {
+fn reference(tensors: &Tensors, config: &EncoderSizes, sequence: &Sequence) -> Vec<f32> {
     let weights = VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu);
     let model = BertModel::load(weights, &candle_config(config)).unwrap();
     reference_of(&model, sequence)
@@ -37,7 +37,7 @@ fn reference_of(model: &BertModel, sequence: &Sequence) -> Vec<f32> {
 }
 
 /// Every runtime's hidden states against the reference.
-fn check(tensors: &Tensors, config: &EncoderSpec, sequences: &[Sequence], context: &str) {
+fn check(tensors: &Tensors, config: &EncoderSizes, sequences: &[Sequence], context: &str) {
     let weights = weights(tensors, config);
     for (name, mut runtime) in runtimes(&weights, None, &identity(config.hidden_size)).unwrap() {
         let found = hidden_states(&mut *runtime, sequences);
@@ -69,7 +69,7 @@ fn pooling_models_give_hidden_states_where_they_are_wanted() {
     let tensors = encoder_tensors(&mut random, &config);
     let weights = weights(&tensors, &config);
     let mut sequences = [3, 17, 1, 32].map(|length| random.sequence(length, config.vocab_size));
-    let pooled = runtimes(&weights, None, &HeadWeights::MeanPooling).unwrap();
+    let pooled = runtimes(&weights, None, &HeadWeights::mean_pooling()).unwrap();
     for (name, mut runtime) in pooled {
         let means = run(&mut *runtime, &sequences);
         assert_eq!(means.shape, [4, config.hidden_size], "{name}");
@@ -99,7 +99,7 @@ fn odd_sizes_equal_candles_own() {
         (96, 12, 100, 0),
     ];
     for (hidden_size, num_attention_heads, intermediate_size, num_hidden_layers) in sizes {
-        let config = EncoderSpec {
+        let config = EncoderSizes {
             hidden_size,
             num_attention_heads,
             intermediate_size,
@@ -119,7 +119,7 @@ fn odd_sizes_equal_candles_own() {
 fn the_real_encoder_equals_candles_own() {
     let folder = common::source_folder(&common::card("embeddings-v2"));
     let weights = architectures::open(Architecture::Bert, &folder).unwrap();
-    let config = weights.spec.clone();
+    let config = random::sizes_of(&weights.spec);
     let tensors = candle_core::safetensors::load(folder.join(WEIGHTS_FILE), &Device::Cpu).unwrap();
     let own = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
     let model = BertModel::load(own, &candle_config(&config)).unwrap();
@@ -142,7 +142,7 @@ fn bfloat16_is_near_float32_with_every_instruction_set() {
     for hidden_size in [12, 35, 64] {
         let heads = if hidden_size == 35 { 5 } else { 4 };
         let config =
-            EncoderSpec { hidden_size, num_attention_heads: heads, ..config(HiddenActivation::Gelu) };
+            EncoderSizes { hidden_size, num_attention_heads: heads, ..config(HiddenActivation::Gelu) };
         let mut random = Random::new(21);
         let tensors = encoder_tensors(&mut random, &config);
         let weights = weights(&tensors, &config);
@@ -275,7 +275,7 @@ fn adapters_that_do_not_fit_are_refused() {
             adapter.check_layers(base.layers())?;
             base.layer(0, Some(&adapter))
         });
-        let error = result.err().expect(message).to_string();
+        let error = result.expect_err(message).to_string();
         assert!(error.starts_with("adapter: ") && error.contains(message), "{error}");
     };
     let (a, b) =
@@ -293,7 +293,7 @@ fn adapters_that_do_not_fit_are_refused() {
 fn weights_that_do_not_fit_the_configuration_are_refused() {
     let config = config(HiddenActivation::Gelu);
     let tensors = || encoder_tensors(&mut Random::new(1), &config);
-    let load = |tensors: Tensors, config: &EncoderSpec| {
+    let load = |tensors: Tensors, config: &EncoderSizes| {
         let weights = random::assemble(&tensors, config);
         let result = weights.and_then(|weights| {
             weights.embeddings()?;
@@ -304,12 +304,15 @@ fn weights_that_do_not_fit_the_configuration_are_refused() {
     let mut missing = tensors();
     missing.remove("encoder.layer.1.output.dense.bias");
     assert_eq!(load(missing, &config), "model: tensor encoder.layer.1.output.dense.bias is missing");
-    let wider = EncoderSpec { intermediate_size: 24, ..config.clone() };
+    let wider = EncoderSizes { intermediate_size: 24, ..config.clone() };
     let expected =
         "model: tensor encoder.layer.0.intermediate.dense.weight has shape [20, 12], expected [24, 12]";
     assert_eq!(load(tensors(), &wider), expected);
-    let odd = EncoderSpec { num_attention_heads: 5, ..config.clone() };
-    assert_eq!(load(tensors(), &odd), "hidden_size 12 is not a multiple of num_attention_heads 5");
+    let odd = EncoderSizes { num_attention_heads: 5, ..config.clone() };
+    assert_eq!(
+        load(tensors(), &odd),
+        "config.json: hidden_size 12 is not a multiple of num_attention_heads 5"
+    );
     let mut integers = tensors();
     let name = "embeddings.LayerNorm.bias";
     integers.insert(name.to_owned(), Tensor::zeros(12, DType::U32, &Device::Cpu).unwrap());
@@ -385,7 +388,7 @@ fn models_that_share_buffers_do_not_disturb_each_other() {
     let mut random = Random::new(9);
     let mut model = |hidden_size: usize, heads: usize, scale: f64, dtype: &str| -> Box<dyn Runtime> {
         let config =
-            EncoderSpec { hidden_size, num_attention_heads: heads, ..config(HiddenActivation::Gelu) };
+            EncoderSizes { hidden_size, num_attention_heads: heads, ..config(HiddenActivation::Gelu) };
         let mut tensors = encoder_tensors(&mut random, &config);
         let name = "encoder.layer.1.output.dense.weight";
         tensors.insert(name.to_owned(), (&tensors[name] * scale).unwrap());

@@ -12,6 +12,11 @@ pub struct Sequence {
     pub input_ids: Vec<u32>,
     /// Whether a model that gives one vector for it is to give one for each of its tokens.
     pub wants_tokens: bool,
+    /// Tokens of the first segment of a pair, of which the others are the second; all of them where there is
+    /// no pair.
+    pub first_segment: Option<u32>,
+    /// Leading tokens that are read, but not pooled: those of a prompt.
+    pub unpooled: u32,
 }
 
 /// A ragged batch of `B` sequences with `T` tokens in all.
@@ -27,6 +32,10 @@ pub struct TokenBatch {
     pub max_seq_len: usize,
     /// Which sequences want a vector for each token, `[B]`.
     pub per_token: Vec<bool>,
+    /// Segment of each token, 0 or 1, `[T]`; empty where all are 0.
+    pub token_type_ids: Vec<u8>,
+    /// Leading tokens of each sequence that are not pooled, `[B]`.
+    pub unpooled: Vec<u32>,
 }
 
 /// A row-major tensor in host memory.
@@ -54,7 +63,7 @@ pub struct SequenceOutput {
 impl Sequence {
     /// A sequence of these token ids, which include the special tokens.
     pub fn new(input_ids: Vec<u32>) -> Self {
-        Self { input_ids, wants_tokens: false }
+        Self { input_ids, ..Self::default() }
     }
 
     /// Number of tokens, special tokens included.
@@ -93,6 +102,17 @@ impl TokenBatch {
         self.cu_seqlens.push(0);
         self.per_token.clear();
         self.per_token.extend(sequences.iter().map(|sequence| sequence.wants_tokens));
+        self.unpooled.clear();
+        self.unpooled.extend(sequences.iter().map(|sequence| sequence.unpooled));
+        self.token_type_ids.clear();
+        if sequences.iter().any(|sequence| sequence.first_segment.is_some()) {
+            for sequence in sequences {
+                let first = sequence.first_segment.map_or(sequence.len(), |tokens| tokens as usize);
+                let first = first.min(sequence.len());
+                self.token_type_ids.extend(std::iter::repeat_n(0, first));
+                self.token_type_ids.extend(std::iter::repeat_n(1, sequence.len() - first));
+            }
+        }
         self.max_seq_len = 0;
         for sequence in sequences {
             self.input_ids.extend_from_slice(&sequence.input_ids);
@@ -115,6 +135,11 @@ impl TokenBatch {
     /// Whether the result of a pooling model is to be what it would pool, `[T, H]`: some sequence wants it.
     pub fn wants_tokens(&self) -> bool {
         self.per_token.contains(&true)
+    }
+
+    /// Whether some token is of a second segment.
+    pub fn has_pairs(&self) -> bool {
+        !self.token_type_ids.is_empty()
     }
 
     /// The token range of each sequence, in order.
@@ -148,6 +173,16 @@ mod tests {
         assert_eq!(batch.cu_seqlens, [0, 3, 3, 5]);
         assert_eq!((batch.sequences(), batch.tokens(), batch.max_seq_len), (3, 5, 3));
         assert_eq!(batch.ranges().collect::<Vec<_>>(), [0..3, 3..3, 3..5]);
+    }
+
+    #[test]
+    fn segments_are_there_where_there_is_a_pair() {
+        let mut sequences = [vec![1, 2, 3], vec![4, 5]].map(Sequence::new);
+        assert!(!TokenBatch::from_sequences(&sequences).has_pairs());
+        sequences[0].first_segment = Some(1);
+        assert_eq!(TokenBatch::from_sequences(&sequences).token_type_ids, [0, 1, 1, 0, 0]);
+        sequences[1].first_segment = Some(7);
+        assert_eq!(TokenBatch::from_sequences(&sequences).token_type_ids, [0, 1, 1, 0, 0]);
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! <https://huggingface.co/docs/hub/model-cards>.
 
 mod digest;
+mod head;
 mod manifest;
+mod prompts;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +19,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use digest::Sha256Digest;
+pub use head::{ClassifierSource, Head, HeadFile, Module, Pooling, PoolingHead, ScoreFunction};
+pub use prompts::{PromptKind, Prompts, UnknownPrompt};
 pub use units::MicroDollars;
 
 use crate::kinds::{Architecture, Dtype, RuntimeKind};
@@ -51,6 +55,10 @@ pub struct Card {
     pub head: Head,
     /// Names of a classifier's outputs in the order of its rows; empty for heads without classes.
     pub labels: Vec<String>,
+    /// What makes scores of a classifier's logits.
+    pub score_function: ScoreFunction,
+    /// What is put before texts that are embedded.
+    pub prompts: Prompts,
     /// What one request may ask for.
     pub limits: Limits,
     /// 99 % of requests are to be answered within this time.
@@ -102,6 +110,9 @@ pub enum Task {
     /// Turns a text into a vector.
     #[serde(rename = "embeddings")]
     Embed,
+    /// Scores how well a document answers a query, both read at once.
+    #[serde(rename = "rerank")]
+    Rerank,
 }
 
 /// Where a model's files come from, and what they must be.
@@ -167,36 +178,6 @@ pub struct Adapter {
     pub config_sha256: Option<Sha256Digest>,
 }
 
-/// What turns hidden states `[T, H]` into results.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Head {
-    /// The mean over a sequence's tokens, `[B, H]`.
-    MeanPooling,
-    /// Class logits of a sequence's mean, `[B, C]`.
-    SequenceClassification(HeadFile),
-    /// Class logits of each token, `[T, C]`.
-    TokenClassification(HeadFile),
-}
-
-/// What a checkpoint's authors make a vector by: the mean of the hidden states, and nothing after it but a
-/// scale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    /// By the mean of all tokens.
-    Mean,
-}
-
-/// A head's weights: `classifier.weight [C, H]`, `classifier.bias [C]` and, if the head has a hidden layer
-/// with tanh, `dense.weight [H, H]` and `dense.bias [H]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeadFile {
-    /// Relative to the card's folder, or to the source's.
-    pub file: PathBuf,
-    /// What the file must have on every start.
-    pub sha256: Sha256Digest,
-}
-
 /// What one request may ask of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -214,16 +195,32 @@ pub struct Limits {
     pub inputs_max: usize,
 }
 
-/// Scoring of label names that the caller brings, by similarity of embeddings.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Scoring of label names that the caller brings.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ZeroShot {
-    /// Name of the embedding model.
-    pub model: String,
-    /// What is embedded for a label; `{label}` stands for its name.
+    /// What is read for a label; `{label}` stands for its name.
     pub template: String,
-    /// Factor from cosine similarity to logit.
-    pub scale: f32,
+    /// How.
+    pub method: ZeroShotMethod,
+}
+
+/// How label names that the caller brings are scored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ZeroShotMethod {
+    /// By similarity of embeddings.
+    Similarity {
+        /// Name of the embedding model.
+        model: String,
+        /// Factor from cosine similarity to logit.
+        scale: f32,
+    },
+    /// By whether the text entails the template, by this model's own classes (Yin et al., 2019).
+    Entailment {
+        /// The class of hypotheses that follow, by its place among the labels.
+        entailment: usize,
+        /// That of those that cannot be true.
+        contradiction: usize,
+    },
 }
 
 /// How a classifier scores each of its classes by itself.
@@ -278,10 +275,28 @@ pub enum CardError {
     },
 }
 
+impl Card {
+    /// Whether it reads two texts at once: a document with a query, or with a hypothesis.
+    pub fn reads_pairs(&self) -> bool {
+        let is_entailed = |zero_shot: &ZeroShot| zero_shot.model().is_none();
+        self.task == Task::Rerank || self.zero_shot.as_ref().is_some_and(is_entailed)
+    }
+}
+
+impl ZeroShot {
+    /// The embedding model that it takes, if it does.
+    pub fn model(&self) -> Option<&str> {
+        match &self.method {
+            ZeroShotMethod::Similarity { model, .. } => Some(model),
+            ZeroShotMethod::Entailment { .. } => None,
+        }
+    }
+}
+
 impl Task {
     /// Every task, in the order in which they are listed.
-    pub const ALL: [Task; 5] =
-        [Task::Classify, Task::Sentiment, Task::Entities, Task::Summarize, Task::Embed];
+    pub const ALL: [Task; 6] =
+        [Task::Classify, Task::Sentiment, Task::Entities, Task::Summarize, Task::Embed, Task::Rerank];
 
     /// The name used in cards and answers.
     pub const fn as_str(self) -> &'static str {
@@ -291,6 +306,7 @@ impl Task {
             Task::Entities => "entities",
             Task::Summarize => "summarization",
             Task::Embed => "embeddings",
+            Task::Rerank => "rerank",
         }
     }
 }
@@ -298,30 +314,6 @@ impl Task {
 impl std::fmt::Display for Task {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.as_str())
-    }
-}
-
-impl Head {
-    /// The name used in cards.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Head::MeanPooling => "mean_pooling",
-            Head::SequenceClassification(_) => "sequence_classification",
-            Head::TokenClassification(_) => "token_classification",
-        }
-    }
-
-    /// The weights of the head, if it has any.
-    pub fn weights(&self) -> Option<&HeadFile> {
-        match self {
-            Head::MeanPooling => None,
-            Head::SequenceClassification(file) | Head::TokenClassification(file) => Some(file),
-        }
-    }
-
-    /// Whether the head gives one row per token rather than one per sequence.
-    pub fn is_per_token(&self) -> bool {
-        matches!(self, Head::TokenClassification(_))
     }
 }
 

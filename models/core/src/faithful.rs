@@ -12,10 +12,11 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::card::{CONFIG_FILE, Card, Head, MultiLabel, WEIGHTS_FILE};
+use crate::card::{CONFIG_FILE, Card, MultiLabel, ScoreFunction, Task, WEIGHTS_FILE};
 use crate::error::ModelError;
 use crate::files;
-use crate::weights::{EncoderWeights, Layout};
+use crate::weights::tensors::INDEX_FILE;
+use crate::weights::{EncoderWeights, HeadActivation, HeadWeights, Layout};
 
 /// Beside weights: a low-rank adapter to them, in the layout of PEFT.
 const ADAPTER_FILE: &str = "adapter_config.json";
@@ -41,6 +42,40 @@ struct Config {
     problem_type: Option<String>,
     #[serde(default)]
     auto_map: Option<serde_json::Value>,
+    #[serde(default)]
+    sentence_transformers: Option<CrossEncoder>,
+    #[serde(default)]
+    sbert_ce_default_activation_function: Option<String>,
+}
+
+/// What a cross-encoder of sentence-transformers says of itself.
+#[derive(Deserialize)]
+struct CrossEncoder {
+    #[serde(default)]
+    activation_fn: Option<String>,
+}
+
+impl Config {
+    /// What makes scores of logits, as the pipelines of transformers and sentence-transformers' cross-encoder
+    /// have it.
+    fn score_function(&self, card: &Card) -> Result<ScoreFunction, String> {
+        if card.task == Task::Rerank {
+            let newer = self.sentence_transformers.as_ref().and_then(|own| own.activation_fn.as_deref());
+            let class = newer.or(self.sbert_ce_default_activation_function.as_deref());
+            return match class.map(|class| HeadActivation::of_torch(class).ok_or(class)) {
+                None | Some(Ok(HeadActivation::Sigmoid)) => Ok(ScoreFunction::Sigmoid),
+                Some(Ok(HeadActivation::Identity)) => Ok(ScoreFunction::Identity),
+                Some(Ok(other)) => Err(format!("activation_fn: {other:?} is not computed")),
+                Some(Err(class)) => Err(format!("activation_fn: {class:?} is not computed")),
+            };
+        }
+        Ok(match self.problem_type.as_deref() {
+            Some("multi_label_classification") => ScoreFunction::Sigmoid,
+            Some("regression") => ScoreFunction::Identity,
+            _ if card.labels.len() == 1 => ScoreFunction::Sigmoid,
+            _ => ScoreFunction::Softmax,
+        })
+    }
 }
 
 /// Compares a card with what lies in the folder of its files.
@@ -48,23 +83,18 @@ struct Config {
 /// # Errors
 /// Names the file, what it says, and what would be needed.
 pub fn check(card: &Card, folder: &Path, base: &EncoderWeights) -> Result<(), ModelError> {
-    let unused = base.unused();
+    let unused = HeadWeights::unused(card, folder, base)?;
     check_config(card, folder, base.layout(), &unused)?;
     check_tensors(card, folder, base.layout(), &unused)?;
     check_beside(card, folder)?;
     // Where the card brings a head of its own, it stands in the place of the checkpoint's pooling.
-    if card.head == Head::MeanPooling {
-        modules::check(card, folder)?;
+    if let Some(head) = card.head.pooling() {
+        modules::check(card, head, folder)?;
     }
     Ok(())
 }
 
-fn check_config(
-    card: &Card,
-    folder: &Path,
-    layout: &dyn Layout,
-    unused: &[String],
-) -> Result<(), ModelError> {
+fn check_config(card: &Card, folder: &Path, layout: &Layout, unused: &[String]) -> Result<(), ModelError> {
     let path = folder.join(CONFIG_FILE);
     let config: Config = read(&path)?;
     let refuse = |field: &str, message: &str| Err(fault(&path, format!("{field}: {message}")));
@@ -93,7 +123,16 @@ fn check_config(
             "says that classes exclude each other, which the card's multi_label: independent does not";
         return refuse("problem_type", message);
     }
-    if config.auto_map.is_some() {
+    let function = config.score_function(card).map_err(|message| fault(&path, message))?;
+    if card.head.is_of_checkpoint()
+        && matches!(card.task, Task::Classify | Task::Rerank)
+        && card.score_function != function
+    {
+        let message =
+            format!("scores are made by {}, which ml_inference.score_function must be", function.as_str());
+        return Err(fault(&path, message));
+    }
+    if config.auto_map.as_ref().is_some_and(|map| !is_own_code(map, layout)) {
         return refuse("auto_map", "names code of the authors' own, which is not run");
     }
     for architecture in config.architectures.iter().flatten() {
@@ -104,15 +143,31 @@ fn check_config(
     Ok(())
 }
 
+/// Whether the code that a repository brings is that of its architecture, which is computed here instead.
+fn is_own_code(auto_map: &serde_json::Value, layout: &Layout) -> bool {
+    let is_known = |class: &str| {
+        layout.code_classes.contains(&class)
+            || layout.encoder_classes.contains(&class)
+            || layout.head_classes.iter().any(|(name, _)| *name == class)
+    };
+    // `repository--module.Class`
+    let is_own = |value: &serde_json::Value| {
+        value.as_str().is_some_and(|name| is_known(name.rsplit('.').next().unwrap_or_default()))
+    };
+    let entries = auto_map.as_object();
+    !layout.code_classes.is_empty() && entries.is_some_and(|entries| entries.values().all(is_own))
+}
+
 /// A head of the checkpoint's own is left out by a card that names its tensors, which then are in the file.
-fn check_class(card: &Card, class: &str, layout: &dyn Layout, unused: &[String]) -> Result<(), String> {
-    if layout.encoder_classes().contains(&class) {
+fn check_class(card: &Card, class: &str, layout: &Layout, unused: &[String]) -> Result<(), String> {
+    // Whether it has the head that the card asks for was seen where the head's tensors were looked for.
+    if layout.encoder_classes.contains(&class) || card.head.is_of_checkpoint() {
         return Ok(());
     }
-    let Some((_, head)) = layout.head_classes().iter().find(|(name, _)| *name == class) else {
+    let Some((_, head)) = layout.head_classes.iter().find(|(name, _)| *name == class) else {
         return Err(format!(
             "{class} is not known; known are {} and heads over them",
-            layout.encoder_classes().join(", ")
+            layout.encoder_classes.join(", ")
         ));
     };
     // Whether each of the head's tensors is named is seen where tensors are looked at.
@@ -127,16 +182,11 @@ fn check_class(card: &Card, class: &str, layout: &dyn Layout, unused: &[String])
     ))
 }
 
-fn check_tensors(
-    card: &Card,
-    folder: &Path,
-    layout: &dyn Layout,
-    unused: &[String],
-) -> Result<(), ModelError> {
+fn check_tensors(card: &Card, folder: &Path, layout: &Layout, unused: &[String]) -> Result<(), ModelError> {
     let path = folder.join(WEIGHTS_FILE);
     let is_named = |tensor: &str, name: &str| {
         tensor.starts_with(name)
-            || tensor.strip_prefix(layout.prefix()).is_some_and(|rest| rest.starts_with(name))
+            || tensor.strip_prefix(layout.prefix).is_some_and(|rest| rest.starts_with(name))
     };
     let is_ignored = |tensor: &&String| card.ignore_tensors.iter().any(|name| is_named(tensor, name));
     if let Some(tensor) = unused.iter().find(|tensor| !is_ignored(tensor)) {
@@ -164,10 +214,11 @@ fn check_beside(card: &Card, folder: &Path) -> Result<(), ModelError> {
     }
     for entry in std::fs::read_dir(folder).map_err(|error| fault(folder, error.to_string()))? {
         let path = entry.map_err(|error| fault(folder, error.to_string()))?.path();
-        if path.to_string_lossy().ends_with(SHARDS_SUFFIX) {
+        let is_read = path == folder.join(INDEX_FILE) && !folder.join(WEIGHTS_FILE).exists();
+        if path.to_string_lossy().ends_with(SHARDS_SUFFIX) && !is_read {
             let message = format!(
-                "weight_map: spreads the weights over several files, of which {WEIGHTS_FILE} alone is read; needed: all of them \
-                 in {WEIGHTS_FILE}, and not this file"
+                "weight_map: spreads the weights over several files, beside {WEIGHTS_FILE}, which alone is read; needed: one of \
+                 the two"
             );
             return Err(fault(&path, message));
         }

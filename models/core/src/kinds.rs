@@ -31,12 +31,41 @@ pub enum Dtype {
     Bfloat16,
 }
 
-/// An architecture of encoders, as `config.json` names it in `model_type`.
+/// An architecture of encoders, as `config.json` names it in `model_type`, but for [`Self::JinaBert`] and what
+/// [`Self::Roberta`] stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
     /// <https://arxiv.org/abs/1810.04805>
     Bert,
+    /// <https://arxiv.org/abs/1907.11692>; `xlm-roberta` and `camembert` as well.
+    Roberta,
+    /// <https://arxiv.org/abs/1910.01108>
+    DistilBert,
+    /// <https://arxiv.org/abs/2004.09297>
+    MpNet,
+    /// <https://arxiv.org/abs/2003.10555>
+    Electra,
+    /// <https://arxiv.org/abs/1909.11942>
+    Albert,
+    /// <https://arxiv.org/abs/2111.09543>
+    #[serde(rename = "deberta-v2")]
+    DebertaV2,
+    /// <https://arxiv.org/abs/2412.13663>
+    ModernBert,
+    /// <https://arxiv.org/abs/2402.01613>
+    #[serde(rename = "nomic_bert")]
+    NomicBert,
+    /// The encoder of GTE, <https://arxiv.org/abs/2407.19669>
+    #[serde(rename = "new")]
+    Gte,
+    /// <https://arxiv.org/abs/2310.19923>; `bert` with `position_embedding_type` `alibi`.
+    #[serde(rename = "jina_bert")]
+    JinaBert,
+    /// <https://arxiv.org/abs/2407.10671>
+    Qwen2,
+    /// <https://arxiv.org/abs/2505.09388>
+    Qwen3,
 }
 
 /// A name that is none of those it may be, or one of them that cannot be used here.
@@ -73,7 +102,7 @@ impl Unsupported {
 
 /// Names of a closed set, to and from text.
 macro_rules! names {
-    ($kind:ty, $field:literal, [$($value:ident = $name:literal),+]) => {
+    ($kind:ty, $field:literal, [$($value:ident = $name:literal),+ $(,)?]) => {
         impl $kind {
             /// All there are.
             pub const ALL: &[Self] = &[$(Self::$value),+];
@@ -105,7 +134,25 @@ macro_rules! names {
 
 names!(RuntimeKind, "runtime", [Candle = "candle", Fused = "fused", Onnx = "onnx", Cuda = "cuda"]);
 names!(Dtype, "dtype", [Float32 = "float32", Float16 = "float16", Bfloat16 = "bfloat16"]);
-names!(Architecture, "architecture", [Bert = "bert"]);
+names!(
+    Architecture,
+    "architecture",
+    [
+        Bert = "bert",
+        Roberta = "roberta",
+        DistilBert = "distilbert",
+        MpNet = "mpnet",
+        Electra = "electra",
+        Albert = "albert",
+        DebertaV2 = "deberta-v2",
+        ModernBert = "modernbert",
+        NomicBert = "nomic_bert",
+        Gte = "new",
+        JinaBert = "jina_bert",
+        Qwen2 = "qwen2",
+        Qwen3 = "qwen3",
+    ]
+);
 
 impl RuntimeKind {
     /// The number format of a runtime that is named without one: float32, which every runtime computes in but
@@ -158,7 +205,8 @@ mod tests {
         );
         check(
             "Bert".parse::<Architecture>().err(),
-            "architecture \"Bert\" is not supported; supported: bert",
+            "architecture \"Bert\" is not supported; supported: bert, roberta, distilbert, mpnet, electra, \
+             albert, deberta-v2, modernbert, nomic_bert, new, jina_bert, qwen2, qwen3",
         );
         let refused = Unsupported::unless("dtype", &Dtype::Float16, &[Dtype::Float32]).err();
         check(refused, "dtype \"float16\" is not supported; supported: float32");

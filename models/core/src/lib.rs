@@ -33,4 +33,4 @@ pub use runtime::{
     Backend, BatchLimits, Device, DeviceConfig, Footprint, GpuConfig, GpuRuntime, Overlap, Runtime,
     RuntimeError, UNDER_WAY_MAX, Weights,
 };
-pub use spec::{EncoderSpec, HiddenActivation};
+pub use spec::{EncoderSizes, EncoderSpec, HiddenActivation};

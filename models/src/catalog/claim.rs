@@ -64,8 +64,9 @@ fn fits(task: Task, sign: Option<&str>, signs_of: fn(Task) -> &'static [&'static
 /// Kinds of head that a task can have.
 const fn heads(task: Task) -> &'static [&'static str] {
     match task {
-        Task::Embed | Task::Summarize => &["mean_pooling"],
-        Task::Classify | Task::Sentiment => &["sequence_classification"],
+        Task::Embed => &["mean_pooling", "pooling"],
+        Task::Summarize => &["mean_pooling"],
+        Task::Classify | Task::Sentiment | Task::Rerank => &["sequence_classification"],
         Task::Entities => &["token_classification"],
     }
 }
@@ -76,6 +77,7 @@ const fn hub_tags(task: Task) -> &'static [&'static str] {
         Task::Embed => &["sentence-similarity", "feature-extraction"],
         Task::Summarize => &["summarization"],
         Task::Classify | Task::Sentiment => &["text-classification"],
+        Task::Rerank => &["text-ranking"],
         Task::Entities => &["token-classification"],
     }
 }

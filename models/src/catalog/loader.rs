@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use models_core::card::{Card, Origin, Sha256Digest, Source, TOKENIZER_FILE, Task};
+use models_core::card::{Card, Origin, Sha256Digest, Source, TOKENIZER_FILE, Task, ZeroShot};
 use models_core::weights::EncoderWeights;
 use models_core::{
     Architecture, Backend, GpuRuntime, ModelError, RuntimeKind, Unsupported, Weights, faithful, files,
@@ -139,10 +139,10 @@ pub(super) fn check_zero_shot(
     cards: &[Arc<Card>],
     rejected: &[RejectedCard],
 ) -> Result<(), UnavailableError> {
-    let Some(zero_shot) = &card.zero_shot else { return Ok(()) };
-    let fault = |message| Err(UnavailableError::ZeroShot { model: zero_shot.model.clone(), message });
-    match cards.iter().find(|other| other.name == zero_shot.model) {
-        None if rejected.iter().any(|other| other.name == zero_shot.model) => Ok(()),
+    let Some(model) = card.zero_shot.as_ref().and_then(ZeroShot::model) else { return Ok(()) };
+    let fault = |message| Err(UnavailableError::ZeroShot { model: model.to_owned(), message });
+    match cards.iter().find(|other| other.name == model) {
+        None if rejected.iter().any(|other| other.name == model) => Ok(()),
         None => fault("there is no such card"),
         Some(other) if other.task != Task::Embed => fault("its task is not embeddings"),
         Some(other) if other.source.files.get(TOKENIZER_FILE) != card.source.files.get(TOKENIZER_FILE) => {

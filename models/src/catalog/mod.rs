@@ -12,14 +12,14 @@ mod registry;
 
 use std::collections::BTreeMap;
 
-use models_core::card::Task;
+use models_core::card::{Pooling, Task, ZeroShot};
 use models_core::{Device, RuntimeError};
 use units::ModelId;
 
 use crate::executor::{DeviceExecutor, DeviceModel};
 use crate::pool::{self, Pace};
 use crate::progress::Progress;
-use crate::tasks::{self, Input, InputError, OnError, Parameters, Prepared, TaskRequest};
+use crate::tasks::{self, Input, InputError, OnError, Operation, Parameters, Prepared, TaskRequest};
 use crate::tokenizer::TextTokenizer;
 use defaults::TaskDefault;
 use loader::LoadContext;
@@ -140,6 +140,29 @@ impl Catalog {
         })
     }
 
+    /// The model that does what is asked for when the caller names none, whether it is loaded or not: that of
+    /// the first task, among those whose models do it, that has a default.
+    ///
+    /// # Errors
+    /// None is stated to be it, or its card could not be read.
+    pub fn default_of(&self, operation: Operation) -> Result<&ModelEntry, NoDefault> {
+        let mut unstated = None;
+        for task in operation.tasks() {
+            match self.default_for(*task) {
+                Err(NoDefault::Unstated { task, candidates }) => {
+                    let is_better =
+                        |(_, known): &(Task, Vec<String>)| known.is_empty() && !candidates.is_empty();
+                    if unstated.as_ref().is_none_or(is_better) {
+                        unstated = Some((task, candidates));
+                    }
+                }
+                found => return found,
+            }
+        }
+        let (task, candidates) = unstated.unwrap_or((Task::Embed, Vec::new()));
+        Err(NoDefault::Unstated { task, candidates })
+    }
+
     /// Required models that do not serve: while there is one, the server is not ready.
     pub fn unready(&self) -> Vec<Unready> {
         let models = self.models().iter().filter_map(|entry| match &entry.state {
@@ -184,7 +207,8 @@ impl Catalog {
         let Some((entry, loaded)) = entry.and_then(|entry| Some((entry, entry.loaded.as_ref()?))) else {
             return Err(InputError::Parameter { name: "model", message: "is not loaded".into() });
         };
-        let zero_shot = entry.card.zero_shot.as_ref().and_then(|zero_shot| self.find(&zero_shot.model));
+        let zero_shot = entry.card.zero_shot.as_ref().and_then(ZeroShot::model);
+        let zero_shot = zero_shot.and_then(|model| self.find(model));
         let zero_shot = zero_shot.and_then(|entry| {
             let loaded = entry.loaded.as_ref()?;
             Some((entry.id, entry.card.as_ref(), loaded.weights.columns()))
@@ -219,7 +243,10 @@ impl Catalog {
         let on_device = |entry: &ModelEntry| {
             let Some(loaded) = &entry.loaded else { return Ok::<_, RuntimeError>(None) };
             let runtime = loaded.weights.runtime(device)?;
-            Ok(Some(DeviceModel { runtime, is_per_token: entry.card.head.is_per_token() }))
+            let head = &entry.card.head;
+            let pooling = head.pooling().and_then(|head| head.pooling.first().copied());
+            let pooling = pooling.unwrap_or(Pooling::Mean);
+            Ok(Some(DeviceModel { runtime, is_per_token: head.is_per_token(), pooling }))
         };
         let mut models: Vec<Option<DeviceModel>> = (0..self.models.numbers()).map(|_| None).collect();
         for entry in self.models() {

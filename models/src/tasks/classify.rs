@@ -4,7 +4,8 @@
 //! Against each other, scores are `softmax(scale * cos)`; by themselves (`multi_label`) they are
 //! `sigmoid(scale * (cos - threshold))`, where [`THRESHOLD`] is the cosine at which a label is as likely as
 //! not. The model's own classes are scored by themselves as the card says, or not at all. After Yin et al.,
-//! "Benchmarking Zero-shot Text Classification" (2019), the label-embedding approach.
+//! "Benchmarking Zero-shot Text Classification" (2019), the label-embedding approach. A card may have labels
+//! scored by entailment instead (`entailment`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,12 +16,13 @@ use models_core::tasks::{
 use tokenizers::normalizers::unicode::NFKC;
 use tokenizers::{NormalizedString, Normalizer};
 
+use super::entailment::Entailment;
 use super::inputs::{self, Reader, Texts};
 use super::math::{dot, sigmoid, softmax};
 use super::reading::{Jobs, Outputs, Reading};
 use super::sentiment::labelled;
 use super::{Context, Decode};
-use crate::card::{Calibration, Card, MultiLabel};
+use crate::card::{Calibration, Card, MultiLabel, ScoreFunction, ZeroShotMethod};
 use crate::characters::is_invisible;
 use crate::tokenizer::Keep;
 
@@ -36,8 +38,18 @@ struct Trained {
     truncation: Truncation,
     labels: Vec<Arc<str>>,
     top_k: usize,
-    /// How each class is scored by itself, if they are not scored against each other.
-    multi_label: Option<MultiLabel>,
+    scores: Scores,
+    /// What logits are put through before they are scored by themselves.
+    calibration: Option<Calibration>,
+}
+
+/// What makes scores of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scores {
+    AgainstOthers,
+    EachByItself,
+    /// They are the logits.
+    Raw,
 }
 
 /// The caller's classes.
@@ -64,15 +76,34 @@ pub(super) async fn prepare(
         let labels: Vec<Arc<str>> =
             context.card.labels.iter().map(|label| Arc::from(label.as_str())).collect();
         let top_k = top_k(parameters.top_k, labels.len())?;
-        let multi_label = multi_label.then(|| by_themselves(context.card)).transpose()?;
-        let trained = Trained { truncation, labels, top_k, multi_label };
+        let (scores, calibration) = scores(context.card, multi_label)?;
+        let trained = Trained { truncation, labels, top_k, scores, calibration };
         return inputs::read(trained, context, jobs, texts).await;
     };
-    let (Some((model, card, columns)), Some(zero_shot)) = (context.zero_shot, &context.card.zero_shot) else {
-        return Err(wrong_labels("this model does not take labels of the caller's"));
-    };
+    let refuse = || wrong_labels("this model does not take labels of the caller's");
+    let zero_shot = context.card.zero_shot.as_ref().ok_or_else(refuse)?;
     check_labels(labels, multi_label)?;
     let top_k = top_k(parameters.top_k, labels.len())?;
+    let scale = match zero_shot.method {
+        ZeroShotMethod::Similarity { scale, .. } => scale,
+        ZeroShotMethod::Entailment { entailment, contradiction } => {
+            let hypotheses = Entailment::hypotheses(&context, jobs, &zero_shot.template, labels).await?;
+            let classes = context.card.labels.len();
+            let labels = labels.iter().map(|label| Arc::from(label.as_str())).collect();
+            let entailment = Entailment {
+                truncation,
+                labels,
+                hypotheses,
+                entailment,
+                contradiction,
+                classes,
+                top_k,
+                multi_label,
+            };
+            return inputs::read(entailment, context, jobs, texts).await;
+        }
+    };
+    let (model, card, columns) = context.zero_shot.ok_or_else(refuse)?;
     let context = Context { card, model, ..context };
     let zero_shot = ZeroShot {
         truncation,
@@ -80,7 +111,7 @@ pub(super) async fn prepare(
         label_readings: Vec::with_capacity(labels.len()),
         labels: labels.iter().map(|label| Arc::from(label.as_str())).collect(),
         columns,
-        scale: zero_shot.scale,
+        scale,
         top_k,
         multi_label,
     };
@@ -103,28 +134,35 @@ impl Reader for Trained {
 
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
         let logits = outputs.mean(reading, self.labels.len())?;
-        let logits = match &self.multi_label {
-            Some(MultiLabel::Calibrated(Calibration { weights, biases })) => {
+        let logits = match &self.calibration {
+            Some(Calibration { weights, biases }) => {
                 weights.iter().zip(biases).map(|(row, bias)| dot(row, &logits) + bias).collect()
             }
-            Some(MultiLabel::Independent) | None => logits,
+            None => logits,
         };
-        let is_each_by_itself = self.multi_label.is_some();
-        Ok(reading.result(best(&self.labels, &logits, is_each_by_itself, self.top_k)))
+        Ok(reading.result(best(&self.labels, &logits, self.scores, self.top_k)))
     }
 }
 
-/// How the model's own classes are scored by themselves.
-fn by_themselves(card: &Card) -> Result<MultiLabel, InputError> {
-    card.multi_label.clone().ok_or_else(|| {
-        let reason =
-            "this model's classes exclude each other, and their scores one by one would be no probabilities";
-        let instead = match card.zero_shot {
-            Some(_) => "; labels of your own (parameters.labels) are scored one by one",
-            None => "",
-        };
-        InputError::Parameter { name: "multi_label", message: format!("{reason}{instead}") }
-    })
+/// How the model's own classes are scored: as its card says, or by themselves where the caller asks for it.
+fn scores(card: &Card, multi_label: bool) -> Result<(Scores, Option<Calibration>), InputError> {
+    match (card.score_function, &card.multi_label) {
+        (ScoreFunction::Identity, _) => Ok((Scores::Raw, None)),
+        (ScoreFunction::Sigmoid, _) => Ok((Scores::EachByItself, None)),
+        (ScoreFunction::Softmax, _) if !multi_label => Ok((Scores::AgainstOthers, None)),
+        (ScoreFunction::Softmax, Some(MultiLabel::Independent)) => Ok((Scores::EachByItself, None)),
+        (ScoreFunction::Softmax, Some(MultiLabel::Calibrated(calibration))) => {
+            Ok((Scores::EachByItself, Some(calibration.clone())))
+        }
+        (ScoreFunction::Softmax, None) => {
+            let reason = "this model's classes exclude each other, and their scores one by one would be no probabilities";
+            let instead = match card.zero_shot {
+                Some(_) => "; labels of your own (parameters.labels) are scored one by one",
+                None => "",
+            };
+            Err(InputError::Parameter { name: "multi_label", message: format!("{reason}{instead}") })
+        }
+    }
 }
 
 impl Reader for ZeroShot {
@@ -182,16 +220,18 @@ impl Reader for ZeroShot {
         let cosines = labels.iter().map(|label| dot(&text, label));
         let threshold = if self.multi_label { THRESHOLD } else { 0.0 };
         let logits: Vec<f32> = cosines.map(|cosine| self.scale * (cosine - threshold)).collect();
-        Ok(reading.result(best(&self.labels, &logits, self.multi_label, self.top_k)))
+        let scores = if self.multi_label { Scores::EachByItself } else { Scores::AgainstOthers };
+        Ok(reading.result(best(&self.labels, &logits, scores, self.top_k)))
     }
 }
 
 /// The best `top_k` labels, each scored by itself or against the others; best first, and equals in the order
 /// of the labels.
-fn best(labels: &[Arc<str>], logits: &[f32], is_each_by_itself: bool, top_k: usize) -> Output {
-    let scores = match is_each_by_itself {
-        true => logits.iter().copied().map(sigmoid).collect(),
-        false => softmax(logits),
+pub(super) fn best(labels: &[Arc<str>], logits: &[f32], scores: Scores, top_k: usize) -> Output {
+    let scores = match scores {
+        Scores::AgainstOthers => softmax(logits),
+        Scores::EachByItself => logits.iter().copied().map(sigmoid).collect(),
+        Scores::Raw => logits.to_vec(),
     };
     let mut labels: Vec<LabelScore> = labelled(labels, &scores, logits);
     labels.sort_by(|left, right| right.score.total_cmp(&left.score));

@@ -5,6 +5,7 @@ use models_core::tasks::{DecodeError, Input, InputError, Output, Refusals, TaskR
 
 use super::inputs::{self, Reader, Texts};
 use super::math::dot;
+use super::prompts::Prompting;
 use super::reading::{Jobs, Outputs, Reading, check_visible};
 use super::{Context, Decode};
 
@@ -15,16 +16,19 @@ struct Compare {
     /// The parameter that has the text compared with, and the text.
     parameter: &'static str,
     reference: String,
+    prompts: Prompting,
     /// How it is read, once an input is.
     reading: Option<Reading>,
 }
 
-/// `reference`: the parameter that has the text compared with, and the text.
+/// `reference`: the parameter that has the text compared with, and the text. `prompts`: what stands before it
+/// and before the inputs.
 pub(super) async fn prepare(
     context: Context<'_>,
     jobs: &mut Jobs<'_>,
     texts: Texts<'_>,
     (parameter, reference): (&'static str, &str),
+    prompts: Prompting,
     truncation: Truncation,
 ) -> Result<(Box<dyn Decode>, Refusals), InputError> {
     let wrong = |problem: &str| InputError::Parameter { name: parameter, message: problem.to_owned() };
@@ -33,8 +37,8 @@ pub(super) async fn prepare(
     }
     check_visible(0, reference).map_err(|_| wrong("is empty: give the text to compare with"))?;
     let (columns, reference) = (context.columns, reference.to_owned());
-    inputs::read(Compare { truncation, columns, parameter, reference, reading: None }, context, jobs, texts)
-        .await
+    let compare = Compare { truncation, columns, parameter, reference, prompts, reading: None };
+    inputs::read(compare, context, jobs, texts).await
 }
 
 impl Reader for Compare {
@@ -49,12 +53,13 @@ impl Reader for Compare {
         index: usize,
         input: &Input,
     ) -> Result<Reading, InputError> {
-        jobs.read_input(context, index, input, self.truncation).await
+        self.prompts.inputs.read(context, jobs, index, input, self.truncation).await
     }
 
     async fn read_shared(&mut self, context: &Context<'_>, jobs: &mut Jobs<'_>) -> Result<(), InputError> {
-        let read = jobs.read(context, 0, &self.reference, self.truncation).await;
-        let (_, reading) = read.map_err(|error| match error {
+        let reference = Input::Text(self.reference.clone());
+        let read = self.prompts.reference.read(context, jobs, 0, &reference, self.truncation).await;
+        let reading = read.map_err(|error| match error {
             InputError::TooLong { length, limit, .. } => {
                 let message = format!("has {length} tokens or more, the limit is {limit}");
                 InputError::Parameter { name: self.parameter, message }

@@ -7,6 +7,7 @@ use models_core::tasks::{
 
 use super::inputs::{self, Reader, Texts};
 use super::math::normalize;
+use super::prompts::Prompt;
 use super::reading::{Jobs, Outputs, Reading};
 use super::{Context, Decode};
 
@@ -16,6 +17,7 @@ struct Embed {
     columns: usize,
     dimensions: usize,
     normalize: bool,
+    prompt: Prompt,
 }
 
 /// The same for each token.
@@ -38,8 +40,9 @@ pub(super) async fn prepare(
     parameters: &EmbedParameters,
 ) -> Result<(Box<dyn Decode>, Refusals), InputError> {
     let (columns, dimensions) = (context.columns, dimensions(&context, parameters.dimensions)?);
+    let prompt = Prompt::named(context.card, parameters.prompt_name.as_deref())?;
     let EmbedParameters { truncation, normalize, .. } = *parameters;
-    inputs::read(Embed { truncation, columns, dimensions, normalize }, context, jobs, texts).await
+    inputs::read(Embed { truncation, columns, dimensions, normalize, prompt }, context, jobs, texts).await
 }
 
 /// The same for a vector of each token, which its runtime must give.
@@ -51,14 +54,15 @@ pub(super) async fn prepare_tokens(
 ) -> Result<(Box<dyn Decode>, Refusals), InputError> {
     let wrong = |name, problem: &str| Err(InputError::Parameter { name, message: problem.to_owned() });
     if !context.gives_tokens {
-        return wrong("model", "is computed by a runtime that gives no vectors of single tokens");
+        return wrong("model", "gives no vectors of single tokens: its runtime or its head has none");
     }
     let (columns, dimensions) = (context.columns, dimensions(&context, parameters.dimensions)?);
     let EmbedTokensParameters { truncation, normalize, vectors_max, .. } = *parameters;
     if truncation == Truncation::Stride {
         return wrong("truncation", "cannot be stride: vectors of single tokens are of one window");
     }
-    let embed = Embed { truncation, columns, dimensions, normalize };
+    let prompt = Prompt::named(context.card, parameters.prompt_name.as_deref())?;
+    let embed = Embed { truncation, columns, dimensions, normalize, prompt };
     inputs::read(EmbedTokens { embed, vectors_max }, context, jobs, texts).await
 }
 
@@ -84,7 +88,7 @@ impl Reader for Embed {
         index: usize,
         input: &Input,
     ) -> Result<Reading, InputError> {
-        jobs.read_input(context, index, input, self.truncation).await
+        self.prompt.read(context, jobs, index, input, self.truncation).await
     }
 
     fn decode(&self, reading: &Reading, (): &(), outputs: &Outputs) -> Result<TaskResult, DecodeError> {
@@ -116,7 +120,7 @@ impl Reader for EmbedTokens {
         index: usize,
         input: &Input,
     ) -> Result<TokenReading, InputError> {
-        let reading = jobs.read_input(context, index, input, self.embed.truncation).await?;
+        let reading = self.embed.prompt.read(context, jobs, index, input, self.embed.truncation).await?;
         let rows = jobs.want_tokens(&reading, self.vectors_max)?;
         Ok(TokenReading { reading, rows })
     }

@@ -1,12 +1,15 @@
 //! Named entities: from the probabilities of tokens to names with their place in the text.
 //!
-//! Labels are `O`, `B-TYPE` and `I-TYPE`. Aggregations carry the names and meanings of Hugging Face's
+//! Labels are tags of whichever scheme a model was trained with ([`tags`](super::tags)). Aggregations carry the names and meanings of Hugging Face's
 //! token-classification pipeline, with one difference: words are the tokenizer's own, and a name that the
 //! tokenizer splits at punctuation (`O'Brien`, `Coca-Cola`) is put together again, because parts of one type
 //! with nothing between them are one name. Whatever the tags say, a name ends with its line, item or cell
 //! ([`Cells`]), and the model reads commas there, no markup, and no `®` and `™`; it ends at emoji, too, and
 //! has no symbols at its ends ([`names`](super::names)). Tokens by themselves (`none`) are read and labelled
 //! as they are. A word through which a text was cut is no name.
+//!
+//! All this is for names, which the heads of this repository are trained to find. A checkpoint's own head may
+//! find anything: it reads texts as they are, and what it finds is put together as that pipeline does it.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -23,6 +26,7 @@ use super::math::{argmax, softmax};
 use super::names::{Bounds, Part, is_glue, is_picture, touches};
 use super::offsets::Offsets;
 use super::reading::{Jobs, Outputs, Reading};
+use super::tags::{Tag, tags};
 use super::{Context, Decode};
 use crate::segment::{Cells, Plain};
 use crate::tokenizer::EncodedText;
@@ -39,6 +43,10 @@ struct Decoder {
     special: usize,
     aggregation: Aggregation,
     offset_unit: OffsetUnit,
+    /// Whether what is found are names.
+    is_of_names: bool,
+    /// Whether words end at white space alone, since the tokenizer's own are parts of words.
+    has_spaced_words: bool,
 }
 
 pub(super) struct Text {
@@ -48,17 +56,6 @@ pub(super) struct Text {
     bounds: Bounds,
     encoded: EncodedText,
     reading: Reading,
-}
-
-/// A label of the card, taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Tag {
-    /// As it stands in the card.
-    label: Arc<str>,
-    /// `None` is outside of any name.
-    kind: Option<Arc<str>>,
-    /// Whether it begins a name.
-    begins: bool,
 }
 
 /// A piece of the text with the tag it was given.
@@ -77,11 +74,13 @@ pub(super) async fn prepare(
 ) -> Result<(Box<dyn Decode>, Refusals), InputError> {
     let decoder = Decoder {
         truncation: parameters.truncation,
-        tags: context.card.labels.iter().map(|label| Tag::parse(label)).collect(),
+        tags: tags(&context.card.labels),
         special_before: context.tokenizer.special_tokens_before(),
         special: context.tokenizer.special_tokens_count(),
         aggregation: parameters.aggregation,
         offset_unit: parameters.offset_unit,
+        is_of_names: !context.card.head.is_of_checkpoint(),
+        has_spaced_words: context.card.head.is_of_checkpoint() && !context.tokenizer.marks_parts_of_words(),
     };
     inputs::read(decoder, context, jobs, texts).await
 }
@@ -98,7 +97,7 @@ impl Reader for Decoder {
         input: &Input,
     ) -> Result<Text, InputError> {
         let text = inputs::text(index, input)?;
-        if self.aggregation == Aggregation::None {
+        if self.aggregation == Aggregation::None || !self.is_of_names {
             let (encoded, reading) = jobs.read(context, index, text, self.truncation).await?;
             let bounds = Bounds::default();
             return Ok(Text { text: text.to_owned(), plain: None, bounds, encoded, reading });
@@ -152,7 +151,9 @@ impl Decoder {
             || probabilities.iter().map(|(token, p)| self.piece(text, *token..*token + 1, argmax(p), p));
         match self.aggregation {
             Aggregation::None => tokens().filter(|piece| piece.tag.kind.is_some()).collect(),
-            Aggregation::Simple => merge(text, tokens().collect(), false),
+            Aggregation::Simple if self.is_of_names => merge(text, tokens().collect(), false),
+            Aggregation::Simple => group(tokens().collect()),
+            _ if !self.is_of_names => group(self.words(text, probabilities)),
             Aggregation::First | Aggregation::Average | Aggregation::Max => {
                 let words = self.words(text, probabilities);
                 let words = self.whole_abbreviations(text.plain(), words);
@@ -164,8 +165,18 @@ impl Decoder {
     /// One piece for each word of the tokenizer, labelled as the aggregation says.
     fn words(&self, text: &Text, probabilities: &[(usize, Vec<f32>)]) -> Vec<Piece<'_>> {
         let word = |entry: &(usize, Vec<f32>)| text.encoded.words.get(entry.0).copied().flatten();
+        let start =
+            |entry: &(usize, Vec<f32>)| text.encoded.offsets.get(entry.0).map_or(0, |offsets| offsets.0);
+        let is_spaced = |entry: &(usize, Vec<f32>)| {
+            let at = text.text.floor_char_boundary(start(entry));
+            let (before, after) = text.text.split_at(at);
+            before.ends_with(char::is_whitespace) || after.starts_with(char::is_whitespace)
+        };
         // A token of no word is a word by itself.
-        let chunks = probabilities.chunk_by(|left, right| word(left).is_some() && word(left) == word(right));
+        let chunks = probabilities.chunk_by(|left, right| match self.has_spaced_words {
+            true => !is_spaced(right),
+            false => word(left).is_some() && word(left) == word(right),
+        });
         let piece = |chunk: &[(usize, Vec<f32>)]| {
             let tokens = chunk[0].0..chunk[chunk.len() - 1].0 + 1;
             let probabilities = match self.aggregation {
@@ -175,7 +186,9 @@ impl Decoder {
             };
             let mut piece = self.piece(text, tokens, argmax(&probabilities), &probabilities);
             // A word begins a name if its first token does, whatever the mean says of it.
-            if let Some(first) = self.same_kind(piece.tag, self.tags[argmax(&chunk[0].1)].begins) {
+            if self.is_of_names
+                && let Some(first) = self.same_kind(piece.tag, self.tags[argmax(&chunk[0].1)].begins)
+            {
                 piece.tag = first;
             }
             piece
@@ -188,7 +201,10 @@ impl Decoder {
         let plain = text.plain();
         let start = plain.floor_char_boundary(offsets.get(tokens.start).map_or(0, |o| o.0));
         let end = plain.ceil_char_boundary(offsets.get(tokens.end - 1).map_or(start, |o| o.1)).max(start);
-        Piece { bytes: start..end, tag: &self.tags[tag], score: probabilities[tag] }
+        // Some tokenizers count the white space before a word to it.
+        let blank =
+            if self.is_of_names { 0 } else { plain[start..end].len() - plain[start..end].trim_start().len() };
+        Piece { bytes: start + blank..end, tag: &self.tags[tag], score: probabilities[tag] }
     }
 
     fn to_entities(&self, text: &str, pieces: &[Piece<'_>]) -> Vec<Entity> {
@@ -269,18 +285,6 @@ fn is_within_word(text: &str, at: usize) -> bool {
     goes_on(&mut before.chars().rev()) && goes_on(&mut after.chars())
 }
 
-impl Tag {
-    /// `O` and anything else without a prefix of `B-` or `I-` is outside; cards are checked for that at load.
-    fn parse(label: &str) -> Self {
-        let (kind, begins) = match label.split_once('-') {
-            Some(("B", kind)) => (Some(Arc::from(kind)), true),
-            Some(("I", kind)) => (Some(Arc::from(kind)), false),
-            _ => (None, false),
-        };
-        Self { label: Arc::from(label), kind, begins }
-    }
-}
-
 fn mean(chunk: &[(usize, Vec<f32>)]) -> Vec<f32> {
     let mut sum = vec![0.0; chunk[0].1.len()];
     for (_, probabilities) in chunk {
@@ -334,6 +338,27 @@ fn join_split_names<'a>(text: &str, mut words: Vec<Piece<'a>>) -> Vec<Piece<'a>>
         }
     }
     words
+}
+
+/// Puts neighbours of one kind together, each of which goes on with the one before it.
+fn group(pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
+    let mut grouped: Vec<(Piece<'_>, usize)> = Vec::new();
+    let mut was_inside = false;
+    for piece in pieces {
+        let is_inside = piece.tag.kind.is_some();
+        match grouped.last_mut() {
+            Some((last, parts)) if was_inside && piece.tag.goes_on_with(last.tag) => {
+                last.bytes.end = piece.bytes.end.max(last.bytes.end);
+                last.score += (piece.score - last.score) / (*parts as f32 + 1.0);
+                last.tag = piece.tag;
+                *parts += 1;
+            }
+            _ if is_inside => grouped.push((piece, 1)),
+            _ => {}
+        }
+        was_inside = is_inside;
+    }
+    grouped.into_iter().map(|(piece, _)| piece).collect()
 }
 
 /// Merges neighbours of one kind that no end of names is between. A piece that begins a name starts another,

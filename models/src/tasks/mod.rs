@@ -8,6 +8,7 @@ mod classify;
 mod code;
 mod compare;
 mod embed;
+mod entailment;
 mod entities;
 mod inputs;
 mod lines;
@@ -15,9 +16,12 @@ mod math;
 mod matter;
 mod names;
 mod offsets;
+mod prompts;
 mod reading;
+mod relevance;
 mod sentiment;
 mod summarize;
+mod tags;
 mod tokens;
 mod wording;
 
@@ -32,10 +36,11 @@ pub use models_core::tasks::{
 use units::ModelId;
 
 use crate::batch::{Sequence, SequenceOutput};
-use crate::card::Card;
+use crate::card::{Card, Task};
 use crate::pool::Pace;
 use crate::tokenizer::TextTokenizer;
 use inputs::Texts;
+use prompts::Prompting;
 use reading::{Jobs, Outputs};
 
 /// What [`prepare`] needs to know of the model.
@@ -107,11 +112,17 @@ pub async fn prepare(
         Parameters::Summarize(p) => summarize::prepare(context, &mut jobs, texts, p).await?,
         Parameters::Embed(p) => embed::prepare(context, &mut jobs, texts, p).await?,
         Parameters::EmbedTokens(p) => embed::prepare_tokens(context, &mut jobs, texts, p).await?,
+        Parameters::Rerank(p) if context.card.task == Task::Rerank => {
+            relevance::prepare(context, &mut jobs, texts, p).await?
+        }
         Parameters::Rerank(p) => {
-            compare::prepare(context, &mut jobs, texts, ("query", &p.query), p.truncation).await?
+            let prompts = Prompting::of_search(context.card);
+            compare::prepare(context, &mut jobs, texts, ("query", &p.query), prompts, p.truncation).await?
         }
         Parameters::Similarity(p) => {
-            compare::prepare(context, &mut jobs, texts, ("reference", &p.reference), p.truncation).await?
+            let prompts = Prompting::of_likeness(context.card);
+            let reference = ("reference", p.reference.as_str());
+            compare::prepare(context, &mut jobs, texts, reference, prompts, p.truncation).await?
         }
         Parameters::Tokenize(p) => tokens::tokenize(context, &mut jobs, texts, p).await?,
         Parameters::Detokenize(p) => tokens::detokenize(context, &mut jobs, texts, p).await?,

@@ -13,7 +13,7 @@ use crate::batch::{Sequence, SequenceOutput};
 use crate::card::Limits;
 use crate::characters::{is_invisible, is_space};
 use crate::pool::Pace;
-use crate::tokenizer::{Encoded, EncodedText, Keep, TextTokenizer};
+use crate::tokenizer::{Encoded, EncodedText, Keep, PairCut, TextTokenizer};
 use crate::windows;
 
 /// How one input is read.
@@ -236,6 +236,78 @@ impl<'a> Jobs<'a> {
     /// What makes text of tokens, and tokens of text.
     pub(super) fn tokenizer(&self) -> &TextTokenizer {
         &self.tokenizer
+    }
+
+    /// One text of a pair, as much of it as a window may hold, all of it counted.
+    ///
+    /// # Errors
+    /// The tokenizer refuses it.
+    pub(super) async fn encode_part(
+        &self,
+        limits: &Limits,
+        index: usize,
+        text: &str,
+        cuts_start: bool,
+    ) -> Result<Encoded, InputError> {
+        let keep = if cuts_start { Keep::Last(limits.tokens_max) } else { Keep::First(limits.tokens_max) };
+        self.encode(index, text, keep, usize::MAX).await
+    }
+
+    /// Whether a pair that is too long loses the start of its texts: as the caller says, or the tokenizer.
+    pub(super) fn cuts_start(&self, truncation: Truncation) -> bool {
+        match truncation {
+            Truncation::Start => true,
+            Truncation::End => false,
+            Truncation::Stride | Truncation::Error => self.tokenizer.cuts_start_of_pairs(),
+        }
+    }
+
+    /// Adds two texts as one window for the context's model. `own` is what the input itself is; the other is
+    /// the call's.
+    ///
+    /// # Errors
+    /// They are too long together and are not to be cut, or the tokenizer joins no pairs.
+    pub(super) fn add_pair(
+        &mut self,
+        context: &Context<'_>,
+        index: usize,
+        (first, second): (&Encoded, &Encoded),
+        own: &Encoded,
+        (cut, truncation): (PairCut, Truncation),
+    ) -> Result<Reading, InputError> {
+        let limits = &context.card.limits;
+        let unpaired = || InputError::Parameter {
+            name: "model",
+            message: "has a tokenizer that joins no two texts".to_owned(),
+        };
+        let special = self.tokenizer.pair_special_tokens().ok_or_else(unpaired)?;
+        let (tokens, limit) = (first.tokens + second.tokens + special, limits.tokens_max);
+        if tokens > limit && truncation == Truncation::Error {
+            let (is_counted, unit, remedy) = (true, LengthUnit::Tokens, Remedy::Part);
+            return Err(InputError::TooLong { index, length: tokens, is_counted, limit, unit, remedy });
+        }
+        let cut = (cut, self.cuts_start(truncation));
+        let sequence =
+            self.tokenizer.pair(&first.text.ids, &second.text.ids, cut, limit).ok_or_else(unpaired)?;
+        let read = sequence.len();
+        let job = self.list.len();
+        self.list.push(Job { model: context.model, sequence });
+        self.tokens += tokens;
+        Ok(Reading {
+            windows: std::iter::once(0..read).collect(),
+            jobs: job..job + 1,
+            tokens,
+            truncated: read + first.dropped + second.dropped < tokens,
+            unknown: own.unknown,
+            is_recognized: self.is_recognized(own),
+        })
+    }
+
+    /// Says of the first window of an input that so many of its leading tokens are not pooled.
+    pub(super) fn leave_unpooled(&mut self, reading: &Reading, tokens: usize) {
+        if let Some(job) = self.list.get_mut(reading.jobs.start).filter(|_| !reading.jobs.is_empty()) {
+            job.sequence.unpooled = u32::try_from(tokens).unwrap_or(u32::MAX);
+        }
     }
 
     /// Adds the windows of an encoded text, and counts no tokens for it.

@@ -12,6 +12,7 @@
 mod cuts;
 mod long_word;
 mod normalized;
+mod pairs;
 
 use std::ops::Range;
 use std::path::Path;
@@ -22,6 +23,8 @@ use tokenizers::{ModelWrapper, Tokenizer};
 use crate::pool::Pace;
 use cuts::Cuts;
 use normalized::{Normalized, Normalizer, end_of_chunk};
+pub use pairs::PairCut;
+use pairs::PairTemplate;
 
 /// Bytes of a piece: large enough that a call costs little beside it.
 const PIECE_BYTES: usize = 2048;
@@ -95,6 +98,8 @@ struct Inner {
     tokenizer: Tokenizer,
     prefix: Vec<u32>,
     suffix: Vec<u32>,
+    /// How it joins two texts, if it does.
+    pairs: Option<PairTemplate>,
     vocabulary_size: usize,
     cuts: Cuts,
     /// The token of what is not known.
@@ -115,11 +120,13 @@ impl TextTokenizer {
         let as_error =
             |error: tokenizers::Error| TokenizeError::File { file: file(), message: error.to_string() };
         let mut tokenizer = Tokenizer::from_file(path).map_err(as_error)?;
+        let cuts_start = pairs::cuts_start(&tokenizer);
         tokenizer.with_truncation(None).map_err(as_error)?;
         tokenizer.with_padding(None);
         tokenizer.set_encode_special_tokens(true);
         let (prefix, suffix) =
             special_tokens(&tokenizer).ok_or_else(|| TokenizeError::SpecialTokens { file: file() })?;
+        let pairs = PairTemplate::of(&tokenizer, cuts_start);
         // Ids may have gaps, so it is the largest that counts.
         let vocabulary_size = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         let cuts = Cuts::of(&tokenizer);
@@ -129,8 +136,17 @@ impl TextTokenizer {
         let control = control.map(|(id, _)| id).collect();
         let private = tokenizer.encode(PRIVATE.to_string(), false).map_err(as_error)?;
         let drops_private = private.get_ids().is_empty();
-        let inner =
-            Inner { tokenizer, drops_private, prefix, suffix, vocabulary_size, cuts, unknown, control };
+        let inner = Inner {
+            tokenizer,
+            drops_private,
+            prefix,
+            suffix,
+            pairs,
+            vocabulary_size,
+            cuts,
+            unknown,
+            control,
+        };
         Ok(Self { inner: Arc::new(inner), is_normalizing: false })
     }
 
@@ -253,6 +269,12 @@ impl TextTokenizer {
             pace.spend(PIECE_BYTES / NORMALIZED_PER_TOKENISED).await;
         }
         normalizer.finish()
+    }
+
+    /// Whether the parts of a word but its first are marked as such, `##` before them: its words are those of
+    /// the text, parted at punctuation.
+    pub fn marks_parts_of_words(&self) -> bool {
+        self.words().is_some()
     }
 
     /// The tokenizer, if its tokens are words.

@@ -10,12 +10,10 @@ use candle_transformers::models::bert::{Config, HiddenAct};
 use models::runtimes::candle::CandleModel;
 use models::runtimes::candle::encoder::{Embeddings, Encoder};
 use models::runtimes::fused;
-use models::weights::{
-    ClassifierWeights, EncoderWeights, HeadWeights, LinearWeights, LoraAdapter, TensorFile,
-};
+use models::weights::{EncoderWeights, HeadRows, HeadWeights, LinearWeights, LoraAdapter, TensorFile};
 use models::{
-    Architecture, DeviceConfig, EncoderSpec, HiddenActivation, HostTensor, ModelError, Runtime, Sequence,
-    TokenBatch, Weights, architectures, open_device,
+    Architecture, DeviceConfig, EncoderSizes, EncoderSpec, HiddenActivation, HostTensor, ModelError, Runtime,
+    Sequence, TokenBatch, Weights, architectures, open_device,
 };
 
 pub type Tensors = HashMap<String, Tensor>;
@@ -69,8 +67,8 @@ impl Random {
 /// Rows of the table of segments.
 const SEGMENTS: usize = 2;
 
-pub fn config(hidden_act: HiddenActivation) -> EncoderSpec {
-    EncoderSpec {
+pub fn config(hidden_act: HiddenActivation) -> EncoderSizes {
+    EncoderSizes {
         vocab_size: 50,
         hidden_size: 12,
         num_hidden_layers: 2,
@@ -83,7 +81,7 @@ pub fn config(hidden_act: HiddenActivation) -> EncoderSpec {
 }
 
 /// The same sizes for candle's own BERT.
-pub fn candle_config(config: &EncoderSpec) -> Config {
+pub fn candle_config(config: &EncoderSizes) -> Config {
     Config {
         vocab_size: config.vocab_size,
         hidden_size: config.hidden_size,
@@ -94,6 +92,7 @@ pub fn candle_config(config: &EncoderSpec) -> Config {
             HiddenActivation::Gelu => HiddenAct::Gelu,
             HiddenActivation::GeluTanh => HiddenAct::GeluApproximate,
             HiddenActivation::Relu => HiddenAct::Relu,
+            HiddenActivation::Silu => panic!("candle's own has none"),
         },
         max_position_embeddings: config.max_position_embeddings,
         type_vocab_size: SEGMENTS,
@@ -103,7 +102,7 @@ pub fn candle_config(config: &EncoderSpec) -> Config {
 }
 
 /// All weights of an encoder of these sizes.
-pub fn encoder_tensors(random: &mut Random, config: &EncoderSpec) -> Tensors {
+pub fn encoder_tensors(random: &mut Random, config: &EncoderSizes) -> Tensors {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let mut shapes = vec![
         ("embeddings.word_embeddings.weight".to_owned(), vec![config.vocab_size, hidden]),
@@ -135,11 +134,48 @@ pub fn file(name: &str, tensors: &Tensors) -> TensorFile {
     TensorFile::parse(Path::new(name), bytes).unwrap()
 }
 
-pub fn assemble(tensors: &Tensors, config: &EncoderSpec) -> Result<EncoderWeights, ModelError> {
-    architectures::assemble(Architecture::Bert, file("model", tensors), config.clone(), SEGMENTS)
+pub fn assemble(tensors: &Tensors, config: &EncoderSizes) -> Result<EncoderWeights, ModelError> {
+    architectures::assemble(Architecture::Bert, file("model", tensors), config_json(config).as_bytes())
 }
 
-pub fn weights(tensors: &Tensors, config: &EncoderSpec) -> EncoderWeights {
+/// The `config.json` of a BERT of these sizes.
+pub fn config_json(config: &EncoderSizes) -> String {
+    let activation = match config.hidden_act {
+        HiddenActivation::Gelu => "gelu",
+        HiddenActivation::GeluTanh => "gelu_new",
+        HiddenActivation::Relu => "relu",
+        HiddenActivation::Silu => "silu",
+    };
+    let fields = serde_json::json!({
+        "model_type": "bert",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "intermediate_size": config.intermediate_size,
+        "hidden_act": activation,
+        "max_position_embeddings": config.max_position_embeddings,
+        "type_vocab_size": SEGMENTS,
+        "layer_norm_eps": config.layer_norm_eps,
+    });
+    fields.to_string()
+}
+
+/// The sizes of a spec that is BERT's.
+pub fn sizes_of(spec: &EncoderSpec) -> EncoderSizes {
+    EncoderSizes {
+        vocab_size: spec.vocab_size,
+        hidden_size: spec.hidden_size,
+        num_hidden_layers: spec.num_hidden_layers,
+        num_attention_heads: spec.num_attention_heads,
+        intermediate_size: spec.intermediate_size,
+        hidden_act: spec.hidden_act,
+        max_position_embeddings: spec.max_position_embeddings,
+        layer_norm_eps: spec.layer_norm_eps,
+    }
+}
+
+pub fn weights(tensors: &Tensors, config: &EncoderSizes) -> EncoderWeights {
     assemble(tensors, config).unwrap()
 }
 
@@ -148,7 +184,7 @@ pub fn identity(hidden: usize) -> HeadWeights {
     let mut weight = vec![0.0; hidden * hidden];
     weight.iter_mut().step_by(hidden + 1).for_each(|value| *value = 1.0);
     let classifier = LinearWeights { weight, bias: vec![0.0; hidden] };
-    HeadWeights::Token(ClassifierWeights { dense: None, classifier })
+    HeadWeights::classifier(HeadRows::Tokens, None, classifier)
 }
 
 pub type Named = (String, Box<dyn Runtime>);
@@ -159,9 +195,7 @@ pub fn runtimes(
     adapter: Option<&LoraAdapter>,
     head: &HeadWeights,
 ) -> Result<Vec<Named>, ModelError> {
-    let cpu = Device::Cpu;
-    let encoder = Encoder::new(weights, Embeddings::new(weights, &cpu)?, adapter, &cpu)?;
-    let mut runtimes: Vec<Named> = vec![("candle".to_owned(), Box::new(CandleModel::new(encoder, head)?))];
+    let mut runtimes: Vec<Named> = vec![("candle".to_owned(), candle(weights, adapter, head)?)];
     for instructions in fused::Loader::instructions() {
         for threads in [1, 2, 3] {
             let runtime = fused(weights, adapter, head, "float32", instructions, threads)?;
@@ -169,6 +203,16 @@ pub fn runtimes(
         }
     }
     Ok(runtimes)
+}
+
+pub fn candle(
+    weights: &EncoderWeights,
+    adapter: Option<&LoraAdapter>,
+    head: &HeadWeights,
+) -> Result<Box<dyn Runtime>, ModelError> {
+    let cpu = Device::Cpu;
+    let encoder = Encoder::new(weights, Embeddings::new(weights, &cpu)?, adapter, &cpu)?;
+    Ok(Box::new(CandleModel::new(encoder, head)?))
 }
 
 pub fn fused(

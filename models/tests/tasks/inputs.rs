@@ -151,6 +151,7 @@ fn what_is_not_known_is_said() {
             Task::Sentiment => 3,
             Task::Entities => TAGS.len(),
             Task::Classify => 11,
+            Task::Rerank => 1,
         };
         let outputs = prepared.take_jobs().into_iter().map(|job| {
             let rows = if task == Task::Entities { job.sequence.len() } else { 1 };
@@ -300,7 +301,13 @@ fn futures<T>(future: impl Future<Output = T>) -> T {
 fn vectors_of_tokens() {
     let asked = |truncation, dimensions, vectors_max| {
         let normalize = true;
-        Parameters::EmbedTokens(EmbedTokensParameters { truncation, dimensions, normalize, vectors_max })
+        Parameters::EmbedTokens(EmbedTokensParameters {
+            truncation,
+            dimensions,
+            normalize,
+            prompt_name: None,
+            vectors_max,
+        })
     };
     let wide = |rows: &[f32]| {
         let values = rows.iter().flat_map(|first| [&[*first, 4.0][..], &[9.0; 382]].concat());

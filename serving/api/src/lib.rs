@@ -36,7 +36,7 @@ pub use inference::{
     Visit,
 };
 pub use model_info::{Computed, ModelInfo, ModelStatus};
-pub use models_core::card::{Limits, MicroDollars, Task};
+pub use models_core::card::{Limits, MicroDollars, Pooling, PromptKind, Prompts, Task};
 pub use models_core::tasks;
 pub use models_core::tasks::Operation;
 pub use models_core::with_parameters;

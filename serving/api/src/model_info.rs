@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use models_core::Card;
-use models_core::card::{Limits, MicroDollars, Origin, Task, WEIGHTS_FILE};
+use models_core::card::{Limits, MicroDollars, Origin, Pooling, Prompts, Task, WEIGHTS_FILE};
 
 /// A model as every protocol shows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,10 @@ pub struct ModelInfo {
     pub width: Option<usize>,
     /// Whether it makes vectors of single tokens too.
     pub gives_tokens: bool,
+    /// What its authors put before texts.
+    pub prompts: Prompts,
+    /// How it makes a vector of hidden states, where it does; several are put one behind the other.
+    pub pooling: Vec<Pooling>,
     /// Whether texts are put into plain characters before they are tokenised.
     pub normalize_text: bool,
     /// What it is computed in, such as `bfloat16`.
@@ -77,6 +81,8 @@ impl ModelInfo {
             limits: card.limits.clone(),
             width: vectors.map(|computed| computed.columns),
             gives_tokens: vectors.is_some_and(|computed| computed.gives_tokens),
+            prompts: card.prompts.clone(),
+            pooling: card.head.pooling().map(|head| head.pooling.clone()).unwrap_or_default(),
             normalize_text: card.normalize_text,
             dtype: card.dtype.as_str(),
             p99_target: card.p99_target,

@@ -277,7 +277,7 @@ fn scores_labels<'a>(
 ) -> Result<Option<&'a ModelEntry>, ApiError> {
     let has_labels = matches!(parameters, Parameters::Classify(classify) if classify.labels.is_some());
     let zero_shot = entry.card.zero_shot.as_ref().filter(|_| has_labels);
-    zero_shot.map(|zero_shot| find_named(app, &zero_shot.model)).transpose()
+    zero_shot.and_then(::models::card::ZeroShot::model).map(|model| find_named(app, model)).transpose()
 }
 
 fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> {
@@ -311,7 +311,7 @@ fn find_model<'a>(
 ) -> Result<&'a ModelEntry, ApiError> {
     let entry = match name {
         Some(name) => find_named(app, name)?,
-        None => app.catalog.default_for(operation.default_task()).map_err(|error| match error {
+        None => app.catalog.default_of(operation).map_err(|error| match error {
             NoDefault::Unstated { task, candidates } if !candidates.is_empty() => {
                 ApiError::ModelRequired { task: task.as_str(), candidates: candidates.join(", ") }
             }

@@ -12,8 +12,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Adapter, CONFIG_FILE, Card, CardError, Head, HeadFile, Limits, MicroDollars, MultiLabel, Origin, Package,
-    Pooling, Sha256Digest, Source, TOKENIZER_FILE, Task, WEIGHTS_FILE, ZeroShot,
+    Adapter, CONFIG_FILE, Card, CardError, ClassifierSource, Head, HeadFile, Limits, MicroDollars, Module,
+    MultiLabel, Origin, Package, Pooling, PoolingHead, Prompts, ScoreFunction, Sha256Digest, Source,
+    TOKENIZER_FILE, Task, WEIGHTS_FILE, ZeroShot, ZeroShotMethod,
 };
 use crate::kinds::Unsupported;
 use crate::tasks::INPUTS_MAX;
@@ -54,7 +55,12 @@ struct Manifest {
     p99_target_is_deadline: bool,
     #[serde(deserialize_with = "dollars")]
     price_per_1000_requests_usd: MicroDollars,
-    zero_shot: Option<ZeroShot>,
+    #[serde(default)]
+    score_function: ScoreFunction,
+    #[serde(default)]
+    prompts: BTreeMap<String, String>,
+    default_prompt: Option<String>,
+    zero_shot: Option<ZeroShotManifest>,
     multi_label: Option<MultiLabel>,
     #[serde(default)]
     normalize_text: bool,
@@ -98,12 +104,28 @@ struct HeadManifest {
     kind: HeadKind,
     file: Option<PathBuf>,
     sha256: Option<Sha256Digest>,
+    #[serde(default)]
+    pooling: Vec<Pooling>,
+    include_prompt: Option<bool>,
+    #[serde(default)]
+    modules: Vec<Module>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ZeroShotManifest {
+    model: Option<String>,
+    template: String,
+    scale: Option<f32>,
+    entailment: Option<String>,
+    contradiction: Option<String>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq)]
 #[serde(rename_all = "snake_case")]
 enum HeadKind {
     MeanPooling,
+    Pooling,
     SequenceClassification,
     TokenClassification,
 }
@@ -181,16 +203,18 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
         check_path(&ours("adapter.config"), &adapter.config)?;
     }
     let head = check_head(manifest.head, manifest.task)?;
-    let has_pooling = manifest.pooling.is_none() || head == Head::MeanPooling;
-    require(has_pooling, &ours("pooling"), "goes with the head mean_pooling alone")?;
+    check_stated_pooling(manifest.pooling, &head)?;
     check_labels(&manifest.labels, &head)?;
+    let prompts = check_prompts(manifest.prompts, manifest.default_prompt, manifest.task)?;
+    check_score_function(manifest.score_function, &head, manifest.task)?;
+    let has_one_score = manifest.task != Task::Rerank || manifest.labels.len() == 1;
+    require(has_one_score, &ours("labels"), "must be one: a document has one score")?;
     check_limits(&manifest.limits)?;
     require(manifest.p99_target_ms > 0, &ours("p99_target_ms"), "must be at least 1")?;
     let names_nothing = manifest.ignore_tensors.iter().any(|name| name.trim().is_empty());
     require(!names_nothing, &ours("ignore_tensors"), "must not hold an empty name, which is all tensors")?;
-    if let Some(zero_shot) = &manifest.zero_shot {
-        check_zero_shot(zero_shot, manifest.task)?;
-    }
+    let zero_shot =
+        manifest.zero_shot.map(|zero_shot| check_zero_shot(zero_shot, manifest.task, &manifest.labels));
     if let Some(multi_label) = &manifest.multi_label {
         check_multi_label(multi_label, manifest.task, manifest.labels.len())?;
     }
@@ -205,13 +229,15 @@ fn check(front_matter: FrontMatter, folder: PathBuf) -> Result<Card, Fault> {
         adapter: manifest.adapter,
         head,
         labels: manifest.labels,
+        score_function: manifest.score_function,
+        prompts,
         limits: manifest.limits,
         p99_target: Duration::from_millis(manifest.p99_target_ms),
         p99_target_is_deadline: manifest.p99_target_is_deadline,
         price_per_1000_requests: manifest.price_per_1000_requests_usd,
         license,
         base_model,
-        zero_shot: manifest.zero_shot,
+        zero_shot: zero_shot.transpose()?,
         multi_label: manifest.multi_label,
         normalize_text: manifest.normalize_text,
         is_default: manifest.default,
@@ -305,41 +331,110 @@ fn check_package(package: &Package) -> Result<(), Fault> {
 }
 
 fn check_head(head: HeadManifest, task: Task) -> Result<Head, Fault> {
-    let expected = match task {
-        Task::Classify | Task::Sentiment => HeadKind::SequenceClassification,
-        Task::Entities => HeadKind::TokenClassification,
-        Task::Summarize | Task::Embed => HeadKind::MeanPooling,
+    let HeadManifest { kind, file, sha256, pooling, include_prompt, modules } = head;
+    let expected: &[HeadKind] = match task {
+        Task::Classify | Task::Sentiment | Task::Rerank => &[HeadKind::SequenceClassification],
+        Task::Entities => &[HeadKind::TokenClassification],
+        Task::Embed => &[HeadKind::MeanPooling, HeadKind::Pooling],
+        Task::Summarize => &[HeadKind::MeanPooling],
     };
-    require(head.kind == expected, &ours("head.kind"), format!("does not go with the task {task}"))?;
-    if head.kind == HeadKind::MeanPooling {
-        require(head.file.is_none(), &ours("head.file"), "mean pooling has no weights")?;
-        require(head.sha256.is_none(), &ours("head.sha256"), "mean pooling has no weights")?;
-        return Ok(Head::MeanPooling);
+    require(expected.contains(&kind), &ours("head.kind"), format!("does not go with the task {task}"))?;
+    if kind != HeadKind::Pooling {
+        let message = "goes with the head pooling alone";
+        require(pooling.is_empty(), &ours("head.pooling"), message)?;
+        require(include_prompt.is_none(), &ours("head.include_prompt"), message)?;
+        require(modules.is_empty(), &ours("head.modules"), message)?;
     }
-    let file = head.file.ok_or_else(|| fault(&ours("head.file"), "is missing"))?;
-    let sha256 = head.sha256.ok_or_else(|| fault(&ours("head.sha256"), "is missing"))?;
-    check_path(&ours("head.file"), &file)?;
-    let weights = HeadFile { file, sha256 };
-    Ok(match head.kind {
-        HeadKind::TokenClassification => Head::TokenClassification(weights),
-        _ => Head::SequenceClassification(weights),
+    if matches!(kind, HeadKind::MeanPooling | HeadKind::Pooling) {
+        require(file.is_none(), &ours("head.file"), "pooling has no weights")?;
+        require(sha256.is_none(), &ours("head.sha256"), "pooling has no weights")?;
+    }
+    let classifier = || match (file, sha256) {
+        (None, None) => Ok(ClassifierSource::Checkpoint),
+        (Some(file), Some(sha256)) => {
+            check_path(&ours("head.file"), &file)?;
+            Ok(ClassifierSource::File(HeadFile { file, sha256 }))
+        }
+        (None, Some(_)) => Err(fault(&ours("head.file"), "is missing")),
+        (Some(_), None) => Err(fault(&ours("head.sha256"), "is missing")),
+    };
+    Ok(match kind {
+        HeadKind::MeanPooling => Head::Pooling(PoolingHead::mean()),
+        HeadKind::Pooling => Head::Pooling(check_pooling(pooling, include_prompt, modules)?),
+        HeadKind::SequenceClassification => Head::SequenceClassification(classifier()?),
+        HeadKind::TokenClassification => Head::TokenClassification(classifier()?),
     })
+}
+
+fn check_pooling(
+    pooling: Vec<Pooling>,
+    include_prompt: Option<bool>,
+    modules: Vec<Module>,
+) -> Result<PoolingHead, Fault> {
+    let field = ours("head.pooling");
+    require(
+        !pooling.is_empty(),
+        &field,
+        "is missing: a list of cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken",
+    )?;
+    for (index, mode) in pooling.iter().enumerate() {
+        require(!pooling[..index].contains(mode), &field, format!("{mode} is there twice"))?;
+    }
+    for module in &modules {
+        if let Module::Dense(folder) | Module::LayerNorm(folder) = module {
+            check_path(&ours("head.modules"), folder)?;
+        }
+    }
+    Ok(PoolingHead { pooling, includes_prompt: include_prompt.unwrap_or(true), modules })
+}
+
+/// How authors pool is stated where no file of theirs says it, and the head does just that.
+fn check_stated_pooling(stated: Option<Pooling>, head: &Head) -> Result<(), Fault> {
+    let Some(stated) = stated else { return Ok(()) };
+    let does = head.pooling().is_some_and(|head| head.pooling == [stated]);
+    require(does, &ours("pooling"), format!("{stated} is not what the head pools by"))
 }
 
 fn check_labels(labels: &[String], head: &Head) -> Result<(), Fault> {
     let field = ours("labels");
-    if *head == Head::MeanPooling {
-        return require(labels.is_empty(), &field, "mean pooling has no classes to name");
+    if head.pooling().is_some() {
+        return require(labels.is_empty(), &field, "pooling has no classes to name");
     }
-    require(labels.len() >= 2, &field, "a classifier needs at least 2")?;
+    require(!labels.is_empty(), &field, "a classifier needs at least 1")?;
     for (index, label) in labels.iter().enumerate() {
         require(!label.trim().is_empty(), &field, format!("number {index} is empty"))?;
         require(!labels[..index].contains(label), &field, format!("{label:?} is there twice"))?;
-        let is_tag = label == "O"
-            || label.strip_prefix("B-").or(label.strip_prefix("I-")).is_some_and(|l| !l.is_empty());
-        require(!head.is_per_token() || is_tag, &field, format!("{label:?} is not a tag O, B-… or I-…"))?;
     }
-    require(!head.is_per_token() || labels.iter().any(|label| label == "O"), &field, "the tag O is missing")
+    Ok(())
+}
+
+fn check_prompts(
+    texts: BTreeMap<String, String>,
+    default: Option<String>,
+    task: Task,
+) -> Result<Prompts, Fault> {
+    let is_used = task == Task::Embed || (texts.is_empty() && default.is_none());
+    require(is_used, &ours("prompts"), format!("does not go with the task {task}"))?;
+    if let Some(name) = &default {
+        require(texts.contains_key(name), &ours("default_prompt"), format!("{name:?} is none of prompts"))?;
+    }
+    Ok(Prompts { texts, default })
+}
+
+/// Scores of classes that exclude each other need two; a reranker has one score, and entities and moods are
+/// the most probable of several.
+fn check_score_function(function: ScoreFunction, head: &Head, task: Task) -> Result<(), Fault> {
+    let fits = match (task, function) {
+        (Task::Rerank, ScoreFunction::Softmax) => false,
+        (Task::Classify | Task::Rerank, _) | (_, ScoreFunction::Softmax) => true,
+        (_, ScoreFunction::Sigmoid | ScoreFunction::Identity) => false,
+    };
+    let field = ours("score_function");
+    let message = match task {
+        Task::Rerank => "must be sigmoid or identity: a document has one score".to_owned(),
+        task => format!("does not go with the task {task} and the head {}", head.name()),
+    };
+    require(fits, &field, message)
 }
 
 fn check_limits(limits: &Limits) -> Result<(), Fault> {
@@ -358,13 +453,36 @@ fn check_limits(limits: &Limits) -> Result<(), Fault> {
     require((1..=INPUTS_MAX).contains(inputs_max), &field("inputs_max"), message)
 }
 
-fn check_zero_shot(zero_shot: &ZeroShot, task: Task) -> Result<(), Fault> {
+fn check_zero_shot(zero_shot: ZeroShotManifest, task: Task, labels: &[String]) -> Result<ZeroShot, Fault> {
     let field = |name: &str| ours(&format!("zero_shot.{name}"));
+    let ZeroShotManifest { model, template, scale, entailment, contradiction } = zero_shot;
     require(task == Task::Classify, &ours("zero_shot"), format!("does not go with the task {task}"))?;
-    require(!zero_shot.model.is_empty(), &field("model"), "must not be empty")?;
-    require(zero_shot.template.contains("{label}"), &field("template"), "must contain {label}")?;
-    let is_usable = zero_shot.scale.is_finite() && zero_shot.scale > 0.0;
-    require(is_usable, &field("scale"), "must be a positive number")
+    require(template.contains("{label}"), &field("template"), "must contain {label}")?;
+    let method = match (model, entailment, contradiction) {
+        (Some(model), None, None) => {
+            require(!model.is_empty(), &field("model"), "must not be empty")?;
+            let scale = scale.ok_or_else(|| fault(&field("scale"), "is missing"))?;
+            let is_usable = scale.is_finite() && scale > 0.0;
+            require(is_usable, &field("scale"), "must be a positive number")?;
+            ZeroShotMethod::Similarity { model, scale }
+        }
+        (None, Some(entailment), Some(contradiction)) => {
+            require(scale.is_none(), &field("scale"), "goes with model alone")?;
+            let place = |name: &str, label: &str| {
+                let place = labels.iter().position(|known| known == label);
+                place.ok_or_else(|| fault(&field(name), format!("{label:?} is none of labels")))
+            };
+            let entailment = place("entailment", &entailment)?;
+            let contradiction = place("contradiction", &contradiction)?;
+            require(entailment != contradiction, &field("contradiction"), "is entailment too")?;
+            ZeroShotMethod::Entailment { entailment, contradiction }
+        }
+        _ => {
+            let message = "needs either model and scale, or entailment and contradiction";
+            return Err(fault(&ours("zero_shot"), message));
+        }
+    };
+    Ok(ZeroShot { template, method })
 }
 
 fn check_multi_label(multi_label: &MultiLabel, task: Task, labels: usize) -> Result<(), Fault> {

@@ -4,21 +4,19 @@
 //! In its older layout the weights lie in a folder of their own, `0_Transformer`, and `modules.json` one
 //! folder up.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{fault, read};
-use crate::card::{CONFIG_FILE, Card, Origin, Pooling, TOKENIZER_FILE};
+use crate::card::{CONFIG_FILE, Card, Module as CardModule, Origin, Pooling, PoolingHead, TOKENIZER_FILE};
 use crate::error::ModelError;
 
 const MODULES_FILE: &str = "modules.json";
 const PROMPTS_FILE: &str = "config_sentence_transformers.json";
 const READING_FILE: &str = "sentence_bert_config.json";
-/// Modules that the head `mean_pooling` computes together, by the names of their types.
-const KINDS: [&str; 3] = ["Transformer", "Pooling", "Normalize"];
-
 /// A module of sentence-transformers.
 #[derive(Deserialize)]
 struct Module {
@@ -29,6 +27,8 @@ struct Module {
 
 #[derive(Deserialize)]
 struct Prompts {
+    #[serde(default)]
+    prompts: BTreeMap<String, String>,
     #[serde(default)]
     default_prompt_name: Option<String>,
     #[serde(default)]
@@ -43,20 +43,21 @@ struct SequenceConfig {
     do_lower_case: bool,
 }
 
-/// Compares the card's head `mean_pooling` with what lies in the folder of its files and, in the older
-/// layout, around it.
-pub(super) fn check(card: &Card, folder: &Path) -> Result<(), ModelError> {
+/// Compares the card's pooling head with what lies in the folder of its files and, in the older layout,
+/// around it.
+pub(super) fn check(card: &Card, head: &PoolingHead, folder: &Path) -> Result<(), ModelError> {
     let mut says_pooling = false;
     for (root, transformer) in roots(folder)? {
-        says_pooling |= check_modules(&root, &transformer)?;
-        check_prompts(&root)?;
+        says_pooling |= check_modules(&root, &transformer, head)?;
+        check_prompts(card, &root)?;
         check_reading(card, folder, &root)?;
     }
     // The files of a repository or a package are those alone that the card lists, and most list none of
     // these.
     let is_fetched = matches!(card.source.origin, Origin::Repository { .. });
     match &card.pooling {
-        Some(Pooling::Mean) => Ok(()),
+        // That it is what the head pools by was seen where the card was read.
+        Some(_) => Ok(()),
         None if says_pooling || !is_fetched => Ok(()),
         None => {
             let message = "is not among source.files, so how the authors pool is not known; needed: modules.json and what its \
@@ -86,25 +87,42 @@ fn roots(folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>, ModelError> {
 
 /// Looks at the modules that `modules.json` lists, or else at folders of modules that lie there without it.
 /// Whether there is one that pools.
-fn check_modules(root: &Path, transformer: &Path) -> Result<bool, ModelError> {
+fn check_modules(root: &Path, transformer: &Path, head: &PoolingHead) -> Result<bool, ModelError> {
     let path = root.join(MODULES_FILE);
     let is_listed = path.is_file();
     let modules: Vec<Module> = if is_listed { read(&path)? } else { stray_modules(root)? };
     let mut kinds = Vec::new();
+    let mut behind = Vec::new();
     for module in &modules {
         let within = inside(&path, &module.path)?;
         let kind = module.r#type.rsplit('.').next().unwrap_or_default();
         let is_known = !is_listed || is_of_sentence_transformers(&module.r#type);
-        if !is_known || !KINDS.contains(&kind) || (kind == "Transformer" && within != transformer) {
+        let is_computed = match kind {
+            "Transformer" => within == transformer,
+            "Pooling" => true,
+            _ => {
+                let own = match kind {
+                    "Normalize" => Some(CardModule::Normalize),
+                    "Dense" => Some(CardModule::Dense(within.clone())),
+                    "LayerNorm" => Some(CardModule::LayerNorm(within.clone())),
+                    _ => None,
+                };
+                let is_of_card = own
+                    .as_ref()
+                    .is_some_and(|own| *own == CardModule::Normalize || head.modules.contains(own));
+                behind.extend(own);
+                is_of_card
+            }
+        };
+        if !is_known || !is_computed {
             let message = format!(
-                "module {kind} ({}) of the type {} is not what the card's head mean_pooling computes; needed: a head that \
-                 computes it",
+                "module {kind} ({}) of the type {} is not what the card's head computes; needed: a head that computes it",
                 module.path, module.r#type
             );
             return Err(fault(&path, message));
         }
         if kind == "Pooling" {
-            check_pooling(&root.join(within).join(CONFIG_FILE))?;
+            check_pooling(&root.join(within).join(CONFIG_FILE), head)?;
         }
         kinds.push(kind);
     }
@@ -117,18 +135,23 @@ fn check_modules(root: &Path, transformer: &Path) -> Result<bool, ModelError> {
             _ => Err(fault(root, "holds two folders of a module Pooling; needed: modules.json".to_owned())),
         };
     }
-    // What is embedded is scaled to length one unless the caller says otherwise, and compared by cosine.
-    match &kinds[..] {
-        ["Transformer", "Pooling"] | ["Transformer", "Pooling", "Normalize"] => Ok(true),
-        kinds => {
-            let message = format!(
-                "lists the modules [{}]; the card's head mean_pooling computes a Transformer, then one Pooling and then perhaps \
-                 Normalize; needed: a head that computes what is listed",
-                kinds.join(", ")
-            );
-            Err(fault(&path, message))
+    // What is embedded is scaled to length one unless the caller says otherwise, and compared by cosine, so
+    // that a scale as the last module is none of the head's.
+    if matches!(kinds[..], ["Transformer", "Pooling", ..]) && !kinds[2..].contains(&"Pooling") {
+        let without_scale = |modules: &[CardModule]| {
+            modules.strip_suffix(&[CardModule::Normalize]).unwrap_or(modules).to_vec()
+        };
+        if without_scale(&behind) == without_scale(&head.modules) {
+            return Ok(true);
         }
     }
+    let message = format!(
+        "lists the modules [{}]; the card's head computes a Transformer, then one Pooling, then {}; needed: a head that \
+         computes what is listed",
+        kinds.join(", "),
+        if head.modules.is_empty() { "perhaps Normalize" } else { "the modules that it lists" }
+    );
+    Err(fault(&path, message))
 }
 
 /// Whether a type is the library's own, where its versions put it: `sentence_transformers.models.Pooling`,
@@ -141,7 +164,7 @@ fn is_of_sentence_transformers(name: &str) -> bool {
     *library == "sentence_transformers"
         && match middle {
             ["models"] | [_, "modules"] => true,
-            ["models", module] | [_, "modules", module] => module == kind || **module == *lower,
+            ["models", module] | [_, "modules", module] => module == kind || module.replace('_', "") == lower,
             _ => false,
         }
 }
@@ -167,15 +190,15 @@ fn module_of(folder: &str) -> Option<&str> {
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(kind)
 }
 
-/// How a pooling module pools: older files have a switch for each way, newer ones a name, and they must
-/// agree.
-fn check_pooling(path: &Path) -> Result<(), ModelError> {
+/// How a pooling module pools: older files have a switch for each way, newer ones a name or several, and they
+/// must agree.
+fn check_pooling(path: &Path, head: &PoolingHead) -> Result<(), ModelError> {
     const PREFIX: &str = "pooling_mode_";
-    const MEAN: &str = "pooling_mode_mean_tokens";
     let fields: Map<String, Value> = read(path)?;
     let refuse = |how: &str| {
+        let own = head.pooling.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let message =
-            format!("pools by {how}, the card's head by mean; needed: a head that pools as it does");
+            format!("pools by {how}, the card's head by {own}; needed: a head that pools as it does");
         Err(fault(path, message))
     };
     let mut ways = Vec::new();
@@ -186,36 +209,86 @@ fn check_pooling(path: &Path) -> Result<(), ModelError> {
             None => return Err(fault(path, format!("{name}: must be true or false"))),
         }
     }
+    let by_switches: Vec<Pooling> =
+        Pooling::ALL.into_iter().filter(|mode| ways.contains(&switch(*mode))).collect();
     match fields.get("pooling_mode") {
-        Some(Value::String(mode)) if mode == "mean" => match &ways[..] {
-            [] if !fields.contains_key(MEAN) => Ok(()),
-            [MEAN] => Ok(()),
-            [] => Err(fault(path, format!("pooling_mode \"mean\" contradicts {MEAN}: false"))),
-            ways => Err(fault(path, format!("pooling_mode \"mean\" contradicts {}", ways.join(" and ")))),
-        },
-        Some(mode) => refuse(&format!("pooling_mode {mode}")),
-        None => match &ways[..] {
-            [MEAN] => Ok(()),
-            [] => refuse("nothing that is named"),
-            ways => refuse(&ways.join(" and ")),
-        },
+        Some(mode) => {
+            let Some(by_name) = modes(mode) else { return refuse(&format!("pooling_mode {mode}")) };
+            if !ways.is_empty() && (by_switches != by_name || ways.len() != by_name.len()) {
+                let message = format!("pooling_mode {mode} contradicts {}", ways.join(" and "));
+                return Err(fault(path, message));
+            }
+            let denied = by_name.iter().find(|mode| fields.get(switch(**mode)) == Some(&Value::Bool(false)));
+            if let Some(denied) = denied {
+                let message = format!("pooling_mode {mode} contradicts {}: false", switch(*denied));
+                return Err(fault(path, message));
+            }
+            if by_name != head.pooling {
+                return refuse(&format!("pooling_mode {mode}"));
+            }
+        }
+        None if ways.is_empty() => return refuse("nothing that is named"),
+        None if by_switches != head.pooling || ways.len() != by_switches.len() => {
+            return refuse(&ways.join(" and "));
+        }
+        None => {}
+    }
+    let includes_prompt = fields.get("include_prompt").and_then(Value::as_bool).unwrap_or(true);
+    if includes_prompt == head.includes_prompt {
+        return Ok(());
+    }
+    let message = format!("include_prompt: is {includes_prompt}, the card's head says otherwise");
+    Err(fault(path, message))
+}
+
+/// The switch of a way to pool in older files.
+const fn switch(mode: Pooling) -> &'static str {
+    match mode {
+        Pooling::Cls => "pooling_mode_cls_token",
+        Pooling::Max => "pooling_mode_max_tokens",
+        Pooling::Mean => "pooling_mode_mean_tokens",
+        Pooling::MeanSqrtLen => "pooling_mode_mean_sqrt_len_tokens",
+        Pooling::WeightedMean => "pooling_mode_weightedmean_tokens",
+        Pooling::LastToken => "pooling_mode_lasttoken",
     }
 }
 
-/// A prompt that is put before every text changes its vector.
-fn check_prompts(root: &Path) -> Result<(), ModelError> {
+/// Ways to pool by their names: one, several with `+` between them, or a list.
+fn modes(value: &Value) -> Option<Vec<Pooling>> {
+    let names: Vec<&str> = match value {
+        Value::String(names) => names.split('+').collect(),
+        Value::Array(names) => names.iter().map(Value::as_str).collect::<Option<_>>()?,
+        _ => return None,
+    };
+    let mode = |name: &str| Pooling::ALL.into_iter().find(|mode| mode.as_str() == name);
+    names.into_iter().map(mode).collect()
+}
+
+/// A prompt that is put before every text changes its vector, and so does one that a call names.
+fn check_prompts(card: &Card, root: &Path) -> Result<(), ModelError> {
     let path = root.join(PROMPTS_FILE);
     if !path.is_file() {
         return Ok(());
     }
     let prompts: Prompts = read(&path)?;
-    if let Some(name) = prompts.default_prompt_name {
-        let message = format!("default_prompt_name {name:?}: texts are read without a prompt");
+    if let Some(name) = prompts.default_prompt_name.filter(|name| card.prompts.default.as_ref() != Some(name))
+    {
+        let message = format!(
+            "default_prompt_name {name:?}: the card's texts are read without it; needed: ml_inference.default_prompt"
+        );
         return Err(fault(&path, message));
+    }
+    let other = card
+        .prompts
+        .texts
+        .iter()
+        .find(|(name, text)| prompts.prompts.get(*name).is_some_and(|own| own != *text));
+    if let Some((name, _)) = other {
+        return Err(fault(&path, format!("prompts.{name}: is another text than in ml_inference.prompts")));
     }
     match prompts.model_type {
         Some(kind) if kind != "SentenceTransformer" => {
-            let message = format!("model_type {kind:?}: only a SentenceTransformer pools by mean");
+            let message = format!("model_type {kind:?}: only a SentenceTransformer makes a vector of a text");
             Err(fault(&path, message))
         }
         _ => Ok(()),

@@ -2,7 +2,10 @@
 
 use super::error::RuntimeError;
 use crate::batch::{HostTensor, TokenBatch};
+use crate::card::Card;
+use crate::kinds::Unsupported;
 use crate::spec::EncoderSpec;
+use crate::weights::HeadWeights;
 
 /// Refuses a batch that would read outside an encoder's embedding tables.
 ///
@@ -15,6 +18,9 @@ pub fn check_batch(spec: &EncoderSpec, batch: &TokenBatch) -> Result<(), Runtime
         && batch.cu_seqlens.is_sorted();
     if !is_whole || batch.position_ids.len() != tokens {
         return Err(RuntimeError::MalformedBatch("cu_seqlens and position_ids must cover the tokens"));
+    }
+    if !matches!(batch.token_type_ids.len(), length if length == 0 || length == tokens) {
+        return Err(RuntimeError::MalformedBatch("token_type_ids must cover the tokens, or be none"));
     }
     if batch.sequences() == 0 {
         return Err(RuntimeError::MalformedBatch("no sequence"));
@@ -43,4 +49,31 @@ pub fn check_batch(spec: &EncoderSpec, batch: &TokenBatch) -> Result<(), Runtime
 /// When there is one.
 pub fn check_finite(result: &HostTensor) -> Result<(), RuntimeError> {
     if result.data.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(RuntimeError::NotFinite) }
+}
+
+/// Refuses models that a runtime without segments, with means and a hidden layer with tanh alone, cannot
+/// compute.
+///
+/// # Errors
+/// Names what it has no code for.
+pub fn check_plain(card: &Card, head: &HeadWeights) -> Result<(), Unsupported> {
+    head.as_plain()?;
+    if card.reads_pairs() {
+        return Err(Unsupported::new("task", "of pairs of texts", &["tasks of one text"]));
+    }
+    if card.head.pooling().is_some_and(|head| !head.includes_prompt) {
+        return Err(Unsupported::new("include_prompt", false, &[true]));
+    }
+    Ok(())
+}
+
+/// Refuses a batch of pairs, for runtimes that read none.
+///
+/// # Errors
+/// There is a pair.
+pub fn check_unpaired(batch: &TokenBatch) -> Result<(), RuntimeError> {
+    if batch.has_pairs() {
+        return Err(RuntimeError::MalformedBatch("pairs of texts are not computed by this runtime"));
+    }
+    Ok(())
 }

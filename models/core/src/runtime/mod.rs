@@ -16,7 +16,7 @@ use crate::kinds::{RuntimeKind, Unsupported};
 use crate::spec::EncoderSpec;
 use crate::weights::EncoderWeights;
 
-pub use checks::{check_batch, check_finite};
+pub use checks::{check_batch, check_finite, check_plain, check_unpaired};
 pub use device::{Accelerator, BatchLimits, Device, DeviceConfig, Footprint, GpuConfig, GpuRuntime};
 pub use error::RuntimeError;
 

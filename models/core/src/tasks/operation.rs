@@ -30,40 +30,38 @@ impl Operation {
     /// Name in metrics and logs; that of the task where it is one.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Classify | Self::Sentiment | Self::Entities | Self::Summarize | Self::Embed => {
-                self.default_task().as_str()
-            }
-            Self::Rerank => "rerank",
+            Self::Classify => Task::Classify.as_str(),
+            Self::Sentiment => Task::Sentiment.as_str(),
+            Self::Entities => Task::Entities.as_str(),
+            Self::Summarize => Task::Summarize.as_str(),
+            Self::Embed => Task::Embed.as_str(),
+            Self::Rerank => Task::Rerank.as_str(),
             Self::Similarity => "similarity",
             Self::Tokenize => "tokenize",
             Self::Detokenize => "detokenize",
         }
     }
 
-    /// The task that it is, if it is one.
-    pub const fn task(self) -> Option<Task> {
+    /// The tasks whose models do it. Where a caller names no model, the first of them that has a default has
+    /// the model: vectors answer how near texts are to each other where nothing reads both at once, and tokens
+    /// are the same for all models of an encoder, so that any will do.
+    pub const fn tasks(self) -> &'static [Task] {
         match self {
-            Self::Classify => Some(Task::Classify),
-            Self::Sentiment => Some(Task::Sentiment),
-            Self::Entities => Some(Task::Entities),
-            Self::Summarize => Some(Task::Summarize),
-            Self::Embed => Some(Task::Embed),
-            Self::Rerank | Self::Similarity | Self::Tokenize | Self::Detokenize => None,
-        }
-    }
-
-    /// The task whose default model does it for callers who name none. Vectors answer how near texts are to
-    /// each other; tokens are the same for all models of an encoder, so that any will do.
-    pub const fn default_task(self) -> Task {
-        match self.task() {
-            Some(task) => task,
-            None => Task::Embed,
+            Self::Classify => &[Task::Classify],
+            Self::Sentiment => &[Task::Sentiment],
+            Self::Entities => &[Task::Entities],
+            Self::Summarize => &[Task::Summarize],
+            Self::Embed | Self::Similarity => &[Task::Embed],
+            Self::Rerank => &[Task::Rerank, Task::Embed],
+            Self::Tokenize | Self::Detokenize => {
+                &[Task::Embed, Task::Classify, Task::Sentiment, Task::Entities, Task::Summarize, Task::Rerank]
+            }
         }
     }
 
     /// Whether models of a task do it.
     pub fn is_done_by(self, task: Task) -> bool {
-        matches!(self, Self::Tokenize | Self::Detokenize) || self.default_task() == task
+        self.tasks().contains(&task)
     }
 
     /// Whether it takes no device: nothing is computed that has a price.
@@ -80,6 +78,7 @@ impl From<Task> for Operation {
             Task::Entities => Self::Entities,
             Task::Summarize => Self::Summarize,
             Task::Embed => Self::Embed,
+            Task::Rerank => Self::Rerank,
         }
     }
 }

@@ -65,6 +65,8 @@ macro_rules! with_parameters {
             normalize: bool = true,
             /// Whether texts are put into plain characters first; as the card says if `None`.
             normalize_text: Option<bool> = None,
+            /// Name of the prompt that is put before each text; as the card says if `None`.
+            prompt_name: Option<String> = None,
             /// What happens to a text that is longer than one window.
             truncation: Truncation = Truncation::Error,
         }
@@ -74,7 +76,11 @@ macro_rules! with_parameters {
         struct RerankParameters {
             /// What the documents are to answer.
             query: String = String::new(),
-            /// What happens to a text that is longer than one window.
+            /// Whether a reranker gives its logits (true) or their sigmoid (false); its own score if `None`.
+            /// An embedding model's score is a cosine in any case.
+            raw_scores: Option<bool> = None,
+            /// What happens to a text that is longer than one window. A reranker reads query and document in one
+            /// window, of which `stride` cuts what its tokenizer cuts.
             truncation: Truncation = Truncation::Stride,
         }
     } };
@@ -132,12 +138,14 @@ with_parameters!(Tokenize, define);
 with_parameters!(Detokenize, define);
 
 /// Parameters of vectors of single tokens, which dialects of other servers have and our own API has not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbedTokensParameters {
     /// Keep only the first dimensions; all if `None`.
     pub dimensions: Option<usize>,
     /// Scale vectors to length one.
     pub normalize: bool,
+    /// Name of the prompt that is put before each text; as the card says if `None`.
+    pub prompt_name: Option<String>,
     /// What happens to a text that is longer than one window, which is never read in several.
     pub truncation: Truncation,
     /// Most vectors of a call.
@@ -146,7 +154,8 @@ pub struct EmbedTokensParameters {
 
 impl Default for EmbedTokensParameters {
     fn default() -> Self {
-        Self { dimensions: None, normalize: false, truncation: Truncation::Error, vectors_max: usize::MAX }
+        let truncation = Truncation::Error;
+        Self { dimensions: None, normalize: false, prompt_name: None, truncation, vectors_max: usize::MAX }
     }
 }
 

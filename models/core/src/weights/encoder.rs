@@ -1,61 +1,21 @@
 //! The weights of an encoder, read piece by piece out of whatever its architecture calls them.
 
-use super::lora::{LoraAdapter, Target};
+use super::layout::Layout;
+use super::lora::LoraAdapter;
 use super::tensors::TensorFile;
 use super::{LinearWeights, NormWeights};
 use crate::card::Card;
 use crate::error::ModelError;
-use crate::spec::EncoderSpec;
+use crate::spec::{EncoderSpec, Rotary};
 
 /// An encoder's weights, read piece by piece.
 pub struct EncoderWeights {
     /// The sizes.
     pub spec: EncoderSpec,
     tensors: TensorFile,
-    layout: Box<dyn Layout>,
+    layout: Layout,
     /// Before all names.
     prefix: &'static str,
-}
-
-/// Where checkpoints of an architecture keep an encoder's tensors, and what they call what is around it.
-pub trait Layout: Send + Sync {
-    /// Classes of transformers that are an encoder, with or without what it was pre-trained by.
-    fn encoder_classes(&self) -> &'static [&'static str];
-
-    /// Other classes, whose answers are made by a head over the encoder, and what the names of its tensors
-    /// begin with.
-    fn head_classes(&self) -> &'static [(&'static str, &'static str)];
-
-    /// What stands before all names in files of models around the encoder.
-    fn prefix(&self) -> &'static str;
-
-    /// A tensor that every file has, without the prefix.
-    fn landmark(&self) -> &'static str;
-
-    /// Reads the embedding layer.
-    ///
-    /// # Errors
-    /// When a tensor is missing or has another shape.
-    fn embeddings(&self, spec: &EncoderSpec, tensors: &Tensors<'_>) -> Result<EmbeddingWeights, ModelError>;
-
-    /// Reads one transformer layer, with an adapter merged into it.
-    ///
-    /// # Errors
-    /// When a tensor is missing or has another shape, or the adapter does not fit.
-    fn layer(
-        &self,
-        spec: &EncoderSpec,
-        tensors: &Tensors<'_>,
-        index: usize,
-        adapter: Option<&LoraAdapter>,
-    ) -> Result<LayerWeights, ModelError>;
-
-    /// Whether the encoder is made of a tensor, by its name without the prefix. Tables of numbers that old
-    /// versions of transformers kept count as well.
-    fn is_part(&self, spec: &EncoderSpec, tensor: &str) -> bool;
-
-    /// Layer and linear layer that a module's name, with or without the prefix, stands for.
-    fn target(&self, module: &str) -> Option<(usize, Target)>;
 }
 
 /// Tensors of a file by their names without the prefix.
@@ -64,31 +24,55 @@ pub struct Tensors<'a> {
     prefix: &'static str,
 }
 
-/// The embedding layer.
+/// The embedding layer: the sum of a word's row, its position's and its segment's, then the normalisation,
+/// then the projection.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct EmbeddingWeights {
-    /// `[vocabulary, H]`
+    /// `[vocabulary, E]`
     pub words: Vec<f32>,
-    /// `[positions, H]`, the embedding of the first segment added where there is one: a text is always the
-    /// first segment.
-    pub positions: Vec<f32>,
-    /// Behind their sum.
-    pub norm: NormWeights,
+    /// `[positions, E]`, where positions have a table. Rows that no position uses are cut off.
+    ///
+    /// The embedding of the first segment is added to every row here, or to every word where there is no
+    /// table: what is of no other segment is of the first.
+    pub positions: Option<Vec<f32>>,
+    /// `[E]`: what a token of the second segment has beyond one of the first, where there are segments.
+    pub second_segment: Option<Vec<f32>>,
+    /// Over `E`.
+    pub norm: Option<NormWeights>,
+    /// `[H, E]`
+    pub projection: Option<LinearWeights>,
 }
 
-/// One transformer layer.
+/// One transformer layer. Biases that an architecture has not are zeros.
+#[derive(Debug, Clone, PartialEq)]
 pub struct LayerWeights {
-    /// Query, key and value as one layer, `[3 H, H]`.
+    /// Query, key and value as one layer, `[(heads + 2 heads of keys) d, H]`.
     pub query_key_value: LinearWeights,
-    /// Behind the heads, `[H, H]`.
+    /// Over `d`, of every query before it is turned.
+    pub query_norm: Option<NormWeights>,
+    /// Over `d`, of every key before it is turned.
+    pub key_norm: Option<NormWeights>,
+    /// Of [`AttentionBias::Disentangled`](crate::spec::AttentionBias::Disentangled).
+    pub disentangled: Option<DisentangledWeights>,
+    /// Behind the heads, `[H, heads d]`.
     pub attention_output: LinearWeights,
-    /// Behind the attention's residual connection.
-    pub attention_norm: NormWeights,
-    /// `[I, H]`
+    /// Of the attention; none where it takes hidden states as they are.
+    pub attention_norm: Option<NormWeights>,
+    /// `[I, H]`, or `[2 I, H]` where it is gated, what the activation is applied to first.
     pub intermediate: LinearWeights,
     /// `[H, I]`
     pub output: LinearWeights,
-    /// Behind the feed-forward block's residual connection.
+    /// Of the feed-forward block.
     pub output_norm: NormWeights,
+}
+
+/// What the embeddings of positions are for a layer's heads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DisentangledWeights {
+    /// `[2 k, heads d]`, where queries meet positions.
+    pub position_keys: Option<Vec<f32>>,
+    /// `[2 k, heads d]`, where keys meet positions.
+    pub position_queries: Option<Vec<f32>>,
 }
 
 impl EncoderWeights {
@@ -96,28 +80,17 @@ impl EncoderWeights {
     ///
     /// # Errors
     /// When the sizes make no sense.
-    pub fn new(
-        tensors: TensorFile,
-        spec: EncoderSpec,
-        layout: impl Layout + 'static,
-    ) -> Result<Self, ModelError> {
-        let (hidden, heads) = (spec.hidden_size, spec.num_attention_heads);
-        if heads == 0 || hidden == 0 || !hidden.is_multiple_of(heads) {
-            let message = format!("hidden_size {hidden} is not a multiple of num_attention_heads {heads}");
-            return Err(ModelError::Backend { message });
-        }
-        if spec.intermediate_size == 0 {
-            let message = "intermediate_size must be at least 1".to_owned();
-            return Err(ModelError::Backend { message });
-        }
-        let is_prefixed = tensors.has(&format!("{}{}", layout.prefix(), layout.landmark()));
-        let prefix = if is_prefixed { layout.prefix() } else { "" };
-        Ok(Self { spec, tensors, layout: Box::new(layout), prefix })
+    pub fn new(tensors: TensorFile, spec: EncoderSpec, mut layout: Layout) -> Result<Self, ModelError> {
+        check_sizes(&spec).map_err(|message| ModelError::Backend { message })?;
+        let is_used = |prefix: &&str| tensors.has(&format!("{prefix}{}", layout.landmark()));
+        let prefix = [Some(layout.prefix), layout.other_prefix].into_iter().flatten().find(is_used);
+        layout.prefix = prefix.unwrap_or(layout.prefix);
+        Ok(Self { spec, tensors, layout, prefix: prefix.unwrap_or("") })
     }
 
     /// Where its tensors are.
-    pub fn layout(&self) -> &dyn Layout {
-        &*self.layout
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Tensors of the file that the encoder is not made of.
@@ -130,6 +103,11 @@ impl EncoderWeights {
             self.tensors.names().into_iter().filter(|name| !is_part(name)).collect();
         unused.sort();
         unused
+    }
+
+    /// The file that the encoder is read from, which may hold a head as well.
+    pub fn file(&self) -> &TensorFile {
+        &self.tensors
     }
 
     /// Transformer layers.
@@ -153,6 +131,25 @@ impl EncoderWeights {
         self.layout.layer(&self.spec, &self.tensors(), index, adapter)
     }
 
+    /// Reads what normalises the last hidden states, where there is one:
+    /// [`NormPlace::Before`](crate::spec::NormPlace::Before).
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn final_norm(&self) -> Result<Option<NormWeights>, ModelError> {
+        self.layout.final_norm(&self.spec, &self.tensors())
+    }
+
+    /// Reads the numbers of [`AttentionBias::Distance`](crate::spec::AttentionBias::Distance): for each head a
+    /// row of `2 n - 1`, where `n` is the longest sequence, by the key's place less the query's, from `1 - n`
+    /// on. `[heads, 2 n - 1]`
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn distance_bias(&self) -> Result<Option<Vec<f32>>, ModelError> {
+        self.layout.distance_bias(&self.spec, &self.tensors())
+    }
+
     /// Reads the adapter of a card, if it has one.
     ///
     /// # Errors
@@ -166,7 +163,41 @@ impl EncoderWeights {
     }
 }
 
+fn check_sizes(spec: &EncoderSpec) -> Result<(), String> {
+    let (heads, heads_of_keys) = (spec.num_attention_heads, spec.num_key_value_heads);
+    let sizes = [
+        ("vocab_size", spec.vocab_size),
+        ("embedding_size", spec.embedding_size),
+        ("hidden_size", spec.hidden_size),
+        ("num_attention_heads", heads),
+        ("num_key_value_heads", heads_of_keys),
+        ("head_size", spec.head_size),
+        ("intermediate_size", spec.intermediate_size),
+        ("max_position_embeddings", spec.max_position_embeddings),
+    ];
+    if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+        return Err(format!("{name} must be at least 1"));
+    }
+    if !heads.is_multiple_of(heads_of_keys) {
+        return Err(format!(
+            "num_attention_heads {heads} is not a multiple of num_key_value_heads {heads_of_keys}"
+        ));
+    }
+    let dimensions = |rotary: &Rotary| 2 * rotary.inverse_frequencies.len();
+    match spec.rotary.iter().map(dimensions).find(|dimensions| *dimensions > spec.head_size) {
+        Some(dimensions) => {
+            Err(format!("the rotation turns {dimensions} of the {} numbers of a head", spec.head_size))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Tensors<'_> {
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.file.has(&format!("{}{name}", self.prefix))
+    }
+
     /// The values of a tensor of exactly this shape, row-major.
     ///
     /// # Errors
@@ -175,26 +206,38 @@ impl Tensors<'_> {
         self.file.get(&format!("{}{name}", self.prefix), shape)
     }
 
-    /// `<name>.weight` and `<name>.bias` of a linear layer.
+    /// `<name>.weight` and, if it has one, `<name>.bias` of a linear layer.
     ///
     /// # Errors
     /// When one is missing or has another shape.
-    pub fn linear(&self, name: &str, outputs: usize, inputs: usize) -> Result<LinearWeights, ModelError> {
+    pub fn linear(&self, name: &str, has_bias: bool, shape: [usize; 2]) -> Result<LinearWeights, ModelError> {
+        let [outputs, inputs] = shape;
+        let bias = has_bias.then(|| self.get(&format!("{name}.bias"), &[outputs]));
         Ok(LinearWeights {
             weight: self.get(&format!("{name}.weight"), &[outputs, inputs])?,
-            bias: self.get(&format!("{name}.bias"), &[outputs])?,
+            bias: bias.unwrap_or_else(|| Ok(vec![0.0; outputs]))?,
         })
     }
 
-    /// `<name>.weight` and `<name>.bias` of a normalisation of an encoder's hidden states.
+    /// `<name>.weight` and, if it has one, `<name>.bias` of a normalisation of rows of this width; checkpoints
+    /// of BERT's first authors call them `gamma` and `beta`.
     ///
     /// # Errors
     /// When one is missing or has another shape.
-    pub fn norm(&self, name: &str, spec: &EncoderSpec) -> Result<NormWeights, ModelError> {
+    pub fn norm(
+        &self,
+        name: &str,
+        has_bias: bool,
+        width: usize,
+        epsilon: f64,
+    ) -> Result<NormWeights, ModelError> {
+        let is_old = self.has(&format!("{name}.gamma"));
+        let [weight, bias] = if is_old { ["gamma", "beta"] } else { ["weight", "bias"] };
+        let bias = has_bias.then(|| self.get(&format!("{name}.{bias}"), &[width]));
         Ok(NormWeights {
-            weight: self.get(&format!("{name}.weight"), &[spec.hidden_size])?,
-            bias: self.get(&format!("{name}.bias"), &[spec.hidden_size])?,
-            epsilon: spec.layer_norm_eps as f32,
+            weight: self.get(&format!("{name}.{weight}"), &[width])?,
+            bias: bias.unwrap_or_else(|| Ok(vec![0.0; width]))?,
+            epsilon: epsilon as f32,
         })
     }
 }

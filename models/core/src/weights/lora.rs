@@ -25,8 +25,12 @@ pub enum Target {
     Key,
     /// Value projection of self-attention.
     Value,
+    /// The three as one layer.
+    QueryKeyValue,
     /// Projection behind self-attention.
     AttentionOutput,
+    /// What the activation is applied to in a gated feed-forward block, where it is a layer of its own.
+    Gate,
     /// First linear layer of the feed-forward block.
     Intermediate,
     /// Second linear layer of the feed-forward block.
@@ -75,18 +79,6 @@ const WITHOUT_EFFECT: [&str; 8] = [
 /// Ways to begin training that leave the base's weights as they are (PEFT's `LoraConfig.init_lora_weights`).
 /// The others take the factors out of the weights, and the adapter does not fit the base any more.
 const PLAIN_BEGINNINGS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
-
-impl Target {
-    /// All there are.
-    pub const ALL: [Target; 6] = [
-        Target::Query,
-        Target::Key,
-        Target::Value,
-        Target::AttentionOutput,
-        Target::Intermediate,
-        Target::Output,
-    ];
-}
 
 impl LoraAdapter {
     /// Reads the adapter of a card, if it has one, for an encoder of this many layers. `target_of` tells

@@ -5,22 +5,25 @@
 
 pub mod encoder;
 pub mod heads;
+pub mod layout;
 mod linear;
 pub mod lora;
+mod position;
 pub mod tensors;
 
-pub use encoder::{EmbeddingWeights, EncoderWeights, LayerWeights, Layout, Tensors};
-pub use heads::{ClassifierWeights, HeadWeights};
+pub use encoder::{DisentangledWeights, EmbeddingWeights, EncoderWeights, LayerWeights, Tensors};
+pub use heads::{HeadActivation, HeadLayer, HeadRows, HeadWeights, PlainHead};
+pub use layout::Layout;
 pub use linear::LinearWeights;
 pub use lora::{LoraAdapter, Target};
 pub use tensors::TensorFile;
 
-/// A layer normalisation.
+/// A normalisation of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormWeights {
-    /// `[H]`
+    /// As wide as a row.
     pub weight: Vec<f32>,
-    /// `[H]`
+    /// As wide as a row; zeros where there is none.
     pub bias: Vec<f32>,
     /// Added to the variance.
     pub epsilon: f32,

@@ -5,14 +5,17 @@
 
 use std::ops::Range;
 
-use candle_core::{D, Device, Error, Result, Tensor};
+use candle_core::{Device, Error, Result, Tensor};
 use candle_nn::ops;
 use rayon::prelude::*;
 
+use models_core::spec::{EncoderSpec, FeedForward, HiddenActivation, LayerSpec, NormKind, NormPlace};
 use models_core::weights::{
     EmbeddingWeights, EncoderWeights, LayerWeights, LinearWeights, LoraAdapter, NormWeights,
 };
-use models_core::{EncoderSpec, HiddenActivation, ModelError, TokenBatch};
+use models_core::{ModelError, TokenBatch};
+
+use super::attention::{self, Own, Shared};
 
 /// The embedding layer and the transformer layers. Cheap to clone: tensors are shared.
 #[derive(Clone)]
@@ -20,6 +23,8 @@ pub struct Encoder {
     spec: EncoderSpec,
     embeddings: Embeddings,
     layers: Vec<Layer>,
+    shared: Shared,
+    final_norm: Option<Norm>,
     device: Device,
 }
 
@@ -33,28 +38,34 @@ pub(super) struct Linear {
 }
 
 #[derive(Clone)]
-struct Norm {
+pub(super) struct Norm {
     weight: Tensor,
     bias: Tensor,
     epsilon: f32,
+    kind: NormKind,
 }
 
 /// The embedding layer. Cheap to clone: tensors are shared.
 #[derive(Clone)]
 pub struct Embeddings {
-    /// `[vocabulary, H]`
+    /// `[vocabulary, E]`
     words: Tensor,
-    /// `[positions, H]`
-    positions: Tensor,
-    norm: Norm,
+    /// `[positions, E]`
+    positions: Option<Tensor>,
+    /// `[1, E]`
+    second_segment: Option<Tensor>,
+    norm: Option<Norm>,
+    projection: Option<Linear>,
 }
 
 #[derive(Clone)]
 struct Layer {
-    /// Query, key and value as one product, `[3 H, H]`.
+    spec: LayerSpec,
+    /// Query, key and value as one product.
     query_key_value: Linear,
+    attention: Own,
     attention_output: Linear,
-    attention_norm: Norm,
+    attention_norm: Option<Norm>,
     intermediate: Linear,
     output: Linear,
     output_norm: Norm,
@@ -72,12 +83,19 @@ impl Encoder {
         device: &Device,
     ) -> std::result::Result<Self, ModelError> {
         let spec = weights.spec.clone();
-        let layer = |index| {
-            let weights = weights.layer(index, adapter)?;
-            Layer::new(&weights, &spec, device).map_err(|error| backend(&error))
-        };
-        let layers = (0..spec.num_hidden_layers).map(layer).collect::<std::result::Result<_, _>>()?;
-        Ok(Self { spec, embeddings, layers, device: device.clone() })
+        let mut layers: Vec<Layer> = Vec::new();
+        for (index, layer_spec) in spec.layers.iter().enumerate() {
+            let layer = match layers.first() {
+                Some(first) if spec.is_shared => Layer { spec: *layer_spec, ..first.clone() },
+                _ => Layer::new(&weights.layer(index, adapter)?, *layer_spec, &spec, device)
+                    .map_err(|error| backend(&error))?,
+            };
+            layers.push(layer);
+        }
+        let final_norm = weights.final_norm()?.map(|norm| Norm::new(&norm, &spec, device));
+        let final_norm = final_norm.transpose().map_err(|error| backend(&error))?;
+        let shared = Shared::new(&spec, weights.distance_bias()?, device).map_err(|error| backend(&error))?;
+        Ok(Self { spec, embeddings, layers, shared, final_norm, device: device.clone() })
     }
 
     /// Last hidden states `[T, H]` of a batch that passed [`check_batch`](models_core::runtime::check_batch).
@@ -88,9 +106,15 @@ impl Encoder {
         let ranges: Vec<_> = batch.ranges().collect();
         let mut hidden = self.embeddings.forward(batch, &self.device)?;
         for layer in &self.layers {
-            hidden = layer.forward(&hidden, &ranges, &self.spec)?;
+            hidden = match self.spec.norm_place {
+                NormPlace::Behind => layer.normed_behind(&hidden, &ranges, self)?,
+                NormPlace::Before => layer.normed_before(&hidden, &ranges, self)?,
+            };
         }
-        Ok(hidden)
+        match &self.final_norm {
+            Some(norm) => norm.forward(&hidden),
+            None => Ok(hidden),
+        }
     }
 
     pub fn spec(&self) -> &EncoderSpec {
@@ -108,45 +132,95 @@ impl Embeddings {
     }
 
     fn of(weights: EmbeddingWeights, spec: &EncoderSpec, device: &Device) -> Result<Self> {
-        let EmbeddingWeights { words, positions, norm } = weights;
+        let EmbeddingWeights { words, positions, second_segment, norm, projection } = weights;
+        let (width, longest) = (spec.embedding_size, spec.max_position_embeddings);
+        let positions = positions.map(|rows| Tensor::from_vec(rows, (longest, width), device));
+        let second_segment = second_segment.map(|row| Tensor::from_vec(row, (1, width), device));
         Ok(Self {
-            words: Tensor::from_vec(words, (spec.vocab_size, spec.hidden_size), device)?,
-            positions: Tensor::from_vec(positions, (spec.max_position_embeddings, spec.hidden_size), device)?,
-            norm: Norm::new(&norm, device)?,
+            second_segment: second_segment.transpose()?,
+            words: Tensor::from_vec(words, (spec.vocab_size, width), device)?,
+            positions: positions.transpose()?,
+            norm: norm.map(|norm| Norm::new(&norm, spec, device)).transpose()?,
+            projection: projection.map(|projection| Linear::new(&projection, device)).transpose()?,
         })
     }
 
     fn forward(&self, batch: &TokenBatch, device: &Device) -> Result<Tensor> {
-        let words = self.words.index_select(&Tensor::new(batch.input_ids.as_slice(), device)?, 0)?;
-        let positions =
-            self.positions.index_select(&Tensor::new(batch.position_ids.as_slice(), device)?, 0)?;
-        self.norm.forward(&(words + positions)?)
+        let mut rows = self.words.index_select(&Tensor::new(batch.input_ids.as_slice(), device)?, 0)?;
+        if let Some(positions) = &self.positions {
+            rows =
+                (rows + positions.index_select(&Tensor::new(batch.position_ids.as_slice(), device)?, 0)?)?;
+        }
+        if let Some(second) = self.second_segment.as_ref().filter(|_| batch.has_pairs()) {
+            let is_second: Vec<f32> =
+                batch.token_type_ids.iter().map(|&segment| f32::from(segment)).collect();
+            let is_second = Tensor::from_vec(is_second, (batch.tokens(), 1), device)?;
+            rows = (rows + is_second.matmul(second)?)?;
+        }
+        if let Some(norm) = &self.norm {
+            rows = norm.forward(&rows)?;
+        }
+        match &self.projection {
+            Some(projection) => projection.forward(&rows),
+            None => Ok(rows),
+        }
     }
 }
 
 impl Layer {
-    fn new(weights: &LayerWeights, spec: &EncoderSpec, device: &Device) -> Result<Self> {
-        debug_assert_eq!(weights.query_key_value.outputs(), 3 * spec.hidden_size);
+    fn new(weights: &LayerWeights, layer: LayerSpec, spec: &EncoderSpec, device: &Device) -> Result<Self> {
+        debug_assert_eq!(weights.query_key_value.outputs(), spec.query_key_value_width());
+        let attention_norm = weights.attention_norm.as_ref();
         Ok(Self {
+            spec: layer,
             query_key_value: Linear::new(&weights.query_key_value, device)?,
+            attention: Own::new(weights, spec, device)?,
             attention_output: Linear::new(&weights.attention_output, device)?,
-            attention_norm: Norm::new(&weights.attention_norm, device)?,
+            attention_norm: attention_norm.map(|norm| Norm::new(norm, spec, device)).transpose()?,
             intermediate: Linear::new(&weights.intermediate, device)?,
             output: Linear::new(&weights.output, device)?,
-            output_norm: Norm::new(&weights.output_norm, device)?,
+            output_norm: Norm::new(&weights.output_norm, spec, device)?,
         })
     }
 
-    fn forward(&self, hidden: &Tensor, ranges: &[Range<usize>], spec: &EncoderSpec) -> Result<Tensor> {
-        let query_key_value = self.query_key_value.forward(hidden)?;
-        let attended = ranges
-            .par_iter()
-            .map(|range| attend(&query_key_value.narrow(0, range.start, range.len())?, spec))
-            .collect::<Result<Vec<_>>>()?;
-        let attended = self.attention_output.forward(&Tensor::cat(&attended, 0)?)?;
-        let hidden = self.attention_norm.forward(&(attended + hidden)?)?;
-        let inner = activate(&self.intermediate.forward(&hidden)?, spec.hidden_act)?;
-        self.output_norm.forward(&(self.output.forward(&inner)? + hidden)?)
+    fn normed_behind(&self, hidden: &Tensor, ranges: &[Range<usize>], encoder: &Encoder) -> Result<Tensor> {
+        let mut hidden = (self.attend(hidden, ranges, encoder)? + hidden)?;
+        if let Some(norm) = &self.attention_norm {
+            hidden = norm.forward(&hidden)?;
+        }
+        self.output_norm.forward(&(self.feed_forward(&hidden, &encoder.spec)? + hidden)?)
+    }
+
+    fn normed_before(&self, hidden: &Tensor, ranges: &[Range<usize>], encoder: &Encoder) -> Result<Tensor> {
+        let attended = match &self.attention_norm {
+            Some(norm) => self.attend(&norm.forward(hidden)?, ranges, encoder)?,
+            None => self.attend(hidden, ranges, encoder)?,
+        };
+        let hidden = (attended + hidden)?;
+        self.feed_forward(&self.output_norm.forward(&hidden)?, &encoder.spec)? + hidden
+    }
+
+    fn attend(&self, rows: &Tensor, ranges: &[Range<usize>], encoder: &Encoder) -> Result<Tensor> {
+        let query_key_value = self.query_key_value.forward(rows)?;
+        let Encoder { spec, shared, .. } = encoder;
+        let attend = |range: &Range<usize>| {
+            let rows = query_key_value.narrow(0, range.start, range.len())?;
+            attention::attend(&rows, spec, self.spec, shared, &self.attention)
+        };
+        let attended = ranges.par_iter().map(attend).collect::<Result<Vec<_>>>()?;
+        self.attention_output.forward(&Tensor::cat(&attended, 0)?)
+    }
+
+    fn feed_forward(&self, rows: &Tensor, spec: &EncoderSpec) -> Result<Tensor> {
+        let inner = self.intermediate.forward(rows)?;
+        let inner = match spec.feed_forward {
+            FeedForward::Plain => activate(&inner, spec.hidden_act)?,
+            FeedForward::Gated => {
+                let half = |which| inner.narrow(1, which * spec.intermediate_size, spec.intermediate_size);
+                (activate(&half(0)?, spec.hidden_act)? * half(1)?)?
+            }
+        };
+        self.output.forward(&inner)
     }
 }
 
@@ -165,34 +239,21 @@ impl Linear {
 }
 
 impl Norm {
-    fn new(weights: &NormWeights, device: &Device) -> Result<Self> {
+    pub(super) fn new(weights: &NormWeights, spec: &EncoderSpec, device: &Device) -> Result<Self> {
         Ok(Self {
             weight: Tensor::from_slice(&weights.weight, weights.weight.len(), device)?,
             bias: Tensor::from_slice(&weights.bias, weights.bias.len(), device)?,
             epsilon: weights.epsilon,
+            kind: spec.norm,
         })
     }
 
-    fn forward(&self, rows: &Tensor) -> Result<Tensor> {
-        ops::layer_norm(rows, &self.weight, &self.bias, self.epsilon)
+    pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
+        match self.kind {
+            NormKind::LayerNorm => ops::layer_norm(rows, &self.weight, &self.bias, self.epsilon),
+            NormKind::Rms => ops::rms_norm(rows, &self.weight, self.epsilon),
+        }
     }
-}
-
-/// Self-attention within one sequence of `L` tokens: `[L, 3 H]` to `[L, H]`.
-/// `softmax(Q K^T / sqrt(d)) V` with `d = H / heads`, <https://arxiv.org/abs/1706.03762>.
-fn attend(query_key_value: &Tensor, spec: &EncoderSpec) -> Result<Tensor> {
-    let length = query_key_value.dim(0)?;
-    let head_size = spec.head_size();
-    // [L, 3 H] -> [3, heads, L, d]
-    let parts = query_key_value
-        .reshape((length, 3, spec.num_attention_heads, head_size))?
-        .permute((1, 2, 0, 3))?
-        .contiguous()?;
-    // Scaling the queries touches L·H values, scaling the scores would touch heads·L².
-    let query = (parts.get(0)? * (1.0 / (head_size as f64).sqrt()))?;
-    let scores = query.matmul(&parts.get(1)?.transpose(D::Minus1, D::Minus2)?)?;
-    let context = ops::softmax_last_dim(&scores)?.matmul(&parts.get(2)?)?;
-    context.transpose(0, 1)?.contiguous()?.reshape((length, spec.hidden_size))
 }
 
 /// The tensor library failed. Its own text may carry a backtrace behind its first line.
@@ -206,5 +267,6 @@ fn activate(rows: &Tensor, activation: HiddenActivation) -> Result<Tensor> {
         HiddenActivation::Gelu => rows.gelu_erf(),
         HiddenActivation::GeluTanh => rows.gelu(),
         HiddenActivation::Relu => rows.relu(),
+        HiddenActivation::Silu => rows.silu(),
     }
 }

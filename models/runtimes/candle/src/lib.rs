@@ -3,6 +3,7 @@
 //! It is the reference against which other runtimes are held. Linear layers run on packed rows `[T, H]`,
 //! attention on each sequence by itself, so that no padding is ever computed.
 
+mod attention;
 pub mod encoder;
 pub mod heads;
 
@@ -14,8 +15,8 @@ use candle_core::Device as TensorDevice;
 use models_core::runtime::{check_batch, check_finite};
 use models_core::weights::{EncoderWeights, HeadWeights};
 use models_core::{
-    Backend, Card, Device, Dtype, EncoderSpec, HiddenActivation, HostTensor, ModelError, Runtime,
-    RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
+    Backend, Card, Device, Dtype, EncoderSpec, HostTensor, ModelError, Runtime, RuntimeError, RuntimeKind,
+    TokenBatch, Unsupported, Weights,
 };
 
 use encoder::{Embeddings, Encoder};
@@ -29,6 +30,7 @@ pub struct CandleModel {
     encoder: Encoder,
     head: Head,
     columns: usize,
+    gives_tokens: bool,
 }
 
 /// Loads models; cards over the same base encoder share its embedding layer, and those without an adapter all
@@ -46,8 +48,9 @@ impl CandleModel {
     /// When the tensor library fails.
     pub fn new(encoder: Encoder, head: &HeadWeights) -> Result<Self, ModelError> {
         let columns = head.columns(encoder.spec().hidden_size);
+        let gives_tokens = head.plain_pooling().is_some();
         let head = Head::new(head, &TensorDevice::Cpu).map_err(|error| encoder::backend(&error))?;
-        Ok(Self { encoder, head, columns })
+        Ok(Self { encoder, head, columns, gives_tokens })
     }
 }
 
@@ -60,13 +63,25 @@ impl Backend for Loader {
         // Computed whatever it says; a new field does not compile before it is computed here, or refused.
         let EncoderSpec {
             vocab_size: _,
+            embedding_size: _,
             hidden_size: _,
             num_hidden_layers: _,
             num_attention_heads: _,
+            num_key_value_heads: _,
+            head_size: _,
             intermediate_size: _,
-            hidden_act: HiddenActivation::Gelu | HiddenActivation::GeluTanh | HiddenActivation::Relu,
-            max_position_embeddings: _,
+            feed_forward: _,
+            hidden_act: _,
+            norm: _,
+            norm_place: _,
             layer_norm_eps: _,
+            max_position_embeddings: _,
+            positions: _,
+            rotary: _,
+            layers: _,
+            is_causal: _,
+            bias: _,
+            is_shared: _,
         } = spec;
         Ok(())
     }
@@ -89,7 +104,7 @@ impl Backend for Loader {
                 encoder
             }
         };
-        let head = HeadWeights::load(card, base.spec.hidden_size)?;
+        let head = HeadWeights::load(card, folder, base)?;
         Ok(Box::new(CandleModel::new(encoder, &head)?))
     }
 }
@@ -123,7 +138,7 @@ impl Weights for CandleModel {
     }
 
     fn gives_tokens(&self) -> bool {
-        true
+        self.gives_tokens
     }
 }
 

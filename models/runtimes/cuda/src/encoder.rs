@@ -112,7 +112,7 @@ impl Pass<'_> {
         let num_attention_heads = spec.num_attention_heads;
         let tiles = self.address(&self.memory.input, self.shape.tiles_from());
         let heads = num_attention_heads as i32;
-        let head_size = spec.head_size() as f32;
+        let head_size = spec.head_size as f32;
         // exp2 in place of exp: the base's logarithm goes into the scale.
         let scale_log2 = std::f32::consts::LOG2_E / head_size.sqrt();
         let Buffers { wide, narrow, .. } = self.buffers;

@@ -42,7 +42,8 @@ mod workspace;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use models_core::runtime::{Accelerator, check_batch, check_finite};
+use models_core::runtime::{Accelerator, check_batch, check_finite, check_plain, check_unpaired};
+use models_core::spec::{AttentionBias, FeedForward, LayerSpec, NormKind, NormPlace, Positions};
 use models_core::weights::{EncoderWeights, HeadWeights, LoraAdapter};
 use models_core::{
     Backend, BatchLimits, Card, Device, Dtype, EncoderSpec, Footprint, GpuConfig, GpuRuntime,
@@ -141,11 +142,12 @@ impl Backend for Cuda {
     fn load(
         &mut self,
         card: &Card,
-        _folder: &Path,
+        folder: &Path,
         base: &Arc<EncoderWeights>,
     ) -> Result<Box<dyn Weights>, ModelError> {
         let adapter = base.adapter(card)?;
-        let head = HeadWeights::load(card, base.spec.hidden_size)?;
+        let head = HeadWeights::load(card, folder, base)?;
+        check_plain(card, &head)?;
         assemble(card.dtype, Arc::clone(base), adapter, head)
     }
 }
@@ -153,19 +155,46 @@ impl Backend for Cuda {
 /// An activation, a hidden size or a head size that there are kernels for.
 fn check_spec(spec: &EncoderSpec) -> Result<(), Unsupported> {
     // A new field does not compile before it is computed here, or refused.
-    let &EncoderSpec {
-        hidden_size: hidden,
-        intermediate_size,
-        hidden_act,
+    let EncoderSpec {
         vocab_size: _,
+        embedding_size,
+        hidden_size,
         num_hidden_layers: _,
-        num_attention_heads: _,
-        max_position_embeddings: _,
+        num_attention_heads,
+        num_key_value_heads,
+        head_size,
+        intermediate_size,
+        feed_forward,
+        hidden_act,
+        norm,
+        norm_place,
         layer_norm_eps: _,
+        max_position_embeddings: _,
+        positions,
+        rotary: _,
+        layers,
+        is_causal,
+        bias,
+        is_shared: _,
     } = spec;
-    if hidden_act != HiddenActivation::Gelu {
-        return Err(Unsupported::new("hidden_act", format!("{hidden_act:?}"), &["Gelu"]));
-    }
+    let has = |field, is_plain: bool, found: &dyn std::fmt::Debug, computed: &str| {
+        if is_plain { Ok(()) } else { Err(Unsupported::new(field, format!("{found:?}"), &[computed])) }
+    };
+    let is_equal = *head_size * *num_attention_heads == *hidden_size;
+    has("embedding_size", embedding_size == hidden_size, embedding_size, "hidden_size")?;
+    has("head_size", is_equal, head_size, "hidden_size / num_attention_heads")?;
+    let is_equal = num_key_value_heads == num_attention_heads;
+    has("num_key_value_heads", is_equal, num_key_value_heads, "num_attention_heads")?;
+    has("feed_forward", *feed_forward == FeedForward::Plain, feed_forward, "Plain")?;
+    has("hidden_act", *hidden_act == HiddenActivation::Gelu, hidden_act, "Gelu")?;
+    has("norm", *norm == NormKind::LayerNorm, norm, "LayerNorm")?;
+    has("norm_place", *norm_place == NormPlace::Behind, norm_place, "Behind")?;
+    has("positions", *positions == Positions::Absolute, positions, "Absolute")?;
+    let plain = LayerSpec::default();
+    has("layers", layers.iter().all(|layer| *layer == plain), layers, "without window and rotation")?;
+    has("is_causal", !is_causal, is_causal, "false")?;
+    has("bias", *bias == AttentionBias::None, bias, "None")?;
+    let (hidden, intermediate_size) = (*hidden_size, *intermediate_size);
     if hidden > HIDDEN_MAX || !hidden.is_multiple_of(4) {
         let supported = format!("multiples of 4 up to {HIDDEN_MAX}");
         return Err(Unsupported::new("hidden_size", hidden, &[supported]));
@@ -173,7 +202,7 @@ fn check_spec(spec: &EncoderSpec) -> Result<(), Unsupported> {
     if !intermediate_size.is_multiple_of(8) {
         return Err(Unsupported::new("intermediate_size", intermediate_size, &["multiples of 8"]));
     }
-    Unsupported::unless("attention head size", &spec.head_size(), &HEAD_SIZES)
+    Unsupported::unless("attention head size", head_size, &HEAD_SIZES)
 }
 
 /// Builds a model in a number format out of its parts.
@@ -188,7 +217,7 @@ pub fn assemble(
 ) -> Result<Box<dyn Weights>, ModelError> {
     let format = Format::of(dtype).ok_or_else(|| Unsupported::new("dtype", dtype, DTYPES))?;
     check_spec(&base.spec)?;
-    if head.is_per_token() && head.classifier().is_some_and(|classifier| classifier.dense.is_some()) {
+    if head.as_plain()?.dense.is_some() && head.is_per_token() {
         return Err(
             Unsupported::new("head", "a token classifier with a hidden layer", &["one without"]).into()
         );
@@ -215,7 +244,7 @@ impl Weights for CudaModel {
             let message = "the model's runtime is cuda, and the device is the CPU".to_owned();
             return Err(RuntimeError::Backend { message, is_fatal: false });
         };
-        let kernels = gpu.kernels(self.format, self.base.spec.head_size())?;
+        let kernels = gpu.kernels(self.format, self.base.spec.head_size)?;
         let weights =
             weights::upload(&gpu.compute, self.format, &self.base, self.adapter.as_ref(), &self.head)?;
         let mut workspace = lock(shared);
@@ -261,6 +290,7 @@ impl Overlap for CudaRuntime {
     fn begin(&mut self, batch: &TokenBatch) -> Result<bool, RuntimeError> {
         let Self { number, weights, kernels, widths, workspace } = self;
         check_batch(&weights.spec, batch)?;
+        check_unpaired(batch)?;
         let model = Model { number: *number, weights, kernels, widths: *widths };
         Ok(lock(workspace).begin(&model, batch)?)
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream};
 use models_core::weights::{
-    ClassifierWeights, EmbeddingWeights, EncoderWeights, HeadWeights, LayerWeights, LinearWeights,
-    LoraAdapter, NormWeights,
+    EmbeddingWeights, EncoderWeights, HeadLayer, HeadWeights, LayerWeights, LinearWeights, LoraAdapter,
+    NormWeights, PlainHead,
 };
 use models_core::{EncoderSpec, ModelError, RuntimeError};
 
@@ -73,14 +73,20 @@ pub(super) fn upload(
     head: &HeadWeights,
 ) -> Result<DeviceWeights, RuntimeError> {
     let read = |error: ModelError| RuntimeError::Backend { message: error.to_string(), is_fatal: false };
-    let EmbeddingWeights { words, positions, norm } = base.embeddings().map_err(read)?;
+    let EmbeddingWeights { words, positions, norm, .. } = base.embeddings().map_err(read)?;
+    // `check_spec` refuses encoders without.
+    let missing = |what: &str| RuntimeError::Backend { message: format!("no {what}"), is_fatal: false };
+    let positions = positions.ok_or_else(|| missing("table of positions"))?;
+    let norm = norm.ok_or_else(|| missing("normalisation of the embeddings"))?;
     let layer = |index| {
         let weights: LayerWeights = base.layer(index, adapter).map_err(read)?;
+        let attention_norm = weights.attention_norm.as_ref();
+        let attention_norm = attention_norm.ok_or_else(|| missing("normalisation of the attention"))?;
         let linear = |weights| DeviceLinear::new(stream, format, weights);
         Ok::<_, RuntimeError>(DeviceLayer {
             query_key_value: linear(&weights.query_key_value)?,
             attention_output: linear(&weights.attention_output)?,
-            attention_norm: DeviceNorm::new(stream, format, &weights.attention_norm)?,
+            attention_norm: DeviceNorm::new(stream, format, attention_norm)?,
             intermediate: linear(&weights.intermediate)?,
             output: linear(&weights.output)?,
             output_norm: DeviceNorm::new(stream, format, &weights.output_norm)?,
@@ -106,9 +112,11 @@ pub(super) fn bytes(spec: &EncoderSpec, head: &HeadWeights) -> usize {
     let layer = layer + linear(inner, hidden) + 2 * norm;
     let embeddings = (spec.vocab_size + spec.max_position_embeddings) * hidden + norm;
     let of_head = |linear: &LinearWeights| 4 * (linear.weight.len() + linear.bias.len());
-    let head = head.classifier().map_or(0, |ClassifierWeights { dense, classifier }| {
-        dense.as_ref().map_or(0, of_head) + of_head(classifier)
+    let layers_of_head = head.layers.iter().map(|layer| match layer {
+        HeadLayer::Linear(linear, _) => of_head(linear),
+        HeadLayer::Norm(_) | HeadLayer::Normalize => 0,
     });
+    let head: usize = layers_of_head.sum();
     2 * (embeddings + layers * layer) + head
 }
 
@@ -142,15 +150,15 @@ impl HeadLinear {
 }
 
 impl DeviceHead {
-    /// A head's weights on the device. Token classifiers have no hidden layer here: `assemble` refuses them.
+    /// A head's weights on the device. Others than these are refused by `assemble`.
     fn new(stream: &Arc<CudaStream>, weights: &HeadWeights) -> Result<Self, Fault> {
         let linear = |weights: &LinearWeights| HeadLinear::new(stream, weights);
-        Ok(match weights {
-            HeadWeights::MeanPooling => Self::MeanPooling,
-            HeadWeights::Sequence(ClassifierWeights { dense, classifier }) => {
-                Self::Sequence(dense.as_ref().map(linear).transpose()?, linear(classifier)?)
-            }
-            HeadWeights::Token(ClassifierWeights { classifier, .. }) => Self::Token(linear(classifier)?),
+        let PlainHead { dense, classifier } = weights.as_plain().unwrap_or_default();
+        let dense = dense.map(linear).transpose()?;
+        Ok(match classifier.map(linear).transpose()? {
+            None => Self::MeanPooling,
+            Some(classifier) if weights.is_per_token() => Self::Token(classifier),
+            Some(classifier) => Self::Sequence(dense, classifier),
         })
     }
 }

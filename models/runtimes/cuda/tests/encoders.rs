@@ -15,9 +15,10 @@ mod random;
 
 use std::sync::Arc;
 
-use models::weights::{ClassifierWeights, EncoderWeights, HeadWeights, LinearWeights};
+use models::card::Pooling;
+use models::weights::{EncoderWeights, HeadRows, HeadWeights, LinearWeights};
 use models::{
-    BatchLimits, DeviceConfig, EncoderSpec, GpuConfig, GpuRuntime, HiddenActivation, Runtime, Sequence,
+    BatchLimits, DeviceConfig, EncoderSizes, GpuConfig, GpuRuntime, HiddenActivation, Runtime, Sequence,
     open_device,
 };
 use random::{Random, encoder_tensors, weights};
@@ -33,7 +34,7 @@ fn base_of(
     hidden_act: HiddenActivation,
     intermediate_size: usize,
 ) -> Arc<EncoderWeights> {
-    let config = EncoderSpec {
+    let config = EncoderSizes {
         vocab_size: 300,
         hidden_size,
         num_hidden_layers: 3,
@@ -52,12 +53,13 @@ fn linear(outputs: usize, inputs: usize) -> LinearWeights {
 }
 
 fn heads(hidden: usize) -> [HeadWeights; 4] {
-    let classifier = |dense| ClassifierWeights { dense, classifier: linear(7, hidden) };
+    let means = || HeadRows::Pooled(vec![Pooling::Mean]);
+    let classifier = |rows, dense| HeadWeights::classifier(rows, dense, linear(7, hidden));
     [
-        HeadWeights::MeanPooling,
-        HeadWeights::Sequence(classifier(None)),
-        HeadWeights::Sequence(classifier(Some(linear(hidden, hidden)))),
-        HeadWeights::Token(classifier(None)),
+        HeadWeights::mean_pooling(),
+        classifier(means(), None),
+        classifier(means(), Some(linear(hidden, hidden))),
+        classifier(HeadRows::Tokens, None),
     ]
 }
 
@@ -102,7 +104,7 @@ fn on_an_emulated_gpu_that_dies() {
 #[test]
 fn what_there_are_no_kernels_for_is_refused() {
     let refused = |dtype: &str, base: Arc<EncoderWeights>, expected: &str| {
-        let error = runtime_cuda::assemble(dtype.parse().unwrap(), base, None, HeadWeights::MeanPooling)
+        let error = runtime_cuda::assemble(dtype.parse().unwrap(), base, None, HeadWeights::mean_pooling())
             .err()
             .unwrap()
             .to_string();
@@ -216,7 +218,7 @@ mod gpu {
         let (shapes, _) = sizes();
         let (hidden, count) = shapes[0];
         let base = base(hidden, count, HiddenActivation::Gelu);
-        let head = HeadWeights::MeanPooling;
+        let head = HeadWeights::mean_pooling();
         let fused = device_with(GpuConfig { fuses_gelu: true, ..GpuConfig::new(&Cuda, 0) });
         let mut fused = runtime(&base, &head, "float16", &fused);
         let mut exact = runtime(&base, &head, "float16", &device(0, 2048));
@@ -320,7 +322,7 @@ mod gpu {
     fn memory_does_not_grow_with_shapes() {
         let base = base(64, 2, HiddenActivation::Gelu);
         let device = device(0, 256);
-        let mut runtime = runtime(&base, &HeadWeights::MeanPooling, "bfloat16", &device);
+        let mut runtime = runtime(&base, &HeadWeights::mean_pooling(), "bfloat16", &device);
         run(&mut *runtime, &sequences(&[512]));
         let (free, _) = device.memory().unwrap().unwrap();
         let mut random = Random::new(5);
@@ -341,7 +343,7 @@ mod gpu {
     fn bad_batches_are_refused_and_harm_nobody() {
         let base = base(64, 2, HiddenActivation::Gelu);
         let device = device(0, 2048);
-        let mut runtime = runtime(&base, &HeadWeights::MeanPooling, "bfloat16", &device);
+        let mut runtime = runtime(&base, &HeadWeights::mean_pooling(), "bfloat16", &device);
         let good = sequences(&[3, 5]);
         let expected = run(&mut *runtime, &good);
         for bad in [Sequence::new(vec![300]), Sequence::new(vec![]), Sequence::new(vec![1; 513])] {
@@ -363,7 +365,7 @@ mod small {
     #[ignore = "needs a GPU without memory"]
     fn a_batch_that_does_not_fit_fails_alone() {
         let base = base(128, 2, HiddenActivation::Gelu);
-        let mut runtime = runtime(&base, &HeadWeights::MeanPooling, "bfloat16", &device(0, 2048));
+        let mut runtime = runtime(&base, &HeadWeights::mean_pooling(), "bfloat16", &device(0, 2048));
         let few = sequences(&[9, 4]);
         let expected = run(&mut *runtime, &few);
         let many = TokenBatch::from_sequences(&sequences(&[500; 30]));
@@ -398,7 +400,7 @@ mod dying {
     #[ignore = "needs a GPU that dies"]
     fn a_sticky_error_is_fatal_from_then_on() {
         let base = base(64, 2, HiddenActivation::Gelu);
-        let mut runtime = runtime(&base, &HeadWeights::MeanPooling, "bfloat16", &device(0, 2048));
+        let mut runtime = runtime(&base, &HeadWeights::mean_pooling(), "bfloat16", &device(0, 2048));
         let batch = TokenBatch::from_sequences(&sequences(&[9, 4]));
         let mut result = HostTensor::default();
         let mut run = || runtime.run(&batch, &mut result);

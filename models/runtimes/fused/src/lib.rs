@@ -16,7 +16,9 @@
 //! - **Nothing is padded.** Linear layers work on packed rows, whatever sequence a row belongs to; attention
 //!   works on one sequence and head at a time.
 //! - **Attention streams** (`kernels::attention`) over blocks of 128 keys with an online softmax: its working
-//!   set is the same for 16 tokens as for 512.
+//!   set is the same for 16 tokens as for 8192. Keys that no query of a tile sees, behind it or outside its
+//!   window, are not computed; biases are added to a block's scores while they are in the first cache.
+//! - **A gate and what it opens** lie side by side in a panel, so that their product is taken from registers.
 //! - **Buffers are kept** (`workspace`): a batch allocates nothing once they have grown.
 //!
 //! # How threads share a batch
@@ -43,7 +45,8 @@
 //! Each names what holds it.
 //!
 //! - Its numbers are the reference's within the format's rounding, whatever is in a batch together.
-//!   (`models/tests/encoder.rs`, `models/tests/number_formats.rs`)
+//!   (`models/tests/encoder.rs`, `models/tests/number_formats.rs`; of every architecture
+//!   `models/tests/checkpoints.rs`, of any encoder `models/tests/specs.rs`)
 //! - A batch allocates nothing once buffers have grown. (`models/tests/allocations.rs`)
 //! - Kernels for AVX-512, AVX2 and NEON give what plain loops give. (tests beside them; `make neon`)
 //!
@@ -72,6 +75,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use half::bf16;
 use models_core::runtime::{check_batch, check_finite};
+use models_core::spec::{AttentionBias, FeedForward, NormKind, NormPlace, Positions};
 use models_core::weights::{EmbeddingWeights, EncoderWeights, HeadWeights, LoraAdapter};
 use models_core::{
     Backend, Card, Device, DeviceConfig, Dtype, EncoderSpec, HiddenActivation, HostTensor, ModelError,
@@ -178,16 +182,32 @@ impl Backend for Loader {
     }
 
     fn supports(&self, spec: &EncoderSpec) -> Result<(), Unsupported> {
-        // Computed whatever it says; a new field does not compile before it is computed here, or refused.
+        // All are computed, whatever they say; a new field does not compile before it is named here.
         let EncoderSpec {
             vocab_size: _,
+            embedding_size: _,
             hidden_size: _,
             num_hidden_layers: _,
             num_attention_heads: _,
+            num_key_value_heads: _,
+            head_size: _,
             intermediate_size: _,
-            hidden_act: HiddenActivation::Gelu | HiddenActivation::GeluTanh | HiddenActivation::Relu,
-            max_position_embeddings: _,
+            feed_forward: FeedForward::Plain | FeedForward::Gated,
+            hidden_act:
+                HiddenActivation::Gelu
+                | HiddenActivation::GeluTanh
+                | HiddenActivation::Relu
+                | HiddenActivation::Silu,
+            norm: NormKind::LayerNorm | NormKind::Rms,
+            norm_place: NormPlace::Behind | NormPlace::Before,
             layer_norm_eps: _,
+            max_position_embeddings: _,
+            positions: Positions::Absolute | Positions::None,
+            rotary: _,
+            layers: _,
+            is_causal: _,
+            bias: AttentionBias::None | AttentionBias::Distance | AttentionBias::Disentangled(_),
+            is_shared: _,
         } = spec;
         Ok(())
     }
@@ -198,7 +218,7 @@ impl Backend for Loader {
         folder: &Path,
         base: &Arc<EncoderWeights>,
     ) -> Result<Box<dyn Weights>, ModelError> {
-        let head = HeadWeights::load(card, base.spec.hidden_size)?;
+        let head = HeadWeights::load(card, folder, base)?;
         let adapter = base.adapter(card)?;
         self.assemble(card.dtype, folder, base, adapter.as_ref(), &head)
     }
@@ -295,7 +315,7 @@ impl<N: Compiled> Weights for FusedModel<N> {
     }
 
     fn gives_tokens(&self) -> bool {
-        true
+        self.head.gives_tokens()
     }
 }
 
@@ -307,7 +327,8 @@ impl<N: Compiled> Runtime for FusedRuntime<N> {
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         let Workspace { pool, plan, buffers } = &mut *workspace;
         let split = Split::new(batch.tokens(), pool.threads());
-        plan.cut(batch, encoder.spec.num_attention_heads, pool.threads());
+        let EncoderSpec { num_attention_heads: heads, num_key_value_heads, .. } = *encoder.spec;
+        plan.cut(batch, heads, heads / num_key_value_heads, pool.threads());
         encoder.grow(buffers, batch, split);
         head.grow(buffers, batch);
         let pass = Pass { batch, attention: &plan.attention, buffers, split };

@@ -46,6 +46,22 @@ impl<N: Compiled> PackedLinear<N> {
         Self { panels, bias: padded, columns, panel_count, steps, number: PhantomData }
     }
 
+    /// Packs a layer whose first half of outputs are gates of the second, for
+    /// [`Output::Gate`]: half of each panel's columns are gates, the other half what they open.
+    pub(super) fn gated(kernels: &Kernels<N>, weights: &LinearWeights) -> Self {
+        let (half, inputs, side) = (weights.outputs() / 2, weights.inputs(), kernels.columns / 2);
+        let filled = half.next_multiple_of(side);
+        let mut sides = LinearWeights { weight: vec![0.0; 2 * filled * inputs], bias: vec![0.0; 2 * filled] };
+        for output in 0..2 * half {
+            let (which, at) = (output / half, output % half);
+            let to = (at / side) * kernels.columns + which * side + at % side;
+            sides.bias[to] = weights.bias[output];
+            let row = &weights.weight[output * inputs..(output + 1) * inputs];
+            sides.weight[to * inputs..(to + 1) * inputs].copy_from_slice(row);
+        }
+        Self::new(kernels, &sides)
+    }
+
     /// Numbers in a row of what it gives: the outputs, rounded up to whole panels.
     pub(super) fn width(&self) -> usize {
         self.panel_count * self.columns
@@ -53,6 +69,21 @@ impl<N: Compiled> PackedLinear<N> {
 
     pub(super) fn panel_count(&self) -> usize {
         self.panel_count
+    }
+
+    /// Numbers of a panel.
+    pub(super) fn panel_len(&self) -> usize {
+        self.steps * N::STEP * self.columns
+    }
+
+    /// Panels that this many outputs take.
+    pub(super) fn panels_of(&self, outputs: usize) -> usize {
+        outputs.div_ceil(self.columns)
+    }
+
+    /// A panel's numbers, and on to the end.
+    pub(super) fn panel(&self, index: usize) -> *const N {
+        self.panels.pointer(index * self.panel_len())
     }
 
     /// The task of multiplying `rows` rows from `left` on with some panels.
@@ -75,13 +106,16 @@ impl<N: Compiled> PackedLinear<N> {
                     Output::Store { to: to.add(column), stride, activation }
                 }
                 Output::Add { to, stride } => Output::Add { to: to.add(column), stride },
+                Output::Gate { to, stride, activation } => {
+                    Output::Gate { to: to.add(column / 2), stride, activation }
+                }
             }
         };
         LinearTask {
             left,
             left_stride,
             rows,
-            panels: self.panels.pointer(panels.start * self.steps * N::STEP * self.columns),
+            panels: self.panel(panels.start),
             panel_count: panels.len(),
             steps: self.steps,
             bias: self.bias.pointer(column),

@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use models_core::TokenBatch;
 
+use super::kernels::QUERIES_MAX;
+
 /// Rows that pass through the feed-forward block together: its inside then stays in the second cache. Not
 /// critical: 48 and 192 were within 1 % at 16, 64 and 256 tokens.
 const BLOCK_ROWS_MAX: usize = 96;
@@ -68,8 +70,8 @@ pub(super) fn block_rows(tokens: usize, blocks: usize, block: usize) -> Range<us
 }
 
 impl Plan {
-    /// Cuts a batch's attention into pieces for this many threads.
-    pub(super) fn cut(&mut self, batch: &TokenBatch, heads: usize, threads: usize) {
+    /// Cuts a batch's attention into pieces for this many threads; each `group` of heads shares keys.
+    pub(super) fn cut(&mut self, batch: &TokenBatch, heads: usize, group: usize, threads: usize) {
         self.attention.clear();
         let cost = |rows: &Range<usize>| rows.len() * (rows.len() + PACKING_COST);
         let total: usize = batch.ranges().map(|rows| heads * cost(&rows)).sum();
@@ -80,9 +82,10 @@ impl Plan {
                 1 => 1,
                 _ => cost(&rows).div_ceil(target).min(length.div_ceil(QUERIES_MIN)).max(1),
             };
+            let parts = parts.max(length.div_ceil(QUERIES_MAX));
             let heads_each = match threads {
                 1 => heads,
-                _ => (target / cost(&rows).max(1)).clamp(1, heads),
+                _ => (target / cost(&rows).max(1)).clamp(1, heads).next_multiple_of(group),
             };
             for first in (0..heads).step_by(heads_each) {
                 for part in 0..parts {
@@ -108,14 +111,19 @@ mod tests {
         /// Every query of every head of every sequence is in exactly one piece.
         #[test]
         fn pieces_cover_a_batch(
-            lengths in prop::collection::vec(1_usize..300, 1..12), heads in 1_usize..13, threads in 1_usize..9,
+            lengths in prop::collection::vec(1_usize..1300, 1..12),
+            groups in 1_usize..13,
+            group in 1_usize..4,
+            threads in 1_usize..9,
         ) {
+            let heads = groups * group;
             let sequences: Vec<_> = lengths.iter().map(|&length| Sequence::new(vec![0; length])).collect();
             let batch = TokenBatch::from_sequences(&sequences);
             let mut plan = Plan::default();
-            plan.cut(&batch, heads, threads);
+            plan.cut(&batch, heads, group, threads);
             let mut counts = vec![0; heads * batch.tokens()];
             for piece in &plan.attention {
+                prop_assert!(piece.queries.len() <= QUERIES_MAX && piece.heads.start % group == 0);
                 for head in piece.heads.clone() {
                     for query in piece.queries.clone() {
                         counts[head * batch.tokens() + piece.rows.start + query] += 1;
@@ -123,7 +131,8 @@ mod tests {
                 }
             }
             prop_assert!(counts.iter().all(|&count| count == 1));
-            prop_assert!(plan.attention.len() <= heads * lengths.iter().map(|l| l.div_ceil(QUERIES_MIN)).sum::<usize>());
+            let most: usize = lengths.iter().map(|length| length.div_ceil(QUERIES_MIN)).sum();
+            prop_assert!(plan.attention.len() <= heads * most);
         }
 
         #[test]
@@ -131,7 +140,8 @@ mod tests {
             if let Split::Rows(blocks) = Split::new(tokens, threads) {
                 let rows: Vec<_> = (0..blocks).flat_map(|block| block_rows(tokens, blocks, block)).collect();
                 prop_assert_eq!(rows, (0..tokens).collect::<Vec<_>>());
-                prop_assert!((0..blocks).all(|block| block_rows(tokens, blocks, block).len() <= BLOCK_ROWS_MAX));
+                let rows = |block| block_rows(tokens, blocks, block);
+                prop_assert!((0..blocks).all(|block| rows(block).len() <= BLOCK_ROWS_MAX));
             }
         }
     }

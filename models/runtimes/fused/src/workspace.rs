@@ -17,13 +17,13 @@ pub struct Workspace {
 /// Matrices of a batch of `T` tokens and `B` sequences. Rows are as wide as the packed layer that writes
 /// them.
 pub(super) struct Buffers {
-    /// Hidden states, float32, `[T, H]`.
+    /// Hidden states, float32, `[T, the larger of H and E]`.
     pub(super) hidden: Buffer,
     /// The same in the products' format.
     pub(super) operand: Buffer,
-    /// Queries, keys and values, `[T + lanes, 3 H]`.
+    /// Queries, keys and values, `[T + lanes, (heads + 2 heads of keys) d]`.
     pub(super) query_key_value: Buffer,
-    /// What the heads give, `[T, H]`.
+    /// What the heads give, `[T, heads d]`.
     pub(super) context: Buffer,
     /// Inside of the feed-forward blocks, `[rows at work, I]`.
     pub(super) inner: Buffer,
@@ -44,6 +44,9 @@ pub(super) struct Scratch {
     pub(super) weights: Buffer,
     pub(super) scores: Buffer,
     pub(super) sums: Buffer,
+    pub(super) state: Buffer,
+    pub(super) from_queries: Buffer,
+    pub(super) from_keys: Buffer,
 }
 
 impl Workspace {
@@ -82,6 +85,9 @@ impl Scratch {
             weights: Buffer::new(),
             scores: Buffer::new(),
             sums: Buffer::new(),
+            state: Buffer::new(),
+            from_queries: Buffer::new(),
+            from_keys: Buffer::new(),
         }
     }
 }

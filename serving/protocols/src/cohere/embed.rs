@@ -43,6 +43,8 @@ struct Body {
     #[schemars(with = "Option<Value>")]
     images: Option<IgnoredAny>,
     model: Option<String>,
+    /// Whether texts are queries or documents, for models with prompts for them.
+    input_type: Option<String>,
     embedding_types: Option<Vec<Name<EmbeddingType>>>,
     output_dimension: Option<usize>,
     truncate: Option<Truncate>,
@@ -149,6 +151,7 @@ impl Shape for Embed {
         let parameters = EmbedParameters {
             dimensions: body.output_dimension,
             truncation: cut.of(&target, Truncation::End)?,
+            prompt_name: target.prompt(body.input_type.as_deref()),
             ..EmbedParameters::default()
         };
         let types = body.embedding_types.take().filter(|types| !types.is_empty());

@@ -25,7 +25,7 @@ use crate::http::inputs::Inputs;
 use crate::http::target::Target;
 use crate::openapi::Api;
 use crate::outputs;
-use crate::tei::requests::{self, Direction, Embeddings, no_prompt, truncation};
+use crate::tei::requests::{self, Direction, Embeddings, truncation};
 
 /// `POST /vertex`.
 pub(super) struct Instances(pub(super) Target);
@@ -147,15 +147,15 @@ struct Gathered {
     inputs: Vec<Input>,
     counts: Vec<(usize, bool)>,
     options: Options,
+    prompt_name: Option<String>,
 }
 
 fn gather(instances: Vec<Instance>, common: &Options) -> Result<Gathered, ApiError> {
     let mut gathered: Option<Gathered> = None;
     for (index, instance) in instances.into_iter().enumerate() {
-        let (list, is_list, options) = match instance {
-            Instance::Text(text) => (vec![text.into()], false, common.clone()),
+        let (list, is_list, options, prompt_name) = match instance {
+            Instance::Text(text) => (vec![text.into()], false, common.clone(), None),
             Instance::Object(fields) => {
-                no_prompt(fields.prompt_name.as_deref())?;
                 let missing = || {
                     invalid(
                         format!("instances[{index}]"),
@@ -163,12 +163,17 @@ fn gather(instances: Vec<Instance>, common: &Options) -> Result<Gathered, ApiErr
                     )
                 };
                 let inputs = fields.inputs.ok_or_else(missing)?;
-                (inputs.list, inputs.is_list, fields.options.or(common))
+                (inputs.list, inputs.is_list, fields.options.or(common), fields.prompt_name)
             }
         };
-        let first = || Gathered { inputs: Vec::new(), counts: Vec::new(), options: options.clone() };
+        let first = || Gathered {
+            inputs: Vec::new(),
+            counts: Vec::new(),
+            options: options.clone(),
+            prompt_name: prompt_name.clone(),
+        };
         let all = gathered.get_or_insert_with(first);
-        if all.options != options {
+        if all.options != options || all.prompt_name != prompt_name {
             let problem =
                 "its options differ from those of the instances before; send it in a call of its own";
             return Err(invalid(format!("instances[{index}]"), problem));
@@ -216,15 +221,16 @@ impl Shape for Instances {
         if let Some(index) = instances.iter().position(is_ranking) {
             return Err(invalid(format!("instances[{index}]"), "a query with texts is a call of its own"));
         }
-        let Gathered { inputs, counts, options } = gather(instances, &common)?;
+        let Gathered { inputs, counts, options, prompt_name } = gather(instances, &common)?;
         let truncation = truncation(options.truncate, options.truncation_direction);
         match target.model(&[Task::Embed, Task::Classify, Task::Sentiment])?.task {
             Task::Embed => {
                 let Options { normalize, dimensions, .. } = options;
-                let request = Embeddings { inputs, truncation, normalize, dimensions }.of(target);
+                let embeddings = Embeddings { inputs, truncation, normalize, dimensions, prompt_name };
+                let request = embeddings.of(target);
                 Ok((request, Rendering::Vectors(counts.into_iter().map(|(count, _)| count).collect())))
             }
-            Task::Classify | Task::Sentiment | Task::Entities | Task::Summarize => {
+            Task::Classify | Task::Sentiment | Task::Entities | Task::Summarize | Task::Rerank => {
                 let is_raw = options.raw_scores.unwrap_or(false);
                 Ok((target.classes(inputs, truncation), Rendering::Classes { counts, is_raw }))
             }
@@ -266,7 +272,8 @@ fn rank(target: Target, fields: Fields, common: &Options) -> Result<(InferReques
     let texts = texts.unwrap_or_default();
     let kept = options.return_text.unwrap_or(false).then(|| texts.clone());
     let truncation = truncation(options.truncate, options.truncation_direction);
-    Ok((requests::ranks(target, query, texts, truncation)?, Rendering::Ranks(kept)))
+    let is_raw = options.raw_scores.unwrap_or(false);
+    Ok((requests::ranks(target, query, texts, is_raw, truncation)?, Rendering::Ranks(kept)))
 }
 
 fn predictions<T: Serialize>(predictions: impl Iterator<Item = T>) -> Result<Answer, ApiError> {

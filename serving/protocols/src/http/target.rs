@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::tasks::{
     ClassifyParameters, EmbedTokensParameters, Input, OnError, Parameters, SentimentParameters, Truncation,
 };
-use api::{ApiError, InferRequest, ModelDirectory, ModelInfo, Priority, Task};
+use api::{ApiError, InferRequest, ModelDirectory, ModelInfo, Priority, PromptKind, Task};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -105,6 +105,23 @@ impl Target {
         let vectors_max = self.token_vectors_max;
         let parameters = EmbedTokensParameters { vectors_max, ..parameters };
         Ok(self.clone().request(inputs, Parameters::EmbedTokens(parameters)))
+    }
+
+    /// The name of the prompt for what texts are, as a request calls it: the authors' own name, or one that
+    /// several APIs have for queries and for documents. `None` where they have no such prompt. To be asked only
+    /// by who knows the caller.
+    pub fn prompt(&self, what: Option<&str>) -> Option<String> {
+        let what = what?;
+        let model = self.model(&[Task::Embed]).ok()?;
+        if model.prompts.texts.contains_key(what) {
+            return Some(what.to_owned());
+        }
+        let kind = match what {
+            "query" | "search_query" | "retrieval.query" => PromptKind::Query,
+            "document" | "passage" | "search_document" | "retrieval.passage" => PromptKind::Document,
+            _ => return None,
+        };
+        model.prompts.name_of(kind).map(str::to_owned)
     }
 
     /// The model that a name stands for. To be asked only by who knows the caller.

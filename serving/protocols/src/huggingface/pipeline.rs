@@ -22,7 +22,7 @@ use crate::http::dialect::{Answer, Shape};
 use crate::http::outline::Outline;
 use crate::http::target::Target;
 use crate::outputs::{self, outputs};
-use crate::tei::requests::{self, Embeddings, no_prompt, truncation};
+use crate::tei::requests::{self, Embeddings, truncation};
 
 /// A request to a model, of a task that its path may name.
 pub struct Pipeline {
@@ -92,6 +92,8 @@ impl PipelineTask {
             Task::Classify | Task::Sentiment => Self::TextClassification,
             Task::Entities => Self::TokenClassification,
             Task::Summarize => Self::Summarization,
+            // There is no pipeline for it: that of two texts is refused by who answers.
+            Task::Rerank => Self::SentenceSimilarity,
         }
     }
 }
@@ -195,10 +197,15 @@ fn read<P: serde::de::DeserializeOwned + Default>(
 
 fn features(target: Target, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
     let (inputs, features) = body::parse::<FeaturesBody>(body)?.read();
-    no_prompt(features.prompt_name.as_deref())?;
     let truncation = truncation(features.truncate, features.truncation_direction.map(Name::get));
     let (normalize, dimensions) = (features.normalize, features.dimensions);
-    let embeddings = Embeddings { inputs: inputs.list, truncation, normalize, dimensions };
+    let embeddings = Embeddings {
+        inputs: inputs.list,
+        truncation,
+        normalize,
+        dimensions,
+        prompt_name: features.prompt_name,
+    };
     Ok((embeddings.of(target), Rendering::Vectors))
 }
 

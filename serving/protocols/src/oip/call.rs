@@ -227,6 +227,9 @@ impl Rendering {
             Output::Sentiment(mood) => {
                 mood.scores.iter().filter(|class| class.label == mood.label).cloned().collect()
             }
+            Output::Similarity(score) => {
+                vec![LabelScore { label: Arc::from("score"), score: *score, logit: *score }]
+            }
             _ => Vec::new(),
         }
     }

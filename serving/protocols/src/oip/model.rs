@@ -27,6 +27,7 @@ impl TensorKind {
             Task::Classify | Task::Sentiment => &[Self::Label, Self::Score],
             Task::Entities => &[Self::Entities],
             Task::Summarize => &[Self::Summary],
+            Task::Rerank => &[Self::Score],
         }
     }
 

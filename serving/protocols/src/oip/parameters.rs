@@ -103,6 +103,7 @@ parameter! {
     String: |values, name| values.text(name);
     Option<bool>: |values, name| values.flag(name);
     Option<usize>: |values, name| size(values, name);
+    Option<String>: |values, name| values.text(name).map(|text| text.map(str::to_owned));
     Option<Vec<String>>: |values, name| list(values, name);
     Truncation: |values, name| truncation(values, name);
     Aggregation: |values, name| named::<Self>(values, name);
@@ -165,6 +166,7 @@ pub(super) fn of_task(task: Task, values: &Values) -> Result<Parameters, ApiErro
         Task::Entities => with_parameters!(Entities, from_values Entities values),
         Task::Summarize => with_parameters!(Summarize, from_values Summarize values),
         Task::Embed => with_parameters!(Embed, from_values Embed values),
+        Task::Rerank => with_parameters!(Rerank, from_values Rerank values),
     })
 }
 

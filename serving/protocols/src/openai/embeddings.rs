@@ -48,6 +48,10 @@ request_body! {
         dimensions: Option<usize>,
         /// Voyage.
         output_dimension: Option<usize>,
+        /// Voyage, NIM: whether texts are queries or documents, for models with prompts for them.
+        input_type: Option<String>,
+        /// Jina: what the embeddings are for.
+        task: Option<String>,
         /// Jina.
         normalized: Option<bool>,
         late_chunking: Option<bool>,
@@ -178,6 +182,7 @@ impl Shape for Embeddings {
             dimensions: body.dimensions.or(body.output_dimension).filter(|dimensions| *dimensions > 0),
             normalize: body.normalized.or(body.use_activation).unwrap_or(true),
             truncation: body.cut().of(&target, Truncation::Error)?,
+            prompt_name: target.prompt(body.input_type.as_deref().or(body.task.as_deref())),
             ..EmbedParameters::default()
         };
         // Ids of another tokenizer, which LangChain sends unasked, may all be in ours: a short text of them

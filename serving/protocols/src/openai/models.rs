@@ -112,6 +112,7 @@ impl<'a> Named<'a> {
         let endpoints: &[&str] = match model.task {
             Task::Embed => &["embed", "rerank"],
             Task::Classify | Task::Sentiment => &["classify"],
+            Task::Rerank => &["rerank"],
             Task::Entities | Task::Summarize => &[],
         };
         let context_length = model.limits.tokens_max;

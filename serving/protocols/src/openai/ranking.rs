@@ -1,4 +1,5 @@
-//! NIM's `POST /v1/ranking`. A `logit` is what our own API calls the score: the cosine of query and passage.
+//! NIM's `POST /v1/ranking`. A `logit` is a reranker's, or the cosine of query and passage where an embedding
+//! model answers.
 
 use api::tasks::{Input, Parameters, RerankParameters, Truncation};
 use api::{ApiError, InferRequest, InferResponse, Operation};
@@ -56,7 +57,7 @@ impl Shape for Ranking {
         let truncation = body.cut().of(&target, Truncation::Stride)?;
         let TextOrObject(query) = body.query;
         let inputs = body.passages.into_iter().map(|TextOrObject(text)| Input::Text(text)).collect();
-        let parameters = Parameters::Rerank(RerankParameters { query, truncation });
+        let parameters = Parameters::Rerank(RerankParameters { query, raw_scores: Some(true), truncation });
         Ok((target.request(inputs, parameters), ()))
     }
 

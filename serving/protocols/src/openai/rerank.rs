@@ -139,7 +139,7 @@ impl Shape for Rerank {
         // vLLM's 0 is all.
         let top_n = body.top_n.or(body.top_k).filter(|top_n| *top_n > 0);
         let TextOrObject(query) = body.query;
-        let parameters = Parameters::Rerank(RerankParameters { query, truncation });
+        let parameters = Parameters::Rerank(RerankParameters { query, raw_scores: None, truncation });
         let inputs = texts.into_iter().map(Input::Text).collect();
         let rendering = Rendering { id: request_id(&head.extensions), style, top_n, documents };
         Ok((target.request(inputs, parameters), rendering))

@@ -1,10 +1,10 @@
 //! vLLM's `POST /score`: how near texts are, one to many or pair by pair. With an embedding model vLLM
-//! answers the cosine, and so does this.
+//! answers the cosine, and with a reranker its score, and so does this; a reranker takes one text to many.
 
 use std::sync::Arc;
 
-use api::tasks::{EmbedParameters, Input, InputError, Parameters, Truncation};
-use api::{ApiError, InferRequest, InferResponse, Operation, request_id};
+use api::tasks::{EmbedParameters, Input, InputError, Parameters, RerankParameters, Truncation};
+use api::{ApiError, InferRequest, InferResponse, Operation, Task, request_id};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -20,7 +20,7 @@ use crate::http::inputs::InputsOrObjects;
 use crate::http::target::Target;
 use crate::http::words::Words;
 use crate::openapi::Api;
-use crate::outputs::vectors;
+use crate::outputs::{scores, vectors};
 
 /// A request for scores.
 pub(super) struct Score(pub(super) Target);
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Texts {
 /// How the answer is written.
 pub(crate) struct Rendering {
     id: Arc<str>,
-    /// Texts of the first side, which come first.
+    /// Texts of the first side, which come first; none where a reranker scores those of the second.
     first: usize,
 }
 
@@ -95,6 +95,15 @@ impl Shape for Score {
             let problem = format!("{first} texts on one side and {} on the other are no pairs", second.len());
             return Err(invalid("data_1", &problem));
         }
+        let model = target.model(&[Task::Rerank, Task::Embed]);
+        if model.is_ok_and(|model| model.task == Task::Rerank) {
+            let (Some(Input::Text(query)), true) = (inputs.pop(), first == 1) else {
+                return Err(invalid("data_1", "a reranker takes one text, and several on the other side"));
+            };
+            let parameters = Parameters::Rerank(RerankParameters { query, raw_scores: None, truncation });
+            let rendering = Rendering { id: request_id(&head.extensions), first: 0 };
+            return Ok((target.request(second, parameters), rendering));
+        }
         inputs.extend(second);
         let parameters = Parameters::Embed(EmbedParameters { truncation, ..EmbedParameters::default() });
         let mut request = target.request(inputs, parameters);
@@ -104,12 +113,21 @@ impl Shape for Score {
     }
 
     fn words(rendering: &Rendering) -> Option<Words> {
+        if rendering.first == 0 {
+            return Some(Words::of_array("data_2", CUT));
+        }
         let others = Some((rendering.first, "data_2"));
         Some(Words { others, ..Words::of_array("data_1", CUT) })
     }
 
     fn write(response: InferResponse, Rendering { id, first }: Rendering) -> Result<Answer, ApiError> {
         let (model, created, usage) = (Arc::clone(&response.model), created(&response), Usage::of(&response));
+        if first == 0 {
+            let scored = |(index, score)| Scored { index, object: "score", score };
+            let data = scores(response)?.into_iter().enumerate().map(scored).collect();
+            let answer = Scores { id: &id, object: "list", created, model: &model, data, usage };
+            return Answer::json(StatusCode::OK, &answer);
+        }
         let vectors = vectors(response)?;
         let (ones, others) = vectors.split_at_checked(first).unwrap_or_default();
         let score = |(index, (one, other)): (usize, (&Vec<f32>, &Vec<f32>))| Scored {

@@ -30,12 +30,12 @@ pub(crate) fn truncation(truncate: Option<bool>, direction: Option<Direction>) -
     }
 }
 
-/// Refuses the name of a prompt: no model here has any.
+/// Refuses the name of a prompt where none is put before texts.
 ///
 /// # Errors
 /// There is one.
 pub(crate) fn no_prompt(name: Option<&str>) -> Result<(), ApiError> {
-    let problem = "the model has no prompts that could be named".to_owned();
+    let problem = "no prompts are put before texts here".to_owned();
     match name {
         Some(_) => Err(ApiError::InvalidRequest { field: "prompt_name".to_owned(), problem }),
         None => Ok(()),
@@ -53,19 +53,22 @@ pub(crate) struct Embeddings {
     pub(crate) normalize: Option<bool>,
     /// Leading dimensions that are kept; all if `None`.
     pub(crate) dimensions: Option<usize>,
+    /// The prompt that is put before texts.
+    pub(crate) prompt_name: Option<String>,
 }
 
 impl Embeddings {
     /// As it is asked of a target.
     pub(crate) fn of(self, target: Target) -> InferRequest {
-        let Self { inputs, truncation, normalize, dimensions } = self;
+        let Self { inputs, truncation, normalize, dimensions, prompt_name } = self;
         let normalize = normalize.unwrap_or(true);
-        let parameters = EmbedParameters { dimensions, normalize, truncation, ..EmbedParameters::default() };
+        let parameters =
+            EmbedParameters { dimensions, normalize, prompt_name, truncation, ..EmbedParameters::default() };
         target.request(inputs, Parameters::Embed(parameters))
     }
 }
 
-/// How well texts answer a query.
+/// How well texts answer a query. `raw_scores`: as a reranker's logits, or their sigmoid.
 ///
 /// # Errors
 /// There are no texts.
@@ -73,10 +76,12 @@ pub(crate) fn ranks(
     target: Target,
     query: String,
     texts: Vec<String>,
+    raw_scores: bool,
     truncation: Truncation,
 ) -> Result<InferRequest, ApiError> {
     let inputs = some(texts)?;
-    Ok(target.request(inputs, Parameters::Rerank(RerankParameters { query, truncation })))
+    let raw_scores = Some(raw_scores);
+    Ok(target.request(inputs, Parameters::Rerank(RerankParameters { query, raw_scores, truncation })))
 }
 
 /// How near sentences are to another one.

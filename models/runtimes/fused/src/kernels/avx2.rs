@@ -118,6 +118,14 @@ unsafe impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        unsafe {
+            let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self) {
         unsafe {
             let words = _mm256_loadu_si256(from.cast());

@@ -98,6 +98,14 @@ unsafe impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        unsafe {
+            let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self) {
         unsafe {
             let words = _mm512_loadu_si512(from.cast());

@@ -31,6 +31,10 @@ pub(crate) enum Output<N> {
     Store { to: *mut N, stride: usize, activation: Activation },
     /// With the bias they are added to what is there: the residual connection.
     Add { to: *mut f32, stride: usize },
+    /// The first half of a panel are gates, the second what they open: with the bias,
+    /// `activation(gate) * other` is stored, half as many columns as the panels have
+    /// (<https://arxiv.org/abs/2002.05202>).
+    Gate { to: *mut N, stride: usize, activation: Activation },
 }
 
 /// Sums of one tile: `ROWS x 2 LANES` values of `left * panel`.
@@ -129,7 +133,7 @@ pub(super) unsafe fn linear<V: Product<N>, N: Number, const TILE_ROWS: usize>(ta
                     columns,
                 );
                 let bias = task.bias.add(panel * columns);
-                task.output.take::<V>(sums, bias, first..end, panel * columns);
+                task.output.take::<V>(sums, bias, first..end, panel);
             }
         }
     }
@@ -141,31 +145,48 @@ struct Sums([f32; TILE_ROWS_MAX * TILE_COLUMNS_MAX]);
 
 impl<N: Number> Output<N> {
     /// # Safety
-    /// As [`Vector`]; the output must be valid for these rows and `2 LANES` columns from `column` on.
+    /// As [`Vector`]; the output must be valid for these rows and the columns of this panel.
     #[inline(always)]
     unsafe fn take<V: Vector>(
         &self,
         sums: *const f32,
         bias: *const f32,
         rows: std::ops::Range<usize>,
-        column: usize,
+        panel: usize,
     ) {
+        let columns = 2 * V::LANES;
         for (index, row) in rows.enumerate() {
-            for half in [0, V::LANES] {
-                // SAFETY: as the caller vouches.
-                unsafe {
-                    let sum = V::load(sums.add(index * 2 * V::LANES + half)).add(V::load(bias.add(half)));
-                    match *self {
-                        Output::Store { to, stride, activation } => {
-                            N::store(activation.apply(sum), to.add(row * stride + column + half));
+            // SAFETY: as the caller vouches.
+            unsafe {
+                let sums = sums.add(index * columns);
+                match *self {
+                    Output::Store { to, stride, activation } => {
+                        let to = to.add(row * stride + panel * columns);
+                        for half in [0, V::LANES] {
+                            N::store(activation.apply(biased::<V>(sums, bias, half)), to.add(half));
                         }
-                        Output::Add { to, stride } => {
-                            let to = to.add(row * stride + column + half);
-                            V::load(to).add(sum).store(to);
+                    }
+                    Output::Add { to, stride } => {
+                        let to = to.add(row * stride + panel * columns);
+                        for half in [0, V::LANES] {
+                            V::load(to.add(half)).add(biased::<V>(sums, bias, half)).store(to.add(half));
                         }
+                    }
+                    Output::Gate { to, stride, activation } => {
+                        let gate = activation.apply(biased::<V>(sums, bias, 0));
+                        let gated = gate.mul(biased::<V>(sums, bias, V::LANES));
+                        N::store(gated, to.add(row * stride + panel * V::LANES));
                     }
                 }
             }
         }
     }
+}
+
+/// # Safety
+/// As [`Vector`], for both pointers behind `at`.
+#[inline(always)]
+unsafe fn biased<V: Vector>(sums: *const f32, bias: *const f32, at: usize) -> V {
+    // SAFETY: as the caller vouches.
+    unsafe { V::load(sums.add(at)).add(V::load(bias.add(at))) }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Activation {
     GeluTanh,
     /// `max(x, 0)`
     Relu,
+    /// `x / (1 + e^-x)`, <https://arxiv.org/abs/1702.03118>
+    Silu,
     /// `tanh x`, in heads.
     Tanh,
 }
@@ -39,6 +41,11 @@ impl Activation {
                     half.multiply_add(tanh(inner), half)
                 }
                 Activation::Relu => x.max(V::splat(0.0)),
+                Activation::Silu => {
+                    // `e^88.3` is finite, so that what is far below zero gives nearly zero.
+                    let power = exp(V::splat(0.0).sub(x));
+                    x.div(power.add(V::splat(1.0)))
+                }
                 Activation::Tanh => tanh(x),
             }
         }

@@ -5,7 +5,7 @@
 //! | `vector` | what a kernel asks of a CPU |
 //! | `portable`, `avx2`, `avx512`, `neon` | one instruction set each |
 //! | `math` | exp, erf, GELU |
-//! | `linear`, `attention`, `normalize` | the three kernels |
+//! | `linear`, `attention`, `normalize`, `rotary` | the four kernels |
 //! | `peak` | what the multipliers could do at most |
 //!
 //! A kernel takes a task of raw pointers, because threads write disjoint parts of one matrix, which slices
@@ -24,16 +24,21 @@ mod neon;
 mod normalize;
 mod peak;
 mod portable;
+mod rotary;
 #[cfg(test)]
 mod tests;
 mod vector;
 
 use half::bf16;
 
-pub(crate) use attention::{AttentionScratch, AttentionTask, WEIGHTS_LEN, keys_len, sums_len, values_len};
+pub(crate) use attention::{
+    AttentionScratch, AttentionTask, Bias, Disentangled, QUERIES_MAX, STATE_LEN, WEIGHTS_LEN, from_keys_len,
+    from_queries_len, keys_len, sums_len, values_len,
+};
 pub(crate) use linear::{LinearTask, Output, TILE_COLUMNS_MAX};
 pub(crate) use math::Activation;
 pub(crate) use normalize::NormalizeTask;
+pub(crate) use rotary::RotaryTask;
 pub(crate) use vector::Number;
 
 /// The kernels of one instruction set for one number format.
@@ -51,6 +56,7 @@ pub(crate) struct Kernels<N: 'static> {
     pub(crate) linear: unsafe fn(&LinearTask<N>),
     pub(crate) attend: unsafe fn(&AttentionTask<N>),
     pub(crate) normalize: unsafe fn(&NormalizeTask<N>),
+    pub(crate) rotate: unsafe fn(&RotaryTask<N>),
     /// Takes rounds, returns multiplications and additions.
     pub(crate) peak: unsafe fn(usize) -> usize,
 }
@@ -89,12 +95,19 @@ macro_rules! kernels {
             /// # Safety
             /// See `Kernels`.
             $(#[target_feature(enable = $feature)])?
+            unsafe fn rotate(task: &RotaryTask<$number>) {
+                // SAFETY: the caller's contract; the features are this function's.
+                unsafe { rotary::rotate::<$vector, $number>(task) }
+            }
+            /// # Safety
+            /// See `Kernels`.
+            $(#[target_feature(enable = $feature)])?
             unsafe fn peak(rounds: usize) -> usize {
                 // SAFETY: the caller's contract; the features are this function's.
                 unsafe { peak::peak::<$vector, $number>(rounds) }
             }
             let lanes = <$vector as vector::Vector>::LANES;
-            Kernels { name: $name, columns: 2 * lanes, lanes, linear, attend, normalize, peak }
+            Kernels { name: $name, columns: 2 * lanes, lanes, linear, attend, normalize, rotate, peak }
         };
     };
 }

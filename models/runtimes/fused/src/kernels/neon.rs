@@ -101,6 +101,11 @@ unsafe impl Vector for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        unsafe { Self(vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.cast())))) }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self) {
         unsafe {
             let words = vreinterpretq_u32_u16(vld1q_u16(from.cast()));

@@ -1,8 +1,10 @@
-//! Layer normalisation, <https://arxiv.org/abs/1607.06450>.
+//! Normalisation of rows: to mean 0 and variance 1, <https://arxiv.org/abs/1607.06450>, or to a mean square
+//! of 1, <https://arxiv.org/abs/1910.07467>.
 
 use super::vector::{Number, Vector};
 
-/// Rows to normalise in place, and to copy in the products' number format. Strides are in numbers.
+/// Rows to normalise into a copy in the products' number format, and perhaps in place. Strides are in
+/// numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct NormalizeTask<N> {
     pub(crate) rows: usize,
@@ -17,6 +19,10 @@ pub(crate) struct NormalizeTask<N> {
     /// One for each value of a row.
     pub(crate) bias: *const f32,
     pub(crate) epsilon: f32,
+    /// Whether the mean is taken off first.
+    pub(crate) is_centred: bool,
+    /// Whether the values are changed too.
+    pub(crate) is_in_place: bool,
 }
 
 /// # Safety
@@ -24,13 +30,15 @@ pub(crate) struct NormalizeTask<N> {
 /// time.
 #[inline(always)]
 pub(super) unsafe fn normalize<V: Vector, N: Number>(task: &NormalizeTask<N>) {
-    let NormalizeTask { width, weight, bias, .. } = *task;
-    let whole = width - width % V::LANES;
+    let width = task.width;
     for row in 0..task.rows {
         // SAFETY: all offsets are below `width` in rows below `rows`.
         unsafe {
-            let (values, copy) = (task.values.add(row * task.stride), task.copy.add(row * task.copy_stride));
-            let mean = sum_of::<V>(values, width, |x| x, |x| x) / width as f32;
+            let values = task.values.add(row * task.stride);
+            let mean = match task.is_centred {
+                true => sum_of::<V>(values, width, |x| x, |x| x) / width as f32,
+                false => 0.0,
+            };
             let centre = V::splat(mean);
             let squares = sum_of::<V>(
                 values,
@@ -42,18 +50,45 @@ pub(super) unsafe fn normalize<V: Vector, N: Number>(task: &NormalizeTask<N>) {
                 |x| (x - mean) * (x - mean),
             );
             let scale = 1.0 / (squares / width as f32 + task.epsilon).sqrt();
-            let factor = V::splat(scale);
-            for at in (0..whole).step_by(V::LANES) {
-                let value = V::load(values.add(at)).sub(centre).mul(factor);
-                let value = value.multiply_add(V::load(weight.add(at)), V::load(bias.add(at)));
+            match task.is_in_place {
+                true => write::<V, N, true>(task, row, mean, scale),
+                false => write::<V, N, false>(task, row, mean, scale),
+            }
+        }
+    }
+}
+
+/// `(x - mean) * scale * weight + bias` of a row.
+///
+/// # Safety
+/// As [`normalize`], with `row` below its rows.
+#[inline(always)]
+unsafe fn write<V: Vector, N: Number, const IN_PLACE: bool>(
+    task: &NormalizeTask<N>,
+    row: usize,
+    mean: f32,
+    scale: f32,
+) {
+    let NormalizeTask { width, weight, bias, .. } = *task;
+    let whole = width - width % V::LANES;
+    // SAFETY: all offsets are below `width` in a row below `rows`.
+    unsafe {
+        let (values, copy) = (task.values.add(row * task.stride), task.copy.add(row * task.copy_stride));
+        let (centre, factor) = (V::splat(mean), V::splat(scale));
+        for at in (0..whole).step_by(V::LANES) {
+            let value = V::load(values.add(at)).sub(centre).mul(factor);
+            let value = value.multiply_add(V::load(weight.add(at)), V::load(bias.add(at)));
+            if IN_PLACE {
                 value.store(values.add(at));
-                N::store(value, copy.add(at));
             }
-            for at in whole..width {
-                let value = (*values.add(at) - mean) * scale * *weight.add(at) + *bias.add(at);
+            N::store(value, copy.add(at));
+        }
+        for at in whole..width {
+            let value = (*values.add(at) - mean) * scale * *weight.add(at) + *bias.add(at);
+            if IN_PLACE {
                 *values.add(at) = value;
-                *copy.add(at) = N::from_f32(value);
             }
+            *copy.add(at) = N::from_f32(value);
         }
     }
 }

@@ -103,6 +103,12 @@ unsafe impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        // SAFETY: valid for LANES values.
+        Self(unsafe { from.cast::<[bf16; 4]>().read_unaligned() }.map(bf16::to_f32))
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self) {
         // SAFETY: valid for 2 LANES values.
         let pairs = unsafe { from.cast::<[[bf16; 2]; 4]>().read_unaligned() };

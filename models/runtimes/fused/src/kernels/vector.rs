@@ -36,6 +36,7 @@ pub(crate) unsafe trait Vector: Copy {
 
     /// Rounded to bfloat16, to nearest and ties to even.
     unsafe fn store_bf16(self, to: *mut bf16);
+    unsafe fn load_bf16(from: *const bf16) -> Self;
     /// The even and the odd ones of `2 LANES` bfloat16 numbers.
     unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self);
 
@@ -63,6 +64,9 @@ pub(crate) trait Number: Copy + Default + Send + Sync + 'static {
     fn from_f32(value: f32) -> Self;
     fn to_f32(self) -> f32;
 
+    /// # Safety
+    /// As [`Vector::load`].
+    unsafe fn load<V: Vector>(from: *const Self) -> V;
     /// # Safety
     /// As [`Vector::store`].
     unsafe fn store<V: Vector>(vector: V, to: *mut Self);
@@ -94,8 +98,15 @@ impl Number for f32 {
         value
     }
 
+    #[inline(always)]
     fn to_f32(self) -> f32 {
         self
+    }
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Self) -> V {
+        // SAFETY: the same contract.
+        unsafe { V::load(from) }
     }
 
     #[inline(always)]
@@ -113,8 +124,15 @@ impl Number for bf16 {
         bf16::from_f32(value)
     }
 
+    #[inline(always)]
     fn to_f32(self) -> f32 {
         bf16::to_f32(self)
+    }
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Self) -> V {
+        // SAFETY: the same contract.
+        unsafe { V::load_bf16(from) }
     }
 
     #[inline(always)]

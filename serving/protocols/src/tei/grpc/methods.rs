@@ -70,13 +70,13 @@ impl Method for Embed {
     const NAME: &'static str = "Embed";
 
     fn read(question: wire::EmbedRequest, target: Target) -> Result<Asked<()>, ApiError> {
-        no_prompt(question.prompt_name.as_deref())?;
         let characters = question.inputs.chars().count();
         let embeddings = Embeddings {
             truncation: truncation(Some(question.truncate), direction(question.truncation_direction)?),
             inputs: vec![question.inputs.into()],
             normalize: question.normalize,
             dimensions: question.dimensions.map(|dimensions| dimensions as usize),
+            prompt_name: question.prompt_name,
         };
         Ok(Asked { request: embeddings.of(target), characters, rendering: () })
     }
@@ -97,10 +97,11 @@ impl Method for EmbedAll {
     const NAME: &'static str = "EmbedAll";
 
     fn read(question: wire::EmbedAllRequest, target: Target) -> Result<Asked<()>, ApiError> {
-        no_prompt(question.prompt_name.as_deref())?;
         let characters = question.inputs.chars().count();
         let truncation = truncation(Some(question.truncate), direction(question.truncation_direction)?);
-        let parameters = EmbedTokensParameters { truncation, ..EmbedTokensParameters::default() };
+        let prompt_name = question.prompt_name;
+        let parameters =
+            EmbedTokensParameters { truncation, prompt_name, ..EmbedTokensParameters::default() };
         let request = target.token_vectors(vec![question.inputs.into()], parameters)?;
         Ok(Asked { request, characters, rendering: () })
     }
@@ -206,12 +207,14 @@ impl Method for Rerank {
     const NAME: &'static str = "Rerank";
 
     fn read(question: wire::RerankRequest, target: Target) -> Result<Asked<Self::Rendering>, ApiError> {
-        let wire::RerankRequest { query, texts, truncate, return_text, truncation_direction, .. } = question;
+        let wire::RerankRequest { query, texts, truncate, raw_scores, return_text, truncation_direction } =
+            question;
         let all = texts.iter().chain([&query]);
         let characters = all.map(|text| text.chars().count()).sum();
         let rendering = return_text.then(|| texts.clone());
         let truncation = truncation(Some(truncate), direction(truncation_direction)?);
-        Ok(Asked { request: requests::ranks(target, query, texts, truncation)?, characters, rendering })
+        let request = requests::ranks(target, query, texts, raw_scores, truncation)?;
+        Ok(Asked { request, characters, rendering })
     }
 
     fn write(

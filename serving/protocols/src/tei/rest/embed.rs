@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::errors::Tei;
-use super::super::requests::{Direction, Embeddings, SPARSE_VECTORS, no_prompt, not_given, truncation};
+use super::super::requests::{Direction, Embeddings, SPARSE_VECTORS, not_given, truncation};
 use super::Targeted;
 use crate::http::body::{self, Name};
 use crate::http::dialect::{Answer, Shape};
@@ -64,11 +64,10 @@ impl Shape for Embed {
     fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, usize), ApiError> {
         let Body { inputs, truncate, truncation_direction, prompt_name, normalize, dimensions } =
             body::parse(body)?;
-        no_prompt(prompt_name.as_deref())?;
         let truncation = truncation(truncate, truncation_direction.map(Name::get));
         let inputs = inputs.list;
         let characters = characters(&inputs);
-        Ok((Embeddings { inputs, truncation, normalize, dimensions }.of(self.0), characters))
+        Ok((Embeddings { inputs, truncation, normalize, dimensions, prompt_name }.of(self.0), characters))
     }
 
     fn write(response: InferResponse, characters: usize) -> Result<Answer, ApiError> {
@@ -93,10 +92,10 @@ impl Shape for EmbedAll {
 
     fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, usize), ApiError> {
         let Body { inputs, truncate, truncation_direction, prompt_name, .. } = body::parse(body)?;
-        no_prompt(prompt_name.as_deref())?;
         let truncation = truncation(truncate, truncation_direction.map(Name::get));
         let characters = characters(&inputs.list);
-        let parameters = EmbedTokensParameters { truncation, ..EmbedTokensParameters::default() };
+        let parameters =
+            EmbedTokensParameters { truncation, prompt_name, ..EmbedTokensParameters::default() };
         Ok((self.0.token_vectors(inputs.list, parameters)?, characters))
     }
 

@@ -37,12 +37,13 @@ pub(crate) struct Info {
     docker_label: Option<&'static str>,
 }
 
-/// What a model is for. The dialect knows the first two.
+/// What a model is for. The dialect knows the first three.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum ModelType {
     Embedding { pooling: &'static str },
     Classifier(Labels),
+    Reranker(Labels),
     TokenClassification(Labels),
     Summarization {},
 }
@@ -63,10 +64,14 @@ impl Labels {
 impl Info {
     fn of(model: ModelInfo, server: &ServerFacts, inputs_max: usize) -> Self {
         let model_type = match model.task {
-            Task::Embed => ModelType::Embedding { pooling: "mean" },
+            Task::Embed => {
+                let pooling = model.pooling.first().map_or("mean", |pooling| pooling.as_str());
+                ModelType::Embedding { pooling }
+            }
             Task::Classify | Task::Sentiment => ModelType::Classifier(Labels::of(&model.labels)),
             Task::Entities => ModelType::TokenClassification(Labels::of(&model.labels)),
             Task::Summarize => ModelType::Summarization {},
+            Task::Rerank => ModelType::Reranker(Labels::of(&model.labels)),
         };
         let (model_id, model_sha) = match model.repository {
             // What was trained here has the encoder of a repository, and is not what is there.
@@ -116,12 +121,13 @@ pub(crate) fn described(services: &Services, target: &Target) -> Result<Info, Ap
     Ok(Info::of(model, &services.server, target.inputs_max))
 }
 
-/// Its message has numbers of 32 bits, and no name for models of other kinds than the first two.
+/// Its message has numbers of 32 bits, and no name for models of other kinds than the first three.
 impl From<Info> for proto::tei::InfoResponse {
     fn from(info: Info) -> Self {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let model_type = match info.model_type {
             ModelType::Embedding { .. } => proto::tei::ModelType::Embedding,
+            ModelType::Reranker(_) => proto::tei::ModelType::Reranker,
             ModelType::Classifier(_) | ModelType::TokenClassification(_) | ModelType::Summarization {} => {
                 proto::tei::ModelType::Classifier
             }

@@ -18,8 +18,8 @@ use crate::openapi::Api;
 use crate::outputs;
 use crate::tei::facts::Facts;
 
-/// `POST /rerank` with `texts`. A score is a cosine, with `raw_scores` and without: there is no
-/// cross-encoder.
+/// `POST /rerank` with `texts`. A score is a reranker's logit with `raw_scores`, and its sigmoid without; where
+/// an embedding model answers it is a cosine in either case.
 pub struct Rerank(pub Target);
 
 /// `POST /similarity`.
@@ -31,6 +31,7 @@ struct RerankBody {
     texts: Vec<String>,
     truncate: Option<bool>,
     truncation_direction: Option<Name<Direction>>,
+    raw_scores: Option<bool>,
     return_text: Option<bool>,
 }
 
@@ -89,11 +90,12 @@ impl Shape for Rerank {
     }
 
     fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, Ranks), ApiError> {
-        let RerankBody { query, texts, truncate, truncation_direction, return_text } = body::parse(body)?;
+        let RerankBody { query, texts, truncate, truncation_direction, raw_scores, return_text } =
+            body::parse(body)?;
         let kept = return_text.unwrap_or(false).then(|| texts.clone());
         let query_characters = query.chars().count();
         let truncation = truncation(truncate, truncation_direction.map(Name::get));
-        let request = requests::ranks(self.0, query, texts, truncation)?;
+        let request = requests::ranks(self.0, query, texts, raw_scores.unwrap_or(false), truncation)?;
         let characters = query_characters + characters(&request.inputs);
         Ok((request, Ranks { texts: kept, characters }))
     }

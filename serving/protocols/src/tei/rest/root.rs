@@ -56,7 +56,7 @@ impl Shape for Root {
                 let (request, rendering) = Embed(target).read(head, body)?;
                 Ok((request, Rooted::Embed(rendering)))
             }
-            Task::Classify | Task::Sentiment | Task::Entities | Task::Summarize => {
+            Task::Classify | Task::Sentiment | Task::Entities | Task::Summarize | Task::Rerank => {
                 let (request, rendering) = Predict(target).read(head, body)?;
                 Ok((request, Rooted::Predict(rendering)))
             }

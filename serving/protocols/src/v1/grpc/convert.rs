@@ -51,6 +51,7 @@ parameter!(bool, Option<bool>, |wire, default| wire.unwrap_or(default));
 parameter!(usize, Option<u32>, |wire, default| wire.map_or(default, |n| n as usize));
 parameter!(String, String, |wire, _default| wire);
 parameter!(Option<bool>, Option<bool>, |wire, default| wire.or(default));
+parameter!(Option<String>, Option<String>, |wire, default| wire.or(default));
 parameter!(Option<usize>, Option<u32>, |wire, default| wire.map(|n| n as usize).or(default));
 parameter!(Option<Vec<String>>, Vec<String>, |wire, default| if wire.is_empty() {
     default

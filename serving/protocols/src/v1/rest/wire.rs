@@ -130,6 +130,7 @@ parameter! {
     String: String, |json, default| json.unwrap_or(default);
     Option<bool>: bool, |json, default| json.or(default);
     Option<usize>: usize, |json, default| json.or(default);
+    Option<String>: String, |json, default| json.or(default);
     Option<Vec<String>>: Vec<String>, |json, default| json.or(default);
     Truncation: Name<Self>, |json, default| json.map_or(default, Name::get);
     Aggregation: Name<Self>, |json, default| json.map_or(default, Name::get);

@@ -1,40 +1,37 @@
 //! The encoder: embeddings, transformer layers, and the order in which threads go through them.
 
+mod attention;
+mod embed;
+mod layer;
+
 use std::ops::Range;
 use std::sync::Arc;
 
-use models_core::weights::{
-    EmbeddingWeights, EncoderWeights, LayerWeights, LinearWeights, LoraAdapter, NormWeights,
-};
+use models_core::spec::{FeedForward, LayerSpec, NormKind, NormPlace};
+use models_core::weights::{EmbeddingWeights, EncoderWeights, LoraAdapter, NormWeights};
 use models_core::{EncoderSpec, HiddenActivation, ModelError, TokenBatch};
 
 use super::buffer::Buffer;
-use super::kernels::{
-    Activation, AttentionScratch, AttentionTask, Compiled, Kernels, NormalizeTask, Output, TILE_COLUMNS_MAX,
-    WEIGHTS_LEN, keys_len, sums_len, values_len,
-};
+use super::kernels::{Activation, Compiled, Kernels, NormalizeTask, Output, TILE_COLUMNS_MAX};
 use super::packing::PackedLinear;
 use super::plan::{AttentionPiece, Split, block_rows};
 use super::threads::Worker;
-use super::workspace::{Buffers, Scratch};
+use super::workspace::Buffers;
+use attention::Tables;
+use layer::{Layer, known};
 
 /// A transformer encoder, packed for the kernels of one instruction set. Cheap to clone: weights are shared.
 pub(super) struct Encoder<N: 'static> {
-    pub(super) spec: EncoderSpec,
+    pub(super) spec: Arc<EncoderSpec>,
     kernels: &'static Kernels<N>,
     embeddings: Arc<EmbeddingWeights>,
-    layers: Arc<[Layer<N>]>,
+    /// From `E` to `H`.
+    projection: Option<Arc<PackedLinear<N>>>,
+    /// Layers with the same weights are one.
+    layers: Arc<[Arc<Layer<N>>]>,
+    final_norm: Option<Arc<NormWeights>>,
+    tables: Arc<Tables>,
     activation: Activation,
-}
-
-struct Layer<N> {
-    /// The queries' scale is in its weights.
-    query_key_value: PackedLinear<N>,
-    attention_output: PackedLinear<N>,
-    attention_norm: NormWeights,
-    intermediate: PackedLinear<N>,
-    output: PackedLinear<N>,
-    output_norm: NormWeights,
 }
 
 /// One batch on its way through the encoder.
@@ -54,10 +51,13 @@ struct Part {
 impl<N> Clone for Encoder<N> {
     fn clone(&self) -> Self {
         Self {
-            spec: self.spec.clone(),
+            spec: Arc::clone(&self.spec),
             kernels: self.kernels,
             embeddings: Arc::clone(&self.embeddings),
+            projection: self.projection.clone(),
             layers: Arc::clone(&self.layers),
+            final_norm: self.final_norm.clone(),
+            tables: Arc::clone(&self.tables),
             activation: self.activation,
         }
     }
@@ -71,126 +71,164 @@ impl<N: Compiled> Encoder<N> {
         adapter: Option<&LoraAdapter>,
         kernels: &'static Kernels<N>,
     ) -> Result<Self, ModelError> {
-        let spec = weights.spec.clone();
-        let layer = |index| Ok(Layer::new(weights.layer(index, adapter)?, &spec, kernels));
-        let layers = (0..spec.num_hidden_layers).map(layer).collect::<Result<_, ModelError>>()?;
+        let spec = Arc::new(weights.spec.clone());
+        let mut layers: Vec<Arc<Layer<N>>> = Vec::with_capacity(spec.num_hidden_layers);
+        for (index, of_layer) in spec.layers.iter().enumerate() {
+            // Numbers of queries and keys have the order of a rotation's pairs.
+            let is_same = |other: &LayerSpec| spec.is_shared && other.rotary == of_layer.rotary;
+            let layer = match spec.layers[..index].iter().position(is_same) {
+                Some(same) => Arc::clone(&layers[same]),
+                None => {
+                    let rotary = of_layer.rotary.map(|index| &spec.rotary[index]);
+                    Arc::new(Layer::new(weights.layer(index, adapter)?, &spec, rotary, kernels)?)
+                }
+            };
+            layers.push(layer);
+        }
         let activation = match spec.hidden_act {
             HiddenActivation::Gelu => Activation::Gelu,
             HiddenActivation::GeluTanh => Activation::GeluTanh,
             HiddenActivation::Relu => Activation::Relu,
+            HiddenActivation::Silu => Activation::Silu,
         };
-        Ok(Self { spec, kernels, embeddings, layers, activation })
+        let projection = embeddings.projection.as_ref();
+        Ok(Self {
+            kernels,
+            projection: projection.map(|weights| Arc::new(PackedLinear::new(kernels, weights))),
+            embeddings,
+            layers: layers.into(),
+            final_norm: weights.final_norm()?.map(|norm| Arc::new(known(norm, &spec))),
+            tables: Arc::new(Tables::new(&spec, weights.distance_bias()?)?),
+            activation,
+            spec,
+        })
     }
 
     /// Numbers in a row of hidden states.
     pub(super) fn width(&self) -> usize {
-        self.spec.hidden_size.next_multiple_of(TILE_COLUMNS_MAX)
+        self.spec.hidden_size.max(self.spec.embedding_size).next_multiple_of(TILE_COLUMNS_MAX)
     }
 
     /// Makes the buffers large enough for a batch.
     pub(super) fn grow(&self, buffers: &mut Buffers, batch: &TokenBatch, split: Split) {
-        let (tokens, width, head) = (batch.tokens(), self.width(), self.spec.head_size());
+        let (tokens, width) = (batch.tokens(), self.width());
         let threads = buffers.scratch.len();
         buffers.hidden.grow::<f32>(tokens * width);
         buffers.operand.grow::<N>(tokens * width);
         buffers.query_key_value.grow::<N>((tokens + self.kernels.lanes) * self.query_key_value_width());
-        buffers.context.grow::<N>(tokens * width);
+        buffers.context.grow::<N>(tokens * self.context_width());
         buffers.inner.grow::<N>(split.inner_rows(tokens, threads) * self.inner_width());
-        for Scratch { keys, values, weights, scores, sums } in &mut buffers.scratch {
-            keys.grow::<N>(keys_len(batch.max_seq_len, head));
-            values.grow::<N>(values_len(batch.max_seq_len, head));
-            weights.grow::<N>(WEIGHTS_LEN);
-            scores.grow::<f32>(WEIGHTS_LEN);
-            sums.grow::<f32>(sums_len(head));
-        }
+        self.grow_scratch(buffers, batch.max_seq_len);
     }
 
     /// One thread's part in computing the last hidden states, into `buffers.hidden`.
     pub(super) fn work(&self, worker: &Worker<'_>, pass: &Pass<'_>) {
         let tokens = pass.batch.tokens();
-        let Some(first) = self.layers.first() else {
-            return worker.for_each(1, |_| self.embed(pass, 0..tokens));
-        };
         match pass.split {
+            _ if self.layers.is_empty() => worker.for_each(1, |_| {
+                self.embed(pass, 0..tokens);
+                if let Some(norm) = &self.final_norm {
+                    self.normalize(norm, true, self.spec.hidden_size, pass, 0..tokens);
+                }
+            }),
             Split::Rows(blocks) => {
                 worker.for_each(blocks, |block| {
                     let rows = block_rows(tokens, blocks, block);
                     self.embed(pass, rows.clone());
-                    self.query_key_value(first, pass, Part::whole(&rows, &first.query_key_value));
+                    self.begin(0, pass, &rows);
                 });
-                for (index, layer) in self.layers.iter().enumerate() {
-                    self.attend(worker, pass);
-                    let next = self.layers.get(index + 1);
+                for index in 0..self.layers.len() {
+                    self.attend(worker, index, pass);
                     worker.for_each(blocks, |block| {
-                        self.block(worker.index, layer, next, pass, &block_rows(tokens, blocks, block));
+                        self.block(worker.index, index, pass, &block_rows(tokens, blocks, block));
                     });
                 }
             }
             Split::Columns => {
                 worker.for_each(tokens, |row| self.embed(pass, row..row + 1));
-                for layer in self.layers.iter() {
-                    self.columns(worker, layer, pass);
+                for index in 0..self.layers.len() {
+                    self.columns(worker, index, pass);
                 }
             }
         }
     }
 
+    /// The beginning of a layer for some rows, up to attention.
+    fn begin(&self, index: usize, pass: &Pass<'_>, rows: &Range<usize>) {
+        let layer = &*self.layers[index];
+        self.query_key_value(layer, pass, Part::whole(rows, &layer.query_key_value));
+        if self.is_turned(index) {
+            self.turn(index, pass, rows);
+        }
+    }
+
     /// All of a layer behind attention, and the beginning of the next, for some rows: nothing in it waits for
     /// other rows.
-    fn block(
-        &self,
-        thread: usize,
-        layer: &Layer<N>,
-        next: Option<&Layer<N>>,
-        pass: &Pass<'_>,
-        rows: &Range<usize>,
-    ) {
+    fn block(&self, thread: usize, index: usize, pass: &Pass<'_>, rows: &Range<usize>) {
+        let layer = &*self.layers[index];
         let inner = thread * pass.inner_rows();
         self.attention_output(layer, pass, Part::whole(rows, &layer.attention_output));
-        self.normalize(&layer.attention_norm, pass, rows.clone());
+        self.normalize_attended(layer, pass, rows.clone());
         self.intermediate(layer, pass, inner, Part::whole(rows, &layer.intermediate));
         self.output(layer, pass, inner, Part::whole(rows, &layer.output));
-        self.normalize(&layer.output_norm, pass, rows.clone());
-        if let Some(next) = next {
-            self.query_key_value(next, pass, Part::whole(rows, &next.query_key_value));
+        self.normalize_output(index, pass, rows.clone());
+        if index + 1 < self.layers.len() {
+            self.begin(index + 1, pass, rows);
         }
     }
 
     /// A whole layer for all rows, the columns of each linear layer shared between the threads.
-    fn columns(&self, worker: &Worker<'_>, layer: &Layer<N>, pass: &Pass<'_>) {
+    fn columns(&self, worker: &Worker<'_>, index: usize, pass: &Pass<'_>) {
+        let layer = &*self.layers[index];
         let tokens = pass.batch.tokens();
         let part = |panel| Part { rows: 0..tokens, panels: panel..panel + 1 };
         worker.for_each(layer.query_key_value.panel_count(), |panel| {
             self.query_key_value(layer, pass, part(panel));
         });
-        self.attend(worker, pass);
+        if self.is_turned(index) {
+            worker.for_each(tokens, |row| self.turn(index, pass, &(row..row + 1)));
+        }
+        self.attend(worker, index, pass);
         worker.for_each(layer.attention_output.panel_count(), |panel| {
             self.attention_output(layer, pass, part(panel));
         });
-        worker.for_each(tokens, |row| self.normalize(&layer.attention_norm, pass, row..row + 1));
+        worker.for_each(tokens, |row| self.normalize_attended(layer, pass, row..row + 1));
         worker.for_each(layer.intermediate.panel_count(), |panel| {
             self.intermediate(layer, pass, 0, part(panel));
         });
         worker.for_each(layer.output.panel_count(), |panel| self.output(layer, pass, 0, part(panel)));
-        worker.for_each(tokens, |row| self.normalize(&layer.output_norm, pass, row..row + 1));
+        worker.for_each(tokens, |row| self.normalize_output(index, pass, row..row + 1));
     }
 
-    fn embed(&self, pass: &Pass<'_>, rows: Range<usize>) {
+    /// Between attention and the feed-forward block: writes that one's operand.
+    fn normalize_attended(&self, layer: &Layer<N>, pass: &Pass<'_>, rows: Range<usize>) {
         let hidden = self.spec.hidden_size;
-        let EmbeddingWeights { words, positions, norm } = &*self.embeddings;
-        for row in rows.clone() {
-            let id = pass.batch.input_ids[row] as usize;
-            let position = pass.batch.position_ids[row] as usize;
-            let word = &words[id * hidden..(id + 1) * hidden];
-            let position = &positions[position * hidden..(position + 1) * hidden];
-            let to = pass.buffers.hidden.pointer::<f32>(row * self.width());
-            // SAFETY: a row of hidden states, which is this thread's.
-            let to = unsafe { std::slice::from_raw_parts_mut(to, hidden) };
-            for ((to, word), position) in to.iter_mut().zip(word).zip(position) {
-                *to = word + position;
+        match (self.spec.norm_place, &layer.attention_norm) {
+            (NormPlace::Behind, Some(norm)) => self.normalize(norm, true, hidden, pass, rows),
+            (NormPlace::Behind, None) => self.copy(hidden, pass, rows),
+            (NormPlace::Before, _) => self.normalize(&layer.output_norm, false, hidden, pass, rows),
+        }
+    }
+
+    /// Behind a layer: writes the operand of the next, or the last hidden states.
+    fn normalize_output(&self, index: usize, pass: &Pass<'_>, rows: Range<usize>) {
+        let hidden = self.spec.hidden_size;
+        let layer = &*self.layers[index];
+        if self.spec.norm_place == NormPlace::Behind {
+            self.normalize(&layer.output_norm, true, hidden, pass, rows.clone());
+        }
+        let Some(next) = self.layers.get(index + 1) else {
+            if let Some(norm) = &self.final_norm {
+                self.normalize(norm, true, hidden, pass, rows);
+            }
+            return;
+        };
+        if self.spec.norm_place == NormPlace::Before {
+            match &next.attention_norm {
+                Some(norm) => self.normalize(norm, false, hidden, pass, rows),
+                None => self.copy(hidden, pass, rows),
             }
         }
-        self.normalize(norm, pass, rows);
     }
 
     fn query_key_value(&self, layer: &Layer<N>, pass: &Pass<'_>, part: Part) {
@@ -203,14 +241,18 @@ impl<N: Compiled> Encoder<N> {
     fn attention_output(&self, layer: &Layer<N>, pass: &Pass<'_>, part: Part) {
         let stride = self.width();
         let output = Output::Add { to: pass.buffers.hidden.pointer(part.rows.start * stride), stride };
-        self.linear(&layer.attention_output, &pass.buffers.context, stride, part, output);
+        self.linear(&layer.attention_output, &pass.buffers.context, self.context_width(), part, output);
     }
 
     /// `inner` is the row of the inner matrix that belongs to the first of the part's.
     fn intermediate(&self, layer: &Layer<N>, pass: &Pass<'_>, inner: usize, part: Part) {
         let stride = self.inner_width();
         let to = pass.buffers.inner.pointer(inner * stride);
-        let output = Output::Store { to, stride, activation: self.activation };
+        let activation = self.activation;
+        let output = match self.spec.feed_forward {
+            FeedForward::Plain => Output::Store { to, stride, activation },
+            FeedForward::Gated => Output::Gate { to, stride, activation },
+        };
         self.linear(&layer.intermediate, &pass.buffers.operand, self.width(), part, output);
     }
 
@@ -240,8 +282,17 @@ impl<N: Compiled> Encoder<N> {
         unsafe { (self.kernels.linear)(&task) }
     }
 
-    fn normalize(&self, norm: &NormWeights, pass: &Pass<'_>, rows: Range<usize>) {
-        let (width, stride) = (self.spec.hidden_size, self.width());
+    /// Normalises the first `width` numbers of hidden states into the operand, and perhaps themselves.
+    fn normalize(
+        &self,
+        norm: &NormWeights,
+        is_in_place: bool,
+        width: usize,
+        pass: &Pass<'_>,
+        rows: Range<usize>,
+    ) {
+        let stride = self.width();
+        assert!(norm.weight.len() == width && norm.bias.len() == width);
         let task = NormalizeTask {
             rows: rows.len(),
             width,
@@ -252,66 +303,30 @@ impl<N: Compiled> Encoder<N> {
             weight: norm.weight.as_ptr(),
             bias: norm.bias.as_ptr(),
             epsilon: norm.epsilon,
+            is_centred: self.spec.norm == NormKind::LayerNorm,
+            is_in_place,
         };
         // SAFETY: as in `linear`.
         unsafe { (self.kernels.normalize)(&task) }
-        self.clear_padding(&pass.buffers.operand, rows);
+        self.clear_padding(&pass.buffers.operand, stride, width, rows);
     }
 
     /// A product of `STEP` numbers may read behind a row's last one; what it meets there must not be NaN.
-    fn clear_padding(&self, buffer: &Buffer, rows: Range<usize>) {
-        let width = self.spec.hidden_size;
+    fn clear_padding(&self, buffer: &Buffer, stride: usize, width: usize, rows: Range<usize>) {
         for row in rows {
             for at in width..width.next_multiple_of(N::STEP) {
                 // SAFETY: within the row, which is this thread's.
-                unsafe { *buffer.pointer::<N>(row * self.width() + at) = N::default() }
+                unsafe { *buffer.pointer::<N>(row * stride + at) = N::default() }
             }
         }
     }
 
-    fn attend(&self, worker: &Worker<'_>, pass: &Pass<'_>) {
-        worker.for_each(pass.attention.len(), |index| {
-            self.attend_piece(&pass.buffers.scratch[worker.index], &pass.attention[index], pass);
-        });
-    }
-
-    fn attend_piece(&self, scratch: &Scratch, piece: &AttentionPiece, pass: &Pass<'_>) {
-        let (hidden, head) = (self.spec.hidden_size, self.spec.head_size());
-        let (stride, output_stride) = (self.query_key_value_width(), self.width());
-        let first = piece.rows.start;
-        for index in piece.heads.clone() {
-            let part = |part: usize| {
-                pass.buffers.query_key_value.pointer::<N>(first * stride + part * hidden + index * head)
-            };
-            let task = AttentionTask {
-                query: part(0),
-                key: part(1),
-                value: part(2),
-                stride,
-                length: piece.rows.len(),
-                head,
-                first: piece.queries.start,
-                end: piece.queries.end,
-                output: pass.buffers.context.pointer(first * output_stride + index * head),
-                output_stride,
-                scratch: AttentionScratch {
-                    keys: scratch.keys.pointer(0),
-                    values: scratch.values.pointer(0),
-                    weights: scratch.weights.pointer(0),
-                    scores: scratch.scores.pointer(0),
-                    sums: scratch.sums.pointer(0),
-                },
-            };
-            // SAFETY: as in `linear`; the scratch is this thread's.
-            unsafe { (self.kernels.attend)(&task) }
-        }
-        if piece.heads.end == self.spec.num_attention_heads {
-            self.clear_padding(&pass.buffers.context, first + piece.queries.start..first + piece.queries.end);
-        }
-    }
-
     fn query_key_value_width(&self) -> usize {
-        (3 * self.spec.hidden_size).next_multiple_of(TILE_COLUMNS_MAX)
+        self.spec.query_key_value_width().next_multiple_of(TILE_COLUMNS_MAX)
+    }
+
+    fn context_width(&self) -> usize {
+        self.spec.attention_width().next_multiple_of(TILE_COLUMNS_MAX)
     }
 
     fn inner_width(&self) -> usize {
@@ -331,35 +346,9 @@ impl Pass<'_> {
     fn inner_rows(&self) -> usize {
         self.split.inner_rows(self.batch.tokens(), 1)
     }
-}
 
-impl<N: Compiled> Layer<N> {
-    fn new(weights: LayerWeights, spec: &EncoderSpec, kernels: &Kernels<N>) -> Self {
-        let LayerWeights {
-            mut query_key_value,
-            attention_output,
-            attention_norm,
-            intermediate,
-            output,
-            output_norm,
-        } = weights;
-        scale_queries(&mut query_key_value, spec);
-        Self {
-            query_key_value: PackedLinear::new(kernels, &query_key_value),
-            attention_output: PackedLinear::new(kernels, &attention_output),
-            attention_norm,
-            intermediate: PackedLinear::new(kernels, &intermediate),
-            output: PackedLinear::new(kernels, &output),
-            output_norm,
-        }
+    /// Whether a token is of the second segment.
+    fn is_second(&self, row: usize) -> bool {
+        self.batch.token_type_ids.get(row) == Some(&1)
     }
-}
-
-/// Scores are `Q K^T / sqrt(d)` with `d = H / heads`; the factor goes into the queries once, at load.
-fn scale_queries(query_key_value: &mut LinearWeights, spec: &EncoderSpec) {
-    let hidden = spec.hidden_size;
-    let scale = 1.0 / (spec.head_size() as f32).sqrt();
-    let LinearWeights { weight, bias } = query_key_value;
-    let queries = weight[..hidden * hidden].iter_mut().chain(&mut bias[..hidden]);
-    queries.for_each(|value| *value *= scale);
 }
