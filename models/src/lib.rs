@@ -52,7 +52,8 @@ pub mod runtimes {
 }
 
 pub use catalog::{
-    CardOverride, Catalog, CatalogConfig, LoadError, ModelEntry, ModelState, NoDefault, RejectedCard, Unready,
+    CardOverride, Catalog, CatalogConfig, LoadError, ModelEntry, ModelState, NoDefault, RejectedCard,
+    Unready, Wanted, WantedError,
 };
 pub use devices::open_device;
 pub use executor::DeviceExecutor;

@@ -229,6 +229,8 @@ fn places_config(config: &Config) -> PlacesConfig {
 pub fn catalog_config(config: &Config, all: CardOverride) -> CatalogConfig {
     CatalogConfig {
         cards_dir: config.cards_dir.clone(),
+        skips_cards: !config.serve_cards,
+        wanted: config.models.iter().filter_map(|(name, model)| model.wanted(name)).collect(),
         data_dir: config.data_dir.clone(),
         offline: config.offline,
         onnx: onnx_config(config),

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin_client::{Keys, Server, Tenants, Usage};
+use models::Wanted;
+
 use crate::config::{Overrides, resolve};
 use crate::secrets;
 
@@ -14,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   ml-inference serve                                   Serve on 127.0.0.1:8080, for this machine alone
   ml-inference serve --config server.toml              Serve as a file says
+  ml-inference serve --no-cards --model ./my-ner       Serve a checkpoint of yours, and nothing else
   ml-inference tenants create acme --plan starter      Create a tenant on a running server,
   ml-inference keys create acme --role editor          a key with which it can call models,
   ml-inference usage acme --by day,model --format csv  and its bill
@@ -118,6 +121,13 @@ pub struct Options {
     /// Folder of the model cards [default: model-cards].
     #[arg(long, env = "ML_INFERENCE_CARDS_DIR", value_name = "FOLDER")]
     pub cards_dir: Option<PathBuf>,
+    /// A checkpoint to serve without a card: the folder of its files, and what they do not say, such as
+    /// `./my-ner` or `./folder,name=my-ner,task=entities,pooling=mean`. As often as there are models.
+    #[arg(long = "model", value_name = "FOLDER[,KEY=VALUE…]")]
+    pub models: Vec<Wanted>,
+    /// Serve no model of the cards.
+    #[arg(long, env = "ML_INFERENCE_NO_CARDS", value_parser = switch)]
+    pub no_cards: bool,
     /// Use only weights already in the data folder.
     #[arg(long, env = "ML_INFERENCE_OFFLINE", value_parser = switch)]
     pub offline: bool,
@@ -144,6 +154,8 @@ impl Options {
             data_dir: self.data_dir.clone(),
             state_dir: self.state_dir.clone(),
             cards_dir: self.cards_dir.clone(),
+            no_cards: self.no_cards,
+            models: self.models.clone(),
             offline: self.offline,
             log_filter: self.log.clone(),
             vertex_port: self.vertex_port,
@@ -192,7 +204,7 @@ mod tests {
     #[test]
     fn the_examples_are_commands() {
         let examples: Vec<_> = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-        assert_eq!(examples.len(), 5);
+        assert_eq!(examples.len(), 6);
         for example in examples {
             let command = example.split("  ").next().unwrap_or_default();
             let parsed = Cli::try_parse_from(command.split(' '));

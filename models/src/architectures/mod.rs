@@ -69,6 +69,14 @@ pub fn detect(config: &[u8]) -> Result<Architecture, ModelError> {
     }
 }
 
+/// What a `config.json` of an architecture, given by its bytes, says of an encoder.
+///
+/// # Errors
+/// As [`open`], but for the tensors.
+pub fn spec(architecture: Architecture, config: &[u8]) -> Result<EncoderSpec, ModelError> {
+    Ok(read(architecture, &Config::parse(Path::new(CONFIG_FILE), config)?)?.0)
+}
+
 fn read(architecture: Architecture, config: &Config) -> Result<(EncoderSpec, Layout), ModelError> {
     match architecture {
         Architecture::Bert => bert::read(config),

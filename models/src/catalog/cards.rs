@@ -7,8 +7,10 @@ use std::sync::Arc;
 use models_core::card::{Card, CardError};
 
 use super::claim::Claim;
-use super::config::CardOverride;
+use super::config::{CardOverride, CatalogConfig};
 use super::error::LoadError;
+use super::infer;
+use super::wanted::Wanted;
 
 /// Name of a card's file in its folder.
 const CARD_FILE: &str = "README.md";
@@ -25,6 +27,29 @@ pub struct RejectedCard {
     pub is_required: bool,
     /// What it says of being a default.
     pub(super) claim: Claim,
+}
+
+/// The cards of a catalog, written and inferred, as [`read`] gives them. A checkpoint of which no card can be
+/// made is listed with the reason, as one whose card cannot be read.
+pub(super) fn of(config: &CatalogConfig) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), LoadError> {
+    let (mut cards, mut rejected) = match config.skips_cards {
+        true => (Vec::new(), Vec::new()),
+        false => read(&config.cards_dir)?,
+    };
+    for wanted in &config.wanted {
+        let is_taken = cards.iter().any(|card| card.name == wanted.name());
+        let inferred = match is_taken {
+            true => Err("there is a card of this name: add name=… to the model".to_owned()),
+            false => infer::card(wanted).map_err(|error| error.to_string()),
+        };
+        match inferred {
+            Ok(card) => cards.push(Arc::new(card)),
+            Err(reason) => rejected.push(RejectedCard::wanted(wanted, reason)),
+        }
+    }
+    cards.sort_by(|left, right| left.name.cmp(&right.name));
+    rejected.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok((cards, rejected))
 }
 
 /// Cards in the order of their names, and folders whose card cannot be read. A folder without a card is no
@@ -121,6 +146,12 @@ pub(super) fn names(cards: &[Arc<Card>]) -> String {
 }
 
 impl RejectedCard {
+    /// A checkpoint that is asked for. It is no default where others are.
+    fn wanted(wanted: &Wanted, reason: String) -> Self {
+        let claim = Claim::none(wanted.task);
+        Self { name: wanted.name(), reason, is_required: true, claim }
+    }
+
     fn new(folder: &Path, error: &CardError) -> Self {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read(folder.join(CARD_FILE)).unwrap_or_default();

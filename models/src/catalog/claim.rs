@@ -29,6 +29,12 @@ const EDITS_MAX: usize = 2;
 const PART_LENGTH_MIN: usize = 5;
 
 impl Claim {
+    /// Of a model that claims nothing, and does this if it is known.
+    pub(super) fn none(task: Option<Task>) -> Self {
+        let tasks = task.map_or_else(|| Task::ALL.to_vec(), |task| vec![task]);
+        Self { tasks, is_exact: task.is_some(), stated: DefaultClaim::No }
+    }
+
     /// Of the text of a card, whatever is wrong with it.
     pub(super) fn of(text: &str) -> Self {
         let (lines, is_closed) = front_matter(text);

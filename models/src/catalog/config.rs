@@ -8,11 +8,17 @@ use models_core::card::Task;
 use models_core::kinds::{Dtype, RuntimeKind};
 use runtime_onnx::OnnxConfig;
 
+use super::wanted::Wanted;
+
 /// Where a catalog comes from.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogConfig {
     /// Holds one folder per model, with a card in it.
     pub cards_dir: PathBuf,
+    /// Whether these cards are left alone.
+    pub skips_cards: bool,
+    /// Models that are served without a card.
+    pub wanted: Vec<Wanted>,
     /// Where fetched files are kept.
     pub data_dir: PathBuf,
     /// Fetch nothing: use only what the data folder holds.

@@ -8,6 +8,7 @@ use models_core::card::{Card, Task};
 use super::cards::{RejectedCard, names};
 use super::claim::DefaultClaim;
 use super::error::LoadError;
+use super::wanted::Wanted;
 
 /// The model that answers for a task where the caller names none. It is never replaced by another.
 pub(super) enum TaskDefault {
@@ -76,6 +77,18 @@ pub(super) fn defaults(
         }
     }
     Ok(defaults)
+}
+
+/// Makes a model that is served without a card its task's default, where nothing else is and no other does the
+/// task.
+pub(super) fn complete(defaults: &mut BTreeMap<Task, TaskDefault>, wanted: &[Wanted], cards: &[Arc<Card>]) {
+    for name in wanted.iter().map(Wanted::name) {
+        let Some(card) = cards.iter().find(|card| card.name == name) else { continue };
+        let is_alone = cards.iter().filter(|other| other.task == card.task).count() == 1;
+        if is_alone {
+            defaults.entry(card.task).or_insert(TaskDefault::Model(name));
+        }
+    }
 }
 
 /// The default that the configuration names.

@@ -7,8 +7,10 @@ mod claim;
 mod config;
 mod defaults;
 mod error;
+mod infer;
 mod loader;
 mod registry;
+mod wanted;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +32,7 @@ pub use defaults::NoDefault;
 pub use error::{LoadError, OutOfNumbers, UnavailableError};
 pub use loader::Loader;
 pub use registry::{ModelEntry, ModelState, Registry};
+pub use wanted::{Wanted, WantedError};
 
 /// The models of one process.
 pub struct Catalog {
@@ -53,9 +56,10 @@ impl Catalog {
     /// # Errors
     /// When the folder of cards cannot be read or holds none. What is wrong with one model is in its entry.
     pub fn load(config: &CatalogConfig, progress: &dyn Progress) -> Result<Self, LoadError> {
-        let (mut cards, mut rejected) = cards::read(&config.cards_dir)?;
+        let (mut cards, mut rejected) = cards::of(config)?;
         cards::apply(&config.all, &config.overrides, &mut cards, &mut rejected)?;
-        let defaults = defaults::defaults(&config.defaults, &cards, &rejected)?;
+        let mut defaults = defaults::defaults(&config.defaults, &cards, &rejected)?;
+        defaults::complete(&mut defaults, &config.wanted, &cards);
         let mut loading = LoadContext::new(config, progress);
         let results: Vec<_> = cards
             .iter()
@@ -80,7 +84,7 @@ impl Catalog {
     /// When the cards cannot be read, or the files of one of them cannot be had. A card that is not usable is
     /// only mentioned.
     pub fn fetch(config: &CatalogConfig, progress: &dyn Progress) -> Result<(), LoadError> {
-        let (cards, rejected) = cards::read(&config.cards_dir)?;
+        let (cards, rejected) = cards::of(config)?;
         rejected.iter().for_each(|card| progress.message(&card.reason));
         let mut loading = LoadContext::new(config, progress);
         for card in cards {

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use garde::Validate;
-use models::Task;
+use models::{Task, Wanted};
 use serde::Deserialize;
 
 use tenancy::is_web_address;
@@ -61,6 +61,9 @@ pub struct Config {
     /// Folder of the model cards.
     #[garde(skip)]
     pub cards_dir: PathBuf,
+    /// Whether the models of these cards are served. Others than those: `models.<name>.folder`.
+    #[garde(skip)]
+    pub serve_cards: bool,
     /// Whether to stay away from model hubs and package registries: use what is in `data_dir`.
     #[garde(skip)]
     pub offline: bool,
@@ -234,6 +237,10 @@ pub struct Overrides {
     pub state_dir: Option<PathBuf>,
     /// See [`Config::cards_dir`].
     pub cards_dir: Option<PathBuf>,
+    /// Not [`Config::serve_cards`].
+    pub no_cards: bool,
+    /// Models to serve without a card; see [`Config::models`].
+    pub models: Vec<Wanted>,
     /// See [`Config::offline`].
     pub offline: bool,
     /// See [`Log::filter`].
@@ -364,6 +371,10 @@ impl Config {
     fn apply(&mut self, overrides: Overrides) {
         let Overrides { listen, ops_listen, data_dir, state_dir, cards_dir, offline, log_filter, .. } =
             overrides;
+        self.serve_cards &= !overrides.no_cards;
+        for wanted in overrides.models {
+            self.models.entry(wanted.name()).or_default().ask(wanted);
+        }
         self.tenancy.operator_token = overrides.operator_token;
         let token_file = overrides.operator_token_file.or(self.tenancy.operator_token_file.take());
         self.tenancy.operator_token_file = token_file;
@@ -430,6 +441,7 @@ impl Default for Config {
             data_dir: PathBuf::from("data"),
             state_dir: None,
             cards_dir: PathBuf::from("model-cards"),
+            serve_cards: true,
             offline: false,
             docs_url: None,
             development_tenant: true,

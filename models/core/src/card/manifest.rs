@@ -18,6 +18,7 @@ use super::{
 };
 use crate::kinds::Unsupported;
 use crate::tasks::INPUTS_MAX;
+use crate::weights::tensors::INDEX_FILE;
 
 /// The hub's keys that the server uses, and ours.
 #[derive(Deserialize)]
@@ -272,8 +273,10 @@ fn check_name(name: &str, folder: &Path) -> Result<(), Fault> {
 
 fn check_source(source: SourceManifest) -> Result<Source, Fault> {
     for required in [WEIGHTS_FILE, TOKENIZER_FILE, CONFIG_FILE] {
+        // Weights may be spread over several files.
+        let is_spread = required == WEIGHTS_FILE && source.files.contains_key(INDEX_FILE);
         require(
-            source.files.contains_key(required),
+            source.files.contains_key(required) || is_spread,
             &ours("source.files"),
             format!("{required} is missing"),
         )?;

@@ -1,0 +1,367 @@
+//! A card out of a checkpoint's own files, for a model that is served without one: what transformers writes
+//! into `config.json` and `tokenizer_config.json`, and sentence-transformers beside them
+//! (<https://sbert.net/docs/sentence_transformer/usage/custom_models.html>).
+//!
+//! The card is made as text and read as any other, and what it says is compared with the files when the model
+//! is loaded: so it cannot say what a written card could not. What the files do not tell is asked for.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use models_core::card::{CONFIG_FILE, Card, CardError, Origin, TOKENIZER_FILE, Task, WEIGHTS_FILE};
+use models_core::spec::EncoderSpec;
+use models_core::weights::tensors::INDEX_FILE;
+use models_core::{ModelError, files};
+use serde_json::{Map, Value, json};
+
+use super::wanted::Wanted;
+use crate::architectures;
+
+const MODULES_FILE: &str = "modules.json";
+const PROMPTS_FILE: &str = "config_sentence_transformers.json";
+const READING_FILE: &str = "sentence_bert_config.json";
+const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+/// `model_max_length` of tokenizers that have none.
+const NO_LENGTH: f64 = 1e9;
+/// Tokens of the longest text, read in windows, and texts of a call.
+const DOCUMENT_TOKENS_MAX: usize = 20_000;
+const INPUTS_MAX: usize = 1024;
+/// Of a model of which nothing is known but its files.
+const P99_TARGET_MS: u64 = 200;
+
+/// Why there is no card.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InferError {
+    /// A file is missing, cannot be read or says what is not served.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The files do not tell something.
+    #[error("{folder}: {what} cannot be told from the files: {needed}")]
+    Unknown {
+        folder: String,
+        /// What is not known.
+        what: &'static str,
+        /// What to add.
+        needed: String,
+    },
+    /// What was made is no card.
+    #[error("{0}")]
+    Card(#[from] CardError),
+}
+
+/// A checkpoint's folder, and what its `config.json` says.
+struct Checkpoint<'a> {
+    folder: &'a Path,
+    config: Map<String, Value>,
+    spec: EncoderSpec,
+    architecture: &'static str,
+}
+
+/// The card of a checkpoint.
+///
+/// # Errors
+/// Names the file, or what has to be said beside it.
+pub(super) fn card(wanted: &Wanted) -> Result<Card, InferError> {
+    let text = text(wanted)?;
+    let file = wanted.folder.join("(card)").display().to_string();
+    let mut card = Card::parse(&text, &file, PathBuf::new())?;
+    // A written card lies around its files, this one beside none.
+    card.folder.clone_from(&wanted.folder);
+    card.source.origin = Origin::Folder(PathBuf::new());
+    Ok(card)
+}
+
+/// The text of the card.
+///
+/// # Errors
+/// As [`card`].
+pub(super) fn text(wanted: &Wanted) -> Result<String, InferError> {
+    let checkpoint = Checkpoint::open(&wanted.folder)?;
+    let task = match wanted.task {
+        Some(task) => task,
+        None => checkpoint.task()?,
+    };
+    let (labels, files) = (checkpoint.labels(task), checkpoint.files()?);
+    let weights = files.iter().find(|(name, _)| name.ends_with(".safetensors"));
+    let digest = weights.and_then(|(_, digest)| digest["sha256"].as_str()).unwrap_or_default();
+    let mut lines: Vec<(&str, Value)> = vec![
+        ("name", json!(wanted.name())),
+        // By its content: a folder has no other.
+        ("version", json!(digest.get(..12).unwrap_or("unknown"))),
+        ("task", json!(task.as_str())),
+        ("architecture", json!(checkpoint.architecture)),
+        ("runtime", json!("fused")),
+        ("dtype", json!("float32")),
+        ("source", json!({ "folder": "files", "files": files })),
+        ("head", checkpoint.head(task, wanted)?),
+        ("labels", json!(labels)),
+        ("limits", checkpoint.limits()?),
+        ("p99_target_ms", json!(P99_TARGET_MS)),
+        ("price_per_1000_requests_usd", json!("0")),
+        ("required", json!(true)),
+    ];
+    lines.extend(checkpoint.score_function(task, labels.len()).map(|name| ("score_function", json!(name))));
+    lines.extend(checkpoint.prompts(task)?);
+    lines.extend(checkpoint.entailment(task, &labels));
+    if task == Task::Embed {
+        lines.push(("ignore_tensors", json!(checkpoint.around_encoder()?)));
+        // Where no file says how vectors are made, whoever asks for the model has said it.
+        let stated = wanted.pooling.filter(|_| !checkpoint.has(MODULES_FILE));
+        lines.extend(stated.map(|pooling| ("pooling", json!(pooling.to_string()))));
+    }
+    let mut text = String::from("---\nlicense: unknown\nml_inference:\n");
+    for (key, value) in lines {
+        let _ = writeln!(text, "  {key}: {value}");
+    }
+    text.push_str("---\n");
+    Ok(text)
+}
+
+impl<'a> Checkpoint<'a> {
+    fn open(folder: &'a Path) -> Result<Self, InferError> {
+        let bytes = files::read(&folder.join(CONFIG_FILE))?;
+        let architecture = architectures::detect(&bytes)?;
+        let spec = architectures::spec(architecture, &bytes)?;
+        let config = object(folder, CONFIG_FILE)?.unwrap_or_default();
+        Ok(Self { folder, config, spec, architecture: architecture.as_str() })
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.folder.join(file).is_file()
+    }
+
+    /// The class of transformers that wrote it.
+    fn class(&self) -> &str {
+        let classes = self.config.get("architectures").and_then(Value::as_array);
+        classes.and_then(|classes| classes.first()).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// What it does, by its modules and its class: one score for a sequence is a reranker's.
+    fn task(&self) -> Result<Task, InferError> {
+        let class = self.class();
+        if self.has(MODULES_FILE) {
+            return Ok(Task::Embed);
+        }
+        if class.ends_with("ForTokenClassification") {
+            return Ok(Task::Entities);
+        }
+        if class.ends_with("ForSequenceClassification") {
+            return Ok(if self.own_labels().len() == 1 { Task::Rerank } else { Task::Classify });
+        }
+        if class.is_empty() || class.ends_with("Model") || class.ends_with("ForMaskedLM") {
+            return Ok(Task::Embed);
+        }
+        let tasks: Vec<_> = Task::ALL.iter().map(|task| task.as_str()).collect();
+        Err(self.unknown("the task", format!("add task=… to the model, one of {}", tasks.join(", "))))
+    }
+
+    /// What a classifier's rows are called; as transformers calls them where nobody has.
+    fn own_labels(&self) -> Vec<String> {
+        let named = self.config.get("id2label").and_then(Value::as_object);
+        let numbered = named.into_iter().flatten().filter_map(|(number, label)| {
+            let label = label.as_str().map_or_else(|| label.to_string(), str::to_owned);
+            Some((number.parse::<usize>().ok()?, label))
+        });
+        let labels: BTreeMap<usize, String> = numbered.collect();
+        if !labels.is_empty() {
+            return labels.into_values().collect();
+        }
+        let count = self.config.get("num_labels").and_then(Value::as_u64).unwrap_or(2);
+        (0..count).map(|number| format!("LABEL_{number}")).collect()
+    }
+
+    fn labels(&self, task: Task) -> Vec<String> {
+        if matches!(task, Task::Embed | Task::Summarize) { Vec::new() } else { self.own_labels() }
+    }
+
+    /// How a reranker or a classifier makes scores of logits; see [`models_core::card::ScoreFunction`].
+    fn score_function(&self, task: Task, labels: usize) -> Option<&'static str> {
+        let activation = self.config.get("sentence_transformers").and_then(|own| own.get("activation_fn"));
+        let activation = activation.or_else(|| self.config.get("sbert_ce_default_activation_function"));
+        let activation = activation.and_then(Value::as_str).unwrap_or_default();
+        let problem = self.config.get("problem_type").and_then(Value::as_str).unwrap_or_default();
+        match task {
+            Task::Classify | Task::Rerank if activation.ends_with(".Identity") => Some("identity"),
+            Task::Rerank => Some("sigmoid"),
+            Task::Classify if problem == "regression" => Some("identity"),
+            Task::Classify if problem == "multi_label_classification" || labels == 1 => Some("sigmoid"),
+            _ => None,
+        }
+    }
+
+    /// A model that says whether one text follows from another judges labels that the caller brings.
+    fn entailment(&self, task: Task, labels: &[String]) -> Option<(&'static str, Value)> {
+        let label = |name: &str| labels.iter().find(|label| label.to_lowercase().starts_with(name));
+        let (entailment, contradiction) = (label("entail")?, label("contradict")?);
+        let template = "This example is {label}.";
+        let value = json!({ "template": template, "entailment": entailment, "contradiction": contradiction });
+        (task == Task::Classify).then_some(("zero_shot", value))
+    }
+
+    fn head(&self, task: Task, wanted: &Wanted) -> Result<Value, InferError> {
+        match task {
+            Task::Classify | Task::Sentiment | Task::Rerank => {
+                Ok(json!({ "kind": "sequence_classification" }))
+            }
+            Task::Entities => Ok(json!({ "kind": "token_classification" })),
+            Task::Summarize => Ok(json!({ "kind": "mean_pooling" })),
+            Task::Embed => self.pooling(wanted),
+        }
+    }
+
+    fn pooling(&self, wanted: &Wanted) -> Result<Value, InferError> {
+        let Some(listed) = array(self.folder, MODULES_FILE)? else {
+            let Some(pooling) = wanted.pooling else {
+                let modes = "cls, max, mean, mean_sqrt_len_tokens, weightedmean or lasttoken";
+                let needed = format!("add pooling=… to the model, {modes}, as its authors say");
+                return Err(self.unknown("how vectors are made", needed));
+            };
+            return Ok(json!({ "kind": "pooling", "pooling": [pooling.to_string()] }));
+        };
+        let (mut pooling, mut modules, mut prompted) = (Vec::new(), Vec::new(), true);
+        for module in &listed {
+            let text = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
+            let path = text("path");
+            match text("type").rsplit('.').next().unwrap_or_default() {
+                "Transformer" => {}
+                "Pooling" => {
+                    let config = object(self.folder, &format!("{path}/{CONFIG_FILE}"))?.unwrap_or_default();
+                    pooling = pooling_modes(&config);
+                    prompted = config.get("include_prompt").and_then(Value::as_bool).unwrap_or(true);
+                }
+                "Normalize" => modules.push(json!("normalize")),
+                "Dense" => modules.push(json!({ "dense": path })),
+                "LayerNorm" => modules.push(json!({ "layer_norm": path })),
+                // Named with its file when the model is loaded.
+                _ => {}
+            }
+        }
+        Ok(json!({ "kind": "pooling", "pooling": pooling, "include_prompt": prompted, "modules": modules }))
+    }
+
+    fn prompts(&self, task: Task) -> Result<Vec<(&'static str, Value)>, InferError> {
+        let mut lines = Vec::new();
+        if task == Task::Embed
+            && let Some(config) = object(self.folder, PROMPTS_FILE)?
+        {
+            let texts = config.get("prompts").and_then(Value::as_object);
+            lines.extend(texts.filter(|texts| !texts.is_empty()).map(|texts| ("prompts", json!(texts))));
+            let default = config.get("default_prompt_name").filter(|name| name.is_string());
+            lines.extend(default.map(|name| ("default_prompt", name.clone())));
+        }
+        Ok(lines)
+    }
+
+    /// The shortest of what model, tokenizer and authors say.
+    fn limits(&self) -> Result<Value, InferError> {
+        let mut longest = self.spec.max_position_embeddings;
+        for (file, key) in [(TOKENIZER_CONFIG_FILE, "model_max_length"), (READING_FILE, "max_seq_length")] {
+            let said = object(self.folder, file)?.and_then(|config| config.get(key)?.as_f64());
+            if let Some(said) = said.filter(|said| *said >= 1.0 && *said < NO_LENGTH) {
+                longest = longest.min(said as usize);
+            }
+        }
+        Ok(json!({
+            "tokens_max": longest,
+            "window_overlap": (longest / 8).min(64),
+            "document_tokens_max": DOCUMENT_TOKENS_MAX.max(longest),
+            "inputs_max": INPUTS_MAX,
+        }))
+    }
+
+    /// Tensors of the file that an embedding is made without: what the encoder was trained with.
+    fn around_encoder(&self) -> Result<Vec<String>, InferError> {
+        let bytes = files::read(&self.folder.join(CONFIG_FILE))?;
+        Ok(architectures::open(architectures::detect(&bytes)?, self.folder)?.unused())
+    }
+
+    /// All files that answers follow from, with their digests.
+    fn files(&self) -> Result<BTreeMap<String, Value>, InferError> {
+        let mut names = vec![CONFIG_FILE.to_owned(), TOKENIZER_FILE.to_owned()];
+        if self.has(WEIGHTS_FILE) || !self.has(INDEX_FILE) {
+            names.push(WEIGHTS_FILE.to_owned());
+        } else {
+            names.push(INDEX_FILE.to_owned());
+            let index = object(self.folder, INDEX_FILE)?.unwrap_or_default();
+            let map = index.get("weight_map").and_then(Value::as_object);
+            names.extend(map.into_iter().flat_map(Map::values).filter_map(Value::as_str).map(str::to_owned));
+        }
+        let optional = [TOKENIZER_CONFIG_FILE, MODULES_FILE, PROMPTS_FILE, READING_FILE];
+        names.extend(optional.iter().filter(|file| self.has(file)).map(|file| (*file).to_owned()));
+        for module in array(self.folder, MODULES_FILE)?.unwrap_or_default() {
+            let path = module.get("path").and_then(Value::as_str).unwrap_or_default();
+            let own = [CONFIG_FILE, WEIGHTS_FILE].map(|file| format!("{path}/{file}"));
+            names.extend(own.into_iter().filter(|file| !path.is_empty() && self.has(file)));
+        }
+        names.sort();
+        names.dedup();
+        names.into_iter().map(|name| Ok((name.clone(), json!({ "sha256": self.digest(&name)? })))).collect()
+    }
+
+    fn digest(&self, name: &str) -> Result<String, ModelError> {
+        let path = self.folder.join(name);
+        let digest = files::digest(&path).map_err(|error| {
+            let message = match (name, error.kind()) {
+                (WEIGHTS_FILE, std::io::ErrorKind::NotFound) if self.has("pytorch_model.bin") => {
+                    "is missing, and pytorch_model.bin is not read, since reading it would run what is in it; save the \
+                     model by save_pretrained(…, safe_serialization=True)"
+                        .to_owned()
+                }
+                (TOKENIZER_FILE, std::io::ErrorKind::NotFound) => {
+                    "is missing; save the tokenizer by transformers' AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+                        .to_owned()
+                }
+                _ => error.to_string(),
+            };
+            ModelError::File { file: path.display().to_string(), message }
+        })?;
+        Ok(digest.to_string())
+    }
+
+    fn unknown(&self, what: &'static str, needed: String) -> InferError {
+        InferError::Unknown { folder: self.folder.display().to_string(), what, needed }
+    }
+}
+
+/// How `1_Pooling/config.json` pools: by a name or a list of them in version 6 of sentence-transformers, by
+/// switches before, which it concatenates in this order.
+fn pooling_modes(config: &Map<String, Value>) -> Vec<String> {
+    const SWITCHES: [(&str, &str); 6] = [
+        ("pooling_mode_cls_token", "cls"),
+        ("pooling_mode_max_tokens", "max"),
+        ("pooling_mode_mean_tokens", "mean"),
+        ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens"),
+        ("pooling_mode_weightedmean_tokens", "weightedmean"),
+        ("pooling_mode_lasttoken", "lasttoken"),
+    ];
+    match config.get("pooling_mode") {
+        Some(Value::String(mode)) => vec![mode.clone()],
+        Some(Value::Array(modes)) => modes.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => {
+            let is_on = |key: &str| config.get(key).and_then(Value::as_bool).unwrap_or(false);
+            SWITCHES.iter().filter(|(key, _)| is_on(key)).map(|(_, mode)| (*mode).to_owned()).collect()
+        }
+    }
+}
+
+/// A file of JSON in a folder, if it is there.
+fn json_file<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>, ModelError> {
+    let path = folder.join(name);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let fault = |message: String| ModelError::File { file: path.display().to_string(), message };
+    serde_json::from_slice(&files::read(&path)?).map(Some).map_err(|error| fault(error.to_string()))
+}
+
+fn object(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, ModelError> {
+    json_file(folder, name)
+}
+
+fn array(folder: &Path, name: &str) -> Result<Option<Vec<Map<String, Value>>>, ModelError> {
+    json_file(folder, name)
+}
+
+#[cfg(test)]
+mod tests;
