@@ -87,6 +87,7 @@ pub(super) async fn prepare(
     let scale = match zero_shot.method {
         ZeroShotMethod::Similarity { scale, .. } => scale,
         ZeroShotMethod::Entailment { entailment, contradiction } => {
+            check_pairs(labels.len(), texts.texts.len(), context.card.limits.inputs_max)?;
             let hypotheses = Entailment::hypotheses(&context, jobs, &zero_shot.template, labels).await?;
             let classes = context.card.labels.len();
             let labels = labels.iter().map(|label| Arc::from(label.as_str())).collect();
@@ -276,6 +277,19 @@ fn check_labels(labels: &[String], multi_label: bool) -> Result<(), InputError> 
         return Err(wrong_labels(&format!("label {index} {fault}")));
     }
     Ok(())
+}
+
+/// Each input is read with each label: together they are as many as a call may have inputs, and one input may
+/// have as many labels as there may be.
+fn check_pairs(labels: usize, inputs: usize, inputs_max: usize) -> Result<(), InputError> {
+    let (pairs, limit) = (labels.saturating_mul(inputs), inputs_max.max(LABELS_MAX));
+    if pairs <= limit {
+        return Ok(());
+    }
+    Err(wrong_labels(&format!(
+        "{labels} labels for {inputs} inputs are {pairs} pairs of texts, the limit of this model is {limit}: send fewer \
+         inputs at once"
+    )))
 }
 
 /// A label as it is told from others: compatible characters as one (NFKC), without case, white space at its
