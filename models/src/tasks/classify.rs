@@ -11,16 +11,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use models_core::tasks::{
-    ClassifyParameters, DecodeError, Input, InputError, LabelScore, Output, Refusals, TaskResult, Truncation,
+    ClassifyParameters, DecodeError, Input, InputError, Refusals, TaskResult, Truncation,
 };
 use tokenizers::normalizers::unicode::NFKC;
 use tokenizers::{NormalizedString, Normalizer};
 
+use super::best::{Scores, best};
 use super::entailment::Entailment;
 use super::inputs::{self, Reader, Texts};
-use super::math::{dot, sigmoid, softmax};
+use super::math::dot;
 use super::reading::{Jobs, Outputs, Reading};
-use super::sentiment::labelled;
 use super::{Context, Decode};
 use crate::card::{Calibration, Card, MultiLabel, ScoreFunction, ZeroShotMethod};
 use crate::characters::is_invisible;
@@ -41,15 +41,6 @@ struct Trained {
     scores: Scores,
     /// What logits are put through before they are scored by themselves.
     calibration: Option<Calibration>,
-}
-
-/// What makes scores of logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scores {
-    AgainstOthers,
-    EachByItself,
-    /// They are the logits.
-    Raw,
 }
 
 /// The caller's classes.
@@ -224,20 +215,6 @@ impl Reader for ZeroShot {
         let scores = if self.multi_label { Scores::EachByItself } else { Scores::AgainstOthers };
         Ok(reading.result(best(&self.labels, &logits, scores, self.top_k)))
     }
-}
-
-/// The best `top_k` labels, each scored by itself or against the others; best first, and equals in the order
-/// of the labels.
-pub(super) fn best(labels: &[Arc<str>], logits: &[f32], scores: Scores, top_k: usize) -> Output {
-    let scores = match scores {
-        Scores::AgainstOthers => softmax(logits),
-        Scores::EachByItself => logits.iter().copied().map(sigmoid).collect(),
-        Scores::Raw => logits.to_vec(),
-    };
-    let mut labels: Vec<LabelScore> = labelled(labels, &scores, logits);
-    labels.sort_by(|left, right| right.score.total_cmp(&left.score));
-    labels.truncate(top_k);
-    Output::Labels(labels)
 }
 
 fn top_k(asked: Option<usize>, labels: usize) -> Result<usize, InputError> {
