@@ -11,16 +11,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use models_core::tasks::{
-    ClassifyParameters, DecodeError, Input, InputError, LabelScore, Output, Refusals, TaskResult, Truncation,
+    ClassifyParameters, DecodeError, Input, InputError, Refusals, TaskResult, Truncation,
 };
 use tokenizers::normalizers::unicode::NFKC;
 use tokenizers::{NormalizedString, Normalizer};
 
+use super::best::{Scores, best};
 use super::entailment::Entailment;
 use super::inputs::{self, Reader, Texts};
-use super::math::{dot, sigmoid, softmax};
+use super::math::dot;
 use super::reading::{Jobs, Outputs, Reading};
-use super::sentiment::labelled;
 use super::{Context, Decode};
 use crate::card::{Calibration, Card, MultiLabel, ScoreFunction, ZeroShotMethod};
 use crate::characters::is_invisible;
@@ -41,15 +41,6 @@ struct Trained {
     scores: Scores,
     /// What logits are put through before they are scored by themselves.
     calibration: Option<Calibration>,
-}
-
-/// What makes scores of logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scores {
-    AgainstOthers,
-    EachByItself,
-    /// They are the logits.
-    Raw,
 }
 
 /// The caller's classes.
@@ -87,6 +78,7 @@ pub(super) async fn prepare(
     let scale = match zero_shot.method {
         ZeroShotMethod::Similarity { scale, .. } => scale,
         ZeroShotMethod::Entailment { entailment, contradiction } => {
+            check_pairs(labels.len(), texts.texts.len(), context.card.limits.inputs_max)?;
             let hypotheses = Entailment::hypotheses(&context, jobs, &zero_shot.template, labels).await?;
             let classes = context.card.labels.len();
             let labels = labels.iter().map(|label| Arc::from(label.as_str())).collect();
@@ -225,20 +217,6 @@ impl Reader for ZeroShot {
     }
 }
 
-/// The best `top_k` labels, each scored by itself or against the others; best first, and equals in the order
-/// of the labels.
-pub(super) fn best(labels: &[Arc<str>], logits: &[f32], scores: Scores, top_k: usize) -> Output {
-    let scores = match scores {
-        Scores::AgainstOthers => softmax(logits),
-        Scores::EachByItself => logits.iter().copied().map(sigmoid).collect(),
-        Scores::Raw => logits.to_vec(),
-    };
-    let mut labels: Vec<LabelScore> = labelled(labels, &scores, logits);
-    labels.sort_by(|left, right| right.score.total_cmp(&left.score));
-    labels.truncate(top_k);
-    Output::Labels(labels)
-}
-
 fn top_k(asked: Option<usize>, labels: usize) -> Result<usize, InputError> {
     match asked {
         None => Ok(labels),
@@ -276,6 +254,19 @@ fn check_labels(labels: &[String], multi_label: bool) -> Result<(), InputError> 
         return Err(wrong_labels(&format!("label {index} {fault}")));
     }
     Ok(())
+}
+
+/// Each input is read with each label: together they are as many as a call may have inputs, and one input may
+/// have as many labels as there may be.
+fn check_pairs(labels: usize, inputs: usize, inputs_max: usize) -> Result<(), InputError> {
+    let (pairs, limit) = (labels.saturating_mul(inputs), inputs_max.max(LABELS_MAX));
+    if pairs <= limit {
+        return Ok(());
+    }
+    Err(wrong_labels(&format!(
+        "{labels} labels for {inputs} inputs are {pairs} pairs of texts, the limit of this model is {limit}: send fewer \
+         inputs at once"
+    )))
 }
 
 /// A label as it is told from others: compatible characters as one (NFKC), without case, white space at its

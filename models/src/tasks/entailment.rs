@@ -8,7 +8,7 @@ use std::sync::Arc;
 use models_core::tasks::{DecodeError, Input, InputError, TaskResult, Truncation};
 
 use super::Context;
-use super::classify::{Scores, best};
+use super::best::{Scores, best};
 use super::inputs::{self, Reader};
 use super::reading::{Jobs, Outputs, Reading};
 use crate::tokenizer::{Encoded, PairCut};

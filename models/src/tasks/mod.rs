@@ -4,6 +4,7 @@
 //! jobs run wherever the scheduler puts them; [`Prepared::decode`] takes their outputs back, in the same
 //! order, and merges windows into one result for each input. Each task is a file with those two halves.
 
+mod best;
 mod classify;
 mod code;
 mod compare;

@@ -18,7 +18,7 @@ SCHEMES = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["candle", "fused"])
 def server(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
     cards = folder / "cards"
@@ -27,14 +27,15 @@ def server(request, tmp_path_factory):
                                     ("multi", "multi_label_classification", "sigmoid"), ("regression", "regression", "identity")):
         config = {"architectures": ["BertForSequenceClassification"], "problem_type": problem}
         write(cards, name, sequence_classifier(1, 3), "document-classification", head, config, labels=TOPICS,
-              score_function=function, default=name == "single")
+              score_function=function, default=name == "single", runtime=request.param)
     config = {"architectures": ["BertForSequenceClassification"]}
     zero_shot = {"template": "the {label} .", "entailment": "entailment", "contradiction": "contradiction"}
-    write(cards, "nli", sequence_classifier(3, 3), "document-classification", head, config, labels=NLI, zero_shot=zero_shot)
+    write(cards, "nli", sequence_classifier(3, 3), "document-classification", head, config, labels=NLI, zero_shot=zero_shot,
+          runtime=request.param)
     for name, labels in SCHEMES.items():
         config = {"architectures": ["BertForTokenClassification"]}
         write(cards, name, token_classifier(4, len(labels)), "entities", {"kind": "token_classification"}, config,
-              labels=labels, default=name == "bio")
+              labels=labels, default=name == "bio", runtime=request.param)
     wrong = {"architectures": ["BertForTokenClassification"]}
     write(cards, "other-head", token_classifier(4, 3), "document-classification", head, wrong, labels=TOPICS, required=False)
     running = start(request, folder, cards=cards)
@@ -88,6 +89,11 @@ def test_labels_by_entailment(rest):
     logits = numpy.array([model.logits(join.encode(long, f"the {label} .")) for label in labels])
     found = classified(rest, "nli", long, labels=labels)
     near([found[label] for label in labels], softmax(logits[:, 1]))
+    # Each pair is work.
+    many = {"labels": [f"{word} {number}" for word in ("cat", "sea") for number in range(26)]}
+    refused = rest.post("/v1/ml/classify", json={"inputs": [TEXT] * 2, "model": "nli", "parameters": many})
+    assert refused.status_code == 400 and "104 pairs of texts, the limit of this model is 100" in refused.text, refused.text
+    assert len(classified(rest, "nli", **many)) == 52
     # Without labels it has its own.
     own = classified(rest, "nli")
     near([own[label] for label in NLI], softmax(model.logits(tokenizer().encode(TEXT))))

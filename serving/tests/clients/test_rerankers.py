@@ -44,7 +44,7 @@ def vector(text, prompt="", includes_prompt=True):
     return dense / numpy.linalg.norm(dense)
 
 
-@pytest.fixture(scope="module", params=["candle"])
+@pytest.fixture(scope="module", params=["candle", "fused"])
 def server(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rerankers")
     cards = folder / "cards"

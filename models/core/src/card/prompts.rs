@@ -31,8 +31,8 @@ impl Prompts {
         self.texts.get(name).map(String::as_str).ok_or_else(|| UnknownPrompt { known: known() })
     }
 
-    /// The name under which the authors keep the prompt of a kind of text, if they do: the first that is there
-    /// of those that sentence-transformers looks for (`encode_query`, `encode_document`).
+    /// The name under which the authors keep the prompt of a kind of text, if they do: the first that is
+    /// there of those that sentence-transformers looks for (`encode_query`, `encode_document`).
     pub fn name_of(&self, kind: PromptKind) -> Option<&str> {
         let names: &[&str] = match kind {
             PromptKind::Query => &["query"],

@@ -43,8 +43,8 @@ impl Operation {
     }
 
     /// The tasks whose models do it. Where a caller names no model, the first of them that has a default has
-    /// the model: vectors answer how near texts are to each other where nothing reads both at once, and tokens
-    /// are the same for all models of an encoder, so that any will do.
+    /// the model: vectors answer how near texts are to each other where nothing reads both at once, and
+    /// tokens are the same for all models of an encoder, so that any will do.
     pub const fn tasks(self) -> &'static [Task] {
         match self {
             Self::Classify => &[Task::Classify],

@@ -79,8 +79,8 @@ macro_rules! with_parameters {
             /// Whether a reranker gives its logits (true) or their sigmoid (false); its own score if `None`.
             /// An embedding model's score is a cosine in any case.
             raw_scores: Option<bool> = None,
-            /// What happens to a text that is longer than one window. A reranker reads query and document in one
-            /// window, of which `stride` cuts what its tokenizer cuts.
+            /// What happens to a text that is longer than one window. A reranker reads query and document in
+            /// one window, of which `stride` cuts what its tokenizer cuts.
             truncation: Truncation = Truncation::Stride,
         }
     } };
