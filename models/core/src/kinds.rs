@@ -31,8 +31,8 @@ pub enum Dtype {
     Bfloat16,
 }
 
-/// An architecture of encoders, as `config.json` names it in `model_type`, but for [`Self::JinaBert`] and what
-/// [`Self::Roberta`] stands for.
+/// An architecture of encoders, as `config.json` names it in `model_type`, but for [`Self::JinaBert`] and
+/// what [`Self::Roberta`] stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {

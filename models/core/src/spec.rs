@@ -92,8 +92,8 @@ pub struct EncoderSizes {
 pub enum FeedForward {
     /// `W2 act(W1 x)`
     Plain,
-    /// `W2 (act(Wg x) * (Wu x))`, <https://arxiv.org/abs/2002.05202>. `Wg` and `Wu` are one matrix `[2 I, H]`,
-    /// the rows of `Wg` first.
+    /// `W2 (act(Wg x) * (Wu x))`, <https://arxiv.org/abs/2002.05202>. `Wg` and `Wu` are one matrix `[2 I,
+    /// H]`, the rows of `Wg` first.
     Gated,
 }
 

@@ -1,7 +1,7 @@
 //! Where checkpoints of an architecture keep an encoder's tensors.
 
-use super::encoder::{DisentangledWeights, EmbeddingWeights, LayerWeights, Tensors};
 use super::lora::{LoraAdapter, Target};
+use super::parts::{DisentangledWeights, EmbeddingWeights, LayerWeights, Tensors};
 use super::position;
 use super::{LinearWeights, NormWeights};
 use crate::error::ModelError;
@@ -198,8 +198,8 @@ impl Layout {
         norms.into_iter().chain(own).chain(positions).chain(modules).any(|name| name.is_of(part))
     }
 
-    /// Layer and linear layer that a module's name, with or without the prefix, stands for. Layers of the same
-    /// weights have one number.
+    /// Layer and linear layer that a module's name, with or without the prefix, stands for. Layers of the
+    /// same weights have one number.
     pub fn target(&self, module: &str) -> Option<(usize, Target)> {
         let (number, rest) = self.layer.split(module.strip_prefix(self.prefix).unwrap_or(module))?;
         let module = self.modules.iter().find(|module| module.name.name == rest)?;

@@ -8,14 +8,16 @@ pub mod heads;
 pub mod layout;
 mod linear;
 pub mod lora;
+mod parts;
 mod position;
 pub mod tensors;
 
-pub use encoder::{DisentangledWeights, EmbeddingWeights, EncoderWeights, LayerWeights, Tensors};
+pub use encoder::EncoderWeights;
 pub use heads::{HeadActivation, HeadLayer, HeadRows, HeadWeights, PlainHead};
 pub use layout::Layout;
 pub use linear::LinearWeights;
 pub use lora::{LoraAdapter, Target};
+pub use parts::{DisentangledWeights, EmbeddingWeights, LayerWeights, Tensors};
 pub use tensors::TensorFile;
 
 /// A normalisation of rows.

@@ -6,7 +6,7 @@ use candle_nn::ops;
 use models_core::spec::{AttentionBias, Disentangled, EncoderSpec, LayerSpec, Rotary, RotaryPairs};
 use models_core::weights::{DisentangledWeights, LayerWeights};
 
-use super::encoder::Norm;
+use super::norm::Norm;
 
 /// What all layers have. Cheap to clone: tensors are shared.
 #[derive(Clone)]

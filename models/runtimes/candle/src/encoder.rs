@@ -6,16 +6,14 @@
 use std::ops::Range;
 
 use candle_core::{Device, Error, Result, Tensor};
-use candle_nn::ops;
 use rayon::prelude::*;
 
-use models_core::spec::{EncoderSpec, FeedForward, HiddenActivation, LayerSpec, NormKind, NormPlace};
-use models_core::weights::{
-    EmbeddingWeights, EncoderWeights, LayerWeights, LinearWeights, LoraAdapter, NormWeights,
-};
+use models_core::spec::{EncoderSpec, FeedForward, HiddenActivation, LayerSpec, NormPlace};
+use models_core::weights::{EmbeddingWeights, EncoderWeights, LayerWeights, LinearWeights, LoraAdapter};
 use models_core::{ModelError, TokenBatch};
 
 use super::attention::{self, Own, Shared};
+use super::norm::Norm;
 
 /// The embedding layer and the transformer layers. Cheap to clone: tensors are shared.
 #[derive(Clone)]
@@ -35,14 +33,6 @@ pub(super) struct Linear {
     pub(super) weight: Tensor,
     /// `[out]`
     pub(super) bias: Tensor,
-}
-
-#[derive(Clone)]
-pub(super) struct Norm {
-    weight: Tensor,
-    bias: Tensor,
-    epsilon: f32,
-    kind: NormKind,
 }
 
 /// The embedding layer. Cheap to clone: tensors are shared.
@@ -235,24 +225,6 @@ impl Linear {
 
     pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
         rows.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)
-    }
-}
-
-impl Norm {
-    pub(super) fn new(weights: &NormWeights, spec: &EncoderSpec, device: &Device) -> Result<Self> {
-        Ok(Self {
-            weight: Tensor::from_slice(&weights.weight, weights.weight.len(), device)?,
-            bias: Tensor::from_slice(&weights.bias, weights.bias.len(), device)?,
-            epsilon: weights.epsilon,
-            kind: spec.norm,
-        })
-    }
-
-    pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
-        match self.kind {
-            NormKind::LayerNorm => ops::layer_norm(rows, &self.weight, &self.bias, self.epsilon),
-            NormKind::Rms => ops::rms_norm(rows, &self.weight, self.epsilon),
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod attention;
 pub mod encoder;
 pub mod heads;
+mod norm;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
