@@ -124,7 +124,7 @@ def test_classes_tags_and_scores_are_the_checkpoints(rest):
     tokens = ok(rest.post("/v1/ml/entities", json={"inputs": TEXT, "parameters": parameters}))["results"][0]["entities"]
     best = token_classifier(4, 3).token_logits(tokenizer().encode(TEXT))[1:-1].argmax(axis=1)
     assert [token["label"] for token in tokens] == [TAGS[index] for index in best if index]
-    ranked = ok(rest.post("/v1/ml/rerank", json={"query": "where", "inputs": [TEXT]}))
+    ranked = ok(rest.post("/v1/ml/rerank", json={"inputs": [TEXT], "parameters": {"query": "where"}}))
     score = sigmoid(sequence_classifier(2, 1).logits(tokenizer().encode("where", TEXT))[0])
     assert ranked["model"] == "ranker"
     numpy.testing.assert_allclose(ranked["results"][0]["score"], score, atol=2e-5)

@@ -22,7 +22,7 @@ fn folder(files: &[(&str, Value)]) -> TempDir {
 }
 
 /// A `config.json` of BERT with these keys as well.
-fn config(class: &str, more: Value) -> (&'static str, Value) {
+fn config(class: &str, more: &Value) -> (&'static str, Value) {
     let mut config = json!({
         "model_type": "bert", "architectures": [class], "vocab_size": 30, "hidden_size": 8,
         "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "hidden_act": "gelu",
@@ -46,7 +46,7 @@ fn labels(names: &[&str]) -> Value {
 fn classifiers() {
     let sequence = "BertForSequenceClassification";
     let check = |class: &str, more: Value, task: Task, names: &[&str], function: ScoreFunction| {
-        let card = inferred(&folder(&[config(class, more.clone())]), "").unwrap();
+        let card = inferred(&folder(&[config(class, &more)]), "").unwrap();
         assert_eq!((card.task, card.score_function), (task, function), "{more}");
         assert_eq!(card.labels, names, "{more}");
         assert!(card.head.is_of_checkpoint());
@@ -74,7 +74,7 @@ fn classifiers() {
 #[test]
 fn judges_of_entailment_take_labels() {
     let names = ["contradiction", "entailment", "neutral"];
-    let card = inferred(&folder(&[config("BertForSequenceClassification", labels(&names))]), "").unwrap();
+    let card = inferred(&folder(&[config("BertForSequenceClassification", &labels(&names))]), "").unwrap();
     let zero_shot = card.zero_shot.unwrap();
     let expected = ZeroShotMethod::Entailment { entailment: 1, contradiction: 0 };
     assert_eq!(zero_shot.method, expected);
@@ -84,7 +84,7 @@ fn judges_of_entailment_take_labels() {
 fn limits_are_the_shortest() {
     let check = |tokenizer: Value, reading: Value, expected: usize| {
         let files = [
-            config("BertForSequenceClassification", json!({})),
+            config("BertForSequenceClassification", &json!({})),
             (TOKENIZER_CONFIG_FILE, tokenizer.clone()),
             (READING_FILE, reading),
         ];
@@ -102,25 +102,25 @@ fn what_is_not_told_is_asked_for() {
         assert_eq!(inferred(&folder(files), asked).unwrap_err(), expected);
     };
     check(
-        &[config("BertModel", json!({}))],
+        &[config("BertModel", &json!({}))],
         "",
         "FOLDER: how vectors are made cannot be told from the files: add pooling=… to the model, cls, max, mean, \
          mean_sqrt_len_tokens, weightedmean or lasttoken, as its authors say",
     );
     check(
-        &[config("BertForQuestionAnswering", json!({}))],
+        &[config("BertForQuestionAnswering", &json!({}))],
         "",
         "FOLDER: the task cannot be told from the files: add task=… to the model, one of document-classification, \
          sentiment, entities, summarization, embeddings, rerank",
     );
     check(
-        &[config("BertForSequenceClassification", json!({ "model_type": "t5" }))],
+        &[config("BertForSequenceClassification", &json!({ "model_type": "t5" }))],
         "",
         "model_type \"t5\" is not supported; supported: bert, roberta, distilbert, mpnet, electra, albert, deberta-v2, \
          modernbert, nomic_bert, new, jina_bert, qwen2, qwen3, xlm-roberta, camembert, gte",
     );
     check(&[], "", "FOLDER/config.json: No such file or directory (os error 2)");
-    let classifier = config("BertForSequenceClassification", json!({}));
+    let classifier = config("BertForSequenceClassification", &json!({}));
     let folder = folder(std::slice::from_ref(&classifier));
     fs::rename(folder.path().join(WEIGHTS_FILE), folder.path().join("pytorch_model.bin")).unwrap();
     let error = inferred(&folder, "").unwrap_err();
@@ -141,7 +141,7 @@ fn vectors_are_made_as_modules_say() {
     ]);
     let check = |config: Value, pooling: &[Pooling], includes_prompt: bool| {
         let files = [
-            self::config("BertModel", json!({})),
+            self::config("BertModel", &json!({})),
             (MODULES_FILE, modules.clone()),
             ("1_Pooling/config.json", config),
             ("2_Dense/config.json", json!({ "in_features": 8 })),
