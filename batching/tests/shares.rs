@@ -138,7 +138,8 @@ fn uneven_but_feasible_open_loops_are_let_be() {
 /// Random mixes: of two flows that always have late work waiting, service over weight over the counted time
 /// differs by no more than twice the longest lag and the largest charge; [`World`] asserts that no device is
 /// idle beside a queue. All callers begin at once, before anything is known of their shares: the first line,
-/// of up to 240 calls of 28 ms, is served as it came, and then those wait who had more than their share of it.
+/// of up to 240 calls of 28 ms, is served as it came, and then those wait who had more than their share of
+/// it.
 #[test]
 fn flows_that_wait_are_served_by_weight() {
     const FIRST_LINES: u64 = 25;

@@ -1,5 +1,5 @@
-//! Heads: those of checkpoints against their authors' own classes (`scripts/make_checkpoints.py`), and every way
-//! to pool against values worked out on the host.
+//! Heads: those of checkpoints against their authors' own classes (`scripts/make_checkpoints.py`), and every
+//! way to pool against values worked out on the host.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -1,4 +1,5 @@
-//! ELECTRA (<https://arxiv.org/abs/2003.10555>): BERT whose embeddings may be narrower, and are projected then.
+//! ELECTRA (<https://arxiv.org/abs/2003.10555>): BERT whose embeddings may be narrower, and are projected
+//! then.
 
 use models_core::ModelError;
 use models_core::spec::EncoderSpec;

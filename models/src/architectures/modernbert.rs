@@ -1,5 +1,5 @@
-//! ModernBERT (<https://arxiv.org/abs/2412.13663>): rotations, gated feed-forward blocks, normalisation before
-//! the blocks, and layers that see near tokens alone between layers that see all.
+//! ModernBERT (<https://arxiv.org/abs/2412.13663>): rotations, gated feed-forward blocks, normalisation
+//! before the blocks, and layers that see near tokens alone between layers that see all.
 
 use models_core::ModelError;
 use models_core::spec::{EncoderSpec, FeedForward, LayerSpec, NormPlace, Positions};

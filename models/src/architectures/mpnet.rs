@@ -1,5 +1,5 @@
-//! MPNet (<https://arxiv.org/abs/2004.09297>): positions from the third row on, and a bias by distance that all
-//! layers share.
+//! MPNet (<https://arxiv.org/abs/2004.09297>): positions from the third row on, and a bias by distance that
+//! all layers share.
 
 use models_core::ModelError;
 use models_core::spec::{AttentionBias, EncoderSpec};

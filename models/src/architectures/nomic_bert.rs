@@ -1,6 +1,6 @@
-//! NomicBERT (<https://arxiv.org/abs/2402.01613>): BERT with rotations instead of positions, gated feed-forward
-//! blocks and few biases. Its repositories name their sizes as GPT-2 does; transformers since version 5 as
-//! BERT.
+//! NomicBERT (<https://arxiv.org/abs/2402.01613>): BERT with rotations instead of positions, gated
+//! feed-forward blocks and few biases. Its repositories name their sizes as GPT-2 does; transformers since
+//! version 5 as BERT.
 
 use models_core::ModelError;
 use models_core::spec::{

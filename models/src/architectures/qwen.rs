@@ -1,5 +1,5 @@
-//! Qwen2 and Qwen3 (<https://arxiv.org/abs/2407.10671>, <https://arxiv.org/abs/2505.09388>) without what makes
-//! them write: decoders whose last hidden states are embeddings (<https://arxiv.org/abs/2506.05176>).
+//! Qwen2 and Qwen3 (<https://arxiv.org/abs/2407.10671>, <https://arxiv.org/abs/2505.09388>) without what
+//! makes them write: decoders whose last hidden states are embeddings (<https://arxiv.org/abs/2506.05176>).
 
 use models_core::ModelError;
 use models_core::kinds::Architecture;

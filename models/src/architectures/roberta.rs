@@ -1,5 +1,5 @@
-//! RoBERTa (<https://arxiv.org/abs/1907.11692>), XLM-RoBERTa (<https://arxiv.org/abs/1911.02116>) and CamemBERT
-//! (<https://arxiv.org/abs/1911.03894>): BERT whose positions begin behind that of padding.
+//! RoBERTa (<https://arxiv.org/abs/1907.11692>), XLM-RoBERTa (<https://arxiv.org/abs/1911.02116>) and
+//! CamemBERT (<https://arxiv.org/abs/1911.03894>): BERT whose positions begin behind that of padding.
 
 use models_core::ModelError;
 use models_core::spec::EncoderSpec;

@@ -79,8 +79,8 @@ pub(super) fn defaults(
     Ok(defaults)
 }
 
-/// Makes a model that is served without a card its task's default, where nothing else is and no other does the
-/// task.
+/// Makes a model that is served without a card its task's default, where nothing else is and no other does
+/// the task.
 pub(super) fn complete(defaults: &mut BTreeMap<Task, TaskDefault>, wanted: &[Wanted], cards: &[Arc<Card>]) {
     for name in wanted.iter().map(Wanted::name) {
         let Some(card) = cards.iter().find(|card| card.name == name) else { continue };

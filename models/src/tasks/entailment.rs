@@ -1,7 +1,7 @@
 //! Labels that a caller brings, scored by a model of natural-language inference: by whether a text entails
 //! that the label fits it (Yin et al., "Benchmarking Zero-shot Text Classification", 2019). As the pipeline
-//! `zero-shot-classification` of transformers does it: against each other by the softmax of the labels' logits
-//! of entailment, one by one by that of entailment and contradiction.
+//! `zero-shot-classification` of transformers does it: against each other by the softmax of the labels'
+//! logits of entailment, one by one by that of entailment and contradiction.
 
 use std::sync::Arc;
 

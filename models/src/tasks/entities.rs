@@ -1,12 +1,12 @@
 //! Named entities: from the probabilities of tokens to names with their place in the text.
 //!
-//! Labels are tags of whichever scheme a model was trained with ([`tags`](super::tags)). Aggregations carry the names and meanings of Hugging Face's
-//! token-classification pipeline, with one difference: words are the tokenizer's own, and a name that the
-//! tokenizer splits at punctuation (`O'Brien`, `Coca-Cola`) is put together again, because parts of one type
-//! with nothing between them are one name. Whatever the tags say, a name ends with its line, item or cell
-//! ([`Cells`]), and the model reads commas there, no markup, and no `®` and `™`; it ends at emoji, too, and
-//! has no symbols at its ends ([`names`](super::names)). Tokens by themselves (`none`) are read and labelled
-//! as they are. A word through which a text was cut is no name.
+//! Labels are tags of whichever scheme a model was trained with ([`tags`](super::tags)). Aggregations carry
+//! the names and meanings of Hugging Face's token-classification pipeline, with one difference: words are the
+//! tokenizer's own, and a name that the tokenizer splits at punctuation (`O'Brien`, `Coca-Cola`) is put
+//! together again, because parts of one type with nothing between them are one name. Whatever the tags say, a
+//! name ends with its line, item or cell ([`Cells`]), and the model reads commas there, no markup, and no `®`
+//! and `™`; it ends at emoji, too, and has no symbols at its ends ([`names`](super::names)). Tokens by
+//! themselves (`none`) are read and labelled as they are. A word through which a text was cut is no name.
 //!
 //! All this is for names, which the heads of this repository are trained to find. A checkpoint's own head may
 //! find anything: it reads texts as they are, and what it finds is put together as that pipeline does it.

@@ -1,7 +1,7 @@
 //! Labels of token classifiers as tags: which of them begin, go on with and end what is found.
 //!
-//! Models are trained with BIO (`B-PER`, `I-PER`, `O`), IO, BIOES and BILOU (`E-` or `L-` ends, `S-` or `U-` is
-//! all of it), BMES, or with bare labels.
+//! Models are trained with BIO (`B-PER`, `I-PER`, `O`), IO, BIOES and BILOU (`E-` or `L-` ends, `S-` or `U-`
+//! is all of it), BMES, or with bare labels.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ pub(super) struct Tag {
     pub(super) ends: bool,
 }
 
-/// The tags that labels are. `O` is outside. `B-` and `I-` say place and kind; the other letters do for a kind
-/// that has one of these two, so that a bare label such as `E-MAIL` is left whole.
+/// The tags that labels are. `O` is outside. `B-` and `I-` say place and kind; the other letters do for a
+/// kind that has one of these two, so that a bare label such as `E-MAIL` is left whole.
 pub(super) fn tags(labels: &[String]) -> Vec<Tag> {
     let apart =
         |label: &'_ str| label.split_once('-').map(|(place, kind)| (place.to_owned(), kind.to_owned()));

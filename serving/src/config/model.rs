@@ -10,8 +10,8 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Model {
-    /// The folder of a checkpoint's files, for a model that is served without a card: what a card says is taken
-    /// from them.
+    /// The folder of a checkpoint's files, for a model that is served without a card: what a card says is
+    /// taken from them.
     pub folder: Option<PathBuf>,
     /// What such a model does, where its files do not say it.
     pub task: Option<Task>,

@@ -85,8 +85,8 @@ impl EncoderWeights {
     }
 
     /// Reads the numbers of [`AttentionBias::Distance`](crate::spec::AttentionBias::Distance): for each head
-    /// a row of `2 n - 1`, where `n` is the longest sequence, by the key's place less the query's, from `1 - n`
-    /// on. `[heads, 2 n - 1]`
+    /// a row of `2 n - 1`, where `n` is the longest sequence, by the key's place less the query's, from `1 -
+    /// n` on. `[heads, 2 n - 1]`
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.

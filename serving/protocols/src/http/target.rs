@@ -108,8 +108,8 @@ impl Target {
     }
 
     /// The name of the prompt for what texts are, as a request calls it: the authors' own name, or one that
-    /// several APIs have for queries and for documents. `None` where they have no such prompt. To be asked only
-    /// by who knows the caller.
+    /// several APIs have for queries and for documents. `None` where they have no such prompt. To be asked
+    /// only by who knows the caller.
     pub fn prompt(&self, what: Option<&str>) -> Option<String> {
         let what = what?;
         let model = self.model(&[Task::Embed]).ok()?;

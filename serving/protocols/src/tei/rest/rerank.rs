@@ -18,8 +18,8 @@ use crate::openapi::Api;
 use crate::outputs;
 use crate::tei::facts::Facts;
 
-/// `POST /rerank` with `texts`. A score is a reranker's logit with `raw_scores`, and its sigmoid without; where
-/// an embedding model answers it is a cosine in either case.
+/// `POST /rerank` with `texts`. A score is a reranker's logit with `raw_scores`, and its sigmoid without;
+/// where an embedding model answers it is a cosine in either case.
 pub struct Rerank(pub Target);
 
 /// `POST /similarity`.
