@@ -92,7 +92,7 @@ struct PoolCore {
 
 #[derive(Default)]
 struct State {
-    turns: Turns<Arc<Task>>,
+    turns: Turns<Arc<Piece>>,
     waiting: usize,
     waiting_bytes: u64,
     tenants: HashMap<TenantId, u64>,
@@ -102,7 +102,7 @@ struct State {
 }
 
 /// One piece of work.
-struct Task {
+struct Piece {
     place: Place,
     deadline: Timestamp,
     pace: Pace,
@@ -120,7 +120,7 @@ struct Share {
 }
 
 /// Tells the task that its caller has left.
-struct Wish(Arc<Task>);
+struct Wish(Arc<Piece>);
 
 struct Threads(Arc<PoolCore>);
 
@@ -167,7 +167,7 @@ impl WorkPool {
         };
         let Errand { stage, tenant, weight, deadline, .. } = errand;
         let place = Place { stage, tenant, weight };
-        let task = Arc::new(Task {
+        let task = Arc::new(Piece {
             place,
             deadline,
             pace,
@@ -279,7 +279,7 @@ impl State {
     }
 }
 
-impl Task {
+impl Piece {
     /// Works on it for one turn; whether it is over.
     fn turn(&self, now: Timestamp) -> bool {
         let Some(mut future) = self.take() else { return true };
