@@ -1,7 +1,7 @@
 //! Files and their digests.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -12,12 +12,23 @@ use crate::error::ModelError;
 /// Large enough that the system calls do not show beside the hashing.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// Most bytes of a file that is read into memory whole; weights of encoders are not.
+const READ_BYTES_MAX: u64 = 1 << 30;
+
+/// Opens a file. What is none, such as a pipe, may never end or never begin.
+fn open(path: &Path) -> io::Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("is not a regular file"));
+    }
+    File::open(path)
+}
+
 /// Digest of a file's content.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn digest(path: &Path) -> std::io::Result<Sha256Digest> {
-    let mut file = File::open(path)?;
+    let mut file = open(path)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
@@ -60,6 +71,33 @@ pub fn read_verified(path: &Path, expected: Sha256Digest) -> Result<Vec<u8>, Mod
 /// # Errors
 /// When it cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
-    std::fs::read(path)
-        .map_err(|error| ModelError::File { file: path.display().to_string(), message: error.to_string() })
+    let fault =
+        |error: io::Error| ModelError::File { file: path.display().to_string(), message: error.to_string() };
+    let mut file = open(path).map_err(fault)?;
+    let length = file.metadata().map_err(fault)?.len();
+    if length > READ_BYTES_MAX {
+        return Err(fault(io::Error::other(format!("{length} bytes are more than {READ_BYTES_MAX}"))));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.read_to_end(&mut bytes).map_err(fault)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_files_are_read() {
+        for path in ["/dev/zero", "/tmp"] {
+            let path = Path::new(path);
+            assert_eq!(digest(path).unwrap_err().to_string(), "is not a regular file");
+            assert!(read(path).unwrap_err().to_string().ends_with("is not a regular file"));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long");
+        File::create(&path).unwrap().set_len(READ_BYTES_MAX + 1).unwrap();
+        assert!(read(&path).unwrap_err().to_string().ends_with("1073741825 bytes are more than 1073741824"));
+    }
 }

@@ -7,6 +7,15 @@ use models_core::{ModelError, files};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+/// Largest whole number of a field: products of three of them and of heads are numbers yet.
+const NUMBER_MAX: u64 = 1 << 24;
+/// Largest sizes of an encoder, some way above those there are.
+const WIDTH_MAX: usize = 1 << 20;
+const LAYERS_MAX: usize = 1 << 10;
+const HEADS_MAX: usize = 1 << 12;
+pub(super) const HEAD_MAX: usize = 1 << 12;
+const POSITIONS_MAX: usize = 1 << 20;
+
 /// The fields of a `config.json`.
 pub(super) struct Config {
     path: PathBuf,
@@ -55,6 +64,11 @@ impl Config {
         match self.fields.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => {
+                // Bases of rotations are large, and no sizes.
+                let is_size = !name.contains("theta");
+                if let Some(number) = value.as_u64().filter(|number| is_size && *number > NUMBER_MAX) {
+                    return Err(self.fault(format!("{name} {number} is above {NUMBER_MAX}")));
+                }
                 let read = serde_json::from_value(value.clone());
                 read.map(Some).map_err(|error| self.fault(format!("{name}: {error}")))
             }
@@ -102,6 +116,12 @@ impl Config {
         }
     }
 
+    /// Refuses a size that is larger than this.
+    pub(super) fn at_most(&self, name: &str, size: usize, largest: usize) -> Result<usize, ModelError> {
+        let message = || format!("{name} {size} is above {largest}");
+        if size > largest { Err(self.fault(message())) } else { Ok(size) }
+    }
+
     /// Whether a field is there.
     pub(super) fn has(&self, name: &str) -> bool {
         self.fields.get(name).is_some_and(|value| !value.is_null())
@@ -111,6 +131,7 @@ impl Config {
     /// first token's.
     pub(super) fn positions(&self, offset: usize, default: usize) -> Result<usize, ModelError> {
         let rows = self.or("max_position_embeddings", default)?;
+        self.at_most("max_position_embeddings", rows, POSITIONS_MAX)?;
         let message =
             || format!("max_position_embeddings {rows} leaves no position behind the first {offset}");
         rows.checked_sub(offset).filter(|rows| *rows > 0).ok_or_else(|| self.fault(message()))
@@ -142,12 +163,13 @@ impl Config {
         if !(layer_norm_eps.is_finite() && layer_norm_eps > 0.0) {
             return Err(self.fault("what is added to variances must be finite and above 0".to_owned()));
         }
+        let need = |name, largest| self.need(name).and_then(|size| self.at_most(name, size, largest));
         Ok(EncoderSizes {
             vocab_size: self.need("vocab_size")?,
-            hidden_size: self.need(names.hidden)?,
-            num_hidden_layers: self.need(names.layers)?,
-            num_attention_heads: self.need(names.heads)?,
-            intermediate_size: self.need(names.intermediate)?,
+            hidden_size: need(names.hidden, WIDTH_MAX)?,
+            num_hidden_layers: need(names.layers, LAYERS_MAX)?,
+            num_attention_heads: need(names.heads, HEADS_MAX)?,
+            intermediate_size: need(names.intermediate, WIDTH_MAX)?,
             hidden_act: self.or(names.activation, HiddenActivation::Gelu)?,
             max_position_embeddings,
             layer_norm_eps,

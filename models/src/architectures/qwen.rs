@@ -10,14 +10,15 @@ use models_core::weights::Target;
 use models_core::weights::layout::{LayerName, Layout, Name};
 
 use super::bert;
-use super::config::{Config, SIZES};
+use super::config::{Config, HEAD_MAX, SIZES};
 use super::modules::module;
 use super::rope::{Kind, Rope, kinds};
 
 pub(super) fn read(config: &Config, architecture: Architecture) -> Result<(EncoderSpec, Layout), ModelError> {
     let is_third = architecture == Architecture::Qwen3;
     config.is_of(&[architecture.as_str()])?;
-    let head_size: Option<usize> = config.get("head_dim")?;
+    let head_size = config.get("head_dim")?.map(|size| config.at_most("head_dim", size, HEAD_MAX));
+    let head_size = head_size.transpose()?;
     let (longest, epsilon) = (config.positions(0, 32_768)?, config.or("rms_norm_eps", 1e-6)?);
     // Heads of a size of their own need not share the hidden size.
     let sizes = match is_third || head_size.is_some() {

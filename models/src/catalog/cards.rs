@@ -1,6 +1,7 @@
 //! The folder of cards: reading it, and changing cards as the configuration says.
 
 use std::collections::BTreeMap;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,7 +41,9 @@ pub(super) fn of(config: &CatalogConfig) -> Result<(Vec<Arc<Card>>, Vec<Rejected
         let is_taken = cards.iter().any(|card| card.name == wanted.name());
         let inferred = match is_taken {
             true => Err("there is a card of this name: add name=… to the model".to_owned()),
-            false => infer::card(wanted).map_err(|error| error.to_string()),
+            false => catch_unwind(|| infer::card(wanted))
+                .map_err(|_| "reading its files panicked".to_owned())
+                .and_then(|card| card.map_err(|error| error.to_string())),
         };
         match inferred {
             Ok(card) => cards.push(Arc::new(card)),

@@ -81,10 +81,17 @@ pub(super) fn defaults(
 
 /// Makes a model that is served without a card its task's default, where nothing else is and no other does
 /// the task.
-pub(super) fn complete(defaults: &mut BTreeMap<Task, TaskDefault>, wanted: &[Wanted], cards: &[Arc<Card>]) {
+pub(super) fn complete(
+    defaults: &mut BTreeMap<Task, TaskDefault>,
+    wanted: &[Wanted],
+    cards: &[Arc<Card>],
+    rejected: &[RejectedCard],
+) {
     for name in wanted.iter().map(Wanted::name) {
         let Some(card) = cards.iter().find(|card| card.name == name) else { continue };
-        let is_alone = cards.iter().filter(|other| other.task == card.task).count() == 1;
+        // Whoever answers must not depend on whether another can be read.
+        let is_alone = cards.iter().filter(|other| other.task == card.task).count() == 1
+            && !rejected.iter().any(|other| other.claim.tasks.contains(&card.task));
         if is_alone {
             defaults.entry(card.task).or_insert(TaskDefault::Model(name));
         }

@@ -69,6 +69,9 @@ pub enum UnavailableError {
     /// The card's zero-shot part names a model that cannot do it.
     #[error("zero_shot.model {model:?}: {message}")]
     ZeroShot { model: String, message: &'static str },
+    /// Something that read the files panicked.
+    #[error("loading it panicked: its files are damaged in a way that is not foreseen")]
+    Panicked,
 }
 
 /// Every number that a process can give a model has been given.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use models_core::card::{CONFIG_FILE, Card, CardError, Origin, TOKENIZER_FILE, Task, WEIGHTS_FILE};
 use models_core::spec::EncoderSpec;
@@ -21,12 +21,16 @@ use crate::architectures;
 const MODULES_FILE: &str = "modules.json";
 const PROMPTS_FILE: &str = "config_sentence_transformers.json";
 const READING_FILE: &str = "sentence_bert_config.json";
-const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 /// `model_max_length` of tokenizers that have none.
 const NO_LENGTH: f64 = 1e9;
 /// Tokens of the longest text, read in windows, and texts of a call.
 const DOCUMENT_TOKENS_MAX: usize = 20_000;
 const INPUTS_MAX: usize = 1024;
+/// Labels that nobody has named; a classifier with another number is refused when it is loaded.
+const LABELS_MAX: u64 = 65_536;
+/// Modules of a checkpoint; there are four at most in most.
+const MODULES_MAX: usize = 64;
 /// Of a model of which nothing is known but its files.
 const P99_TARGET_MS: u64 = 200;
 
@@ -64,7 +68,7 @@ struct Checkpoint<'a> {
 /// Names the file, or what has to be said beside it.
 pub(super) fn card(wanted: &Wanted) -> Result<Card, InferError> {
     let text = text(wanted)?;
-    let file = wanted.folder.join("(card)").display().to_string();
+    let file = format!("{}: what its files say", wanted.folder.display());
     let mut card = Card::parse(&text, &file, PathBuf::new())?;
     // A written card lies around its files, this one beside none.
     card.folder.clone_from(&wanted.folder);
@@ -82,7 +86,7 @@ pub(super) fn text(wanted: &Wanted) -> Result<String, InferError> {
         Some(task) => task,
         None => checkpoint.task()?,
     };
-    let (labels, files) = (checkpoint.labels(task), checkpoint.files()?);
+    let (labels, files) = (checkpoint.labels(task)?, checkpoint.files()?);
     let weights = files.iter().find(|(name, _)| name.ends_with(".safetensors"));
     let digest = weights.and_then(|(_, digest)| digest["sha256"].as_str()).unwrap_or_default();
     let mut lines: Vec<(&str, Value)> = vec![
@@ -140,14 +144,16 @@ impl<'a> Checkpoint<'a> {
     /// What it does, by its modules and its class: one score for a sequence is a reranker's.
     fn task(&self) -> Result<Task, InferError> {
         let class = self.class();
-        if self.has(MODULES_FILE) {
+        // Cross-encoders have modules, too, since version 6 of sentence-transformers.
+        let kind = object(self.folder, PROMPTS_FILE)?.and_then(|config| config.get("model_type").cloned());
+        if self.has(MODULES_FILE) && kind != Some(json!("CrossEncoder")) {
             return Ok(Task::Embed);
         }
         if class.ends_with("ForTokenClassification") {
             return Ok(Task::Entities);
         }
         if class.ends_with("ForSequenceClassification") {
-            return Ok(if self.own_labels().len() == 1 { Task::Rerank } else { Task::Classify });
+            return Ok(if self.own_labels()?.len() == 1 { Task::Rerank } else { Task::Classify });
         }
         if class.is_empty() || class.ends_with("Model") || class.ends_with("ForMaskedLM") {
             return Ok(Task::Embed);
@@ -157,22 +163,43 @@ impl<'a> Checkpoint<'a> {
     }
 
     /// What a classifier's rows are called; as transformers calls them where nobody has.
-    fn own_labels(&self) -> Vec<String> {
-        let named = self.config.get("id2label").and_then(Value::as_object);
-        let numbered = named.into_iter().flatten().filter_map(|(number, label)| {
-            let label = label.as_str().map_or_else(|| label.to_string(), str::to_owned);
-            Some((number.parse::<usize>().ok()?, label))
-        });
-        let labels: BTreeMap<usize, String> = numbered.collect();
-        if !labels.is_empty() {
-            return labels.into_values().collect();
-        }
-        let count = self.config.get("num_labels").and_then(Value::as_u64).unwrap_or(2);
-        (0..count).map(|number| format!("LABEL_{number}")).collect()
+    fn own_labels(&self) -> Result<Vec<String>, ModelError> {
+        let Some(named) = self.config.get("id2label").and_then(Value::as_object) else {
+            let count = self.config.get("num_labels").and_then(Value::as_u64).unwrap_or(2);
+            return Ok((0..count.min(LABELS_MAX)).map(|number| format!("LABEL_{number}")).collect());
+        };
+        let label = |row: usize| {
+            let label = named.get(&row.to_string()).and_then(Value::as_str).map(str::to_owned);
+            label.ok_or_else(|| self.fault(CONFIG_FILE, format!("id2label has no text for the row {row}")))
+        };
+        (0..named.len()).map(label).collect()
     }
 
-    fn labels(&self, task: Task) -> Vec<String> {
-        if matches!(task, Task::Embed | Task::Summarize) { Vec::new() } else { self.own_labels() }
+    fn labels(&self, task: Task) -> Result<Vec<String>, ModelError> {
+        if matches!(task, Task::Embed | Task::Summarize) { Ok(Vec::new()) } else { self.own_labels() }
+    }
+
+    fn fault(&self, file: &str, message: String) -> ModelError {
+        ModelError::File { file: self.folder.join(file).display().to_string(), message }
+    }
+
+    /// What `modules.json` lists, if it is there: types and folders, which are within this one.
+    fn modules(&self) -> Result<Option<Vec<(String, String)>>, ModelError> {
+        let Some(listed) = json_file::<Vec<Map<String, Value>>>(self.folder, MODULES_FILE)? else {
+            return Ok(None);
+        };
+        if listed.len() > MODULES_MAX {
+            let message = format!("lists {} modules; at most {MODULES_MAX} are computed", listed.len());
+            return Err(self.fault(MODULES_FILE, message));
+        }
+        let module = |module: &Map<String, Value>| {
+            let text = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let path = text("path");
+            let is_inside = Path::new(&path).components().all(|part| matches!(part, Component::Normal(_)));
+            let message = format!("path {path:?} is not within the folder");
+            if is_inside { Ok((text("type"), path)) } else { Err(self.fault(MODULES_FILE, message)) }
+        };
+        listed.iter().map(module).collect::<Result<_, _>>().map(Some)
     }
 
     /// How a reranker or a classifier makes scores of logits; see [`models_core::card::ScoreFunction`].
@@ -182,7 +209,8 @@ impl<'a> Checkpoint<'a> {
         let activation = activation.and_then(Value::as_str).unwrap_or_default();
         let problem = self.config.get("problem_type").and_then(Value::as_str).unwrap_or_default();
         match task {
-            Task::Classify | Task::Rerank if activation.ends_with(".Identity") => Some("identity"),
+            // Of several classes transformers' own pipeline does not heed it.
+            Task::Rerank if activation.ends_with(".Identity") => Some("identity"),
             Task::Rerank => Some("sigmoid"),
             Task::Classify if problem == "regression" => Some("identity"),
             Task::Classify if problem == "multi_label_classification" || labels == 1 => Some("sigmoid"),
@@ -211,7 +239,7 @@ impl<'a> Checkpoint<'a> {
     }
 
     fn pooling(&self, wanted: &Wanted) -> Result<Value, InferError> {
-        let Some(listed) = array(self.folder, MODULES_FILE)? else {
+        let Some(listed) = self.modules()? else {
             let Some(pooling) = wanted.pooling else {
                 let modes = "cls, max, mean, mean_sqrt_len_tokens, weightedmean or lasttoken";
                 let needed = format!("add pooling=… to the model, {modes}, as its authors say");
@@ -219,24 +247,25 @@ impl<'a> Checkpoint<'a> {
             };
             return Ok(json!({ "kind": "pooling", "pooling": [pooling.to_string()] }));
         };
-        let (mut pooling, mut modules, mut prompted) = (Vec::new(), Vec::new(), true);
-        for module in &listed {
-            let text = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
-            let path = text("path");
-            match text("type").rsplit('.').next().unwrap_or_default() {
-                "Transformer" => {}
+        let (mut pooling, mut modules, mut prompted) = (None, Vec::new(), true);
+        for (kind, path) in &listed {
+            match kind.rsplit('.').next().unwrap_or_default() {
                 "Pooling" => {
                     let config = object(self.folder, &format!("{path}/{CONFIG_FILE}"))?.unwrap_or_default();
-                    pooling = pooling_modes(&config);
+                    pooling = Some(pooling_modes(&config));
                     prompted = config.get("include_prompt").and_then(Value::as_bool).unwrap_or(true);
                 }
                 "Normalize" => modules.push(json!("normalize")),
                 "Dense" => modules.push(json!({ "dense": path })),
                 "LayerNorm" => modules.push(json!({ "layer_norm": path })),
-                // Named with its file when the model is loaded.
+                // Named with its file when the model is loaded, if it is not the encoder.
                 _ => {}
             }
         }
+        let Some(pooling) = pooling else {
+            let message = "lists no module Pooling: vectors of single texts are made by one".to_owned();
+            return Err(self.fault(MODULES_FILE, message).into());
+        };
         Ok(json!({ "kind": "pooling", "pooling": pooling, "include_prompt": prompted, "modules": modules }))
     }
 
@@ -289,8 +318,7 @@ impl<'a> Checkpoint<'a> {
         }
         let optional = [TOKENIZER_CONFIG_FILE, MODULES_FILE, PROMPTS_FILE, READING_FILE];
         names.extend(optional.iter().filter(|file| self.has(file)).map(|file| (*file).to_owned()));
-        for module in array(self.folder, MODULES_FILE)?.unwrap_or_default() {
-            let path = module.get("path").and_then(Value::as_str).unwrap_or_default();
+        for (_, path) in self.modules()?.unwrap_or_default() {
             let own = [CONFIG_FILE, WEIGHTS_FILE].map(|file| format!("{path}/{file}"));
             names.extend(own.into_iter().filter(|file| !path.is_empty() && self.has(file)));
         }
@@ -356,10 +384,6 @@ fn json_file<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Resul
 }
 
 fn object(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, ModelError> {
-    json_file(folder, name)
-}
-
-fn array(folder: &Path, name: &str) -> Result<Option<Vec<Map<String, Value>>>, ModelError> {
     json_file(folder, name)
 }
 

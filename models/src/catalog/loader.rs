@@ -10,10 +10,12 @@ use models_core::{
     Architecture, Backend, GpuRuntime, ModelError, RuntimeKind, Unsupported, Weights, faithful, files,
 };
 use runtime_onnx::OnnxConfig;
+use serde::Deserialize;
 
 use super::cards::RejectedCard;
 use super::config::CatalogConfig;
 use super::error::UnavailableError;
+use super::infer::TOKENIZER_CONFIG_FILE;
 use crate::architectures;
 use crate::progress::Progress;
 use crate::source::{self, SourceError, Store};
@@ -101,7 +103,7 @@ impl<'a> LoadContext<'a> {
         self.progress.message(&format!("loading {name} {version}: {runtime}, {dtype}"));
         let folder = self.folder(card)?;
         let weights = self.loader.load(card, &folder)?;
-        let tokenizer = self.tokenizer(card, &folder)?;
+        let tokenizer = self.tokenizer(card, &folder)?.telling_segments(tells_segments(&folder)?);
         let (asked, available) = (tokenizer.vocabulary_size(), weights.vocabulary_size());
         if asked > available {
             return Err(ModelError::Capacity { what: "vocabulary of the tokenizer", asked, available }.into());
@@ -130,6 +132,25 @@ impl<'a> LoadContext<'a> {
         self.tokenizers.extend(digest.map(|digest| (digest, tokenizer.clone())));
         Ok(tokenizer)
     }
+}
+
+/// Whether a checkpoint's authors tell the model which text of a pair a token is of, as transformers has it:
+/// by `model_input_names` of the tokenizer, which the class of version 5 that takes any file leaves out.
+fn tells_segments(folder: &Path) -> Result<bool, ModelError> {
+    #[derive(Deserialize)]
+    struct TokenizerConfig {
+        model_input_names: Option<Vec<String>>,
+        tokenizer_class: Option<String>,
+    }
+    let path = folder.join(TOKENIZER_CONFIG_FILE);
+    if !path.is_file() {
+        return Ok(true);
+    }
+    let config: TokenizerConfig = serde_json::from_slice(&files::read(&path)?)
+        .map_err(|error| ModelError::File { file: path.display().to_string(), message: error.to_string() })?;
+    let is_any = config.tokenizer_class.as_deref() == Some("TokenizersBackend");
+    let names = config.model_input_names;
+    Ok(names.map_or(!is_any, |names| names.iter().any(|name| name == "token_type_ids")))
 }
 
 /// Zero-shot labels are tokenised once for both models, so they must have the same tokenizer. A model whose

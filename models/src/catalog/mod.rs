@@ -13,6 +13,7 @@ mod registry;
 mod wanted;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use models_core::card::{Pooling, Task, ZeroShot};
 use models_core::{Device, RuntimeError};
@@ -59,13 +60,15 @@ impl Catalog {
         let (mut cards, mut rejected) = cards::of(config)?;
         cards::apply(&config.all, &config.overrides, &mut cards, &mut rejected)?;
         let mut defaults = defaults::defaults(&config.defaults, &cards, &rejected)?;
-        defaults::complete(&mut defaults, &config.wanted, &cards);
+        defaults::complete(&mut defaults, &config.wanted, &cards, &rejected);
         let mut loading = LoadContext::new(config, progress);
         let results: Vec<_> = cards
             .iter()
             .map(|card| {
                 loader::check_zero_shot(card, &cards, &rejected)?;
-                loading.load(card)
+                // Files are whatever somebody has put there, and libraries read them, too.
+                let loaded = catch_unwind(AssertUnwindSafe(|| loading.load(card)));
+                loaded.unwrap_or(Err(UnavailableError::Panicked))
             })
             .collect();
         let mut models = Registry::default();

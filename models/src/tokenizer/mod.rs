@@ -39,6 +39,8 @@ pub struct TextTokenizer {
     inner: Arc<Inner>,
     /// Whether texts are put into plain characters first.
     is_normalizing: bool,
+    /// Whether the model is told which of two texts a token is of.
+    tells_segments: bool,
 }
 
 /// A text as token ids without special tokens. The three vectors have the same length.
@@ -147,13 +149,19 @@ impl TextTokenizer {
             unknown,
             control,
         };
-        Ok(Self { inner: Arc::new(inner), is_normalizing: false })
+        Ok(Self { inner: Arc::new(inner), is_normalizing: false, tells_segments: true })
     }
 
     /// The same tokenizer, which puts texts into plain characters first, or does not.
     #[must_use]
     pub fn normalizing(&self, is_normalizing: bool) -> Self {
-        Self { inner: Arc::clone(&self.inner), is_normalizing }
+        Self { inner: Arc::clone(&self.inner), is_normalizing, ..*self }
+    }
+
+    /// The same tokenizer, which tells the model the segments of pairs, or does not.
+    #[must_use]
+    pub fn telling_segments(&self, tells_segments: bool) -> Self {
+        Self { inner: Arc::clone(&self.inner), tells_segments, ..*self }
     }
 
     /// Encodes a text of any length, without special tokens.

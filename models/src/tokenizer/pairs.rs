@@ -92,7 +92,8 @@ impl TextTokenizer {
         };
         let input_ids =
             [&pairs.before[..], &kept(first, one), &pairs.between, &kept(second, other), &pairs.behind];
-        let first_segment = pairs.first_of_between.map(|between| (pairs.before.len() + one + between) as u32);
+        let first_of_between = pairs.first_of_between.filter(|_| self.tells_segments);
+        let first_segment = first_of_between.map(|between| (pairs.before.len() + one + between) as u32);
         Some(Sequence { first_segment, ..Sequence::new(input_ids.concat()) })
     }
 }

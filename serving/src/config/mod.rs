@@ -14,7 +14,7 @@ mod scaling;
 mod tenancy;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -328,7 +328,7 @@ impl Config {
             Some(path) => Self::parse(path)?,
             None => Self::default(),
         };
-        config.apply(overrides);
+        config.apply(overrides)?;
         Ok(config)
     }
 
@@ -368,12 +368,18 @@ impl Config {
         })
     }
 
-    fn apply(&mut self, overrides: Overrides) {
+    fn apply(&mut self, overrides: Overrides) -> Result<(), ConfigError> {
         let Overrides { listen, ops_listen, data_dir, state_dir, cards_dir, offline, log_filter, .. } =
             overrides;
         self.serve_cards &= !overrides.no_cards;
+        let mut names = BTreeSet::new();
         for wanted in overrides.models {
-            self.models.entry(wanted.name()).or_default().ask(wanted);
+            let name = wanted.name();
+            if !names.insert(name.clone()) {
+                let message = format!("--model: two models are called {name:?}: add name=… to one of them");
+                return Err(ConfigError::Invalid(message));
+            }
+            self.models.entry(name).or_default().ask(wanted);
         }
         self.tenancy.operator_token = overrides.operator_token;
         let token_file = overrides.operator_token_file.or(self.tenancy.operator_token_file.take());
@@ -400,6 +406,7 @@ impl Config {
         if let Some(filter) = log_filter {
             self.log.filter = filter;
         }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -75,7 +75,10 @@ class Bert:
 
     def logits(self, encoding):
         """Of `BertForSequenceClassification`."""
-        first = self.states(encoding.ids, encoding.type_ids)[0]
+        return self.classified(self.states(encoding.ids, encoding.type_ids)[0])
+
+    def classified(self, first):
+        """What its head makes of the first token."""
         pooled = numpy.tanh(first @ self.head["bert.pooler.dense.weight"].T + self.head["bert.pooler.dense.bias"])
         return pooled @ self.head["classifier.weight"].T + self.head["classifier.bias"]
 

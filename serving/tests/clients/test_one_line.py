@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -53,11 +54,20 @@ def server(request, tmp_path_factory):
     bare = checkpoint(folder, "bare", Bert(5), {"architectures": ["BertModel"]})
     pickled = checkpoint(folder, "pickled", Bert(5), {"architectures": ["BertModel"]})
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    spoilt = sequence_classifier(6, 3)
+    spoilt.tensors["classifier.bias"][1] = numpy.nan
+    spoilt = checkpoint(folder, "spoilt", spoilt, sequence | labels(TOPICS))
+    piped = checkpoint(folder, "piped", sequence_classifier(1, 3), sequence | labels(TOPICS))
+    (piped / "model.safetensors").unlink()
+    os.mkfifo(piped / "model.safetensors")
+    untold = checkpoint(folder, "untold", sequence_classifier(2, 1), sequence | labels(["LABEL_0"]),
+                        {"tokenizer_config.json": json.dumps({"tokenizer_class": "TokenizersBackend"}).encode()})
     config = folder / "server.toml"
     config.write_text(f'[models.genes]\nfolder = "{genes}"\n[models.pickled]\nfolder = "{pickled}"\npooling = "mean"\n'
-                      f'required = false\n[models.bare]\nrequired = false\n')
+                      + "".join(f"required = false\n[models.{name}]\n" for name in ("bare", "spoilt", "piped")) + "required = false\n")
     arguments = ["--no-cards", "--config", str(config)]
-    for model in (f"{topics},name=my-topics", str(ranker), str(minilm(request, folder)), str(bare)):
+    for model in (f"{topics},name=my-topics", str(ranker), str(minilm(request, folder)), str(bare), str(spoilt), str(piped),
+                  str(untold)):
         arguments += ["--model", model]
     running = start(request, folder, *arguments)
     yield running
@@ -82,6 +92,7 @@ def test_the_catalogue_says_what_the_files_say(rest):
     assert said == {
         "my-topics": ("document-classification", TOPICS, LONGEST),
         "ranker": ("rerank", ["LABEL_0"], LONGEST),
+        "untold": ("rerank", ["LABEL_0"], LONGEST),
         "genes": ("entities", TAGS, LONGEST),
         "my-minilm": ("embeddings", [], 256),
     }
@@ -94,8 +105,10 @@ def test_what_cannot_be_served_takes_nothing_down(server, rest):
     listed = httpx.get(f"http://{server.ops}/readyz", params={"verbose": ""}).text
     assert "models ok" in listed, listed
     for name, reason in [("bare", "how vectors are made cannot be told from the files: add pooling="),
-                         ("pickled", "pytorch_model.bin is not read")]:
-        answer = rest.post("/v1/ml/embeddings", json={"inputs": TEXT, "model": name})
+                         ("pickled", "pytorch_model.bin is not read"),
+                         ("spoilt", "tensor classifier.bias holds values that are not finite numbers"),
+                         ("piped", "model.safetensors: is not a regular file")]:
+        answer = rest.post("/v1/ml/classify", json={"inputs": TEXT, "model": name})
         assert answer.status_code == 503 and answer.json()["error"]["code"] == "model_unavailable"
         assert reason in server.log.read_text()
 
@@ -106,8 +119,9 @@ def test_real_weights_give_the_vectors_of_the_card(request, rest, tmp_path):
     with httpx.Client(base_url=f"http://{reference.api}", headers={"Authorization": f"Bearer {KEY}"}) as client:
         expected = ok(client.post("/v1/ml/embeddings", json={"inputs": texts}))["results"]
     stop(reference)
-    # The only one that embeds is the default.
-    found = ok(rest.post("/v1/ml/embeddings", json={"inputs": texts}))
+    # Of which task those are that cannot be read is not known, so none is a default beside them.
+    assert rest.post("/v1/ml/embeddings", json={"inputs": texts}).status_code != 200
+    found = ok(rest.post("/v1/ml/embeddings", json={"model": "my-minilm", "inputs": texts}))
     assert found["model"] == "my-minilm"
     for mine, theirs in zip(found["results"], expected):
         # The card computes in bfloat16.
@@ -115,19 +129,26 @@ def test_real_weights_give_the_vectors_of_the_card(request, rest, tmp_path):
 
 
 def test_classes_tags_and_scores_are_the_checkpoints(rest):
-    classes = ok(rest.post("/v1/ml/classify", json={"inputs": TEXT}))["results"][0]["labels"]
+    classes = ok(rest.post("/v1/ml/classify", json={"model": "my-topics", "inputs": TEXT}))["results"][0]["labels"]
     logits = sequence_classifier(1, 3).logits(tokenizer().encode(TEXT))
     expected = dict(zip(TOPICS, softmax(logits)))
     numpy.testing.assert_allclose([label["score"] for label in classes], [expected[label["label"]] for label in classes],
                                   atol=2e-5)
     parameters = {"aggregation": "none"}
-    tokens = ok(rest.post("/v1/ml/entities", json={"inputs": TEXT, "parameters": parameters}))["results"][0]["entities"]
+    tokens = ok(rest.post("/v1/ml/entities", json={"model": "genes", "inputs": TEXT, "parameters": parameters}))["results"][0]["entities"]
     best = token_classifier(4, 3).token_logits(tokenizer().encode(TEXT))[1:-1].argmax(axis=1)
     assert [token["label"] for token in tokens] == [TAGS[index] for index in best if index]
-    ranked = ok(rest.post("/v1/ml/rerank", json={"inputs": [TEXT], "parameters": {"query": "where"}}))
-    score = sigmoid(sequence_classifier(2, 1).logits(tokenizer().encode("where", TEXT))[0])
-    assert ranked["model"] == "ranker"
-    numpy.testing.assert_allclose(ranked["results"][0]["score"], score, atol=2e-5)
+
+
+def test_segments_are_told_as_the_tokenizer_says(rest):
+    model = sequence_classifier(2, 1)
+    pair = tokenizer().encode("where", TEXT)
+    first = lambda types: model.states(pair.ids, types)[0]  # noqa: E731
+    score = lambda types: sigmoid(model.classified(first(types))[0])  # noqa: E731
+    for name, types in ("ranker", pair.type_ids), ("untold", [0] * len(pair.ids)):
+        body = {"model": name, "inputs": [TEXT], "parameters": {"query": "where"}}
+        ranked = ok(rest.post("/v1/ml/rerank", json=body))
+        numpy.testing.assert_allclose(ranked["results"][0]["score"], score(types), atol=2e-5)
 
 
 
@@ -137,3 +158,6 @@ def test_a_line_that_cannot_be_meant_is_refused(request):
         command = [request.config.getoption("--binary"), "serve", "--model", model]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert ended.returncode == 2 and reason in ended.stderr, ended.stderr
+    command = [request.config.getoption("--binary"), "serve", "--model", "a/x", "--model", "b/x"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0 and "two models are called" in ended.stderr, ended.stderr

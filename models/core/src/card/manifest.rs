@@ -3,7 +3,7 @@
 //! The file is read into [`Manifest`] first, which is exactly its shape, and then checked field by field, so
 //! that each message names the field that has to change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -404,9 +404,14 @@ fn check_labels(labels: &[String], head: &Head) -> Result<(), Fault> {
         return require(labels.is_empty(), &field, "pooling has no classes to name");
     }
     require(!labels.is_empty(), &field, "a classifier needs at least 1")?;
+    let mut seen = HashSet::new();
     for (index, label) in labels.iter().enumerate() {
-        require(!label.trim().is_empty(), &field, format!("number {index} is empty"))?;
-        require(!labels[..index].contains(label), &field, format!("{label:?} is there twice"))?;
+        if label.trim().is_empty() {
+            return Err(fault(&field, format!("number {index} is empty")));
+        }
+        if !seen.insert(label) {
+            return Err(fault(&field, format!("{label:?} is there twice")));
+        }
     }
     Ok(())
 }

@@ -194,16 +194,19 @@ impl Part {
                 found: info.shape.clone(),
             });
         }
-        match info.dtype {
+        let refused = |message: String| ModelError::File { file: self.file.clone(), message };
+        let values = match info.dtype {
             Dtype::F32 => self.widen(info, f32::from_le_bytes),
             Dtype::F16 => self.widen(info, |bytes| f16::from_le_bytes(bytes).to_f32()),
             Dtype::BF16 => self.widen(info, |bytes| bf16::from_le_bytes(bytes).to_f32()),
             Dtype::F64 => self.widen(info, |bytes| f64::from_le_bytes(bytes) as f32),
-            other => {
-                let message = format!("tensor {name} is {other}, expected a float type");
-                Err(ModelError::File { file: self.file.clone(), message })
-            }
+            other => return Err(refused(format!("tensor {name} is {other}, expected a float type"))),
+        }?;
+        // No answer of it would be one.
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(refused(format!("tensor {name} holds values that are not finite numbers")));
         }
+        Ok(values)
     }
 
     /// Reads in pieces, so that a large tensor is never held as bytes too.

@@ -64,11 +64,38 @@ fn classifiers() {
     for key in ["sbert_ce_default_activation_function", "sentence_transformers"] {
         let name = json!("torch.nn.modules.linear.Identity");
         let value = if key == "sentence_transformers" { json!({ "activation_fn": name }) } else { name };
-        let more = json!({ "id2label": {"0": "LABEL_0"}, key: value });
+        let more = json!({ "id2label": {"0": "LABEL_0"}, key: value.clone() });
         check(sequence, more, Task::Rerank, &["LABEL_0"], ScoreFunction::Identity);
+        let more = json!({ "id2label": {"0": "a", "1": "b"}, key: value });
+        check(sequence, more, Task::Classify, &["a", "b"], ScoreFunction::Softmax);
     }
     let tags = ["O", "B-GENE", "I-GENE"];
     check("BertForTokenClassification", labels(&tags), Task::Entities, &tags, ScoreFunction::Softmax);
+}
+
+#[test]
+fn every_row_has_a_label() {
+    let check = |id2label: Value| {
+        let more = json!({ "id2label": id2label });
+        let error = inferred(&folder(&[config("BertForSequenceClassification", &more)]), "").unwrap_err();
+        assert_eq!(error, "FOLDER/config.json: id2label has no text for the row 1");
+    };
+    check(json!({ "0": "a", "2": "b" }));
+    check(json!({ "0": "a", "99999999999": "b" }));
+    check(json!({ "0": "a", "1": null }));
+}
+
+#[test]
+fn modules_lie_in_the_folder() {
+    let check = |modules: Value, expected: &str| {
+        let files = [config("BertModel", &json!({})), (MODULES_FILE, modules)];
+        assert_eq!(inferred(&folder(&files), "").unwrap_err(), format!("FOLDER/modules.json: {expected}"));
+    };
+    let pooling = |path: &str| json!({ "path": path, "type": "sentence_transformers.models.Pooling" });
+    check(json!([pooling("../1_Pooling")]), "path \"../1_Pooling\" is not within the folder");
+    check(json!([pooling("/1_Pooling")]), "path \"/1_Pooling\" is not within the folder");
+    check(json!([]), "lists no module Pooling: vectors of single texts are made by one");
+    check(json!(vec![pooling("p"); 65]), "lists 65 modules; at most 64 are computed");
 }
 
 #[test]
@@ -128,6 +155,28 @@ fn what_is_not_told_is_asked_for() {
         error.starts_with("FOLDER/model.safetensors: is missing, and pytorch_model.bin is not read"),
         "{error}"
     );
+}
+
+#[test]
+fn numbers_have_bounds() {
+    let check = |more: Value, expected: &str| {
+        let error = inferred(&folder(&[config("BertForSequenceClassification", &more)]), "").unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(json!({ "hidden_size": 1_u64 << 40 }), "hidden_size 1099511627776 is above 16777216");
+    check(
+        json!({ "hidden_size": 1 << 22, "num_attention_heads": 1 << 22 }),
+        "hidden_size 4194304 is above 1048576",
+    );
+    check(json!({ "num_hidden_layers": 100_000 }), "num_hidden_layers 100000 is above 1024");
+    check(
+        json!({ "max_position_embeddings": 10_000_000 }),
+        "max_position_embeddings 10000000 is above 1048576",
+    );
+    check(json!({ "max_position_embeddings": -1 }), "max_position_embeddings: invalid value: integer `-1`");
+    check(json!({ "vocab_size": 1e12 }), "vocab_size: invalid type: floating point `1000000000000.0`");
+    let many = config("BertForSequenceClassification", &json!({ "num_labels": 1_u64 << 60 }));
+    assert_eq!(inferred(&folder(&[many]), "").unwrap().labels.len(), 65_536);
 }
 
 #[test]
