@@ -8,6 +8,8 @@
 
 mod modules;
 
+pub use modules::{MODULES_FILE, PROMPTS_FILE, READING_FILE, pooling_of};
+
 use std::path::Path;
 
 use serde::Deserialize;
@@ -58,8 +60,8 @@ struct CrossEncoder {
 impl Config {
     /// What makes scores of logits, as the pipelines of transformers and sentence-transformers' cross-encoder
     /// have it.
-    fn score_function(&self, card: &Card) -> Result<ScoreFunction, String> {
-        if card.task == Task::Rerank {
+    fn score_function(&self, task: Task, labels: usize) -> Result<ScoreFunction, String> {
+        if task == Task::Rerank {
             let newer = self.sentence_transformers.as_ref().and_then(|own| own.activation_fn.as_deref());
             let class = newer.or(self.sbert_ce_default_activation_function.as_deref());
             return match class.map(|class| HeadActivation::of_torch(class).ok_or(class)) {
@@ -72,10 +74,20 @@ impl Config {
         Ok(match self.problem_type.as_deref() {
             Some("multi_label_classification") => ScoreFunction::Sigmoid,
             Some("regression") => ScoreFunction::Identity,
-            _ if card.labels.len() == 1 => ScoreFunction::Sigmoid,
+            _ if labels == 1 => ScoreFunction::Sigmoid,
             _ => ScoreFunction::Softmax,
         })
     }
+}
+
+/// What makes scores of a checkpoint's logits, for a classifier or a reranker of this many labels.
+///
+/// # Errors
+/// `config.json` cannot be read, or names a function that is not computed.
+pub fn score_function(folder: &Path, task: Task, labels: usize) -> Result<ScoreFunction, ModelError> {
+    let path = folder.join(CONFIG_FILE);
+    let config: Config = read(&path)?;
+    config.score_function(task, labels).map_err(|message| fault(&path, message))
 }
 
 /// Compares a card with what lies in the folder of its files.
@@ -123,7 +135,8 @@ fn check_config(card: &Card, folder: &Path, layout: &Layout, unused: &[String]) 
             "says that classes exclude each other, which the card's multi_label: independent does not";
         return refuse("problem_type", message);
     }
-    let function = config.score_function(card).map_err(|message| fault(&path, message))?;
+    let function =
+        config.score_function(card.task, card.labels.len()).map_err(|message| fault(&path, message))?;
     if card.head.is_of_checkpoint()
         && matches!(card.task, Task::Classify | Task::Rerank)
         && card.score_function != function

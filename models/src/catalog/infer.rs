@@ -10,17 +10,16 @@ use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
 use models_core::card::{CONFIG_FILE, Card, CardError, Origin, TOKENIZER_FILE, Task, WEIGHTS_FILE};
+use models_core::faithful::{MODULES_FILE, PROMPTS_FILE, READING_FILE, pooling_of, score_function};
+use models_core::kinds::Architecture;
 use models_core::spec::EncoderSpec;
-use models_core::weights::tensors::INDEX_FILE;
+use models_core::weights::tensors::{INDEX_FILE, PICKLE_FILE};
 use models_core::{ModelError, files};
 use serde_json::{Map, Value, json};
 
 use super::wanted::Wanted;
 use crate::architectures;
 
-const MODULES_FILE: &str = "modules.json";
-const PROMPTS_FILE: &str = "config_sentence_transformers.json";
-const READING_FILE: &str = "sentence_bert_config.json";
 pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 /// `model_max_length` of tokenizers that have none.
 const NO_LENGTH: f64 = 1e9;
@@ -59,7 +58,7 @@ struct Checkpoint<'a> {
     folder: &'a Path,
     config: Map<String, Value>,
     spec: EncoderSpec,
-    architecture: &'static str,
+    architecture: Architecture,
 }
 
 /// The card of a checkpoint.
@@ -94,7 +93,7 @@ pub(super) fn text(wanted: &Wanted) -> Result<String, InferError> {
         // By its content: a folder has no other.
         ("version", json!(digest.get(..12).unwrap_or("unknown"))),
         ("task", json!(task.as_str())),
-        ("architecture", json!(checkpoint.architecture)),
+        ("architecture", json!(checkpoint.architecture.as_str())),
         ("runtime", json!("fused")),
         ("dtype", json!("float32")),
         ("source", json!({ "folder": "files", "files": files })),
@@ -105,7 +104,10 @@ pub(super) fn text(wanted: &Wanted) -> Result<String, InferError> {
         ("price_per_1000_requests_usd", json!("0")),
         ("required", json!(true)),
     ];
-    lines.extend(checkpoint.score_function(task, labels.len()).map(|name| ("score_function", json!(name))));
+    if matches!(task, Task::Classify | Task::Rerank) {
+        let function = score_function(&wanted.folder, task, labels.len())?;
+        lines.push(("score_function", json!(function.as_str())));
+    }
     lines.extend(checkpoint.prompts(task)?);
     lines.extend(checkpoint.entailment(task, &labels));
     if task == Task::Embed {
@@ -128,7 +130,7 @@ impl<'a> Checkpoint<'a> {
         let architecture = architectures::detect(&bytes)?;
         let spec = architectures::spec(architecture, &bytes)?;
         let config = object(folder, CONFIG_FILE)?.unwrap_or_default();
-        Ok(Self { folder, config, spec, architecture: architecture.as_str() })
+        Ok(Self { folder, config, spec, architecture })
     }
 
     fn has(&self, file: &str) -> bool {
@@ -202,22 +204,6 @@ impl<'a> Checkpoint<'a> {
         listed.iter().map(module).collect::<Result<_, _>>().map(Some)
     }
 
-    /// How a reranker or a classifier makes scores of logits; see [`models_core::card::ScoreFunction`].
-    fn score_function(&self, task: Task, labels: usize) -> Option<&'static str> {
-        let activation = self.config.get("sentence_transformers").and_then(|own| own.get("activation_fn"));
-        let activation = activation.or_else(|| self.config.get("sbert_ce_default_activation_function"));
-        let activation = activation.and_then(Value::as_str).unwrap_or_default();
-        let problem = self.config.get("problem_type").and_then(Value::as_str).unwrap_or_default();
-        match task {
-            // Of several classes transformers' own pipeline does not heed it.
-            Task::Rerank if activation.ends_with(".Identity") => Some("identity"),
-            Task::Rerank => Some("sigmoid"),
-            Task::Classify if problem == "regression" => Some("identity"),
-            Task::Classify if problem == "multi_label_classification" || labels == 1 => Some("sigmoid"),
-            _ => None,
-        }
-    }
-
     /// A model that says whether one text follows from another judges labels that the caller brings.
     fn entailment(&self, task: Task, labels: &[String]) -> Option<(&'static str, Value)> {
         let label = |name: &str| labels.iter().find(|label| label.to_lowercase().starts_with(name));
@@ -252,7 +238,7 @@ impl<'a> Checkpoint<'a> {
             match kind.rsplit('.').next().unwrap_or_default() {
                 "Pooling" => {
                     let config = object(self.folder, &format!("{path}/{CONFIG_FILE}"))?.unwrap_or_default();
-                    pooling = Some(pooling_modes(&config));
+                    pooling = Some(pooling_of(&config).iter().map(ToString::to_string).collect::<Vec<_>>());
                     prompted = config.get("include_prompt").and_then(Value::as_bool).unwrap_or(true);
                 }
                 "Normalize" => modules.push(json!("normalize")),
@@ -301,8 +287,7 @@ impl<'a> Checkpoint<'a> {
 
     /// Tensors of the file that an embedding is made without: what the encoder was trained with.
     fn around_encoder(&self) -> Result<Vec<String>, InferError> {
-        let bytes = files::read(&self.folder.join(CONFIG_FILE))?;
-        Ok(architectures::open(architectures::detect(&bytes)?, self.folder)?.unused())
+        Ok(architectures::open(self.architecture, self.folder)?.unused())
     }
 
     /// All files that answers follow from, with their digests.
@@ -331,7 +316,7 @@ impl<'a> Checkpoint<'a> {
         let path = self.folder.join(name);
         let digest = files::digest(&path).map_err(|error| {
             let message = match (name, error.kind()) {
-                (WEIGHTS_FILE, std::io::ErrorKind::NotFound) if self.has("pytorch_model.bin") => {
+                (WEIGHTS_FILE, std::io::ErrorKind::NotFound) if self.has(PICKLE_FILE) => {
                     "is missing, and pytorch_model.bin is not read, since reading it would run what is in it; save the \
                      model by save_pretrained(…, safe_serialization=True)"
                         .to_owned()
@@ -349,27 +334,6 @@ impl<'a> Checkpoint<'a> {
 
     fn unknown(&self, what: &'static str, needed: String) -> InferError {
         InferError::Unknown { folder: self.folder.display().to_string(), what, needed }
-    }
-}
-
-/// How `1_Pooling/config.json` pools: by a name or a list of them in version 6 of sentence-transformers, by
-/// switches before, which it concatenates in this order.
-fn pooling_modes(config: &Map<String, Value>) -> Vec<String> {
-    const SWITCHES: [(&str, &str); 6] = [
-        ("pooling_mode_cls_token", "cls"),
-        ("pooling_mode_max_tokens", "max"),
-        ("pooling_mode_mean_tokens", "mean"),
-        ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens"),
-        ("pooling_mode_weightedmean_tokens", "weightedmean"),
-        ("pooling_mode_lasttoken", "lasttoken"),
-    ];
-    match config.get("pooling_mode") {
-        Some(Value::String(mode)) => vec![mode.clone()],
-        Some(Value::Array(modes)) => modes.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => {
-            let is_on = |key: &str| config.get(key).and_then(Value::as_bool).unwrap_or(false);
-            SWITCHES.iter().filter(|(key, _)| is_on(key)).map(|(_, mode)| (*mode).to_owned()).collect()
-        }
     }
 }
 

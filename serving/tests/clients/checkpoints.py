@@ -133,3 +133,12 @@ def sigmoid(x):
 def softmax(x):
     exps = numpy.exp(x - numpy.max(x, axis=-1, keepdims=True))
     return exps / exps.sum(axis=-1, keepdims=True)
+
+
+def ok(response):
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def near(found, expected):
+    numpy.testing.assert_allclose(found, expected, atol=2e-5)

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import numpy
 import pytest
-from checkpoints import (LONGEST, Bert, safetensors, sequence_classifier, sigmoid, softmax, token_classifier,
-                         tokenizer, write)
+from checkpoints import (LONGEST, Bert, safetensors, near, ok, sequence_classifier, sigmoid, softmax,
+                         token_classifier, tokenizer, write)
 from conftest import KEY, start, stop
 
 TEXT = "anna lives near paris and works for acme"
@@ -80,11 +80,6 @@ def rest(server):
         yield client
 
 
-def ok(response):
-    assert response.status_code == 200, response.text
-    return response.json()
-
-
 def test_the_catalogue_says_what_the_files_say(rest):
     models = {model["name"]: model for model in ok(rest.get("/v1/ml/models"))["models"]}
     said = {name: (model["task"], model["labels"], model["limits"]["tokens_max"]) for name, model in models.items()
@@ -132,8 +127,7 @@ def test_classes_tags_and_scores_are_the_checkpoints(rest):
     classes = ok(rest.post("/v1/ml/classify", json={"model": "my-topics", "inputs": TEXT}))["results"][0]["labels"]
     logits = sequence_classifier(1, 3).logits(tokenizer().encode(TEXT))
     expected = dict(zip(TOPICS, softmax(logits)))
-    numpy.testing.assert_allclose([label["score"] for label in classes], [expected[label["label"]] for label in classes],
-                                  atol=2e-5)
+    near([label["score"] for label in classes], [expected[label["label"]] for label in classes])
     parameters = {"aggregation": "none"}
     tokens = ok(rest.post("/v1/ml/entities", json={"model": "genes", "inputs": TEXT, "parameters": parameters}))["results"][0]["entities"]
     best = token_classifier(4, 3).token_logits(tokenizer().encode(TEXT))[1:-1].argmax(axis=1)
@@ -148,7 +142,7 @@ def test_segments_are_told_as_the_tokenizer_says(rest):
     for name, types in ("ranker", pair.type_ids), ("untold", [0] * len(pair.ids)):
         body = {"model": name, "inputs": [TEXT], "parameters": {"query": "where"}}
         ranked = ok(rest.post("/v1/ml/rerank", json=body))
-        numpy.testing.assert_allclose(ranked["results"][0]["score"], score(types), atol=2e-5)
+        near(ranked["results"][0]["score"], score(types))
 
 
 

@@ -4,7 +4,7 @@ any scheme, beside a BERT in numpy."""
 import httpx
 import numpy
 import pytest
-from checkpoints import sequence_classifier, sigmoid, softmax, token_classifier, tokenizer, write
+from checkpoints import near, ok, sequence_classifier, sigmoid, softmax, token_classifier, tokenizer, write
 from conftest import KEY, start, stop
 
 TEXT = "anna lives near paris and works for acme"
@@ -47,15 +47,6 @@ def server(request, tmp_path_factory):
 def rest(server):
     with httpx.Client(base_url=f"http://{server.api}", headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as client:
         yield client
-
-
-def ok(response):
-    assert response.status_code == 200, response.text
-    return response.json()
-
-
-def near(found, expected):
-    numpy.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def classified(rest, model, text=TEXT, **parameters):

@@ -6,7 +6,7 @@ import grpc
 import httpx
 import numpy
 import pytest
-from checkpoints import Bert, HIDDEN, safetensors, sequence_classifier, sigmoid, tokenizer, write
+from checkpoints import Bert, HIDDEN, near, ok, safetensors, sequence_classifier, sigmoid, tokenizer, write
 from conftest import KEY, start, stop
 
 QUERY = "who lives near the sea"
@@ -76,15 +76,6 @@ def server(request, tmp_path_factory):
 def rest(server):
     with httpx.Client(base_url=f"http://{server.api}", headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as client:
         yield client
-
-
-def ok(response):
-    assert response.status_code == 200, response.text
-    return response.json()
-
-
-def near(found, expected):
-    numpy.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def scores(rest, parameters=None, model=None):

@@ -14,9 +14,12 @@ use super::{fault, read};
 use crate::card::{CONFIG_FILE, Card, Module as CardModule, Origin, Pooling, PoolingHead, TOKENIZER_FILE};
 use crate::error::ModelError;
 
-const MODULES_FILE: &str = "modules.json";
-const PROMPTS_FILE: &str = "config_sentence_transformers.json";
-const READING_FILE: &str = "sentence_bert_config.json";
+/// Lists the modules.
+pub const MODULES_FILE: &str = "modules.json";
+/// Has the prompts.
+pub const PROMPTS_FILE: &str = "config_sentence_transformers.json";
+/// Says how texts are read.
+pub const READING_FILE: &str = "sentence_bert_config.json";
 /// A module of sentence-transformers.
 #[derive(Deserialize)]
 struct Module {
@@ -209,8 +212,7 @@ fn check_pooling(path: &Path, head: &PoolingHead) -> Result<(), ModelError> {
             None => return Err(fault(path, format!("{name}: must be true or false"))),
         }
     }
-    let by_switches: Vec<Pooling> =
-        Pooling::ALL.into_iter().filter(|mode| ways.contains(&switch(*mode))).collect();
+    let by_switches = switched_on(&fields);
     match fields.get("pooling_mode") {
         Some(mode) => {
             let Some(by_name) = modes(mode) else { return refuse(&format!("pooling_mode {mode}")) };
@@ -239,6 +241,17 @@ fn check_pooling(path: &Path, head: &PoolingHead) -> Result<(), ModelError> {
     }
     let message = format!("include_prompt: is {includes_prompt}, the card's head says otherwise");
     Err(fault(path, message))
+}
+
+/// Ways to pool that a pooling module's `config.json` names, or has switched on; none where it says nothing
+/// that is known. What contradicts itself is refused where a card is compared with it.
+pub fn pooling_of(fields: &Map<String, Value>) -> Vec<Pooling> {
+    fields.get("pooling_mode").map_or_else(|| Some(switched_on(fields)), modes).unwrap_or_default()
+}
+
+fn switched_on(fields: &Map<String, Value>) -> Vec<Pooling> {
+    let is_on = |mode: &Pooling| fields.get(switch(*mode)) == Some(&Value::Bool(true));
+    Pooling::ALL.into_iter().filter(is_on).collect()
 }
 
 /// The switch of a way to pool in older files.
