@@ -449,6 +449,7 @@ fn config(rng: &mut ChaCha8Rng) -> Config {
         1 => Policy::TokenBudget(TokenBudget { tokens: Tokens(rng.random_range(16..300)) }),
         _ => Policy::Deadline(DeadlinePolicy {
             quantum: rng.random_range(0.1..1.0),
+            quantum_max: rng.random_range(0.1..2.0),
             ..DeadlinePolicy::default()
         }),
     };

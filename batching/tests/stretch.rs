@@ -95,6 +95,46 @@ fn nobody_who_waits_for_answers_waits_much_longer_than_in_a_line() {
     }
 }
 
+/// On a device whose batches take a seventh of a text's time beside their work, as a CPU does: many short
+/// batches would leave less time for the work than a line takes, just when there is most of it.
+#[test]
+fn batches_are_long_enough_for_their_overhead() {
+    let run = |policy: Policy, callers: &[Caller], seed| {
+        let setup = Setup { overhead: Duration::from_micros(700), ..setup(policy, 42e-6) };
+        let mut world = World::new(setup, callers.to_vec(), seed);
+        world.run(Timestamp::ZERO + Duration::from_secs(WARM_UP));
+        world.start_counting();
+        world.run(Timestamp::ZERO + Duration::from_secs(WARM_UP + COUNTED));
+        world.outcomes
+    };
+    for models in [&ALL[..], &[0], &[2]] {
+        let caller = Caller { tokens: (10, 200), ..closed(64, models) };
+        for seed in 0..3 {
+            let rate = |policy| run(policy, std::slice::from_ref(&caller), seed)[0].latencies.len() as f64;
+            let ratio = rate(deadlines()) / rate(first_come());
+            assert!(ratio >= 0.95, "{ratio:.3} of a line's rate on {models:?}, seed {seed}");
+        }
+    }
+    // At nine tenths of what a line can answer more are in time than in a line.
+    let callers = ALL.map(|model| Caller {
+        tenant: Some(0),
+        tokens: (10, 200),
+        ..callers(Loop::Open(0.9 * 223.0 / 5.0), &[model])
+    });
+    let in_time = |policy: fn() -> Policy| {
+        let of_model = |(outcome, target): (&Outcome, u64)| {
+            outcome.latencies.iter().filter(|took| **took <= target as f64 / 1e3).count()
+        };
+        let of_seed = |seed| {
+            let outcomes = run(policy(), &callers, seed);
+            outcomes.iter().zip(TARGETS_MS).map(of_model).sum::<usize>()
+        };
+        (0..3).map(of_seed).sum::<usize>()
+    };
+    let (ours, line) = (in_time(deadlines), in_time(first_come));
+    assert!(ours as f64 >= 1.1 * line as f64, "{ours} in time, of a line {line}");
+}
+
 /// Where more is asked for than can be served not everybody can be, and those are served who can be in time.
 #[test]
 fn in_overload_most_are_in_time() {

@@ -54,6 +54,8 @@ pub struct DeadlinePolicy {
     /// The longest that all devices may be busy with one model, and the least that a batch is cut to, as a
     /// share of the shortest target.
     pub quantum: f64,
+    /// The same while so much is asked for that shorter batches would leave no time for the work.
+    pub quantum_max: f64,
     /// Which model goes first.
     pub order: Order,
     /// A device is handed its next batch when the running one is predicted to end within this time.
@@ -98,6 +100,7 @@ impl Default for DeadlinePolicy {
     fn default() -> Self {
         Self {
             quantum: 0.45,
+            quantum_max: 1.2,
             order: Order::LeastSlackShare,
             handover_lead: Duration::from_micros(500),
             feasible: 0.95,

@@ -15,7 +15,8 @@
 //! deadline order finds the latest start of the rest (as in the feasibility tests of deadline scheduling:
 //! Stankovic et al., "Deadline Scheduling for Real-Time Systems", 1998, chapter 3). And it keeps no device
 //! that is the only one soon free longer than the *quantum*, a share of the shortest target, since the most
-//! urgent sequence may be the next to arrive.
+//! urgent sequence may be the next to arrive. The more is asked for, the longer the quantum: short batches
+//! would leave no time for the work beside their overhead.
 //!
 //! *Who rides along.* While shares are enforced, what is within the share of a flow that asks for much more
 //! than its share (*capped*) goes after everybody else's, so that a flood is felt by whoever sends it.
@@ -51,7 +52,7 @@ use std::time::Duration;
 use units::{DeviceId, ModelId, Timestamp};
 
 use super::super::config::{DeadlinePolicy, Order};
-use super::super::cost::Rate;
+use super::super::cost::{CostModel, Rate};
 use super::super::standing::{Claim, FlowId, Standing};
 use super::bands::{ModelBands, Rank};
 use super::demand::{Ask, Demand};
@@ -62,6 +63,10 @@ use candidate::Candidate;
 
 /// Quanta of device time owed to sequences without a claim after which they go first whoever else is urgent.
 const TURN_QUANTA: u32 = 4;
+/// How many times the quantum is that overheads need, and the least share of a batch that its overhead is
+/// to be cut to.
+const QUANTUM_ROOM: f64 = 4.0;
+const OVERHEAD_SHARE_MIN: f64 = 0.12;
 /// How long what is late of a flow within its share waits in overload before it goes first.
 const OVERLOAD_WAIT_MIN: Duration = Duration::from_millis(300);
 
@@ -78,6 +83,9 @@ pub(in crate::scheduler) struct Deadline {
     capacity: Rate,
     /// The longest that all devices may be busy with one model, and the least that a batch is cut to.
     quantum: Duration,
+    /// The shortest target, and the longest overhead of a batch.
+    shortest: Duration,
+    overhead: Duration,
     /// Device time that sequences without a claim may still take before others.
     owed: Duration,
     candidates: Vec<Candidate>,
@@ -110,6 +118,8 @@ impl Deadline {
             lines: Lines::default(),
             capacity: Rate(f64::INFINITY),
             quantum: Duration::ZERO,
+            shortest: Duration::ZERO,
+            overhead: Duration::ZERO,
             owed: Duration::ZERO,
             candidates: Vec::new(),
             policy,
@@ -120,7 +130,20 @@ impl Deadline {
         self.bands.resize_with(state.models.len(), ModelBands::default);
         self.capacity = state.fluid_limit();
         let shortest = state.models.iter().map(|(_, queue)| queue.config.latency_target).min();
-        self.quantum = shortest.unwrap_or_default().mul_f64(self.policy.quantum);
+        self.shortest = shortest.unwrap_or_default();
+        let overhead = |model: &ModelId| state.fleet.fastest(*model).map(CostModel::overhead);
+        self.overhead = state.models.present().iter().filter_map(overhead).max().unwrap_or_default();
+    }
+
+    /// With little to do a device is kept for the least quantum. The more is asked for, the longer the batches
+    /// must be for their overhead to leave time for the work: of each `q` of device time `q - a` is left, so
+    /// work that takes the part `r` of all time needs `q = a / (1 - r)` at least.
+    fn set_quantum<P>(&mut self, state: &State<P>, now: Timestamp) {
+        let asked = self.demand.overload.asked(now).0 / f64::from(state.fleet.count());
+        let needed = self.overhead.as_secs_f64() * QUANTUM_ROOM / (1.0 - asked).max(OVERHEAD_SHARE_MIN);
+        let longest = self.shortest.mul_f64(self.policy.quantum_max);
+        let least = self.shortest.mul_f64(self.policy.quantum);
+        self.quantum = Duration::from_secs_f64(needed).min(longest).max(least);
     }
 
     pub(super) fn admit<P>(
@@ -242,6 +265,7 @@ impl Deadline {
             return Decision::WaitUntil(holder.free_at - lead);
         }
         let opening = Opening { device, now, start: holder.free_at.max(now) };
+        self.set_quantum(state, now);
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
         for index in 0..state.models.present().len() {
