@@ -73,6 +73,6 @@ pub use engine::{
 pub use event::{Event, NoObserver, Observer};
 pub use scheduler::{
     Batch, BatchId, Config, ConfigError, DeadlinePolicy, Decision, DeviceSnapshot, EndReason, EnqueueError,
-    Entry, ModelConfig, ModelSnapshot, OfferedLoad, Order, Policy, PreferredSize, RejectReason, Rejection,
-    Scheduler, Sequence, SequenceId, Snapshot, TokenBudget, Work,
+    Entry, ModelConfig, ModelSnapshot, OfferedLoad, Order, Policy, PreferredSize, RefusedWork, RejectReason,
+    Rejection, Scheduler, Sequence, SequenceId, Snapshot, TokenBudget, Work,
 };

@@ -41,6 +41,8 @@ pub struct Load {
     state: Mutex<State>,
     /// The share of the time to its deadline that a call may be predicted to take.
     share_max: f64,
+    /// Seconds that a call may be predicted to take in an overload.
+    overload_wait_max: f64,
     devices: u32,
     /// Time between refusals that are answered.
     refusal_every: Duration,
@@ -146,11 +148,24 @@ impl Rates {
     }
 }
 
-/// There is more in flight than can be done in time.
+/// How long a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Time to its deadline.
+    pub left: Duration,
+    /// Not everybody can be answered, so whoever is taken is to be answered soon.
+    pub is_overloaded: bool,
+}
+
+/// There is more in flight than can be done in time.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Excess {
     /// When there should be less.
     pub retry_after: Duration,
+    /// Seconds of a device that the call would have taken.
+    pub seconds: f64,
+    /// It could not be done by its deadline; else it would wait longer than anybody does in overload.
+    pub is_infeasible: bool,
 }
 
 impl Load {
@@ -171,12 +186,13 @@ impl Load {
         Arc::new(Self {
             state: Mutex::new(state),
             share_max: limits.predicted_wait_share_max,
+            overload_wait_max: limits.overload_wait_max_ms as f64 / 1e3,
             devices: devices.max(1),
             refusal_every: Duration::from_secs(1) / limits.refusals_per_second_max.max(1),
         })
     }
 
-    /// Takes a call in, if it can be predicted to be done within `left`.
+    /// Takes a call in, if it can be predicted to be done in time.
     ///
     /// # Errors
     /// It can not.
@@ -185,7 +201,7 @@ impl Load {
         (tenant, weight): (TenantId, u32),
         model: ModelId,
         bytes: Bytes,
-        left: Duration,
+        patience: Patience,
     ) -> Result<Part, Excess> {
         let mut state = self.state();
         let State { rates, tenants, all, .. } = &mut *state;
@@ -197,10 +213,13 @@ impl Load {
             let seconds = rates.seconds(model, bytes);
             let at_share = (own + seconds) * (weight + others) / weight;
             let predicted = (all.seconds(rates) + seconds).min(at_share);
-            let allowed = left.as_secs_f64() * self.share_max;
+            let in_time = patience.left.as_secs_f64() * self.share_max;
+            let allowed = if patience.is_overloaded { in_time.min(self.overload_wait_max) } else { in_time };
             if predicted > allowed {
                 let retry_after = Duration::try_from_secs_f64(predicted - allowed).unwrap_or(Duration::MAX);
-                return Err(Excess { retry_after: retry_after.clamp(RETRY_MIN, RETRY_MAX) });
+                let retry_after = retry_after.clamp(RETRY_MIN, RETRY_MAX);
+                let seconds = seconds * f64::from(self.devices);
+                return Err(Excess { retry_after, seconds, is_infeasible: predicted > in_time });
             }
         }
         let (unread, uncomputed) = (bytes.read as f64, bytes.computed as f64);
@@ -315,6 +334,12 @@ mod tests {
     const ONE: (TenantId, u32) = (TenantId(1), 1);
     const EIGHT: (TenantId, u32) = (TenantId(2), 8);
 
+    const PATIENT: Patience = within(1);
+
+    const fn within(seconds: u64) -> Patience {
+        Patience { left: Duration::from_secs(seconds), is_overloaded: false }
+    }
+
     fn bytes(count: u64) -> Bytes {
         Bytes { read: count, computed: count }
     }
@@ -327,12 +352,12 @@ mod tests {
             ..config::Limits::default()
         };
         let load = Load::new([0.01], 2, &limits);
-        let mut part = load.enter(ONE, MODEL, bytes(10_000), Duration::from_secs(1)).unwrap();
+        let mut part = load.enter(ONE, MODEL, bytes(10_000), PATIENT).unwrap();
         part.computed(Duration::from_secs(20), 0.0);
         part.done();
         drop(part);
         // A short text takes long for its length, and is not learned from.
-        let mut part = load.enter(ONE, MODEL, bytes(10), Duration::from_secs(1)).unwrap();
+        let mut part = load.enter(ONE, MODEL, bytes(10), PATIENT).unwrap();
         part.computed(Duration::from_secs(1), 0.0);
         part.done();
         drop(part);
@@ -342,11 +367,12 @@ mod tests {
     #[test]
     fn what_cannot_be_done_in_time_is_refused() {
         let load = load();
-        let enter =
-            |tenant, count, seconds| load.enter(tenant, MODEL, bytes(count), Duration::from_secs(seconds));
+        let enter = |tenant, count, seconds| load.enter(tenant, MODEL, bytes(count), within(seconds));
         // Whoever has nothing in flight is taken, whatever is predicted.
         let first = enter(ONE, 9000, 1).unwrap();
-        assert_eq!(enter(ONE, 1000, 19).unwrap_err(), Excess { retry_after: Duration::from_millis(500) });
+        let retry_after = Duration::from_millis(500);
+        let refused = Excess { retry_after, seconds: 2.0, is_infeasible: true };
+        assert_eq!(enter(ONE, 1000, 19).unwrap_err(), refused);
         let second = enter(ONE, 1000, 20).unwrap();
         assert!((load.seconds() - 10.0).abs() < 1e-9);
         drop((first, second));
@@ -354,11 +380,26 @@ mod tests {
         enter(ONE, 1000, 3).unwrap();
     }
 
+    /// Two seconds are in flight, and in overload nobody waits for more than one.
+    #[test]
+    fn in_overload_whoever_is_taken_is_answered_soon() {
+        let load = load();
+        let _first = load.enter(ONE, MODEL, bytes(2000), PATIENT).unwrap();
+        let long = Patience { left: Duration::from_secs(100), is_overloaded: true };
+        let refused = load.enter(ONE, MODEL, bytes(100), long).unwrap_err();
+        assert!(!refused.is_infeasible && (refused.seconds - 0.2).abs() < 1e-9, "{refused:?}");
+        assert!(refused.retry_after > Duration::from_secs(1), "{refused:?}");
+        // Of equal tenants this one's share takes a fifth of a second.
+        let second = load.enter((TenantId(3), 1), MODEL, bytes(100), long).unwrap();
+        assert!(load.enter((TenantId(3), 1), MODEL, bytes(300), long).is_ok());
+        drop(second);
+        assert!(load.enter(ONE, MODEL, bytes(100), Patience { is_overloaded: false, ..long }).is_ok());
+    }
+
     #[test]
     fn a_tenant_is_held_to_its_share_and_others_are_not_held_up_by_it() {
         let load = load();
-        let enter =
-            |tenant, count, seconds| load.enter(tenant, MODEL, bytes(count), Duration::from_secs(seconds));
+        let enter = |tenant, count, seconds| load.enter(tenant, MODEL, bytes(count), within(seconds));
         let _hog = enter(ONE, 60_000, 30).unwrap();
         // 60 s are in flight, but eight ninths of the devices are this one's: two seconds take 2.25.
         let _first = enter(EIGHT, 1000, 5).unwrap();
@@ -382,7 +423,7 @@ mod tests {
         let rate = |prior: f64, count: u64, calls: u64| {
             let load = Load::new([prior], 1, &config::Limits::default());
             for _ in 0..calls {
-                let mut part = load.enter(ONE, MODEL, bytes(count), Duration::from_secs(1)).unwrap();
+                let mut part = load.enter(ONE, MODEL, bytes(count), PATIENT).unwrap();
                 part.computed(Duration::from_millis(count), 0.0);
                 part.done();
             }
@@ -404,7 +445,7 @@ mod tests {
         // A second a byte of the model and a microsecond a byte to read.
         let load = Load::new([5.0], 1, &config::Limits::default());
         let one = Bytes { read: 1_000_000, computed: 10 };
-        let mut part = load.enter(ONE, MODEL, one, Duration::from_secs(1)).unwrap();
+        let mut part = load.enter(ONE, MODEL, one, PATIENT).unwrap();
         assert!((load.seconds() - 10.0).abs() < 1e-9);
         part.prepared(Duration::from_secs(1));
         assert!((load.seconds() - 10.0).abs() < 1e-9, "it is read");
@@ -415,7 +456,7 @@ mod tests {
     #[test]
     fn what_is_done_is_taken_off() {
         let load = load();
-        let mut part = load.enter(ONE, MODEL, bytes(10_000), Duration::from_secs(1)).unwrap();
+        let mut part = load.enter(ONE, MODEL, bytes(10_000), PATIENT).unwrap();
         part.computed(Duration::from_secs(1), 0.25);
         assert!((load.seconds() - 2.5).abs() < 1e-9);
         part.computed(Duration::from_secs(1), 0.0);

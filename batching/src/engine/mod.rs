@@ -29,7 +29,7 @@ pub use ticket::Ticket;
 
 use crate::event::{Event, Observer};
 use crate::scheduler::{
-    Config, ConfigError, ModelConfig, RejectReason, Rejection, Scheduler, Sequence, Snapshot,
+    Config, ConfigError, ModelConfig, RefusedWork, RejectReason, Rejection, Scheduler, Sequence, Snapshot,
 };
 use device::DeviceThread;
 use message::{Command, Observation, Payload};
@@ -246,6 +246,17 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
     /// What waits, as of the scheduler thread's last turn.
     pub fn snapshot(&self) -> Snapshot {
         self.shared.surroundings.state.snapshot()
+    }
+
+    /// Whether so much is asked for that not everybody can be answered, as of the scheduler thread's last
+    /// turn.
+    pub fn is_overloaded(&self) -> bool {
+        self.shared.surroundings.state.is_overloaded()
+    }
+
+    /// Counts work that was refused for want of capacity and not submitted: it was asked for all the same.
+    pub fn refused(&self, work: RefusedWork) {
+        self.shared.surroundings.state.refuse(work);
     }
 
     /// Whether batches can be run: no device was lost and no thread has died.

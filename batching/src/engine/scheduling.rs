@@ -255,6 +255,7 @@ impl<I, O> SchedulingThread<I, O> {
     /// Expires what is late and gives every device all it may have. Returns when to look again.
     fn dispatch(&mut self) -> Option<Timestamp> {
         let now = self.surroundings.clock.now();
+        self.surroundings.state.tell_refused(now, &mut self.scheduler);
         for (entry, why) in self.scheduler.ended(now) {
             self.ended(entry, why);
         }

@@ -23,7 +23,7 @@ pub use config::{
 };
 pub use cost::Work;
 pub use decision::{Batch, BatchId, Decision, EndReason, EnqueueError, RejectReason, Rejection};
-pub use sequence::{Entry, Sequence, SequenceId};
+pub use sequence::{Entry, RefusedWork, Sequence, SequenceId};
 pub use snapshot::{DeviceSnapshot, ModelSnapshot, OfferedLoad, Snapshot};
 
 use policy::PolicyState;
@@ -123,6 +123,23 @@ impl<P> Scheduler<P> {
                 Err(EnqueueError { rejection, payload })
             }
         }
+    }
+
+    /// Counts what was refused elsewhere for want of capacity, as demand that was not met.
+    pub fn refused_before(&mut self, now: Timestamp, refused: &RefusedWork) {
+        if self.state.models.get_open(refused.model).is_none() {
+            return;
+        }
+        let queue = &mut self.state.models[refused.model];
+        queue.offered.sequences += refused.calls;
+        queue.offered.shed += refused.calls;
+        queue.offered.seconds += refused.seconds;
+        self.policy.refused_before(&self.state, now, refused);
+    }
+
+    /// Whether so much is asked for that not everybody can be answered.
+    pub fn is_overloaded(&self) -> bool {
+        self.policy.is_overloaded()
     }
 
     fn take_in(&mut self, now: Timestamp, sequence: Sequence<P>, claim: Claim) -> SequenceId {

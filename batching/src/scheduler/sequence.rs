@@ -21,6 +21,23 @@ pub struct Sequence<P> {
     pub payload: P,
 }
 
+/// Work that was refused for want of capacity before it was cut into sequences.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RefusedWork {
+    /// The model that was to compute it.
+    pub model: ModelId,
+    /// Whose it was.
+    pub tenant: TenantId,
+    /// The tenant's share of device time beside the others', at least 1.
+    pub weight: u32,
+    /// Its class of service.
+    pub priority: Priority,
+    /// Calls.
+    pub calls: u64,
+    /// Seconds of a device that it would have taken.
+    pub seconds: f64,
+}
+
 /// An accepted sequence; increasing in the order of arrival, and never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId {

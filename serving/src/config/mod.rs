@@ -161,6 +161,11 @@ pub struct Limits {
     /// this share of the time to its deadline.
     #[garde(range(min = 0.05, max = 100.0))]
     pub predicted_wait_share_max: f64,
+    /// In an overload, in which not everybody can be answered, a call is refused before any work is done for
+    /// it if it is predicted to take longer (milliseconds): so whoever is taken is answered soon. Callers who
+    /// wait for their answers cause no overload.
+    #[garde(range(min = 10, max = 600_000))]
+    pub overload_wait_max_ms: u64,
     /// Refusals for want of capacity that are answered in a second; more of them wait, up to three seconds,
     /// so that callers who come again at once do not take the time of those who are answered.
     #[garde(range(min = 1, max = 1 << 20))]
@@ -480,6 +485,7 @@ impl Default for Limits {
             tenant_text_bytes_in_flight_max: 32 << 20,
             text_slice_bytes: 8 << 10,
             predicted_wait_share_max: 0.8,
+            overload_wait_max_ms: 1_000,
             idempotent_answers_per_tenant_max: 1_000_000,
             idempotent_bytes_per_tenant_max: 128 << 20,
             refusals_per_second_max: 200,

@@ -18,6 +18,7 @@ use ::models::tasks::{Operation, Parameters, TaskRequest};
 use ::models::{ModelEntry, ModelState, NoDefault};
 use api::exchange::{AnyExchange, ProtocolAnswer};
 use api::{Call, InferRequest, InferResponse, Kept, Made, MicroDollars, Timings};
+use batching::RefusedWork;
 use router::idempotency::{self, Attempt, Owed};
 use router::ledger::JournalError;
 use router::{Demand, Outcome, Place, Principal, RefusedInputs, Reservation, Role, WallTime};
@@ -25,7 +26,7 @@ use router::{Demand, Outcome, Place, Principal, RefusedInputs, Reservation, Role
 use crate::app::App;
 use crate::error::{ApiError, OrRefused, TableError};
 use crate::idempotency::{Once, Sender, Start};
-use crate::load::{Bytes, Excess, Part};
+use crate::load::{Bytes, Excess, Part, Patience};
 
 pub(crate) use caller::{Caller, authorise};
 pub(crate) use service::Pipeline;
@@ -289,14 +290,23 @@ fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> 
 
 /// Refuses a call that is predicted to be late, before anything is done for it.
 fn enter(work: Work<'_>, request: &InferRequest) -> Result<Part, ApiError> {
-    let Work { app, entry, tenant, weight, deadline, .. } = work;
+    let Work { app, entry, tenant, weight, priority, deadline } = work;
     let tokens_max = request.parameters.computed_tokens_max(&entry.card.limits);
     let bytes = request.inputs.iter().map(|input| Bytes::of_text(input.bytes(), tokens_max)).sum();
-    let left = deadline.saturating_duration_since(app.engine.now());
-    let part = app.load.enter((tenant, weight), entry.id, bytes, left);
-    part.map_err(|Excess { retry_after }| match request.timeout {
-        Some(_) => ApiError::DeadlineInfeasible { retry_after },
-        None => ApiError::Overloaded { retry_after },
+    let patience = Patience {
+        left: deadline.saturating_duration_since(app.engine.now()),
+        is_overloaded: app.engine.is_overloaded(),
+    };
+    let part = app.load.enter((tenant, weight), entry.id, bytes, patience);
+    part.map_err(|Excess { retry_after, seconds, is_infeasible }| {
+        // It was asked for all the same: what seems to have ended would begin again.
+        let model = entry.id;
+        app.engine.refused(RefusedWork { model, tenant, weight, priority, calls: 1, seconds });
+        if is_infeasible && request.timeout.is_some() {
+            ApiError::DeadlineInfeasible { retry_after }
+        } else {
+            ApiError::Overloaded { retry_after }
+        }
     })
 }
 

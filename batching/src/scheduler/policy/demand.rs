@@ -141,22 +141,11 @@ impl Demand {
         }
     }
 
-    /// Counts a call. `capacity` is the fluid limit. Returns how good its claim is.
+    /// Counts a call that is to be queued. Returns how good its claim is.
     pub(super) fn count(&mut self, now: Timestamp, ask: Ask, capacity: Rate) -> Claim {
-        let Ask { flow, weight: Weight(weight), cost: Seconds(cost) } = ask;
+        let Ask { flow, cost: Seconds(cost), .. } = ask;
         let index = flow.0 as usize;
-        if index >= self.flows.len() {
-            let (rate, credit) = (SmoothedRate::default(), f64::INFINITY);
-            let steady = SmoothedRate::over(STEADY);
-            let new = Flow { weight, rate, steady, held_up: 0.0, credit, firm: 0.0, credit_at: now };
-            self.flows.resize(index + 1, new);
-        }
-        self.total.add(now, cost);
-        self.overload.ask(now, ask.cost, capacity);
-        let flow = &mut self.flows[index];
-        flow.weight = weight;
-        flow.rate.add(now, cost);
-        flow.steady.add(now, cost);
+        self.ask(now, ask, capacity);
         self.arrived.add(now, 1.0);
         let is_flooded = self.level.is_none() && self.total.last().0 > FLOOD * capacity.0;
         if is_flooded || now >= self.level_at + LEVEL_EVERY {
@@ -181,6 +170,24 @@ impl Demand {
         }
         flow.firm -= cost;
         Claim::Entitled
+    }
+
+    /// Counts what a call asks for. `capacity` is the fluid limit.
+    pub(super) fn ask(&mut self, now: Timestamp, ask: Ask, capacity: Rate) {
+        let Ask { flow, weight: Weight(weight), cost: Seconds(cost) } = ask;
+        let index = flow.0 as usize;
+        if index >= self.flows.len() {
+            let (rate, credit) = (SmoothedRate::default(), f64::INFINITY);
+            let steady = SmoothedRate::over(STEADY);
+            let new = Flow { weight, rate, steady, held_up: 0.0, credit, firm: 0.0, credit_at: now };
+            self.flows.resize(index + 1, new);
+        }
+        self.total.add(now, cost);
+        self.overload.ask(now, ask.cost, capacity);
+        let flow = &mut self.flows[index];
+        flow.weight = weight;
+        flow.rate.add(now, cost);
+        flow.steady.add(now, cost);
     }
 
     /// A late sequence of a flow asks for device time, too, while it waits.

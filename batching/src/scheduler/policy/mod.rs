@@ -17,7 +17,7 @@ use first_come::{PreferredSizeState, TokenBudgetState};
 use super::admission::CallSize;
 use super::config::Policy;
 use super::decision::{Batch, Decision, EndReason, RejectReason};
-use super::sequence::{Entry, SequenceId};
+use super::sequence::{Entry, RefusedWork, SequenceId};
 use super::slots::Waiting;
 use super::standing::Claim;
 use super::state::State;
@@ -57,6 +57,21 @@ impl PolicyState {
         match self {
             Self::Deadline(deadline) => deadline.admit(state, now, call),
             Self::PreferredSize(_) | Self::TokenBudget(_) => first_come::admit(state, now, call),
+        }
+    }
+
+    /// Counts what was refused before it came here.
+    pub(super) fn refused_before<P>(&mut self, state: &State<P>, now: Timestamp, refused: &RefusedWork) {
+        if let Self::Deadline(deadline) = self {
+            deadline.refused_before(state, now, refused);
+        }
+    }
+
+    /// Whether not everybody can be answered. First come, first served nobody looks.
+    pub(super) fn is_overloaded(&self) -> bool {
+        match self {
+            Self::Deadline(deadline) => deadline.is_overloaded(),
+            Self::PreferredSize(_) | Self::TokenBudget(_) => false,
         }
     }
 

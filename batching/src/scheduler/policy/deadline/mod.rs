@@ -52,13 +52,13 @@ use std::time::Duration;
 use units::{DeviceId, ModelId, Timestamp};
 
 use super::super::config::{DeadlinePolicy, Order};
-use super::super::cost::{CostModel, Rate};
+use super::super::cost::{CostModel, Rate, Seconds};
 use super::super::standing::{Claim, FlowId, Standing};
 use super::bands::{ModelBands, Rank};
 use super::demand::{Ask, Demand};
 use super::fairness::Flows;
 use super::line::Lines;
-use super::{CallSize, Decision, EndReason, Entry, RejectReason, SequenceId, State, Waiting};
+use super::{CallSize, Decision, EndReason, Entry, RefusedWork, RejectReason, SequenceId, State, Waiting};
 use candidate::Candidate;
 
 /// Quanta of device time owed to sequences without a claim after which they go first whoever else is urgent.
@@ -174,6 +174,19 @@ impl Deadline {
             self.end(state, weakest, EndReason::Shed);
         }
         Ok(claim)
+    }
+
+    /// Counts what was refused before it came here: asked for and given up.
+    pub(super) fn refused_before<P>(&mut self, state: &State<P>, now: Timestamp, refused: &RefusedWork) {
+        let RefusedWork { tenant, weight, priority, seconds, .. } = *refused;
+        let flow = self.flows.of(now, tenant, priority, weight);
+        let ask = Ask { flow, weight: self.flows.weight(flow), cost: Seconds(seconds) };
+        self.demand.ask(now, ask, self.capacity);
+        self.demand.overload.give_up(state.shared_by_devices(Duration::from_secs_f64(seconds)));
+    }
+
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.demand.overload.is_on()
     }
 
     /// Whether a promise to a flow is due that is not kept yet: then what the flow asks of this model stands
