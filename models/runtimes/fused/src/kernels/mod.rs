@@ -159,14 +159,15 @@ macro_rules! compiled {
 }
 
 compiled!(f32, PORTABLE_F32, AVX2_F32, AVX512_F32, NEON_F32, has_avx512());
-compiled!(
-    bf16,
-    PORTABLE_BF16,
-    AVX2_BF16,
-    AVX512_BF16,
-    NEON_BF16,
-    has_avx512() && is_x86_feature_detected!("avx512bf16")
-);
+compiled!(bf16, PORTABLE_BF16, AVX2_BF16, AVX512_BF16, NEON_BF16, has_bf16_products());
+
+/// Whether there are kernels here with an instruction for products of bfloat16.
+pub(crate) fn has_bf16_products() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return has_avx512() && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
 
 #[cfg(target_arch = "x86_64")]
 fn has_avx512() -> bool {
