@@ -61,6 +61,7 @@ pub(super) struct Ask {
     pub(super) flow: FlowId,
     pub(super) weight: Weight,
     pub(super) cost: Seconds,
+    pub(super) sequences: f64,
 }
 
 /// What a flow asks for by the second.
@@ -85,6 +86,8 @@ pub(super) struct Demand {
     feasible_at: Timestamp,
     /// Device time given, by the second.
     served: SmoothedRate,
+    /// Sequences by the second.
+    sequences: SmoothedRate,
     /// Requests by the second, and of these entitled ones that cannot meet their target.
     arrived: SmoothedRate,
     missed: SmoothedRate,
@@ -127,6 +130,7 @@ impl Demand {
             total: SmoothedRate::default(),
             feasible_at: Timestamp::ZERO,
             served: SmoothedRate::default(),
+            sequences: SmoothedRate::default(),
             arrived: SmoothedRate::default(),
             missed: SmoothedRate::default(),
             feasible,
@@ -174,7 +178,7 @@ impl Demand {
 
     /// Counts what a call asks for. `capacity` is the fluid limit.
     pub(super) fn ask(&mut self, now: Timestamp, ask: Ask, capacity: Rate) {
-        let Ask { flow, weight: Weight(weight), cost: Seconds(cost) } = ask;
+        let Ask { flow, weight: Weight(weight), cost: Seconds(cost), sequences } = ask;
         let index = flow.0 as usize;
         if index >= self.flows.len() {
             let (rate, credit) = (SmoothedRate::default(), f64::INFINITY);
@@ -183,6 +187,7 @@ impl Demand {
             self.flows.resize(index + 1, new);
         }
         self.total.add(now, cost);
+        self.sequences.add(now, sequences);
         self.overload.ask(now, ask.cost, capacity);
         let flow = &mut self.flows[index];
         flow.weight = weight;
@@ -222,6 +227,12 @@ impl Demand {
             self.most_steady > BEYOND * level && flow.is_some_and(is_within)
         };
         self.overload.is_on() && !self.level.is_some_and(is_within)
+    }
+
+    /// What a sequence takes, of late.
+    pub(super) fn of_sequence(&self, now: Timestamp) -> Seconds {
+        let sequences = self.sequences.at(now).0;
+        Seconds(if sequences > NEGLIGIBLE { self.total.at(now).0 / sequences } else { 0.0 })
     }
 
     /// Whether a flow asks for much more than its share.
@@ -336,7 +347,7 @@ mod tests {
                 while owed[flow] >= COST {
                     owed[flow] -= COST;
                     let weight = Weight(f64::from(weights[flow]));
-                    let ask = Ask { flow: FlowId(flow as u32), weight, cost: Seconds(COST) };
+                    let ask = Ask { flow: FlowId(flow as u32), weight, cost: Seconds(COST), sequences: 1.0 };
                     let claim = demand.count(now, ask, Rate(capacity));
                     if step > steps / 2 {
                         claims[flow].push(claim);
@@ -387,7 +398,7 @@ mod tests {
         let ask = |demand: &mut Demand| {
             demand.count(
                 Timestamp::ZERO,
-                Ask { flow: FlowId(0), weight: Weight(1.0), cost: Seconds(0.01) },
+                Ask { flow: FlowId(0), weight: Weight(1.0), cost: Seconds(0.01), sequences: 1.0 },
                 Rate(1.0),
             )
         };

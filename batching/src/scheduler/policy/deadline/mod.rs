@@ -63,10 +63,10 @@ use candidate::Candidate;
 
 /// Quanta of device time owed to sequences without a claim after which they go first whoever else is urgent.
 const TURN_QUANTA: u32 = 4;
-/// How many times the quantum is that overheads need, and the least share of a batch that its overhead is
-/// to be cut to.
-const QUANTUM_ROOM: f64 = 4.0;
-const OVERHEAD_SHARE_MIN: f64 = 0.12;
+/// Of the time that is not for overheads so much is to be enough for the work, and the share of a batch that its
+/// overhead need not be cut below.
+const BUSY: f64 = 0.9;
+const OVERHEAD_SHARE_MIN: f64 = 0.04;
 /// How long what is late of a flow within its share waits in overload before it goes first.
 const OVERLOAD_WAIT_MIN: Duration = Duration::from_millis(300);
 
@@ -136,13 +136,18 @@ impl Deadline {
     }
 
     /// With little to do a device is kept for the least quantum. The more is asked for, the longer the batches
-    /// must be for their overhead to leave time for the work: of each `q` of device time `q - a` is left, so
-    /// work that takes the part `r` of all time needs `q = a / (1 - r)` at least.
+    /// must be for their overhead to leave time for the work: of each `q` of device time `q - a` is left, and
+    /// about half a sequence does not fit. In overload not everything is to be done.
     fn set_quantum<P>(&mut self, state: &State<P>, now: Timestamp) {
-        let asked = self.demand.overload.asked(now).0 / f64::from(state.fleet.count());
-        let needed = self.overhead.as_secs_f64() * QUANTUM_ROOM / (1.0 - asked).max(OVERHEAD_SHARE_MIN);
-        let longest = self.shortest.mul_f64(self.policy.quantum_max);
         let least = self.shortest.mul_f64(self.policy.quantum);
+        self.quantum = least;
+        if self.demand.overload.is_on() {
+            return;
+        }
+        let asked = self.demand.overload.asked(now).0 / f64::from(state.fleet.count());
+        let for_overhead = (1.0 - asked / BUSY).max(OVERHEAD_SHARE_MIN);
+        let needed = self.overhead.as_secs_f64() / for_overhead + 0.5 * self.demand.of_sequence(now).0;
+        let longest = self.shortest.mul_f64(self.policy.quantum_max);
         self.quantum = Duration::from_secs_f64(needed).min(longest).max(least);
     }
 
@@ -153,7 +158,8 @@ impl Deadline {
         call: &CallSize,
     ) -> Result<Claim, RejectReason> {
         let flow = self.flows.of(now, call.tenant, call.priority, call.weight);
-        let ask = Ask { flow, weight: self.flows.weight(flow), cost: call.seconds };
+        let (weight, sequences) = (self.flows.weight(flow), call.sequences as f64);
+        let ask = Ask { flow, weight, cost: call.seconds, sequences };
         let claim = self.demand.count(now, ask, self.capacity);
         self.flows.is_enforced = self.demand.is_enforced();
         // An entitled call goes before whatever has a weaker claim, so that only what the devices hold is
@@ -178,9 +184,10 @@ impl Deadline {
 
     /// Counts what was refused before it came here: asked for and given up.
     pub(super) fn refused_before<P>(&mut self, state: &State<P>, now: Timestamp, refused: &RefusedWork) {
-        let RefusedWork { tenant, weight, priority, seconds, .. } = *refused;
+        let RefusedWork { tenant, weight, priority, seconds, calls, .. } = *refused;
         let flow = self.flows.of(now, tenant, priority, weight);
-        let ask = Ask { flow, weight: self.flows.weight(flow), cost: Seconds(seconds) };
+        let (weight, sequences) = (self.flows.weight(flow), calls as f64);
+        let ask = Ask { flow, weight, cost: Seconds(seconds), sequences };
         self.demand.ask(now, ask, self.capacity);
         self.demand.overload.give_up(state.shared_by_devices(Duration::from_secs_f64(seconds)));
     }
