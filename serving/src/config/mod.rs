@@ -61,7 +61,7 @@ pub struct Config {
     /// Folder of the model cards.
     #[garde(skip)]
     pub cards_dir: PathBuf,
-    /// Whether the models of these cards are served. Others than those: `models.<name>.folder`.
+    /// Whether the models of these cards are served. Others than those: `models.<name>.folder` or `repository`.
     #[garde(skip)]
     pub serve_cards: bool,
     /// Whether to stay away from model hubs and package registries: use what is in `data_dir`.
@@ -426,6 +426,10 @@ impl Config {
                 self.scaling.replicas_max, self.scaling.replicas_min
             )));
         }
+        for (name, model) in &self.models {
+            let invalid = |message| ConfigError::Invalid(format!("models.{name}: {message}"));
+            model.place().map_err(invalid)?;
+        }
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         if let Some(name) =
             self.usage.sinks.keys().find(|name| !name.bytes().all(is_plain) || name.is_empty())
@@ -548,6 +552,9 @@ mod tests {
         check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
         check("\nlisten = \"8080\"", &["line 2, column 10", "127.0.0.1:8080", "localhost:8080"]);
         check("ops_listen = \"nobody.invalid:1\"", &["line 1", "nobody.invalid"]);
+        check("models.x = { folder = \"x\", repository = \"o/x\" }", &["models.x: folder and repository"]);
+        check("models.x = { folder = \"x\", revision = \"v1\" }", &["models.x: revision: only a repository"]);
+        check("models.x.repository = \"x\"", &["models.x: repository: \"x\"", "OWNER/NAME"]);
         check("models.x = { runtime = \"onxx\" }", &["line 1, column 24", "`fused`", "`onnx`"]);
         check("\nmodels.x.dtype = \"float8\"", &["line 2, column 18", "`bfloat16`"]);
         check("[log]\nqueue_lines_max = 0", &["log.queue_lines_max"]);
