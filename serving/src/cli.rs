@@ -99,8 +99,8 @@ pub enum Command {
 /// repository.
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
-    /// Fetch a model's files and pin them, so that it can be served without the network. What was broken off is
-    /// gone on with.
+    /// Fetch a model's files and pin them, so that it can be served without the network. What was broken off
+    /// is gone on with.
     Pull {
         /// Name, or OWNER/NAME of the model hub, perhaps with @REVISION.
         model: String,

@@ -14,8 +14,8 @@ use crate::executor::DeviceExecutor;
 use crate::progress::Progress;
 
 impl Catalog {
-    /// Compares each loaded model that has a certificate with it, on one device, and says so in the log. One that
-    /// gives other answers does not serve.
+    /// Compares each loaded model that has a certificate with it, on one device, and says so in the log. One
+    /// that gives other answers does not serve.
     pub fn verify(&mut self, device: &Device, data_dir: &Path, progress: &dyn Progress) {
         let loaded: Vec<ModelId> =
             self.models().iter().filter(|entry| entry.is_loaded()).map(|entry| entry.id).collect();

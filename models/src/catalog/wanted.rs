@@ -61,8 +61,8 @@ pub enum WantedError {
 }
 
 impl Place {
-    /// `./folder` is a folder, and so is what is there; else `OWNER/NAME` is a repository. With a revision it is
-    /// a repository in any case.
+    /// `./folder` is a folder, and so is what is there; else `OWNER/NAME` is a repository. With a revision it
+    /// is a repository in any case.
     ///
     /// # Errors
     /// There is a revision, and what has it is no repository, or it is none.
@@ -116,8 +116,8 @@ impl Wanted {
     }
 }
 
-/// `./my-ner`, `./folder,name=my-ner,task=entities`, `BAAI/bge-small-en-v1.5,revision=main`. A comma that is part
-/// of a folder's name is written `\,`.
+/// `./my-ner`, `./folder,name=my-ner,task=entities`, `BAAI/bge-small-en-v1.5,revision=main`. A comma that is
+/// part of a folder's name is written `\,`.
 impl FromStr for Wanted {
     type Err = WantedError;
 

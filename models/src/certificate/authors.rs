@@ -56,8 +56,8 @@ pub struct Authors {
     pub answers: Vec<Answered>,
 }
 
-/// Has the authors' library compute the probes over a checkpoint's folder, by an interpreter that has it. What
-/// that says goes to standard error.
+/// Has the authors' library compute the probes over a checkpoint's folder, by an interpreter that has it.
+/// What that says goes to standard error.
 ///
 /// # Errors
 /// The model is none of theirs alone, or the interpreter cannot do it.

@@ -52,7 +52,8 @@ pub struct Certificate {
 pub struct Comparison {
     pub runtime: String,
     pub dtype: String,
-    /// Largest difference; of vectors, which are scaled to length one, and of logits in relation to the largest.
+    /// Largest difference; of vectors, which are scaled to length one, and of logits in relation to the
+    /// largest.
     pub worst: f32,
     /// Probes that were compared: those that fit into one window.
     pub compared: usize,
@@ -123,8 +124,8 @@ impl Certificate {
         data_dir.join("certificates").join(format!("{digest}.json"))
     }
 
-    /// The certificate of a model of this content, if there is one of this version's probes and of a card that
-    /// makes answers the same way.
+    /// The certificate of a model of this content, if there is one of this version's probes and of a card
+    /// that makes answers the same way.
     ///
     /// # Errors
     /// There is a file and it cannot be read.

@@ -71,3 +71,32 @@ impl Model {
         Some(Wanted { place, name: Some(name.to_owned()), task: self.task, pooling: self.pooling })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_has_one_place() {
+        let check =
+            |folder: Option<&str>, repository: Option<&str>, revision: Option<&str>, expected: &str| {
+                let model = Model {
+                    folder: folder.map(PathBuf::from),
+                    repository: repository.map(str::to_owned),
+                    revision: revision.map(str::to_owned),
+                    ..Model::default()
+                };
+                let place = model.place();
+                let found = place
+                    .map_or_else(|error| error, |place| place.map_or_else(String::new, |p| p.to_string()));
+                assert!(found.starts_with(expected) && found.is_empty() == expected.is_empty(), "{found}");
+            };
+        check(None, None, None, "");
+        check(Some("./x"), None, None, "./x");
+        check(None, Some("o/x"), None, "o/x@main");
+        check(None, Some("o/x"), Some("v1"), "o/x@v1");
+        check(Some("./x"), Some("o/x"), None, "folder and repository: say one of them");
+        check(Some("./x"), None, Some("v1"), "revision: only a repository has one");
+        check(None, Some("x"), None, "repository: \"x\" is no repository of a model hub");
+    }
+}

@@ -36,7 +36,8 @@ pub(super) struct ModelView<'a> {
     source: SourceView<'a>,
     /// SPDX identifier of the weights' licence.
     license: &'a str,
-    /// Whether it is known to compute what its authors' library computes: `verified`, `unverified` or `failed`.
+    /// Whether it is known to compute what its authors' library computes: `verified`, `unverified` or
+    /// `failed`.
     verification: &'static str,
     /// `loaded` or `unavailable`.
     status: &'static str,
