@@ -181,7 +181,7 @@ mod tests {
             match expected {
                 Ok(expected) => assert_eq!(found, Ok(expected), "{text}"),
                 Err(part) => {
-                    assert!(found.as_ref().is_err_and(|error| error.contains(part)), "{text}: {found:?}")
+                    assert!(found.as_ref().is_err_and(|error| error.contains(part)), "{text}: {found:?}");
                 }
             }
         };

@@ -80,7 +80,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
         match line.split_once(": ") {
             Some((name, value)) if name.eq_ignore_ascii_case("range") => range = Some(value.to_owned()),
             Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
-                token = Some(value.to_owned())
+                token = Some(value.to_owned());
             }
             _ => {}
         }
