@@ -16,7 +16,7 @@ TESTED := --features ml-inference/kafka,ml-inference/cuda,benches/cuda
 # From an edit to its tests: thin crates of ours are compiled incrementally and without optimisation.
 QUICK := --config build.incremental=true --config profile.release.package.serving.opt-level=0 --config profile.release.package.router.opt-level=1
 
-.PHONY: help check docs run setup system fetch onnx build build-benches cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-dialects bench-engines bench-load gpu-kit simulate autoscale simulate-long sanitize neon references checkpoints train clean
+.PHONY: help check docs run setup system fetch onnx build build-benches cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-dialects bench-engines bench-load gpu-kit simulate autoscale simulate-long sanitize neon references checkpoints verify train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -128,6 +128,10 @@ references: $(TRAIN_VENV)/.done ## remake the reference embeddings with sentence
 
 checkpoints: $(CHECKPOINTS_VENV)/.done ## remake the reference outputs of every architecture with transformers
 	@$(CHECKPOINTS_VENV)/bin/python scripts/make_checkpoints.py models/tests/references
+
+verify: test-rust $(VENV)/.done $(CHECKPOINTS_VENV)/.done ## `models verify` against transformers and sentence-transformers themselves
+	@$(VENV)/bin/python -m pytest -q serving/tests/clients/test_model_commands.py --binary target/release/ml-inference --data-dir $(DATA) \
+		--authors $(CHECKPOINTS_VENV)/bin/python
 
 train: $(TRAIN_VENV)/.done ## retrain the adapters of the classifier, sentiment and entity models
 	@$(CARGO) build --release --locked --workspace --example text_as_read

@@ -30,6 +30,7 @@
 
 pub mod architectures;
 pub mod catalog;
+pub mod certificate;
 mod characters;
 mod devices;
 pub mod executor;
@@ -52,8 +53,8 @@ pub mod runtimes {
 }
 
 pub use catalog::{
-    CardOverride, Catalog, CatalogConfig, LoadError, ModelEntry, ModelState, NoDefault, RejectedCard,
-    Unready, Wanted, WantedError,
+    CardOverride, Catalog, CatalogConfig, Inventory, LoadError, ModelEntry, ModelState, NoDefault, Place,
+    RejectedCard, Unready, Wanted, WantedError,
 };
 pub use devices::open_device;
 pub use executor::DeviceExecutor;
@@ -61,10 +62,10 @@ pub use models_core::card::{Card, Head, Limits, MicroDollars, Sha256Digest, Task
 pub use models_core::{
     Architecture, Backend, BatchLimits, Device, DeviceConfig, Dtype, EncoderSizes, EncoderSpec, GpuConfig,
     GpuRuntime, HiddenActivation, HostTensor, ModelError, Runtime, RuntimeError, RuntimeKind, Sequence,
-    SequenceOutput, TokenBatch, Weights,
+    SequenceOutput, TokenBatch, Verification, Weights,
 };
 pub use pool::{Errand, Pace, PoolConfig, PoolError, Stage, WorkPool};
 pub use progress::{NoProgress, Progress};
 pub use runtime_onnx::{OnnxConfig, Provider};
-pub use source::SourceError;
+pub use source::{Pin, Reference, ReferenceError, SourceError};
 pub use tokenizer::{Encoded, EncodedText, Keep, TextTokenizer, TokenizeError};

@@ -2,10 +2,17 @@
 //!
 //! Files live in `<data>/weights/<owner>--<name>/<revision>/`. They are there completely and with the digests
 //! that the card pins, or not at all: they are fetched into a folder of their own, checked, and moved into
-//! place in one step. A lock file keeps two processes from fetching the same files at once.
+//! place in one step. What has arrived of a fetch that was broken off stays there, and the next one goes on
+//! with it. A lock file keeps two processes from fetching the same files at once.
+//!
+//! Of a repository that is named without a card, a pin beside these folders says what its files must be.
 
 mod hub;
+mod needed;
 mod package;
+mod pin;
+mod pull;
+mod reference;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,6 +21,10 @@ use models_core::card::{Origin, Source};
 use models_core::files;
 
 use crate::progress::Progress;
+
+pub use pin::{Pin, PinnedFile};
+pub use pull::pinned;
+pub use reference::{Reference, ReferenceError};
 
 /// Where files are kept, and whether the network may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +61,26 @@ pub enum SourceError {
         /// Where the files belong.
         folder: String,
     },
+    /// A repository was never fetched, and the network may not be used.
+    #[error(
+        "{reference} is not in the data folder, and fetching is switched off ({switch}): run `ml-inference models \
+         pull {reference}` once where the network may be used, with the same data folder"
+    )]
+    NotPinned {
+        reference: Reference,
+        /// What switches fetching off.
+        switch: &'static str,
+    },
+    /// A repository could not be looked up or fetched.
+    #[error("{reference}: {message}")]
+    Hub {
+        reference: Reference,
+        /// Why not, and what to do.
+        message: String,
+    },
+    /// What a revision was pinned to cannot be read.
+    #[error("{file}: {message}: put it right, or remove it to look the revision up again")]
+    Pin { file: String, message: String },
     /// The data folder could not be used.
     #[error("data folder: {path}: {source}")]
     Store { path: String, source: std::io::Error },
@@ -108,7 +139,7 @@ pub fn ensure(
             }
             ensure_repository(
                 source,
-                &repository_folder(store, repository, revision),
+                &weights_folder(store, repository).join(revision),
                 store,
                 &fetchers,
                 progress,
@@ -140,7 +171,7 @@ fn ensure_repository(
     for (index, fetcher) in fetchers.iter().enumerate() {
         progress.message(&format!("fetching {source_name} from {}", fetcher.place()));
         // Beside its destination, because a folder can be moved in one step only within a file system; and
-        // one for each place, because a download that was given up may still be writing.
+        // one for each place, because what one of them has left is for the same to go on with.
         let staging = folder.with_extension(format!("part{index}"));
         match fetch_into_place(source, folder, &staging, fetcher.as_ref(), progress)? {
             Ok(()) => return Ok(folder.to_path_buf()),
@@ -162,20 +193,35 @@ fn fetch_into_place(
     fetcher: &dyn Fetcher,
     progress: &dyn Progress,
 ) -> Result<Result<(), String>, SourceError> {
-    remove(staging)?;
     fs::create_dir_all(staging).map_err(|error| store_error(staging, error))?;
+    remove_wrong(source, staging)?;
     let names: Vec<_> = source.files.keys().map(String::as_str).collect();
     let fetched = fetcher
         .fetch(&names, staging, progress)
-        .and_then(|()| verify(source, staging).map_err(|fault| format!("{fault}; nothing of it was kept")))
+        .and_then(|()| verify(source, staging).map_err(|fault| format!("{fault}; it was not kept")))
         .and_then(|()| keep_only(source, staging).map_err(|error| error.to_string()));
     if let Err(reason) = fetched {
-        remove(staging)?;
+        remove_wrong(source, staging)?;
         return Ok(Err(reason));
     }
-    remove(folder)?;
-    fs::rename(staging, folder).map_err(|error| store_error(folder, error))?;
+    move_into_place(staging, folder)?;
     Ok(Ok(()))
+}
+
+/// Removes files that are there and are not what they must be, so that they are fetched again.
+fn remove_wrong(source: &Source, folder: &Path) -> Result<(), SourceError> {
+    for (name, expected) in &source.files {
+        let path = folder.join(name);
+        if path.exists() && files::digest(&path).ok() != Some(*expected) {
+            fs::remove_file(&path).map_err(|error| store_error(&path, error))?;
+        }
+    }
+    Ok(())
+}
+
+fn move_into_place(staging: &Path, folder: &Path) -> Result<(), SourceError> {
+    remove(folder)?;
+    fs::rename(staging, folder).map_err(|error| store_error(folder, error))
 }
 
 /// Checks each file of a source in a folder against its digest.
@@ -219,8 +265,9 @@ fn lock(path: &Path, progress: &dyn Progress) -> Result<File, SourceError> {
     Ok(file)
 }
 
-fn repository_folder(store: &Store, repository: &str, revision: &str) -> PathBuf {
-    store.data_dir.join("weights").join(repository.replace('/', "--")).join(revision)
+/// Where everything of a repository is kept.
+fn weights_folder(store: &Store, repository: &str) -> PathBuf {
+    store.data_dir.join("weights").join(repository.replace('/', "--"))
 }
 
 fn remove(folder: &Path) -> Result<(), SourceError> {

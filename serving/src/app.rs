@@ -138,7 +138,12 @@ impl App {
             gpu_runtime: build.gpu_runtime,
             ..catalog_config(&config, devices.card_override())
         };
-        let catalog = Arc::new(Catalog::load(&catalog, progress)?);
+        let mut catalog = Catalog::load(&catalog, progress)?;
+        // Devices are all alike.
+        if let Some(device) = devices.first() {
+            catalog.verify(device, &config.data_dir, progress);
+        }
+        let catalog = Arc::new(catalog);
         for model in catalog.models() {
             if let ModelState::Unavailable { reason } = &model.state {
                 tracing::error!(model = %model.card.name, reason, "model unavailable");
@@ -230,6 +235,7 @@ pub fn catalog_config(config: &Config, all: CardOverride) -> CatalogConfig {
     CatalogConfig {
         cards_dir: config.cards_dir.clone(),
         skips_cards: !config.serve_cards,
+        only: None,
         wanted: config.models.iter().filter_map(|(name, model)| model.wanted(name)).collect(),
         data_dir: config.data_dir.clone(),
         offline: config.offline,

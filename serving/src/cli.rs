@@ -17,6 +17,7 @@ Examples:
   ml-inference serve                                   Serve on 127.0.0.1:8080, for this machine alone
   ml-inference serve --config server.toml              Serve as a file says
   ml-inference serve --no-cards --model ./my-ner       Serve a checkpoint of yours, and nothing else
+  ml-inference serve --model BAAI/bge-small-en-v1.5    Serve one of the model hub, beside those of the cards
   ml-inference tenants create acme --plan starter      Create a tenant on a running server,
   ml-inference keys create acme --role editor          a key with which it can call models,
   ml-inference usage acme --by day,model --format csv  and its bill
@@ -36,12 +37,17 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, read at the start")]
 pub enum Command {
     /// Fetch missing weights, load the models and answer requests until told to stop.
     Serve(Options),
     /// Fetch and verify the weights of every model card, then exit.
     Fetch(Options),
+    /// Fetch models, look at them, prove that they are exact, and measure them.
+    Models {
+        /// What to do.
+        #[command(subcommand)]
+        command: ModelsCommand,
+    },
     /// Manage the tenants of a running server.
     Tenants {
         /// The server.
@@ -89,6 +95,74 @@ pub enum Command {
     },
 }
 
+/// What can be done with models, without a server. A model is named as it is served, or by its folder or
+/// repository.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Fetch a model's files and pin them, so that it can be served without the network. What was broken off
+    /// is gone on with.
+    Pull {
+        /// Name, or OWNER/NAME of the model hub, perhaps with @REVISION.
+        model: String,
+        /// Look up again what the revision stands for, though it is pinned.
+        #[arg(long)]
+        update: bool,
+        /// Where models are.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// List the models that are configured and those that were pulled.
+    List {
+        /// Where models are.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show what a model is taken for, by which of its files, and what computes it.
+    Show {
+        /// Name, folder or OWNER/NAME.
+        model: String,
+        /// Where models are.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Compare a model with its authors' library, and keep a certificate that every start is held to. Needs
+    /// Python with torch, transformers and, for embeddings, sentence-transformers.
+    Verify {
+        /// Name, folder or OWNER/NAME.
+        model: String,
+        /// The interpreter that has them.
+        #[arg(long, default_value = "python3")]
+        python: String,
+        /// Compare these runtimes too, in their usual number formats.
+        #[arg(long = "runtime", value_name = "RUNTIME")]
+        runtimes: Vec<models::RuntimeKind>,
+        /// Where models are.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Measure tokens a second and the time of a batch, on this machine, at a few lengths and sizes of batches.
+    Bench {
+        /// Name, folder or OWNER/NAME.
+        model: String,
+        /// Where models are.
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+impl ModelsCommand {
+    /// Where models are.
+    pub fn options(&self) -> &Options {
+        match self {
+            Self::Pull { options, .. }
+            | Self::List { options }
+            | Self::Show { options, .. }
+            | Self::Verify { options, .. }
+            | Self::Bench { options, .. } => options,
+        }
+    }
+}
+
 /// What can be done with the journal in a state folder, without a server.
 #[derive(Debug, Subcommand)]
 pub enum JournalCommand {
@@ -121,9 +195,10 @@ pub struct Options {
     /// Folder of the model cards [default: model-cards].
     #[arg(long, env = "ML_INFERENCE_CARDS_DIR", value_name = "FOLDER")]
     pub cards_dir: Option<PathBuf>,
-    /// A checkpoint to serve without a card: the folder of its files, and what they do not say, such as
-    /// `./my-ner` or `./folder,name=my-ner,task=entities,pooling=mean`. As often as there are models.
-    #[arg(long = "model", value_name = "FOLDER[,KEY=VALUE…]")]
+    /// A checkpoint to serve without a card: the folder of its files or its repository on the model hub, and
+    /// what they do not say, such as `./my-ner`, `./folder,name=my-ner,task=entities,pooling=mean` or
+    /// `BAAI/bge-small-en-v1.5,revision=main`. As often as there are models.
+    #[arg(long = "model", value_name = "FOLDER|OWNER/NAME[,KEY=VALUE…]")]
     pub models: Vec<Wanted>,
     /// Serve no model of the cards.
     #[arg(long, env = "ML_INFERENCE_NO_CARDS", value_parser = switch)]
@@ -204,7 +279,7 @@ mod tests {
     #[test]
     fn the_examples_are_commands() {
         let examples: Vec<_> = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-        assert_eq!(examples.len(), 6);
+        assert_eq!(examples.len(), 7);
         for example in examples {
             let command = example.split("  ").next().unwrap_or_default();
             let parsed = Cli::try_parse_from(command.split(' '));

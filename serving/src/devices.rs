@@ -66,6 +66,10 @@ impl Devices {
         self.opened.iter().map(executor).collect()
     }
 
+    pub(crate) fn first(&self) -> Option<&Device> {
+        self.opened.first()
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.opened.len()
     }

@@ -43,6 +43,7 @@ mod idempotency;
 mod issuer;
 pub mod ledger;
 pub mod load;
+pub mod model_commands;
 mod operator_token;
 pub mod ops;
 pub mod pipeline;

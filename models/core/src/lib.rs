@@ -23,6 +23,7 @@ pub mod kinds;
 pub mod runtime;
 pub mod spec;
 pub mod tasks;
+mod verification;
 pub mod weights;
 
 pub use batch::{HostTensor, Sequence, SequenceOutput, TokenBatch};
@@ -34,3 +35,4 @@ pub use runtime::{
     RuntimeError, UNDER_WAY_MAX, Weights,
 };
 pub use spec::{EncoderSizes, EncoderSpec, HiddenActivation};
+pub use verification::Verification;

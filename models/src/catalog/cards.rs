@@ -1,17 +1,17 @@
 //! The folder of cards: reading it, and changing cards as the configuration says.
 
 use std::collections::BTreeMap;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use models_core::card::{Card, CardError};
+use models_core::card::{Card, CardError, ZeroShot};
 use models_core::{Dtype, RuntimeKind};
 
 use super::claim::Claim;
 use super::config::{CardOverride, CatalogConfig};
 use super::error::LoadError;
-use super::infer;
+use super::infer::InferError;
 use super::wanted::Wanted;
 
 /// Name of a card's file in its folder.
@@ -33,7 +33,10 @@ pub struct RejectedCard {
 
 /// The cards of a catalog, written and inferred, as [`read`] gives them. A checkpoint of which no card can be
 /// made is listed with the reason, as one whose card cannot be read.
-pub(super) fn of(config: &CatalogConfig) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), LoadError> {
+pub(super) fn of(
+    config: &CatalogConfig,
+    mut infer: impl FnMut(&Wanted) -> Result<Card, InferError>,
+) -> Result<(Vec<Arc<Card>>, Vec<RejectedCard>), LoadError> {
     let (mut cards, mut rejected) = match config.skips_cards {
         true => (Vec::new(), Vec::new()),
         false => read(&config.cards_dir)?,
@@ -42,7 +45,7 @@ pub(super) fn of(config: &CatalogConfig) -> Result<(Vec<Arc<Card>>, Vec<Rejected
         let is_taken = cards.iter().any(|card| card.name == wanted.name());
         let inferred = match is_taken {
             true => Err("there is a card of this name: add name=… to the model".to_owned()),
-            false => catch_unwind(|| infer::card(wanted))
+            false => catch_unwind(AssertUnwindSafe(|| infer(wanted)))
                 .map_err(|_| "reading its files panicked".to_owned())
                 .and_then(|card| card.map_err(|error| error.to_string())),
         };
@@ -54,6 +57,26 @@ pub(super) fn of(config: &CatalogConfig) -> Result<(Vec<Arc<Card>>, Vec<Rejected
     cards.sort_by(|left, right| left.name.cmp(&right.name));
     rejected.sort_by(|left, right| left.name.cmp(&right.name));
     Ok((cards, rejected))
+}
+
+/// Leaves the model of a name, where there is one, and what it needs of others.
+pub(super) fn keep(
+    only: Option<&str>,
+    cards: &mut Vec<Arc<Card>>,
+    rejected: &mut Vec<RejectedCard>,
+) -> Result<(), LoadError> {
+    let Some(only) = only else { return Ok(()) };
+    let needed = cards.iter().find(|card| card.name == only).map(|card| {
+        let scorer = card.zero_shot.as_ref().and_then(ZeroShot::model);
+        [Some(only), scorer].map(|name| name.map(str::to_owned))
+    });
+    rejected.retain(|card| card.name == only);
+    if needed.is_none() && rejected.is_empty() {
+        return Err(LoadError::UnknownModel { model: only.to_owned(), known: names(cards) });
+    }
+    let needed = needed.unwrap_or_default();
+    cards.retain(|card| needed.iter().flatten().any(|name| *name == card.name));
+    Ok(())
 }
 
 /// Cards in the order of their names, and folders whose card cannot be read. A folder without a card is no

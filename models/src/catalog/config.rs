@@ -19,6 +19,8 @@ pub struct CatalogConfig {
     pub skips_cards: bool,
     /// Models that are served without a card.
     pub wanted: Vec<Wanted>,
+    /// The name of the one model that matters, with those that it needs. None: all do.
+    pub only: Option<String>,
     /// Where fetched files are kept.
     pub data_dir: PathBuf,
     /// Fetch nothing: use only what the data folder holds.

@@ -8,8 +8,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use models_core::card::{CONFIG_FILE, Card, CardError, Origin, TOKENIZER_FILE, Task, WEIGHTS_FILE};
+use models_core::card::{
+    CONFIG_FILE, Card, CardError, Origin, Sha256Digest, TOKENIZER_FILE, Task, WEIGHTS_FILE,
+};
 use models_core::faithful::{MODULES_FILE, PROMPTS_FILE, READING_FILE, pooling_of, score_function};
 use models_core::kinds::Architecture;
 use models_core::spec::EncoderSpec;
@@ -19,6 +22,7 @@ use serde_json::{Map, Value, json};
 
 use super::wanted::Wanted;
 use crate::architectures;
+use crate::source::{Pin, SourceError};
 
 pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 /// `model_max_length` of tokenizers that have none.
@@ -30,6 +34,8 @@ const INPUTS_MAX: usize = 1024;
 const LABELS_MAX: u64 = 65_536;
 /// Modules of a checkpoint; there are four at most in most.
 const MODULES_MAX: usize = 64;
+/// Where nobody says it.
+const BY_DEFAULT: &str = "default";
 /// Of a model of which nothing is known but its files.
 const P99_TARGET_MS: u64 = 200;
 
@@ -48,6 +54,9 @@ pub(super) enum InferError {
         /// What to add.
         needed: String,
     },
+    /// The files cannot be had.
+    #[error(transparent)]
+    Source(#[from] Arc<SourceError>),
     /// What was made is no card.
     #[error("{0}")]
     Card(#[from] CardError),
@@ -61,67 +70,107 @@ struct Checkpoint<'a> {
     architecture: Architecture,
 }
 
-/// The card of a checkpoint.
+/// A field of a card that nobody wrote, and what it was taken from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// The field of the card.
+    pub field: &'static str,
+    pub value: Value,
+    /// Files, or who else says it.
+    pub from: String,
+}
+
+/// The card of a checkpoint whose files are in `folder`; of one that is pinned they are known.
 ///
 /// # Errors
 /// Names the file, or what has to be said beside it.
-pub(super) fn card(wanted: &Wanted) -> Result<Card, InferError> {
-    let text = text(wanted)?;
-    let file = format!("{}: what its files say", wanted.folder.display());
+pub(super) fn card(wanted: &Wanted, folder: &Path, pin: Option<&Pin>) -> Result<Card, InferError> {
+    let text = text(&findings(wanted, folder, pin)?);
+    let file = format!("{}: what its files say", wanted.place);
     let mut card = Card::parse(&text, &file, PathBuf::new())?;
     // A written card lies around its files, this one beside none.
-    card.folder.clone_from(&wanted.folder);
-    card.source.origin = Origin::Folder(PathBuf::new());
+    card.folder = folder.to_path_buf();
+    card.source.origin = pin.map_or(Origin::Folder(PathBuf::new()), |pin| pin.source().origin);
     Ok(card)
 }
 
 /// The text of the card.
+fn text(findings: &[Finding]) -> String {
+    let mut text = String::from("---\nlicense: unknown\nml_inference:\n");
+    for Finding { field, value, .. } in findings {
+        let _ = writeln!(text, "  {field}: {value}");
+    }
+    text.push_str("---\n");
+    text
+}
+
+/// What the card says, field by field.
 ///
 /// # Errors
 /// As [`card`].
-pub(super) fn text(wanted: &Wanted) -> Result<String, InferError> {
-    let checkpoint = Checkpoint::open(&wanted.folder)?;
-    let task = match wanted.task {
-        Some(task) => task,
+pub(super) fn findings(
+    wanted: &Wanted,
+    folder: &Path,
+    pin: Option<&Pin>,
+) -> Result<Vec<Finding>, InferError> {
+    let checkpoint = Checkpoint::open(folder)?;
+    let (task, task_from) = match wanted.task {
+        Some(task) => (task, "task=".to_owned()),
         None => checkpoint.task()?,
     };
-    let (labels, files) = (checkpoint.labels(task)?, checkpoint.files()?);
-    let weights = files.iter().find(|(name, _)| name.ends_with(".safetensors"));
-    let digest = weights.and_then(|(_, digest)| digest["sha256"].as_str()).unwrap_or_default();
-    let mut lines: Vec<(&str, Value)> = vec![
-        ("name", json!(wanted.name())),
-        // By its content: a folder has no other.
-        ("version", json!(digest.get(..12).unwrap_or("unknown"))),
-        ("task", json!(task.as_str())),
-        ("architecture", json!(checkpoint.architecture.as_str())),
-        ("runtime", json!("fused")),
-        ("dtype", json!("float32")),
-        ("source", json!({ "folder": "files", "files": files })),
-        ("head", checkpoint.head(task, wanted)?),
-        ("labels", json!(labels)),
-        ("limits", checkpoint.limits()?),
-        ("p99_target_ms", json!(P99_TARGET_MS)),
-        ("price_per_1000_requests_usd", json!("0")),
-        ("required", json!(true)),
+    let labels = checkpoint.labels(task)?;
+    let files = match pin {
+        Some(pin) => pin.source().files,
+        None => checkpoint.files()?,
+    };
+    let digest = files.iter().find(|(name, _)| name.ends_with(".safetensors")).map(|(_, digest)| digest);
+    // By its content where it has no commit.
+    let version = pin.map(|pin| pin.commit.clone()).or_else(|| digest.map(ToString::to_string));
+    let version: String = version.map_or("unknown".to_owned(), |version| version.chars().take(12).collect());
+    let version_from = if pin.is_some() { "its commit" } else { "SHA-256 of its weights" };
+    let sha256 = |(name, digest): (&String, &Sha256Digest)| (name.clone(), json!({ "sha256": digest }));
+    let files: Map<String, Value> = files.iter().map(sha256).collect();
+    let (limits, limits_from) = checkpoint.limits()?;
+    let head_from = match task {
+        Task::Embed if !checkpoint.has(MODULES_FILE) => "pooling=".to_owned(),
+        Task::Embed => format!("{MODULES_FILE} and its folders"),
+        _ => format!("{CONFIG_FILE} (architectures)"),
+    };
+    let name_from = if wanted.name.is_some() { "name=" } else { "its place" };
+    let found =
+        |field: &'static str, value: Value, from: &str| Finding { field, value, from: from.to_owned() };
+    let mut lines = vec![
+        found("name", json!(wanted.name()), name_from),
+        found("version", json!(version), version_from),
+        found("task", json!(task.as_str()), &task_from),
+        found("architecture", json!(checkpoint.architecture.as_str()), "config.json (model_type)"),
+        found("runtime", json!("fused"), BY_DEFAULT),
+        found("dtype", json!("float32"), BY_DEFAULT),
+        found("source", json!({ "folder": "files", "files": files }), "its place"),
+        found("head", checkpoint.head(task, wanted)?, &head_from),
+        found("labels", json!(labels), "config.json (id2label)"),
+        found("limits", limits, &limits_from),
+        found("p99_target_ms", json!(P99_TARGET_MS), BY_DEFAULT),
+        found("price_per_1000_requests_usd", json!("0"), BY_DEFAULT),
+        found("required", json!(true), BY_DEFAULT),
     ];
     if matches!(task, Task::Classify | Task::Rerank) {
-        let function = score_function(&wanted.folder, task, labels.len())?;
-        lines.push(("score_function", json!(function.as_str())));
+        let function = score_function(folder, task, labels.len())?;
+        let from = "config.json (problem_type, activation_fn)";
+        lines.push(found("score_function", json!(function.as_str()), from));
     }
-    lines.extend(checkpoint.prompts(task)?);
-    lines.extend(checkpoint.entailment(task, &labels));
+    let prompts = checkpoint.prompts(task)?.into_iter();
+    lines.extend(prompts.map(|(field, value)| found(field, value, PROMPTS_FILE)));
+    let entailment = checkpoint.entailment(task, &labels);
+    lines.extend(entailment.map(|(field, value)| found(field, value, "its labels")));
     if task == Task::Embed {
-        lines.push(("ignore_tensors", json!(checkpoint.around_encoder()?)));
+        let unused = json!(checkpoint.around_encoder()?);
+        lines.push(found("ignore_tensors", unused, "tensors that are no part of the encoder"));
         // Where no file says how vectors are made, whoever asks for the model has said it.
         let stated = wanted.pooling.filter(|_| !checkpoint.has(MODULES_FILE));
-        lines.extend(stated.map(|pooling| ("pooling", json!(pooling.to_string()))));
+        lines.extend(stated.map(|pooling| found("pooling", json!(pooling.to_string()), "pooling=")));
     }
-    let mut text = String::from("---\nlicense: unknown\nml_inference:\n");
-    for (key, value) in lines {
-        let _ = writeln!(text, "  {key}: {value}");
-    }
-    text.push_str("---\n");
-    Ok(text)
+    Ok(lines)
 }
 
 impl<'a> Checkpoint<'a> {
@@ -144,21 +193,22 @@ impl<'a> Checkpoint<'a> {
     }
 
     /// What it does, by its modules and its class: one score for a sequence is a reranker's.
-    fn task(&self) -> Result<Task, InferError> {
+    fn task(&self) -> Result<(Task, String), InferError> {
         let class = self.class();
+        let by_class = |task: Task| Ok((task, format!("{CONFIG_FILE} (architectures: {class})")));
         // Cross-encoders have modules, too, since version 6 of sentence-transformers.
         let kind = object(self.folder, PROMPTS_FILE)?.and_then(|config| config.get("model_type").cloned());
         if self.has(MODULES_FILE) && kind != Some(json!("CrossEncoder")) {
-            return Ok(Task::Embed);
+            return Ok((Task::Embed, MODULES_FILE.to_owned()));
         }
         if class.ends_with("ForTokenClassification") {
-            return Ok(Task::Entities);
+            return by_class(Task::Entities);
         }
         if class.ends_with("ForSequenceClassification") {
-            return Ok(if self.own_labels()?.len() == 1 { Task::Rerank } else { Task::Classify });
+            return by_class(if self.own_labels()?.len() == 1 { Task::Rerank } else { Task::Classify });
         }
         if class.is_empty() || class.ends_with("Model") || class.ends_with("ForMaskedLM") {
-            return Ok(Task::Embed);
+            return by_class(Task::Embed);
         }
         let tasks: Vec<_> = Task::ALL.iter().map(|task| task.as_str()).collect();
         Err(self.unknown("the task", format!("add task=… to the model, one of {}", tasks.join(", "))))
@@ -268,21 +318,25 @@ impl<'a> Checkpoint<'a> {
         Ok(lines)
     }
 
-    /// The shortest of what model, tokenizer and authors say.
-    fn limits(&self) -> Result<Value, InferError> {
+    /// The shortest of what model, tokenizer and authors say, and which of them it is.
+    fn limits(&self) -> Result<(Value, String), InferError> {
         let mut longest = self.spec.max_position_embeddings;
+        let mut from = format!("{CONFIG_FILE} (max_position_embeddings)");
         for (file, key) in [(TOKENIZER_CONFIG_FILE, "model_max_length"), (READING_FILE, "max_seq_length")] {
             let said = object(self.folder, file)?.and_then(|config| config.get(key)?.as_f64());
-            if let Some(said) = said.filter(|said| *said >= 1.0 && *said < NO_LENGTH) {
-                longest = longest.min(said as usize);
+            if let Some(said) = said.filter(|said| *said >= 1.0 && *said < NO_LENGTH)
+                && (said as usize) < longest
+            {
+                (longest, from) = (said as usize, format!("{file} ({key})"));
             }
         }
-        Ok(json!({
+        let limits = json!({
             "tokens_max": longest,
             "window_overlap": (longest / 8).min(64),
             "document_tokens_max": DOCUMENT_TOKENS_MAX.max(longest),
             "inputs_max": INPUTS_MAX,
-        }))
+        });
+        Ok((limits, from))
     }
 
     /// Tensors of the file that an embedding is made without: what the encoder was trained with.
@@ -291,7 +345,7 @@ impl<'a> Checkpoint<'a> {
     }
 
     /// All files that answers follow from, with their digests.
-    fn files(&self) -> Result<BTreeMap<String, Value>, InferError> {
+    fn files(&self) -> Result<BTreeMap<String, Sha256Digest>, InferError> {
         let mut names = vec![CONFIG_FILE.to_owned(), TOKENIZER_FILE.to_owned()];
         if self.has(WEIGHTS_FILE) || !self.has(INDEX_FILE) {
             names.push(WEIGHTS_FILE.to_owned());
@@ -309,12 +363,12 @@ impl<'a> Checkpoint<'a> {
         }
         names.sort();
         names.dedup();
-        names.into_iter().map(|name| Ok((name.clone(), json!({ "sha256": self.digest(&name)? })))).collect()
+        names.into_iter().map(|name| Ok((name.clone(), self.digest(&name)?))).collect()
     }
 
-    fn digest(&self, name: &str) -> Result<String, ModelError> {
+    fn digest(&self, name: &str) -> Result<Sha256Digest, ModelError> {
         let path = self.folder.join(name);
-        let digest = files::digest(&path).map_err(|error| {
+        files::digest(&path).map_err(|error| {
             let message = match (name, error.kind()) {
                 (WEIGHTS_FILE, std::io::ErrorKind::NotFound) if self.has(PICKLE_FILE) => {
                     "is missing, and pytorch_model.bin is not read, since reading it would run what is in it; save the \
@@ -328,8 +382,7 @@ impl<'a> Checkpoint<'a> {
                 _ => error.to_string(),
             };
             ModelError::File { file: path.display().to_string(), message }
-        })?;
-        Ok(digest.to_string())
+        })
     }
 
     fn unknown(&self, what: &'static str, needed: String) -> InferError {

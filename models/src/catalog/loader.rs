@@ -15,10 +15,11 @@ use serde::Deserialize;
 use super::cards::RejectedCard;
 use super::config::CatalogConfig;
 use super::error::UnavailableError;
-use super::infer::TOKENIZER_CONFIG_FILE;
+use super::infer::{self, Finding, InferError, TOKENIZER_CONFIG_FILE};
+use super::wanted::{Place, Wanted};
 use crate::architectures;
 use crate::progress::Progress;
-use crate::source::{self, SourceError, Store};
+use crate::source::{self, Pin, Reference, SourceError, Store};
 use crate::tokenizer::{TextTokenizer, TokenizeError};
 
 /// Loads weights through whichever runtime a card names, keeping base encoders that several cards share.
@@ -111,14 +112,58 @@ impl<'a> LoadContext<'a> {
         Ok(LoadedParts { digest: digest(card)?, tokenizer, weights })
     }
 
+    /// The card of a checkpoint without one. A repository is fetched for it, and pinned.
+    pub(super) fn inferred(&mut self, wanted: &Wanted) -> Result<Card, InferError> {
+        let reference = match &wanted.place {
+            Place::Folder(folder) => return infer::card(wanted, folder, None),
+            Place::Repository(reference) => reference,
+        };
+        let (pin, folder) = self.pinned(reference)?;
+        infer::card(wanted, &folder, Some(&pin))
+    }
+
+    /// What that card was inferred from, and the pin of a repository.
+    pub(super) fn findings(&mut self, wanted: &Wanted) -> Result<(Vec<Finding>, Option<Pin>), InferError> {
+        let reference = match &wanted.place {
+            Place::Folder(folder) => return Ok((infer::findings(wanted, folder, None)?, None)),
+            Place::Repository(reference) => reference,
+        };
+        let (pin, folder) = self.pinned(reference)?;
+        Ok((infer::findings(wanted, &folder, Some(&pin))?, Some(pin)))
+    }
+
+    fn pinned(&mut self, reference: &Reference) -> Result<(Pin, PathBuf), Arc<SourceError>> {
+        let pin = source::pinned(reference, false, &self.store, self.progress).map_err(Arc::new)?;
+        let folder = self.files(&pin.source(), Path::new(""))?;
+        Ok((pin, folder))
+    }
+
+    /// What each runtime of this build lacks to compute a model; nothing if it can.
+    pub(super) fn supporting(
+        &mut self,
+        card: &Card,
+        folder: &Path,
+    ) -> Result<Vec<(RuntimeKind, Option<String>)>, ModelError> {
+        let base = self.loader.base(card, folder)?;
+        let lacking = |backend: &dyn Backend| {
+            (backend.kind(), backend.supports(&base.spec).err().map(|lack| lack.to_string()))
+        };
+        Ok(self.loader.backends.iter().map(|backend| lacking(&**backend)).collect())
+    }
+
     pub(super) fn folder(&mut self, card: &Card) -> Result<PathBuf, Arc<SourceError>> {
+        self.files(&card.source, &card.folder)
+    }
+
+    /// The folder of a source's files, which are fetched if they are not there, and verified.
+    fn files(&mut self, source: &Source, card_folder: &Path) -> Result<PathBuf, Arc<SourceError>> {
         // A repository is the same for every card; a folder is beside its card.
-        let place = match &card.source.origin {
-            Origin::Folder(_) => card.folder.clone(),
+        let place = match &source.origin {
+            Origin::Folder(_) => card_folder.to_path_buf(),
             Origin::Repository { .. } => PathBuf::new(),
         };
-        let folder = self.folders.entry((card.source.clone(), place)).or_insert_with(|| {
-            source::ensure(&card.source, &card.folder, &self.store, self.progress).map_err(Arc::new)
+        let folder = self.folders.entry((source.clone(), place)).or_insert_with(|| {
+            source::ensure(source, card_folder, &self.store, self.progress).map_err(Arc::new)
         });
         folder.clone()
     }
@@ -174,7 +219,7 @@ pub(super) fn check_zero_shot(
 }
 
 /// Everything that decides the model's answers, in a fixed order.
-fn digest(card: &Card) -> Result<Sha256Digest, ModelError> {
+pub(super) fn digest(card: &Card) -> Result<Sha256Digest, ModelError> {
     let mut digests: Vec<Sha256Digest> = card.source.files.values().copied().collect();
     if let Some(adapter) = &card.adapter {
         digests.push(adapter.sha256);

@@ -8,8 +8,10 @@ mod config;
 mod defaults;
 mod error;
 mod infer;
+mod inventory;
 mod loader;
 mod registry;
+mod verifying;
 mod wanted;
 
 use std::collections::BTreeMap;
@@ -31,9 +33,11 @@ pub use cards::RejectedCard;
 pub use config::{CardOverride, CatalogConfig};
 pub use defaults::NoDefault;
 pub use error::{LoadError, OutOfNumbers, UnavailableError};
+pub use infer::Finding;
+pub use inventory::{Described, Files, Inventory};
 pub use loader::Loader;
 pub use registry::{ModelEntry, ModelState, Registry};
-pub use wanted::{Wanted, WantedError};
+pub use wanted::{Place, Wanted, WantedError};
 
 /// The models of one process.
 pub struct Catalog {
@@ -57,11 +61,12 @@ impl Catalog {
     /// # Errors
     /// When the folder of cards cannot be read or holds none. What is wrong with one model is in its entry.
     pub fn load(config: &CatalogConfig, progress: &dyn Progress) -> Result<Self, LoadError> {
-        let (mut cards, mut rejected) = cards::of(config)?;
+        let mut loading = LoadContext::new(config, progress);
+        let (mut cards, mut rejected) = cards::of(config, |wanted| loading.inferred(wanted))?;
         cards::apply(&config.all, &config.overrides, &mut cards, &mut rejected)?;
+        cards::keep(config.only.as_deref(), &mut cards, &mut rejected)?;
         let mut defaults = defaults::defaults(&config.defaults, &cards, &rejected)?;
         defaults::complete(&mut defaults, &config.wanted, &cards, &rejected);
-        let mut loading = LoadContext::new(config, progress);
         let results: Vec<_> = cards
             .iter()
             .map(|card| {
@@ -87,9 +92,9 @@ impl Catalog {
     /// When the cards cannot be read, or the files of one of them cannot be had. A card that is not usable is
     /// only mentioned.
     pub fn fetch(config: &CatalogConfig, progress: &dyn Progress) -> Result<(), LoadError> {
-        let (cards, rejected) = cards::of(config)?;
-        rejected.iter().for_each(|card| progress.message(&card.reason));
         let mut loading = LoadContext::new(config, progress);
+        let (cards, rejected) = cards::of(config, |wanted| loading.inferred(wanted))?;
+        rejected.iter().for_each(|card| progress.message(&card.reason));
         for card in cards {
             loading.folder(&card).map_err(|source| LoadError::Fetch { model: card.name.clone(), source })?;
         }
@@ -242,13 +247,24 @@ impl Catalog {
     /// # Errors
     /// When the models do not fit the device's memory together, or it refuses one of them.
     pub fn executor(&self, device: &Device) -> Result<DeviceExecutor, RuntimeError> {
-        let loaded = self.models().iter().filter_map(|entry| Some((entry, entry.loaded.as_ref()?)));
+        self.executor_for(device, |_| true)
+    }
+
+    /// The same for those that are wanted.
+    fn executor_for(
+        &self,
+        device: &Device,
+        is_wanted: impl Fn(&ModelEntry) -> bool,
+    ) -> Result<DeviceExecutor, RuntimeError> {
+        let wanted = self.models().iter().filter(|entry| is_wanted(entry));
+        let loaded = wanted.filter_map(|entry| Some((entry, entry.loaded.as_ref()?)));
         let plan: Vec<_> = loaded
             .map(|(entry, loaded)| (entry.card.name.as_str(), loaded.weights.footprint(device)))
             .collect();
         device.plan(&plan)?;
         let on_device = |entry: &ModelEntry| {
-            let Some(loaded) = &entry.loaded else { return Ok::<_, RuntimeError>(None) };
+            let loaded = entry.loaded.as_ref().filter(|_| is_wanted(entry));
+            let Some(loaded) = loaded else { return Ok::<_, RuntimeError>(None) };
             let runtime = loaded.weights.runtime(device)?;
             let head = &entry.card.head;
             let pooling = head.pooling().and_then(|head| head.pooling.first().copied());

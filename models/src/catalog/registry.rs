@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use models_core::Verification;
 use models_core::card::{Card, Sha256Digest};
 use units::ModelId;
 
@@ -25,6 +26,8 @@ pub struct ModelEntry {
     pub card: Arc<Card>,
     /// Whether it can be used.
     pub state: ModelState,
+    /// Whether it is known to compute what its authors' library computes.
+    pub verification: Verification,
     pub(super) loaded: Option<LoadedParts>,
 }
 
@@ -72,6 +75,15 @@ impl Registry {
         self.position(id).map(|index| self.entries.remove(index))
     }
 
+    /// Takes down what comparing a model has shown; one that has failed, for this reason, cannot be used.
+    pub(super) fn verified(&mut self, id: ModelId, verification: Verification, reason: Option<String>) {
+        let Some(entry) = self.position(id).and_then(|index| self.entries.get_mut(index)) else { return };
+        entry.verification = verification;
+        if let Some(reason) = reason {
+            (entry.state, entry.loaded) = (ModelState::Unavailable { reason }, None);
+        }
+    }
+
     /// The model of this number, if it is there.
     pub fn get(&self, id: ModelId) -> Option<&ModelEntry> {
         self.position(id).map(|index| &self.entries[index])
@@ -106,7 +118,7 @@ impl ModelEntry {
             }
             Err(error) => (ModelState::Unavailable { reason: error.to_string() }, None),
         };
-        Self { id, card, state, loaded }
+        Self { id, card, state, verification: Verification::default(), loaded }
     }
 
     /// Numbers in a hidden state of its encoder, if it is loaded.

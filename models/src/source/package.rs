@@ -25,6 +25,10 @@ impl Fetcher for Pip {
 
     fn fetch(&self, files: &[&str], folder: &Path, progress: &dyn Progress) -> Result<(), String> {
         let work = folder.join(".package");
+        // Of a try that was broken off.
+        if work.exists() {
+            fs::remove_dir_all(&work).map_err(|error| error.to_string())?;
+        }
         let (download, unpacked) = (work.join("download"), work.join("unpacked"));
         fs::create_dir_all(&download).map_err(|error| error.to_string())?;
         let requirement = format!("{}=={}", self.package.name, self.package.version);

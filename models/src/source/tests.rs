@@ -76,7 +76,7 @@ impl World {
             .collect();
         ensure_repository(
             &self.source,
-            &repository_folder(&store, "owner/name", REVISION),
+            &weights_folder(&store, "owner/name").join(REVISION),
             &store,
             &fetchers,
             &NoProgress,
@@ -133,7 +133,7 @@ fn places_are_tried_in_order() {
 }
 
 #[test]
-fn a_wrong_digest_is_an_error_and_leaves_nothing() {
+fn a_file_with_a_wrong_digest_is_an_error_and_is_not_kept() {
     let mut world = World::new();
     let error = world.ensure(&[WRONG, INCOMPLETE], false).unwrap_err();
     assert!(matches!(&error, SourceError::Unreachable { attempts, .. } if attempts.len() == 2));
@@ -148,7 +148,11 @@ fn a_wrong_digest_is_an_error_and_leaves_nothing() {
     ] {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
     }
-    assert_eq!(world.left(), [""; 0]);
+    // What is right of it is kept for the next try, what is wrong is not.
+    assert_eq!(world.left(), [format!("{REVISION}.part0"), format!("{REVISION}.part1")]);
+    let staging = world.folder().with_extension("part0");
+    assert!(staging.join("a.txt").exists() && !staging.join("inside/b.txt").exists());
+    world.ensure(&[GOOD], false).unwrap();
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use models_core::Card;
 use models_core::card::{Limits, MicroDollars, Origin, Pooling, Prompts, Task, WEIGHTS_FILE};
+use models_core::{Card, Verification};
 
 /// A model as every protocol shows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,8 @@ pub struct ModelInfo {
     pub sha256: String,
     /// SPDX identifier of the weights' licence.
     pub license: String,
+    /// Whether it is known to compute what its authors' library computes.
+    pub verification: Verification,
     /// Whether it answers.
     pub status: ModelStatus,
 }
@@ -90,6 +92,7 @@ impl ModelInfo {
             repository,
             sha256: card.source.files.get(WEIGHTS_FILE).map(ToString::to_string).unwrap_or_default(),
             license: card.license.clone(),
+            verification: Verification::default(),
             status: computed.err().map_or(ModelStatus::Loaded, |reason| ModelStatus::Unavailable {
                 reason: public_reason(reason),
             }),

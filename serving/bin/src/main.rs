@@ -17,7 +17,7 @@ use serving::cli::{Cli, Command, JournalCommand, Options};
 use serving::config::Config;
 use serving::progress::{Addresses, Bars};
 use serving::server::{Server, Shutdown, Signals};
-use serving::{telemetry, usage_check};
+use serving::{model_commands, telemetry, usage_check};
 
 /// A part of the build, if its feature is on.
 macro_rules! if_built {
@@ -51,6 +51,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => return exit_code(serve(&options)),
         Command::Fetch(options) => fetch(&options),
+        Command::Models { command } => {
+            configure(command.options()).and_then(|config| model_commands::run(&command, &config, &BUILD))
+        }
         Command::Tenants { server, command } => server.tenants(command),
         Command::Keys { server, command } => server.keys(command),
         Command::GenerateKey { test } => generate_key(test),

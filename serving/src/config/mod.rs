@@ -10,6 +10,7 @@ mod listen;
 mod log;
 mod model;
 mod protocols;
+mod renamed;
 mod scaling;
 mod tenancy;
 mod tls;
@@ -23,6 +24,7 @@ use garde::Validate;
 use models::{Task, Wanted};
 use serde::Deserialize;
 
+use renamed::renamed;
 use tenancy::is_web_address;
 
 use crate::error::DOCS_PATH;
@@ -61,7 +63,7 @@ pub struct Config {
     /// Folder of the model cards.
     #[garde(skip)]
     pub cards_dir: PathBuf,
-    /// Whether the models of these cards are served. Others than those: `models.<name>.folder`.
+    /// Whether the models of these cards are served. Others: `models.<name>.folder` or `repository`.
     #[garde(skip)]
     pub serve_cards: bool,
     /// Whether to stay away from model hubs and package registries: use what is in `data_dir`.
@@ -298,20 +300,6 @@ pub enum ConfigError {
     },
 }
 
-/// Fields that have another name by now: the old one and the new.
-const RENAMED: [(&str, &str); 3] = [
-    ("requests_in_flight_max", "calls_in_flight_max"),
-    ("stream_requests_in_flight_max", "stream_calls_in_flight_max"),
-    ("queue_requests_max", "queue_sequences_max"),
-];
-
-/// What to say beside an error that an old name is unknown.
-fn renamed(message: &str) -> String {
-    let is_named = |(old, _): &&(&str, &str)| message.contains(&format!("unknown field `{old}`"));
-    let found = RENAMED.iter().find(is_named);
-    found.map_or_else(String::new, |(old, new)| format!("\n`{old}` is called `{new}` now"))
-}
-
 impl Config {
     /// Reads `file` if there is one, applies `overrides` and validates.
     ///
@@ -430,6 +418,10 @@ impl Config {
                 "scaling.replicas_max ({}) is below scaling.replicas_min ({})",
                 self.scaling.replicas_max, self.scaling.replicas_min
             )));
+        }
+        for (name, model) in &self.models {
+            let invalid = |message| ConfigError::Invalid(format!("models.{name}: {message}"));
+            model.place().map_err(invalid)?;
         }
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         if let Some(name) =
@@ -554,6 +546,7 @@ mod tests {
         check("listen = \"0.0.0.0:8080\"", &["0.0.0.0:8080", "development_tenant"]);
         check("\nlisten = \"8080\"", &["line 2, column 10", "127.0.0.1:8080", "localhost:8080"]);
         check("ops_listen = \"nobody.invalid:1\"", &["line 1", "nobody.invalid"]);
+        check("models.x.repository = \"x\"", &["models.x: repository: \"x\"", "OWNER/NAME"]);
         check("models.x = { runtime = \"onxx\" }", &["line 1, column 24", "`fused`", "`onnx`"]);
         check("\nmodels.x.dtype = \"float8\"", &["line 2, column 18", "`bfloat16`"]);
         check("[log]\nqueue_lines_max = 0", &["log.queue_lines_max"]);

@@ -221,10 +221,15 @@ async fn metrics(State(operations): State<Arc<Operations>>, headers: HeaderMap) 
 
 /// Which models answer, and why the others do not, in full.
 async fn models(State(operations): State<Arc<Operations>>) -> Answer {
-    let models = operations.catalog.models().iter().map(|entry| match &entry.state {
-        ModelState::Loaded { .. } => json!({ "name": entry.card.name, "status": "loaded" }),
-        ModelState::Unavailable { reason } => {
-            json!({ "name": entry.card.name, "status": "unavailable", "reason": reason })
+    let models = operations.catalog.models().iter().map(|entry| {
+        let (name, verification) = (&entry.card.name, entry.verification.as_str());
+        match &entry.state {
+            ModelState::Loaded { .. } => {
+                json!({ "name": name, "status": "loaded", "verification": verification })
+            }
+            ModelState::Unavailable { reason } => json!({
+                "name": name, "status": "unavailable", "reason": reason, "verification": verification,
+            }),
         }
     });
     let rejected = operations

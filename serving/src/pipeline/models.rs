@@ -52,5 +52,5 @@ fn info(entry: &ModelEntry) -> ModelInfo {
         &ModelState::Loaded { columns, gives_tokens, .. } => Ok(Computed { columns, gives_tokens }),
         ModelState::Unavailable { reason } => Err(reason.as_str()),
     };
-    ModelInfo::new(&entry.card, computed)
+    ModelInfo { verification: entry.verification, ..ModelInfo::new(&entry.card, computed) }
 }

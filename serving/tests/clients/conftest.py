@@ -22,6 +22,7 @@ KEY = "tc_test_dev"
 def pytest_addoption(parser):
     parser.addoption("--binary", default=str(ROOT / "target/release/ml-inference"))
     parser.addoption("--data-dir", default=str(ROOT / "data"))
+    parser.addoption("--authors", help="an interpreter that has transformers and sentence-transformers")
 
 
 @dataclass
@@ -47,13 +48,13 @@ def free_ports(count):
 
 
 def start(request, folder, *arguments, cards=ROOT / "model-cards", environment=None, patience=60, addresses=None,
-          **popen):
+          data=None, offline=True, **popen):
     """Starts a server and waits until it is ready. Its log is a file, unless `popen` has another `stderr`."""
     api, ops = addresses or (f"127.0.0.1:{port}" for port in free_ports(2))
     log = folder / "server.log"
     command = [
-        request.config.getoption("--binary"), "serve", "--offline",
-        "--data-dir", request.config.getoption("--data-dir"), "--cards-dir", str(cards),
+        request.config.getoption("--binary"), "serve", *(["--offline"] if offline else []),
+        "--data-dir", str(data or request.config.getoption("--data-dir")), "--cards-dir", str(cards),
         "--state-dir", str(folder / "state"), "--listen", api, "--ops-listen", ops, *arguments,
     ]
     begun = time.monotonic()

@@ -38,7 +38,7 @@ def minilm(request, folder):
                for index, (kind, path) in enumerate(kinds)]
     (made / "modules.json").write_text(json.dumps(modules))
     (made / "1_Pooling").mkdir()
-    (made / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    (made / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 384, "pooling_mode_mean_tokens": True}))
     (made / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256}))
     return made
 
@@ -147,7 +147,7 @@ def test_segments_are_told_as_the_tokenizer_says(rest):
 
 
 def test_a_line_that_cannot_be_meant_is_refused(request):
-    for model, reason in [("x,size=3", 'the key "size" is unknown or there twice'), (",name=x", "names no folder"),
+    for model, reason in [("x,size=3", 'the key "size" is unknown or there twice'), (",name=x", "names no model"), ("./x,revision=main", "is no repository of a model hub"),
                           ("x,task=ner", "unknown variant `ner`")]:
         command = [request.config.getoption("--binary"), "serve", "--model", model]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60)

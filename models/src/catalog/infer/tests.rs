@@ -34,7 +34,8 @@ fn config(class: &str, more: &Value) -> (&'static str, Value) {
 
 fn inferred(folder: &TempDir, asked: &str) -> Result<Card, String> {
     let wanted: Wanted = format!("{},name=m{asked}", folder.path().display()).parse().unwrap();
-    card(&wanted).map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "FOLDER"))
+    card(&wanted, folder.path(), None)
+        .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "FOLDER"))
 }
 
 fn labels(names: &[&str]) -> Value {

@@ -279,5 +279,6 @@ pub(super) fn model(model: ModelInfo) -> v1::Model {
         loaded,
         unavailable_reason,
         normalize_text: model.normalize_text,
+        verification: model.verification.as_str().to_owned(),
     }
 }

@@ -36,6 +36,9 @@ pub(super) struct ModelView<'a> {
     source: SourceView<'a>,
     /// SPDX identifier of the weights' licence.
     license: &'a str,
+    /// Whether it is known to compute what its authors' library computes: `verified`, `unverified` or
+    /// `failed`.
+    verification: &'static str,
     /// `loaded` or `unavailable`.
     status: &'static str,
     /// Why the model does not answer; absent while it does.
@@ -76,6 +79,7 @@ impl<'a> From<&'a ModelInfo> for ModelView<'a> {
                 sha256: &model.sha256,
             },
             license: &model.license,
+            verification: model.verification.as_str(),
             status,
             reason,
         }

@@ -1,0 +1,108 @@
+//! Comparing loaded models with their certificates.
+
+mod compare;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use models_core::{Device, RuntimeError, Verification};
+use units::ModelId;
+
+use super::{Catalog, ModelState};
+use crate::certificate::{Answered, Certificate, Difference};
+use crate::executor::DeviceExecutor;
+use crate::progress::Progress;
+
+impl Catalog {
+    /// Compares each loaded model that has a certificate with it, on one device, and says so in the log. One
+    /// that gives other answers does not serve.
+    pub fn verify(&mut self, device: &Device, data_dir: &Path, progress: &dyn Progress) {
+        let loaded: Vec<ModelId> =
+            self.models().iter().filter(|entry| entry.is_loaded()).map(|entry| entry.id).collect();
+        let mut unverified = Vec::new();
+        for id in loaded {
+            let compared = catch_unwind(AssertUnwindSafe(|| self.verified(id, device, data_dir, progress)));
+            let compared = compared.unwrap_or_else(|_| Err("comparing it panicked".to_owned()));
+            let verification = match &compared {
+                Ok(true) => Verification::Verified,
+                Ok(false) => Verification::Unverified,
+                Err(_) => Verification::Failed,
+            };
+            if verification == Verification::Unverified {
+                unverified.extend(self.get(id).map(|entry| entry.card.name.clone()));
+            }
+            self.models.verified(id, verification, compared.err());
+        }
+        if !unverified.is_empty() {
+            let models = unverified.join(", ");
+            tracing::info!(
+                models,
+                "unverified: they have no certificate (ml-inference models verify makes one)"
+            );
+        }
+    }
+
+    /// Whether a model has a certificate and gives its answers.
+    fn verified(
+        &self,
+        id: ModelId,
+        device: &Device,
+        data_dir: &Path,
+        progress: &dyn Progress,
+    ) -> Result<bool, String> {
+        let Some(entry) = self.get(id) else { return Ok(false) };
+        let ModelState::Loaded { digest, .. } = entry.state else { return Ok(false) };
+        let name = entry.card.name.as_str();
+        let certificate = match Certificate::find(data_dir, &entry.card, digest) {
+            Ok(Some(certificate)) => certificate,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                tracing::warn!(model = name, %error, "its certificate cannot be read");
+                return Ok(false);
+            }
+        };
+        progress.message(&format!("comparing {name} with its certificate"));
+        let Difference { worst, compared } =
+            self.difference(id, device, certificate.answers()).map_err(|reason| {
+                let file = Certificate::path(data_dir, digest);
+                format!(
+                    "does not give the answers of its authors' library: {reason} (certificate {}; `ml-inference models \
+                     verify {name}` makes it anew)",
+                    file.display()
+                )
+            })?;
+        tracing::info!(
+            model = name,
+            runtime = entry.card.runtime.as_str(),
+            dtype = entry.card.dtype.as_str(),
+            worst,
+            probes = compared,
+            authors = certificate.authors(),
+            "verified: it gives the answers of its authors' library"
+        );
+        Ok(true)
+    }
+
+    /// How far a loaded model is from what its authors' library answered to the probes.
+    ///
+    /// # Errors
+    /// Too far, or it cannot be asked.
+    pub fn difference(
+        &self,
+        id: ModelId,
+        device: &Device,
+        answers: &[Answered],
+    ) -> Result<Difference, String> {
+        let entry = self.get(id).ok_or("it is gone")?;
+        let mut executor = self.executor_of(id, device).map_err(|error| error.to_string())?;
+        compare::compare(self, entry, &mut executor, answers)
+    }
+
+    /// An executor for one loaded model alone.
+    ///
+    /// # Errors
+    /// When it does not fit the device's memory, or the device refuses it.
+    pub fn executor_of(&self, id: ModelId, device: &Device) -> Result<DeviceExecutor, RuntimeError> {
+        self.executor_for(device, |entry| entry.id == id)
+    }
+}
