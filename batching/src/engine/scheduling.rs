@@ -30,8 +30,8 @@ pub(super) struct SchedulingThread<I, O> {
     queued: HashMap<u64, SequenceId>,
     /// Models whose costs are measured, one after the other.
     additions: VecDeque<Addition>,
-    /// Models that are being removed, and who waits for that.
-    removals: Vec<(ModelId, oneshot::Sender<()>)>,
+    /// Models that are being removed.
+    removals: Vec<Removal>,
     is_stopping: bool,
     /// How the last device was lost.
     lost: Option<ExecuteError>,
@@ -44,6 +44,15 @@ struct Addition {
     /// Devices that have not measured it yet; none before it is this one's turn.
     devices: Option<usize>,
     added: oneshot::Sender<Result<(), ConfigError>>,
+}
+
+/// A model that is being removed.
+struct Removal {
+    model: ModelId,
+    /// Devices that have not forgotten it yet; none before nothing of it waits or runs, and it is this one's
+    /// turn.
+    devices: Option<usize>,
+    removed: oneshot::Sender<()>,
 }
 
 impl<I, O> SchedulingThread<I, O> {
@@ -75,7 +84,7 @@ impl<I, O> SchedulingThread<I, O> {
             let wake = self.dispatch();
             self.surroundings.publish(&self.scheduler);
             // After the snapshot, so that whoever is told finds nothing of the model there.
-            self.finish_removals();
+            self.forget_next();
             if self.is_stopping && self.scheduler.is_idle() && self.commands.is_empty() {
                 debug_assert!(self.queued.is_empty(), "whoever waits is known to the scheduler");
                 return;
@@ -131,7 +140,7 @@ impl<I, O> SchedulingThread<I, O> {
             }
             Command::RemoveModel { model, removed } => {
                 self.scheduler.remove_model(model);
-                self.removals.push((model, removed));
+                self.removals.push(Removal { model, devices: None, removed });
             }
             Command::Shutdown => self.is_stopping = true,
         }
@@ -156,11 +165,20 @@ impl<I, O> SchedulingThread<I, O> {
         }
     }
 
-    /// Tells who waits for it that nothing of a model waits or runs any more.
-    fn finish_removals(&mut self) {
+    /// Lets all devices forget a model of which nothing waits or runs any more, and tells who waits for that.
+    fn forget_next(&mut self) {
         let scheduler = &self.scheduler;
-        for (_, removed) in self.removals.extract_if(.., |(model, _)| !scheduler.has_model(*model)) {
-            let _ = removed.send(());
+        loop {
+            for removal in self.removals.extract_if(.., |removal| removal.devices == Some(0)) {
+                let _ = removal.removed.send(());
+            }
+            // One after the other, so that there is room for the orders.
+            let is_busy = self.removals.iter().any(|removal| removal.devices.is_some());
+            let next = self.removals.iter_mut().find(|removal| !scheduler.has_model(removal.model));
+            let Some(next) = next.filter(|_| !is_busy) else { return };
+            let order = || Order::Forget { model: next.model };
+            // A device thread that is gone holds nothing.
+            next.devices = Some(self.devices.iter().filter(|device| device.send(order()).is_ok()).count());
         }
     }
 
@@ -218,6 +236,14 @@ impl<I, O> SchedulingThread<I, O> {
                     *devices = devices.saturating_sub(1);
                 }
                 self.measure_next();
+            }
+            DeviceReport::Forgotten { model } => {
+                let removal = self.removals.iter_mut().find(|removal| {
+                    removal.model == model && removal.devices.is_some()
+                });
+                if let Some(Removal { devices: Some(devices), .. }) = removal {
+                    *devices = devices.saturating_sub(1);
+                }
             }
         }
     }
