@@ -52,8 +52,8 @@ pub mod runtimes {
 }
 
 pub use catalog::{
-    Candidate, CardOverride, Catalog, CatalogConfig, ChangeError, Departure, LoadError, ModelEntry, ModelState,
-    Newcomer, NoDefault, RejectedCard, Unready, Wanted, WantedError,
+    Candidate, CardOverride, Catalog, CatalogConfig, ChangeError, Departure, LoadError, ModelEntry,
+    ModelState, Newcomer, NoDefault, RejectedCard, Unready, Wanted, WantedError,
 };
 pub use devices::open_device;
 pub use executor::{Arrivals, DeviceExecutor};

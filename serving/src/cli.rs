@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::admin_client::{Keys, Server, Tenants, Usage};
+use crate::admin_client::{Keys, ModelWish, Server, Tenants, Usage};
 use models::Wanted;
 
 use crate::config::{Overrides, resolve};
@@ -17,6 +17,7 @@ Examples:
   ml-inference serve                                   Serve on 127.0.0.1:8080, for this machine alone
   ml-inference serve --config server.toml              Serve as a file says
   ml-inference serve --no-cards --model ./my-ner       Serve a checkpoint of yours, and nothing else
+  ml-inference models load my-ner --checkpoint ./my-ner  Load a checkpoint while the server runs
   ml-inference tenants create acme --plan starter      Create a tenant on a running server,
   ml-inference keys create acme --role editor          a key with which it can call models,
   ml-inference usage acme --by day,model --format csv  and its bill
@@ -42,6 +43,12 @@ pub enum Command {
     Serve(Options),
     /// Fetch and verify the weights of every model card, then exit.
     Fetch(Options),
+    /// Load and unload models of a running server.
+    Models {
+        /// What to do.
+        #[command(subcommand)]
+        command: ModelsCommand,
+    },
     /// Manage the tenants of a running server.
     Tenants {
         /// The server.
@@ -87,6 +94,52 @@ pub enum Command {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+}
+
+/// What can be done with models.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Load a model of a running server that is not loaded, or a checkpoint that it does not know.
+    Load {
+        /// Name of its card, or that a checkpoint is to have.
+        name: String,
+        /// A checkpoint without a card, where the server finds it; as the option --model of `serve`.
+        #[arg(long, value_name = "FOLDER[,KEY=VALUE…]")]
+        checkpoint: Option<String>,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Load a model of a running server anew, as its card and files are now. Calls under way end on the version
+    /// that they began with.
+    Reload {
+        /// The model.
+        name: String,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Unload a model of a running server, once the calls under way are answered.
+    Unload {
+        /// The model.
+        name: String,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+impl ModelsCommand {
+    /// What is to be changed of a running server: where, of which model, and how.
+    pub fn change(&self) -> (&Server, &str, ModelWish) {
+        match self {
+            Self::Load { name, checkpoint, server } => {
+                (server, name, ModelWish::Load { checkpoint: checkpoint.clone() })
+            }
+            Self::Reload { name, server } => (server, name, ModelWish::Reload),
+            Self::Unload { name, server } => (server, name, ModelWish::Unload),
+        }
+    }
 }
 
 /// What can be done with the journal in a state folder, without a server.
@@ -204,7 +257,7 @@ mod tests {
     #[test]
     fn the_examples_are_commands() {
         let examples: Vec<_> = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-        assert_eq!(examples.len(), 6);
+        assert_eq!(examples.len(), 7);
         for example in examples {
             let command = example.split("  ").next().unwrap_or_default();
             let parsed = Cli::try_parse_from(command.split(' '));

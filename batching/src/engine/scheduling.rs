@@ -125,7 +125,7 @@ impl<I, O> SchedulingThread<I, O> {
             Command::Submit(call) => self.enqueue(call),
             Command::Cancel(job) => {
                 if let Some(entry) = self.queued.remove(&job).and_then(|id| self.scheduler.cancel(id)) {
-                    self.tell(entry.sequence.model, &Event::Cancelled { model: entry.sequence.model });
+                    self.surroundings.observer.on_event(&Event::Cancelled { model: entry.sequence.model });
                 }
             }
             Command::AddModel { model, config, added } => {
@@ -202,7 +202,6 @@ impl<I, O> SchedulingThread<I, O> {
                     debug_assert!(other.is_none(), "a job's number is used once");
                     self.surroundings.observer.on_event(&Event::Enqueued { model, tenant, priority, tokens });
                 }
-                self.tell_queue(model);
             }
             Err(EnqueueError { rejection, payload }) => {
                 for payload in payload {
@@ -238,9 +237,10 @@ impl<I, O> SchedulingThread<I, O> {
                 self.measure_next();
             }
             DeviceReport::Forgotten { model } => {
-                let removal = self.removals.iter_mut().find(|removal| {
-                    removal.model == model && removal.devices.is_some()
-                });
+                let removal = self
+                    .removals
+                    .iter_mut()
+                    .find(|removal| removal.model == model && removal.devices.is_some());
                 if let Some(Removal { devices: Some(devices), .. }) = removal {
                     *devices = devices.saturating_sub(1);
                 }
@@ -260,7 +260,7 @@ impl<I, O> SchedulingThread<I, O> {
             let (job, model) = (payload.job, entry.sequence.model);
             let id = self.scheduler.requeue(entry);
             self.queued.insert(job, id);
-            self.tell(model, &Event::Requeued { model });
+            self.surroundings.observer.on_event(&Event::Requeued { model });
             return;
         };
         let _ = entry.sequence.payload.answer.send(Err(failure));
@@ -273,7 +273,7 @@ impl<I, O> SchedulingThread<I, O> {
         for entry in self.scheduler.abandon() {
             let model = entry.sequence.model;
             self.queued.remove(&entry.sequence.payload.job);
-            self.tell(model, &Event::Cancelled { model });
+            self.surroundings.observer.on_event(&Event::Cancelled { model });
             let _ = entry.sequence.payload.answer.send(Err(failure.clone()));
         }
     }
@@ -310,11 +310,11 @@ impl<I, O> SchedulingThread<I, O> {
         self.queued.remove(&entry.sequence.payload.job);
         let failure = match why {
             EndReason::DeadlineExceeded => {
-                self.tell(model, &Event::Expired { model });
+                self.surroundings.observer.on_event(&Event::Expired { model });
                 Failure::DeadlineExceeded
             }
             EndReason::Shed => {
-                self.tell(model, &Event::Shed { model });
+                self.surroundings.observer.on_event(&Event::Shed { model });
                 let retry_after = self.scheduler.retry_after();
                 Failure::Rejected(Rejection { reason: RejectReason::QueueFull, retry_after })
             }
@@ -329,24 +329,17 @@ impl<I, O> SchedulingThread<I, O> {
             let queue_delay = now.saturating_duration_since(entry.enqueued_at);
             self.surroundings.observer.on_event(&Event::Dequeued { model, queue_delay });
         }
-        self.tell(model, &Event::Dispatched { model, device, sequences: batch.members.len(), tokens });
+        self.surroundings.observer.on_event(&Event::Dispatched {
+            model,
+            device,
+            sequences: batch.members.len(),
+            tokens,
+        });
         let id = batch.id;
         // There is room: the scheduler dispatches no more than the channel holds. A device thread that is
         // gone drops the batch, and with it the ways back: its tickets resolve as shut down.
         if self.devices[device.index()].send(Order::Run(batch)).is_err() {
             self.scheduler.complete(now, id, None);
         }
-    }
-
-    /// Tells of an event that changed a model's queue, and of the queue.
-    fn tell(&self, model: ModelId, event: &Event) {
-        self.surroundings.observer.on_event(event);
-        self.tell_queue(model);
-    }
-
-    fn tell_queue(&self, model: ModelId) {
-        let queue = self.scheduler.model_snapshot(Timestamp::ZERO, model);
-        let (sequences, tokens) = (queue.queued_sequences, queue.queued_tokens);
-        self.surroundings.observer.on_event(&Event::Queue { model, sequences, tokens });
     }
 }

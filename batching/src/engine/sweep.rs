@@ -46,8 +46,9 @@ impl Sweep {
             return Some(std::mem::take(&mut self.observations));
         }
         let run = || {
-            let inputs =
-                (0..self.sequences).map(|_| executor.sample(self.model, self.tokens)).collect::<Option<Vec<I>>>()?;
+            let inputs = (0..self.sequences)
+                .map(|_| executor.sample(self.model, self.tokens))
+                .collect::<Option<Vec<I>>>()?;
             let began = clock.now();
             let is_computed = executor.execute(self.model, &inputs).is_ok();
             is_computed.then(|| clock.now().saturating_duration_since(began))

@@ -84,7 +84,8 @@ impl Catalog {
             (Some(_), Some(_)) => return Err(ChangeError::Taken(name.to_owned())),
             (Some(card), None) => (card.map_err(|error| ChangeError::Card(error.to_string()))?, None),
             (None, checkpoint) => {
-                let wanted = checkpoint.or_else(known).ok_or_else(|| ChangeError::Unknown(name.to_owned()))?;
+                let wanted =
+                    checkpoint.or_else(known).ok_or_else(|| ChangeError::Unknown(name.to_owned()))?;
                 let card = catch_unwind(|| infer::card(&wanted)).map_err(|_| UnavailableError::Panicked)?;
                 (card.map_err(|error| ChangeError::Card(error.to_string()))?, Some(wanted))
             }
@@ -149,9 +150,8 @@ impl Catalog {
         cards.sort_by(|left, right| left.name.cmp(&right.name));
         loader::check_zero_shot(card, &cards, &changed.rejected)?;
         for entry in self.models().iter().filter(|entry| entry.is_loaded() && entry.card.name != *name) {
-            loader::check_zero_shot(&entry.card, &cards, &changed.rejected).map_err(|source| {
-                ChangeError::Dependent { model: entry.card.name.clone(), source }
-            })?;
+            loader::check_zero_shot(&entry.card, &cards, &changed.rejected)
+                .map_err(|source| ChangeError::Dependent { model: entry.card.name.clone(), source })?;
         }
         changed.defaults = changed.defaults_of(&config.defaults, &cards)?;
         Ok(changed)

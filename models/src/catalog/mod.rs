@@ -20,7 +20,7 @@ use models_core::card::{Task, ZeroShot};
 use models_core::{Device, RuntimeError};
 use units::ModelId;
 
-use crate::executor::{Arrivals, DeviceExecutor, DeviceModel};
+use crate::executor::{Arrivals, DeviceExecutor};
 use crate::pool::{self, Pace};
 use crate::progress::Progress;
 use crate::tasks::{self, Input, InputError, OnError, Operation, Parameters, Prepared, TaskRequest};

@@ -161,6 +161,15 @@ impl ModelEntry {
         Ok(Some(DeviceModel { runtime, is_per_token: head.is_per_token(), pooling }))
     }
 
+    /// Checks that a device has room for it beside what it has now.
+    ///
+    /// # Errors
+    /// It has not; or it does not say.
+    pub fn plan(&self, device: &Device) -> Result<(), RuntimeError> {
+        let Some(loaded) = &self.loaded else { return Ok(()) };
+        device.plan(&[(self.card.name.as_str(), loaded.weights.footprint(device))])
+    }
+
     /// Numbers in a hidden state of its encoder, if it is loaded.
     pub fn hidden_size(&self) -> Option<usize> {
         self.loaded.as_ref().map(|loaded| loaded.weights.hidden_size())

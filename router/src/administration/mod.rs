@@ -19,9 +19,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use ulid::Ulid;
 
-use crate::accounts::{
-    Accounts, AuditEntry, Change, KeyRecord, KeyState, KeyView, TenantName, TenantRecord, Version,
-};
+use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, KeyState, KeyView, TenantName, TenantRecord};
 use crate::authentication::Directory;
 use crate::key::{ApiKey, Mode, random};
 use crate::plan::Plan;

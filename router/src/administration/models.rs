@@ -34,7 +34,12 @@ impl Administration {
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn change_model(&self, now: WallTime, actor: &str, change: &ModelChange) -> Result<ModelRecord> {
+    pub async fn change_model(
+        &self,
+        now: WallTime,
+        actor: &str,
+        change: &ModelChange,
+    ) -> Result<ModelRecord> {
         let ModelChange { action, name, is_wanted, checkpoint, before, after } = change;
         self.edit(now, actor, |accounts| {
             let known = accounts.models.get(name);
