@@ -86,15 +86,6 @@ pub enum Event {
         /// What went wrong.
         reason: String,
     },
-    /// A model's queue changed.
-    Queue {
-        /// The model.
-        model: ModelId,
-        /// Sequences waiting.
-        sequences: usize,
-        /// Their tokens.
-        tokens: Tokens,
-    },
 }
 
 /// Is told of every event, by the thread on which it happens. Must not block.

@@ -107,7 +107,7 @@ impl Executor for Mortal {
         Ok(inputs.iter().map(|n| n + 1).collect())
     }
 
-    fn sample(&self, _: ModelId, _: Tokens) -> Option<u64> {
+    fn sample(&mut self, _: ModelId, _: Tokens) -> Option<u64> {
         None
     }
 

@@ -1,12 +1,14 @@
 //! What an engine thread of `batching` drives: one device with one runtime for each loaded model.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use batching::{ExecuteError, Executor, Overlap};
 use models_core::card::Pooling;
-use models_core::{HostTensor, Runtime, RuntimeError, Sequence, SequenceOutput, TokenBatch};
+use models_core::{Device, HostTensor, Runtime, RuntimeError, Sequence, SequenceOutput, TokenBatch};
 use units::{ModelId, Tokens};
+
+use crate::catalog::ModelEntry;
 
 /// What sequences for measuring consist of: every vocabulary has a first token.
 const SAMPLE_TOKEN: u32 = 0;
@@ -16,8 +18,10 @@ const _: () = assert!(batching::UNDER_WAY_MAX == models_core::UNDER_WAY_MAX);
 
 /// Packs sequences into a ragged batch, runs it, and cuts the result into one output per sequence.
 pub struct DeviceExecutor {
-    /// By model id; nothing for a model that is unavailable.
-    models: Vec<Option<DeviceModel>>,
+    /// Nothing for a model that is unavailable.
+    models: BTreeMap<ModelId, DeviceModel>,
+    /// Where others come from, and the device that they are put on.
+    growth: Option<(Arc<Device>, Arrivals)>,
     under_way: VecDeque<UnderWay>,
     /// Batches that have ended and the last result, kept for their memory.
     spare: Vec<TokenBatch>,
@@ -40,6 +44,34 @@ pub(crate) struct DeviceModel {
     pub(crate) pooling: Pooling,
 }
 
+/// Models that are to be put on a device, by the thread that drives it, when they are first asked for: while
+/// one is put there nothing else is computed.
+#[derive(Clone, Default)]
+pub struct Arrivals(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    models: BTreeMap<ModelId, Arc<ModelEntry>>,
+    /// Why a model is not on the device.
+    refusals: BTreeMap<ModelId, String>,
+}
+
+impl Arrivals {
+    /// Lets the device have one more model.
+    pub fn add(&self, entry: Arc<ModelEntry>) {
+        self.lock().models.insert(entry.id, entry);
+    }
+
+    /// Why the device did not take a model, if so. Told once.
+    pub fn refusal(&self, model: ModelId) -> Option<String> {
+        self.lock().refusals.remove(&model)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Why a batch gave no outputs.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -60,8 +92,34 @@ pub enum DeviceError {
 }
 
 impl DeviceExecutor {
-    pub(crate) fn new(models: Vec<Option<DeviceModel>>) -> Self {
-        Self { models, under_way: VecDeque::new(), spare: Vec::new(), result: HostTensor::default() }
+    pub(crate) fn new(models: BTreeMap<ModelId, DeviceModel>) -> Self {
+        let (under_way, spare) = (VecDeque::new(), Vec::new());
+        Self { models, growth: None, under_way, spare, result: HostTensor::default() }
+    }
+
+    /// The same, which takes in the models that arrive.
+    pub(crate) fn growing(self, device: Arc<Device>) -> (Self, Arrivals) {
+        let arrivals = Arrivals::default();
+        (Self { growth: Some((device, arrivals.clone())), ..self }, arrivals)
+    }
+
+    /// Takes a model in that has arrived. Returns whether it is here.
+    fn take_in(&mut self, model: ModelId) -> bool {
+        if self.models.contains_key(&model) {
+            return true;
+        }
+        let Some((device, arrivals)) = &self.growth else { return false };
+        let Some(entry) = arrivals.lock().models.remove(&model) else { return false };
+        match entry.on_device(device) {
+            Ok(taken) => {
+                self.models.extend(taken.map(|taken| (model, taken)));
+                self.models.contains_key(&model)
+            }
+            Err(error) => {
+                arrivals.lock().refusals.insert(model, error.to_string());
+                false
+            }
+        }
     }
 
     fn begin(&mut self, model: ModelId, sequences: &[Sequence]) -> Result<(), DeviceError> {
@@ -102,9 +160,11 @@ impl DeviceExecutor {
     }
 }
 
-fn slot(models: &mut [Option<DeviceModel>], model: ModelId) -> Result<&mut DeviceModel, DeviceError> {
-    let slot = models.get_mut(usize::from(model.0)).and_then(Option::as_mut);
-    slot.ok_or(DeviceError::NotLoaded(model.0))
+fn slot(
+    models: &mut BTreeMap<ModelId, DeviceModel>,
+    model: ModelId,
+) -> Result<&mut DeviceModel, DeviceError> {
+    models.get_mut(&model).ok_or(DeviceError::NotLoaded(model.0))
 }
 
 impl From<DeviceError> for ExecuteError {
@@ -123,13 +183,21 @@ impl Executor for DeviceExecutor {
         Overlap::finish(self)
     }
 
-    fn sample(&self, model: ModelId, tokens: Tokens) -> Option<Sequence> {
-        self.models.get(usize::from(model.0))?.as_ref()?;
-        Some(Sequence::new(vec![SAMPLE_TOKEN; tokens.0 as usize]))
+    fn sample(&mut self, model: ModelId, tokens: Tokens) -> Option<Sequence> {
+        self.take_in(model).then(|| Sequence::new(vec![SAMPLE_TOKEN; tokens.0 as usize]))
+    }
+
+    fn forget(&mut self, model: ModelId) {
+        self.models.remove(&model);
+        if let Some((_, arrivals)) = &self.growth {
+            let mut waiting = arrivals.lock();
+            waiting.models.remove(&model);
+            waiting.refusals.remove(&model);
+        }
     }
 
     fn overlap(&mut self) -> Option<&mut dyn Overlap<Sequence, SequenceOutput>> {
-        let mut models = self.models.iter_mut().flatten();
+        let mut models = self.models.values_mut();
         models.any(|model| model.runtime.overlap().is_some()).then_some(self)
     }
 }
@@ -214,7 +282,8 @@ mod tests {
 
     fn executor(is_per_token: bool, fails_fatally: bool) -> DeviceExecutor {
         let runtime = Box::new(Echo { is_per_token, fails_fatally });
-        DeviceExecutor::new(vec![None, Some(DeviceModel { runtime, is_per_token, pooling: Pooling::Mean })])
+        let model = DeviceModel { runtime, is_per_token, pooling: Pooling::Mean };
+        DeviceExecutor::new(BTreeMap::from([(ModelId(1), model)]))
     }
 
     fn sequences() -> Vec<Sequence> {

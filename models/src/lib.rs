@@ -53,11 +53,11 @@ pub mod runtimes {
 }
 
 pub use catalog::{
-    CardOverride, Catalog, CatalogConfig, Inventory, LoadError, ModelEntry, ModelState, NoDefault, Place,
-    RejectedCard, Unready, Wanted, WantedError,
+    Candidate, CardOverride, Catalog, CatalogConfig, ChangeError, Departure, Inventory, LoadError,
+    ModelEntry, ModelState, Newcomer, NoDefault, Place, RejectedCard, Unready, Wanted, WantedError,
 };
 pub use devices::open_device;
-pub use executor::DeviceExecutor;
+pub use executor::{Arrivals, DeviceExecutor};
 pub use models_core::card::{Card, Head, Limits, MicroDollars, Sha256Digest, Task};
 pub use models_core::{
     Architecture, Backend, BatchLimits, Device, DeviceConfig, Dtype, EncoderSizes, EncoderSpec, GpuConfig,

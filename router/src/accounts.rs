@@ -79,6 +79,25 @@ pub struct KeyRecord {
     pub changed_at: WallTime,
 }
 
+/// How a model is to be, if that was changed while servers ran: it is the same on all that share a store. Of
+/// other models their cards and the configuration decide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecord {
+    pub name: String,
+    /// Whether it is to be loaded.
+    pub is_wanted: bool,
+    /// How often it was asked to be loaded: a server that has loaded it for an earlier one loads it anew.
+    pub loads: u64,
+    /// The checkpoint that it is loaded from, as the option `--model` has it. None: its card, or what the
+    /// configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// When it was changed last.
+    #[serde(default)]
+    pub changed_at: WallTime,
+}
+
 /// A key as it may be shown: without its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyView {
@@ -122,7 +141,7 @@ pub struct Version {
     pub id: Option<Arc<str>>,
 }
 
-/// All tenants and keys at one version.
+/// All tenants, keys and changed models at one version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accounts {
     /// Which state it is.
@@ -130,6 +149,8 @@ pub struct Accounts {
     pub tenants: BTreeMap<TenantName, TenantRecord>,
     /// Keys by id.
     pub keys: BTreeMap<String, KeyRecord>,
+    /// Models by name.
+    pub models: BTreeMap<String, ModelRecord>,
     /// Names of tenants and ids of keys whose records are damaged. Nobody is let in by them.
     pub unreadable: BTreeSet<String>,
 }
@@ -141,17 +162,19 @@ pub enum Change {
     Tenant(TenantRecord),
     /// A new or changed key.
     Key(KeyRecord),
+    /// A model that is to be otherwise.
+    Model(ModelRecord),
 }
 
 /// One line of the audit log: who changed what, when, from what to what. Never holds a key or its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     pub at: WallTime,
-    /// The operator, or `<tenant>/<key id>`.
+    /// The operator, or `<tenant>/<key id>`; `server` for what it does by itself.
     pub actor: String,
     /// Such as `key.revoke`.
     pub action: String,
-    /// Name of the tenant or id of the key.
+    /// Name of the tenant or the model, or id of the key.
     pub subject: String,
     /// The record before; none if it is new.
     pub before: Option<serde_json::Value>,
@@ -223,6 +246,9 @@ impl Accounts {
                 }
                 Change::Key(key) => {
                     self.keys.insert(key.id.clone(), key.clone());
+                }
+                Change::Model(model) => {
+                    self.models.insert(model.name.clone(), model.clone());
                 }
             }
         }

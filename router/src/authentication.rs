@@ -250,6 +250,7 @@ impl Directory {
                     }
                     Arc::make_mut(&mut known.keys[key.hash.part()]).insert(key.hash, known_key(key));
                 }
+                Change::Model(_) => {}
             }
         }
         self.known.store(Arc::new(known));

@@ -67,7 +67,8 @@ pub mod store;
 use std::sync::Arc;
 
 pub use administration::{
-    Actor, Administration, AdministrationError, DeclaredKey, DeclaredTenant, MadeKey, NewKey, Scope,
+    Actor, Administration, AdministrationError, DeclaredKey, DeclaredTenant, MadeKey, ModelChange, Models,
+    NewKey, Scope,
 };
 pub use admission::{Demand, RefusedInputs, Reservation};
 pub use aside::{Aside, FileFaults};

@@ -1,8 +1,9 @@
-//! `ml-inference tenants|keys|usage|audit`: a client of the administration on the operations port. Prints
+//! `ml-inference tenants|keys|usage|audit`, and `models load|reload|unload`: a client of the administration on the operations port. Prints
 //! what the server says.
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -14,6 +15,9 @@ use crate::config::{self, Config, Overrides};
 use crate::secrets::{self, OperatorToken};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A model may have to be fetched, and calls under way to end.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Which server, and the right to manage it. What is not said is looked up where the server finds it: in its
 /// configuration file, its state folder and the environment.
@@ -118,6 +122,17 @@ pub enum Keys {
     },
 }
 
+/// A change of a model of a running server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelWish {
+    /// To be there, from a checkpoint if it has no card.
+    Load { checkpoint: Option<String> },
+    /// To be loaded anew, as its card and files are now.
+    Reload,
+    /// To be gone.
+    Unload,
+}
+
 /// What tenants used.
 #[derive(Debug, Args)]
 pub struct Usage {
@@ -203,6 +218,20 @@ impl Server {
         }
     }
 
+    /// Changes a model. Takes as long as that.
+    ///
+    /// # Errors
+    /// What the server says, or that there is none.
+    pub fn change_model(&self, name: &str, wish: &ModelWish) -> Result<(), AnyError> {
+        let (verb, body) = match wish {
+            ModelWish::Load { checkpoint: Some(checkpoint) } => ("load", json!({ "checkpoint": checkpoint })),
+            ModelWish::Load { checkpoint: None } => ("load", json!({})),
+            ModelWish::Reload => ("reload", json!({})),
+            ModelWish::Unload => ("unload", json!({})),
+        };
+        self.call(Method::POST, &["models", name, verb], &[], Some(body))
+    }
+
     /// Shows what tenants used.
     ///
     /// # Errors
@@ -271,7 +300,7 @@ impl Server {
             url.query_pairs_mut().extend_pairs(query);
         }
         // The token goes to this server alone.
-        let client = Client::builder().no_proxy().redirect(Policy::none()).build()?;
+        let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(CHANGE_TIMEOUT).build()?;
         let mut request = client.request(method, url).bearer_auth(token.expose());
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());

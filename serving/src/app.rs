@@ -1,13 +1,14 @@
 //! The composition root: builds every part once and passes them down. Nothing here is global.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batching::{DeadlinePolicy, Engine, EngineConfig, ModelConfig, PreferredSize, TokenBudget};
+use batching::{DeadlinePolicy, Engine, EngineConfig, PreferredSize, TokenBudget};
 use models::{
     CardOverride, Catalog, CatalogConfig, ModelState, OnnxConfig, PoolConfig, PoolError, Progress, Provider,
-    Sequence, SequenceOutput, WorkPool,
+    Sequence, SequenceOutput, Wanted, WorkPool,
 };
 use protocols::ServerFacts;
 use protocols::containers::ContainerOptions;
@@ -18,7 +19,8 @@ use units::{Clock, MonotonicClock, Tokens};
 
 use crate::build::Build;
 use crate::config::{self, Config};
-use crate::devices::{Devices, threads};
+use crate::devices::{BatchBounds, Devices, threads};
+use crate::lifecycle::{self, CurrentCatalog, Lifecycle, model_config};
 use crate::load::{InFlightMax, Load};
 use crate::readiness::{HasParts, Readiness};
 use crate::reading::ReadingThreads;
@@ -34,7 +36,10 @@ pub struct App {
     pub config: Config,
     /// Who may ask, how much and at what price.
     pub tenancy: Arc<Tenancy>,
-    pub catalog: Arc<Catalog>,
+    /// The models that there are.
+    pub catalog: Arc<CurrentCatalog>,
+    /// What loads and unloads them.
+    pub(crate) lifecycle: Arc<Lifecycle>,
     /// The scheduler and its device threads.
     pub engine: Engine<Sequence, SequenceOutput>,
     /// Threads that tokenise and decode.
@@ -134,44 +139,33 @@ impl App {
         runtime: &tokio::runtime::Handle,
     ) -> Result<Arc<Self>, ServerError> {
         let devices = Devices::open(&config, build.gpu_runtime)?;
-        let catalog = CatalogConfig {
+        let telemetry = Arc::new(Telemetry::new(build.commit));
+        let tenancy = Tenancy::open(&config, build.kafka, telemetry.usage.clone());
+        let tenancy = Arc::new(runtime.block_on(tenancy)?);
+        let records = Arc::clone(&tenancy.administration.models().borrow());
+        let loading = CatalogConfig {
             gpu_runtime: build.gpu_runtime,
             ..catalog_config(&config, devices.card_override())
         };
-        let mut catalog = Catalog::load(&catalog, progress)?;
+        let mut catalog = Catalog::load(&as_recorded(&loading, &records), progress)?;
         // Devices are all alike.
         if let Some(device) = devices.first() {
             catalog.verify(device, &config.data_dir, progress);
         }
-        let catalog = Arc::new(catalog);
-        for model in catalog.models() {
-            if let ModelState::Unavailable { reason } = &model.state {
-                tracing::error!(model = %model.card.name, reason, "model unavailable");
-            }
-        }
-        for card in catalog.rejected() {
-            tracing::error!(folder = card.name, reason = card.reason, "model card unreadable");
-        }
-        let unready = catalog.unready();
-        for model in &unready {
-            tracing::error!(
-                model = model.name,
-                reason = model.reason,
-                "not ready: this model is required (models.<name>.required = false where it is not)"
-            );
-        }
-        let models: Vec<_> = catalog.models().iter().map(|m| (m.card.name.clone(), m.is_loaded())).collect();
-        if !models.iter().any(|(_, is_loaded)| *is_loaded) {
+        log_unready(&catalog);
+        if !catalog.models().iter().any(|model| model.is_loaded() || model.state == ModelState::Unloaded) {
             return Err(ServerError::NoModels);
         }
-        let telemetry = Arc::new(Telemetry::new(build.commit, &models));
+        for model in catalog.models() {
+            telemetry.models.add(model.id, &model.card.name);
+            telemetry.models.set_loaded(&model.card.name, model.is_loaded());
+        }
         let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
         let executors = devices.executors(&catalog)?;
         let engine = engine_config(&config, &catalog, &devices);
         let call_in_flight_max = call_in_flight_max(&config, &devices);
-        let engine = Engine::start(engine, executors, Arc::clone(&clock), telemetry.engine.clone())?;
-        let tenancy = Tenancy::open(&config, build.kafka, telemetry.usage.clone());
-        let tenancy = Arc::new(runtime.block_on(tenancy)?);
+        let engine = Engine::start(engine, executors.all, Arc::clone(&clock), telemetry.engine.clone())?;
+        let catalog = CurrentCatalog::new(catalog);
         let redis = tenancy.redis.clone();
         let stopping = CancellationToken::new();
         if let Some(monitor) = GpuMonitor::new(devices.uuids()) {
@@ -184,13 +178,26 @@ impl App {
             tenancy.server.clone(),
         ));
         let others = Arc::clone(&tenancy) as Arc<dyn HasParts>;
-        let readiness = Readiness::new(engine.clone(), unready, others, stopping.clone());
+        let readiness = Readiness::new(engine.clone(), Arc::clone(&catalog), others, stopping.clone());
         let token_seconds = engine.snapshot().models.into_iter().map(|model| model.token_seconds);
         let load = Load::new(token_seconds, devices.count() as u32, &config.limits);
+        let parts = lifecycle::Parts {
+            catalog: Arc::clone(&catalog),
+            config: loading,
+            batching: config.batching.clone(),
+            bounds: devices.batch_limits(&config.batching),
+            engine: engine.clone(),
+            devices: executors.arrivals,
+            load: Arc::clone(&load),
+            telemetry: Arc::clone(&telemetry),
+            tenancy: Arc::clone(&tenancy),
+            call_timeout: config.request_timeout(),
+        };
         Ok(Arc::new(Self {
             tenancy,
             scaling,
             catalog,
+            lifecycle: Lifecycle::new(parts, &records),
             engine,
             pool: WorkPool::new(pool_config(&config), clock)?,
             reading: ReadingThreads::start(threads(0))
@@ -209,14 +216,49 @@ impl App {
     }
 }
 
+/// Says of each model that does not answer why.
+fn log_unready(catalog: &Catalog) {
+    for model in catalog.models() {
+        if let ModelState::Unavailable { reason } = &model.state {
+            tracing::error!(model = %model.card.name, reason, "model unavailable");
+        }
+    }
+    for card in catalog.rejected() {
+        tracing::error!(folder = card.name, reason = card.reason, "model card unreadable");
+    }
+    for model in catalog.unready() {
+        tracing::error!(
+            model = model.name,
+            reason = model.reason,
+            "not ready: this model is required (models.<name>.required = false where it is not)"
+        );
+    }
+}
+
+/// The same with models as they were changed while servers ran.
+fn as_recorded(config: &CatalogConfig, records: &router::Models) -> CatalogConfig {
+    let mut changed = config.clone();
+    for record in records.values() {
+        if !record.is_wanted {
+            changed.unloaded.insert(record.name.clone());
+        }
+        let Some(Ok(wanted)) = record.checkpoint.as_ref().map(|text| text.parse::<Wanted>()) else {
+            continue;
+        };
+        changed.wanted.retain(|other| other.name() != record.name);
+        changed.wanted.push(Wanted { name: Some(record.name.clone()), ..wanted });
+    }
+    changed
+}
+
 fn facts(config: &Config, devices: &Devices, commit: &'static str) -> ServerFacts {
-    let (batch_tokens_max, batch_sequences_max) = devices.batch_limits(&config.batching);
+    let BatchBounds { tokens_max, sequences_max } = devices.batch_limits(&config.batching);
     ServerFacts {
         version: env!("CARGO_PKG_VERSION"),
         commit,
         calls_in_flight_max: config.limits.calls_in_flight_max,
-        batch_tokens_max: batch_tokens_max as usize,
-        batch_sequences_max,
+        batch_tokens_max: tokens_max as usize,
+        batch_sequences_max: sequences_max,
         tokenizer_threads: threads(config.threads.tokenizer),
     }
 }
@@ -241,6 +283,7 @@ pub fn catalog_config(config: &Config, all: CardOverride) -> CatalogConfig {
         offline: config.offline,
         onnx: onnx_config(config),
         gpu_runtime: None,
+        unloaded: BTreeSet::new(),
         all,
         defaults: config.defaults.clone(),
         overrides: config.models.iter().map(|(name, model)| (name.clone(), card_override(model))).collect(),
@@ -263,7 +306,7 @@ fn pool_config(config: &Config) -> PoolConfig {
 /// find places.
 fn call_in_flight_max(config: &Config, devices: &Devices) -> InFlightMax {
     let bounds = &config.batching;
-    let (_, batch_sequences_max) = devices.batch_limits(bounds);
+    let batch_sequences_max = devices.batch_limits(bounds).sequences_max;
     let batches = bounds.batches_in_flight_max * devices.count() + 2;
     let default = batch_sequences_max.saturating_mul(batches);
     InFlightMax {
@@ -308,19 +351,11 @@ fn policy(bounds: &config::Batching) -> batching::Policy {
 
 fn engine_config(config: &Config, catalog: &Catalog, devices: &Devices) -> EngineConfig {
     let bounds = &config.batching;
-    let (batch_tokens_max, batch_sequences_max) = devices.batch_limits(bounds);
-    let model = |entry: &models::ModelEntry| ModelConfig {
-        batch_tokens_max: Tokens(batch_tokens_max.max(entry.card.limits.tokens_max as u32)),
-        batch_sequences_max,
-        queue_sequences_max: bounds.queue_sequences_max,
-        queue_tokens_max: Tokens(bounds.queue_tokens_max),
-        latency_target: entry.card.p99_target,
-        is_target_hard: entry.card.p99_target_is_deadline,
-        attention: entry.hidden_size().map_or(0.0, |hidden| 1.0 / (6.0 * hidden as f64)),
-    };
+    let limits = devices.batch_limits(bounds);
+    let models = catalog.models().iter().map(|entry| model_config(bounds, limits, entry)).collect();
     EngineConfig {
         scheduler: batching::Config {
-            models: catalog.models().iter().map(model).collect(),
+            models,
             devices: devices.count() as u16,
             batches_in_flight_max: bounds.batches_in_flight_max,
             policy: policy(bounds),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::admin_client::{Keys, Server, Tenants, Usage};
+use crate::admin_client::{Keys, ModelWish, Server, Tenants, Usage};
 use models::Wanted;
 
 use crate::config::{Overrides, resolve};
@@ -18,6 +18,7 @@ Examples:
   ml-inference serve --config server.toml              Serve as a file says
   ml-inference serve --no-cards --model ./my-ner       Serve a checkpoint of yours, and nothing else
   ml-inference serve --model BAAI/bge-small-en-v1.5    Serve one of the model hub, beside those of the cards
+  ml-inference models load my-ner --checkpoint ./my-ner  Load a checkpoint while the server runs
   ml-inference tenants create acme --plan starter      Create a tenant on a running server,
   ml-inference keys create acme --role editor          a key with which it can call models,
   ml-inference usage acme --by day,model --format csv  and its bill
@@ -42,7 +43,7 @@ pub enum Command {
     Serve(Options),
     /// Fetch and verify the weights of every model card, then exit.
     Fetch(Options),
-    /// Fetch models, look at them, prove that they are exact, and measure them.
+    /// Fetch models, look at them, prove that they are exact, measure them, and change those of a running server.
     Models {
         /// What to do.
         #[command(subcommand)]
@@ -95,10 +96,21 @@ pub enum Command {
     },
 }
 
+/// What can be done with models.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Without a server.
+    #[command(flatten)]
+    Here(LocalModels),
+    /// By a server that runs.
+    #[command(flatten)]
+    Running(RunningModels),
+}
+
 /// What can be done with models, without a server. A model is named as it is served, or by its folder or
 /// repository.
 #[derive(Debug, Subcommand)]
-pub enum ModelsCommand {
+pub enum LocalModels {
     /// Fetch a model's files and pin them, so that it can be served without the network. What was broken off
     /// is gone on with.
     Pull {
@@ -150,7 +162,7 @@ pub enum ModelsCommand {
     },
 }
 
-impl ModelsCommand {
+impl LocalModels {
     /// Where models are.
     pub fn options(&self) -> &Options {
         match self {
@@ -159,6 +171,52 @@ impl ModelsCommand {
             | Self::Show { options, .. }
             | Self::Verify { options, .. }
             | Self::Bench { options, .. } => options,
+        }
+    }
+}
+
+/// What can be done with the models of a running server.
+#[derive(Debug, Subcommand)]
+pub enum RunningModels {
+    /// Load a model of a running server that is not loaded, or a checkpoint that it does not know.
+    Load {
+        /// Name of its card, or that a checkpoint is to have.
+        name: String,
+        /// A checkpoint without a card, where the server finds it; as the option --model of `serve`.
+        #[arg(long, value_name = "FOLDER[,KEY=VALUE…]")]
+        checkpoint: Option<String>,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Load a model of a running server anew, as its card and files are now. Calls under way end on the version
+    /// that they began with.
+    Reload {
+        /// The model.
+        name: String,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Unload a model of a running server, once the calls under way are answered.
+    Unload {
+        /// The model.
+        name: String,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+impl RunningModels {
+    /// What is to be changed of a running server: where, of which model, and how.
+    pub fn change(&self) -> (&Server, &str, ModelWish) {
+        match self {
+            Self::Load { name, checkpoint, server } => {
+                (server, name, ModelWish::Load { checkpoint: checkpoint.clone() })
+            }
+            Self::Reload { name, server } => (server, name, ModelWish::Reload),
+            Self::Unload { name, server } => (server, name, ModelWish::Unload),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The devices that compute: what the configuration asks for, opened.
 
+use std::sync::Arc;
+
 use batching::Executor;
 use models::{
-    BatchLimits, CardOverride, Catalog, Device, DeviceConfig, GpuConfig, GpuRuntime, RuntimeError,
+    Arrivals, BatchLimits, CardOverride, Catalog, Device, DeviceConfig, GpuConfig, GpuRuntime, RuntimeError,
     RuntimeKind, Sequence, SequenceOutput,
 };
 
@@ -11,9 +13,22 @@ use crate::config::{self, Batching, Config};
 /// What drives one device, for the engine.
 type DeviceExecutor = Box<dyn Executor<Input = Sequence, Output = SequenceOutput>>;
 
+/// What drives the devices, and how each is given more models.
+pub(crate) struct Executors {
+    pub(crate) all: Vec<DeviceExecutor>,
+    pub(crate) arrivals: Vec<(Arc<Device>, Arrivals)>,
+}
+
+/// Most tokens and sequences of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchBounds {
+    pub(crate) tokens_max: u32,
+    pub(crate) sequences_max: usize,
+}
+
 /// One or more GPUs, or the CPU.
 pub(crate) struct Devices {
-    opened: Vec<Device>,
+    opened: Vec<Arc<Device>>,
     are_gpus: bool,
 }
 
@@ -36,14 +51,14 @@ impl Devices {
         let gpus = config.device.gpus(|| runtime.map_or(0, GpuRuntime::gpus));
         // What is left to the CPU by a model's configuration is computed by its device's share of the cores.
         let threads = threads(config.threads.compute).div_ceil(gpus.len().max(1));
-        let (tokens_max, sequences_max) = batch_limits(&config.batching, true);
+        let BatchBounds { tokens_max, sequences_max } = batch_limits(&config.batching, true);
         let limits = BatchLimits { tokens_max: tokens_max as usize, sequences_max };
         let mut opened = Vec::new();
         for number in gpus {
             let gpu = runtime.ok_or_else(|| without_runtime(number));
             let gpu = gpu.map(|runtime| GpuConfig { limits, ..GpuConfig::new(runtime, number) });
             match gpu.and_then(|gpu| open(threads, Some(gpu))) {
-                Ok(device) => opened.push(device),
+                Ok(device) => opened.push(Arc::new(device)),
                 Err(error) if is_free => tracing::warn!(number, %error, "a GPU cannot be used"),
                 Err(error) => return Err(error),
             }
@@ -54,20 +69,25 @@ impl Devices {
         if runtime.is_some() && is_free {
             tracing::warn!("there is no usable GPU: models are computed on the CPU");
         }
-        Ok(Self { opened: vec![open(config.threads.compute, None)?], are_gpus: false })
+        Ok(Self { opened: vec![Arc::new(open(config.threads.compute, None)?)], are_gpus: false })
     }
 
     /// Puts all models on each device.
     ///
     /// # Errors
     /// A device has no room for them, or refuses one.
-    pub(crate) fn executors(&self, catalog: &Catalog) -> Result<Vec<DeviceExecutor>, RuntimeError> {
-        let executor = |device| Ok(Box::new(catalog.executor(device)?) as DeviceExecutor);
-        self.opened.iter().map(executor).collect()
+    pub(crate) fn executors(&self, catalog: &Catalog) -> Result<Executors, RuntimeError> {
+        let mut executors = Executors { all: Vec::new(), arrivals: Vec::new() };
+        for device in &self.opened {
+            let (executor, arrivals) = catalog.growing_executor(Arc::clone(device))?;
+            executors.all.push(Box::new(executor));
+            executors.arrivals.push((Arc::clone(device), arrivals));
+        }
+        Ok(executors)
     }
 
     pub(crate) fn first(&self) -> Option<&Device> {
-        self.opened.first()
+        self.opened.first().map(|device| &**device)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -86,7 +106,7 @@ impl Devices {
     }
 
     /// Most tokens and sequences of a batch.
-    pub(crate) fn batch_limits(&self, bounds: &Batching) -> (u32, usize) {
+    pub(crate) fn batch_limits(&self, bounds: &Batching) -> BatchBounds {
         batch_limits(bounds, self.are_gpus)
     }
 }
@@ -97,9 +117,12 @@ fn without_runtime(number: usize) -> RuntimeError {
     RuntimeError::Backend { message, is_fatal: true }
 }
 
-fn batch_limits(bounds: &Batching, is_gpu: bool) -> (u32, usize) {
+fn batch_limits(bounds: &Batching, is_gpu: bool) -> BatchBounds {
     let (tokens, sequences) = if is_gpu { (16_384, 512) } else { (1024, 64) };
-    (bounds.batch_tokens_max.unwrap_or(tokens), bounds.batch_sequences_max.unwrap_or(sequences))
+    BatchBounds {
+        tokens_max: bounds.batch_tokens_max.unwrap_or(tokens),
+        sequences_max: bounds.batch_sequences_max.unwrap_or(sequences),
+    }
 }
 
 /// As many as are asked for, or one a core.

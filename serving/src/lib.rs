@@ -42,6 +42,7 @@ pub mod error;
 mod idempotency;
 mod issuer;
 pub mod ledger;
+pub mod lifecycle;
 pub mod load;
 pub mod model_commands;
 mod operator_token;

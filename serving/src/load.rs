@@ -121,6 +121,15 @@ pub struct Part {
     computed: Duration,
 }
 
+/// What is kept of a model; models may have come since there was room for all.
+fn at(values: &mut Vec<f64>, model: ModelId) -> &mut f64 {
+    let index = usize::from(model.0);
+    if values.len() <= index {
+        values.resize(index + 1, 0.0);
+    }
+    &mut values[index]
+}
+
 impl Sums {
     fn none(models: usize) -> Self {
         Self { read: 0.0, computed: vec![0.0; models] }
@@ -130,9 +139,8 @@ impl Sums {
     /// nothing is nothing.
     fn add(&mut self, model: ModelId, read: f64, computed: f64) {
         self.read = (self.read + read).max(0.0);
-        if let Some(sum) = self.computed.get_mut(usize::from(model.0)) {
-            *sum = (*sum + computed).max(0.0);
-        }
+        let sum = at(&mut self.computed, model);
+        *sum = (*sum + computed).max(0.0);
     }
 
     fn seconds(&self, rates: &Rates) -> f64 {
@@ -175,8 +183,8 @@ impl Load {
         devices: u32,
         limits: &config::Limits,
     ) -> Arc<Self> {
-        let per_byte = TOKENS_PER_BYTE / f64::from(devices.max(1));
-        let computed: Vec<f64> = token_seconds.into_iter().map(|seconds| seconds * per_byte).collect();
+        let computed: Vec<f64> =
+            token_seconds.into_iter().map(|seconds| byte_seconds(seconds, devices.max(1))).collect();
         let state = State {
             all: Sums::none(computed.len()),
             rates: Rates { read: 0.0, computed },
@@ -190,6 +198,11 @@ impl Load {
             devices: devices.max(1),
             refusal_every: Duration::from_secs(1) / limits.refusals_per_second_max.max(1),
         })
+    }
+
+    /// One more model, for which a token takes so many seconds.
+    pub fn add_model(&self, model: ModelId, token_seconds: f64) {
+        *at(&mut self.state().rates.computed, model) = byte_seconds(token_seconds, self.devices);
     }
 
     /// Takes a call in, if it can be predicted to be done in time.
@@ -256,6 +269,11 @@ impl Load {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Seconds that so many devices take for a byte.
+fn byte_seconds(token_seconds: f64, devices: u32) -> f64 {
+    token_seconds * TOKENS_PER_BYTE / f64::from(devices)
 }
 
 /// What was not used of the time for refusals is kept for so long, and a refusal waits no longer than this.
@@ -434,6 +452,18 @@ mod tests {
         assert!((rate(0.005, 2000, 9) - 0.001).abs() < 1e-12);
         assert!((rate(0.0, 1_000_000, 1) - 0.0002).abs() < 1e-12);
         assert!((rate(0.0, 1_000_000, 60) - 0.001).abs() < 1e-5);
+    }
+
+    #[test]
+    fn models_come_later() {
+        let (load, later) = (load(), ModelId(3));
+        load.add_model(later, 0.01);
+        let patience = Patience { left: Duration::from_secs(60), is_overloaded: false };
+        let part = load.enter(ONE, later, bytes(9000), patience).unwrap();
+        // A fifth of a token a byte, on two devices.
+        assert!((load.seconds() - 9.0).abs() < 1e-9);
+        drop(part);
+        assert_eq!(load.seconds(), 0.0);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use batching::Engine;
 use models::{Sequence, SequenceOutput, Unready};
 use tokio_util::sync::CancellationToken;
 
+use crate::lifecycle::CurrentCatalog;
+
 /// A part of the server by name, and why it is not ready if it is not, or what there is to say of it all the
 /// same.
 pub type Part = (&'static str, Result<Option<Note>, String>);
@@ -30,8 +32,7 @@ pub trait HasParts: Send + Sync {
 pub struct Readiness {
     is_listening: AtomicBool,
     engine: Engine<Sequence, SequenceOutput>,
-    /// Required models that do not serve.
-    unready: Vec<Unready>,
+    catalog: Arc<CurrentCatalog>,
     others: Arc<dyn HasParts>,
     stopping: CancellationToken,
 }
@@ -40,11 +41,11 @@ impl Readiness {
     /// Of a server that does not take requests yet.
     pub(crate) fn new(
         engine: Engine<Sequence, SequenceOutput>,
-        unready: Vec<Unready>,
+        catalog: Arc<CurrentCatalog>,
         others: Arc<dyn HasParts>,
         stopping: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { is_listening: AtomicBool::new(false), engine, unready, others, stopping })
+        Arc::new(Self { is_listening: AtomicBool::new(false), engine, catalog, others, stopping })
     }
 
     /// Whether requests should be sent here: every part is ready.
@@ -58,8 +59,8 @@ impl Readiness {
     }
 
     /// Required models that do not serve.
-    pub fn unready(&self) -> &[Unready] {
-        &self.unready
+    pub fn unready(&self) -> Vec<Unready> {
+        self.catalog.load().unready()
     }
 
     /// The server takes requests, or takes no more.
@@ -73,7 +74,7 @@ impl HasParts for Readiness {
         let needs = |is_met: bool, reason: &str| if is_met { Ok(None) } else { Err(reason.to_owned()) };
         let state = if self.stopping.is_cancelled() { "shutting down" } else { "does not take requests" };
         let unready: Vec<_> =
-            self.unready.iter().map(|model| format!("{}: {}", model.name, model.reason)).collect();
+            self.unready().iter().map(|model| format!("{}: {}", model.name, model.reason)).collect();
         let mut parts = vec![
             ("server", needs(self.is_listening.load(Ordering::Acquire), state)),
             ("devices", needs(self.engine.is_healthy(), "a device was lost")),

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
+use batching::{ConfigError, ModelChangeError};
+use models::catalog::{OutOfNumbers, UnavailableError};
 use models::tasks::{InputError, LengthUnit, Remedy};
+use models::{ChangeError, LoadError};
 use protocols::grpc::status;
 use router::accounts::{KeyState, KeyView};
 use router::idempotency::{IdempotencyError, Room};
@@ -16,7 +19,8 @@ use router::{
     AdministrationError, AuthenticationError, CredentialError, JwtError, Mode, Plan, Role, Terms, WallTime,
 };
 use serving::error::{ApiError, ErrorKind, Retry, TableError};
-use units::{Period, Unit};
+use serving::lifecycle::NotLoaded;
+use units::{ModelId, Period, Unit};
 
 /// Errors by the pattern that each of them matches. The patterns together are a `match` without a wildcard,
 /// so a variant that is not here does not compile, here as in the table itself.
@@ -222,6 +226,32 @@ fn every_idempotency_error() -> Vec<IdempotencyError> {
     })
 }
 
+fn every_load_error() -> Vec<NotLoaded> {
+    use ChangeError as C;
+    use NotLoaded as E;
+    let unavailable = || UnavailableError::Panicked;
+    let model = || "ner-v2".to_owned();
+    one_of_each!(NotLoaded {
+        E::Change(C::Unknown(_)) => [C::Unknown(model()).into()],
+        E::Change(C::Taken(_)) => [C::Taken(model()).into()],
+        E::Change(C::Card(_)) => [C::Card("ner-v2/README.md: no front matter".to_owned()).into()],
+        E::Change(C::Dependent { .. }) => [C::Dependent { model: model(), source: unavailable() }.into()],
+        E::Change(C::Cards(_)) => [
+            C::Cards(LoadError::NoCards { folder: "model-cards".to_owned() }).into(),
+        ],
+        E::Change(C::Unavailable(_)) => [C::Unavailable(unavailable()).into()],
+        E::Change(C::Numbers(_)) => [C::Numbers(OutOfNumbers).into()],
+        E::Room(_) => [E::Room("the models do not fit the GPU".to_owned())],
+        E::Device(_) => [E::Device("out of memory".to_owned())],
+        E::Compute(_) => [E::Compute("not a number".to_owned())],
+        E::Engine(ModelChangeError::Busy) => [E::Engine(ModelChangeError::Busy)],
+        E::Engine(ModelChangeError::ShutDown) => [E::Engine(ModelChangeError::ShutDown)],
+        E::Engine(ModelChangeError::Config(_)) => [
+            E::Engine(ModelChangeError::Config(ConfigError::ModelNumber(ModelId(7)))),
+        ],
+    })
+}
+
 fn every_error() -> Vec<ApiError> {
     fn refused<E: TableError>(errors: Vec<E>) -> impl Iterator<Item = ApiError> {
         errors.into_iter().map(E::refused)
@@ -231,6 +261,7 @@ fn every_error() -> Vec<ApiError> {
         .chain(every_api_error())
         .chain(refused(every_administration_error()))
         .chain(refused(every_idempotency_error()))
+        .chain(refused(every_load_error()))
         .collect()
 }
 

@@ -21,7 +21,11 @@ pub trait Executor: Send + 'static {
 
     /// Some sequence of this length, by which the engine learns what batches of `model` cost before the first
     /// one comes. `None` if there is nothing to learn: the model is not on this device.
-    fn sample(&self, model: ModelId, tokens: Tokens) -> Option<Self::Input>;
+    fn sample(&mut self, model: ModelId, tokens: Tokens) -> Option<Self::Input>;
+
+    /// Gives back what the device holds for a model: nothing of it comes any more. By default there is
+    /// nothing.
+    fn forget(&mut self, _model: ModelId) {}
 
     /// The same, if the device computes beside the thread that drives it. `None`: `execute` is all there is.
     fn overlap(&mut self) -> Option<&mut dyn Overlap<Self::Input, Self::Output>> {

@@ -44,6 +44,10 @@ pub(super) enum Order<I, O> {
         model: ModelId,
         config: ModelConfig,
     },
+    /// Give back what is held for a model that was removed.
+    Forget {
+        model: ModelId,
+    },
 }
 
 /// What a device answers.
@@ -54,6 +58,8 @@ pub(super) enum DeviceReport<I, O> {
     Lost { batch: BatchId, members: Vec<Entry<Payload<I, O>>>, error: ExecuteError },
     /// What batches of a model cost.
     Measured { device: DeviceId, model: ModelId, costs: Vec<Observation> },
+    /// Nothing is held for a model any more.
+    Forgotten { model: ModelId },
 }
 
 /// A batch that was computed to learn from it.

@@ -30,8 +30,8 @@ pub(super) struct SchedulingThread<I, O> {
     queued: HashMap<u64, SequenceId>,
     /// Models whose costs are measured, one after the other.
     additions: VecDeque<Addition>,
-    /// Models that are being removed, and who waits for that.
-    removals: Vec<(ModelId, oneshot::Sender<()>)>,
+    /// Models that are being removed.
+    removals: Vec<Removal>,
     is_stopping: bool,
     /// How the last device was lost.
     lost: Option<ExecuteError>,
@@ -44,6 +44,15 @@ struct Addition {
     /// Devices that have not measured it yet; none before it is this one's turn.
     devices: Option<usize>,
     added: oneshot::Sender<Result<(), ConfigError>>,
+}
+
+/// A model that is being removed.
+struct Removal {
+    model: ModelId,
+    /// Devices that have not forgotten it yet; none before nothing of it waits or runs, and it is this one's
+    /// turn.
+    devices: Option<usize>,
+    removed: oneshot::Sender<()>,
 }
 
 impl<I, O> SchedulingThread<I, O> {
@@ -75,7 +84,7 @@ impl<I, O> SchedulingThread<I, O> {
             let wake = self.dispatch();
             self.surroundings.publish(&self.scheduler);
             // After the snapshot, so that whoever is told finds nothing of the model there.
-            self.finish_removals();
+            self.forget_next();
             if self.is_stopping && self.scheduler.is_idle() && self.commands.is_empty() {
                 debug_assert!(self.queued.is_empty(), "whoever waits is known to the scheduler");
                 return;
@@ -116,7 +125,7 @@ impl<I, O> SchedulingThread<I, O> {
             Command::Submit(call) => self.enqueue(call),
             Command::Cancel(job) => {
                 if let Some(entry) = self.queued.remove(&job).and_then(|id| self.scheduler.cancel(id)) {
-                    self.tell(entry.sequence.model, &Event::Cancelled { model: entry.sequence.model });
+                    self.surroundings.observer.on_event(&Event::Cancelled { model: entry.sequence.model });
                 }
             }
             Command::AddModel { model, config, added } => {
@@ -131,7 +140,7 @@ impl<I, O> SchedulingThread<I, O> {
             }
             Command::RemoveModel { model, removed } => {
                 self.scheduler.remove_model(model);
-                self.removals.push((model, removed));
+                self.removals.push(Removal { model, devices: None, removed });
             }
             Command::Shutdown => self.is_stopping = true,
         }
@@ -156,11 +165,20 @@ impl<I, O> SchedulingThread<I, O> {
         }
     }
 
-    /// Tells who waits for it that nothing of a model waits or runs any more.
-    fn finish_removals(&mut self) {
+    /// Lets all devices forget a model of which nothing waits or runs any more, and tells who waits for that.
+    fn forget_next(&mut self) {
         let scheduler = &self.scheduler;
-        for (_, removed) in self.removals.extract_if(.., |(model, _)| !scheduler.has_model(*model)) {
-            let _ = removed.send(());
+        loop {
+            for removal in self.removals.extract_if(.., |removal| removal.devices == Some(0)) {
+                let _ = removal.removed.send(());
+            }
+            // One after the other, so that there is room for the orders.
+            let is_busy = self.removals.iter().any(|removal| removal.devices.is_some());
+            let next = self.removals.iter_mut().find(|removal| !scheduler.has_model(removal.model));
+            let Some(next) = next.filter(|_| !is_busy) else { return };
+            let order = || Order::Forget { model: next.model };
+            // A device thread that is gone holds nothing.
+            next.devices = Some(self.devices.iter().filter(|device| device.send(order()).is_ok()).count());
         }
     }
 
@@ -184,7 +202,6 @@ impl<I, O> SchedulingThread<I, O> {
                     debug_assert!(other.is_none(), "a job's number is used once");
                     self.surroundings.observer.on_event(&Event::Enqueued { model, tenant, priority, tokens });
                 }
-                self.tell_queue(model);
             }
             Err(EnqueueError { rejection, payload }) => {
                 for payload in payload {
@@ -219,6 +236,15 @@ impl<I, O> SchedulingThread<I, O> {
                 }
                 self.measure_next();
             }
+            DeviceReport::Forgotten { model } => {
+                let removal = self
+                    .removals
+                    .iter_mut()
+                    .find(|removal| removal.model == model && removal.devices.is_some());
+                if let Some(Removal { devices: Some(devices), .. }) = removal {
+                    *devices = devices.saturating_sub(1);
+                }
+            }
         }
     }
 
@@ -234,7 +260,7 @@ impl<I, O> SchedulingThread<I, O> {
             let (job, model) = (payload.job, entry.sequence.model);
             let id = self.scheduler.requeue(entry);
             self.queued.insert(job, id);
-            self.tell(model, &Event::Requeued { model });
+            self.surroundings.observer.on_event(&Event::Requeued { model });
             return;
         };
         let _ = entry.sequence.payload.answer.send(Err(failure));
@@ -247,7 +273,7 @@ impl<I, O> SchedulingThread<I, O> {
         for entry in self.scheduler.abandon() {
             let model = entry.sequence.model;
             self.queued.remove(&entry.sequence.payload.job);
-            self.tell(model, &Event::Cancelled { model });
+            self.surroundings.observer.on_event(&Event::Cancelled { model });
             let _ = entry.sequence.payload.answer.send(Err(failure.clone()));
         }
     }
@@ -284,11 +310,11 @@ impl<I, O> SchedulingThread<I, O> {
         self.queued.remove(&entry.sequence.payload.job);
         let failure = match why {
             EndReason::DeadlineExceeded => {
-                self.tell(model, &Event::Expired { model });
+                self.surroundings.observer.on_event(&Event::Expired { model });
                 Failure::DeadlineExceeded
             }
             EndReason::Shed => {
-                self.tell(model, &Event::Shed { model });
+                self.surroundings.observer.on_event(&Event::Shed { model });
                 let retry_after = self.scheduler.retry_after();
                 Failure::Rejected(Rejection { reason: RejectReason::QueueFull, retry_after })
             }
@@ -303,24 +329,17 @@ impl<I, O> SchedulingThread<I, O> {
             let queue_delay = now.saturating_duration_since(entry.enqueued_at);
             self.surroundings.observer.on_event(&Event::Dequeued { model, queue_delay });
         }
-        self.tell(model, &Event::Dispatched { model, device, sequences: batch.members.len(), tokens });
+        self.surroundings.observer.on_event(&Event::Dispatched {
+            model,
+            device,
+            sequences: batch.members.len(),
+            tokens,
+        });
         let id = batch.id;
         // There is room: the scheduler dispatches no more than the channel holds. A device thread that is
         // gone drops the batch, and with it the ways back: its tickets resolve as shut down.
         if self.devices[device.index()].send(Order::Run(batch)).is_err() {
             self.scheduler.complete(now, id, None);
         }
-    }
-
-    /// Tells of an event that changed a model's queue, and of the queue.
-    fn tell(&self, model: ModelId, event: &Event) {
-        self.surroundings.observer.on_event(event);
-        self.tell_queue(model);
-    }
-
-    fn tell_queue(&self, model: ModelId) {
-        let queue = self.scheduler.model_snapshot(Timestamp::ZERO, model);
-        let (sequences, tokens) = (queue.queued_sequences, queue.queued_tokens);
-        self.surroundings.observer.on_event(&Event::Queue { model, sequences, tokens });
     }
 }

@@ -15,35 +15,71 @@ const GROWTH: usize = 4;
 /// Batches do not grow any more once one takes this long.
 const ENOUGH: Duration = Duration::from_millis(10);
 
-/// Runs batches of growing size, each twice, since the first is cold: what the second took. What fails is not
-/// learned from: the first real batch will show it.
+/// Batches of growing size, each run twice, since the first is cold: what the second took. What fails is not
+/// learned from: the first real batch will show it. Batches are run one by one, so that those of other models
+/// can come between.
+pub(super) struct Sweep {
+    pub(super) model: ModelId,
+    config: ModelConfig,
+    tokens: Tokens,
+    /// Of the next batch.
+    sequences: usize,
+    /// Whether a batch of this size was run before.
+    is_warm: bool,
+    observations: Vec<Observation>,
+}
+
+impl Sweep {
+    pub(super) fn new(model: ModelId, config: ModelConfig) -> Self {
+        let tokens = TOKENS.min(config.batch_tokens_max);
+        Self { model, config, tokens, sequences: 1, is_warm: false, observations: Vec::new() }
+    }
+
+    /// Runs the next batch. Returns what was learned, once there is nothing more to learn.
+    pub(super) fn step<I: Send + 'static, O: Send + 'static>(
+        &mut self,
+        executor: &mut dyn Executor<Input = I, Output = O>,
+        clock: &dyn Clock,
+    ) -> Option<Vec<Observation>> {
+        let by_tokens = (self.config.batch_tokens_max.0 / self.tokens.0.max(1)) as usize;
+        if self.sequences > self.config.batch_sequences_max.min(by_tokens) {
+            return Some(std::mem::take(&mut self.observations));
+        }
+        let run = || {
+            let inputs = (0..self.sequences)
+                .map(|_| executor.sample(self.model, self.tokens))
+                .collect::<Option<Vec<I>>>()?;
+            let began = clock.now();
+            let is_computed = executor.execute(self.model, &inputs).is_ok();
+            is_computed.then(|| clock.now().saturating_duration_since(began))
+        };
+        // A panic is a failure like others: nothing of it is used again.
+        let Some(compute) = catch_unwind(AssertUnwindSafe(run)).ok().flatten() else {
+            return Some(std::mem::take(&mut self.observations));
+        };
+        if !self.is_warm {
+            self.is_warm = true;
+            return None;
+        }
+        let work = Work(Work::of(self.tokens, self.config.attention).0 * self.sequences as f64);
+        self.observations.push(Observation { work, compute });
+        self.is_warm = false;
+        self.sequences *= GROWTH;
+        (compute >= ENOUGH).then(|| std::mem::take(&mut self.observations))
+    }
+}
+
+/// All of a sweep at once.
 pub(super) fn measure<I: Send + 'static, O: Send + 'static>(
     executor: &mut dyn Executor<Input = I, Output = O>,
     model: ModelId,
     config: &ModelConfig,
     clock: &dyn Clock,
 ) -> Vec<Observation> {
-    let tokens = TOKENS.min(config.batch_tokens_max);
-    let sequences_max = config.batch_sequences_max.min((config.batch_tokens_max.0 / tokens.0) as usize);
-    let mut observations = Vec::new();
-    let mut sequences = 1;
-    while sequences <= sequences_max {
-        let mut run = || {
-            let inputs =
-                (0..sequences).map(|_| executor.sample(model, tokens)).collect::<Option<Vec<I>>>()?;
-            let began = clock.now();
-            let is_computed = executor.execute(model, &inputs).is_ok();
-            is_computed.then(|| clock.now().saturating_duration_since(began))
-        };
-        // A panic is a failure like others: nothing of it is used again.
-        let mut guarded = || catch_unwind(AssertUnwindSafe(&mut run)).ok().flatten();
-        let (Some(_), Some(compute)) = (guarded(), guarded()) else { break };
-        let work = Work(Work::of(tokens, config.attention).0 * sequences as f64);
-        observations.push(Observation { work, compute });
-        if compute >= ENOUGH {
-            break;
+    let mut sweep = Sweep::new(model, config.clone());
+    loop {
+        if let Some(observations) = sweep.step(executor, clock) {
+            return observations;
         }
-        sequences *= GROWTH;
     }
-    observations
 }

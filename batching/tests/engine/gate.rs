@@ -49,7 +49,7 @@ impl Executor for Gated {
         order.obey(inputs)
     }
 
-    fn sample(&self, _: ModelId, _: Tokens) -> Option<u64> {
+    fn sample(&mut self, _: ModelId, _: Tokens) -> Option<u64> {
         None
     }
 }
@@ -84,7 +84,7 @@ impl Executor for Overlapping {
         self.gated.execute(model, inputs)
     }
 
-    fn sample(&self, _: ModelId, _: Tokens) -> Option<u64> {
+    fn sample(&mut self, _: ModelId, _: Tokens) -> Option<u64> {
         None
     }
 
@@ -123,7 +123,7 @@ impl Executor for Eager {
         Ok(inputs.iter().map(|n| n + 1).collect())
     }
 
-    fn sample(&self, _: ModelId, _: Tokens) -> Option<u64> {
+    fn sample(&mut self, _: ModelId, _: Tokens) -> Option<u64> {
         None
     }
 }

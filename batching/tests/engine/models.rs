@@ -1,6 +1,7 @@
 //! Models that come and go while the engine runs.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use batching::{
@@ -29,8 +30,40 @@ impl Executor for Timed {
         Ok(inputs.iter().map(|n| n + u64::from(model.0)).collect())
     }
 
-    fn sample(&self, _: ModelId, _: Tokens) -> Option<u64> {
+    fn sample(&mut self, _: ModelId, _: Tokens) -> Option<u64> {
         Some(0)
+    }
+}
+
+/// What a [`Logging`] executor was asked.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Execute(ModelId),
+    Forget(ModelId),
+}
+
+/// Tells what it is asked, and begins with no batch before it may.
+struct Logging {
+    asked: Sender<Asked>,
+    turns: Receiver<()>,
+}
+
+impl Executor for Logging {
+    type Input = u64;
+    type Output = u64;
+
+    fn execute(&mut self, model: ModelId, inputs: &[u64]) -> Result<Vec<u64>, ExecuteError> {
+        self.asked.send(Asked::Execute(model)).unwrap();
+        self.turns.recv().unwrap();
+        Ok(inputs.to_vec())
+    }
+
+    fn sample(&mut self, model: ModelId, _: Tokens) -> Option<u64> {
+        (model == NEW).then_some(0)
+    }
+
+    fn forget(&mut self, model: ModelId) {
+        self.asked.send(Asked::Forget(model)).unwrap();
     }
 }
 
@@ -58,6 +91,36 @@ fn a_model_that_is_added_is_measured_and_serves() {
     let costs = engine.snapshot().models[usize::from(NEW.0)];
     assert!((costs.batch_overhead.as_secs_f64() / 1e-3 - 1.0).abs() < 0.01, "{costs:?}");
     assert!((costs.token_seconds / 1e-6 - 1.0).abs() < 0.1, "{costs:?}");
+}
+
+/// Batches of other models come between those by which a model is measured; and what was removed is forgotten
+/// before that is told.
+#[test]
+fn others_go_on_while_a_model_comes_and_goes() {
+    let ((asked, asked_of_it), (turn, turns)) = (channel(), channel());
+    let executor: Box<dyn Executor<Input = u64, Output = u64>> = Box::new(Logging { asked, turns });
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+    let engine = Engine::start(config(1, 50), vec![executor], clock, Arc::new(NoObserver)).unwrap();
+    let large = ModelConfig { batch_tokens_max: Tokens(1024), batch_sequences_max: 16, ..model_config() };
+    let added = engine.add_model(NEW, large);
+    assert_eq!(asked_of_it.recv().unwrap(), Asked::Execute(NEW));
+    let other = engine.submit(submission(1)).unwrap();
+    while engine.snapshot().models[0].in_flight_sequences == 0 {
+        std::thread::yield_now();
+    }
+    turn.send(()).unwrap();
+    assert_eq!(asked_of_it.recv().unwrap(), Asked::Execute(MODEL), "before the rest of the measurement");
+    turn.send(()).unwrap();
+    assert_eq!(wait(other).unwrap().output, 1);
+    // 1, 4 and 16 sequences, each twice.
+    for _ in 1..6 {
+        assert_eq!(asked_of_it.recv().unwrap(), Asked::Execute(NEW));
+        turn.send(()).unwrap();
+    }
+    block_on(added).unwrap();
+    block_on(engine.remove_model(NEW)).unwrap();
+    assert_eq!(asked_of_it.try_recv().unwrap(), Asked::Forget(NEW), "before it is told");
+    engine.shutdown();
 }
 
 #[test]

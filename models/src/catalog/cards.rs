@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use models_core::card::{Card, CardError, ZeroShot};
@@ -153,21 +153,7 @@ pub(super) fn apply(
     }
     for card in cards {
         let of_card = overrides.get(&card.name);
-        let card = Arc::make_mut(card);
-        for CardOverride { runtime, dtype, p99_target_is_deadline, is_required } in
-            [Some(all), of_card].into_iter().flatten()
-        {
-            if let Some(runtime) = *runtime {
-                (card.runtime, card.dtype) = (runtime, runtime.default_dtype());
-            }
-            card.dtype = dtype.unwrap_or(card.dtype);
-            card.p99_target_is_deadline = p99_target_is_deadline.unwrap_or(card.p99_target_is_deadline);
-            card.is_required = is_required.unwrap_or(card.is_required);
-        }
-        let is_stated = of_card.and_then(|of_card| of_card.dtype).or(all.dtype).is_some();
-        if !is_stated && card.runtime == RuntimeKind::Fused {
-            card.dtype = fastest(card.dtype, runtime_fused::is_fast_in(card.dtype));
-        }
+        apply_to(Arc::make_mut(card), all, of_card);
     }
     Ok(())
 }
@@ -179,6 +165,36 @@ fn fastest(of_card: Dtype, is_fast: bool) -> Dtype {
         Dtype::Bfloat16 if !is_fast => Dtype::Float32,
         other => other,
     }
+}
+
+/// Changes one card: first as is said for all, then as is said for it.
+pub(super) fn apply_to(card: &mut Card, all: &CardOverride, of_card: Option<&CardOverride>) {
+    for CardOverride { runtime, dtype, p99_target_is_deadline, is_required } in
+        [Some(all), of_card].into_iter().flatten()
+    {
+        if let Some(runtime) = *runtime {
+            (card.runtime, card.dtype) = (runtime, runtime.default_dtype());
+        }
+        card.dtype = dtype.unwrap_or(card.dtype);
+        card.p99_target_is_deadline = p99_target_is_deadline.unwrap_or(card.p99_target_is_deadline);
+        card.is_required = is_required.unwrap_or(card.is_required);
+    }
+    let is_stated = of_card.and_then(|of_card| of_card.dtype).or(all.dtype).is_some();
+    if !is_stated && card.runtime == RuntimeKind::Fused {
+        card.dtype = fastest(card.dtype, runtime_fused::is_fast_in(card.dtype));
+    }
+}
+
+/// The card of a model, from the folder of cards. None where there is none of that name.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn named(folder: &Path, name: &str) -> Option<Result<Card, CardError>> {
+    // Names come from callers: one that is no folder's leads nowhere.
+    let is_name = Path::new(name).components().eq([Component::Normal(name.as_ref())]);
+    let path = folder.join(name);
+    let is_there = is_name && is_of_model(&path) && !holds_something_else(&path);
+    (is_there && path.symlink_metadata().is_ok()).then(|| Card::from_file(&path.join(CARD_FILE)))
 }
 
 pub(super) fn names(cards: &[Arc<Card>]) -> String {

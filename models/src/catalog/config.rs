@@ -1,6 +1,6 @@
 //! What a catalog is made from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use models_core::GpuRuntime;
@@ -35,6 +35,8 @@ pub struct CatalogConfig {
     pub overrides: BTreeMap<String, CardOverride>,
     /// Which model answers where the caller names none, by task, whatever the cards say.
     pub defaults: BTreeMap<Task, String>,
+    /// Models that are not to be loaded.
+    pub unloaded: BTreeSet<String>,
 }
 
 /// What differs from a model's card.

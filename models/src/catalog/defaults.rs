@@ -11,6 +11,7 @@ use super::error::LoadError;
 use super::wanted::Wanted;
 
 /// The model that answers for a task where the caller names none. It is never replaced by another.
+#[derive(Clone)]
 pub(super) enum TaskDefault {
     /// Its name, whichever of its versions is there.
     Model(String),

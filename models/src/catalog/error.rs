@@ -57,6 +57,9 @@ pub enum LoadError {
 /// Why one model is unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum UnavailableError {
+    /// It was compared with its certificate.
+    #[error("{0}")]
+    Answers(String),
     /// The files could not be had. Shared, because models over the same source fail together.
     #[error(transparent)]
     Source(#[from] Arc<SourceError>),

@@ -1,6 +1,7 @@
 //! Loading a model: its files, its weights through the runtime that its card names, its tokenizer.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -99,7 +100,14 @@ impl<'a> LoadContext<'a> {
         }
     }
 
-    pub(super) fn load(&mut self, card: &Card) -> Result<LoadedParts, UnavailableError> {
+    /// As [`load`](Self::load), whatever the files do.
+    pub(super) fn load_guarded(&mut self, card: &Card) -> Result<LoadedParts, UnavailableError> {
+        // Files are whatever somebody has put there, and libraries read them, too.
+        let loaded = catch_unwind(AssertUnwindSafe(|| self.load(card)));
+        loaded.unwrap_or(Err(UnavailableError::Panicked))
+    }
+
+    fn load(&mut self, card: &Card) -> Result<LoadedParts, UnavailableError> {
         let Card { name, version, runtime, dtype, .. } = card;
         self.progress.message(&format!("loading {name} {version}: {runtime}, {dtype}"));
         let folder = self.folder(card)?;

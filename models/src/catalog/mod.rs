@@ -3,6 +3,7 @@
 //! One bad model does not take the others down: it stays in the catalog as unavailable, with the reason.
 
 mod cards;
+mod change;
 mod claim;
 mod config;
 mod defaults;
@@ -15,13 +16,13 @@ mod verifying;
 mod wanted;
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use models_core::card::{Pooling, Task, ZeroShot};
+use models_core::card::{Task, ZeroShot};
 use models_core::{Device, RuntimeError};
 use units::ModelId;
 
-use crate::executor::{DeviceExecutor, DeviceModel};
+use crate::executor::{Arrivals, DeviceExecutor};
 use crate::pool::{self, Pace};
 use crate::progress::Progress;
 use crate::tasks::{self, Input, InputError, OnError, Operation, Parameters, Prepared, TaskRequest};
@@ -30,20 +31,24 @@ use defaults::TaskDefault;
 use loader::LoadContext;
 
 pub use cards::RejectedCard;
+pub use change::{Candidate, ChangeError, Newcomer};
 pub use config::{CardOverride, CatalogConfig};
 pub use defaults::NoDefault;
 pub use error::{LoadError, OutOfNumbers, UnavailableError};
 pub use infer::Finding;
 pub use inventory::{Described, Files, Inventory};
 pub use loader::Loader;
-pub use registry::{ModelEntry, ModelState, Registry};
+pub use registry::{Departure, ModelEntry, ModelState, Registry};
 pub use wanted::{Place, Wanted, WantedError};
 
-/// The models of one process.
+/// The models of one process, at one moment: a change makes another catalog. Cheap to clone.
+#[derive(Clone)]
 pub struct Catalog {
     models: Registry,
     rejected: Vec<RejectedCard>,
     defaults: BTreeMap<Task, TaskDefault>,
+    /// Those that are served without a card.
+    wanted: Vec<Wanted>,
 }
 
 /// A required model that does not serve.
@@ -70,10 +75,11 @@ impl Catalog {
         let results: Vec<_> = cards
             .iter()
             .map(|card| {
-                loader::check_zero_shot(card, &cards, &rejected)?;
-                // Files are whatever somebody has put there, and libraries read them, too.
-                let loaded = catch_unwind(AssertUnwindSafe(|| loading.load(card)));
-                loaded.unwrap_or(Err(UnavailableError::Panicked))
+                let is_wanted = !config.unloaded.contains(&card.name);
+                is_wanted.then(|| {
+                    loader::check_zero_shot(card, &cards, &rejected)?;
+                    loading.load_guarded(card)
+                })
             })
             .collect();
         let mut models = Registry::default();
@@ -83,7 +89,7 @@ impl Catalog {
                 |_| LoadError::TooManyModels { models: count, limit: Registry::MODELS_MAX as usize };
             models.add(card, result).map_err(too_many)?;
         }
-        Ok(Self { models, rejected, defaults })
+        Ok(Self { models, rejected, defaults, wanted: config.wanted.clone() })
     }
 
     /// Fetches what is missing of all models, and loads nothing, so that a later start needs no network.
@@ -102,12 +108,12 @@ impl Catalog {
     }
 
     /// All models whose card could be read, in the order of their numbers.
-    pub fn models(&self) -> &[ModelEntry] {
+    pub fn models(&self) -> &[Arc<ModelEntry>] {
         self.models.entries()
     }
 
     /// The model of this number.
-    pub fn get(&self, model: ModelId) -> Option<&ModelEntry> {
+    pub fn get(&self, model: ModelId) -> Option<&Arc<ModelEntry>> {
         self.models.get(model)
     }
 
@@ -116,7 +122,7 @@ impl Catalog {
         &self.rejected
     }
 
-    pub fn find(&self, name: &str) -> Option<&ModelEntry> {
+    pub fn find(&self, name: &str) -> Option<&Arc<ModelEntry>> {
         self.models.find(name)
     }
 
@@ -129,7 +135,7 @@ impl Catalog {
     ///
     /// # Errors
     /// None is stated to be it, or its card could not be read.
-    pub fn default_for(&self, task: Task) -> Result<&ModelEntry, NoDefault> {
+    pub fn default_for(&self, task: Task) -> Result<&Arc<ModelEntry>, NoDefault> {
         let default = match self.defaults.get(&task) {
             Some(TaskDefault::Model(name)) => self.models.find(name),
             Some(TaskDefault::Rejected(index)) => {
@@ -157,7 +163,7 @@ impl Catalog {
     ///
     /// # Errors
     /// None is stated to be it, or its card could not be read.
-    pub fn default_of(&self, operation: Operation) -> Result<&ModelEntry, NoDefault> {
+    pub fn default_of(&self, operation: Operation) -> Result<&Arc<ModelEntry>, NoDefault> {
         let mut unstated = None;
         for task in operation.tasks() {
             match self.default_for(*task) {
@@ -262,19 +268,18 @@ impl Catalog {
             .map(|(entry, loaded)| (entry.card.name.as_str(), loaded.weights.footprint(device)))
             .collect();
         device.plan(&plan)?;
-        let on_device = |entry: &ModelEntry| {
-            let loaded = entry.loaded.as_ref().filter(|_| is_wanted(entry));
-            let Some(loaded) = loaded else { return Ok::<_, RuntimeError>(None) };
-            let runtime = loaded.weights.runtime(device)?;
-            let head = &entry.card.head;
-            let pooling = head.pooling().and_then(|head| head.pooling.first().copied());
-            let pooling = pooling.unwrap_or(Pooling::Mean);
-            Ok(Some(DeviceModel { runtime, is_per_token: head.is_per_token(), pooling }))
-        };
-        let mut models: Vec<Option<DeviceModel>> = (0..self.models.numbers()).map(|_| None).collect();
-        for entry in self.models() {
-            models[entry.id.index()] = on_device(entry)?;
+        let mut models = BTreeMap::new();
+        for entry in self.models().iter().filter(|entry| is_wanted(entry)) {
+            models.extend(entry.on_device(device)?.map(|model| (entry.id, model)));
         }
         Ok(DeviceExecutor::new(models))
+    }
+
+    /// The same, which takes in more models later: those that arrive.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn growing_executor(&self, device: Arc<Device>) -> Result<(DeviceExecutor, Arrivals), RuntimeError> {
+        Ok(self.executor(&device)?.growing(device))
     }
 }

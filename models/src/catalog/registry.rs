@@ -1,22 +1,26 @@
 //! The models that are there, by number. A number stands for one model as long as the process lives.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use models_core::Verification;
-use models_core::card::{Card, Sha256Digest};
+use futures_channel::oneshot;
+use models_core::card::{Card, Pooling, Sha256Digest};
+use models_core::{Device, RuntimeError, Verification};
 use units::ModelId;
 
 use super::error::{OutOfNumbers, UnavailableError};
 use super::loader::LoadedParts;
+use crate::executor::DeviceModel;
 
 /// Models that come and go. The number of one that has gone is never given again, so that what still names it
-/// (a batch under way, a record of use) cannot mean another.
-#[derive(Default)]
+/// (a batch under way, a record of use) cannot mean another. A copy has the same models, and gives numbers
+/// that no other copy gives.
+#[derive(Default, Clone)]
 pub struct Registry {
     /// In the order of their numbers.
-    entries: Vec<ModelEntry>,
+    entries: Vec<Arc<ModelEntry>>,
     /// The next number, wider than one so that there is a last.
-    next: u32,
+    next: Arc<AtomicU32>,
 }
 
 /// A model whose card could be read.
@@ -29,7 +33,18 @@ pub struct ModelEntry {
     /// Whether it is known to compute what its authors' library computes.
     pub verification: Verification,
     pub(super) loaded: Option<LoadedParts>,
+    presence: Presence,
 }
+
+/// Ends with what it is a part of: whoever waits for its end is woken by that.
+struct Presence {
+    /// Dropped with it.
+    _held: oneshot::Sender<()>,
+    end: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// The end of a model, once nothing refers to it any more: no catalog, and no call that took it out of one.
+pub struct Departure(Option<oneshot::Receiver<()>>);
 
 /// Whether a model can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,60 +63,73 @@ pub enum ModelState {
         /// Why not, for people.
         reason: String,
     },
+    /// It is not to be.
+    Unloaded,
 }
 
 impl Registry {
     /// Models that a process can number in its life.
     pub const MODELS_MAX: u32 = u16::MAX as u32;
 
-    /// Numbers a model and takes it in.
+    /// Numbers a model and takes it in; without parts, it is not to be loaded.
     ///
     /// # Errors
     /// There is no number left; nothing is changed.
     pub(super) fn add(
         &mut self,
         card: Arc<Card>,
-        result: Result<LoadedParts, UnavailableError>,
+        loaded: Option<Result<LoadedParts, UnavailableError>>,
     ) -> Result<ModelId, OutOfNumbers> {
-        let id = u16::try_from(self.next).ok().filter(|_| self.next < Self::MODELS_MAX);
-        let id = ModelId(id.ok_or(OutOfNumbers)?);
-        self.next += 1;
-        self.entries.push(ModelEntry::new(id, card, result));
+        let id = self.number()?;
+        self.take_in(Arc::new(ModelEntry::new(id, card, loaded)));
         Ok(id)
     }
 
+    /// A number that nobody had.
+    pub(super) fn number(&self) -> Result<ModelId, OutOfNumbers> {
+        let is_left = |next: u32| (next < Self::MODELS_MAX).then_some(next + 1);
+        let id = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_left).ok();
+        Ok(ModelId(id.and_then(|id| u16::try_from(id).ok()).ok_or(OutOfNumbers)?))
+    }
+
+    /// Takes in a model with its number.
+    pub(super) fn take_in(&mut self, entry: Arc<ModelEntry>) {
+        let place = self.entries.partition_point(|other| other.id < entry.id);
+        self.entries.insert(place, entry);
+    }
+
     /// Takes a model out; none if it has gone already.
-    pub fn remove(&mut self, id: ModelId) -> Option<ModelEntry> {
+    pub fn remove(&mut self, id: ModelId) -> Option<Arc<ModelEntry>> {
         self.position(id).map(|index| self.entries.remove(index))
     }
 
-    /// Takes down what comparing a model has shown; one that has failed, for this reason, cannot be used.
+    /// Takes down what comparing a model has shown.
     pub(super) fn verified(&mut self, id: ModelId, verification: Verification, reason: Option<String>) {
-        let Some(entry) = self.position(id).and_then(|index| self.entries.get_mut(index)) else { return };
-        entry.verification = verification;
-        if let Some(reason) = reason {
-            (entry.state, entry.loaded) = (ModelState::Unavailable { reason }, None);
+        // Nobody else has it before it serves.
+        let entry = self.position(id).and_then(|index| Arc::get_mut(self.entries.get_mut(index)?));
+        if let Some(entry) = entry {
+            entry.verified(verification, reason);
         }
     }
 
     /// The model of this number, if it is there.
-    pub fn get(&self, id: ModelId) -> Option<&ModelEntry> {
+    pub fn get(&self, id: ModelId) -> Option<&Arc<ModelEntry>> {
         self.position(id).map(|index| &self.entries[index])
     }
 
     /// The newest model of this name.
-    pub fn find(&self, name: &str) -> Option<&ModelEntry> {
+    pub fn find(&self, name: &str) -> Option<&Arc<ModelEntry>> {
         self.entries.iter().rev().find(|entry| entry.card.name == name)
     }
 
     /// All that are there, in the order of their numbers.
-    pub fn entries(&self) -> &[ModelEntry] {
+    pub fn entries(&self) -> &[Arc<ModelEntry>] {
         &self.entries
     }
 
     /// One more than the largest number given so far.
     pub fn numbers(&self) -> usize {
-        self.next as usize
+        self.next.load(Ordering::Relaxed) as usize
     }
 
     fn position(&self, id: ModelId) -> Option<usize> {
@@ -110,15 +138,56 @@ impl Registry {
 }
 
 impl ModelEntry {
-    pub(super) fn new(id: ModelId, card: Arc<Card>, result: Result<LoadedParts, UnavailableError>) -> Self {
-        let (state, loaded) = match result {
-            Ok(loaded) => {
+    pub(super) fn new(
+        id: ModelId,
+        card: Arc<Card>,
+        loaded: Option<Result<LoadedParts, UnavailableError>>,
+    ) -> Self {
+        let (state, loaded) = match loaded {
+            Some(Ok(loaded)) => {
                 let (columns, gives_tokens) = (loaded.weights.columns(), loaded.weights.gives_tokens());
                 (ModelState::Loaded { digest: loaded.digest, columns, gives_tokens }, Some(loaded))
             }
-            Err(error) => (ModelState::Unavailable { reason: error.to_string() }, None),
+            Some(Err(error)) => (ModelState::Unavailable { reason: error.to_string() }, None),
+            None => (ModelState::Unloaded, None),
         };
-        Self { id, card, state, verification: Verification::default(), loaded }
+        let verification = Verification::default();
+        Self { id, card, state, verification, loaded, presence: Presence::new() }
+    }
+
+    /// Takes down what comparing it has shown; one that has failed, for this reason, cannot be used.
+    pub(super) fn verified(&mut self, verification: Verification, reason: Option<String>) {
+        self.verification = verification;
+        if let Some(reason) = reason {
+            (self.state, self.loaded) = (ModelState::Unavailable { reason }, None);
+        }
+    }
+
+    /// Waits for its end. To be asked for once, and before whoever asks lets go of it.
+    pub fn departure(&self) -> Departure {
+        Departure(self.presence.end.lock().unwrap_or_else(PoisonError::into_inner).take())
+    }
+
+    /// It on a device; none if it is not loaded.
+    ///
+    /// # Errors
+    /// The device refuses it.
+    pub(crate) fn on_device(&self, device: &Device) -> Result<Option<DeviceModel>, RuntimeError> {
+        let Some(loaded) = &self.loaded else { return Ok(None) };
+        let runtime = loaded.weights.runtime(device)?;
+        let head = &self.card.head;
+        let pooling = head.pooling().and_then(|head| head.pooling.first().copied());
+        let pooling = pooling.unwrap_or(Pooling::Mean);
+        Ok(Some(DeviceModel { runtime, is_per_token: head.is_per_token(), pooling }))
+    }
+
+    /// Checks that a device has room for it beside what it has now.
+    ///
+    /// # Errors
+    /// It has not; or it does not say.
+    pub fn plan(&self, device: &Device) -> Result<(), RuntimeError> {
+        let Some(loaded) = &self.loaded else { return Ok(()) };
+        device.plan(&[(self.card.name.as_str(), loaded.weights.footprint(device))])
     }
 
     /// Numbers in a hidden state of its encoder, if it is loaded.
@@ -132,11 +201,29 @@ impl ModelEntry {
     }
 }
 
+impl Presence {
+    fn new() -> Self {
+        let (_held, end) = oneshot::channel();
+        Self { _held, end: Mutex::new(Some(end)) }
+    }
+}
+
+impl Departure {
+    /// Resolves when it has come.
+    pub async fn wait(self) {
+        if let Some(end) = self.0 {
+            // Nobody sends: it ends with the sender.
+            let _ = end.await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::path::PathBuf;
+    use std::task::{Context, Waker};
 
     use super::*;
 
@@ -147,8 +234,8 @@ mod tests {
         Arc::new(Card { version: version.to_owned(), ..card })
     }
 
-    fn missing() -> Result<LoadedParts, UnavailableError> {
-        Err(UnavailableError::ZeroShot { model: "none".to_owned(), message: "for the test" })
+    fn missing() -> Option<Result<LoadedParts, UnavailableError>> {
+        None
     }
 
     #[test]
@@ -170,8 +257,34 @@ mod tests {
     }
 
     #[test]
+    fn copies_give_different_numbers() {
+        let mut first = Registry::default();
+        let mut second = first.clone();
+        let numbers = [&mut first, &mut second].map(|registry| registry.add(card("1"), missing()).unwrap());
+        assert_eq!(numbers, [ModelId(0), ModelId(1)]);
+        assert_eq!((first.entries().len(), second.entries().len()), (1, 1));
+    }
+
+    #[test]
+    fn a_model_departs_with_the_last_who_has_it() {
+        let mut registry = Registry::default();
+        let id = registry.add(card("1"), missing()).unwrap();
+        let taken_by_a_call = registry.clone();
+        let entry = registry.remove(id).unwrap();
+        let mut departure = std::pin::pin!(entry.departure().wait());
+        let is_over = |departure: std::pin::Pin<&mut _>| {
+            Future::poll(departure, &mut Context::from_waker(Waker::noop())).is_ready()
+        };
+        drop(entry);
+        assert!(!is_over(departure.as_mut()));
+        drop(taken_by_a_call);
+        assert!(is_over(departure.as_mut()));
+    }
+
+    #[test]
     fn the_last_number_is_the_last() {
-        let mut registry = Registry { entries: Vec::new(), next: Registry::MODELS_MAX - 1 };
+        let next = Arc::new(AtomicU32::new(Registry::MODELS_MAX - 1));
+        let mut registry = Registry { entries: Vec::new(), next };
         assert_eq!(registry.add(card("1"), missing()), Ok(ModelId(u16::MAX - 1)));
         assert_eq!(registry.add(card("2"), missing()), Err(OutOfNumbers));
         registry.remove(ModelId(u16::MAX - 1)).unwrap();

@@ -8,10 +8,10 @@ use std::path::Path;
 use models_core::{Device, RuntimeError, Verification};
 use units::ModelId;
 
-use super::{Catalog, ModelState};
+use super::{Catalog, CatalogConfig, ChangeError, ModelState, Newcomer, UnavailableError};
 use crate::certificate::{Answered, Certificate, Difference};
 use crate::executor::DeviceExecutor;
-use crate::progress::Progress;
+use crate::progress::{NoProgress, Progress};
 
 impl Catalog {
     /// Compares each loaded model that has a certificate with it, on one device, and says so in the log. One
@@ -21,17 +21,11 @@ impl Catalog {
             self.models().iter().filter(|entry| entry.is_loaded()).map(|entry| entry.id).collect();
         let mut unverified = Vec::new();
         for id in loaded {
-            let compared = catch_unwind(AssertUnwindSafe(|| self.verified(id, device, data_dir, progress)));
-            let compared = compared.unwrap_or_else(|_| Err("comparing it panicked".to_owned()));
-            let verification = match &compared {
-                Ok(true) => Verification::Verified,
-                Ok(false) => Verification::Unverified,
-                Err(_) => Verification::Failed,
-            };
+            let (verification, reason) = self.verification(id, device, data_dir, progress);
             if verification == Verification::Unverified {
                 unverified.extend(self.get(id).map(|entry| entry.card.name.clone()));
             }
-            self.models.verified(id, verification, compared.err());
+            self.models.verified(id, verification, reason);
         }
         if !unverified.is_empty() {
             let models = unverified.join(", ");
@@ -39,6 +33,42 @@ impl Catalog {
                 models,
                 "unverified: they have no certificate (ml-inference models verify makes one)"
             );
+        }
+    }
+
+    /// A model that is in no catalog yet, compared as [`verify`](Self::verify) does.
+    ///
+    /// # Errors
+    /// Its card does not go with those of the others, or it gives other answers than its certificate says.
+    pub fn verify_newcomer(
+        &self,
+        config: &CatalogConfig,
+        mut newcomer: Newcomer,
+        device: &Device,
+    ) -> Result<Newcomer, ChangeError> {
+        let id = newcomer.entry().id;
+        let (verification, reason) =
+            self.with(config, &newcomer)?.verification(id, device, &config.data_dir, &NoProgress);
+        if let Some(reason) = reason {
+            return Err(UnavailableError::Answers(reason).into());
+        }
+        newcomer.verified(verification);
+        Ok(newcomer)
+    }
+
+    /// What comparing a loaded model shows, and why it must not serve.
+    fn verification(
+        &self,
+        id: ModelId,
+        device: &Device,
+        data_dir: &Path,
+        progress: &dyn Progress,
+    ) -> (Verification, Option<String>) {
+        let compared = catch_unwind(AssertUnwindSafe(|| self.verified(id, device, data_dir, progress)));
+        match compared.unwrap_or_else(|_| Err("comparing it panicked".to_owned())) {
+            Ok(true) => (Verification::Verified, None),
+            Ok(false) => (Verification::Unverified, None),
+            Err(reason) => (Verification::Failed, Some(reason)),
         }
     }
 

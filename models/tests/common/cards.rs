@@ -151,11 +151,14 @@ impl Cards {
         fs::write(card.join("README.md"), text + "---\n# A card\n").unwrap();
     }
 
-    pub fn load(&self) -> Result<Catalog, LoadError> {
+    pub fn config(&self) -> CatalogConfig {
         let data_dir = self.folder.path().join("data");
         let cards_dir = self.folder.path().to_path_buf();
-        let config = CatalogConfig { cards_dir, data_dir, offline: true, ..CatalogConfig::default() };
-        Catalog::load(&config, &NoProgress)
+        CatalogConfig { cards_dir, data_dir, offline: true, ..CatalogConfig::default() }
+    }
+
+    pub fn load(&self) -> Result<Catalog, LoadError> {
+        Catalog::load(&self.config(), &NoProgress)
     }
 }
 
@@ -166,6 +169,6 @@ pub fn sha256(path: &Path) -> String {
 pub fn reason(catalog: &Catalog, name: &str) -> String {
     match &catalog.find(name).unwrap().state {
         ModelState::Unavailable { reason } => reason.clone(),
-        ModelState::Loaded { .. } => panic!("{name} is loaded"),
+        state => panic!("{name} is {}", state.name()),
     }
 }

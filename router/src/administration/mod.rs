@@ -7,6 +7,7 @@
 
 mod declared;
 mod error;
+mod models;
 mod restoration;
 
 use std::sync::Arc;
@@ -15,11 +16,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::watch;
 use ulid::Ulid;
 
-use crate::accounts::{
-    Accounts, AuditEntry, Change, KeyRecord, KeyState, KeyView, TenantName, TenantRecord, Version,
-};
+use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, KeyState, KeyView, TenantName, TenantRecord};
 use crate::authentication::Directory;
 use crate::key::{ApiKey, Mode, random};
 use crate::plan::Plan;
@@ -29,13 +29,12 @@ use units::WallTime;
 
 pub use declared::{DeclaredKey, DeclaredTenant};
 pub use error::AdministrationError;
+pub use models::{ModelChange, Models};
 
 /// How often a change is tried when others change the accounts at the same moment.
 const ATTEMPTS_MAX: usize = 8;
 /// Longest label of a key, in characters.
 const LABEL_LENGTH_MAX: usize = 100;
-/// Names of restored records that the audit log tells of, of each kind.
-const RESTORED_NAMES_MAX: usize = 100;
 
 /// How long a key that is no longer good counts against the bound of its tenant's keys. So a tenant that
 /// makes and revokes keys all day does not fill the store.
@@ -116,6 +115,8 @@ pub struct Administration {
     /// The accounts as they were last seen in the store; none before they were seen once.
     known: tokio::sync::Mutex<Option<Arc<Accounts>>>,
     restorations: AtomicU64,
+    /// How models are to be, for whoever loads them.
+    models: watch::Sender<Models>,
 }
 
 impl<'a> From<&'a str> for Actor<'a> {
@@ -129,7 +130,8 @@ impl Administration {
     /// `rotate_after` are shown as due to be rotated.
     pub fn new(store: Arc<dyn AccountStore>, directory: Arc<Directory>, rotate_after: Duration) -> Self {
         let (known, restorations) = (tokio::sync::Mutex::default(), AtomicU64::new(0));
-        Self { store, directory, rotate_after, keys_max: usize::MAX, known, restorations }
+        let models = watch::Sender::new(Models::default());
+        Self { store, directory, rotate_after, keys_max: usize::MAX, known, restorations, models }
     }
 
     /// The same, for which a tenant may have `keys_max` keys.
@@ -385,7 +387,7 @@ impl Administration {
             self.directory.update(&accounts);
             let newest = if before.version.number > at.number { &before.version } else { &at };
             let next = newest.next()?;
-            let audit = restoration_entry(now, &before, &at, &changes);
+            let audit = restoration::entry(now, &before, &at, &changes);
             let restored = Some(&before.version);
             let commit = Commit { expected: &at, next: &next, restored, changes: &changes, audit: &audit };
             match self.store.commit(commit).await {
@@ -412,6 +414,7 @@ impl Administration {
     fn learn(&self, known: &mut Option<Arc<Accounts>>, accounts: Accounts) -> Arc<Accounts> {
         let accounts = Arc::new(accounts);
         self.directory.update(&accounts);
+        self.tell_models(&accounts);
         *known = Some(Arc::clone(&accounts));
         accounts
     }
@@ -488,6 +491,7 @@ impl Administration {
                     let accounts = Arc::make_mut(known.get_or_insert_default());
                     accounts.apply(&changes);
                     accounts.version = next;
+                    self.tell_models(accounts);
                     return Ok(result);
                 }
                 Err(StoreError::Conflict) => {}
@@ -495,39 +499,6 @@ impl Administration {
             }
         }
         Err(StoreError::Conflict.into())
-    }
-}
-
-/// The line of the audit log that tells of a restoration.
-fn restoration_entry(now: WallTime, known: &Accounts, store: &Version, changes: &[Change]) -> AuditEntry {
-    let tenants = changes.iter().filter_map(|change| match change {
-        Change::Tenant(tenant) => Some(tenant.name.as_str()),
-        Change::Key(_) => None,
-    });
-    let keys = changes.iter().filter_map(|change| match change {
-        Change::Key(key) => Some(key.id.as_str()),
-        Change::Tenant(_) => None,
-    });
-    let names = |names: &mut dyn Iterator<Item = &str>| -> Vec<Value> {
-        names.take(RESTORED_NAMES_MAX).map(Value::from).collect()
-    };
-    let (mut tenants, mut keys) = (tenants, keys);
-    let after = serde_json::json!({
-        "records": changes.len(),
-        "tenants": names(&mut tenants),
-        "keys": names(&mut keys),
-    });
-    let before = serde_json::json!({
-        "version_lost": known.version.to_string(),
-        "version_found": store.to_string(),
-    });
-    AuditEntry {
-        at: now,
-        actor: "server".to_owned(),
-        action: "accounts.restore".to_owned(),
-        subject: "accounts".to_owned(),
-        before: Some(before),
-        after: Some(after),
     }
 }
 

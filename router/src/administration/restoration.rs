@@ -7,10 +7,11 @@
 //! another's work. Records are never deleted, so what is on one side alone is kept. Of a tenant, plan and
 //! suspension are each as they were set last; if that cannot be told, it is suspended. A key that one side
 //! revoked is revoked, whatever happened to it on the other; but a declared key, which may be declared again
-//! after it was withdrawn, is as it was changed last.
+//! after it was withdrawn, is as it was changed last; so is a model.
 
 use super::declared;
-use crate::accounts::{Accounts, Change, KeyRecord, TenantRecord};
+use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, ModelRecord, TenantRecord, Version};
+use serde_json::Value;
 use units::WallTime;
 
 /// What has to be changed in the store, so that it contains what is known.
@@ -25,7 +26,18 @@ pub(super) fn lost(known: &Accounts, store: &Accounts) -> Vec<Change> {
         let joined = theirs.map_or_else(|| ours.clone(), |theirs| join_keys(theirs, ours));
         (theirs != Some(&joined)).then_some(Change::Key(joined))
     });
-    tenants.chain(keys).collect()
+    let models = known.models.values().filter_map(|ours| {
+        let theirs = store.models.get(&ours.name);
+        let joined = theirs.map_or(ours, |theirs| join_models(theirs, ours));
+        (theirs != Some(joined)).then(|| Change::Model(joined.clone()))
+    });
+    tenants.chain(keys).chain(models).collect()
+}
+
+/// As it was changed last; if that cannot be told, all servers take the same.
+fn join_models<'a>(theirs: &'a ModelRecord, ours: &'a ModelRecord) -> &'a ModelRecord {
+    let age = |model: &'a ModelRecord| (model.changed_at, model.loads, model.is_wanted, &model.checkpoint);
+    if age(ours) > age(theirs) { ours } else { theirs }
 }
 
 fn join_tenants(theirs: &TenantRecord, ours: &TenantRecord) -> TenantRecord {
@@ -53,6 +65,47 @@ fn join_keys(theirs: &KeyRecord, ours: &KeyRecord) -> KeyRecord {
     joined
 }
 
+/// Names of restored records that the audit log tells of, of each kind.
+const RESTORED_NAMES_MAX: usize = 100;
+
+/// The line of the audit log that tells of a restoration.
+pub(super) fn entry(now: WallTime, known: &Accounts, store: &Version, changes: &[Change]) -> AuditEntry {
+    let tenants = changes.iter().filter_map(|change| match change {
+        Change::Tenant(tenant) => Some(tenant.name.as_str()),
+        Change::Key(_) | Change::Model(_) => None,
+    });
+    let keys = changes.iter().filter_map(|change| match change {
+        Change::Key(key) => Some(key.id.as_str()),
+        Change::Tenant(_) | Change::Model(_) => None,
+    });
+    let models = changes.iter().filter_map(|change| match change {
+        Change::Model(model) => Some(model.name.as_str()),
+        Change::Tenant(_) | Change::Key(_) => None,
+    });
+    let names = |names: &mut dyn Iterator<Item = &str>| -> Vec<Value> {
+        names.take(RESTORED_NAMES_MAX).map(Value::from).collect()
+    };
+    let (mut tenants, mut keys, mut models) = (tenants, keys, models);
+    let after = serde_json::json!({
+        "records": changes.len(),
+        "tenants": names(&mut tenants),
+        "keys": names(&mut keys),
+        "models": names(&mut models),
+    });
+    let before = serde_json::json!({
+        "version_lost": known.version.to_string(),
+        "version_found": store.to_string(),
+    });
+    AuditEntry {
+        at: now,
+        actor: "server".to_owned(),
+        action: "accounts.restore".to_owned(),
+        subject: "accounts".to_owned(),
+        before: Some(before),
+        after: Some(after),
+    }
+}
+
 /// Notes on records that change when they do, always later than before, whatever the clock says.
 pub(super) fn stamp(changes: &mut [Change], accounts: &Accounts, now: WallTime) {
     let after = |earlier: WallTime| WallTime(now.0.max(earlier.0.saturating_add(1)));
@@ -70,6 +123,10 @@ pub(super) fn stamp(changes: &mut [Change], accounts: &Accounts, now: WallTime) 
             },
             Change::Key(key) => {
                 key.changed_at = accounts.keys.get(&key.id).map_or(now, |before| after(before.changed_at));
+            }
+            Change::Model(model) => {
+                let before = accounts.models.get(&model.name);
+                model.changed_at = before.map_or(now, |before| after(before.changed_at));
             }
         }
     }
@@ -166,6 +223,25 @@ mod tests {
         check("key_declared_acme_ci", (10, Some(10)), (12, None), None);
         check("key_declared_acme_ci", (10, Some(10)), (1, None), Some(10));
         check("key_declared_acme_ci", (10, Some(10)), (10, None), Some(10));
+    }
+
+    #[test]
+    fn models_are_as_they_were_changed_last() {
+        let model = |is_wanted: bool, loads: u64, changed_at: u64| {
+            let (name, checkpoint) = ("m".to_owned(), None);
+            ModelRecord { name, is_wanted, loads, checkpoint, changed_at: WallTime(changed_at) }
+        };
+        let check = |ours: ModelRecord, theirs: ModelRecord, expected: Option<ModelRecord>| {
+            let (mut known, mut store) = (Accounts::default(), Accounts::default());
+            known.models.insert(ours.name.clone(), ours);
+            store.models.insert(theirs.name.clone(), theirs);
+            let expected: Vec<Change> = expected.map(Change::Model).into_iter().collect();
+            assert_eq!(lost(&known, &store), expected);
+        };
+        check(model(false, 1, 10), model(true, 1, 5), Some(model(false, 1, 10)));
+        check(model(false, 1, 10), model(true, 2, 12), None);
+        check(model(false, 1, 10), model(true, 1, 10), None);
+        check(model(true, 1, 10), model(false, 1, 10), Some(model(true, 1, 10)));
     }
 
     #[test]

@@ -74,6 +74,11 @@ impl Meter {
         Self { latency_targets, last: None }
     }
 
+    /// Other targets from now on, in the scheduler's order.
+    pub fn set_targets(&mut self, latency_targets: Vec<Duration>) {
+        self.latency_targets = latency_targets;
+    }
+
     /// The load since the last reading; none the first time.
     pub fn read(&mut self, now: Timestamp, snapshot: &Snapshot, ends: Ends, is_ready: bool) -> Option<Load> {
         let totals = Totals {
@@ -96,10 +101,11 @@ impl Meter {
         };
         for (index, model) in snapshot.models.iter().enumerate() {
             let before = last.models.get(index).copied().unwrap_or_default();
-            let arrived = (model.offered.sequences - before.sequences) as f64 / elapsed;
+            // A model that was removed counts from nothing again.
+            let arrived = model.offered.sequences.saturating_sub(before.sequences) as f64 / elapsed;
             load.arrived += arrived;
-            load.shed += (model.offered.shed - before.shed) as f64 / elapsed;
-            load.offered += (model.offered.seconds - before.seconds) / elapsed;
+            load.shed += model.offered.shed.saturating_sub(before.shed) as f64 / elapsed;
+            load.offered += (model.offered.seconds - before.seconds).max(0.0) / elapsed;
             load.offered += self.overhead(index, model.batch_overhead, arrived);
             load.queued_seconds += model.queued_time.as_secs_f64();
             load.queued_requests += model.queued_sequences as u64;
@@ -183,8 +189,12 @@ mod tests {
         let load = meter.read(at(13), &snapshot(400, 30, 2.5, 2000), ends, false).unwrap();
         assert_eq!((load.ready, load.arrived, load.shed), (0, 200.0, 100.0));
         assert!((load.offered - 2.0 * 0.6).abs() < 1e-9, "{load:?}");
+        // A model that is gone takes nothing back.
+        let load = meter.read(at(14), &snapshot(0, 0, 0.0, 2000), ends, false).unwrap();
+        assert_eq!((load.arrived, load.shed, load.offered), (0.0, 0.0, 0.0));
+        meter.read(at(15), &snapshot(400, 30, 2.5, 2000), ends, false).unwrap();
         // Few requests need few batches.
-        let load = meter.read(at(23), &snapshot(401, 30, 2.5, 2000), ends, true).unwrap();
+        let load = meter.read(at(25), &snapshot(401, 30, 2.5, 2000), ends, true).unwrap();
         assert!((load.offered - 0.002 * 0.1).abs() < 1e-9, "{load:?}");
     }
 }

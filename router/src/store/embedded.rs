@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError};
 
-use super::file::{AUDIT, COUNTERS, File, KEYS, LINEAGE, SECRET, TENANTS, unavailable};
+use super::file::{AUDIT, COUNTERS, File, KEYS, LINEAGE, MODELS, SECRET, TENANTS, unavailable};
 use super::{AccountStore, AccountsSnapshot, Commit, LINEAGE_MAX, StoreError, parse, to_text};
 use crate::accounts::{Accounts, AuditEntry, Change, Version};
 use crate::idempotency::Writer;
@@ -144,6 +144,10 @@ fn load(database: &Database, known: &Version) -> Result<AccountsSnapshot, StoreE
         let key: crate::accounts::KeyRecord = parse(row.map_err(unavailable)?.1.value())?;
         accounts.keys.insert(key.id.clone(), key);
     }
+    for row in read.open_table(MODELS).map_err(unavailable)?.iter().map_err(unavailable)? {
+        let model: crate::accounts::ModelRecord = parse(row.map_err(unavailable)?.1.value())?;
+        accounts.models.insert(model.name.clone(), model);
+    }
     Ok(AccountsSnapshot { accounts, is_descendant })
 }
 
@@ -170,10 +174,12 @@ fn commit(database: &Database, made: Commit<'_>) -> Result<(), StoreError> {
         }
         let mut tenants = write.open_table(TENANTS).map_err(unavailable)?;
         let mut keys = write.open_table(KEYS).map_err(unavailable)?;
+        let mut models = write.open_table(MODELS).map_err(unavailable)?;
         for change in changes {
             match change {
                 Change::Tenant(tenant) => tenants.insert(tenant.name.as_str(), to_text(tenant)?.as_str()),
                 Change::Key(key) => keys.insert(key.id.as_str(), to_text(key)?.as_str()),
+                Change::Model(model) => models.insert(model.name.as_str(), to_text(model)?.as_str()),
             }
             .map_err(unavailable)?;
         }

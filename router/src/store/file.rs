@@ -16,6 +16,8 @@ use super::StoreError;
 pub(super) const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
 pub(super) const TENANTS: TableDefinition<&str, &str> = TableDefinition::new("tenants");
 pub(super) const KEYS: TableDefinition<&str, &str> = TableDefinition::new("keys");
+/// Models that are to be otherwise than their cards say.
+pub(super) const MODELS: TableDefinition<&str, &str> = TableDefinition::new("models");
 pub(super) const AUDIT: TableDefinition<u64, &str> = TableDefinition::new("audit");
 /// Versions that the accounts had: number and id.
 pub(super) const LINEAGE: TableDefinition<(u64, &str), ()> = TableDefinition::new("lineage");
@@ -189,6 +191,7 @@ fn make_tables(database: &Database) -> Result<(), StoreError> {
         write.open_table(COUNTERS).map_err(unavailable)?;
         write.open_table(TENANTS).map_err(unavailable)?;
         write.open_table(KEYS).map_err(unavailable)?;
+        write.open_table(MODELS).map_err(unavailable)?;
         write.open_table(AUDIT).map_err(unavailable)?;
         write.open_table(LINEAGE).map_err(unavailable)?;
         write.open_table(USAGE_APPLIED).map_err(unavailable)?;
@@ -226,6 +229,7 @@ fn has_tables(database: &Database) -> Result<bool, StoreError> {
         COUNTERS.name(),
         TENANTS.name(),
         KEYS.name(),
+        MODELS.name(),
         AUDIT.name(),
         LINEAGE.name(),
         USAGE_APPLIED.name(),

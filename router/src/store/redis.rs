@@ -11,7 +11,7 @@ use redis::{FromRedisValue, Script, ScriptInvocation, ToRedisArgs};
 use super::link::Link;
 use super::redis_config::RedisConfig;
 use super::{AccountStore, AccountsSnapshot, Commit, LINEAGE_MAX, StoreError, parse, to_text};
-use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, TenantRecord, Version};
+use crate::accounts::{Accounts, AuditEntry, Change, KeyRecord, ModelRecord, TenantRecord, Version};
 
 pub struct RedisStore {
     link: Link,
@@ -98,15 +98,14 @@ const LOOK: &str = r"
     end
 ";
 
-/// KEYS: version, tenants, keys, sizes, audit, lineage. ARGV: the version expected, the version after, one
-/// that is restored or nothing, versions to remember, the audit entry, then kind, id and record of each
+/// KEYS: version, tenants, keys, sizes, audit, lineage, models. ARGV: the version expected, the version after,
+/// one that is restored or nothing, versions to remember, the audit entry, then kind, id and record of each
 /// change. Returns whether it was made.
 const COMMIT: &str = r"
     local at = version()
     if at ~= ARGV[1] then return 0 end
-    for i = 6, #ARGV, 3 do
-        redis.call('HSET', KEYS[ARGV[i] == 'tenant' and 2 or 3], ARGV[i + 1], ARGV[i + 2])
-    end
+    local homes = {tenant = KEYS[2], key = KEYS[3], model = KEYS[7]}
+    for i = 6, #ARGV, 3 do redis.call('HSET', homes[ARGV[i]], ARGV[i + 1], ARGV[i + 2]) end
     redis.call('RPUSH', KEYS[5], ARGV[5])
     if redis.call('EXISTS', KEYS[6]) == 0 then redis.call('LPUSH', KEYS[6], at) end
     if ARGV[3] ~= '' then redis.call('LPUSH', KEYS[6], ARGV[3]) end
@@ -117,12 +116,13 @@ const COMMIT: &str = r"
     return 1
 ";
 
-/// KEYS: version, tenants, keys, sizes, lineage. ARGV: the version that is known.
+/// KEYS: version, tenants, keys, sizes, lineage, models. ARGV: the version that is known.
 const LOAD: &str = r"
     local at = version()
     local is_descendant = ARGV[1] == '0' or ARGV[1] == at or redis.call('LPOS', KEYS[5], ARGV[1])
     if string.find(at, ':lost-', 1, true) and ARGV[1] ~= '0' then is_descendant = false end
-    return {at, redis.call('HGETALL', KEYS[2]), redis.call('HGETALL', KEYS[3]), is_descendant and 1 or 0}
+    local rows = {redis.call('HGETALL', KEYS[2]), redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[6])}
+    return {at, rows[1], rows[2], rows[3], is_descendant and 1 or 0}
 ";
 
 /// KEYS: version, tenants, keys, sizes, probe. Writes, so that a server that was demoted does not pass for
@@ -146,7 +146,7 @@ fn readable<T: serde::de::DeserializeOwned>(
 ) -> Option<T> {
     let record = serde_json::from_slice(row);
     if let Err(error) = &record {
-        tracing::error!(name, %error, "Redis has a tenant or key that cannot be read");
+        tracing::error!(name, %error, "Redis has a tenant, key or model that cannot be read");
         unreadable.insert(name.to_owned());
     }
     record.ok()
@@ -164,11 +164,12 @@ impl AccountStore for RedisStore {
     }
 
     async fn load(&self, known: &Version) -> Result<AccountsSnapshot, StoreError> {
-        let keys = ["version", "tenants", "keys", "sizes", "lineage"].map(|name| self.accounts_key(name));
+        let names = ["version", "tenants", "keys", "sizes", "lineage", "models"];
+        let keys = names.map(|name| self.accounts_key(name));
         type Rows = Vec<(String, Vec<u8>)>;
-        let loaded: (String, Rows, Rows, i64) =
+        let loaded: (String, Rows, Rows, Rows, i64) =
             self.run(&format!("{LOOK}{LOAD}"), &keys, &[known.to_string()]).await?;
-        let (version, tenants, keys, is_descendant) = loaded;
+        let (version, tenants, keys, models, is_descendant) = loaded;
         let is_lost =
             |version: &str| version.split_once(':').is_some_and(|(_, id)| id.starts_with(Version::LOST));
         if *known == Version::default() && is_lost(&version) {
@@ -189,6 +190,11 @@ impl AccountStore for RedisStore {
                 accounts.keys.insert(key.id.clone(), key);
             }
         }
+        for (name, row) in models {
+            if let Some(model) = readable::<ModelRecord>(&name, &row, &mut accounts.unreadable) {
+                accounts.models.insert(model.name.clone(), model);
+            }
+        }
         // What cannot be read is lost as if it were not there: whoever knows it gives it back.
         let is_whole = accounts.unreadable.is_empty() || *known == Version::default();
         Ok(AccountsSnapshot { accounts, is_descendant: is_descendant == 1 && is_whole })
@@ -196,7 +202,7 @@ impl AccountStore for RedisStore {
 
     async fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError> {
         let Commit { expected, next, restored, changes, audit } = commit;
-        let names = ["version", "tenants", "keys", "sizes", "audit", "lineage"];
+        let names = ["version", "tenants", "keys", "sizes", "audit", "lineage", "models"];
         let keys = names.map(|name| self.accounts_key(name));
         let restored = restored.map(ToString::to_string).unwrap_or_default();
         let mut arguments = vec![expected.to_string(), next.to_string(), restored];
@@ -205,6 +211,7 @@ impl AccountStore for RedisStore {
             let (kind, id, record) = match change {
                 Change::Tenant(tenant) => ("tenant", tenant.name.as_str(), to_text(tenant)?),
                 Change::Key(key) => ("key", key.id.as_str(), to_text(key)?),
+                Change::Model(model) => ("model", model.name.as_str(), to_text(model)?),
             };
             arguments.extend([kind.to_owned(), id.to_owned(), record]);
         }

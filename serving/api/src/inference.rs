@@ -156,10 +156,22 @@ pub trait ModelDirectory: Send + Sync {
     fn default_model(&self, task: Task) -> Option<ModelInfo>;
 
     /// The tokens that a model reads before and behind every text; none if it does not answer.
-    fn special_tokens(&self, model: &str) -> Option<(&[u32], &[u32])>;
+    fn special_tokens(&self, model: &str) -> Option<(Vec<u32>, Vec<u32>)>;
 
     /// How much of the calls that may be worked on at once is, from 0 to 1.
     fn busy_fraction(&self) -> f64;
+}
+
+/// Loads and unloads models, for callers whose tenants may. Goes on if the caller leaves.
+pub trait ModelRepository: Send + Sync {
+    /// Whether the caller may.
+    fn is_managed_by<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<bool, ApiError>>;
+
+    /// Loads a model; anew, if it is loaded. Resolves when it answers.
+    fn load<'a>(&'a self, caller: &'a Caller, name: &'a str) -> BoxFuture<'a, Result<(), ApiError>>;
+
+    /// Unloads a model. Resolves when it is gone.
+    fn unload<'a>(&'a self, caller: &'a Caller, name: &'a str) -> BoxFuture<'a, Result<(), ApiError>>;
 }
 
 #[cfg(test)]

@@ -32,8 +32,8 @@ pub use caller::{Caller, Identity, RequestId, request_id};
 pub use error::{ApiError, ErrorKind, GrpcCode, Refusal, Retry, Row};
 pub use exchange::{Call, Exchange, Kept, Made, Repeat, Reply};
 pub use inference::{
-    CallStream, HeldAnswerBytes, Inference, ModelDirectory, NextCall, Reads, StreamBounds, StreamedCall,
-    Visit,
+    CallStream, HeldAnswerBytes, Inference, ModelDirectory, ModelRepository, NextCall, Reads, StreamBounds,
+    StreamedCall, Visit,
 };
 pub use model_info::{Computed, ModelInfo, ModelStatus};
 pub use models_core::card::{Limits, MicroDollars, Pooling, PromptKind, Prompts, Task};

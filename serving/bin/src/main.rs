@@ -51,8 +51,12 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => return exit_code(serve(&options)),
         Command::Fetch(options) => fetch(&options),
-        Command::Models { command } => {
+        Command::Models { command: ModelsCommand::Here(command) } => {
             configure(command.options()).and_then(|config| model_commands::run(&command, &config, &BUILD))
+        }
+        Command::Models { command: ModelsCommand::Running(command) } => {
+            let (server, name, wish) = command.change();
+            server.change_model(name, &wish)
         }
         Command::Tenants { server, command } => server.tenants(command),
         Command::Keys { server, command } => server.keys(command),
@@ -110,7 +114,7 @@ async fn serve_until_told(options: &Options) -> Result<ExitCode, AnyError> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let ready = addresses.ready_message(&app.catalog, app.config.development_tenant);
+    let ready = addresses.ready_message(&app.catalog.load(), app.config.development_tenant);
     let on_ready = move || {
         tracing::info!("ready");
         telemetry::tell(std::io::stdout(), ready);

@@ -37,7 +37,7 @@ pub mod v1;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{ApiError, Inference, ModelDirectory, Operation, request_id};
+use api::{ApiError, Inference, ModelDirectory, ModelRepository, Operation, request_id};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -54,6 +54,8 @@ pub struct Services {
     pub inference: Arc<dyn Inference>,
     /// What is served.
     pub models: Arc<dyn ModelDirectory>,
+    /// What loads and unloads it.
+    pub repository: Arc<dyn ModelRepository>,
     /// How much they read.
     pub bounds: Bounds,
     /// What dialects tell of it.

@@ -56,6 +56,10 @@ pub struct Protocols {
     /// `token_embed`): an answer has a vector of some kilobytes for each.
     #[garde(range(min = 1, max = 1_048_576))]
     pub token_vectors_max: usize,
+    /// Tenants whose administrators may load and unload models through Open Inference's repository, for all
+    /// tenants. Others are told whether a model is loaded.
+    #[garde(skip)]
+    pub model_managers: Vec<String>,
     /// Whether metrics are also shown under the names of text-embeddings-inference (`te_…`), for dashboards
     /// and autoscalers that know those.
     #[garde(skip)]
@@ -84,6 +88,7 @@ impl Default for Protocols {
             vertex_predict_path: None,
             inputs_max: 2048,
             token_vectors_max: 8192,
+            model_managers: vec!["development".to_owned()],
             tei_metrics: false,
             triton_metrics: false,
         }

@@ -12,7 +12,7 @@ use models::{CatalogConfig, Inventory, Reference, Wanted};
 
 use crate::app::catalog_config;
 use crate::build::Build;
-use crate::cli::ModelsCommand;
+use crate::cli::LocalModels;
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::progress::Bars;
@@ -23,17 +23,17 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// # Errors
 /// It cannot be done; the message says why and, where something can be done, what.
-pub fn run(command: &ModelsCommand, config: &Config, build: &Build) -> Result<(), AnyError> {
+pub fn run(command: &LocalModels, config: &Config, build: &Build) -> Result<(), AnyError> {
     match command {
-        ModelsCommand::Pull { model, update, .. } => pull(model, *update, config),
-        ModelsCommand::List { .. } => list::run(&looking(config)),
-        ModelsCommand::Show { model, .. } => show::run(&chosen(&looking(config), model)?),
-        ModelsCommand::Verify { model, python, runtimes, .. } => {
+        LocalModels::Pull { model, update, .. } => pull(model, *update, config),
+        LocalModels::List { .. } => list::run(&looking(config)),
+        LocalModels::Show { model, .. } => show::run(&chosen(&looking(config), model)?),
+        LocalModels::Verify { model, python, runtimes, .. } => {
             let devices = Devices::open(config, build.gpu_runtime)?;
             let catalog = computing(config, build, &devices, model)?;
             verify::run(&catalog, &devices, python, runtimes)
         }
-        ModelsCommand::Bench { model, .. } => {
+        LocalModels::Bench { model, .. } => {
             let devices = Devices::open(config, build.gpu_runtime)?;
             let catalog = computing(config, build, &devices, model)?;
             bench::run(&catalog, &devices)

@@ -9,7 +9,6 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router};
-use models::ModelState;
 use protocols::http::{body, explain};
 use protocols::v1::rest::errors::{self, Answer, Failed};
 use protocols::v1::rest::refuse_request;
@@ -25,6 +24,7 @@ use crate::administration::{
 use crate::caller;
 use crate::error::{ApiError, OrRefused, TableError};
 use crate::idempotency::Sender;
+use crate::lifecycle::{self, Wish};
 use crate::server::Account;
 use crate::telemetry::{self, Format};
 use crate::usage_report::ReportQuery;
@@ -48,6 +48,9 @@ pub(super) fn router(operations: Arc<Operations>) -> Router {
         .route("/admin/v1/audit", get(audit))
         .route("/admin/v1/metrics", get(metrics))
         .route("/admin/v1/models", get(models))
+        .route("/admin/v1/models/{name}/load", post(load_model))
+        .route("/admin/v1/models/{name}/reload", post(reload_model))
+        .route("/admin/v1/models/{name}/unload", post(unload_model))
         // On these routes alone: what is not here is not found, whoever asks.
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(from_fn_with_state(Arc::clone(&operations), operator_only))
@@ -221,22 +224,56 @@ async fn metrics(State(operations): State<Arc<Operations>>, headers: HeaderMap) 
 
 /// Which models answer, and why the others do not, in full.
 async fn models(State(operations): State<Arc<Operations>>) -> Answer {
-    let models = operations.catalog.models().iter().map(|entry| {
-        let (name, verification) = (&entry.card.name, entry.verification.as_str());
-        match &entry.state {
-            ModelState::Loaded { .. } => {
-                json!({ "name": name, "status": "loaded", "verification": verification })
-            }
-            ModelState::Unavailable { reason } => json!({
-                "name": name, "status": "unavailable", "reason": reason, "verification": verification,
-            }),
-        }
-    });
-    let rejected = operations
-        .catalog
-        .rejected()
-        .iter()
-        .map(|card| json!({ "folder": card.name, "reason": card.reason }));
-    Ok(Json(json!({ "models": models.collect::<Vec<_>>(), "rejected": rejected.collect::<Vec<_>>() }))
-        .into_response())
+    let catalog = operations.catalog.load();
+    let mut entries: Vec<_> = catalog.models().iter().collect();
+    entries.sort_by(|left, right| left.card.name.cmp(&right.card.name));
+    let models: Vec<_> = entries.into_iter().map(|entry| lifecycle::view(entry)).collect();
+    let rejected = catalog.rejected().iter();
+    let rejected: Vec<_> =
+        rejected.map(|card| json!({ "folder": card.name, "reason": card.reason })).collect();
+    Ok(Json(json!({ "models": models, "rejected": rejected })).into_response())
+}
+
+/// A model that is to be loaded.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoadModel {
+    /// Where it is, if it has no card: as the option `--model` has it.
+    checkpoint: Option<String>,
+}
+
+/// A change of a model that has no more to say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeModel {}
+
+async fn load_model(
+    State(operations): State<Arc<Operations>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer {
+    let LoadModel { checkpoint } = body::parse(&body::read_change(request, &operations.bounds).await?)?;
+    change_model(&operations, &name, Wish::Load { checkpoint }).await
+}
+
+async fn reload_model(
+    State(operations): State<Arc<Operations>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer {
+    let ChangeModel {} = body::parse(&body::read_change(request, &operations.bounds).await?)?;
+    change_model(&operations, &name, Wish::Reload).await
+}
+
+async fn unload_model(
+    State(operations): State<Arc<Operations>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer {
+    let ChangeModel {} = body::parse(&body::read_change(request, &operations.bounds).await?)?;
+    change_model(&operations, &name, Wish::Unload).await
+}
+
+async fn change_model(operations: &Operations, name: &str, wish: Wish) -> Answer {
+    Ok(Json(operations.lifecycle.change(OPERATOR, name, wish).await?).into_response())
 }

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use batching::Engine;
-use models::{Catalog, Sequence, SequenceOutput};
+use models::{Sequence, SequenceOutput};
 use protocols::grpc::{self, Form};
 use protocols::v1::rest;
 use protocols::{Bounds, Dialects};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::administration::Changes;
 use crate::docs;
 use crate::error::{ApiError, ErrorCode, ErrorKind};
+use crate::lifecycle::{CurrentCatalog, Lifecycle};
 use crate::readiness::{HasParts, Note, Part, Readiness};
 use crate::scaling::{ExternalScaler, REQUEST_BYTES_MAX, Scaling};
 use crate::telemetry::{Format, Synonyms, Telemetry};
@@ -32,7 +33,8 @@ pub(crate) struct Operations {
     /// Under whose names metrics are shown beside ours.
     pub(crate) synonyms: Synonyms,
     pub(crate) engine: Engine<Sequence, SequenceOutput>,
-    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) catalog: Arc<CurrentCatalog>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) tenancy: Arc<Tenancy>,
     pub(crate) scaling: Arc<Scaling>,
     pub(crate) readiness: Arc<Readiness>,

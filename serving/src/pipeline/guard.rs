@@ -1,11 +1,12 @@
 //! How a call ended, told exactly once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use models::ModelEntry;
 use models::tasks::Operation;
 use router::Principal;
-use units::{ModelId, Timestamp};
+use units::Timestamp;
 
 use super::caller::Caller;
 use super::is_want_of_capacity;
@@ -24,7 +25,7 @@ pub(super) struct CallGuard<'a> {
     pub(super) principal: Option<Principal>,
     /// Whether anything of the call is counted against its tenant's limit.
     pub(super) is_counted: bool,
-    pub(super) model: Option<ModelId>,
+    pub(super) model: Option<Arc<ModelEntry>>,
     started: Timestamp,
     code: EndCode,
     /// Whether the model's target can be expected to be met; none before that is known.
@@ -56,10 +57,6 @@ impl<'a> CallGuard<'a> {
         }
     }
 
-    fn entry(&self) -> Option<&'a ModelEntry> {
-        self.model.and_then(|id| self.app.catalog.get(id))
-    }
-
     pub(super) fn started(&self) -> Timestamp {
         self.started
     }
@@ -70,7 +67,7 @@ impl<'a> CallGuard<'a> {
 
     /// Whether the request met its model's target; without a result the caller left.
     fn timeliness<A>(&self, result: Option<&Result<A, ApiError>>) -> Timeliness {
-        let target = self.entry().map_or(Duration::MAX, |entry| entry.card.p99_target);
+        let target = self.model.as_ref().map_or(Duration::MAX, |entry| entry.card.p99_target);
         let is_late = match (result, self.has_target) {
             (Some(Err(ApiError::Overloaded { .. } | ApiError::DeadlineInfeasible { .. })), None) => {
                 return Timeliness::TurnedAway;
@@ -109,11 +106,10 @@ impl Drop for CallGuard<'_> {
         if self.timeliness.is_none() {
             self.caller.access.abandoned();
         }
-        let entry = self.entry();
         self.app.telemetry.calls.ended(CallEnd {
             protocol: self.caller.protocol,
             task: self.operation.map_or("other", Operation::as_str),
-            model: entry.map_or("", |entry| entry.card.name.as_str()),
+            model: self.model.as_ref().map_or("", |entry| entry.card.name.as_str()),
             code: self.code,
             timeliness: self.timeliness.unwrap_or_else(|| self.timeliness::<()>(None)),
             duration: self.duration(),

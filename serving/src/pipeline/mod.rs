@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::models::tasks::{Operation, Parameters, TaskRequest};
-use ::models::{ModelEntry, ModelState, NoDefault};
+use ::models::{Catalog, ModelEntry, ModelState, NoDefault};
 use api::exchange::{AnyExchange, ProtocolAnswer};
 use api::{Call, InferRequest, InferResponse, Kept, Made, MicroDollars, Timings};
 use batching::RefusedWork;
@@ -84,8 +84,10 @@ async fn answer(
     };
     let operation = request.parameters.operation();
     end.operation = Some(operation);
-    let entry = find_model(app, operation, request.model.as_deref())?;
-    end.model = Some(entry.id);
+    // From here on the call keeps to the models that are there now, whatever comes and goes.
+    let catalog = app.catalog.load();
+    let entry = find_model(&catalog, operation, request.model.as_deref())?;
+    end.model = Some(Arc::clone(entry));
     let once = match start {
         Start::First(once) => once,
         Start::Again(kept) => {
@@ -102,7 +104,7 @@ async fn answer(
     let deadline = end.started() + request.timeout.unwrap_or(Duration::MAX).min(app.config.request_timeout());
     let tenant = principal.tenant();
     let (tenant, weight, priority) = (tenant.id, tenant.plan.terms().weight, request.priority);
-    let work = Work { app, entry, tenant, weight, priority, deadline };
+    let work = Work { app, catalog: &catalog, entry, tenant, weight, priority, deadline };
     let mut part = enter(work, &request)?;
     let demand = demand(caller, entry, operation, request.inputs.len());
     let mut reservation = gatekeeper.admit(WallTime::now(), &principal, demand).await.or_refused()?;
@@ -227,12 +229,15 @@ async fn run(
     part: &mut Part,
     end: &mut CallGuard<'_>,
 ) -> Result<InferResponse, ApiError> {
-    let Work { app, entry, .. } = work;
-    for needed in [Some(entry), scores_labels(app, entry, &request.parameters)?].into_iter().flatten() {
-        if let ModelState::Unavailable { reason } = &needed.state {
-            let model = needed.card.name.clone();
-            return Err(ApiError::ModelUnavailable { model, reason: reason.clone() });
-        }
+    let Work { app, catalog, entry, .. } = work;
+    for needed in [Some(entry), scores_labels(catalog, entry, &request.parameters)?].into_iter().flatten() {
+        let reason = match &needed.state {
+            ModelState::Loaded { .. } => continue,
+            ModelState::Unavailable { reason } => reason.as_str(),
+            ModelState::Unloaded => models::UNLOADED,
+        };
+        let model = needed.card.name.clone();
+        return Err(ApiError::ModelUnavailable { model, reason: reason.to_owned() });
     }
     let InferRequest { inputs, inputs_max, parameters, on_error, timeout, .. } = request;
     let request = TaskRequest { inputs, parameters, on_error, inputs_max };
@@ -272,17 +277,20 @@ async fn run(
 
 /// The model that scores labels of the caller's, where there are any.
 fn scores_labels<'a>(
-    app: &'a App,
+    catalog: &'a Catalog,
     entry: &ModelEntry,
     parameters: &Parameters,
 ) -> Result<Option<&'a ModelEntry>, ApiError> {
     let has_labels = matches!(parameters, Parameters::Classify(classify) if classify.labels.is_some());
     let zero_shot = entry.card.zero_shot.as_ref().filter(|_| has_labels);
-    zero_shot.and_then(::models::card::ZeroShot::model).map(|model| find_named(app, model)).transpose()
+    zero_shot
+        .and_then(::models::card::ZeroShot::model)
+        .map(|model| find_named(catalog, model).map(Arc::as_ref))
+        .transpose()
 }
 
-fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> {
-    app.catalog.find(name).ok_or_else(|| match app.catalog.find_rejected(name) {
+fn find_named<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<ModelEntry>, ApiError> {
+    catalog.find(name).ok_or_else(|| match catalog.find_rejected(name) {
         Some(card) => ApiError::ModelUnavailable { model: card.name.clone(), reason: card.reason.clone() },
         None => ApiError::ModelNotFound,
     })
@@ -290,7 +298,7 @@ fn find_named<'a>(app: &'a App, name: &str) -> Result<&'a ModelEntry, ApiError> 
 
 /// Refuses a call that is predicted to be late, before anything is done for it.
 fn enter(work: Work<'_>, request: &InferRequest) -> Result<Part, ApiError> {
-    let Work { app, entry, tenant, weight, priority, deadline } = work;
+    let Work { app, entry, tenant, weight, priority, deadline, .. } = work;
     let tokens_max = request.parameters.computed_tokens_max(&entry.card.limits);
     let bytes = request.inputs.iter().map(|input| Bytes::of_text(input.bytes(), tokens_max)).sum();
     let patience = Patience {
@@ -315,13 +323,13 @@ fn enter(work: Work<'_>, request: &InferRequest) -> Result<Part, ApiError> {
 /// # Errors
 /// There is none of that name, none is the task's default, or it does something else.
 fn find_model<'a>(
-    app: &'a App,
+    catalog: &'a Catalog,
     operation: Operation,
     name: Option<&str>,
-) -> Result<&'a ModelEntry, ApiError> {
+) -> Result<&'a Arc<ModelEntry>, ApiError> {
     let entry = match name {
-        Some(name) => find_named(app, name)?,
-        None => app.catalog.default_of(operation).map_err(|error| match error {
+        Some(name) => find_named(catalog, name)?,
+        None => catalog.default_of(operation).map_err(|error| match error {
             NoDefault::Unstated { task, candidates } if !candidates.is_empty() => {
                 ApiError::ModelRequired { task: task.as_str(), candidates: candidates.join(", ") }
             }

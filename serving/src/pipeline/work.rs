@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use models::tasks::{Answer, Job, Prepared, TaskRequest};
-use models::{Errand, ModelEntry, PoolError, Sequence, SequenceOutput, Stage};
+use models::{Catalog, Errand, ModelEntry, PoolError, Sequence, SequenceOutput, Stage};
 use router::Reservation;
 use units::{Priority, TenantId, Timestamp, Tokens};
 
@@ -33,6 +33,8 @@ const SHORT_VALUES: usize = 4096;
 #[derive(Clone, Copy)]
 pub(super) struct Work<'a> {
     pub(super) app: &'a App,
+    /// The models that the call keeps to.
+    pub(super) catalog: &'a Arc<Catalog>,
     pub(super) entry: &'a ModelEntry,
     pub(super) tenant: TenantId,
     pub(super) weight: u32,
@@ -68,7 +70,7 @@ impl Work<'_> {
         timings: &mut Timings,
     ) -> Result<Prepared, ApiError> {
         let app = self.app;
-        let (started, model, catalog) = (app.engine.now(), self.entry.id, Arc::clone(&app.catalog));
+        let (started, model, catalog) = (app.engine.now(), self.entry.id, Arc::clone(self.catalog));
         let bytes = request.inputs.iter().map(|input| input.bytes() as u64).sum();
         let is_short = request.inputs.len() <= SHORT_INPUTS
             && bytes + request.parameters.text_bytes() as u64 <= SHORT_BYTES;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
+use crate::lifecycle::CurrentCatalog;
 use crate::readiness::Readiness;
 use crate::telemetry::Telemetry;
 
@@ -38,8 +39,20 @@ pub(crate) struct LoadSource {
     pub(crate) engine: Engine<Sequence, SequenceOutput>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) readiness: Arc<Readiness>,
-    /// Targets of the models, in the order of their numbers.
-    pub(crate) targets: Vec<Duration>,
+    /// Whose targets count.
+    pub(crate) catalog: Arc<CurrentCatalog>,
+}
+
+/// Targets of the models, in the order of their numbers.
+fn targets(catalog: &CurrentCatalog) -> Vec<Duration> {
+    let catalog = catalog.load();
+    let mut targets = Vec::new();
+    for entry in catalog.models() {
+        // Of those that have gone nothing comes.
+        targets.resize(entry.id.index(), Duration::from_secs(1));
+        targets.push(entry.card.p99_target);
+    }
+    targets
 }
 
 impl Scaling {
@@ -70,13 +83,15 @@ impl Scaling {
 
     /// Keeps the signals up to date until told to stop.
     pub(crate) async fn run(&self, source: LoadSource, stop: &CancellationToken) {
-        let LoadSource { engine, telemetry, readiness, targets } = source;
-        let (mut meter, mut autoscaler) = (Meter::new(targets), Autoscaler::new(self.config.clone()));
+        let LoadSource { engine, telemetry, readiness, catalog } = source;
+        let (mut meter, mut autoscaler) =
+            (Meter::new(targets(&catalog)), Autoscaler::new(self.config.clone()));
         let mut others = Vec::new();
         let mut ticks = tokio::time::interval(EVERY);
         loop {
             tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
             let (now, ends) = (engine.now(), telemetry.calls.ends());
+            meter.set_targets(targets(&catalog));
             let Some(mut load) = meter.read(now, &engine.snapshot(), ends, readiness.is_ready()) else {
                 continue;
             };

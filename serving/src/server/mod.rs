@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use api::Inference;
+use api::{Inference, ModelRepository};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use protocols::grpc::{Health, Serving};
@@ -208,6 +208,7 @@ impl Server {
         let pipeline = Arc::new(Pipeline::new(Arc::clone(app)));
         let services = Services {
             inference: Arc::clone(&pipeline) as Arc<dyn Inference>,
+            repository: Arc::clone(&pipeline) as Arc<dyn ModelRepository>,
             models: pipeline,
             bounds: bounds(&app.config),
             server: app.facts,
@@ -251,6 +252,7 @@ fn operations(app: &App) -> Operations {
         synonyms: app.config.protocols.metric_synonyms(),
         engine: app.engine.clone(),
         catalog: Arc::clone(&app.catalog),
+        lifecycle: Arc::clone(&app.lifecycle),
         tenancy: Arc::clone(&app.tenancy),
         scaling: Arc::clone(&app.scaling),
         readiness: Arc::clone(&app.readiness),
@@ -268,15 +270,16 @@ fn load_source(app: &App) -> LoadSource {
         engine: app.engine.clone(),
         telemetry: Arc::clone(&app.telemetry),
         readiness: Arc::clone(&app.readiness),
-        targets: app.catalog.models().iter().map(|model| model.card.p99_target).collect(),
+        catalog: Arc::clone(&app.catalog),
     }
 }
 
 /// What serves, as health clients are told.
 fn serving(app: &App) -> Serving {
     let is_serving = app.readiness.is_serving();
-    let models = app.catalog.models().iter();
-    let models = models.map(|model| (model.card.name.clone(), is_serving && model.is_loaded()));
+    let catalog = app.catalog.load();
+    let models =
+        catalog.models().iter().map(|model| (model.card.name.clone(), is_serving && model.is_loaded()));
     let services = protocols::grpc_services(app.config.protocols.dialects());
     Serving { is_ready: app.readiness.is_ready(), services, models: models.collect() }
 }
@@ -310,6 +313,7 @@ fn background(app: &Arc<App>, health: &Health) -> (tokio::task::JoinSet<()>, Can
     }
     let (stop_scaling, scaling, source) = (app.stopping.clone(), Arc::clone(&app.scaling), load_source(app));
     tokio::spawn(async move { scaling.run(source, &stop_scaling).await });
+    tokio::spawn(Arc::clone(&app.lifecycle).follow(app.stopping.clone()));
     tokio::spawn(follow_health(Arc::clone(app), health.clone()));
     (background, ship_until)
 }

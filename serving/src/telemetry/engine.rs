@@ -1,6 +1,8 @@
 //! Metrics of queues, batches and devices: what the engine tells.
 
-use batching::{Event, Observer, Snapshot};
+use std::collections::BTreeMap;
+
+use batching::{Event, ModelSnapshot, Observer, Snapshot};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -154,17 +156,24 @@ impl EngineMetrics {
             Unit::Seconds,
             metrics.drain.clone(),
         );
-        for labels in metrics.names.all() {
-            metrics.queue.sequences.get_or_create(&labels).set(0);
-            metrics.queue.tokens.get_or_create(&labels).set(0);
-        }
         metrics
     }
 
     /// Takes over what waits and runs at present.
     pub(crate) fn observe(&self, snapshot: &Snapshot) {
-        for (index, queue) in (0..).zip(&snapshot.models) {
-            let labels = self.names.labels(ModelId(index));
+        // While one version takes over from another both may have a queue.
+        let mut queues: BTreeMap<String, ModelSnapshot> = BTreeMap::new();
+        for (index, version) in (0..).zip(&snapshot.models) {
+            let queue = queues.entry(self.names.labels(ModelId(index)).model).or_default();
+            queue.queued_sequences += version.queued_sequences;
+            queue.queued_tokens += version.queued_tokens;
+            queue.queued_time += version.queued_time;
+            queue.oldest_wait = queue.oldest_wait.max(version.oldest_wait);
+        }
+        for (model, queue) in queues {
+            let labels = ModelLabels { model };
+            self.queue.sequences.get_or_create(&labels).set(queue.queued_sequences as i64);
+            self.queue.tokens.get_or_create(&labels).set(i64::from(queue.queued_tokens.0));
             self.queue.oldest_wait.get_or_create(&labels).set(queue.oldest_wait.as_secs_f64());
             self.queue.device_time.get_or_create(&labels).set(queue.queued_time.as_secs_f64());
         }
@@ -213,11 +222,6 @@ impl Observer for EngineMetrics {
                 let labels = labels(model);
                 tracing::error!(model = labels.model, device = device.0, is_fatal, reason, "batch failed");
                 self.batches.failures.get_or_create(&labels).inc();
-            }
-            Event::Queue { model, sequences, tokens } => {
-                let labels = labels(model);
-                self.queue.sequences.get_or_create(&labels).set(sequences as i64);
-                self.queue.tokens.get_or_create(&labels).set(i64::from(tokens.0));
             }
         }
     }

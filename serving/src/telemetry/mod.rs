@@ -54,6 +54,8 @@ pub struct Telemetry {
     registry: Registry,
     /// What every process has, under names without ours.
     process: Registry,
+    /// Which models there are, and which answer.
+    pub(crate) models: ModelNames,
     /// How calls end; told by the pipeline.
     pub(crate) calls: CallMetrics,
     /// Queues, batches and devices; told by the engine.
@@ -90,23 +92,22 @@ const SECONDS: Buckets = Buckets(&[
 ]);
 
 impl Telemetry {
-    /// Metrics for these models, named in the order of their [`ModelId`](units::ModelId)s; `true` for the
-    /// loaded ones.
-    pub fn new(commit: &'static str, models: &[(String, bool)]) -> Self {
+    /// Metrics of a server without models yet.
+    pub fn new(commit: &'static str) -> Self {
         let (mut registry, mut process) =
             (Registry::with_prefix("ml_inference"), Registry::with_prefix("process"));
         process.register_collector(Box::new(process::ProcessCollector));
         let r = &mut registry;
         register_build(commit, r);
-        let names = ModelNames::register(r, models);
-        let calls = CallMetrics::register(r, names.clone());
-        let engine = Arc::new(EngineMetrics::register(r, names));
+        let models = ModelNames::register(r);
+        let calls = CallMetrics::register(r, models.clone());
+        let engine = Arc::new(EngineMetrics::register(r, models.clone()));
         let usage = Arc::new(UsageMetrics::register(r));
         let scaling = ScalingMetrics::register(r);
         let tenancy = TenancyMetrics::register(r);
         let connections = ConnectionMetrics::register(r);
         let gpus = Arc::new(GpuMetrics::register(r));
-        Self { registry, process, calls, engine, usage, scaling, tenancy, connections, gpus }
+        Self { registry, process, models, calls, engine, usage, scaling, tenancy, connections, gpus }
     }
 
     /// All metrics as text, also under the names of other servers.

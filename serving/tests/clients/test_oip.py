@@ -311,7 +311,6 @@ def test_repository(http_client, grpc_client):
         with pytest.raises(InferenceServerException, match="no such model"):
             client.load_model("nothing", headers=authorized())
         for call in (
-            lambda c: c.unload_model("embeddings-v2", headers=authorized()),
             lambda c: c.get_system_shared_memory_status(headers=authorized()),
             lambda c: c.register_system_shared_memory("r", "/r", 8, headers=authorized()),
             lambda c: c.unregister_cuda_shared_memory("r", headers=authorized()),

@@ -13,11 +13,11 @@ use super::answer::Completion;
 use super::executor::{ExecuteError, Executor, Overlap, UNDER_WAY_MAX};
 use super::message::{DeviceBatch, DeviceReport, Order};
 use super::state::Surroundings;
-use super::sweep;
+use super::sweep::Sweep;
 use super::sync::{Receiver, Sender, thread};
 
 use crate::event::Event;
-use crate::scheduler::{Batch, BatchId, ModelConfig};
+use crate::scheduler::{Batch, BatchId};
 use halving::{Member, join, split};
 
 pub(super) struct DeviceThread<I, O> {
@@ -28,6 +28,8 @@ pub(super) struct DeviceThread<I, O> {
     pub(super) surroundings: Surroundings,
     /// When the batch before this one ended.
     free_since: Timestamp,
+    /// What is measured of a model that is added, in the pauses between batches.
+    sweep: Option<Sweep>,
     /// How the device was lost.
     lost: Option<ExecuteError>,
 }
@@ -62,7 +64,8 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
         reports: Sender<DeviceReport<I, O>>,
         surroundings: Surroundings,
     ) -> Self {
-        Self { id, executor, orders, reports, surroundings, free_since: Timestamp::ZERO, lost: None }
+        let (free_since, sweep, lost) = (Timestamp::ZERO, None, None);
+        Self { id, executor, orders, reports, surroundings, free_since, sweep, lost }
     }
 
     /// Runs batches until there are no more, or until the device is lost; what comes after that is given
@@ -72,6 +75,11 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
         let mut under_way = VecDeque::with_capacity(UNDER_WAY_MAX);
         while let Some(batch) = self.next(&mut under_way) {
             self.settle(batch, &mut under_way);
+            // Whatever load there is, what is measured comes to its end; and what is measured must not share
+            // the device.
+            if under_way.is_empty() {
+                self.measure();
+            }
         }
     }
 
@@ -79,11 +87,19 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
     fn next(&mut self, under_way: &mut VecDeque<UnderWay<I, O>>) -> Option<UnderWay<I, O>> {
         loop {
             let Some(first) = under_way.front() else {
-                let order = self.orders.recv().ok()?;
-                self.obey(order, under_way);
+                match self.sweep {
+                    None => {
+                        let order = self.orders.recv().ok()?;
+                        self.obey(order, under_way);
+                    }
+                    Some(_) => match self.orders.try_recv() {
+                        Ok(order) => self.obey(order, under_way),
+                        Err(_) => self.measure(),
+                    },
+                }
                 continue;
             };
-            if !self.computes(first) || under_way.len() >= UNDER_WAY_MAX {
+            if self.sweep.is_some() || !self.computes(first) || under_way.len() >= UNDER_WAY_MAX {
                 return under_way.pop_front();
             }
             match self.orders.try_recv() {
@@ -103,22 +119,35 @@ impl<I: Send + 'static, O: Send + 'static> DeviceThread<I, O> {
                 debug_assert!(under_way.len() <= UNDER_WAY_MAX, "more is begun than an executor holds");
             }
             Order::Measure { model, config } => {
-                // What is measured must not share the device.
-                while let Some(batch) = under_way.pop_front() {
-                    self.settle(batch, under_way);
+                debug_assert!(self.sweep.is_none(), "one model is measured at a time");
+                self.sweep = Some(Sweep::new(model, config));
+            }
+            Order::Forget { model } => {
+                let forgotten = self.guarded(|executor| {
+                    executor.forget(model);
+                    Ok(())
+                });
+                if let Err(error) = forgotten {
+                    self.failed(model, &error);
+                    self.lost.get_or_insert(error);
                 }
-                self.measure(model, &config);
+                self.report(DeviceReport::Forgotten { model });
             }
         }
     }
 
-    fn measure(&mut self, model: ModelId, config: &ModelConfig) {
-        let clock = Arc::clone(&self.surroundings.clock);
+    /// Measures one batch of a model that is added, if there is one.
+    fn measure(&mut self) {
+        let Some(sweep) = &mut self.sweep else { return };
+        let model = sweep.model;
         let costs = match &self.lost {
-            Some(_) => Vec::new(),
-            None => sweep::measure(self.executor.as_mut(), model, config, clock.as_ref()),
+            Some(_) => Some(Vec::new()),
+            None => sweep.step(self.executor.as_mut(), self.surroundings.clock.as_ref()),
         };
-        self.report(DeviceReport::Measured { device: self.id, model, costs });
+        if let Some(costs) = costs {
+            self.sweep = None;
+            self.report(DeviceReport::Measured { device: self.id, model, costs });
+        }
     }
 
     fn begin(&mut self, batch: DeviceBatch<I, O>) -> UnderWay<I, O> {

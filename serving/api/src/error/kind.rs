@@ -203,6 +203,13 @@ error_kinds! {
     ModelUnavailable = "model_unavailable", SERVICE_UNAVAILABLE, Unavailable, Backoff:
         "`GET /v1/ml/models` says why. The operator has to mend it.";
 
+    /// The model cannot be loaded, or not in the place of the one that answers; that one goes on answering.
+    ModelNotLoadable = "model_not_loadable", UNPROCESSABLE_ENTITY, FailedPrecondition, Never:
+        "The message says what is wrong with the model's card or files.";
+    /// There is no room for the model beside those that are loaded.
+    ModelDoesNotFit = "model_does_not_fit", INSUFFICIENT_STORAGE, ResourceExhausted, Never:
+        "Unload a model that is not needed; the message says how much room there is.";
+
     // Capacity and time.
     /// The server has no capacity for the call now.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, Unavailable, Hinted:

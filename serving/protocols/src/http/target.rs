@@ -150,7 +150,7 @@ impl Target {
         let model = self.model(&[task]).ok()?;
         let (before, behind) = self.models.special_tokens(&model.name)?;
         let is_bare = |input: &Input| match input {
-            Input::Tokens(ids) => !(ids.starts_with(before) && ids.ends_with(behind)),
+            Input::Tokens(ids) => !(ids.starts_with(&before) && ids.ends_with(&behind)),
             Input::Text(_) => false,
         };
         inputs.iter().position(is_bare)

@@ -82,6 +82,8 @@ fn status(kind: ErrorKind) -> StatusCode {
         | Kind::ServiceNotFound
         | Kind::ModelNotFound
         | Kind::ModelUnavailable
+        | Kind::ModelNotLoadable
+        | Kind::ModelDoesNotFit
         | Kind::Overloaded
         | Kind::AnswersUnread
         | Kind::DeadlineInfeasible

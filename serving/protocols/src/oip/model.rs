@@ -1,8 +1,9 @@
 //! What the protocol tells of a model: its tensors, its versions and its configuration.
 
-use api::{ApiError, ModelDirectory, ModelInfo, ModelStatus, Task};
+use api::{ApiError, Caller, ModelDirectory, ModelInfo, ModelStatus, Task};
 
 use super::error::invalid;
+use crate::Services;
 
 /// Which answers a model gives, each a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,17 +100,21 @@ pub(super) fn state(model: &ModelInfo) -> (&'static str, &str) {
     }
 }
 
-/// Answers the request to load a model: one that answers is loaded, as its card says and not as a
-/// configuration or files of the request's `parameters` do.
-pub(super) fn load<'a>(
-    models: &dyn ModelDirectory,
+/// Loads a model as its card says, and not as a configuration or files of the request's `parameters` do. Who
+/// may not is told whether it is loaded.
+pub(super) async fn load<'a>(
+    services: &Services,
+    caller: &Caller,
     name: &str,
     mut parameters: impl Iterator<Item = &'a String>,
 ) -> Result<(), ApiError> {
-    let model = find(models, name, None)?;
     if parameters.any(|name| name == "config" || name.starts_with("file:")) {
         return Err(invalid("parameters", "a model is loaded as its card says: send no config and no files"));
     }
+    if services.repository.is_managed_by(caller).await? {
+        return services.repository.load(caller, name).await;
+    }
+    let model = find(&*services.models, name, None)?;
     match model.status {
         ModelStatus::Loaded => Ok(()),
         ModelStatus::Unavailable { reason } => Err(ApiError::ModelUnavailable { model: model.name, reason }),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{kserve, rest};
-use crate::openapi::{ALWAYS, Api, CALL, Content, MODELS, Operation, any_object};
+use crate::openapi::{ALWAYS, Api, CALL, Content, LOADING, MODELS, Operation, any_object};
 use crate::tei;
 
 const SERVER: &str = "Server";
@@ -47,17 +47,19 @@ pub(crate) fn describe(api: &mut Api) {
         .answers(200, "The models.", &models)
         .fails(MODELS);
     let load = "/v2/repository/models/{name}/load";
-    let load =
-        Operation::new("post", load, REPOSITORY, "Says whether a model is loaded; none is loaded by it")
-            .answers_with(200, "It is loaded.", Content::new())
-            .fails(MODELS);
-    api.add(index);
-    api.add(load);
-    let unsupported = [
-        ("/v2/repository/models/{name}/unload", REPOSITORY),
-        ("/v2/models/{name}/generate", MODEL),
-        ("/v2/models/{name}/generate_stream", MODEL),
-    ];
+    let load = Operation::new("post", load, REPOSITORY, "Loads a model, anew if it is loaded")
+        .described(MANAGED)
+        .answers_with(200, "It is loaded.", Content::new())
+        .fails(LOADING);
+    let unload = "/v2/repository/models/{name}/unload";
+    let unload = Operation::new("post", unload, REPOSITORY, "Unloads a model")
+        .described(MANAGED)
+        .answers_with(200, "It is gone.", Content::new())
+        .fails(LOADING);
+    for operation in [index, load, unload] {
+        api.add(operation);
+    }
+    let unsupported = [("/v2/models/{name}/generate", MODEL), ("/v2/models/{name}/generate_stream", MODEL)];
     for (path, tag) in unsupported {
         let failure = json!({"$ref": "#/components/schemas/Error"});
         api.add(Operation::new("post", path, tag, "Not supported").answers(
@@ -67,6 +69,10 @@ pub(crate) fn describe(api: &mut Api) {
         ));
     }
 }
+
+/// Who changes models.
+const MANAGED: &str = "For administrators of the tenants that the server's configuration names for it; others are told \
+     whether the model is loaded.";
 
 /// A call in JSON, or with tensors in bytes behind a JSON head.
 fn inference(path: &str, (read, written): &(Value, Value)) -> Operation {

@@ -174,6 +174,8 @@ fn type_of(error: &ApiError) -> &'static str {
         | Kind::KeyNotActive
         | Kind::TooManyKeys
         | Kind::SecretShownOnce
+        | Kind::ModelNotLoadable
+        | Kind::ModelDoesNotFit
         | Kind::Conflict => "invalid_request_error",
         Kind::IssuerUnavailable
         | Kind::LimitsUnavailable

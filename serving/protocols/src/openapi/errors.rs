@@ -28,6 +28,8 @@ pub enum Group {
     Model,
     /// A model that answers.
     Choice,
+    /// A model that is to be loaded.
+    Loading,
     /// The deadline.
     Time,
     /// `Idempotency-Key`.
@@ -48,6 +50,9 @@ pub const DOCUMENTS: &[Group] = &[Group::Connection, Group::Page];
 pub const CALLER: &[Group] = &[Group::Connection, Group::Caller, Group::Field];
 /// Of routes that show models.
 pub const MODELS: &[Group] = &[Group::Connection, Group::Caller, Group::Field, Group::Model];
+/// Of routes that load and unload models.
+pub const LOADING: &[Group] =
+    &[Group::Connection, Group::Caller, Group::Body, Group::Field, Group::Model, Group::Loading];
 /// Of routes that manage keys.
 pub const KEYS: &[Group] = &[Group::Connection, Group::Caller, Group::Field, Group::Keys];
 /// Of routes that change keys.
@@ -114,6 +119,7 @@ fn group(kind: ErrorKind) -> Group {
         | Kind::UnreadableInput => Group::Inputs,
         Kind::ModelNotFound => Group::Model,
         Kind::ModelRequired | Kind::WrongTask | Kind::ModelUnavailable => Group::Choice,
+        Kind::ModelNotLoadable | Kind::ModelDoesNotFit => Group::Loading,
         Kind::DeadlineInfeasible | Kind::DeadlineExceeded => Group::Time,
         Kind::IdempotencyKeyReused
         | Kind::IdempotencyInProgress

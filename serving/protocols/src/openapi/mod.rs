@@ -18,7 +18,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 pub(crate) use dialects::any_object;
-pub use errors::{ALWAYS, CALL, CALLER, CHANGE, DOCUMENTS, Group, KEYS, MODELS};
+pub use errors::{ALWAYS, CALL, CALLER, CHANGE, DOCUMENTS, Group, KEYS, LOADING, MODELS};
 pub use examples::EXAMPLES;
 pub use operation::{Content, Operation, Security};
 

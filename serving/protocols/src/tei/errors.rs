@@ -106,6 +106,8 @@ pub(crate) fn form(kind: ErrorKind) -> Form {
         | K::InvalidUtf8
         | K::InvalidJson
         | K::ModelNotFound
+        | K::ModelNotLoadable
+        | K::ModelDoesNotFit
         | K::IdempotencyKeyReused
         | K::IdempotencyAnswerTooLarge
         | K::TenantNotFound

@@ -4,6 +4,7 @@
 //! (`build.rs`).
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use api::{ApiError, BodyMeter, Caller, Identity, ModelInfo, Reads, StreamedCall, request_id};
 use proto::oip as pb;
@@ -54,6 +55,16 @@ impl OipApi {
         request: Request<Streaming<Q>>,
         answer: impl FnOnce(&Oip, Q) -> Result<A, ApiError>,
     ) -> Result<Response<A>, Status> {
+        let (asked, request_id) = self.read(request).await;
+        let result = asked.and_then(|(_, asked)| answer(&self.oip, asked));
+        result.map(Response::new).map_err(|error| status(&error, &request_id))
+    }
+
+    /// Reads a message of a caller who may look at models.
+    async fn read<Q: prost::Message>(
+        &self,
+        request: Request<Streaming<Q>>,
+    ) -> (Result<(Caller, Q), ApiError>, Arc<str>) {
         let (metadata, extensions, messages) = request.into_parts();
         let request_id = request_id(&extensions);
         let result = async {
@@ -62,9 +73,10 @@ impl OipApi {
             let _visit = self.oip.services.models.visit(&caller, Reads::Message).await?;
             let bytes_max = self.oip.services.bounds.body_bytes_max;
             let message = UnreadMessage::new(messages, &headers, caller.body.clone(), bytes_max).read().await;
-            answer(&self.oip, message.map_err(|error| caller.body.fault().unwrap_or(error))?)
+            let message = message.map_err(|error| caller.body.fault().unwrap_or(error))?;
+            Ok((caller, message))
         };
-        result.await.map(Response::new).map_err(|error| status(&error, &request_id))
+        (result.await, request_id)
     }
 
     fn model(&self, name: &str, version: &str) -> Result<ModelInfo, ApiError> {
@@ -227,18 +239,26 @@ impl GrpcInferenceService for OipApi {
         &self,
         request: Request<Streaming<pb::RepositoryModelLoadRequest>>,
     ) -> Result<Response<pb::RepositoryModelLoadResponse>, Status> {
-        self.look(request, |oip, asked| {
-            model::load(&*oip.services.models, &asked.model_name, asked.parameters.keys())?;
-            Ok(pb::RepositoryModelLoadResponse {})
-        })
-        .await
+        let (asked, request_id) = self.read(request).await;
+        let result = async {
+            let (caller, asked) = asked?;
+            model::load(&self.oip.services, &caller, &asked.model_name, asked.parameters.keys()).await
+        };
+        let answer = result.await.map(|()| Response::new(pb::RepositoryModelLoadResponse {}));
+        answer.map_err(|error| status(&error, &request_id))
     }
 
     async fn repository_model_unload(
         &self,
         request: Request<Streaming<pb::RepositoryModelUnloadRequest>>,
     ) -> Result<Response<pb::RepositoryModelUnloadResponse>, Status> {
-        unsupported(&request)
+        let (asked, request_id) = self.read(request).await;
+        let result = async {
+            let (caller, asked) = asked?;
+            self.oip.services.repository.unload(&caller, &asked.model_name).await
+        };
+        let answer = result.await.map(|()| Response::new(pb::RepositoryModelUnloadResponse {}));
+        answer.map_err(|error| status(&error, &request_id))
     }
 
     async fn system_shared_memory_status(

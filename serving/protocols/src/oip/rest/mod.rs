@@ -55,7 +55,7 @@ pub(super) fn routes(oip: Served) -> Router {
         .route("/v2/models/stats", get(statistics))
         .route("/v2/repository/index", post(index))
         .route("/v2/repository/models/{name}/load", post(load))
-        .route("/v2/repository/models/{name}/unload", post(unsupported))
+        .route("/v2/repository/models/{name}/unload", post(unload))
         .route("/v2/models/{name}/generate", post(unsupported))
         .route("/v2/models/{name}/generate_stream", post(unsupported))
         .route("/v2/models/{name}/trace/setting", any(unsupported))
@@ -255,19 +255,36 @@ struct LoadRequest {
     parameters: Option<HashMap<String, IgnoredAny>>,
 }
 
-/// Loads a model, as far as it is loaded.
 async fn load(State(oip): State<Served>, place: Place, request: Request) -> Response {
     let id = request_id(request.extensions());
+    let caller = Caller::of_dialect(request.headers(), request.extensions().clone(), Oip::PROTOCOL);
     let result = async {
         let content = read(&oip, request).await?;
         let asked = if content.is_empty() { LoadRequest::default() } else { body::parse(&content)? };
         let (name, _) = named(place)?;
         let parameters = asked.parameters.unwrap_or_default();
-        model::load(&*oip.services.models, &name, parameters.keys())
+        model::load(&oip.services, &caller, &name, parameters.keys()).await
     };
-    match result.await {
+    done(result.await, &id)
+}
+
+async fn unload(State(oip): State<Served>, place: Place, request: Request) -> Response {
+    let id = request_id(request.extensions());
+    let caller = Caller::of_dialect(request.headers(), request.extensions().clone(), Oip::PROTOCOL);
+    let result = async {
+        // Triton's clients say whether models that this one is made of go with it: there are none.
+        read(&oip, request).await?;
+        let (name, _) = named(place)?;
+        oip.services.repository.unload(&caller, &name).await
+    };
+    done(result.await, &id)
+}
+
+/// Answers what has no answer but that it is done.
+fn done(result: Result<(), ApiError>, request_id: &str) -> Response {
+    match result {
         Ok(()) => StatusCode::OK.into_response(),
-        Err(error) => refuse::<Oip>(&error, &id),
+        Err(error) => refuse::<Oip>(&error, request_id),
     }
 }
 
