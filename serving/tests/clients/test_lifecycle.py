@@ -286,7 +286,8 @@ def test_clients_of_triton_change_models(server, admin):
     for client in (http.InferenceServerClient(server.api), triton_grpc.InferenceServerClient(server.api)):
         client.unload_model("topics", headers={"authorization": f"Bearer {KEY}"})
         assert admin.models()["topics"]["status"] == "unloaded"
-        assert not client.is_model_ready("topics", headers={"authorization": f"Bearer {KEY}"})
+        # Health is told within a moment.
+        wait_for(lambda: not client.is_model_ready("topics", headers={"authorization": f"Bearer {KEY}"}))
         client.load_model("topics", headers={"authorization": f"Bearer {KEY}"})
         assert admin.models()["topics"]["status"] == "loaded"
         client.close()

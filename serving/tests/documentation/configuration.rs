@@ -180,6 +180,13 @@ impl Writer {
             },
             Tree::Items(name, items) => match (wire(name), items.as_slice()) {
                 (Some(wire), [Tree::Leaf(value)]) => format!("`{{ {wire} = {value} }}`"),
+                (None, [Tree::Leaf(_), ..]) if name.is_empty() => {
+                    let quoted = |item: &Tree| match item {
+                        Tree::Leaf(text) => format!("\"{text}\""),
+                        _ => String::new(),
+                    };
+                    format!("`[{}]`", items.iter().map(quoted).collect::<Vec<_>>().join(", "))
+                }
                 _ => "none".to_owned(),
             },
             Tree::Fields(..) => "none".to_owned(),
