@@ -507,7 +507,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let result = hub.fetch(&["known.txt"], folder.path(), &Kept::default());
-        assert_eq!(result, Err("no answer within 50ms".to_owned()));
+        assert_eq!(result, Err("known.txt: no answer within 50ms".to_owned()));
     }
 
     #[test]
