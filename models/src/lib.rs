@@ -22,6 +22,10 @@
 //!   output. (`models/runtimes/cuda/tests/kernels.rs`)
 //! - On a GPU a batch gives the same result alone, beside another one, as a graph or kernel by kernel, and
 //!   takes no memory that was not planned. (`models/runtimes/cuda/tests/encoders.rs`)
+//! - What a revision of a repository was pinned to is served after every start, or nothing of it; nobody is
+//!   asked for it. (`models/src/source/pull/tests.rs`, `serving/tests/clients/test_hub.py`)
+//! - A model with a certificate gives the answers of its authors' library, or none.
+//!   (`serving/tests/clients/test_model_commands.py`)
 //! - A card whose checkpoint says more of its answers than the card does is refused.
 //!   (`models/tests/truthful.rs`)
 

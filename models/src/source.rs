@@ -174,7 +174,12 @@ fn ensure_repository(
         // one for each place, because what one of them has left is for the same to go on with.
         let staging = folder.with_extension(format!("part{index}"));
         match fetch_into_place(source, folder, &staging, fetcher.as_ref(), progress)? {
-            Ok(()) => return Ok(folder.to_path_buf()),
+            Ok(()) => {
+                // What another place has left is of no use any more.
+                (0..fetchers.len())
+                    .try_for_each(|other| remove(&folder.with_extension(format!("part{other}"))))?;
+                return Ok(folder.to_path_buf());
+            }
             Err(reason) => {
                 progress.message(&format!("{}: {reason}", fetcher.place()));
                 attempts.push(Attempt { place: fetcher.place(), reason });

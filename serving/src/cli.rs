@@ -152,7 +152,8 @@ pub enum LocalModels {
         #[command(flatten)]
         options: Options,
     },
-    /// Measure tokens a second and the time of a batch, on this machine, at a few lengths and sizes of batches.
+    /// Measure tokens a second and the time of a batch, on this machine, at a few lengths and sizes of
+    /// batches.
     Bench {
         /// Name, folder or OWNER/NAME.
         model: String,

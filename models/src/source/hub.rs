@@ -379,8 +379,8 @@ impl Fetcher for Hub {
     }
 }
 
-/// Runs what waits for the network. On a thread of its own, since the caller's may belong to a runtime already;
-/// a look-up of a name that does not end is left behind.
+/// Runs what waits for the network. On a thread of its own, since the caller's may belong to a runtime
+/// already; a look-up of a name that does not end is left behind.
 fn complete<T: Send>(work: impl Future<Output = Result<T, String>> + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
@@ -507,7 +507,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let result = hub.fetch(&["known.txt"], folder.path(), &Kept::default());
-        assert_eq!(result, Err("no answer within 50ms".to_owned()));
+        assert_eq!(result, Err("known.txt: no answer within 50ms".to_owned()));
     }
 
     #[test]
