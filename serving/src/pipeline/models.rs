@@ -3,7 +3,7 @@
 use api::{Computed, ModelDirectory, ModelInfo, Reads, Task, Visit};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use models::{ModelEntry, ModelState, TextTokenizer};
+use models::{ModelEntry, ModelState};
 use router::Role;
 
 use super::{Caller, Pipeline, PlaceCharge, authorise};
@@ -32,9 +32,9 @@ impl ModelDirectory for Pipeline {
         self.0.catalog.find(name).map(info)
     }
 
-    fn special_tokens(&self, model: &str) -> Option<(&[u32], &[u32])> {
+    fn is_wrapped(&self, model: &str, ids: &[u32]) -> Option<bool> {
         let catalog = &self.0.catalog;
-        catalog.tokenizer(catalog.find(model)?.id).map(TextTokenizer::special_tokens)
+        catalog.tokenizer(catalog.find(model)?.id).map(|tokenizer| tokenizer.is_wrapped(ids))
     }
 
     fn busy_fraction(&self) -> f64 {

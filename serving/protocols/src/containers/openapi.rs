@@ -17,7 +17,9 @@ pub(crate) fn describe(api: &mut Api) {
         api.probe(method, path, TAG, "Whether the server is ready");
     }
     let summary = "What the model is for, as text-embeddings-inference or Hugging Face's containers answer";
-    api.call("/invocations", TAG, summary, &(any_object(), json!({})));
+    for path in ["/invocations", "/models/{name}/invoke"] {
+        api.call(path, TAG, summary, &(any_object(), json!({})));
+    }
     let predictions = vertex::schemas(api);
     api.call("/vertex", TAG, "Predictions of instances", &predictions);
 }
