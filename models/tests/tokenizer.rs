@@ -237,6 +237,54 @@ fn words_are_no_special_tokens() {
 }
 
 #[test]
+fn padding_is_no_text() {
+    let tokenizer = tokenizer();
+    assert_eq!(tokenizer.padding(), Some(0));
+    let check = |ids: &[u32], expected: bool| assert_eq!(tokenizer.is_wrapped(ids), expected, "{ids:?}");
+    check(&[101, 7592, 102], true);
+    check(&[101, 7592, 102, 0, 0], true);
+    check(&[0, 101, 7592, 102], true);
+    check(&[101, 7592, 0, 2088, 102], true);
+    check(&[101, 7592, 0], false);
+    check(&[7592, 0], false);
+    check(&[0, 0], false);
+    check(&[], false);
+}
+
+/// Where the token at the end of texts fills up rows too, it is a part of them.
+#[test]
+fn a_token_of_every_text_is_no_padding() {
+    let json = r###"{
+        "version": "1.0", "normalizer": null, "decoder": null, "truncation": null,
+        "padding": { "strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": null,
+                     "pad_id": 1, "pad_type_id": 0, "pad_token": "<end>" },
+        "added_tokens": [
+            { "id": 1, "content": "<end>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true },
+            { "id": 4, "content": "<pad>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true }
+        ],
+        "pre_tokenizer": { "type": "WhitespaceSplit" },
+        "post_processor": { "type": "TemplateProcessing",
+            "single": [ { "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "<end>", "type_id": 0 } } ],
+            "pair": [ { "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } } ],
+            "special_tokens": { "<end>": { "id": "<end>", "ids": [1], "tokens": ["<end>"] } } },
+        "model": { "type": "WordLevel", "unk_token": "[UNK]", "vocab": { "[UNK]": 0, "<end>": 1, "a": 2, "b": 3, "<pad>": 4 } }
+    }"###;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokenizer.json");
+    std::fs::write(&file, json).unwrap();
+    let tokenizer = TextTokenizer::from_file(&file).unwrap();
+    assert_eq!(tokenizer.padding(), None);
+    assert!(tokenizer.is_wrapped(&[2, 1]) && !tokenizer.is_wrapped(&[2]));
+    std::fs::write(
+        &file,
+        json.replace("\"pad_id\": 1", "\"pad_id\": 4")
+            .replace("\"pad_token\": \"<end>\"", "\"pad_token\": \"<pad>\""),
+    )
+    .unwrap();
+    assert_eq!(TextTokenizer::from_file(&file).unwrap().padding(), Some(4));
+}
+
+#[test]
 fn what_is_not_known_is_counted() {
     let plain = tokenizer();
     let check = |text: &str, expected: (usize, usize), normalized: (usize, usize)| {

@@ -149,6 +149,7 @@ fn every_api_error() -> Vec<ApiError> {
             E::Input(InputError::Form { index: 3, found: "token ids", needed: "a text" }),
         ],
         E::Input(InputError::ForeignToken { .. }) => [E::Input(InputError::ForeignToken { index: 3, id: 279 })],
+        E::Input(InputError::Padding { .. }) => [E::Input(InputError::Padding { index: 3, id: 0 })],
         E::Worded { .. } => [E::Worded {
             error: InputError::Empty { index: 3 },
             field: "documents[3]".to_owned(),

@@ -381,6 +381,16 @@ pub enum InputError {
         /// Token id that the vocabulary lacks.
         id: u32,
     },
+    /// An id is that of padding, which would be read as a part of the text.
+    #[error(
+        "inputs[{index}] has the token id {id}, with which the model's tokenizer fills up rows and which no text has: leave it out, or mask it where there is an attention_mask"
+    )]
+    Padding {
+        /// Position of the input in the call, from 0.
+        index: usize,
+        /// Token id of padding.
+        id: u32,
+    },
 }
 
 /// How a text can be read that is too long as the call stands.
@@ -437,7 +447,8 @@ impl InputError {
             | Self::TooLong { index, .. }
             | Self::Tokenize { index }
             | Self::Form { index, .. }
-            | Self::ForeignToken { index, .. } => format!("inputs[{index}]"),
+            | Self::ForeignToken { index, .. }
+            | Self::Padding { index, .. } => format!("inputs[{index}]"),
             Self::Parameter { name, .. } => format!("parameters.{name}"),
         }
     }

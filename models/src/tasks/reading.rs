@@ -213,9 +213,13 @@ impl<'a> Jobs<'a> {
     /// Ids without the special tokens around them.
     ///
     /// # Errors
-    /// There are none, or they are not ids of this tokenizer.
+    /// There are none, or they are not ids that texts have in this tokenizer.
     async fn own_tokens<'t>(&self, index: usize, ids: &'t [u32]) -> Result<&'t [u32], InputError> {
         self.pace.spend(size_of_val(ids)).await;
+        let padding = self.tokenizer.padding();
+        if let Some(id) = ids.iter().find(|id| Some(**id) == padding) {
+            return Err(InputError::Padding { index, id: *id });
+        }
         let ids = self.tokenizer.without_special_tokens(ids);
         if ids.is_empty() {
             return Err(InputError::Empty { index });

@@ -108,6 +108,8 @@ struct Inner {
     unknown: Option<u32>,
     /// The other special tokens, which no text stands for.
     control: Vec<u32>,
+    /// The token that fills up rows, if it is for nothing else.
+    padding: Option<u32>,
     /// Whether characters of private use, which people may see, are dropped.
     drops_private: bool,
 }
@@ -123,6 +125,7 @@ impl TextTokenizer {
             |error: tokenizers::Error| TokenizeError::File { file: file(), message: error.to_string() };
         let mut tokenizer = Tokenizer::from_file(path).map_err(as_error)?;
         let cuts_start = pairs::cuts_start(&tokenizer);
+        let padding = padding_token(&tokenizer);
         tokenizer.with_truncation(None).map_err(as_error)?;
         tokenizer.with_padding(None);
         tokenizer.set_encode_special_tokens(true);
@@ -136,6 +139,9 @@ impl TextTokenizer {
         let added = tokenizer.get_added_tokens_decoder().into_iter();
         let control = added.filter(|(id, token)| token.special && Some(*id) != unknown);
         let control = control.map(|(id, _)| id).collect();
+        // Some models fill up rows with the token at the end of texts.
+        let is_of_texts = |id: &u32| prefix.contains(id) || suffix.contains(id) || Some(*id) == unknown;
+        let padding = padding.filter(|id| !is_of_texts(id));
         let private = tokenizer.encode(PRIVATE.to_string(), false).map_err(as_error)?;
         let drops_private = private.get_ids().is_empty();
         let inner = Inner {
@@ -148,6 +154,7 @@ impl TextTokenizer {
             cuts,
             unknown,
             control,
+            padding,
         };
         Ok(Self { inner: Arc::new(inner), is_normalizing: false, tells_segments: true })
     }
@@ -318,6 +325,15 @@ impl TextTokenizer {
         inner.unwrap_or(ids)
     }
 
+    /// Whether the special tokens are around ids, or around what is left of them without padding.
+    pub fn is_wrapped(&self, ids: &[u32]) -> bool {
+        let (prefix, suffix) = self.special_tokens();
+        let is_text = |id: &u32| Some(*id) != self.inner.padding;
+        let (start, end) = (ids.iter().position(is_text), ids.iter().rposition(is_text));
+        let text = start.zip(end).and_then(|(start, end)| ids.get(start..=end)).unwrap_or_default();
+        text.starts_with(prefix) && text.ends_with(suffix)
+    }
+
     /// A token as the vocabulary has it; none if there is none of this number.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.tokenizer.id_to_token(id)
@@ -327,6 +343,11 @@ impl TextTokenizer {
     /// BERT's `[unused0]`, and one at all.
     pub fn is_of_text(&self, id: u32) -> bool {
         self.token(id).is_some_and(|token| !is_unused(&token))
+    }
+
+    /// The token that fills up rows, if it is for nothing else: no text has it.
+    pub fn padding(&self) -> Option<u32> {
+        self.inner.padding
     }
 
     /// The text that tokens stand for.
@@ -393,6 +414,12 @@ fn unknown_token(tokenizer: &Tokenizer) -> Option<u32> {
         ModelWrapper::Unigram(_) => "<unk>",
     };
     tokenizer.token_to_id(name)
+}
+
+/// The token that fills up rows: the one that the file fills up with, or else one of the usual name.
+fn padding_token(tokenizer: &Tokenizer) -> Option<u32> {
+    let stated = tokenizer.get_padding().map(|padding| padding.pad_token.as_str());
+    stated.into_iter().chain(["[PAD]", "<pad>"]).find_map(|name| tokenizer.token_to_id(name))
 }
 
 /// The ids the post-processor puts before and after a sequence, found by encoding a probe both ways: this

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use models_core::RuntimeKind;
 use models_core::tasks::{Answer, Input, OnError, Parameters};
 use units::{Priority, WallTime};
 
@@ -67,8 +68,37 @@ pub struct InferResponse {
     pub inputs: usize,
     /// Tokens of these.
     pub tokens: usize,
+    /// What computed them.
+    pub processor: Processor,
     /// What is left of the tenant's limits.
     pub quotas: Vec<Quota>,
+}
+
+/// What computes a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processor {
+    /// The processors that the server itself runs on.
+    Cpu,
+    /// A GPU.
+    Gpu,
+}
+
+impl Processor {
+    /// Its name, as callers are told.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
+        }
+    }
+
+    /// What a runtime computes on.
+    pub const fn of(runtime: RuntimeKind) -> Self {
+        match runtime {
+            RuntimeKind::Cuda => Self::Gpu,
+            RuntimeKind::Candle | RuntimeKind::Fused | RuntimeKind::Onnx => Self::Cpu,
+        }
+    }
 }
 
 #[cfg(test)]

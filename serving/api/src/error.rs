@@ -389,6 +389,8 @@ fn input_kind(error: &InputError) -> ErrorKind {
         InputError::TooLong { .. } => ErrorKind::InputTooLong,
         InputError::Parameter { .. } => ErrorKind::InvalidParameter,
         InputError::Tokenize { .. } => ErrorKind::UnreadableInput,
-        InputError::Form { .. } | InputError::ForeignToken { .. } => ErrorKind::InvalidRequest,
+        InputError::Form { .. } | InputError::ForeignToken { .. } | InputError::Padding { .. } => {
+            ErrorKind::InvalidRequest
+        }
     }
 }

@@ -155,8 +155,9 @@ pub trait ModelDirectory: Send + Sync {
     /// The model of a task that answers callers who name none.
     fn default_model(&self, task: Task) -> Option<ModelInfo>;
 
-    /// The tokens that a model reads before and behind every text; none if it does not answer.
-    fn special_tokens(&self, model: &str) -> Option<(Vec<u32>, Vec<u32>)>;
+    /// Whether the special tokens that a model reads around every text are around these ids, or around what
+    /// is left of them without padding; none if it does not answer.
+    fn is_wrapped(&self, model: &str, ids: &[u32]) -> Option<bool>;
 
     /// How much of the calls that may be worked on at once is, from 0 to 1.
     fn busy_fraction(&self) -> f64;
@@ -186,7 +187,7 @@ mod tests {
     use units::Priority;
 
     use super::*;
-    use crate::call::{InferRequest, InferResponse, Timings};
+    use crate::call::{InferRequest, InferResponse, Processor, Timings};
     use crate::exchange::{Call, Kept, Made, Repeat};
     use crate::quota::Quota;
 
@@ -207,8 +208,9 @@ mod tests {
                 }
                 let (model, answer) = (Arc::from("m"), Answer { results: Vec::new() });
                 let (inputs, version) = (request.inputs.len(), Arc::clone(&model));
-                let (tokens, quotas, timings) = (0, Vec::new(), Timings::default());
-                let response = InferResponse { model, version, answer, timings, inputs, tokens, quotas };
+                let (processor, quotas, timings) = (Processor::Cpu, Vec::new(), Timings::default());
+                let response =
+                    InferResponse { model, version, answer, timings, inputs, tokens: 0, processor, quotas };
                 reply.answer(response, false).map(|made| made.answer)
             })
         }

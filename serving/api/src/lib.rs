@@ -27,7 +27,7 @@ pub mod model_info;
 pub mod quota;
 
 pub use body::BodyMeter;
-pub use call::{InferRequest, InferResponse, Timings};
+pub use call::{InferRequest, InferResponse, Processor, Timings};
 pub use caller::{Caller, Identity, RequestId, request_id};
 pub use error::{ApiError, ErrorKind, GrpcCode, Refusal, Retry, Row};
 pub use exchange::{Call, Exchange, Kept, Made, Repeat, Reply};

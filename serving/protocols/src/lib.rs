@@ -146,36 +146,69 @@ pub fn grpc_services(dialects: Dialects) -> Vec<&'static str> {
     [&[v1::grpc::SERVICE, v1::grpc::ADMINISTRATION], oip, tei].concat()
 }
 
+/// Protocols over HTTP, each with a form of its own. A dialect has its line here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Oip,
+    Tei,
+    HuggingFace,
+    Containers,
+    OpenAi,
+    Cohere,
+    Ollama,
+    Own,
+}
+
+impl Family {
+    /// Whose a path is. Of a path of two dialects it is the first that is spoken: which of them a request is
+    /// of, its body tells, and here none is read.
+    fn of(path: &str, dialects: Dialects) -> Self {
+        match path {
+            _ if shared::is_second(path, dialects) => Self::OpenAi,
+            _ if oip::is_path(path) => Self::Oip,
+            _ if tei::is_path(path) => Self::Tei,
+            _ if containers::is_path(path) => Self::Containers,
+            _ if huggingface::is_path(path) => Self::HuggingFace,
+            _ if openai::is_path(path) => Self::OpenAi,
+            _ if cohere::is_path(path) => Self::Cohere,
+            _ if ollama::is_path(path) => Self::Ollama,
+            _ => Self::Own,
+        }
+    }
+}
+
 /// Name of the protocol that a route belongs to, as in metrics and logs: of calls that end before a protocol
-/// has read them. A dialect has its line here.
-pub fn protocol_of(route: &str, is_grpc: bool) -> &'static str {
-    match route {
-        _ if oip::is_path(route) => oip::Dialect::PROTOCOL,
-        _ if tei::is_path(route) => tei::Tei::PROTOCOL,
-        _ if huggingface::is_path(route) => huggingface::HuggingFace::PROTOCOL,
-        _ if containers::is_path(route) => containers::Containers::PROTOCOL,
-        _ if openai::is_path(route) => openai::OpenAi::PROTOCOL,
-        _ if cohere::is_path(route) => cohere::Cohere::PROTOCOL,
-        _ if ollama::is_path(route) => ollama::Ollama::PROTOCOL,
-        _ if is_grpc => v1::grpc::PROTOCOL,
-        _ => v1::rest::PROTOCOL,
+/// has read them.
+pub fn protocol_of(route: &str, is_grpc: bool, dialects: Dialects) -> &'static str {
+    match Family::of(route, dialects) {
+        Family::Oip => oip::Dialect::PROTOCOL,
+        Family::Tei => tei::Tei::PROTOCOL,
+        Family::HuggingFace => huggingface::HuggingFace::PROTOCOL,
+        Family::Containers => containers::Containers::PROTOCOL,
+        Family::OpenAi => openai::OpenAi::PROTOCOL,
+        Family::Cohere => cohere::Cohere::PROTOCOL,
+        Family::Ollama => ollama::Ollama::PROTOCOL,
+        Family::Own if is_grpc => v1::grpc::PROTOCOL,
+        Family::Own => v1::rest::PROTOCOL,
     }
 }
 
 /// Refuses a request in the form of the protocol that it is of, as its head and its path tell: for what is
 /// refused before any route sees it.
-pub fn refuse(error: &ApiError, request: &Request) -> Response {
+pub fn refuse(dialects: Dialects, error: &ApiError, request: &Request) -> Response {
     let (path, id) = (request.uri().path(), request_id(request.extensions()));
-    match path {
-        _ if head::is_grpc(request.headers()) => grpc::status(error, &id).into_http::<Body>(),
-        _ if oip::is_path(path) => refuse_as::<oip::Dialect>(error, &id),
-        _ if tei::is_path(path) => refuse_as::<tei::Tei>(error, &id),
-        _ if huggingface::is_path(path) => refuse_as::<huggingface::HuggingFace>(error, &id),
-        _ if containers::is_path(path) => refuse_as::<containers::Containers>(error, &id),
-        _ if openai::is_path(path) => refuse_as::<openai::OpenAi>(error, &id),
-        _ if cohere::is_path(path) => refuse_as::<cohere::Cohere>(error, &id),
-        _ if ollama::is_path(path) => refuse_as::<ollama::Ollama>(error, &id),
-        _ => v1::rest::refuse(error, &id),
+    if head::is_grpc(request.headers()) {
+        return grpc::status(error, &id).into_http::<Body>();
+    }
+    match Family::of(path, dialects) {
+        Family::Oip => refuse_as::<oip::Dialect>(error, &id),
+        Family::Tei => refuse_as::<tei::Tei>(error, &id),
+        Family::HuggingFace => refuse_as::<huggingface::HuggingFace>(error, &id),
+        Family::Containers => refuse_as::<containers::Containers>(error, &id),
+        Family::OpenAi => refuse_as::<openai::OpenAi>(error, &id),
+        Family::Cohere => refuse_as::<cohere::Cohere>(error, &id),
+        Family::Ollama => refuse_as::<ollama::Ollama>(error, &id),
+        Family::Own => v1::rest::refuse(error, &id),
     }
 }
 
@@ -187,4 +220,35 @@ pub fn operation_of(route: &str) -> Option<Operation> {
         .or_else(|| openai::operation_of(route))
         .or_else(|| cohere::operation_of(route))
         .or_else(|| ollama::operation_of(route))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_two_dialects() {
+        let on = |tei: bool, openai: bool, cohere: bool| {
+            let (oip, ollama, huggingface, containers) = (true, true, true, true);
+            Dialects { oip, tei, openai, cohere, ollama, huggingface, containers }
+        };
+        let check = |path: &str, dialects: Dialects, expected: Family| {
+            assert_eq!(Family::of(path, dialects), expected, "{path} {dialects:?}");
+        };
+        for path in ["/rerank", "/tokenize"] {
+            check(path, on(true, true, true), Family::Tei);
+            check(path, on(false, true, true), Family::OpenAi);
+            check(path, on(false, false, false), Family::Tei);
+        }
+        check("/rerank", on(false, false, true), Family::OpenAi);
+        check("/tokenize", on(false, false, true), Family::Tei);
+        check("/v1/classify", on(true, true, true), Family::Cohere);
+        check("/v1/classify", on(true, true, false), Family::OpenAi);
+        check("/v1/classify", on(true, false, false), Family::Cohere);
+        check("/models/m/invoke", on(true, true, true), Family::Containers);
+        check("/models/m", on(true, true, true), Family::HuggingFace);
+        check("/models/m/rerank", on(false, true, true), Family::Tei);
+        check("/v2/rerank", on(true, true, true), Family::OpenAi);
+        check("/v1/ml/rerank", on(true, true, true), Family::Own);
+    }
 }

@@ -7,7 +7,6 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
 
-use crate::Services;
 use crate::cohere::{self, Cohere};
 use crate::http::dialect::{self, Shape, not_found};
 use crate::http::target::{PathModel, Target};
@@ -15,15 +14,36 @@ use crate::http::told::{self, has_field};
 use crate::openai::{self, Style};
 use crate::tei::Tei;
 use crate::tei::rest;
+use crate::{Dialects, Services};
+
+const RERANK: &str = "/rerank";
+const TOKENIZE: &str = "/tokenize";
+const CLASSIFY: &str = "/v1/classify";
 
 /// The routes, for those of the two that are spoken.
 pub(crate) fn routes(services: Services) -> Router {
-    let is_on = services.dialects.tei || services.dialects.openai || services.dialects.cohere;
-    let routes = Router::new().route("/rerank", post(rerank)).route("/tokenize", post(tokenize));
-    let classify = Router::new().route("/v1/classify", post(classify)).with_state(services.clone());
-    let is_classified = services.dialects.cohere || services.dialects.openai;
-    dialect::routes::<Tei>(is_on, routes.with_state(services))
-        .merge(dialect::routes::<Cohere>(is_classified, classify))
+    let dialects = services.dialects;
+    let rerank = Router::new().route(RERANK, post(rerank)).with_state(services.clone());
+    let tokenize = Router::new().route(TOKENIZE, post(tokenize)).with_state(services.clone());
+    let classify = Router::new().route(CLASSIFY, post(classify)).with_state(services);
+    dialect::routes::<Tei>(dialects, dialects.tei || is_second(RERANK, dialects), rerank)
+        .merge(dialect::routes::<Tei>(dialects, dialects.tei || is_second(TOKENIZE, dialects), tokenize))
+        .merge(dialect::routes::<Cohere>(
+            dialects,
+            dialects.cohere || is_second(CLASSIFY, dialects),
+            classify,
+        ))
+}
+
+/// Whether a path is one of these whose second dialect, which is OpenAI's, alone is spoken: then all that
+/// comes there is of it. Otherwise what is refused before a body is read is refused in the first one's form.
+pub(crate) fn is_second(path: &str, dialects: Dialects) -> bool {
+    match path {
+        RERANK => !dialects.tei && (dialects.openai || dialects.cohere),
+        TOKENIZE => !dialects.tei && dialects.openai,
+        CLASSIFY => !dialects.cohere && dialects.openai,
+        _ => false,
+    }
 }
 
 async fn rerank(State(services): State<Services>, request: Request) -> Response {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use ::models::tasks::{Operation, Parameters, TaskRequest};
 use ::models::{Catalog, ModelEntry, ModelState, NoDefault};
 use api::exchange::{AnyExchange, ProtocolAnswer};
-use api::{Call, InferRequest, InferResponse, Kept, Made, MicroDollars, Timings};
+use api::{Call, InferRequest, InferResponse, Kept, Made, MicroDollars, Processor, Timings};
 use batching::RefusedWork;
 use router::idempotency::{self, Attempt, Owed};
 use router::ledger::JournalError;
@@ -271,6 +271,7 @@ async fn run(
         timings: Timings { total: end.duration(), answered_at: WallTime::now(), ..timings },
         inputs,
         tokens,
+        processor: Processor::of(entry.card.runtime),
         quotas: quotas::of(WallTime::now(), &reservation.quotas()),
     })
 }

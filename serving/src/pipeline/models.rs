@@ -35,10 +35,9 @@ impl ModelDirectory for Pipeline {
         self.0.catalog.load().find(name).map(|entry| info(entry))
     }
 
-    fn special_tokens(&self, model: &str) -> Option<(Vec<u32>, Vec<u32>)> {
+    fn is_wrapped(&self, model: &str, ids: &[u32]) -> Option<bool> {
         let catalog = self.0.catalog.load();
-        let (before, behind) = catalog.tokenizer(catalog.find(model)?.id)?.special_tokens();
-        Some((before.to_vec(), behind.to_vec()))
+        catalog.tokenizer(catalog.find(model)?.id).map(|tokenizer| tokenizer.is_wrapped(ids))
     }
 
     fn busy_fraction(&self) -> f64 {

@@ -21,7 +21,7 @@ use crate::error::ApiError;
 pub(super) struct Unread;
 
 /// How a port says that a request is refused before any route has seen it.
-pub(super) type Refuse = fn(&ApiError, &Request) -> Response;
+pub(super) type Refuse = Arc<dyn Fn(&ApiError, &Request) -> Response + Send + Sync>;
 
 /// What a head is held to.
 #[derive(Debug)]

@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use api::{Inference, ModelRepository};
+use api::{ApiError, Inference, ModelRepository};
 use axum::Router;
+use axum::extract::Request;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use protocols::grpc::{Health, Serving};
 use protocols::v1::rest;
@@ -219,7 +220,7 @@ impl Server {
         let routes = protocols::routes(&services, health)
             .merge(administration::routes(own_administration(app)))
             .merge(docs::router(services.dialects));
-        let api = every_request(app, rest::refusing(routes), PortKind::Api);
+        let api = every_request(app, rest::refusing(services.dialects, routes), PortKind::Api);
         let api = protocols::containers::at_their_paths(api, &app.containers);
         if self.certificates.is_some() { api.layer(map_response(tls::insist)) } else { api }
     }
@@ -287,10 +288,13 @@ fn serving(app: &App) -> Serving {
 /// What holds for every request of a port: it has an id, a line in the access log, and a head that is looked
 /// at first.
 fn every_request(app: &App, routes: Router, port: PortKind) -> Router {
-    let access = AccessLog::new(Arc::clone(&app.telemetry), port == PortKind::Api);
+    let dialects = app.config.protocols.dialects();
+    let access = AccessLog::new(Arc::clone(&app.telemetry), port == PortKind::Api, dialects);
     let refuse: Refuse = match port {
-        PortKind::Api => protocols::refuse,
-        PortKind::Operations => rest::refuse_request,
+        PortKind::Api => {
+            Arc::new(move |error: &ApiError, request: &Request| protocols::refuse(dialects, error, request))
+        }
+        PortKind::Operations => Arc::new(rest::refuse_request),
     };
     routes
         .layer(from_fn_with_state((HeadLimits::of(&app.config), refuse), head::check))

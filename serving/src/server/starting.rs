@@ -13,12 +13,11 @@ use crate::caller;
 use crate::docs;
 use crate::error::ApiError;
 
-use super::head::Refuse;
-
 /// Routes of the API, where some dialects have health checks of their own.
 pub(super) fn api(dialects: Dialects) -> Router {
     let health = protocols::starting(dialects);
-    let later = async |request: Request| later(protocols::refuse, &request);
+    let refuse = move |error: &ApiError, request: &Request| protocols::refuse(dialects, error, request);
+    let later = async move |request: Request| later(refuse, &request);
     docs::router(dialects).merge(health).fallback(later).layer(from_fn(caller::identify))
 }
 
@@ -34,7 +33,7 @@ pub(super) fn operations(dialects: Dialects) -> Router {
         .layer(from_fn(caller::identify))
 }
 
-fn later(refuse: Refuse, request: &Request) -> Response {
+fn later(refuse: impl Fn(&ApiError, &Request) -> Response, request: &Request) -> Response {
     let (error, request_id) = (ApiError::Starting, api::request_id(request.extensions()));
     let row = error.row();
     tracing::info!(target: "access", %request_id, code = row.code, status = row.http.as_u16(), "call");

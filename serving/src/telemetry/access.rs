@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use models::tasks::Operation;
+use protocols::Dialects;
 use router::Principal;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -57,12 +58,14 @@ pub(crate) struct AccessLog {
     clock: MonotonicClock,
     /// Whether calls are the service's requests, and are counted as such.
     is_api: bool,
+    /// Which dialects are spoken.
+    dialects: Dialects,
 }
 
 impl AccessLog {
     /// The log of the API, or else of operations.
-    pub(crate) fn new(telemetry: Arc<Telemetry>, is_api: bool) -> Arc<Self> {
-        Arc::new(Self { telemetry, clock: MonotonicClock::new(), is_api })
+    pub(crate) fn new(telemetry: Arc<Telemetry>, is_api: bool, dialects: Dialects) -> Arc<Self> {
+        Arc::new(Self { telemetry, clock: MonotonicClock::new(), is_api, dialects })
     }
 }
 
@@ -366,7 +369,7 @@ impl Drop for Line {
         let facts = std::mem::take(&mut *facts);
         let outcome = Outcome::of(&call, self, &facts);
         let duration = call.log.clock.now().saturating_duration_since(call.started);
-        let protocol = protocols::protocol_of(&call.route, call.is_grpc);
+        let protocol = protocols::protocol_of(&call.route, call.is_grpc, call.log.dialects);
         let is_probe = PROBES.contains(&&*call.route);
         if call.log.is_api && !facts.is_counted && !is_probe {
             call.log.telemetry.calls.ended(CallEnd {

@@ -45,6 +45,20 @@ def test_invocations(platform):
     assert found[0]["entity_group"] == "PER"
 
 
+def test_models_of_the_platforms_multi_model_mode(platform):
+    found = platform.post("/models/sentiment-v3/invoke", json={"inputs": "I love it."})
+    assert found.status_code == 200 and found.json()[0]["label"] == "positive"
+    found = platform.post("/models/nobody/invoke", json={"inputs": "a"})
+    assert found.status_code == 404 and set(found.json()) == {"error", "error_type"}
+    # What is loaded, the operator says.
+    for method, path in ("POST", "/models"), ("GET", "/models/sentiment-v3"), ("DELETE", "/models/sentiment-v3"):
+        refused = platform.request(method, path, content=b'{"model_name": "m", "url": "/opt/ml/models/m"}')
+        assert refused.status_code == 501 and refused.json()["error_type"] == "Backend", refused.text
+        assert "multi-model" in refused.json()["error"]
+    for method, path in ("PUT", "/models"), ("PUT", "/models/sentiment-v3"), ("GET", "/models/sentiment-v3/invoke"):
+        assert platform.request(method, path).status_code == 405
+
+
 @pytest.mark.parametrize("path", ["/predict", "/vertex"])
 def test_predictions(platform, path):
     def predictions(body):

@@ -8,7 +8,8 @@ import numpy as np
 import openai
 import pytest
 import tritonclient.grpc as triton_grpc
-from conftest import KEY
+from conftest import KEY, scraped, start, stop
+from google.protobuf import message_factory
 from test_tei import reflected  # noqa: F401, a fixture
 from test_tenants import as_tenant, make
 from tritonclient.utils import InferenceServerException
@@ -92,6 +93,54 @@ def test_ids_that_may_be_of_any_tokenizer(rest, path):
             assert "check_embedding_ctx_length=False" in answer.json()["error"]["message"]
     own = rest.post(path, json={"model": MODEL, "input": [[101, 7592, 2088, 102]]}).json()["data"][0]["embedding"]
     assert own == vectors(rest, ["hello world"])[0]
+
+
+# Padding: a text has none, so in ids it is a row that was filled up, and would be read as a part of the text.
+
+PADDED = [[101, 7592, 2088, 102, 0, 0], [0, 0, 101, 7592, 2088, 102], [101, 7592, 0, 2088, 102]]
+
+
+def id_tensors(rows, mask=None):
+    tensors = {"input_ids": rows} | ({"attention_mask": mask} if mask else {})
+    return [{"name": name, "datatype": "INT64", "shape": [len(rows), len(rows[0])], "data": data}
+            for name, data in tensors.items()]
+
+
+def test_padding_is_left_out_where_it_is_masked(rest):
+    for ids in PADDED:
+        mask = [int(id != 0) for id in ids]
+        answer = rest.post(f"/v2/models/{MODEL}/infer", json={"inputs": id_tensors([ids], [mask])})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["outputs"][0]["data"] == vectors(rest, ["hello world"])[0]
+    answer = rest.post(f"/v2/models/{MODEL}/infer", json={"inputs": id_tensors([[0, 0], [101, 7592]], [[0, 0], [1, 1]])})
+    assert answer.status_code == 400 and "inputs[0] is empty" in answer.json()["error"], answer.text
+
+
+@pytest.mark.parametrize("ids", PADDED)
+def test_padding_is_refused_where_it_would_be_read(rest, ids):
+    def check(path, body, status, message):
+        answer = rest.post(path, json=body)
+        assert answer.status_code == status, answer.text
+        told = message(answer.json())
+        assert "the token id 0" in told and "leave it out" in told and "another" not in told, told
+
+    for sent in ids, [ids]:
+        for path in "/v1/embeddings", f"/openai/deployments/{MODEL}/embeddings", "/infinity/embeddings", "/pooling":
+            check(path, {"model": MODEL, "input": sent}, 400, lambda told: told["error"]["message"])
+        check("/embed", {"inputs": sent}, 422, lambda told: told["error"])
+        check("/v1/ml/embeddings", {"inputs": sent}, 400, lambda told: told["error"]["message"])
+    for mask in None, [[1] * len(ids)]:
+        check(f"/v2/models/{MODEL}/infer", {"inputs": id_tensors([ids], mask)}, 400, lambda told: told["error"])
+    check(f"/v1/models/{MODEL}:predict", {"instances": [ids]}, 400, lambda told: told["error"])
+    # Decoded it is the text that it stands for.
+    assert rest.post("/decode", json={"ids": ids}).json() == ["hello world"]
+
+
+def test_ids_of_another_tokenizer_are_no_padding(rest):
+    # cl100k's of "Hello!", in which ours has its padding.
+    for sent in [9906, 0], [[9906, 0]]:
+        answer = rest.post("/v1/embeddings", json={"model": MODEL, "input": sent})
+        assert answer.status_code == 400 and "check_embedding_ctx_length=False" in answer.json()["error"]["message"]
 
 
 # Readiness and statistics of the Open Inference Protocol; KServe's.
@@ -337,3 +386,188 @@ def test_tokens_as_cohere_has_them(server, rest):
         assert found.tokens == [token["id"] for token in own]
         assert found.token_strings == [token["text"] for token in own]
         assert client.detokenize(tokens=found.tokens, model=MODEL, offline=False).text == "hello world"
+
+
+# Streams of dialects end with what is left of limits, as ours do.
+
+@pytest.mark.parametrize("dialect", ["tei", "oip"])
+def test_streams_end_with_what_is_left_of_limits(channel, reflected, dialect):  # noqa: F811
+    if dialect == "tei":
+        stream = reflected("Embed", "EmbedStream", [{"inputs": "a"}, {"inputs": "b"}])
+    else:
+        kind = lambda name: message_factory.GetMessageClass(reflected.pool.FindMessageTypeByName(f"inference.{name}"))
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [b"a"]}}
+        messages = [kind("ModelInferRequest")(model_name=MODEL, inputs=[tensor])] * 2
+        rpc = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer",
+                                    kind("ModelInferRequest").SerializeToString, kind("ModelStreamInferResponse").FromString)
+        stream = rpc(iter(messages), metadata=[("authorization", f"Bearer {KEY}")])
+    assert len(list(stream)) == 2
+    told = dict(stream.trailing_metadata())
+    assert ";r=" in told["ratelimit"] and ";q=" in told["ratelimit-policy"]
+    # What belongs to one answer is not the stream's.
+    assert "x-queue-time" not in told
+
+
+# Routes of two dialects: what is refused before a body is read.
+
+FORMS = {"tei": {"error", "error_type"}, "openai": {"error", "message", "detail"}, "cohere": {"id", "message", "code"}}
+
+
+def before_the_body(api):
+    """Refusals of a route, for each thing that is wrong: the status, and the fields of the body."""
+    def check(path, form):
+        wrong = {405: api.get(path), 401: api.post(path, json={}, headers={"Authorization": "Bearer tc_test_nobody"}),
+                 413: api.post(path, content=b" " * (9 << 20), headers={"Content-Type": "application/json"}),
+                 400: api.post(path, content=b"{", headers={"Content-Type": "application/json"})}
+        for status, answer in wrong.items():
+            assert (answer.status_code, set(answer.json())) == (status, FORMS[form]), (path, answer.text)
+    return check
+
+
+def test_refusals_before_the_body_on_routes_of_two_dialects(rest):
+    check = before_the_body(rest)
+    check("/rerank", "tei")
+    check("/tokenize", "tei")
+    check("/v1/classify", "cohere")
+    # The body tells, once it is read.
+    for path, field in ("/rerank", "documents"), ("/tokenize", "prompt"), ("/v1/classify", "input"):
+        answer = rest.post(path, json={field: 5, "query": 5})
+        assert (answer.status_code, set(answer.json())) == (400, FORMS["openai"]), answer.text
+    answer = rest.post("/rerank", json={"texts": 5, "query": 5})
+    assert (answer.status_code, set(answer.json())) == (422, FORMS["tei"]), answer.text
+
+
+def test_refusals_before_the_body_where_one_dialect_is_off(request, tmp_path):
+    config = tmp_path / "off.toml"
+    config.write_text("[protocols]\ntei = false\ncohere = false\n")
+    server = start(request, tmp_path, "--config", str(config))
+    with httpx.Client(base_url=f"http://{server.api}", headers={"Authorization": f"Bearer {KEY}"}) as api:
+        check = before_the_body(api)
+        for path in "/rerank", "/tokenize", "/v1/classify":
+            check(path, "openai")
+        # And so are its metrics.
+        ended = {(sample.labels["protocol"], sample.labels["code"]) for sample in scraped(server)
+                 if sample.name == "ml_inference_calls_total"}
+        assert ("openai", "method_not_allowed") in ended and not {"tei", "cohere"} & {protocol for protocol, _ in ended}
+    stop(server)
+
+
+# CloudEvents around KServe v1.
+
+EVENT = {"specversion": "1.0", "id": "e-1", "source": "broker", "type": "text"}
+
+
+def test_cloud_events(rest):
+    path, plain = f"/v1/models/{MODEL}:predict", vectors(rest, ["a"])
+    headers = {f"ce-{name}": value for name, value in EVENT.items()} | {"Content-Type": "application/json"}
+    binary = rest.post(path, json={"instances": ["a"]}, headers=headers)
+    assert binary.status_code == 200 and binary.json() == {"predictions": plain}, binary.text
+    assert binary.headers["content-type"] == "application/json"
+    structured = rest.post(path, json=EVENT | {"data": {"instances": ["a"]}, "extra": 1},
+                           headers={"Content-Type": "application/cloudevents+json"})
+    assert structured.headers["content-type"] == "application/cloudevents+json"
+    event = structured.json()
+    assert event.pop("data") == {"predictions": plain} and event.pop("datacontenttype") == "application/json"
+    for found in event, {name: binary.headers[f"ce-{name}"] for name in event}:
+        assert found["specversion"] == "1.0" and found["type"] == "io.kserve.inference.response"
+        assert found["source"] == f"io.kserve.inference.{MODEL}" and found["id"] not in ("", "e-1")
+        assert found["time"].endswith("Z") and set(found) == {"specversion", "id", "source", "type", "time"}
+    # What is no event is answered by none.
+    assert not [name for name in rest.post(path, json={"instances": ["a"]}).headers if name.startswith("ce-")]
+    # What is computed once is answered once, in the same form.
+    key = {"Idempotency-Key": "event"}
+    first, again = (rest.post(path, json={"instances": ["a"]}, headers=headers | key) for _ in "ab")
+    assert again.headers["idempotency-replayed"] == "true" and again.headers["ce-id"] == first.headers["ce-id"]
+
+
+@pytest.mark.parametrize("event, field", [
+    (EVENT | {"specversion": "0.3", "data": {"instances": ["a"]}}, "specversion"),
+    ({"specversion": "1.0", "data": {"instances": ["a"]}}, "id"),
+    (EVENT | {"source": "", "data": {"instances": ["a"]}}, "source"),
+    (EVENT, "data"),
+    (EVENT | {"data": None}, "data"),
+    (EVENT | {"data": "text"}, "data"),
+    (EVENT | {"data": ["a"]}, "data"),
+    (EVENT | {"data": {}}, "instances"),
+    (EVENT | {"data": {"instances": [5]}}, "data.instances[0]"),
+    (EVENT | {"data_base64": "e30="}, "data"),
+])
+def test_events_that_cannot_be_meant(rest, event, field):
+    path = f"/v1/models/{MODEL}:predict"
+    answer = rest.post(path, json=event)
+    assert answer.status_code == 400 and set(answer.json()) == {"error"} and field in answer.json()["error"], answer.text
+    if "data" in event and isinstance(event["data"], dict) and "." not in field:
+        headers = {f"ce-{name}": value for name, value in event.items() if name != "data"}
+        answer = rest.post(path, json=event["data"], headers=headers)
+        assert answer.status_code == 400 and field in answer.json()["error"], answer.text
+
+
+# Voyage's switch for long texts.
+
+@pytest.mark.parametrize("path, text, answered", [
+    ("/v1/embeddings", lambda long: {"input": [long]}, lambda answer: answer["data"][0]["embedding"]),
+    ("/v1/rerank", lambda long: {"query": "word", "documents": [long]}, lambda answer: answer["data"][0]["relevance_score"]),
+])
+def test_truncation(rest, path, text, answered):
+    ask = lambda **more: rest.post(path, json={"model": MODEL, **text(LONG), **more})
+    cut = {"/v1/embeddings": lambda: vectors(rest, [LONG], truncation="end")[0],
+           "/v1/rerank": lambda: rest.post("/v1/ml/rerank", json={"inputs": [LONG], "parameters": {"query": "word"}}
+                                           ).json()["results"][0]["score"]}[path]()
+    assert answered(ask(truncation=True).json()) == cut
+    refused = ask(truncation=False)
+    assert refused.status_code == 400 and refused.json()["detail"].startswith(("input[0] has 602", "documents[0] has 602"))
+    for wrong in "yes", 1, "true", []:
+        refused = ask(truncation=wrong)
+        assert refused.status_code == 400 and "truncation" in refused.json()["detail"], refused.text
+    assert ask(truncation=None).status_code == {"/v1/embeddings": 400, "/v1/rerank": 200}[path]
+
+
+# What is wrong is said in the words of the dialect.
+
+@pytest.mark.parametrize("path, body, listed", [
+    ("/v1/embeddings", {"input": "a"}, "GET /v1/models"), ("/v2/embed", {"texts": ["a"]}, "GET /v1/models"),
+    ("/api/embed", {"input": "a"}, "GET /api/tags"),
+])
+def test_what_lists_the_models_is_of_the_dialect(rest, path, body, listed):
+    answer = rest.post(path, json=body | {"model": "nobody"})
+    assert answer.status_code == 404 and f"no such model; {listed} lists them" in answer.text, answer.text
+    assert rest.get(listed.split()[1]).status_code == 200
+
+
+@pytest.mark.parametrize("path, body, status, words", [
+    ("/rerank", {"query": "a", "texts": []}, 400, "`texts` cannot be empty"),
+    ("/rerank", {"query": "a", "texts": ["a", ""]}, 422, "texts[1] is empty"),
+    ("/rerank", {"query": "a", "texts": ["a"] * 2049}, 422, "batch size 2049 > maximum allowed batch size 2048"),
+    ("/", {"query": "a", "texts": []}, 400, "`texts` cannot be empty"),
+    ("/invocations", {"query": "a", "texts": ["a", ""]}, 422, "texts[1] is empty"),
+    ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, 400, "`inputs.sentences` cannot be empty"),
+    ("/similarity", {"inputs": {"source_sentence": "", "sentences": ["a"]}}, 422, "`source_sentence` is empty"),
+    ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["a", "\0"]}}, 422, "inputs.sentences[1] contains a NUL"),
+    ("/decode", {"ids": []}, 400, "`ids` cannot be empty"),
+    ("/decode", {"ids": ["a"]}, 422, "ids[0] is a text"),
+    ("/embed", {"inputs": []}, 400, "`inputs` cannot be empty"),
+])
+def test_fields_are_called_as_in_the_request(rest, path, body, status, words):
+    answer = rest.post(path, json=body)
+    assert answer.status_code == status and words in answer.json()["error"], answer.text
+
+
+def test_fields_are_called_as_in_the_message(reflected):  # noqa: F811
+    streamed = [{"query": "a", "text": text} for text in ("a", "")]
+    for method, message in ("Rerank", {"query": "a", "texts": ["a", ""]}), ("RerankStream", streamed):
+        with pytest.raises(grpc.RpcError) as refused:
+            reflected("Rerank", method, message)
+        assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "texts[1] is empty")
+
+
+@pytest.mark.parametrize("path, body", [
+    ("/models/%ff/embed", {"inputs": "a"}), ("/models/%ff/rerank", {"query": "a", "texts": ["a"]}),
+    ("/models/%ff/invoke", {"inputs": "a"}), ("/hf/%ff", {"inputs": "a"}), ("/models/%ff", {"inputs": "a"}),
+    ("/models/%ff/pipeline/feature-extraction", {"inputs": "a"}), ("/openai/deployments/%ff/embeddings", {"input": "a"}),
+    ("/v1/retrieval/%ff/reranking", {"query": {"text": "a"}, "passages": [{"text": "a"}]}),
+])
+def test_a_name_that_is_no_text_is_that_of_no_model(rest, path, body):
+    """It is not as if none were named, which is answered by the default model."""
+    answer = rest.post(path, json=body)
+    assert answer.status_code == 404 and "no such model" in answer.text, answer.text
+    assert rest.get("/models/%ff/info").status_code == 404

@@ -88,6 +88,18 @@ def test_pages_lead_to_each_other(server):
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
 
 
+def test_tables_scroll_within_their_boxes(server):
+    """On a telephone no page is wider than the screen: what can be, has a box of its own."""
+    base, tables = f"http://{server.api}", 0
+    for path in set(re.findall(r'href="(/docs/[^"#.]*)"', httpx.get(f"{base}/docs").text)):
+        page = httpx.get(base + path).text
+        tables += page.count("<table")
+        assert page.count("<table") == page.count('<div class="wide"><table'), path
+        assert 'name="viewport" content="width=device-width, initial-scale=1"' in page
+    style = httpx.get(f"{base}/docs/style.css").text
+    assert tables > 100 and re.search(r"\.wide \{[^}]*overflow-x: auto", style) and re.search(r"pre \{[^}]*overflow-x: auto", style)
+
+
 def test_where_errors_are_explained_can_be_said(request, tmp_path):
     config = tmp_path / "server.toml"
     config.write_text('docs_url = "https://ml.example.com/errors"\n')

@@ -1,11 +1,14 @@
 """The gRPC API through grpcio: the five calls, the stream, statuses with details, health and reflection."""
 
+import queue
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
+from test_tenants import limited, make
 
 
 def test_the_five_calls_agree_with_rest(stub, proto, rest, metadata):
@@ -64,6 +67,34 @@ def test_bulk_stream(stub, proto, metadata):
             assert (answer.error.code, answer.error.status) == ("empty_input", grpc.StatusCode.INVALID_ARGUMENT.value[0])
     assert kinds == {
         str(i): "error" if i % 50 == 7 else "sentiment" if i % 2 else "embed" for i in range(count)}
+
+
+LIMITS = ["ratelimit", "ratelimit-policy"]
+
+
+def test_a_stream_ends_with_what_is_left_of_limits(request, server, rest, channel, stub, proto, metadata):
+    """As its last answer found it; each message is a call, and has no metadata of its own."""
+    key = [("authorization", f"Bearer {make(request, server, 'streams', limited(5))['key']}")]
+    left = lambda told: int(dict(told)["ratelimit"].split(";r=")[1].split(";")[0])
+    ask = lambda text: proto.InferStreamRequest(correlation_id=text, embed=proto.EmbedRequest(inputs=[text]))
+    stream = stub.InferStream(iter([ask("a"), ask("b")]), metadata=key)
+    assert [answer.WhichOneof("response") for answer in stream] == ["embed"] * 2
+    assert left(stream.trailing_metadata()) == 3
+    unary = stub.Embed.with_call(proto.EmbedRequest(inputs=["a"]), metadata=key)[1]
+    told, policy = dict(stream.trailing_metadata()), dict(unary.initial_metadata())["ratelimit-policy"]
+    assert left(unary.initial_metadata()) == 2 and told["ratelimit-policy"] == policy
+    # One by one, so that the third is known to come last.
+    turn, results = queue.Queue(), []
+    stream = stub.InferStream(iter(turn.get, None), metadata=key)
+    for text in "abc":
+        turn.put(ask(text))
+        results.append(next(stream).WhichOneof("response"))
+    turn.put(None)
+    assert list(stream) == [] and results == ["embed", "embed", "error"]
+    assert left(stream.trailing_metadata()) == 0 and stream.code() == grpc.StatusCode.OK
+    # Of what is not known there is nothing to tell.
+    stream = stub.InferStream(iter([]), metadata=metadata)
+    assert list(stream) == [] and not set(LIMITS) & set(dict(stream.trailing_metadata()))
 
 
 def test_a_stream_request_without_content(stub, proto, metadata):

@@ -54,7 +54,8 @@ def test_embed_is_our_own_embeddings(rest):
 def test_headers_tell_timings(rest):
     headers = rest.post("/embed", json={"inputs": ["Zürich", "b"]}).headers
     assert all(int(headers[name]) >= 0 for name in TIMINGS)
-    assert headers["x-compute-characters"] == "7" and headers["x-compute-model"] == "embeddings-v2"
+    assert headers["x-compute-type"] == "cpu" and headers["x-compute-model"] == "embeddings-v2"
+    assert headers["x-compute-characters"] == "7"
     assert int(headers["x-compute-tokens"]) == rest.post("/v1/ml/embeddings", json={"inputs": ["Zürich", "b"]}).json()["usage"]["tokens"]
     assert "ratelimit" in headers
 
@@ -274,7 +275,7 @@ def reflected(channel):
         answer, told = rpc.with_call(asked(**messages), metadata=metadata, timeout=timeout)
         return SimpleNamespace(answer=answer, metadata=dict(told.initial_metadata()))
 
-    call.services = database.get_services()
+    call.services, call.pool = database.get_services(), pool
     return call
 
 

@@ -19,10 +19,11 @@ struct Body<'a> {
 
 impl Dialect for Cohere {
     const PROTOCOL: &'static str = "cohere";
+    const MODELS: &'static str = "GET /v1/models";
 
     fn error(error: &ApiError, request_id: &str) -> Answer {
         let status = status(error.kind());
-        let body = Body { id: request_id, message: error.to_string(), code: error.row().code };
+        let body = Body { id: request_id, message: Self::message(error), code: error.row().code };
         Answer::json(status, &body).unwrap_or_else(|_| Answer::empty(status))
     }
 }

@@ -29,14 +29,14 @@ use tokens::{Detokenize, Tokenize};
 
 /// The routes of it.
 pub(crate) fn routes(services: Services) -> Router {
-    let is_on = services.dialects.cohere;
+    let dialects = services.dialects;
     let routes = Router::new()
         .route("/v1/embed", post(embed_v1))
         .route("/v2/embed", post(embed_v2))
         .route("/v1/tokenize", post(tokenize))
         .route("/v1/detokenize", post(detokenize))
         .with_state(services);
-    dialect::routes::<Cohere>(is_on, routes)
+    dialect::routes::<Cohere>(dialects, dialects.cohere, routes)
 }
 
 /// Whether a path is one of Cohere's, of those too that are not served.

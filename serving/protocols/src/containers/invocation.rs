@@ -8,6 +8,7 @@ use super::Containers;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::outline::Outline;
 use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::huggingface::{Pipeline, PipelineTask};
 use crate::tei::rest::Root;
 
@@ -47,6 +48,13 @@ impl Shape for Invocation {
         }
         let (request, rendering) = Root(target).read(head, body)?;
         Ok((request, Rendering::Tei(rendering)))
+    }
+
+    fn words(rendering: &Rendering) -> Option<Words> {
+        match rendering {
+            Rendering::Tei(rendering) => Root::words(rendering),
+            Rendering::HuggingFace(rendering) => Pipeline::words(rendering),
+        }
     }
 
     fn write(response: InferResponse, rendering: Rendering) -> Result<Answer, ApiError> {

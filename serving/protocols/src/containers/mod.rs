@@ -10,16 +10,16 @@ use api::ApiError;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderValue, Uri};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
 use tower::ServiceExt;
 
 use crate::http::dialect::{self, Answer, Dialect};
 use crate::http::target::{PathModel, Target};
-use crate::tei::Tei;
 use crate::tei::rest::health as state;
-use crate::{Services, grpc};
+use crate::tei::{Fault, Refused, Tei};
+use crate::{Dialects, Services, grpc};
 
 pub(crate) use openapi::describe;
 
@@ -65,14 +65,40 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
         .route("/invocations", post(invoke))
         .route("/vertex", post(predict))
         .with_state(services.clone());
+    let named = Router::new().route("/models/{name}/invoke", post(invoke_named)).with_state(services.clone());
     let is_probed = dialects.containers || dialects.tei || dialects.openai;
-    dialect::routes::<Containers>(is_probed, probes)
-        .merge(dialect::routes::<Containers>(dialects.containers || dialects.tei, calls))
+    dialect::routes::<Containers>(dialects, is_probed, probes)
+        .merge(dialect::routes::<Containers>(dialects, dialects.containers || dialects.tei, calls))
+        .merge(dialect::routes::<Containers>(dialects, dialects.containers, named))
+        .merge(loading(dialects))
+}
+
+/// SageMaker's routes that load and unload a model, or tell of one that was loaded so. Other methods of their
+/// paths are other dialects', which say what they are.
+fn loading(dialects: Dialects) -> Router {
+    let refused = async move |request: Request| {
+        if !dialects.containers {
+            return crate::refuse(dialects, &ApiError::MethodNotAllowed, &request);
+        }
+        not_loaded_so()
+    };
+    Router::new().route("/models", post(refused)).route("/models/{name}", get(refused).delete(refused))
+}
+
+/// The platform would name a model by a hash, and where its files are.
+fn not_loaded_so() -> Response {
+    let error = "models are loaded when the server starts, from cards, and not by SageMaker's multi-model mode: \
+                 POST /models/{name}/invoke or the header X-Amzn-SageMaker-Target-Model chooses among them";
+    let refused = Refused { error: error.to_owned(), error_type: Fault::Backend };
+    let answer = Answer::json(StatusCode::NOT_IMPLEMENTED, &refused);
+    answer.unwrap_or_else(|_| Answer::empty(StatusCode::NOT_IMPLEMENTED)).into_response()
 }
 
 /// Whether a path is the dialect's.
 pub(crate) fn is_path(path: &str) -> bool {
-    ["/ping", "/invocations", PREDICT_PATH].contains(&path)
+    let is_named = path.strip_prefix("/models/").and_then(|rest| rest.strip_suffix("/invoke"));
+    is_named.is_some_and(|name| !name.contains('/'))
+        || ["/ping", "/invocations", PREDICT_PATH].contains(&path)
 }
 
 /// The API with the paths that the platform has set, which may be those of other routes: they are looked at
@@ -99,6 +125,12 @@ pub fn at_their_paths(api: Router, options: &ContainerOptions) -> Router {
 async fn invoke(State(services): State<Services>, request: Request) -> Response {
     let name = request.headers().get(TARGET_MODEL).and_then(|name| name.to_str().ok()).map(str::to_owned);
     let shape = invocation::Invocation(Target::new(&services, PathModel(name)));
+    dialect::answer(&services, shape, authorized(&services, request)).await
+}
+
+/// `POST /models/{name}/invoke`: the same for the model of the path.
+async fn invoke_named(State(services): State<Services>, model: PathModel, request: Request) -> Response {
+    let shape = invocation::Invocation(Target::new(&services, model));
     dialect::answer(&services, shape, authorized(&services, request)).await
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::vertex;
-use crate::openapi::{Api, any_object};
+use crate::openapi::{Api, Operation, any_object};
 
 const TAG: &str = "Containers";
 
@@ -17,7 +17,14 @@ pub(crate) fn describe(api: &mut Api) {
         api.probe(method, path, TAG, "Whether the server is ready");
     }
     let summary = "What the model is for, as text-embeddings-inference or Hugging Face's containers answer";
-    api.call("/invocations", TAG, summary, &(any_object(), json!({})));
+    for path in ["/invocations", "/models/{name}/invoke"] {
+        api.call(path, TAG, summary, &(any_object(), json!({})));
+    }
+    let refused = json!({"$ref": "#/components/schemas/Error"});
+    for (method, path) in [("post", "/models"), ("get", "/models/{name}"), ("delete", "/models/{name}")] {
+        let loading = Operation::new(method, path, TAG, "Refused: SageMaker's multi-model mode");
+        api.add(loading.answers(501, "Models are loaded when the server starts.", &refused));
+    }
     let predictions = vertex::schemas(api);
     api.call("/vertex", TAG, "Predictions of instances", &predictions);
 }

@@ -13,9 +13,9 @@ use futures_util::Stream;
 use prost::Message;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tonic::Status;
+use tonic::{Response, Status};
 
-use super::{Messages, status};
+use super::{LastLimits, Messages, status};
 use crate::head::grpc_timeout;
 use crate::idempotency::refuse_key;
 
@@ -28,11 +28,12 @@ pub trait Conversation: Send + Sync + 'static {
     /// Whether answers come in the order of their messages; else each comes when it is there.
     const IS_ORDERED: bool;
 
-    /// Answers a message.
+    /// Answers a message, and keeps what its answer is told of limits.
     fn respond(
         &self,
         call: Box<dyn StreamedCall>,
         question: Self::Question,
+        limits: &LastLimits,
     ) -> impl Future<Output = Self::Answer> + Send;
 }
 
@@ -44,6 +45,7 @@ pub struct Bulk<C> {
     messages: Messages,
     /// How long the caller waits for all of it.
     timeout: Option<Duration>,
+    limits: LastLimits,
 }
 
 /// Answers that the peer has not taken.
@@ -113,7 +115,8 @@ impl<C: Conversation> Bulk<C> {
         let extensions: Extensions = caller.extensions.clone();
         let stream = inference.open_stream(caller).await?;
         let messages = Messages::new(headers, &extensions, body, Arc::clone(&stream));
-        Ok(Self { conversation, stream, request_id, messages, timeout })
+        let limits = LastLimits::default();
+        Ok(Self { conversation, stream, request_id, messages, timeout, limits })
     }
 
     /// Answers every message of the stream, each on a task of its own: deadlines pass and places are given
@@ -123,11 +126,14 @@ impl<C: Conversation> Bulk<C> {
     /// for a message's bytes, the stream is not read, and HTTP/2 flow control holds the sender back: no
     /// message of an admitted stream is refused for want of these. When the server stops, no more is read,
     /// what was read is answered, and the stream ends as unavailable.
-    pub fn answer(self) -> impl Stream<Item = Outgoing<C::Answer>> + Send {
+    pub fn answer(self) -> Response<impl Stream<Item = Outgoing<C::Answer>> + Send> {
+        let limits = self.limits.clone();
         let (sender, receiver) = mpsc::unbounded_channel();
         let untaken = UnreadAnswers::new(&*self.stream);
         tokio::spawn(self.run(sender, Arc::clone(&untaken)));
-        Answers { receiver, untaken }
+        let mut response = Response::new(Answers { receiver, untaken });
+        response.extensions_mut().insert(limits);
+        response
     }
 
     async fn run(mut self, sender: mpsc::UnboundedSender<Outgoing<C::Answer>>, untaken: Arc<UnreadAnswers>) {
@@ -192,12 +198,12 @@ impl<C: Conversation> Bulk<C> {
                 match stream.next_call(message.encoded_len()) {
                     Some(NextCall { call, line }) => {
                         let (sender, untaken) = (sender.clone(), Arc::clone(untaken));
-                        let conversation = Arc::clone(&self.conversation);
+                        let (conversation, limits) = (Arc::clone(&self.conversation), self.limits.clone());
                         let (is_sent, sent) = oneshot::channel();
                         let turn = before.replace(sent).filter(|_| C::IS_ORDERED);
                         tasks.spawn(async move {
                             let _line = line;
-                            let answer = conversation.respond(call, message).await;
+                            let answer = conversation.respond(call, message, &limits).await;
                             untaken.add(&answer);
                             if let Some(turn) = turn {
                                 // One that panicked has dropped its end.

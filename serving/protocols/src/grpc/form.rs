@@ -16,6 +16,7 @@ use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use tonic::{Code, Status};
 
+use super::limits::LastLimits;
 use super::message::{GRPC_ENCODING, unreadable};
 use super::messages::{OneMessage, method};
 use super::status;
@@ -38,9 +39,11 @@ pub struct Form {
     pub streams: &'static [&'static str],
 }
 
-/// The body of an answer, at whose end the error table's row takes the place of what is not of it.
+/// The body of an answer, at whose end the error table's row takes the place of what is not of it, and what
+/// is left of limits is told of a stream.
 struct Ending {
     body: Body,
+    limits: Option<LastLimits>,
     request_id: Arc<str>,
 }
 
@@ -62,10 +65,11 @@ pub(super) async fn hold(State(form): State<Arc<Form>>, request: Request, next: 
     let body = request.extensions().get::<BodyMeter>().cloned().unwrap_or_default();
     let is_stream = form.streams.contains(&method(&request));
     let request = if is_stream { request } else { request.map(|body| Body::new(OneMessage::new(body))) };
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    let limits = response.extensions_mut().remove::<LastLimits>();
     match form.refusal(response.headers(), &body) {
         Some(error) => refuse(&error, &request_id),
-        None => response.map(|body| Body::new(Ending { body, request_id })),
+        None => response.map(|body| Body::new(Ending { body, limits, request_id })),
     }
 }
 
@@ -99,7 +103,12 @@ impl HttpBody for Ending {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let (Some(Ok(frame)), Some(limits)) = (&mut frame, &self.limits)
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            limits.show(trailers);
+        }
         let trailers = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.trailers_ref());
         let Some(status) = trailers.and_then(without_row) else { return Poll::Ready(frame) };
         // What a caller does to a stream, its service finds: this is tonic's own, such as an answer that
@@ -174,7 +183,7 @@ mod tests {
             let frames = futures_util::stream::iter([Ok::<_, axum::Error>(Frame::trailers(trailers))]);
             let body = Body::new(http_body_util::StreamBody::new(frames));
             let request_id = Arc::from("req_1");
-            let read = Ending { body, request_id }.collect().await.ok();
+            let read = Ending { body, limits: None, request_id }.collect().await.ok();
             let ended = read.and_then(|read| Status::from_header_map(read.trailers()?));
             let reason = ended.and_then(|ended| ended.get_details_error_info()).map(|info| info.reason);
             assert_eq!(reason.as_deref(), expected, "{status:?}");

@@ -28,7 +28,7 @@ use reflection::{Definitions, v1, v1alpha};
 pub use bulk::{Bulk, Conversation};
 pub use form::Form;
 pub use health::{Health, Serving};
-pub use limits::show_limits;
+pub use limits::{LastLimits, show_limits};
 pub use message::{UnreadMessage, unreadable};
 pub use messages::{Messages, set_aside};
 pub use status::{status, status_as};

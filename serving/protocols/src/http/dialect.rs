@@ -22,7 +22,7 @@ use super::words::Words;
 use super::{body, failed, limits};
 use crate::head::rest_timeout;
 use crate::idempotency::{REPLAYED, key};
-use crate::{Bounds, Services};
+use crate::{Bounds, Dialects, Services};
 
 /// The API of another server.
 pub trait Dialect: 'static {
@@ -34,6 +34,17 @@ pub trait Dialect: 'static {
 
     /// What it calls what our own API calls otherwise; none: the same.
     const WORDS: Option<Words> = None;
+
+    /// What lists the models, for whoever has asked for one that there is not.
+    const MODELS: &'static str = "GET /v1/ml/models";
+
+    /// An error in its words.
+    fn message(error: &ApiError) -> String {
+        match error {
+            ApiError::ModelNotFound => format!("no such model; {} lists them", Self::MODELS),
+            error => error.to_string(),
+        }
+    }
 
     /// Its form of an error: status, headers of its own and body. What every dialect says in headers, such as
     /// when to come again, is added.
@@ -175,8 +186,9 @@ pub fn refuse<D: Dialect>(error: &ApiError, request_id: &str) -> Response {
 
 /// Routes that refuse what is no method of theirs in the form of the dialect that their path is of, and
 /// everything in this one's while it is switched off.
-pub fn routes<D: Dialect>(is_on: bool, routes: Router) -> Router {
-    let refuse_method = async |request: Request| crate::refuse(&ApiError::MethodNotAllowed, &request);
+pub fn routes<D: Dialect>(dialects: Dialects, is_on: bool, routes: Router) -> Router {
+    let refuse_method =
+        async move |request: Request| crate::refuse(dialects, &ApiError::MethodNotAllowed, &request);
     let routes = routes.method_not_allowed_fallback(refuse_method);
     if is_on { routes } else { routes.layer(from_fn(async |request, _| not_found::<D>(request).await)) }
 }

@@ -42,6 +42,20 @@ pub fn show_reached(error: &ApiError, headers: &mut HeaderMap) {
     }
 }
 
+/// Whether headers tell of limits.
+pub fn is_shown(headers: &HeaderMap) -> bool {
+    headers.contains_key(RATE_LIMIT)
+}
+
+/// Copies what headers tell of limits.
+pub fn copy(from: &HeaderMap, to: &mut HeaderMap) {
+    for name in [RATE_LIMIT_POLICY, RATE_LIMIT] {
+        if let Some(value) = from.get(&name) {
+            to.insert(name, value.clone());
+        }
+    }
+}
+
 /// Whole seconds, rounded up: a client that obeys never comes too early (RFC 9110, section 10.2.3).
 fn seconds(after: Duration) -> u64 {
     after.as_millis().div_ceil(1000).max(1) as u64

@@ -23,10 +23,11 @@ impl<S: Send + Sync> FromRequestParts<S> for PathModel {
 
     /// Names of models are of letters that no path encodes: what is encoded is the name of none.
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
-        let params = RawPathParams::from_request_parts(parts, state).await;
-        let name = params.ok().and_then(|params| {
-            params.iter().find(|(name, _)| *name == "name").map(|(_, value)| value.to_owned())
-        });
+        let name = match RawPathParams::from_request_parts(parts, state).await {
+            Ok(params) => params.iter().find(|(name, _)| *name == "name").map(|(_, value)| value.to_owned()),
+            // It has one, which is no UTF-8.
+            Err(_) => Some(String::new()),
+        };
         Ok(Self(name))
     }
 }
@@ -148,9 +149,8 @@ impl Target {
     /// every text. To be asked only by who knows the caller.
     pub fn bare_ids(&self, task: Task, inputs: &[Input]) -> Option<usize> {
         let model = self.model(&[task]).ok()?;
-        let (before, behind) = self.models.special_tokens(&model.name)?;
         let is_bare = |input: &Input| match input {
-            Input::Tokens(ids) => !(ids.starts_with(&before) && ids.ends_with(&behind)),
+            Input::Tokens(ids) => self.models.is_wrapped(&model.name, ids) == Some(false),
             Input::Text(_) => false,
         };
         inputs.iter().position(is_bare)

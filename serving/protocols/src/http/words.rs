@@ -55,7 +55,8 @@ impl Words {
             | InputError::TooLong { index, .. }
             | InputError::Tokenize { index }
             | InputError::Form { index, .. }
-            | InputError::ForeignToken { index, .. } => match self.others {
+            | InputError::ForeignToken { index, .. }
+            | InputError::Padding { index, .. } => match self.others {
                 _ if self.is_one => self.inputs.to_owned(),
                 Some((first, others)) if *index >= first => format!("{others}[{}]", index - first),
                 _ => format!("{}[{index}]", self.inputs),

@@ -8,6 +8,7 @@ mod pipeline;
 
 use api::{ApiError, request_id};
 use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
 use axum::routing::post;
@@ -43,21 +44,25 @@ impl Dialect for HuggingFace {
 
 /// The routes.
 pub fn routes(services: &Services) -> Router {
+    let dialects = services.dialects;
     let routes = Router::new()
         .route("/hf/{name}", post(answer))
         .route("/models/{name}", post(answer))
         .route("/models/{name}/pipeline/{task}", post(answer))
         .with_state(services.clone());
-    dialect::routes::<HuggingFace>(services.dialects.huggingface, routes)
+    dialect::routes::<HuggingFace>(dialects, dialects.huggingface, routes)
 }
 
 async fn answer(
     State(services): State<Services>,
     model: PathModel,
-    params: RawPathParams,
+    // Where it is no UTF-8 there is no such model.
+    params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
 ) -> Response {
-    let task = params.iter().find(|(name, _)| *name == "task").map(|(_, task)| PipelineTask::of_name(task));
+    let task = params.ok().and_then(|params| {
+        params.iter().find(|(name, _)| *name == "task").map(|(_, task)| PipelineTask::of_name(task))
+    });
     let task = match task {
         Some(None) => {
             let id = request_id(request.extensions());

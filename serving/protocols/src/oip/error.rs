@@ -4,6 +4,7 @@ use api::{ApiError, ErrorKind};
 use axum::http::StatusCode;
 use serde::Serialize;
 
+use super::cloud_event;
 use crate::http::dialect::{Answer, Dialect};
 
 /// Says how many bytes of a body are JSON; none: all.
@@ -19,7 +20,14 @@ pub(super) struct Failure<'a> {
 
 impl Dialect for Oip {
     const PROTOCOL: &'static str = "oip";
-    const HEADERS: &'static [&'static str] = &["accept-encoding", HEADER_LENGTH];
+    const HEADERS: &'static [&'static str] = &[
+        "accept-encoding",
+        HEADER_LENGTH,
+        cloud_event::SPEC_VERSION,
+        cloud_event::ID,
+        cloud_event::SOURCE,
+        cloud_event::TYPE,
+    ];
 
     fn error(error: &ApiError, _: &str) -> Answer {
         let answer = Answer::json(status(error.kind()), &Failure { error: &message(error) });

@@ -1,5 +1,6 @@
 //! KServe's v1: `POST /v1/models/{name}:predict`. What models there are, `GET /v1/models` tells in a form
-//! that is OpenAI's as well, and so it is of that dialect.
+//! that is OpenAI's as well, and so it is of that dialect. A request may be a CloudEvent, and so is its answer
+//! then.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::cloud_event::{Attributes, Envelope, Form};
 use super::error::{Oip, invalid};
 use super::parameters::of_task;
 use super::rest::{Place, WireParameters, unsupported, values};
@@ -62,12 +64,55 @@ struct Predict {
     mark: Mark,
 }
 
+/// How predictions are answered.
+struct Rendering {
+    mark: Mark,
+    /// The form of the event that the request came as, and the id of its answer.
+    event: Option<(Form, Arc<str>)>,
+}
+
+/// A request, or a structured CloudEvent around one.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct WireRequest {
     instances: Option<Vec<Instance>>,
     /// As some of KServe's runtimes call them.
     inputs: Option<Vec<Instance>>,
     parameters: Option<Object<WireParameters>>,
+    /// Of an event.
+    specversion: Option<String>,
+    id: Option<String>,
+    source: Option<String>,
+    r#type: Option<String>,
+    data: Option<Object<EventData>>,
+}
+
+/// The data of an event.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct EventData {
+    instances: Option<Vec<Instance>>,
+    inputs: Option<Vec<Instance>>,
+    parameters: Option<Object<WireParameters>>,
+}
+
+impl WireRequest {
+    /// What is asked, and the form of the event that it came as, if it is one.
+    fn unwrap_event(self, head: &Parts) -> Result<(EventData, Option<Form>), ApiError> {
+        let Self { instances, inputs, parameters, specversion, id, source, r#type, data } = self;
+        if let Some(attributes) = Attributes::of_headers(&head.headers) {
+            attributes.check("ce-")?;
+            return Ok((EventData { instances, inputs, parameters }, Some(Form::Binary)));
+        }
+        if specversion.is_none() {
+            return Ok((EventData { instances, inputs, parameters }, None));
+        }
+        let (specversion, id) = (specversion.as_deref(), id.as_deref());
+        let (source, r#type) = (source.as_deref(), r#type.as_deref());
+        Attributes { specversion, id, source, r#type }.check("")?;
+        let Some(Object(data)) = data else {
+            return Err(invalid("data", "expected an object with `instances`, in JSON and not in base64"));
+        };
+        Ok((data, Some(Form::Structured)))
+    }
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -95,17 +140,18 @@ impl Predict {
 
 impl Shape for Predict {
     type Dialect = Oip;
-    type Rendering = Mark;
+    type Rendering = Rendering;
     const IS_JSON: bool = false;
 
     fn operation(&self) -> Option<Operation> {
         self.model().ok().map(|model| model.task.into())
     }
 
-    fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, Mark), ApiError> {
+    fn read(self, head: &Parts, body: &Bytes) -> Result<(InferRequest, Rendering), ApiError> {
         let model = self.model()?;
         self.mark.is_of(&model);
-        let WireRequest { instances, inputs, parameters } = body::parse(body)?;
+        let (data, form) = body::parse::<WireRequest>(body)?.unwrap_event(head)?;
+        let EventData { instances, inputs, parameters } = data;
         let instances = match (instances, inputs) {
             (Some(instances), None) | (None, Some(instances)) => instances,
             _ => return Err(invalid("instances", "expected either `instances` or `inputs`")),
@@ -115,15 +161,21 @@ impl Shape for Predict {
         let inputs = instances.into_iter().map(Input::from).collect();
         let request = call::request(&model, inputs, self.oip.services.bounds.dialect_inputs_max, parameters);
         let (priority, timeout) = (values.priority()?, values.timeout()?);
-        Ok((InferRequest { priority, timeout, ..request }, self.mark))
+        let event = form.map(|form| (form, request_id(&head.extensions)));
+        Ok((InferRequest { priority, timeout, ..request }, Rendering { mark: self.mark, event }))
     }
 
-    fn write(response: InferResponse, mark: Mark) -> Result<Answer, ApiError> {
+    fn write(response: InferResponse, Rendering { mark, event }: Rendering) -> Result<Answer, ApiError> {
         mark.succeed(&response);
+        let envelope = event.map(|(form, id)| Envelope::new(form, id, &response));
         let results = response.answer.results.into_iter();
         let predictions = results.map(|result| prediction(result?.output));
         let predictions = predictions.collect::<Result<Vec<_>, ApiError>>()?;
-        Answer::json(StatusCode::OK, &HashMap::from([("predictions", predictions)]))
+        let answer = HashMap::from([("predictions", predictions)]);
+        match envelope {
+            Some(envelope) => envelope.answer(&answer),
+            None => Answer::json(StatusCode::OK, &answer),
+        }
     }
 }
 

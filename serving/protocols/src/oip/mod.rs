@@ -5,6 +5,7 @@
 //! Both wires are translated to tensors in no wire's terms (`tensor`, `call`), and these to calls.
 
 mod call;
+mod cloud_event;
 mod error;
 mod grpc;
 mod kserve;

@@ -45,18 +45,19 @@ struct Refused {
 
 impl Dialect for Ollama {
     const PROTOCOL: &'static str = "ollama";
+    const MODELS: &'static str = "GET /api/tags";
     const WORDS: Option<Words> = Some(Words::of_array("input", CUT));
 
     fn error(error: &ApiError, _: &str) -> Answer {
         let status = error.row().http;
-        let body = Refused { error: error.to_string() };
+        let body = Refused { error: Self::message(error) };
         Answer::json(status, &body).unwrap_or_else(|_| Answer::empty(status))
     }
 }
 
 /// The routes of it.
 pub(crate) fn routes(services: Services) -> Router {
-    let is_on = services.dialects.ollama;
+    let dialects = services.dialects;
     let routes = Router::new()
         .route("/api/embed", post(embed))
         .route("/api/embeddings", post(embed_one))
@@ -64,7 +65,7 @@ pub(crate) fn routes(services: Services) -> Router {
         .route("/api/version", get(version))
         .route("/api/{*path}", any(not_found::<Ollama>))
         .with_state(services);
-    dialect::routes::<Ollama>(is_on, routes)
+    dialect::routes::<Ollama>(dialects, dialects.ollama, routes)
 }
 
 /// Whether a path is one of Ollama's.

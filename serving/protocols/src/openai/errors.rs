@@ -39,10 +39,11 @@ struct Told<'a> {
 
 impl Dialect for OpenAi {
     const PROTOCOL: &'static str = "openai";
+    const MODELS: &'static str = "GET /v1/models";
     const WORDS: Option<Words> = Some(Words::of_array("input", CUT));
 
     fn error(error: &ApiError, _: &str) -> Answer {
-        let (kind, row, message) = (error.kind(), error.row(), error.to_string());
+        let (kind, row, message) = (error.kind(), error.row(), Self::message(error));
         let told = Told { message: &message, r#type: type_of(error), param: param(error), code: code(kind) };
         let body = Body { error: told, message: &message, detail: &message };
         let mut answer = Answer::json(row.http, &body).unwrap_or_else(|_| Answer::empty(row.http));

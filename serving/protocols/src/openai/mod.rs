@@ -84,8 +84,11 @@ pub(crate) fn routes(services: Services, health: &Health) -> Router {
         .route("/v1/rerank", post(rerank))
         .route("/v2/rerank", post(rerank))
         .with_state(services);
-    dialect::routes::<OpenAi>(dialects.openai, routes)
-        .merge(dialect::routes::<OpenAi>(dialects.openai || dialects.cohere, shared))
+    dialect::routes::<OpenAi>(dialects, dialects.openai, routes).merge(dialect::routes::<OpenAi>(
+        dialects,
+        dialects.openai || dialects.cohere,
+        shared,
+    ))
 }
 
 /// The paths of this family, but for those that begin alike.

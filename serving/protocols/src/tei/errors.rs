@@ -8,9 +8,18 @@ use tonic::Status;
 
 use crate::grpc::status_as;
 use crate::http::dialect::{Answer, Dialect};
+use crate::http::words::Words;
 
 /// The dialect.
 pub struct Tei;
+
+/// What cuts a long text off.
+const CUT: &str = "`truncate` true cuts it off there";
+
+/// The fields of inputs that are not called `inputs`.
+pub(crate) const RANKED: Words = Words::of_array("texts", CUT);
+pub(crate) const COMPARED: Words = Words::of_array("inputs.sentences", CUT);
+pub(crate) const DECODED: Words = Words::of_array("ids", CUT);
 
 /// The kinds of errors that its clients know; there are no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,6 +36,13 @@ pub(crate) enum Fault {
     Tokenizer,
     /// There is nothing to do.
     Empty,
+}
+
+/// The body of a refusal.
+#[derive(Debug, Serialize)]
+pub(crate) struct Refused {
+    pub(crate) error: String,
+    pub(crate) error_type: Fault,
 }
 
 /// An error on its wires.
@@ -123,21 +139,27 @@ pub(crate) fn form(kind: ErrorKind) -> Form {
 /// What is wrong, in words that the dialect's clients look for where they do.
 pub(crate) fn message(error: &ApiError) -> String {
     match error {
-        ApiError::Input(InputError::TooMany { inputs, limit }) => {
+        ApiError::Input(error) => message_of(error, &error.field(), error.to_string()),
+        ApiError::Worded { error, field, message } => message_of(error, field, message.clone()),
+        error => error.to_string(),
+    }
+}
+
+/// What is wrong with the input of a field, otherwise said as in `message`.
+fn message_of(error: &InputError, field: &str, message: String) -> String {
+    let (whole, _) = field.split_once('[').unwrap_or((field, ""));
+    match error {
+        InputError::TooMany { inputs, limit } => {
             format!("batch size {inputs} > maximum allowed batch size {limit}")
         }
-        ApiError::Input(InputError::None) => "`inputs` cannot be empty".to_owned(),
-        ApiError::Input(InputError::TooLong { index, length, limit, is_counted, .. }) => {
+        InputError::None => format!("`{whole}` cannot be empty"),
+        InputError::TooLong { length, limit, is_counted, .. } => {
             let at_least = if *is_counted { "" } else { "at least " };
-            format!(
-                "`inputs` must have at most {limit} tokens. Given: {at_least}{length}, in inputs[{index}]"
-            )
+            format!("`{whole}` must have at most {limit} tokens. Given: {at_least}{length}, in {field}")
         }
-        ApiError::Input(InputError::Parameter { name: "reference", message }) => {
-            format!("`source_sentence` {message}")
-        }
-        ApiError::Input(InputError::Parameter { name, message }) => format!("`{name}` {message}"),
-        error => error.to_string(),
+        InputError::Parameter { name: "reference", message } => format!("`source_sentence` {message}"),
+        InputError::Parameter { name, message } => format!("`{name}` {message}"),
+        _ => message,
     }
 }
 
@@ -150,19 +172,16 @@ impl Dialect for Tei {
     const PROTOCOL: &'static str = "tei";
 
     fn error(error: &ApiError, _: &str) -> Answer {
-        #[derive(Serialize)]
-        struct Body {
-            error: String,
-            error_type: Fault,
-        }
         let Form { fault, http, .. } = form(error.kind());
-        let body = Body { error: message(error), error_type: fault };
+        let body = Refused { error: message(error), error_type: fault };
         Answer::json(http, &body).unwrap_or_else(|_| Answer::empty(http))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use api::tasks::{LengthUnit, Remedy};
+
     use super::*;
 
     #[test]
@@ -188,6 +207,23 @@ mod tests {
             InputError::Tokenize { index: 2 }.into(),
             422,
             r#"{"error":"inputs[2] could not be tokenized","error_type":"Tokenizer"}"#,
+        );
+        let words = Words::of_array("texts", CUT);
+        check(words.of(InputError::None), 400, r#"{"error":"`texts` cannot be empty","error_type":"Empty"}"#);
+        let empty = InputError::Empty { index: 1 };
+        check(words.of(empty), 422, r#"{"error":"texts[1] is empty","error_type":"Validation"}"#);
+        let too_long = InputError::TooLong {
+            index: 3,
+            length: 600,
+            is_counted: true,
+            limit: 512,
+            unit: LengthUnit::Tokens,
+            remedy: Remedy::Part,
+        };
+        check(
+            words.of(too_long),
+            422,
+            r#"{"error":"`texts` must have at most 512 tokens. Given: 600, in texts[3]","error_type":"Validation"}"#,
         );
         let row = |kind: ErrorKind| (form(kind).http.as_u16(), form(kind).grpc, form(kind).fault);
         assert_eq!(row(ErrorKind::WrongTask), (424, GrpcCode::FailedPrecondition, Fault::Backend));

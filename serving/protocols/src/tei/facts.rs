@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use api::{ApiError, InferResponse, Timings};
+use api::{ApiError, InferResponse, Processor, Timings};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
@@ -15,6 +15,7 @@ pub(crate) struct Facts {
     timings: Timings,
     tokens: usize,
     characters: usize,
+    processor: Processor,
     model: HeaderValue,
 }
 
@@ -23,16 +24,18 @@ impl Facts {
     pub(crate) fn of(response: &InferResponse, characters: usize) -> Self {
         let model = HeaderValue::from_str(&response.model);
         let model = model.unwrap_or(HeaderValue::from_static(""));
-        Self { timings: response.timings, tokens: response.tokens, characters, model }
+        let &InferResponse { timings, tokens, processor, .. } = response;
+        Self { timings, tokens, characters, processor, model }
     }
 
     /// As headers. The name of the model is ours: it says what a route without a name has come to.
-    pub(crate) fn headers(&self) -> [(HeaderName, HeaderValue); 8] {
-        let Self { timings, tokens, characters, model } = self;
+    pub(crate) fn headers(&self) -> [(HeaderName, HeaderValue); 9] {
+        let Self { timings, tokens, characters, processor, model } = self;
         let whole = |number: usize| HeaderValue::from(number as u64);
         let milliseconds = |time: Duration| HeaderValue::from(time.as_millis() as u64);
         let header = HeaderName::from_static;
         [
+            (header("x-compute-type"), HeaderValue::from_static(processor.as_str())),
             (header("x-compute-time"), milliseconds(timings.total)),
             (header("x-compute-characters"), whole(*characters)),
             (header("x-compute-tokens"), whole(*tokens)),

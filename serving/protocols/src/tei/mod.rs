@@ -14,6 +14,7 @@ pub mod rest;
 use api::Operation;
 
 pub use errors::Tei;
+pub(crate) use errors::{Fault, Refused};
 pub(crate) use requests::Direction;
 pub(crate) use rest::describe;
 

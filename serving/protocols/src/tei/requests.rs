@@ -8,7 +8,9 @@ use api::{ApiError, InferRequest, Task};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::errors::{COMPARED, RANKED};
 use crate::http::target::Target;
+use crate::http::words::Words;
 
 /// The end of a text at which it is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -79,7 +81,7 @@ pub(crate) fn ranks(
     raw_scores: bool,
     truncation: Truncation,
 ) -> Result<InferRequest, ApiError> {
-    let inputs = some(texts)?;
+    let inputs = some(texts, &RANKED)?;
     let raw_scores = Some(raw_scores);
     Ok(target.request(inputs, Parameters::Rerank(RerankParameters { query, raw_scores, truncation })))
 }
@@ -94,7 +96,7 @@ pub(crate) fn similarities(
     sentences: Vec<String>,
     truncation: Truncation,
 ) -> Result<InferRequest, ApiError> {
-    let inputs = some(sentences)?;
+    let inputs = some(sentences, &COMPARED)?;
     Ok(target.request(inputs, Parameters::Similarity(SimilarityParameters { reference, truncation })))
 }
 
@@ -125,10 +127,10 @@ pub(crate) const SPARSE_VECTORS: &str = "sparse vectors (embed_sparse)";
 pub(crate) const PAIR: &str =
     "pairs are not read; put each text into an array of its own, [[\"…\"], [\"…\"]]";
 
-/// The texts, of which there has to be one.
-fn some(texts: Vec<String>) -> Result<Vec<Input>, ApiError> {
+/// The texts of a field, of which there has to be one.
+fn some(texts: Vec<String>, words: &Words) -> Result<Vec<Input>, ApiError> {
     if texts.is_empty() {
-        Err(InputError::None.into())
+        Err(words.of(InputError::None))
     } else {
         Ok(texts.into_iter().map(Input::from).collect())
     }

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::exchange::{Streamed, Unary};
 use super::{READY_BYTES_MAX, views};
-use crate::grpc::{Bulk, Conversation, UnreadMessage, status_as};
+use crate::grpc::{Bulk, Conversation, LastLimits, UnreadMessage, status_as};
 use crate::head::grpc_timeout;
 use crate::idempotency::key;
 use crate::oip::error::message;
@@ -93,18 +93,18 @@ impl Conversation for OipApi {
         &self,
         call: Box<dyn StreamedCall>,
         message: pb::ModelInferRequest,
+        limits: &LastLimits,
     ) -> pb::ModelStreamInferResponse {
         let tally = self.oip.statistics.begin(self.whose.clone());
         let model = self.model(&message.model_name, &message.model_version).ok();
         let (id, name) = (message.id.clone(), message.model_name.clone());
         let streamed = Streamed { oip: self.oip.clone(), mark: tally.mark(), message };
-        let result = call.call(model.map(|model| model.task.into()), streamed).await;
+        let result = limits.of(call.call(model.map(|model| model.task.into()), streamed).await);
         tally.end(result.is_ok());
         match result {
-            Ok(answer) => pb::ModelStreamInferResponse {
-                error_message: String::new(),
-                infer_response: Some(answer.into_inner()),
-            },
+            Ok(answer) => {
+                pb::ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) }
+            }
             // Which request it was, its id says.
             Err(error) => pb::ModelStreamInferResponse {
                 error_message: super::super::error::message(&error),
@@ -197,7 +197,7 @@ impl GrpcInferenceService for OipApi {
         let caller = Caller::of_dialect(&headers, extensions, PROTOCOL);
         let bulk = Bulk::open(&*self.oip.services.inference, api, caller, &headers).await;
         let bulk = bulk.map_err(|error| status(&error, &request_id))?;
-        Ok(Response::new(Box::pin(bulk.answer())))
+        Ok(bulk.answer().map(|answers| Box::pin(answers) as Self::ModelStreamInferStream))
     }
 
     async fn model_config(

@@ -37,7 +37,7 @@ pub(super) type Place = Result<Path<HashMap<String, String>>, PathRejection>;
 
 /// The routes.
 pub(super) fn routes(oip: Served) -> Router {
-    let is_on = oip.services.dialects.oip;
+    let dialects = oip.services.dialects;
     let routes = Router::new()
         .route("/v2", get(server))
         .route("/v2/health/live", get(live))
@@ -65,7 +65,7 @@ pub(super) fn routes(oip: Served) -> Router {
         .route("/v2/cudasharedmemory/{*path}", any(unsupported))
         .route("/v2/{*path}", any(no_route))
         .with_state(oip);
-    dialect::routes::<Oip>(is_on, routes)
+    dialect::routes::<Oip>(dialects, dialects.oip, routes)
 }
 
 /// What else there is under `/v2` is of this protocol, unless its path says that it is Cohere's.

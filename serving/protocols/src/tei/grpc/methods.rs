@@ -4,10 +4,13 @@ use api::tasks::{EmbedTokensParameters, Input, Output};
 use api::{ApiError, InferRequest, InferResponse, Operation};
 use prost::Message;
 use proto::tei as wire;
+use tonic::Status;
 
 use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::outputs::{self, outputs};
 use crate::tei::answers;
+use crate::tei::errors::{RANKED, status};
 use crate::tei::facts::Facts;
 use crate::tei::requests::{
     self, Direction, Embeddings, PAIR, SPARSE_VECTORS, no_prompt, not_given, truncation,
@@ -24,6 +27,8 @@ pub(super) trait Method: Send + Sync + 'static {
     const OPERATION: Operation;
     /// By what repeated calls are told apart.
     const NAME: &'static str;
+    /// What it calls its inputs, if not so.
+    const WORDS: Option<Words> = None;
 
     /// Translates a question; the characters that it has are counted.
     fn read(question: Self::Question, target: Target) -> Result<Asked<Self::Rendering>, ApiError>;
@@ -34,6 +39,14 @@ pub(super) trait Method: Send + Sync + 'static {
         rendering: Self::Rendering,
         facts: &Facts,
     ) -> Result<Self::Answer, ApiError>;
+}
+
+/// An error in the words of a method, as a status.
+pub(super) fn refusal<M: Method>(error: ApiError, request_id: &str) -> Status {
+    match (error, M::WORDS) {
+        (ApiError::Input(error), Some(words)) => status(&words.of(error), request_id),
+        (error, _) => status(&error, request_id),
+    }
 }
 
 /// A question in the api's terms.
@@ -205,6 +218,7 @@ impl Method for Rerank {
     type Rendering = Option<Vec<String>>;
     const OPERATION: Operation = Operation::Rerank;
     const NAME: &'static str = "Rerank";
+    const WORDS: Option<Words> = Some(RANKED);
 
     fn read(question: wire::RerankRequest, target: Target) -> Result<Asked<Self::Rendering>, ApiError> {
         let wire::RerankRequest { query, texts, truncate, raw_scores, return_text, truncation_direction } =

@@ -14,7 +14,7 @@ use proto::tei::tokenize_server::Tokenize;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::exchange::{Collected, Unary};
-use super::methods::{self, Method};
+use super::methods::{self, Method, refusal};
 use super::stream::Answering;
 use crate::Services;
 use crate::grpc::{Bulk, UnreadMessage};
@@ -63,7 +63,7 @@ impl TeiApi {
             key: key(&headers).map(|key| key.map(str::to_owned)),
         };
         let answer = self.services.inference.call(caller, Some(M::OPERATION), unary).await;
-        answer.map_err(|error| status(&error, &request_id))
+        answer.map_err(|error| refusal::<M>(error, &request_id))
     }
 
     async fn stream<M: Method>(
@@ -77,7 +77,9 @@ impl TeiApi {
         let answering = Answering::<M>::new(self.target(&headers));
         let bulk = Bulk::open(&*self.services.inference, answering, caller, &headers).await;
         let answers = bulk.map_err(|error| status(&error, &request_id))?.answer();
-        Ok(Response::new(Box::pin(answers.map(|answer| answer.and_then(|outcome| outcome.0)))))
+        Ok(answers.map(|answers| {
+            Box::pin(answers.map(|answer| answer.and_then(|outcome| outcome.0))) as Answers<M::Answer>
+        }))
     }
 
     async fn collected(
@@ -92,7 +94,7 @@ impl TeiApi {
         let timeout = refuse_key(&headers).and_then(|()| grpc_timeout(&headers));
         let collected = Collected { messages, target, timeout, bytes_max };
         let answer = self.services.inference.call(caller, Some(methods::Rerank::OPERATION), collected).await;
-        answer.map_err(|error| status(&error, &request_id))
+        answer.map_err(|error| refusal::<methods::Rerank>(error, &request_id))
     }
 
     async fn info(

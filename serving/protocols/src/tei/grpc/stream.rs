@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::exchange::Streamed;
 use super::methods::Method;
-use crate::grpc::Conversation;
+use crate::grpc::{Conversation, LastLimits};
 use crate::http::target::Target;
 use crate::tei::errors::status;
 
@@ -36,11 +36,16 @@ impl<M: Method> Conversation for Answering<M> {
     type Answer = Outcome<M::Answer>;
     const IS_ORDERED: bool = true;
 
-    async fn respond(&self, call: Box<dyn StreamedCall>, message: M::Question) -> Outcome<M::Answer> {
+    async fn respond(
+        &self,
+        call: Box<dyn StreamedCall>,
+        message: M::Question,
+        limits: &LastLimits,
+    ) -> Outcome<M::Answer> {
         let request_id = call.request_id();
         let exchange = Streamed::<M> { message, target: self.target.clone() };
-        let answer = call.call(Some(M::OPERATION), exchange).await;
-        Outcome(answer.map(tonic::Response::into_inner).map_err(|error| status(&error, &request_id)))
+        let answer = limits.of(call.call(Some(M::OPERATION), exchange).await);
+        Outcome(answer.map_err(|error| status(&error, &request_id)))
     }
 }
 

@@ -56,8 +56,11 @@ pub fn routes(services: &Services, health: &grpc::Health) -> Router {
     let root = Router::new().route("/", get(probe));
     let root = if dialects.tei { root.route("/", post(answer::<Root>)) } else { root };
     let root = root.with_state(services.clone());
-    dialect::routes::<Tei>(dialects.tei, routes)
-        .merge(dialect::routes::<Tei>(dialects.tei || dialects.oip, root))
+    dialect::routes::<Tei>(dialects, dialects.tei, routes).merge(dialect::routes::<Tei>(
+        dialects,
+        dialects.tei || dialects.oip,
+        root,
+    ))
 }
 
 /// A shape that needs to know its target alone.

@@ -7,13 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::errors::Tei;
+use super::super::errors::{COMPARED, RANKED, Tei};
 use super::super::requests::{self, Direction, no_prompt, truncation};
 use super::Targeted;
 use super::embed::characters;
 use crate::http::body::{self, Name, Object};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::openapi::Api;
 use crate::outputs;
 use crate::tei::facts::Facts;
@@ -100,6 +101,10 @@ impl Shape for Rerank {
         Ok((request, Ranks { texts: kept, characters }))
     }
 
+    fn words(_: &Ranks) -> Option<Words> {
+        Some(RANKED)
+    }
+
     fn write(response: InferResponse, rendering: Ranks) -> Result<Answer, ApiError> {
         let Ranks { mut texts, characters } = rendering;
         let facts = Facts::of(&response, characters);
@@ -130,6 +135,10 @@ impl Shape for Similarity {
         let request = requests::similarities(self.0, source_sentence, sentences, truncation)?;
         let characters = source_characters + characters(&request.inputs);
         Ok((request, characters))
+    }
+
+    fn words(_: &usize) -> Option<Words> {
+        Some(COMPARED)
     }
 
     fn write(response: InferResponse, characters: usize) -> Result<Answer, ApiError> {

@@ -10,6 +10,7 @@ use super::{Embed, Predict, Rerank, Similarity, Targeted};
 use crate::http::dialect::{Answer, Shape};
 use crate::http::outline::Outline;
 use crate::http::target::Target;
+use crate::http::words::Words;
 
 /// `POST /`.
 pub struct Root(pub Target);
@@ -60,6 +61,15 @@ impl Shape for Root {
                 let (request, rendering) = Predict(target).read(head, body)?;
                 Ok((request, Rooted::Predict(rendering)))
             }
+        }
+    }
+
+    fn words(rendering: &Rooted) -> Option<Words> {
+        match rendering {
+            Rooted::Embed(rendering) => Embed::words(rendering),
+            Rooted::Predict(rendering) => Predict::words(rendering),
+            Rooted::Rerank(rendering) => Rerank::words(rendering),
+            Rooted::Similarity(rendering) => Similarity::words(rendering),
         }
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::answers;
-use super::super::errors::Tei;
+use super::super::errors::{DECODED, Tei};
 use super::super::requests::{self, no_prompt};
 use super::Targeted;
 use super::embed::characters;
@@ -17,6 +17,7 @@ use crate::http::body;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::Inputs;
 use crate::http::target::Target;
+use crate::http::words::Words;
 use crate::openapi::Api;
 use crate::outputs::outputs;
 use crate::tei::facts::Facts;
@@ -103,6 +104,10 @@ impl Shape for Decode {
     fn read(self, _: &Parts, body: &Bytes) -> Result<(InferRequest, ()), ApiError> {
         let DecodeBody { ids, skip_special_tokens } = body::parse(body)?;
         Ok((requests::texts(self.0, ids.list, skip_special_tokens), ()))
+    }
+
+    fn words((): &()) -> Option<Words> {
+        Some(DECODED)
     }
 
     fn write(response: InferResponse, (): ()) -> Result<Answer, ApiError> {

@@ -169,7 +169,7 @@ impl InferenceService for InferenceApi {
         let (metadata, extensions, _) = request.into_parts();
         let bulk = self.bulk(&metadata.into_headers(), &extensions).await;
         let bulk = bulk.map_err(|error| status(&error, &request_id(&extensions)))?;
-        Ok(Response::new(Box::pin(bulk.answer())))
+        Ok(bulk.answer().map(|answers| Box::pin(answers) as Self::InferStreamStream))
     }
 
     async fn list_models(

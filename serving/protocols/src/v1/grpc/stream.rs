@@ -10,7 +10,7 @@ use proto::v1::{InferStreamRequest, InferStreamResponse, StreamError};
 
 use super::convert::{FromResponse, IntoInferRequest};
 use super::exchange::StreamMessage;
-use crate::grpc::Conversation;
+use crate::grpc::{Conversation, LastLimits};
 
 /// What is said on a stream.
 pub(super) struct Inferring;
@@ -20,21 +20,30 @@ impl Conversation for Inferring {
     type Answer = InferStreamResponse;
     const IS_ORDERED: bool = false;
 
-    async fn respond(&self, call: Box<dyn StreamedCall>, message: InferStreamRequest) -> InferStreamResponse {
-        respond(call, message).await
+    async fn respond(
+        &self,
+        call: Box<dyn StreamedCall>,
+        message: InferStreamRequest,
+        limits: &LastLimits,
+    ) -> InferStreamResponse {
+        respond(call, message, limits).await
     }
 }
 
 /// Longest id of a message of a stream, in bytes: it is echoed with every answer.
 const CORRELATION_ID_BYTES_MAX: usize = 256;
 
-async fn respond(call: Box<dyn StreamedCall>, message: InferStreamRequest) -> InferStreamResponse {
+async fn respond(
+    call: Box<dyn StreamedCall>,
+    message: InferStreamRequest,
+    limits: &LastLimits,
+) -> InferStreamResponse {
     let request_id = call.request_id();
     let InferStreamRequest { mut correlation_id, request, timeout_ms } = message;
     let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
     let is_id = correlation_id.len() <= CORRELATION_ID_BYTES_MAX;
     let result = if is_id {
-        one_of(call, request, timeout).await
+        one_of(Message { call, timeout, limits }, request).await
     } else {
         // Its beginning tells the caller which one it was.
         correlation_id.truncate(correlation_id.floor_char_boundary(CORRELATION_ID_BYTES_MAX));
@@ -51,55 +60,46 @@ fn refused(call: Box<dyn StreamedCall>, error: ApiError) -> ApiError {
     error
 }
 
-async fn one_of(
+/// A message of a stream, but for what it asks.
+struct Message<'a> {
     call: Box<dyn StreamedCall>,
-    request: Option<Request>,
     timeout: Option<Duration>,
-) -> Result<Response, ApiError> {
+    limits: &'a LastLimits,
+}
+
+async fn one_of(message: Message<'_>, request: Option<Request>) -> Result<Response, ApiError> {
     match request {
-        Some(Request::Classify(m)) => {
-            one(call, Operation::Classify, m, timeout).await.map(Response::Classify)
-        }
-        Some(Request::Sentiment(m)) => {
-            one(call, Operation::Sentiment, m, timeout).await.map(Response::Sentiment)
-        }
-        Some(Request::Entities(m)) => {
-            one(call, Operation::Entities, m, timeout).await.map(Response::Entities)
-        }
-        Some(Request::Summarize(m)) => {
-            one(call, Operation::Summarize, m, timeout).await.map(Response::Summarize)
-        }
-        Some(Request::Embed(m)) => one(call, Operation::Embed, m, timeout).await.map(Response::Embed),
-        Some(Request::Rerank(m)) => one(call, Operation::Rerank, m, timeout).await.map(Response::Rerank),
+        Some(Request::Classify(m)) => message.answer(Operation::Classify, m).await.map(Response::Classify),
+        Some(Request::Sentiment(m)) => message.answer(Operation::Sentiment, m).await.map(Response::Sentiment),
+        Some(Request::Entities(m)) => message.answer(Operation::Entities, m).await.map(Response::Entities),
+        Some(Request::Summarize(m)) => message.answer(Operation::Summarize, m).await.map(Response::Summarize),
+        Some(Request::Embed(m)) => message.answer(Operation::Embed, m).await.map(Response::Embed),
+        Some(Request::Rerank(m)) => message.answer(Operation::Rerank, m).await.map(Response::Rerank),
         Some(Request::Similarity(m)) => {
-            one(call, Operation::Similarity, m, timeout).await.map(Response::Similarity)
+            message.answer(Operation::Similarity, m).await.map(Response::Similarity)
         }
-        Some(Request::Tokenize(m)) => {
-            one(call, Operation::Tokenize, m, timeout).await.map(Response::Tokenize)
-        }
+        Some(Request::Tokenize(m)) => message.answer(Operation::Tokenize, m).await.map(Response::Tokenize),
         Some(Request::Detokenize(m)) => {
-            one(call, Operation::Detokenize, m, timeout).await.map(Response::Detokenize)
+            message.answer(Operation::Detokenize, m).await.map(Response::Detokenize)
         }
         None => {
             let problem = "expected one of classify, sentiment, entities, summarize, embed, rerank, similarity, tokenize, detokenize";
             let problem = problem.to_owned();
-            Err(refused(call, ApiError::InvalidRequest { field: "request".to_owned(), problem }))
+            Err(refused(message.call, ApiError::InvalidRequest { field: "request".to_owned(), problem }))
         }
     }
 }
 
-async fn one<Q, A>(
-    call: Box<dyn StreamedCall>,
-    operation: Operation,
-    message: Q,
-    timeout: Option<Duration>,
-) -> Result<A, ApiError>
-where
-    Q: IntoInferRequest + prost::Message + 'static,
-    A: FromResponse + prost::Message + Default + 'static,
-{
-    let message = StreamMessage { message, timeout, answer: PhantomData };
-    call.call(Some(operation), message).await.map(tonic::Response::into_inner)
+impl Message<'_> {
+    async fn answer<Q, A>(self, operation: Operation, question: Q) -> Result<A, ApiError>
+    where
+        Q: IntoInferRequest + prost::Message + 'static,
+        A: FromResponse + prost::Message + Default + 'static,
+    {
+        let Self { call, timeout, limits } = self;
+        let message = StreamMessage { message: question, timeout, answer: PhantomData };
+        limits.of(call.call(Some(operation), message).await)
+    }
 }
 
 fn stream_error(error: &ApiError, request_id: &str) -> StreamError {

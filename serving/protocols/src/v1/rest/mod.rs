@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use crate::idempotency::REPLAYED;
-use crate::{Services, grpc, head};
+use crate::{Dialects, Services, grpc, head};
 
 pub use errors::refuse;
 pub use openapi::document;
@@ -51,7 +51,8 @@ pub fn routes(services: Services) -> Router {
 
 /// Refuses what is no route, in the form of the protocol that its path is of, and what is no method of one,
 /// unless its protocol does, in our form.
-pub fn refusing(routes: Router) -> Router {
+pub fn refusing(dialects: Dialects, routes: Router) -> Router {
+    let unknown = async move |request: Request| crate::refuse(dialects, &ApiError::RouteNotFound, &request);
     routes.method_not_allowed_fallback(method_not_allowed).fallback(unknown)
 }
 
@@ -60,10 +61,6 @@ async fn infer<W: WireTask>(State(services): State<Services>, request: Request) 
     let caller = Caller::new(request.headers(), request.extensions().clone(), PROTOCOL);
     let post = Post::<W> { request, bounds: services.bounds, task: PhantomData };
     services.inference.call(caller, Some(W::OPERATION), post).await.map_err(Failed::logged)
-}
-
-async fn unknown(request: Request) -> Response {
-    crate::refuse(&ApiError::RouteNotFound, &request)
 }
 
 /// Refuses a request in our own form, over REST and gRPC, whatever dialect has something at its path.
@@ -109,7 +106,10 @@ mod tests {
         let own = async || (StatusCode::BAD_REQUEST, "in its own form");
         let ours = async || StatusCode::BAD_REQUEST;
         let ours = Router::new().route("/ours", get(ours)).layer(from_fn(errors::explain));
-        let routes = refusing(Router::new().route("/other", get(own)).merge(ours));
+        let (oip, tei, openai) = (true, true, true);
+        let (cohere, ollama, huggingface, containers) = (true, true, true, true);
+        let dialects = Dialects { oip, tei, openai, cohere, ollama, huggingface, containers };
+        let routes = refusing(dialects, Router::new().route("/other", get(own)).merge(ours));
         let answer = async |method: &str, path: &str| {
             let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
             let response = routes.clone().oneshot(request).await.unwrap();
