@@ -16,7 +16,7 @@ TESTED := --features ml-inference/kafka,ml-inference/cuda,benches/cuda
 # From an edit to its tests: thin crates of ours are compiled incrementally and without optimisation.
 QUICK := --config build.incremental=true --config profile.release.package.serving.opt-level=0 --config profile.release.package.router.opt-level=1
 
-.PHONY: help check docs run setup system fetch onnx build build-benches cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-dialects bench-engines bench-load gpu-kit simulate autoscale simulate-long sanitize neon references checkpoints verify train clean
+.PHONY: help check docs run setup system fetch onnx build build-benches cuda-toolkit build-cuda test test-rust test-python test-dialects lint bench bench-dialects bench-engines bench-load bench-loading gpu-kit simulate autoscale simulate-long sanitize neon references checkpoints verify train clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -99,6 +99,9 @@ bench-dialects: build-benches fetch ## what each dialect costs over the engine, 
 
 bench-load: build-benches fetch $(PLOTS_VENV)/.done ## callers who wait, and 0.5 to 10 times of what can be answered, by policy: table and plot
 	@$(PLOTS_VENV)/bin/python benches/load/run.py --data-dir $(DATA)
+
+bench-loading: build fetch ## how long a start takes with 110 million parameters, and its memory: a table in benches/results/
+	@python3 benches/loading/run.py --data-dir $(DATA)
 
 gpu-kit: cuda-toolkit ## what benches/gpu/run.sh needs on a machine with a GPU and nothing else, in parts, in data/gpu-kit
 	@scripts/load_generators.sh

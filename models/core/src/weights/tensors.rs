@@ -169,8 +169,12 @@ impl Part {
     }
 
     fn new(path: &Path, source: Bytes, size: usize) -> Result<Self, ModelError> {
-        let read = |start, end| source.read(start, end).map_err(|error| fault(path, error.to_string()));
-        let length = read(0, LENGTH_BYTES)?.try_into().map_or(u64::MAX, u64::from_le_bytes);
+        let read = |start, end| {
+            let mut bytes = Vec::new();
+            let read = source.read(start, end, &mut bytes);
+            read.map(|()| bytes).map_err(|error| fault(path, error.to_string()))
+        };
+        let length = read(0, LENGTH_BYTES)?.as_slice().try_into().map_or(u64::MAX, u64::from_le_bytes);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > HEADER_BYTES_MAX.min(size.saturating_sub(LENGTH_BYTES)) {
             return Err(fault(path, format!("a header of {length} bytes does not fit the file")));
@@ -201,45 +205,47 @@ impl Part {
             Dtype::BF16 => self.widen(info, |bytes| bf16::from_le_bytes(bytes).to_f32()),
             Dtype::F64 => self.widen(info, |bytes| f64::from_le_bytes(bytes) as f32),
             other => return Err(refused(format!("tensor {name} is {other}, expected a float type"))),
-        }?;
+        };
+        let values = values.map_err(|error| refused(error.to_string()))?;
         // No answer of it would be one.
-        if !values.iter().all(|value| value.is_finite()) {
-            return Err(refused(format!("tensor {name} holds values that are not finite numbers")));
-        }
-        Ok(values)
+        values.ok_or_else(|| refused(format!("tensor {name} holds values that are not finite numbers")))
     }
 
-    /// Reads in pieces, so that a large tensor is never held as bytes too.
+    /// Reads in pieces, so that a large tensor is never held as bytes too. None: not all values are finite.
     fn widen<const N: usize>(
         &self,
         info: &TensorInfo,
         value: impl Fn([u8; N]) -> f32,
-    ) -> Result<Vec<f32>, ModelError> {
+    ) -> std::io::Result<Option<Vec<f32>>> {
         let (start, end) = info.data_offsets;
         let (start, end) = (self.offset + start, self.offset + end);
         let mut values = Vec::with_capacity(end.saturating_sub(start) / N);
+        let mut piece = Vec::new();
         for from in (start..end).step_by(PIECE_BYTES) {
-            let piece = self.source.read(from, end.min(from + PIECE_BYTES));
-            let piece = piece
-                .map_err(|error| ModelError::File { file: self.file.clone(), message: error.to_string() })?;
+            self.source.read(from, end.min(from + PIECE_BYTES), &mut piece)?;
+            let known = values.len();
             values.extend(piece.as_chunks().0.iter().map(|bytes| value(*bytes)));
+            if !values[known..].iter().all(|value| value.is_finite()) {
+                return Ok(None);
+            }
         }
-        Ok(values)
+        Ok(Some(values))
     }
 }
 
 impl Bytes {
-    /// The bytes between two offsets.
-    fn read(&self, start: usize, end: usize) -> std::io::Result<Vec<u8>> {
+    /// Reads the bytes between two offsets, in the place of what is in `bytes`.
+    fn read(&self, start: usize, end: usize, bytes: &mut Vec<u8>) -> std::io::Result<()> {
         match self {
-            Bytes::InMemory(bytes) => {
-                let part = bytes.get(start..end).ok_or(std::io::ErrorKind::UnexpectedEof)?;
-                Ok(part.to_vec())
+            Bytes::InMemory(all) => {
+                let part = all.get(start..end).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+                bytes.clear();
+                bytes.extend_from_slice(part);
+                Ok(())
             }
             Bytes::OnDisk(disk) => {
-                let mut bytes = vec![0; end.saturating_sub(start)];
-                disk.read_exact_at(&mut bytes, start as u64)?;
-                Ok(bytes)
+                bytes.resize(end.saturating_sub(start), 0);
+                disk.read_exact_at(bytes, start as u64)
             }
         }
     }

@@ -32,9 +32,10 @@
 //!
 //! `float32` computes what the reference does, but for the order of additions. `bfloat16` rounds weights and
 //! activations to 8 bits of mantissa before each product; sums, residual connections, normalisation, softmax
-//! and heads stay float32. On CPUs with an instruction for products of bfloat16 pairs (`avx512bf16`) that
-//! doubles the rate; on others it halves the memory and takes more than twice the time of `float32`, so that
-//! a card's `dtype` is followed there only if the configuration says so ([`is_fast_in`]).
+//! and heads stay float32; the table of words, often a quarter of all weights, is kept rounded too. On CPUs
+//! with an instruction for products of bfloat16 pairs (`avx512bf16`) that doubles the rate; on others it
+//! halves the memory and takes more than twice the time of `float32`, so that a card's `dtype` is followed
+//! there only if the configuration says so ([`is_fast_in`]).
 //!
 //! # Adapters
 //!
@@ -76,13 +77,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use half::bf16;
 use models_core::runtime::{check_batch, check_finite};
 use models_core::spec::{AttentionBias, FeedForward, NormKind, NormPlace, Positions};
-use models_core::weights::{EmbeddingWeights, EncoderWeights, HeadWeights, LoraAdapter};
+use models_core::weights::{EncoderWeights, HeadWeights, LoraAdapter};
 use models_core::{
     Backend, Card, Device, DeviceConfig, Dtype, EncoderSpec, HiddenActivation, HostTensor, ModelError,
     Runtime, RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
 };
 
-use encoder::{Encoder, Pass};
+use encoder::{Embeddings, Encoder, Pass};
 use heads::Head;
 use kernels::{Compiled, Kernels};
 use plan::Split;
@@ -110,11 +111,22 @@ struct FusedRuntime<N: 'static> {
 /// of it.
 #[derive(Default)]
 pub struct Loader {
-    embeddings: HashMap<PathBuf, Arc<EmbeddingWeights>>,
-    float32: HashMap<PathBuf, Encoder<f32>>,
-    bfloat16: HashMap<PathBuf, Encoder<bf16>>,
+    float32: Shared<f32>,
+    bfloat16: Shared<bf16>,
     /// The instruction set to use instead of the best one.
     instructions: Option<String>,
+}
+
+/// What models in one number format share, by the folder of their base encoder.
+struct Shared<N: 'static> {
+    embeddings: HashMap<PathBuf, Arc<Embeddings<N>>>,
+    encoders: HashMap<PathBuf, Encoder<N>>,
+}
+
+impl<N> Default for Shared<N> {
+    fn default() -> Self {
+        Self { embeddings: HashMap::new(), encoders: HashMap::new() }
+    }
 }
 
 impl Loader {
@@ -141,24 +153,16 @@ impl Loader {
         adapter: Option<&LoraAdapter>,
         head: &HeadWeights,
     ) -> Result<Box<dyn Weights>, ModelError> {
-        let embeddings = match self.embeddings.get(folder) {
-            Some(embeddings) => Arc::clone(embeddings),
-            None => {
-                let embeddings = Arc::new(base.embeddings()?);
-                self.embeddings.insert(folder.to_path_buf(), Arc::clone(&embeddings));
-                embeddings
-            }
-        };
         let for_heads = self.kernels::<f32>()?;
         match dtype {
             Dtype::Float32 => {
                 let kernels = self.kernels()?;
-                let encoder = encoder(&mut self.float32, folder, base, embeddings, adapter, kernels)?;
+                let encoder = self.float32.encoder(folder, base, adapter, kernels)?;
                 Ok(Box::new(FusedModel::new(encoder, head, for_heads)))
             }
             Dtype::Bfloat16 => {
                 let kernels = self.kernels()?;
-                let encoder = encoder(&mut self.bfloat16, folder, base, embeddings, adapter, kernels)?;
+                let encoder = self.bfloat16.encoder(folder, base, adapter, kernels)?;
                 Ok(Box::new(FusedModel::new(encoder, head, for_heads)))
             }
             other @ Dtype::Float16 => Err(Unsupported::new("dtype", other, DTYPES).into()),
@@ -279,23 +283,28 @@ pub fn multiply_in_registers(device: &Device, dtype: Dtype, rounds: usize) -> Re
     Ok(total.into_inner())
 }
 
-/// The encoder of a card: one that is there already, if no adapter changes it.
-fn encoder<N: Compiled>(
-    encoders: &mut HashMap<PathBuf, Encoder<N>>,
-    folder: &Path,
-    base: &EncoderWeights,
-    embeddings: Arc<EmbeddingWeights>,
-    adapter: Option<&LoraAdapter>,
-    kernels: &'static Kernels<N>,
-) -> Result<Encoder<N>, ModelError> {
-    match (encoders.get(folder), adapter) {
-        (Some(encoder), None) => Ok(encoder.clone()),
-        (_, Some(_)) => Encoder::new(base, embeddings, adapter, kernels),
-        (None, None) => {
-            let encoder = Encoder::new(base, embeddings, None, kernels)?;
-            encoders.insert(folder.to_path_buf(), encoder.clone());
-            Ok(encoder)
+impl<N: Compiled> Shared<N> {
+    /// The encoder of a card: one that is there already, if no adapter changes it.
+    fn encoder(
+        &mut self,
+        folder: &Path,
+        base: &EncoderWeights,
+        adapter: Option<&LoraAdapter>,
+        kernels: &'static Kernels<N>,
+    ) -> Result<Encoder<N>, ModelError> {
+        if let (Some(encoder), None) = (self.encoders.get(folder), adapter) {
+            return Ok(encoder.clone());
         }
+        let embeddings = match self.embeddings.get(folder) {
+            Some(embeddings) => Arc::clone(embeddings),
+            None => Arc::new(Embeddings::new(base.embeddings()?, kernels)),
+        };
+        self.embeddings.insert(folder.to_path_buf(), Arc::clone(&embeddings));
+        let encoder = Encoder::new(base, embeddings, adapter, kernels)?;
+        if adapter.is_none() {
+            self.encoders.insert(folder.to_path_buf(), encoder.clone());
+        }
+        Ok(encoder)
     }
 }
 

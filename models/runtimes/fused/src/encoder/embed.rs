@@ -3,10 +3,35 @@
 use std::ops::Range;
 
 use models_core::spec::NormPlace;
-use models_core::weights::EmbeddingWeights;
+use models_core::weights::{EmbeddingWeights, NormWeights};
 
-use super::super::kernels::{Compiled, Output};
+use super::super::kernels::{Compiled, Kernels, Output};
+use super::super::packing::PackedLinear;
 use super::{Encoder, Part, Pass};
+
+/// An embedding layer, see [`EmbeddingWeights`].
+pub(in super::super) struct Embeddings<N> {
+    /// The one large table, in the number format.
+    words: Vec<N>,
+    positions: Option<Vec<f32>>,
+    second_segment: Option<Vec<f32>>,
+    norm: Option<NormWeights>,
+    projection: Option<PackedLinear<N>>,
+}
+
+impl<N: Compiled> Embeddings<N> {
+    /// Rounds and packs an embedding layer.
+    pub(in super::super) fn new(weights: EmbeddingWeights, kernels: &Kernels<N>) -> Self {
+        let EmbeddingWeights { words, positions, second_segment, norm, projection } = weights;
+        Self {
+            words: words.into_iter().map(N::from_f32).collect(),
+            positions,
+            second_segment,
+            norm,
+            projection: projection.map(|weights| PackedLinear::new(kernels, &weights)),
+        }
+    }
+}
 
 impl<N: Compiled> Encoder<N> {
     /// Writes the hidden states of some rows, and the first layer's operand.
@@ -17,13 +42,13 @@ impl<N: Compiled> Encoder<N> {
         if let Some(norm) = norm {
             self.normalize(norm, true, width, pass, rows.clone());
         }
-        if self.projection.is_some() {
+        if self.embeddings.projection.is_some() {
             if norm.is_none() {
                 self.copy(width, pass, rows.clone());
             }
             self.project(pass, &rows);
         }
-        let is_copied = norm.is_some() && self.projection.is_none();
+        let is_copied = norm.is_some() && self.embeddings.projection.is_none();
         // Where layers normalise before their blocks, the first one's norm writes its operand.
         let first = match (self.layers.first(), self.spec.norm_place) {
             (Some(first), NormPlace::Before) => first.attention_norm.as_ref(),
@@ -39,7 +64,7 @@ impl<N: Compiled> Encoder<N> {
     /// The sum of a token's rows in the tables.
     fn add_embeddings(&self, pass: &Pass<'_>, row: usize) {
         let width = self.spec.embedding_size;
-        let EmbeddingWeights { words, positions, second_segment, .. } = &*self.embeddings;
+        let Embeddings { words, positions, second_segment, .. } = &*self.embeddings;
         let id = pass.batch.input_ids[row] as usize;
         let word = &words[id * width..(id + 1) * width];
         let to = pass.buffers.hidden.pointer::<f32>(row * self.width());
@@ -50,10 +75,10 @@ impl<N: Compiled> Encoder<N> {
                 let position = pass.batch.position_ids[row] as usize;
                 let position = &positions[position * width..(position + 1) * width];
                 for ((to, word), position) in to.iter_mut().zip(word).zip(position) {
-                    *to = word + position;
+                    *to = word.to_f32() + position;
                 }
             }
-            None => to.copy_from_slice(word),
+            None => to.iter_mut().zip(word).for_each(|(to, word)| *to = word.to_f32()),
         }
         if let Some(second) = second_segment.as_ref().filter(|_| pass.is_second(row)) {
             to.iter_mut().zip(second).for_each(|(to, value)| *to += value);
@@ -62,7 +87,7 @@ impl<N: Compiled> Encoder<N> {
 
     /// From the operand, `E` wide, to hidden states.
     fn project(&self, pass: &Pass<'_>, rows: &Range<usize>) {
-        let Some(projection) = &self.projection else { return };
+        let Some(projection) = &self.embeddings.projection else { return };
         let stride = self.width();
         let to = pass.buffers.hidden.pointer::<f32>(rows.start * stride);
         // SAFETY: rows of hidden states, which are this thread's.

@@ -5,10 +5,11 @@ mod embed;
 mod layer;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use models_core::spec::{FeedForward, LayerSpec, NormKind, NormPlace};
-use models_core::weights::{EmbeddingWeights, EncoderWeights, LoraAdapter, NormWeights};
+use models_core::weights::{EncoderWeights, LoraAdapter, NormWeights};
 use models_core::{EncoderSpec, HiddenActivation, ModelError, TokenBatch};
 
 use super::buffer::Buffer;
@@ -18,15 +19,17 @@ use super::plan::{AttentionPiece, Split, block_rows};
 use super::threads::Worker;
 use super::workspace::Buffers;
 use attention::Tables;
+pub(super) use embed::Embeddings;
 use layer::{Layer, known};
+
+/// Layers that are packed at once: each is in memory twice while it is.
+const PACKERS_MAX: usize = 4;
 
 /// A transformer encoder, packed for the kernels of one instruction set. Cheap to clone: weights are shared.
 pub(super) struct Encoder<N: 'static> {
     pub(super) spec: Arc<EncoderSpec>,
     kernels: &'static Kernels<N>,
-    embeddings: Arc<EmbeddingWeights>,
-    /// From `E` to `H`.
-    projection: Option<Arc<PackedLinear<N>>>,
+    embeddings: Arc<Embeddings<N>>,
     /// Layers with the same weights are one.
     layers: Arc<[Arc<Layer<N>>]>,
     final_norm: Option<Arc<NormWeights>>,
@@ -54,7 +57,6 @@ impl<N> Clone for Encoder<N> {
             spec: Arc::clone(&self.spec),
             kernels: self.kernels,
             embeddings: Arc::clone(&self.embeddings),
-            projection: self.projection.clone(),
             layers: Arc::clone(&self.layers),
             final_norm: self.final_norm.clone(),
             tables: Arc::clone(&self.tables),
@@ -67,34 +69,20 @@ impl<N: Compiled> Encoder<N> {
     /// Packs an encoder's layers over an embedding layer that others may share.
     pub(super) fn new(
         weights: &EncoderWeights,
-        embeddings: Arc<EmbeddingWeights>,
+        embeddings: Arc<Embeddings<N>>,
         adapter: Option<&LoraAdapter>,
         kernels: &'static Kernels<N>,
     ) -> Result<Self, ModelError> {
         let spec = Arc::new(weights.spec.clone());
-        let mut layers: Vec<Arc<Layer<N>>> = Vec::with_capacity(spec.num_hidden_layers);
-        for (index, of_layer) in spec.layers.iter().enumerate() {
-            // Numbers of queries and keys have the order of a rotation's pairs.
-            let is_same = |other: &LayerSpec| spec.is_shared && other.rotary == of_layer.rotary;
-            let layer = match spec.layers[..index].iter().position(is_same) {
-                Some(same) => Arc::clone(&layers[same]),
-                None => {
-                    let rotary = of_layer.rotary.map(|index| &spec.rotary[index]);
-                    Arc::new(Layer::new(weights.layer(index, adapter)?, &spec, rotary, kernels)?)
-                }
-            };
-            layers.push(layer);
-        }
+        let layers = pack_layers(weights, &spec, adapter, kernels)?;
         let activation = match spec.hidden_act {
             HiddenActivation::Gelu => Activation::Gelu,
             HiddenActivation::GeluTanh => Activation::GeluTanh,
             HiddenActivation::Relu => Activation::Relu,
             HiddenActivation::Silu => Activation::Silu,
         };
-        let projection = embeddings.projection.as_ref();
         Ok(Self {
             kernels,
-            projection: projection.map(|weights| Arc::new(PackedLinear::new(kernels, weights))),
             embeddings,
             layers: layers.into(),
             final_norm: weights.final_norm()?.map(|norm| Arc::new(known(norm, &spec))),
@@ -332,6 +320,50 @@ impl<N: Compiled> Encoder<N> {
     fn inner_width(&self) -> usize {
         self.spec.intermediate_size.next_multiple_of(TILE_COLUMNS_MAX)
     }
+}
+
+/// Reads and packs all layers, several at once: most of the time goes into making room for them.
+fn pack_layers<N: Compiled>(
+    weights: &EncoderWeights,
+    spec: &EncoderSpec,
+    adapter: Option<&LoraAdapter>,
+    kernels: &'static Kernels<N>,
+) -> Result<Vec<Arc<Layer<N>>>, ModelError> {
+    // Numbers of queries and keys have the order of a rotation's pairs, so that shared layers differ by it.
+    let first_like = |index: usize| {
+        let is_same = |other: &LayerSpec| spec.is_shared && other.rotary == spec.layers[index].rotary;
+        spec.layers[..index].iter().position(is_same).unwrap_or(index)
+    };
+    let distinct: Vec<usize> = (0..spec.layers.len()).filter(|index| first_like(*index) == *index).collect();
+    let packed: Vec<OnceLock<Result<Layer<N>, ModelError>>> =
+        distinct.iter().map(|_| OnceLock::new()).collect();
+    let next = AtomicUsize::new(0);
+    let pack_some = || {
+        let mine = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
+        for at in mine.take_while(|at| *at < distinct.len()) {
+            let of_layer = &spec.layers[distinct[at]];
+            let rotary = of_layer.rotary.map(|rotary| &spec.rotary[rotary]);
+            let layer = weights.layer(distinct[at], adapter);
+            let _ = packed[at].set(layer.and_then(|layer| Layer::new(layer, spec, rotary, kernels)));
+        }
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 1..cores.min(PACKERS_MAX).min(distinct.len()) {
+            // Without another thread it takes longer.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, pack_some);
+        }
+        pack_some();
+    });
+    let mut layers: Vec<Arc<Layer<N>>> = Vec::with_capacity(spec.layers.len());
+    let mut packed = packed.into_iter().filter_map(OnceLock::into_inner);
+    for index in 0..spec.layers.len() {
+        match layers.get(first_like(index)) {
+            Some(same) => layers.push(Arc::clone(same)),
+            None => layers.extend(packed.next().transpose()?.map(Arc::new)),
+        }
+    }
+    Ok(layers)
 }
 
 impl Part {
