@@ -36,6 +36,7 @@ def built():
     release = ROOT / "target/release"
     kernels = max((path for path in (release / "build").glob("runtime-cuda-*/out/kernels.fatbin")), key=lambda path: path.stat().st_mtime)
     programs = {"cuda": tests["models/runtimes/cuda", "encoders"], "formats": tests["models/runtimes/cuda", "formats"],
+                "architectures": tests["models/runtimes/cuda", "architectures"],
                 "onnx": tests["models", "number_formats"], "ml-inference": release / "ml-inference", "engine": release / "engine"}
     return programs, kernels
 

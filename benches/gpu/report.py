@@ -100,6 +100,7 @@ def main():
              "generators on the server's machine.", "", "## Right", "",
              "Kernels against float64, random ragged batches:", "", "```", *last_lines(folder, "checks.log", 1), "```", "",
              "Random encoders against the reference, graphs, overlap, memory:", "", "```", *last_lines(folder, "cuda.log", 2), "```", "",
+             "Every architecture against its authors' own classes:", "", "```", *last_lines(folder, "architectures.log", 2), "```", "",
              "Five models against float32 on the CPU:", "", "```",
              *[line for log in ("formats.log", "onnx.log") for line in last_lines(folder, log, 60)
                if " texts" in line or "test result" in line], "```", "", "## Fast", ""]

@@ -2,7 +2,8 @@
 # Everything that only a GPU can answer, on a machine with neither network nor Rust: what `pack.py` made is
 # unpacked, then
 #
-#   checks    every kernel against float64, the runtime against the reference, the five models against float32
+#   checks    every kernel against float64, the runtime against the reference, every architecture against its
+#             authors' own classes, the five models against float32
 #   engines   the card's ceilings; tokens a second and latency beside PyTorch
 #   served    the server under load over REST and gRPC
 #
@@ -48,10 +49,11 @@ tests() { # NAME LOG FILTER: the ignored tests of a test program, run where its 
 }
 
 checks() {
-  rm -f "$out"/{checks,cuda,formats}.log
+  rm -f "$out"/{checks,cuda,architectures,formats}.log
   "$work/bin/checks" "$work/kernels.fatbin" "${ROUNDS:-100}" >"$out/checks.log" 2>&1
   tail -n 1 "$out/checks.log"
   tests cuda cuda.log gpu::
+  tests architectures architectures.log gpu::
   tests formats formats.log "${FORMATS:-gpu::}"
   if [[ -n ${ORT_DYLIB_PATH:-} ]]; then tests onnx onnx.log onnx_provider::; fi
 }

@@ -52,6 +52,9 @@ DEVICE float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
 DEVICE float to_float(__half value) { return __half2float(value); }
 DEVICE float to_float(float value) { return value; }
 
+DEVICE __nv_bfloat16 rounded(float value, __nv_bfloat16) { return __float2bfloat16_rn(value); }
+DEVICE __half rounded(float value, __half) { return __float2half_rn(value); }
+
 // Four matrices of 8 x 8 numbers of 16 bits; lane 8 i + j names row j of matrix i (PTX ISA, "ldmatrix").
 DEVICE void load_matrices(uint32_t (&fragment)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));

@@ -8,13 +8,22 @@ use cudarc::driver::sys::{CUfunction_attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
 use cudarc::nvrtc::Ptx;
 use half::{bf16, f16};
-use models_core::{Dtype, RuntimeError};
+use models_core::spec::AttentionBias;
+use models_core::{Dtype, EncoderSpec, RuntimeError};
+
+use super::arrangement::head_size;
 
 /// The kernels, compiled ahead by nvcc from `kernels`.
 const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
 
 /// Sizes of a head for which there is a kernel of attention.
 pub(super) const HEAD_SIZES: [usize; 4] = [32, 64, 96, 128];
+/// The same where positions meet queries and keys: those of all distances are in shared memory too.
+pub(super) const POSITIONS_HEAD_MAX: usize = 64;
+/// Numbers of a row that the row kernels hold in registers.
+pub(super) const WIDTHS: [usize; 2] = [1024, 4096];
+/// Queries, and keys, of a block of attention.
+pub(super) const QUERY_ROWS: usize = 64;
 
 /// A format of 16 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,10 +144,13 @@ pub(super) struct Kernels {
     pub(super) attention: CudaFunction,
     pub(super) attention_shared_bytes: u32,
     pub(super) add_normalise: CudaFunction,
-    pub(super) add_gelu: CudaFunction,
-    pub(super) mean: CudaFunction,
+    pub(super) turn: CudaFunction,
+    pub(super) activate: CudaFunction,
+    pub(super) pool: CudaFunction,
     pub(super) classify: CudaFunction,
-    pub(super) classify_pooled: CudaFunction,
+    pub(super) classify_float32: CudaFunction,
+    pub(super) scale: CudaFunction,
+    pub(super) scale_float32: CudaFunction,
 }
 
 impl Gpu {
@@ -185,26 +197,42 @@ impl Gpu {
         Ok(self.context.mem_get_info().map_err(Fault::from)?)
     }
 
-    /// The kernels of a format, for heads of this size.
-    pub(super) fn kernels(&self, format: Format, head_size: usize) -> Result<Kernels, Fault> {
+    /// The kernels of a format for an encoder that passed `check_spec`.
+    pub(super) fn kernels(&self, format: Format, spec: &EncoderSpec) -> Result<Kernels, Fault> {
         let load = |name: &str| self.module.load_function(&format!("{name}_{}", format.suffix()));
-        let name = format!("attention_{}_{head_size}", format.suffix());
-        let attention = self.module.load_function(&name)?;
-        // As attention::shared_bytes of the kernel: queries, and keys and values twice.
-        let attention_shared_bytes = (64 + 4 * 64) * head_size * 2;
+        let head = head_size(spec);
+        // As the kernel divides it: queries, keys and values twice, then what its bias needs, which is for
+        // the distances of two blocks.
+        let (distances, plain) = (2 * QUERY_ROWS, (QUERY_ROWS + 4 * QUERY_ROWS) * head * 2);
+        let (kernel, attention_shared_bytes) = match spec.bias {
+            AttentionBias::None => ("attention", plain),
+            AttentionBias::Distance => ("attention_distance", plain + 4 * distances),
+            AttentionBias::Disentangled(_) => {
+                let products = QUERY_ROWS * (distances + 4) * 4;
+                ("attention_positions", plain + 2 * distances * head * 2 + products)
+            }
+        };
+        let attention = self.module.load_function(&format!("{kernel}_{}_{head}", format.suffix()))?;
         attention.set_attribute(
             CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
             attention_shared_bytes as i32,
         )?;
+        let load_width = |name: &str, width: usize| {
+            let room = WIDTHS.into_iter().find(|room| width <= *room).unwrap_or(width);
+            self.module.load_function(&format!("{name}_{}_{room}", format.suffix()))
+        };
         Ok(Kernels {
-            embed: load("embed")?,
+            embed: load_width("embed", spec.embedding_size)?,
             attention,
             attention_shared_bytes: attention_shared_bytes as u32,
-            add_normalise: load("add_normalise")?,
-            add_gelu: load("add_gelu")?,
-            mean: load("mean")?,
+            add_normalise: load_width("add_normalise", spec.hidden_size)?,
+            turn: load("turn")?,
+            activate: load("activate")?,
+            pool: load("pool")?,
             classify: load("classify")?,
-            classify_pooled: self.module.load_function("classify_f32")?,
+            classify_float32: self.module.load_function("classify_f32")?,
+            scale: load("scale")?,
+            scale_float32: self.module.load_function("scale_f32")?,
         })
     }
 }

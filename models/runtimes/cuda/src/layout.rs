@@ -1,10 +1,16 @@
 //! How a batch lies in device memory, and how much memory it takes. Pure, so that it is tested without a GPU.
 
+use models_core::spec::NormPlace;
+use models_core::weights::HeadWeights;
 use models_core::{EncoderSpec, TokenBatch};
 
-/// Queries of a block of attention, and numbers that describe one.
-const TILE_ROWS: usize = 64;
+use super::arrangement::head_size;
+use super::device::QUERY_ROWS;
+
+/// Numbers that describe a block of attention.
 const TILE: usize = 4;
+/// In the word of a token's position: it is of the second segment.
+const SECOND: u32 = 1 << 31;
 /// Shapes for graphs have multiples of an eighth of the next power of two tokens, and at least of so many:
 /// less than an eighth is computed in vain, and up to 2,048 tokens there are 24 of them.
 const TOKENS_STEP: usize = 16;
@@ -27,11 +33,12 @@ pub(super) struct Shape {
 pub(super) struct Room {
     /// 32-bit words of input.
     pub(super) input: usize,
-    /// `[T, H]` in 16 bits, twice.
+    /// See [`Buffers`](super::memory::Buffers): in 16 bits, `residual` in float32.
     pub(super) state: usize,
-    /// `[T, 3 H]` and `[T, I]` in 16 bits.
+    pub(super) residual: usize,
     pub(super) wide: usize,
-    /// `[B, H]` in float32, twice.
+    pub(super) narrow: usize,
+    /// Rows between a head's layers in float32, twice.
     pub(super) pooled: usize,
     /// `[B, H]`, `[B, C]` or `[T, C]` in float32.
     pub(super) result: usize,
@@ -41,15 +48,35 @@ pub(super) struct Room {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Widths {
     pub(super) hidden: usize,
-    pub(super) intermediate: usize,
+    /// In float32 beside the hidden state; none where layers normalise behind their blocks.
+    pub(super) residual: usize,
+    pub(super) wide: usize,
+    pub(super) narrow: usize,
+    /// Numbers in the widest row between a head's layers.
+    pub(super) between: usize,
     /// Columns of the result, and whether there is a row of them for each token rather than each sequence.
     pub(super) columns: usize,
     pub(super) is_per_token: bool,
 }
 
 impl Widths {
-    pub(super) fn new(spec: &EncoderSpec, columns: usize, is_per_token: bool) -> Self {
-        Self { hidden: spec.hidden_size, intermediate: spec.intermediate_size, columns, is_per_token }
+    pub(super) fn new(spec: &EncoderSpec, head: &HeadWeights) -> Self {
+        let (hidden, head_size) = (spec.hidden_size, head_size(spec));
+        let (heads, key_heads) = (spec.num_attention_heads, spec.num_key_value_heads);
+        let is_per_token = head.is_per_token();
+        let widths = head.widths(hidden);
+        // Tokens' own rows are the hidden states, and the last layer's are the result.
+        let first = usize::from(is_per_token);
+        let between = widths.get(first..widths.len() - 1).unwrap_or_default();
+        Self {
+            hidden,
+            residual: if spec.norm_place == NormPlace::Before { hidden } else { 0 },
+            wide: hidden.max((heads + 2 * key_heads) * head_size).max(spec.intermediate_width()),
+            narrow: hidden.max(heads * head_size).max(spec.embedding_size),
+            between: between.iter().copied().max().unwrap_or(0),
+            columns: head.columns(hidden),
+            is_per_token,
+        }
     }
 
     /// Rows and columns of the result.
@@ -60,13 +87,13 @@ impl Widths {
 
 impl Shape {
     pub(super) fn of(batch: &TokenBatch) -> Self {
-        let tiles = batch.ranges().map(|range| range.len().div_ceil(TILE_ROWS)).sum();
+        let tiles = batch.ranges().map(|range| range.len().div_ceil(QUERY_ROWS)).sum();
         Self { tokens: batch.tokens(), sequences: batch.sequences(), tiles }
     }
 
     /// Has room for every batch of so many tokens and sequences.
     pub(super) fn largest(tokens: usize, sequences: usize) -> Self {
-        Self { tokens, sequences, tiles: sequences + tokens / TILE_ROWS }
+        Self { tokens, sequences, tiles: sequences + tokens / QUERY_ROWS }
     }
 
     /// The one of few shapes that this batch fits best.
@@ -79,7 +106,7 @@ impl Shape {
         Self::largest(self.tokens.next_multiple_of(step), sequences)
     }
 
-    /// Where in the input positions, ends of sequences and tiles begin.
+    /// Where in the input positions, ends of sequences, their tokens that are not pooled, and tiles begin.
     pub(super) fn positions(self) -> usize {
         self.tokens
     }
@@ -88,8 +115,12 @@ impl Shape {
         2 * self.tokens
     }
 
-    pub(super) fn tiles_from(self) -> usize {
+    pub(super) fn unpooled(self) -> usize {
         self.ends() + self.sequences + 1
+    }
+
+    pub(super) fn tiles_from(self) -> usize {
+        self.unpooled() + self.sequences
     }
 
     pub(super) fn words(self) -> usize {
@@ -97,22 +128,27 @@ impl Shape {
     }
 
     /// Writes a batch that passed [`check_batch`](models_core::runtime::check_batch) one after the other: ids
-    /// `[T]`, positions `[T]`, ends `[B + 1]`, and for every 64 queries of a sequence its start, its length,
-    /// and the first of the queries. Tokens in excess are the vocabulary's first, sequences in excess have
-    /// none, and tiles in excess no length.
+    /// `[T]`, positions `[T]` with segments, ends `[B + 1]`, leading tokens that are not pooled `[B]`, and for
+    /// every 64 queries of a sequence its start, its length, and the first of the queries. Tokens in excess
+    /// are the vocabulary's first, sequences in excess have none, and tiles in excess no length.
     ///
     /// `words` has [`words`](Self::words) of them.
     pub(super) fn write(self, batch: &TokenBatch, words: &mut [u32]) {
         words.fill(0);
         let tokens = batch.tokens();
         words[..tokens].copy_from_slice(&batch.input_ids);
-        words[self.positions()..][..tokens].copy_from_slice(&batch.position_ids);
-        let ends = &mut words[self.ends()..self.tiles_from()];
+        let positions = &mut words[self.positions()..][..tokens];
+        positions.copy_from_slice(&batch.position_ids);
+        for (position, segment) in positions.iter_mut().zip(&batch.token_type_ids) {
+            *position |= SECOND * u32::from(*segment);
+        }
+        words[self.unpooled()..][..batch.unpooled.len()].copy_from_slice(&batch.unpooled);
+        let ends = &mut words[self.ends()..self.unpooled()];
         ends.fill(tokens as u32);
         ends[..batch.cu_seqlens.len()].copy_from_slice(&batch.cu_seqlens);
         let mut tiles = words[self.tiles_from()..].chunks_exact_mut(TILE);
         for range in batch.ranges() {
-            for (query, tile) in (0..range.len()).step_by(TILE_ROWS).zip(&mut tiles) {
+            for (query, tile) in (0..range.len()).step_by(QUERY_ROWS).zip(&mut tiles) {
                 tile.copy_from_slice(&[range.start as u32, range.len() as u32, query as u32, 0]);
             }
         }
@@ -126,8 +162,10 @@ impl Room {
         Self {
             input: shape.words(),
             state: shape.tokens * widths.hidden,
-            wide: shape.tokens * widths.intermediate.max(3 * widths.hidden),
-            pooled: shape.sequences * widths.hidden,
+            residual: (shape.tokens * widths.residual).max(1),
+            wide: shape.tokens * widths.wide,
+            narrow: shape.tokens * widths.narrow,
+            pooled: (rows * widths.between).max(1),
             result: rows * columns,
         }
     }
@@ -136,7 +174,9 @@ impl Room {
         Self {
             input: self.input.max(other.input),
             state: self.state.max(other.state),
+            residual: self.residual.max(other.residual),
             wide: self.wide.max(other.wide),
+            narrow: self.narrow.max(other.narrow),
             pooled: self.pooled.max(other.pooled),
             result: self.result.max(other.result),
         }
@@ -144,7 +184,8 @@ impl Room {
 
     /// Bytes of device memory, where `slots` batches have input and result of their own.
     pub(super) fn bytes(self, slots: usize) -> usize {
-        2 * (2 * self.state + self.wide) + 4 * (2 * self.pooled + slots * (self.input + self.result))
+        let float32 = self.residual + 2 * self.pooled + slots * (self.input + self.result);
+        2 * (self.state + self.wide + self.narrow) + 4 * float32
     }
 }
 
@@ -168,7 +209,7 @@ mod tests {
             shape.write(&batch, &mut words);
             assert_eq!(words[..batch.tokens()], batch.input_ids);
             assert_eq!(words[shape.positions()..][..batch.tokens()], batch.position_ids);
-            let ends = &words[shape.ends()..shape.tiles_from()];
+            let ends = &words[shape.ends()..shape.unpooled()];
             assert_eq!(ends[..batch.cu_seqlens.len()], batch.cu_seqlens);
             assert!(ends[batch.sequences()..].iter().all(|end| *end as usize == batch.tokens()));
             let tiles = &words[shape.tiles_from()..];
@@ -176,12 +217,24 @@ mod tests {
             let mut covered = vec![0; batch.tokens()];
             for tile in tiles.chunks(TILE) {
                 let (start, length, query) = (tile[0] as usize, tile[1] as usize, tile[2] as usize);
-                for row in query..length.min(query + TILE_ROWS) {
+                for row in query..length.min(query + QUERY_ROWS) {
                     covered[start + row] += 1;
                 }
             }
             assert!(covered.iter().all(|count| *count == 1), "{shape:?}");
         }
+    }
+
+    #[test]
+    fn segments_and_prompts_are_beside_positions_and_ends() {
+        let pair = Sequence { first_segment: Some(2), unpooled: 3, ..Sequence::new(vec![7; 4]) };
+        let batch = TokenBatch::from_sequences(&[Sequence::new(vec![7; 2]), pair]);
+        let shape = Shape::of(&batch).rounded();
+        let mut words = vec![u32::MAX; shape.words()];
+        shape.write(&batch, &mut words);
+        let second = |position: u32| (1 << 31) + position;
+        assert_eq!(words[shape.positions()..][..6], [0, 1, 0, 1, second(2), second(3)]);
+        assert_eq!(words[shape.unpooled()..shape.tiles_from()], [0, 3, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -209,7 +262,15 @@ mod tests {
 
     #[test]
     fn room_for_the_largest_is_room_for_all() {
-        let widths = Widths { hidden: 384, intermediate: 1536, columns: 9, is_per_token: true };
+        let widths = Widths {
+            hidden: 384,
+            residual: 384,
+            wide: 1536,
+            narrow: 512,
+            between: 384,
+            columns: 9,
+            is_per_token: true,
+        };
         let largest = Room::of(widths, Shape::largest(700, 10))
             .max(Room::of(widths, Shape::largest(700, 10).rounded()));
         for lengths in [&[1][..], &[512, 100], &[64; 10], &[65; 10], &[70; 10], &[1; 10]] {

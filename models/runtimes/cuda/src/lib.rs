@@ -11,17 +11,24 @@
 //! - **Products** (`products`) are cublasLt's, in bfloat16 or float16 with sums in float32, over the packed
 //!   rows of all sequences.
 //! - **Attention** is our own: one pass over keys and values with an online softmax, on tensor cores, by 64
-//!   queries of one sequence, so that nothing is padded and no score goes to memory.
-//! - **What is between** (embedding, biases, GELU, residual connections, normalisation, pooling, heads) is
-//!   fused into one pass over memory each; only results cross the bus.
+//!   queries of one sequence, so that nothing is padded and no score goes to memory. Keys that a window or a
+//!   causal encoder hides from all 64 are not read; biases by distance and products with positions are added
+//!   within it, from shared memory.
+//! - **What is between** (embedding, biases, activations and gates, rotation, residual connections,
+//!   normalisation, pooling, heads) is one pass over memory each; only results cross the bus. Where layers
+//!   normalise before their blocks, what the blocks add up to stays in float32.
+//!
+//! Heads are filled up with zeros to a size that there is a kernel for (`arrangement`).
 //!
 //! The kernels' source also runs on a CPU (`kernels/emulation`), where every one is held against float64.
+//! Nothing here has been timed on a chip.
 //!
 //! # Invariants
 //! Each names what holds it.
 //!
 //! - Every kernel gives what float64 gives within its format's rounding.
 //!   (`models/runtimes/cuda/tests/kernels.rs`)
+//! - Every architecture gives what its authors' classes give. (`models/runtimes/cuda/tests/architectures.rs`)
 //! - Nothing is read before the stream that writes it has come so far, or beyond what was allocated, in any
 //!   order of streams; a GPU that fails is lost and said to be. (`models/runtimes/cuda/tests/encoders.rs`, on
 //!   the emulated GPU, which draws the order)
@@ -31,8 +38,10 @@
 #![deny(clippy::print_stderr)]
 #![allow(unsafe_code, reason = "kernels are launched; every block states why it is sound")]
 
+mod arrangement;
 mod device;
 mod encoder;
+mod heads;
 mod layout;
 mod memory;
 mod products;
@@ -42,23 +51,20 @@ mod workspace;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use models_core::runtime::{Accelerator, check_batch, check_finite, check_plain, check_unpaired};
-use models_core::spec::{AttentionBias, FeedForward, LayerSpec, NormKind, NormPlace, Positions};
+use models_core::runtime::{Accelerator, check_batch, check_finite};
+use models_core::spec::{AttentionBias, NormPlace};
 use models_core::weights::{EncoderWeights, HeadWeights, LoraAdapter};
 use models_core::{
-    Backend, BatchLimits, Card, Device, Dtype, EncoderSpec, Footprint, GpuConfig, GpuRuntime,
-    HiddenActivation, HostTensor, ModelError, Overlap, Runtime, RuntimeError, RuntimeKind, TokenBatch,
-    Unsupported, Weights,
+    Backend, BatchLimits, Card, Device, Dtype, EncoderSpec, Footprint, GpuConfig, GpuRuntime, HostTensor,
+    ModelError, Overlap, Runtime, RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
 };
 
-use device::{Format, Gpu, HEAD_SIZES, Kernels};
+use device::{Format, Gpu, HEAD_SIZES, Kernels, POSITIONS_HEAD_MAX, WIDTHS};
 use layout::Widths;
 use weights::DeviceWeights;
 use workspace::{Model, Workspace};
 
 const DTYPES: &[Dtype] = &[Dtype::Bfloat16, Dtype::Float16];
-/// Hidden sizes that the row kernels hold in registers.
-const HIDDEN_MAX: usize = 1024;
 
 /// A model in host memory, to be put on each device.
 struct CudaModel {
@@ -147,68 +153,62 @@ impl Backend for Cuda {
     ) -> Result<Box<dyn Weights>, ModelError> {
         let adapter = base.adapter(card)?;
         let head = HeadWeights::load(card, folder, base)?;
-        check_plain(card, &head)?;
         assemble(card.dtype, Arc::clone(base), adapter, head)
     }
 }
 
-/// An activation, a hidden size or a head size that there are kernels for.
+/// Sizes that there are kernels for.
 fn check_spec(spec: &EncoderSpec) -> Result<(), Unsupported> {
-    // A new field does not compile before it is computed here, or refused.
+    // A new field does not compile before it is computed, or refused here.
     let EncoderSpec {
         vocab_size: _,
         embedding_size,
         hidden_size,
         num_hidden_layers: _,
-        num_attention_heads,
-        num_key_value_heads,
+        num_attention_heads: _,
+        num_key_value_heads: _,
         head_size,
         intermediate_size,
-        feed_forward,
-        hidden_act,
-        norm,
+        feed_forward: _,
+        hidden_act: _,
+        norm: _,
         norm_place,
         layer_norm_eps: _,
         max_position_embeddings: _,
-        positions,
+        positions: _,
         rotary: _,
-        layers,
-        is_causal,
+        layers: _,
+        is_causal: _,
         bias,
         is_shared: _,
     } = spec;
-    let has = |field, is_plain: bool, found: &dyn std::fmt::Debug, computed: &str| {
-        if is_plain { Ok(()) } else { Err(Unsupported::new(field, format!("{found:?}"), &[computed])) }
-    };
-    let is_equal = *head_size * *num_attention_heads == *hidden_size;
-    has("embedding_size", embedding_size == hidden_size, embedding_size, "hidden_size")?;
-    has("head_size", is_equal, head_size, "hidden_size / num_attention_heads")?;
-    let is_equal = num_key_value_heads == num_attention_heads;
-    has("num_key_value_heads", is_equal, num_key_value_heads, "num_attention_heads")?;
-    has("feed_forward", *feed_forward == FeedForward::Plain, feed_forward, "Plain")?;
-    has("hidden_act", *hidden_act == HiddenActivation::Gelu, hidden_act, "Gelu")?;
-    has("norm", *norm == NormKind::LayerNorm, norm, "LayerNorm")?;
-    has("norm_place", *norm_place == NormPlace::Behind, norm_place, "Behind")?;
-    has("positions", *positions == Positions::Absolute, positions, "Absolute")?;
-    let plain = LayerSpec::default();
-    has("layers", layers.iter().all(|layer| *layer == plain), layers, "without window and rotation")?;
-    has("is_causal", !is_causal, is_causal, "false")?;
-    has("bias", *bias == AttentionBias::None, bias, "None")?;
-    let (hidden, intermediate_size) = (*hidden_size, *intermediate_size);
-    if hidden > HIDDEN_MAX || !hidden.is_multiple_of(4) {
-        let supported = format!("multiples of 4 up to {HIDDEN_MAX}");
-        return Err(Unsupported::new("hidden_size", hidden, &[supported]));
+    let width_max = WIDTHS.into_iter().max().unwrap_or(0);
+    for (field, width) in [("hidden_size", *hidden_size), ("embedding_size", *embedding_size)] {
+        if width > width_max || !width.is_multiple_of(4) {
+            let supported = format!("multiples of 4 up to {width_max}");
+            return Err(Unsupported::new(field, width, &[supported]));
+        }
+    }
+    if *norm_place == NormPlace::Before && embedding_size != hidden_size {
+        return Err(Unsupported::new("embedding_size", embedding_size, &[hidden_size]));
     }
     if !intermediate_size.is_multiple_of(8) {
         return Err(Unsupported::new("intermediate_size", intermediate_size, &["multiples of 8"]));
     }
-    Unsupported::unless("attention head size", head_size, &HEAD_SIZES)
+    let head_max = match bias {
+        AttentionBias::None | AttentionBias::Distance => HEAD_SIZES.into_iter().max().unwrap_or(0),
+        AttentionBias::Disentangled(_) => POSITIONS_HEAD_MAX,
+    };
+    if *head_size > head_max {
+        return Err(Unsupported::new("head_size", head_size, &[format!("up to {head_max}")]));
+    }
+    Ok(())
 }
 
 /// Builds a model in a number format out of its parts.
 ///
 /// # Errors
-/// A number format, an activation, a hidden size, a head size or a head that there are no kernels for.
+/// A number format, sizes or a head that there are no kernels for.
 pub fn assemble(
     dtype: Dtype,
     base: Arc<EncoderWeights>,
@@ -217,18 +217,15 @@ pub fn assemble(
 ) -> Result<Box<dyn Weights>, ModelError> {
     let format = Format::of(dtype).ok_or_else(|| Unsupported::new("dtype", dtype, DTYPES))?;
     check_spec(&base.spec)?;
-    if head.as_plain()?.dense.is_some() && head.is_per_token() {
-        return Err(
-            Unsupported::new("head", "a token classifier with a hidden layer", &["one without"]).into()
-        );
+    if head.is_per_token() && head.layers.is_empty() {
+        return Err(Unsupported::new("head", "hidden states as they are", &["a layer over them"]).into());
     }
     Ok(Box::new(CudaModel { base, adapter, head, format }))
 }
 
 impl CudaModel {
     fn widths(&self) -> Widths {
-        let spec = &self.base.spec;
-        Widths::new(spec, self.head.columns(spec.hidden_size), self.head.is_per_token())
+        Widths::new(&self.base.spec, &self.head)
     }
 
     /// Tokens and sequences of the largest batch; there is room for the longest sequence in any case.
@@ -244,7 +241,7 @@ impl Weights for CudaModel {
             let message = "the model's runtime is cuda, and the device is the CPU".to_owned();
             return Err(RuntimeError::Backend { message, is_fatal: false });
         };
-        let kernels = gpu.kernels(self.format, self.base.spec.head_size)?;
+        let kernels = gpu.kernels(self.format, &self.base.spec)?;
         let weights =
             weights::upload(&gpu.compute, self.format, &self.base, self.adapter.as_ref(), &self.head)?;
         let mut workspace = lock(shared);
@@ -290,7 +287,6 @@ impl Overlap for CudaRuntime {
     fn begin(&mut self, batch: &TokenBatch) -> Result<bool, RuntimeError> {
         let Self { number, weights, kernels, widths, workspace } = self;
         check_batch(&weights.spec, batch)?;
-        check_unpaired(batch)?;
         let model = Model { number: *number, weights, kernels, widths: *widths };
         Ok(lock(workspace).begin(&model, batch)?)
     }

@@ -12,13 +12,14 @@ use super::layout::Room;
 pub(super) struct Buffers {
     /// `[T, H]`
     pub(super) state: CudaSlice<u16>,
-    /// `[T, 3 H]` and `[T, I]`
+    /// `[T, H]` in float32, where layers normalise before their blocks.
+    pub(super) residual: CudaSlice<f32>,
+    /// Queries, keys and values, what is inside feed-forward blocks, and `[T, H]`.
     pub(super) wide: CudaSlice<u16>,
-    /// `[T, H]`
+    /// What the heads give, `[T, E]` and `[T, H]`.
     pub(super) narrow: CudaSlice<u16>,
-    /// `[B, H]`
+    /// Rows between a head's layers, as [`hidden`](Self::hidden).
     pub(super) pooled: CudaSlice<f32>,
-    /// `[B, H]`
     pub(super) hidden: CudaSlice<f32>,
 }
 
@@ -54,8 +55,9 @@ impl Buffers {
         unsafe {
             Ok(Self {
                 state: stream.alloc(room.state)?,
+                residual: stream.alloc(room.residual)?,
                 wide: stream.alloc(room.wide)?,
-                narrow: stream.alloc(room.state)?,
+                narrow: stream.alloc(room.narrow)?,
                 pooled: stream.alloc(room.pooled)?,
                 hidden: stream.alloc(room.pooled)?,
             })

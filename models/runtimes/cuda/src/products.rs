@@ -37,6 +37,7 @@ unsafe impl Send for Products {}
 struct Shape {
     format: Format,
     rows: usize,
+    stride: usize,
     inputs: usize,
     outputs: usize,
     then: Epilogue,
@@ -56,6 +57,8 @@ pub(super) struct Product {
     pub(super) format: Format,
     /// `[rows, inputs]`, row-major.
     pub(super) from: CUdeviceptr,
+    /// Numbers from one row of it to the next.
+    pub(super) stride: usize,
     /// `[outputs, inputs]`, row-major.
     pub(super) weight: CUdeviceptr,
     /// `[outputs]`
@@ -129,8 +132,8 @@ impl Products {
         product: &Product,
         described: &ProductPlan,
     ) -> Result<cublasLtMatmulAlgo_t, Fault> {
-        let Product { format, rows, inputs, outputs, then, .. } = *product;
-        let shape = Shape { format, rows, inputs, outputs, then };
+        let Product { format, rows, stride, inputs, outputs, then, .. } = *product;
+        let shape = Shape { format, rows, stride, inputs, outputs, then };
         if let Some(known) = self.algorithms.get(&shape) {
             return Ok(*known);
         }
@@ -168,15 +171,15 @@ impl ProductPlan {
     fn new(product: &Product) -> Result<Self, Fault> {
         let kind = product.format.data_type();
         let (rows, inputs, outputs) = (product.rows as u64, product.inputs as u64, product.outputs as u64);
-        let layout = |rows, columns| -> Result<_, Fault> {
-            Ok(Layout(lt::create_matrix_layout(kind, rows, columns, rows as i64)?))
+        let layout = |rows, columns, stride| -> Result<_, Fault> {
+            Ok(Layout(lt::create_matrix_layout(kind, rows, columns, stride as i64)?))
         };
         let compute = cublasComputeType_t::CUBLAS_COMPUTE_32F;
         let described = Self {
             operation: Operation(lt::create_matmul_desc(compute, cudaDataType::CUDA_R_32F)?),
-            weight: layout(inputs, outputs)?,
-            from: layout(inputs, rows)?,
-            to: layout(outputs, rows)?,
+            weight: layout(inputs, outputs, inputs)?,
+            from: layout(inputs, rows, product.stride as u64)?,
+            to: layout(outputs, rows, outputs)?,
         };
         described.set(cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
         let epilogue = match product.then {

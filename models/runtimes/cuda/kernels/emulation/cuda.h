@@ -64,6 +64,13 @@ inline uint32_t pack(float low, float high, T) {
   return result;
 }
 
+template <typename T>
+inline T rounded(float value, T) {
+  T result;
+  from_float(value, result);
+  return result;
+}
+
 namespace emulation {
 
 struct Copy {

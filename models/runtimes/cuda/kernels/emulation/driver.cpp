@@ -31,10 +31,14 @@ Kernel kernel(void (*function)(A...)) {
 
 std::map<std::string, Kernel>& kernels() {
 #define OF(name) {#name, kernel(name)}
-#define OF_FORMAT(format)                                                                                                      \
-  OF(attention_##format##_32), OF(attention_##format##_64), OF(attention_##format##_96), OF(attention_##format##_128), \
-      OF(embed_##format), OF(add_normalise_##format), OF(add_gelu_##format), OF(mean_##format), OF(classify_##format)
-  static std::map<std::string, Kernel> all = {OF_FORMAT(bf16), OF_FORMAT(f16), OF(classify_f32)};
+#define OF_FORMAT(format)                                                                                                  \
+  OF(attention_##format##_32), OF(attention_##format##_64), OF(attention_##format##_96), OF(attention_##format##_128),     \
+      OF(attention_distance_##format##_32), OF(attention_distance_##format##_64), OF(attention_distance_##format##_96),    \
+      OF(attention_distance_##format##_128), OF(attention_positions_##format##_32), OF(attention_positions_##format##_64), \
+      OF(embed_##format##_1024), OF(embed_##format##_4096), OF(add_normalise_##format##_1024),                             \
+      OF(add_normalise_##format##_4096), OF(turn_##format), OF(activate_##format), OF(pool_##format), OF(classify_##format), \
+      OF(scale_##format)
+  static std::map<std::string, Kernel> all = {OF_FORMAT(bf16), OF_FORMAT(f16), OF(classify_f32), OF(scale_f32)};
   return all;
 }
 
