@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use classifiers::Classifiers;
 
 use crate::admin_client::{Keys, Server, Tenants, Usage};
 use models::Wanted;
@@ -47,6 +48,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: ModelsCommand,
+    },
+    /// Learn classifiers from examples, on vectors that a running server makes.
+    Classifiers {
+        /// What to do.
+        #[command(subcommand)]
+        command: Classifiers,
     },
     /// Manage the tenants of a running server.
     Tenants {

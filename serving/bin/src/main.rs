@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Command::Models { command } => {
             configure(command.options()).and_then(|config| model_commands::run(&command, &config, &BUILD))
         }
+        Command::Classifiers { command } => command.run(),
         Command::Tenants { server, command } => server.tenants(command),
         Command::Keys { server, command } => server.keys(command),
         Command::GenerateKey { test } => generate_key(test),
