@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use classifiers::Classifiers;
 
 use crate::admin_client::{Keys, ModelWish, Server, Tenants, Usage};
 use models::Wanted;
@@ -48,6 +49,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: ModelsCommand,
+    },
+    /// Learn classifiers from examples, on vectors that a running server makes.
+    Classifiers {
+        /// What to do.
+        #[command(subcommand)]
+        command: Classifiers,
     },
     /// Manage the tenants of a running server.
     Tenants {

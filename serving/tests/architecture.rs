@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 #[path = "architecture/circles.rs"]
 mod circles;
 
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("units", &[]),
     ("batching", &["units"]),
     ("models-core", &["units"]),
@@ -29,7 +29,9 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     // What protocols speak of knows the tasks, and nothing that does them.
     ("api", &["units", "models-core"]),
     ("protocols", &["api", "proto"]),
-    ("serving", &["units", "batching", "models", "router", "proto", "api", "protocols"]),
+    // A client of the server, which knows cards and what is learnt.
+    ("classifiers", &["models-core", "models-learn"]),
+    ("serving", &["units", "batching", "models", "router", "proto", "api", "protocols", "classifiers"]),
     // What is optional in a build, the binary brings.
     ("ml-inference", &["models", "router", "runtime-cuda", "serving"]),
     ("benches", &["units", "batching", "models", "router", "runtime-cuda", "serving"]),

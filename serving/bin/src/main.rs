@@ -58,6 +58,7 @@ fn main() -> ExitCode {
             let (server, name, wish) = command.change();
             server.change_model(name, &wish)
         }
+        Command::Classifiers { command } => command.run(),
         Command::Tenants { server, command } => server.tenants(command),
         Command::Keys { server, command } => server.keys(command),
         Command::GenerateKey { test } => generate_key(test),
