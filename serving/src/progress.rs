@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use models::{Catalog, Progress};
+use models::{Catalog, Progress, Task};
 use router::DEVELOPMENT_KEY;
 
 use crate::app::Listeners;
@@ -77,24 +77,50 @@ impl Addresses {
         Ok(Self { scheme, api: listeners.api.local_addr()?, operations: listeners.ops.local_addr()? })
     }
 
-    /// What is printed when the server is ready: where it listens, what it serves, and a line to try.
+    /// What is printed when the server is ready: where it listens, what it serves on which routes, and a line
+    /// to try.
     pub fn ready_message(&self, catalog: &Catalog, has_development_tenant: bool) -> String {
         let Self { scheme, api, operations } = self;
-        let loaded = catalog.models().iter().filter(|model| model.is_loaded());
-        let names: Vec<_> = loaded.map(|model| model.card.name.as_str()).collect();
+        let loaded: Vec<_> = catalog.models().iter().filter(|model| model.is_loaded()).collect();
+        let width = loaded.iter().map(|model| model.card.name.len()).max().unwrap_or(0);
+        let lines = loaded.iter().map(|model| {
+            let (route, _) = example(model.card.task);
+            format!("{:width$}  POST /v1/ml/{route}", model.card.name)
+        });
         let mut text = format!(
             "ml-inference is ready\n  \
              REST and gRPC  {scheme}://{api}\n  \
              operations     http://{operations}/metrics\n  \
              models         {}",
-            names.join(", ")
+            lines.collect::<Vec<_>>().join("\n                 ")
         );
-        if has_development_tenant {
+        let tried = loaded.iter().find(|model| model.card.task == Task::Sentiment).or(loaded.first());
+        if let Some(model) = tried.filter(|_| has_development_tenant) {
+            let (route, inputs) = example(model.card.task);
+            let is_default = catalog.default_for(model.card.task).is_ok_and(|default| default.id == model.id);
+            let named =
+                if is_default { String::new() } else { format!("\"model\": \"{}\", ", model.card.name) };
             text.push_str(&format!(
-                "\n  try            curl -s {scheme}://{api}/v1/ml/sentiment -H 'Authorization: Bearer {DEVELOPMENT_KEY}' \
-                 -H 'Content-Type: application/json' -d '{{\"inputs\": \"The new release is a joy to use.\"}}'"
+                "\n  try            curl -s {scheme}://{api}/v1/ml/{route} \
+                 -H 'Authorization: Bearer {DEVELOPMENT_KEY}' \
+                 -H 'Content-Type: application/json' -d '{{{named}{inputs}}}'"
             ));
         }
         text
+    }
+}
+
+/// The route of a task's models below `/v1/ml/`, and the fields of a call to try.
+const fn example(task: Task) -> (&'static str, &'static str) {
+    match task {
+        Task::Classify => ("classify", r#""inputs": "The parcel arrived with a broken lid.""#),
+        Task::Sentiment => ("sentiment", r#""inputs": "The new release is a joy to use.""#),
+        Task::Entities => ("entities", r#""inputs": "Ada Lovelace met Charles Babbage in London.""#),
+        Task::Summarize => ("summarize", r#""inputs": "The harbour opened at six. Two ships were late.""#),
+        Task::Embed => ("embeddings", r#""inputs": "The new release is a joy to use.""#),
+        Task::Rerank => (
+            "rerank",
+            r#""query": "Who is late?", "inputs": ["Two ships were late.", "The harbour opened."]"#,
+        ),
     }
 }
