@@ -479,7 +479,7 @@ mod tests {
         assert!((load.seconds() - 10.0).abs() < 1e-9);
         part.prepared(Duration::from_secs(1));
         assert!((load.seconds() - 10.0).abs() < 1e-9, "it is read");
-        let _other = load.enter(ONE, MODEL, one, Duration::from_secs(60)).unwrap();
+        let _other = load.enter(ONE, MODEL, one, within(60)).unwrap();
         assert!((load.seconds() - 21.0).abs() < 1e-9, "{}", load.seconds());
     }
 
