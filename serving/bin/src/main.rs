@@ -13,7 +13,7 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 use serving::app::{App, Listeners, catalog_config};
 use serving::build::Build;
-use serving::cli::{Cli, Command, JournalCommand, Options};
+use serving::cli::{Cli, Command, JournalCommand, ModelsCommand, Options};
 use serving::config::Config;
 use serving::progress::{Addresses, Bars};
 use serving::server::{Server, Shutdown, Signals};
