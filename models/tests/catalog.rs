@@ -32,7 +32,7 @@ fn models_are_numbered_by_name_and_found() {
     let catalog = cards.load().unwrap();
     let names: Vec<_> = catalog.models().iter().map(|entry| (entry.id.0, entry.card.name.as_str())).collect();
     assert_eq!(names, [(0, "a-mood"), (1, "m-tagger"), (2, "z-embedder")]);
-    assert!(catalog.models().iter().all(models::ModelEntry::is_loaded));
+    assert!(catalog.models().iter().all(|entry| entry.is_loaded()));
     assert_eq!(catalog.rejected(), []);
     assert!(catalog.find("other").is_none());
 }
