@@ -91,7 +91,8 @@ fn what_cannot_come_is_refused_with_its_reason() {
     cards.add(&third);
     let error = newcomer(&cards, &with_second, "third").err().unwrap().to_string();
     assert!(error.contains("second and third both say"), "{error}");
-    let wanted = Wanted { name: Some("second".to_owned()), ..Wanted::new("/nowhere") };
+    let wanted =
+        Wanted { name: Some("second".to_owned()), ..Wanted::new(models::Place::Folder("/nowhere".into())) };
     let taken = catalog.candidate(&cards.config(), "second", Some(wanted));
     assert!(matches!(taken.err(), Some(ChangeError::Taken(_))));
 }
