@@ -189,7 +189,7 @@ fn events_balance() {
                     assert_eq!(*device, DeviceId(0));
                     return;
                 }
-                Event::Dispatched { .. } | Event::Queue { .. } => return,
+                Event::Dispatched { .. } => return,
             };
             counter.fetch_add(1, Ordering::Relaxed);
         }
