@@ -49,7 +49,7 @@ impl ModelNames {
 
     pub(super) fn labels(&self, model: ModelId) -> ModelLabels {
         ModelLabels {
-            model: self.names.load().get(model.index()).map_or_else(String::new, |name| name.to_string()),
+            model: self.names.load().get(model.index()).map_or_else(String::new, ToString::to_string),
         }
     }
 }

@@ -137,11 +137,12 @@ impl Deadline {
 
     /// With little to do a device is kept for the least quantum. The more is asked for, the longer the batches
     /// must be for their overhead to leave time for the work: of each `q` of device time `q - a` is left, and
-    /// about half a sequence does not fit. In overload not everything is to be done.
+    /// about half a sequence does not fit. In overload, and where shares are enforced among callers who do not
+    /// wait, not everything is to be done.
     fn set_quantum<P>(&mut self, state: &State<P>, now: Timestamp) {
         let least = self.shortest.mul_f64(self.policy.quantum);
         self.quantum = least;
-        if self.demand.overload.is_on() {
+        if self.demand.overload.is_on() || (self.demand.is_enforced() && !self.demand.is_contended()) {
             return;
         }
         let asked = self.demand.overload.asked(now).0 / f64::from(state.fleet.count());
