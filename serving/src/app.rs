@@ -19,8 +19,9 @@ use units::{Clock, MonotonicClock, Tokens};
 
 use crate::build::Build;
 use crate::config::{self, Config};
+use crate::current_catalog::CurrentCatalog;
 use crate::devices::{BatchBounds, Devices, threads};
-use crate::lifecycle::{self, CurrentCatalog, Lifecycle, model_config};
+use crate::lifecycle::{self, Lifecycle, model_config};
 use crate::load::{InFlightMax, Load};
 use crate::readiness::{HasParts, Readiness};
 use crate::reading::ReadingThreads;

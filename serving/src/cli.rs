@@ -44,7 +44,8 @@ pub enum Command {
     Serve(Options),
     /// Fetch and verify the weights of every model card, then exit.
     Fetch(Options),
-    /// Fetch models, look at them, prove that they are exact, measure them, and change those of a running server.
+    /// Fetch models, look at them, prove that they are exact, measure them, and change those of a running
+    /// server.
     Models {
         /// What to do.
         #[command(subcommand)]
@@ -197,8 +198,8 @@ pub enum RunningModels {
         #[command(flatten)]
         server: Server,
     },
-    /// Load a model of a running server anew, as its card and files are now. Calls under way end on the version
-    /// that they began with.
+    /// Load a model of a running server anew, as its card and files are now. Calls under way end on the
+    /// version that they began with.
     Reload {
         /// The model.
         name: String,
@@ -345,7 +346,7 @@ mod tests {
     #[test]
     fn the_examples_are_commands() {
         let examples: Vec<_> = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-        assert_eq!(examples.len(), 7);
+        assert_eq!(examples.len(), 8);
         for example in examples {
             let command = example.split("  ").next().unwrap_or_default();
             let parsed = Cli::try_parse_from(command.split(' '));

@@ -35,6 +35,7 @@ pub mod build;
 mod caller;
 pub mod cli;
 pub mod config;
+pub mod current_catalog;
 mod declared_tenants;
 mod devices;
 pub mod docs;

@@ -7,7 +7,7 @@ use batching::Engine;
 use models::{Sequence, SequenceOutput, Unready};
 use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle::CurrentCatalog;
+use crate::current_catalog::CurrentCatalog;
 
 /// A part of the server by name, and why it is not ready if it is not, or what there is to say of it all the
 /// same.

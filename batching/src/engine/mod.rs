@@ -124,8 +124,8 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
         let mut scheduler = Scheduler::new(scheduler)?;
         let surroundings = Surroundings { clock, observer, state: Arc::new(State::new()) };
         let (commands, incoming) = bounded(commands_max.max(1));
-        // Room for every batch that can be in flight, one measurement, and one model to forget: nobody waits to
-        // say something.
+        // Room for every batch that can be in flight, one measurement, and one model to forget: nobody waits
+        // to say something.
         let orders_max = batches_max.saturating_add(2);
         let (reports, reports_in) = bounded(orders_max.saturating_mul(executors.len()).max(1));
         let mut threads = Vec::new();

@@ -158,8 +158,8 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// A card's bfloat16 is for speed. On a CPU without products of it float32 takes two fifths of the time, and is
-/// nearer to what the authors compute; who wants the memory says so in the configuration.
+/// A card's bfloat16 is for speed. On a CPU without products of it float32 takes two fifths of the time, and
+/// is nearer to what the authors compute; who wants the memory says so in the configuration.
 fn fastest(of_card: Dtype, is_fast: bool) -> Dtype {
     match of_card {
         Dtype::Bfloat16 if !is_fast => Dtype::Float32,

@@ -76,8 +76,8 @@ impl Candidate {
 }
 
 impl Catalog {
-    /// Reads the card of a model as it is now; that of a checkpoint that is served without one is made anew of
-    /// its files.
+    /// Reads the card of a model as it is now; that of a checkpoint that is served without one is made anew
+    /// of its files.
     ///
     /// # Errors
     /// There is none, it cannot be read, or it does not go with those of the other models.

@@ -18,11 +18,11 @@ mod wanted;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use models_core::card::{Task, ZeroShot};
+use models_core::card::{Pooling, Task, ZeroShot};
 use models_core::{Device, RuntimeError};
 use units::ModelId;
 
-use crate::executor::{Arrivals, DeviceExecutor};
+use crate::executor::{Arrivals, DeviceExecutor, DeviceModel};
 use crate::pool::{self, Pace};
 use crate::progress::Progress;
 use crate::tasks::{self, Input, InputError, OnError, Operation, Parameters, Prepared, TaskRequest};
@@ -281,5 +281,20 @@ impl Catalog {
     /// The same.
     pub fn growing_executor(&self, device: Arc<Device>) -> Result<(DeviceExecutor, Arrivals), RuntimeError> {
         Ok(self.executor(&device)?.growing(device))
+    }
+}
+
+impl ModelEntry {
+    /// It on a device; none if it is not loaded.
+    ///
+    /// # Errors
+    /// The device refuses it.
+    pub(crate) fn on_device(&self, device: &Device) -> Result<Option<DeviceModel>, RuntimeError> {
+        let Some(loaded) = &self.loaded else { return Ok(None) };
+        let runtime = loaded.weights.runtime(device)?;
+        let head = &self.card.head;
+        let pooling = head.pooling().and_then(|head| head.pooling.first().copied());
+        let pooling = pooling.unwrap_or(Pooling::Mean);
+        Ok(Some(DeviceModel { runtime, is_per_token: head.is_per_token(), pooling }))
     }
 }

@@ -4,13 +4,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_channel::oneshot;
-use models_core::card::{Card, Pooling, Sha256Digest};
+use models_core::card::{Card, Sha256Digest};
 use models_core::{Device, RuntimeError, Verification};
 use units::ModelId;
 
 use super::error::{OutOfNumbers, UnavailableError};
 use super::loader::LoadedParts;
-use crate::executor::DeviceModel;
 
 /// Models that come and go. The number of one that has gone is never given again, so that what still names it
 /// (a batch under way, a record of use) cannot mean another. A copy has the same models, and gives numbers
@@ -166,19 +165,6 @@ impl ModelEntry {
     /// Waits for its end. To be asked for once, and before whoever asks lets go of it.
     pub fn departure(&self) -> Departure {
         Departure(self.presence.end.lock().unwrap_or_else(PoisonError::into_inner).take())
-    }
-
-    /// It on a device; none if it is not loaded.
-    ///
-    /// # Errors
-    /// The device refuses it.
-    pub(crate) fn on_device(&self, device: &Device) -> Result<Option<DeviceModel>, RuntimeError> {
-        let Some(loaded) = &self.loaded else { return Ok(None) };
-        let runtime = loaded.weights.runtime(device)?;
-        let head = &self.card.head;
-        let pooling = head.pooling().and_then(|head| head.pooling.first().copied());
-        let pooling = pooling.unwrap_or(Pooling::Mean);
-        Ok(Some(DeviceModel { runtime, is_per_token: head.is_per_token(), pooling }))
     }
 
     /// Checks that a device has room for it beside what it has now.

@@ -98,9 +98,9 @@ const LOOK: &str = r"
     end
 ";
 
-/// KEYS: version, tenants, keys, sizes, audit, lineage, models. ARGV: the version expected, the version after,
-/// one that is restored or nothing, versions to remember, the audit entry, then kind, id and record of each
-/// change. Returns whether it was made.
+/// KEYS: version, tenants, keys, sizes, audit, lineage, models. ARGV: the version expected, the version
+/// after, one that is restored or nothing, versions to remember, the audit entry, then kind, id and record of
+/// each change. Returns whether it was made.
 const COMMIT: &str = r"
     local at = version()
     if at ~= ARGV[1] then return 0 end

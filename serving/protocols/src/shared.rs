@@ -16,21 +16,21 @@ use crate::tei::Tei;
 use crate::tei::rest;
 use crate::{Dialects, Services};
 
-const RERANK: &str = "/rerank";
-const TOKENIZE: &str = "/tokenize";
-const CLASSIFY: &str = "/v1/classify";
+const RERANK_PATH: &str = "/rerank";
+const TOKENIZE_PATH: &str = "/tokenize";
+const CLASSIFY_PATH: &str = "/v1/classify";
 
 /// The routes, for those of the two that are spoken.
 pub(crate) fn routes(services: Services) -> Router {
     let dialects = services.dialects;
-    let rerank = Router::new().route(RERANK, post(rerank)).with_state(services.clone());
-    let tokenize = Router::new().route(TOKENIZE, post(tokenize)).with_state(services.clone());
-    let classify = Router::new().route(CLASSIFY, post(classify)).with_state(services);
-    dialect::routes::<Tei>(dialects, dialects.tei || is_second(RERANK, dialects), rerank)
-        .merge(dialect::routes::<Tei>(dialects, dialects.tei || is_second(TOKENIZE, dialects), tokenize))
+    let rerank = Router::new().route(RERANK_PATH, post(rerank)).with_state(services.clone());
+    let tokenize = Router::new().route(TOKENIZE_PATH, post(tokenize)).with_state(services.clone());
+    let classify = Router::new().route(CLASSIFY_PATH, post(classify)).with_state(services);
+    dialect::routes::<Tei>(dialects, dialects.tei || is_second(RERANK_PATH, dialects), rerank)
+        .merge(dialect::routes::<Tei>(dialects, dialects.tei || is_second(TOKENIZE_PATH, dialects), tokenize))
         .merge(dialect::routes::<Cohere>(
             dialects,
-            dialects.cohere || is_second(CLASSIFY, dialects),
+            dialects.cohere || is_second(CLASSIFY_PATH, dialects),
             classify,
         ))
 }
@@ -39,9 +39,9 @@ pub(crate) fn routes(services: Services) -> Router {
 /// comes there is of it. Otherwise what is refused before a body is read is refused in the first one's form.
 pub(crate) fn is_second(path: &str, dialects: Dialects) -> bool {
     match path {
-        RERANK => !dialects.tei && (dialects.openai || dialects.cohere),
-        TOKENIZE => !dialects.tei && dialects.openai,
-        CLASSIFY => !dialects.cohere && dialects.openai,
+        RERANK_PATH => !dialects.tei && (dialects.openai || dialects.cohere),
+        TOKENIZE_PATH => !dialects.tei && dialects.openai,
+        CLASSIFY_PATH => !dialects.cohere && dialects.openai,
         _ => false,
     }
 }

@@ -105,7 +105,7 @@ impl Lifecycle {
             }
         };
         let before = now.find(&name).cloned();
-        catalog.0.store(Arc::new(changed));
+        catalog.store(changed);
         telemetry.models.set_loaded(&name, true);
         tracing::info!(model = name, version, "model loaded");
         drop((now, newcomer));

@@ -1,14 +1,15 @@
 //! Models come and go while the server answers.
 //!
 //! # Design
-//! - **What is there** is a [`Catalog`], which never changes: a change makes another one ([`CurrentCatalog`]).
-//!   A call takes the catalog of its moment and keeps to it, so it ends on the version that it began with.
+//! - **What is there** is a [`Catalog`], which never changes: a change makes another one
+//!   ([`CurrentCatalog`]). A call takes the catalog of its moment and keeps to it, so it ends on the version
+//!   that it began with.
 //! - **One change at a time**, in the order in which they came. Whoever asks for what is there already is
 //!   answered at once, so many who ask for the same model have it loaded once.
 //! - **Loading** is done by a thread of low priority: files are verified, weights read. Then every device
 //!   takes the model in and measures what its batches cost, in the pauses between batches of other models,
-//!   which also warms it up, and one sequence goes all the way. Only then is there a catalog with it; whatever
-//!   fails before leaves everything as it was.
+//!   which also warms it up, and one sequence goes all the way. Only then is there a catalog with it;
+//!   whatever fails before leaves everything as it was.
 //! - **A version that goes** is first in no catalog any more; when the last call that has it is over the
 //!   scheduler removes it, the devices forget it, and its memory is free.
 //! - **How models are to be** is kept beside tenants and keys, with a line in the audit log, and is stored
@@ -22,7 +23,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use batching::{Engine, ModelChangeError};
 use models::{Arrivals, Catalog, CatalogConfig, Device, ModelEntry, ModelState, Sequence, SequenceOutput};
 use router::accounts::ModelRecord;
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use units::ModelId;
 
 use crate::config;
+use crate::current_catalog::CurrentCatalog;
 use crate::devices::BatchBounds;
 use crate::error::{ApiError, OrRefused};
 use crate::load::Load;
@@ -46,20 +47,6 @@ const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 /// How long a change waits before it asks a scheduler again that is busy, and how often.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 const BUSY_TRIES: usize = 100;
-
-/// The models of this moment.
-pub struct CurrentCatalog(ArcSwap<Catalog>);
-
-impl CurrentCatalog {
-    pub(crate) fn new(catalog: Catalog) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(catalog)))
-    }
-
-    /// What is there now. Whoever has it keeps all of its models.
-    pub fn load(&self) -> Arc<Catalog> {
-        self.0.load_full()
-    }
-}
 
 /// What is to become of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,7 +210,7 @@ impl Lifecycle {
     async fn unload(&self, entry: Arc<ModelEntry>) {
         let Parts { catalog, telemetry, .. } = &self.parts;
         let name = entry.card.name.clone();
-        catalog.0.store(Arc::new(catalog.load().without(entry.id)));
+        catalog.store(catalog.load().without(entry.id));
         telemetry.models.set_loaded(&name, false);
         self.retire(entry).await;
         tracing::info!(model = name, "model unloaded");

@@ -19,9 +19,10 @@ use router::Places;
 use tokio_util::sync::CancellationToken;
 
 use crate::administration::Changes;
+use crate::current_catalog::CurrentCatalog;
 use crate::docs;
 use crate::error::{ApiError, ErrorCode, ErrorKind};
-use crate::lifecycle::{CurrentCatalog, Lifecycle};
+use crate::lifecycle::Lifecycle;
 use crate::readiness::{HasParts, Note, Part, Readiness};
 use crate::scaling::{ExternalScaler, REQUEST_BYTES_MAX, Scaling};
 use crate::telemetry::{Format, Synonyms, Telemetry};

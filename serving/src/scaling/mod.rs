@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::lifecycle::CurrentCatalog;
+use crate::current_catalog::CurrentCatalog;
 use crate::readiness::Readiness;
 use crate::telemetry::Telemetry;
 

@@ -6,7 +6,8 @@ use models_core::EncoderSpec;
 use models_core::spec::{Rotary, RotaryPairs};
 use models_core::weights::LinearWeights;
 
-use super::device::HEAD_SIZES;
+/// Sizes of a head for which there is a kernel of attention.
+pub(super) const HEAD_SIZES: [usize; 4] = [32, 64, 96, 128];
 
 /// The size of an encoder's heads in the kernel of attention: the least that has room for them.
 pub(super) fn head_size(spec: &EncoderSpec) -> usize {

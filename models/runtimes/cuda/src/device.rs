@@ -11,13 +11,11 @@ use half::{bf16, f16};
 use models_core::spec::AttentionBias;
 use models_core::{Dtype, EncoderSpec, RuntimeError};
 
-use super::arrangement::head_size;
+use super::arrangement::{HEAD_SIZES, head_size};
 
 /// The kernels, compiled ahead by nvcc from `kernels`.
 const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
 
-/// Sizes of a head for which there is a kernel of attention.
-pub(super) const HEAD_SIZES: [usize; 4] = [32, 64, 96, 128];
 /// The same where positions meet queries and keys: those of all distances are in shared memory too.
 pub(super) const POSITIONS_HEAD_MAX: usize = 64;
 /// Numbers of a row that the row kernels hold in registers.

@@ -128,9 +128,9 @@ impl Shape {
     }
 
     /// Writes a batch that passed [`check_batch`](models_core::runtime::check_batch) one after the other: ids
-    /// `[T]`, positions `[T]` with segments, ends `[B + 1]`, leading tokens that are not pooled `[B]`, and for
-    /// every 64 queries of a sequence its start, its length, and the first of the queries. Tokens in excess
-    /// are the vocabulary's first, sequences in excess have none, and tiles in excess no length.
+    /// `[T]`, positions `[T]` with segments, ends `[B + 1]`, leading tokens that are not pooled `[B]`, and
+    /// for every 64 queries of a sequence its start, its length, and the first of the queries. Tokens in
+    /// excess are the vocabulary's first, sequences in excess have none, and tiles in excess no length.
     ///
     /// `words` has [`words`](Self::words) of them.
     pub(super) fn write(self, batch: &TokenBatch, words: &mut [u32]) {

@@ -59,7 +59,7 @@ use models_core::{
     ModelError, Overlap, Runtime, RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
 };
 
-use device::{Format, Gpu, HEAD_SIZES, Kernels, POSITIONS_HEAD_MAX, WIDTHS};
+use device::{Format, Gpu, Kernels, POSITIONS_HEAD_MAX, WIDTHS};
 use layout::Widths;
 use weights::DeviceWeights;
 use workspace::{Model, Workspace};

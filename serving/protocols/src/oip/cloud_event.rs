@@ -9,13 +9,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::error::invalid;
+use super::event_headers::{ID, SOURCE, SPEC_VERSION, TYPE};
 use crate::http::dialect::Answer;
-
-/// Headers of a binary event. Others, such as its time, are for whoever passes it on.
-pub(super) const SPEC_VERSION: &str = "ce-specversion";
-pub(super) const ID: &str = "ce-id";
-pub(super) const SOURCE: &str = "ce-source";
-pub(super) const TYPE: &str = "ce-type";
 
 /// The version of CloudEvents that is spoken.
 const VERSION: &str = "1.0";

@@ -4,7 +4,7 @@ use api::{ApiError, ErrorKind};
 use axum::http::StatusCode;
 use serde::Serialize;
 
-use super::cloud_event;
+use super::event_headers;
 use crate::http::dialect::{Answer, Dialect};
 
 /// Says how many bytes of a body are JSON; none: all.
@@ -23,10 +23,10 @@ impl Dialect for Oip {
     const HEADERS: &'static [&'static str] = &[
         "accept-encoding",
         HEADER_LENGTH,
-        cloud_event::SPEC_VERSION,
-        cloud_event::ID,
-        cloud_event::SOURCE,
-        cloud_event::TYPE,
+        event_headers::SPEC_VERSION,
+        event_headers::ID,
+        event_headers::SOURCE,
+        event_headers::TYPE,
     ];
 
     fn error(error: &ApiError, _: &str) -> Answer {

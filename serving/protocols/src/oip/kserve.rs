@@ -1,6 +1,6 @@
 //! KServe's v1: `POST /v1/models/{name}:predict`. What models there are, `GET /v1/models` tells in a form
-//! that is OpenAI's as well, and so it is of that dialect. A request may be a CloudEvent, and so is its answer
-//! then.
+//! that is OpenAI's as well, and so it is of that dialect. A request may be a CloudEvent, and so is its
+//! answer then.
 
 use std::collections::HashMap;
 use std::sync::Arc;

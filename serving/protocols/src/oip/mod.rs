@@ -7,6 +7,7 @@
 mod call;
 mod cloud_event;
 mod error;
+mod event_headers;
 mod grpc;
 mod kserve;
 mod model;

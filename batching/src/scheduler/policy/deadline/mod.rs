@@ -63,8 +63,8 @@ use candidate::Candidate;
 
 /// Quanta of device time owed to sequences without a claim after which they go first whoever else is urgent.
 const TURN_QUANTA: u32 = 4;
-/// Of the time that is not for overheads so much is to be enough for the work, and the share of a batch that its
-/// overhead need not be cut below.
+/// Of the time that is not for overheads so much is to be enough for the work, and the share of a batch that
+/// its overhead need not be cut below.
 const BUSY: f64 = 0.9;
 const OVERHEAD_SHARE_MIN: f64 = 0.04;
 /// How long what is late of a flow within its share waits in overload before it goes first.
@@ -135,10 +135,10 @@ impl Deadline {
         self.overhead = state.models.present().iter().filter_map(overhead).max().unwrap_or_default();
     }
 
-    /// With little to do a device is kept for the least quantum. The more is asked for, the longer the batches
-    /// must be for their overhead to leave time for the work: of each `q` of device time `q - a` is left, and
-    /// about half a sequence does not fit. In overload, and where shares are enforced among callers who do not
-    /// wait, not everything is to be done.
+    /// With little to do a device is kept for the least quantum. The more is asked for, the longer the
+    /// batches must be for their overhead to leave time for the work: of each `q` of device time `q - a` is
+    /// left, and about half a sequence does not fit. In overload, and where shares are enforced among callers
+    /// who do not wait, not everything is to be done.
     fn set_quantum<P>(&mut self, state: &State<P>, now: Timestamp) {
         let least = self.shortest.mul_f64(self.policy.quantum);
         self.quantum = least;
