@@ -1,7 +1,7 @@
 //! Models come and go while the server answers.
 //!
 //! # Design
-//! - **What is there** is a [`Catalog`], which never changes: a change makes another one
+//! - **What is there** is a [`Catalog`](models::Catalog), which never changes: a change makes another one
 //!   ([`CurrentCatalog`]). A call takes the catalog of its moment and keeps to it, so it ends on the version
 //!   that it began with.
 //! - **One change at a time**, in the order in which they came. Whoever asks for what is there already is
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use batching::{Engine, ModelChangeError};
-use models::{Arrivals, Catalog, CatalogConfig, Device, ModelEntry, ModelState, Sequence, SequenceOutput};
+use models::{Arrivals, CatalogConfig, Device, ModelEntry, ModelState, Sequence, SequenceOutput};
 use router::accounts::ModelRecord;
 use router::{ModelChange, WallTime};
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ use half::{bf16, f16};
 use models_core::spec::AttentionBias;
 use models_core::{Dtype, EncoderSpec, RuntimeError};
 
-use super::arrangement::{HEAD_SIZES, head_size};
+use super::arrangement::head_size;
 
 /// The kernels, compiled ahead by nvcc from `kernels`.
 const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));

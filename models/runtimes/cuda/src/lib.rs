@@ -59,6 +59,7 @@ use models_core::{
     ModelError, Overlap, Runtime, RuntimeError, RuntimeKind, TokenBatch, Unsupported, Weights,
 };
 
+use arrangement::HEAD_SIZES;
 use device::{Format, Gpu, Kernels, POSITIONS_HEAD_MAX, WIDTHS};
 use layout::Widths;
 use weights::DeviceWeights;
