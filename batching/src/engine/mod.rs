@@ -249,8 +249,8 @@ impl<I: Send + 'static, O: Send + 'static> Engine<I, O> {
         self.shared.surroundings.state.snapshot()
     }
 
-    /// Whether so much is asked for that not everybody can be answered, as of the scheduler thread's last
-    /// turn.
+    /// Whether so much is asked for, for seconds on end, that not everybody can be answered, as of the
+    /// scheduler thread's last turn.
     pub fn is_overloaded(&self) -> bool {
         self.shared.surroundings.state.is_overloaded()
     }

@@ -137,7 +137,7 @@ impl<P> Scheduler<P> {
         self.policy.refused_before(&self.state, now, refused);
     }
 
-    /// Whether so much is asked for that not everybody can be answered.
+    /// Whether so much is asked for, for seconds on end, that not everybody can be answered.
     pub fn is_overloaded(&self) -> bool {
         self.policy.is_overloaded()
     }

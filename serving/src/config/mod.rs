@@ -163,9 +163,9 @@ pub struct Limits {
     /// this share of the time to its deadline.
     #[garde(range(min = 0.05, max = 100.0))]
     pub predicted_wait_share_max: f64,
-    /// In an overload, in which not everybody can be answered, a call is refused before any work is done for
-    /// it if it is predicted to take longer (milliseconds): so whoever is taken is answered soon. Callers who
-    /// wait for their answers cause no overload.
+    /// In an overload that lasts, in which not everybody can be answered, a call is refused before any work
+    /// is done for it if it is predicted to take longer (milliseconds): so whoever is taken is answered soon.
+    /// Callers who wait for their answers cause no overload.
     #[garde(range(min = 10, max = 600_000))]
     pub overload_wait_max_ms: u64,
     /// Refusals for want of capacity that are answered in a second; more of them wait, up to three seconds,

@@ -30,7 +30,7 @@ def test_example(rest, route, body, shown):
 
 
 def assert_alike(given, shown, path=""):
-    """Equal, but for the ids of requests and for what bfloat16 rounds differently from one CPU to another."""
+    """Equal, but for the ids of requests and for what CPUs with and without products of bfloat16 give."""
     if isinstance(shown, dict):
         assert given.keys() == shown.keys(), path
         for key in shown:
@@ -44,6 +44,6 @@ def assert_alike(given, shown, path=""):
         for i, (left, right) in enumerate(zip(given, shown)):
             assert_alike(left, right, f"{path}[{i}]")
     elif isinstance(shown, float):
-        assert given == pytest.approx(shown, abs=2e-3), path
+        assert given == pytest.approx(shown, abs=5e-3), path
     else:
         assert given == shown, path

@@ -1,14 +1,12 @@
 """Work before the scheduler: bounded, fair between tenants, counted; long calls; which model answers;
 readiness."""
 
-import asyncio
 import concurrent.futures
 import gzip
 import json
 import shutil
 import time
 
-import aiohttp
 import grpc
 import httpx
 import pytest
@@ -219,40 +217,6 @@ def test_what_cannot_be_done_in_time_is_refused_before_any_work(request, tmp_pat
         assert refused > 0 and codes.count(200) > 0, codes
         # None of the refused ones was tokenised.
         assert metric(server, "tokenization_duration_seconds_count") - tokenized == 64 - refused
-    finally:
-        stop(server)
-
-
-def test_in_overload_calls_are_refused_before_any_work(request, tmp_path):
-    """Calls come faster than they can be answered, whatever becomes of those before, until some are refused."""
-    config = tmp_path / "overload.toml"
-    config.write_text("limits.overload_wait_max_ms = 300\n")
-    server = start(request, tmp_path, "--config", str(config))
-    body = {"inputs": "the new report was sent to our office " * 40}
-
-    async def flood():
-        async with aiohttp.ClientSession(headers=HEADERS, connector=aiohttp.TCPConnector(limit=0)) as session:
-            async def call():
-                async with session.post(f"http://{server.api}/v1/ml/entities", json=body) as answer:
-                    return answer.status, await answer.json(), answer.headers.get("retry-after")
-
-            calls = []
-            while len(calls) < 1000 and not any(call.done() and call.result()[0] != 200 for call in calls):
-                calls += [asyncio.create_task(call()) for _ in range(10)]
-                await asyncio.sleep(0.05)
-            return [await call for call in calls]
-
-    try:
-        assert post(server, "entities", body).status_code == 200
-        tokenized = metric(server, "tokenization_duration_seconds_count")
-        answers = asyncio.run(flood())
-        refused = [answer for answer in answers if answer[0] != 200]
-        assert refused, f"{len(answers)} answered"
-        for status, answer, retry_after in refused:
-            assert (status, answer["error"]["code"]) == (503, "overloaded") and int(retry_after) >= 1, answer
-        assert metric(server, "tokenization_duration_seconds_count") - tokenized == len(answers) - len(refused)
-        # It ends with the load: nothing is in flight any more.
-        assert post(server, "entities", body).status_code == 200
     finally:
         stop(server)
 

@@ -193,8 +193,9 @@ impl Deadline {
         self.demand.overload.give_up(state.shared_by_devices(Duration::from_secs_f64(seconds)));
     }
 
+    /// A surge is not told: many callers who begin at once may look like one for a second.
     pub(super) fn is_overloaded(&self) -> bool {
-        self.demand.overload.is_on()
+        self.demand.overload.lasts()
     }
 
     /// Whether a promise to a flow is due that is not kept yet: then what the flow asks of this model stands
