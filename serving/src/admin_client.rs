@@ -1,5 +1,5 @@
-//! `ml-inference tenants|keys|usage|audit`, and `models load|reload|unload`: a client of the administration on the operations port. Prints
-//! what the server says.
+//! `ml-inference tenants|keys|usage|audit`, and `models load|reload|unload`: a client of the administration
+//! on the operations port. Prints what the server says.
 
 use std::io::Write;
 use std::path::PathBuf;

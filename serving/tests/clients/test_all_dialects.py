@@ -19,7 +19,7 @@ ROUNDS, TEXTS = 2, 24
 def server(request, tmp_path_factory):
     """A server with patience: however slow the machine, no call is refused for being late."""
     folder = tmp_path_factory.mktemp("dialects")
-    (folder / "server.toml").write_text("limits.request_timeout_ms = 300000\nbatching.late_wait_max_ms = 300000\n")
+    (folder / "server.toml").write_text("limits.request_timeout_ms = 300000\nbatching.late_wait_max_ms = 300000\nlimits.overload_wait_max_ms = 300000\n")
     running = start(request, folder, "--config", str(folder / "server.toml"))
     yield running
     stop(running)

@@ -14,6 +14,12 @@ import httpx
 from conftest import KEY, scraped, start, stop
 from peers import connect, head, wait_for
 
+# However slow the machine is, what is asked for is not refused for it.
+PATIENT = """limits.request_timeout_ms = 300000
+limits.overload_wait_max_ms = 300000
+batching.late_wait_max_ms = 300000
+"""
+
 
 def samples(server):
     return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in scraped(server)}
@@ -113,7 +119,9 @@ def test_says_when_the_port_is_taken(request, server):
 
 def test_sigterm_answers_what_was_accepted(request, tmp_path, proto):
     """32 requests are in flight over REST and 50 on a stream when SIGTERM comes; every one is answered."""
-    server = start(request, tmp_path)
+    config = tmp_path / "patient.toml"
+    config.write_text(PATIENT)
+    server = start(request, tmp_path, "--config", str(config))
     headers = {"Authorization": f"Bearer {KEY}"}
     # Enough that the first answer comes when all have been accepted.
     body = {"inputs": ["A long sentence about the harbour and its cranes. " * 20] * 16}
@@ -174,7 +182,7 @@ def test_a_caller_who_leaves_frees_the_queue(request, tmp_path):
     answer."""
     config = tmp_path / "leave.toml"
     # Whoever closes has left: otherwise a fast machine may answer some of them after all.
-    config.write_text("[connections]\nhalf_close_timeout_ms = 0\n")
+    config.write_text(PATIENT + "connections.half_close_timeout_ms = 0\n")
     server = start(request, tmp_path, "--config", str(config))
     body = json.dumps({"inputs": ["word " * 500] * 128}).encode()
 
