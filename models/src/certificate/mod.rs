@@ -1,6 +1,6 @@
 //! Certificates: that a model computes what its authors' library computes.
 //!
-//! [`authors::run`] has transformers and sentence-transformers compute [`probes`] once, on a machine that has
+//! [`authors::run`] has transformers and sentence-transformers compute `probes` once, on a machine that has
 //! them. What they answered is kept in `<data>/certificates/<digest>.json`, by the content of the model's
 //! files. Every start computes the probes again and compares: so another version of this server, another
 //! runtime, number format or processor that came to other answers would not answer at all.
