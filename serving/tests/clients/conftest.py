@@ -17,6 +17,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "tc_test_dev"
+# Without it the server computes in float32 where a card says bfloat16.
+HAS_BF16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
 
 
 def pytest_addoption(parser):
