@@ -222,11 +222,8 @@ impl Tenancy {
             Administration::new(Arc::clone(&homes.accounts), Arc::clone(&directory), rotate_after)
                 .with_keys_max(config.tenancy.keys_per_tenant_max);
         let mut declared = declared(config)?;
-        let read = match unread {
-            None => read_accounts(&administration, &mut declared).await,
-            // Under another secret nobody would be known, and what is declared must not be stored.
-            Some(problem) => Err(StoreError::Unavailable(problem).into()),
-        };
+        administration.hold(unread);
+        let read = read_accounts(&administration, &mut declared).await;
         check_first_read(read, homes.redis.is_some(), &directory)?;
         let Ledger { journal, server, followers, shipper, sinks } = Ledger::open(
             config,
@@ -384,7 +381,10 @@ impl Tenancy {
         let mut secret = self.secret.lock().await;
         if secret.is_due() {
             match check_secret(self.accounts.as_ref(), &secret.own).await {
-                Ok(None) => secret.is_confirmed = true,
+                Ok(None) => {
+                    secret.is_confirmed = true;
+                    self.administration.hold(None);
+                }
                 Ok(Some(_)) if secret.is_confirmed => {}
                 Ok(Some(problem)) => return Err(StoreError::Unavailable(problem).into()),
                 Err(error) if secret.is_confirmed => {
@@ -392,6 +392,7 @@ impl Tenancy {
                 }
                 Err(error) => {
                     tracing::error!(%error, "this server is not ready, and lets nobody in until it is started with the right one");
+                    self.administration.hold(Some(error.to_string()));
                     // It is set once.
                     let _ = self.refused.set(error.to_string());
                     return Ok(());

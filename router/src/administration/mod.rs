@@ -10,8 +10,8 @@ mod error;
 mod models;
 mod restoration;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -114,6 +114,8 @@ pub struct Administration {
     keys_max: usize,
     /// The accounts as they were last seen in the store; none before they were seen once.
     known: tokio::sync::Mutex<Option<Arc<Accounts>>>,
+    /// Why the accounts may neither be read nor changed yet.
+    held: Mutex<Option<String>>,
     restorations: AtomicU64,
     /// How models are to be, for whoever loads them.
     models: watch::Sender<Models>,
@@ -130,8 +132,15 @@ impl Administration {
     /// `rotate_after` are shown as due to be rotated.
     pub fn new(store: Arc<dyn AccountStore>, directory: Arc<Directory>, rotate_after: Duration) -> Self {
         let (known, restorations) = (tokio::sync::Mutex::default(), AtomicU64::new(0));
-        let models = watch::Sender::new(Models::default());
-        Self { store, directory, rotate_after, keys_max: usize::MAX, known, restorations, models }
+        let (held, models) = (Mutex::default(), watch::Sender::new(Models::default()));
+        Self { store, directory, rotate_after, keys_max: usize::MAX, known, held, restorations, models }
+    }
+
+    /// Keeps everybody from reading and changing the accounts, and the directory from knowing them, for this
+    /// reason: while it is not certain that their keys are hashed under this server's secret, each would be
+    /// taken for unknown, and new ones would be unknown to others. None lets them be used.
+    pub fn hold(&self, reason: Option<String>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     /// The same, for which a tenant may have `keys_max` keys.
@@ -366,6 +375,9 @@ impl Administration {
 
     /// Makes `known` what the store has: reads it if it changed, and restores it if it lost what is known.
     async fn look(&self, known: &mut Option<Arc<Accounts>>, now: WallTime) -> Result<Arc<Accounts>> {
+        if let Some(reason) = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Err(StoreError::Unavailable(reason).into());
+        }
         let version = self.store.version().await?;
         if let Some(known) = known.as_ref().filter(|known| known.version == version) {
             return Ok(Arc::clone(known));

@@ -78,6 +78,31 @@ pub(super) async fn keys_are_managed(home: &Home) {
     assert!(!text.contains("hash") && !text.contains(made.key.expose()));
 }
 
+/// While it is not certain that the store is this server's, nothing is read of it or written to it, whatever
+/// asks, so that no key is taken for unknown.
+pub(super) async fn held_accounts_are_left_alone(home: &Home) {
+    let directory = Arc::new(Directory::new(KeySecret::generate().unwrap().0, false));
+    let administration =
+        Administration::new(home.accounts.clone(), Arc::clone(&directory), Duration::from_secs(1));
+    let (now, name) = (WallTime(1_000_000), "held".parse().unwrap());
+    let before = all_accounts(home.accounts.as_ref()).await;
+    administration.hold(Some("another secret".to_owned()));
+    let refused = [
+        administration.follow(now).await.err(),
+        administration.keys(now, None).await.err(),
+        administration.tenants(now).await.err(),
+        administration.create_tenant(now, "operator", &name, Plan::Starter).await.err(),
+    ];
+    for error in &refused {
+        assert!(error.as_ref().unwrap().to_string().contains("another secret"), "{refused:?}");
+    }
+    assert!(!directory.has_accounts());
+    assert_eq!(all_accounts(home.accounts.as_ref()).await, before);
+    administration.hold(None);
+    administration.create_tenant(now, "operator", &name, Plan::Starter).await.unwrap();
+    assert!(directory.has_accounts());
+}
+
 pub(super) async fn tenants_are_declared(home: &Home) {
     let directory = Arc::new(Directory::new(KeySecret::generate().unwrap().0, false));
     let administration =

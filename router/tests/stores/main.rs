@@ -37,7 +37,7 @@ use units::Unit;
 
 use accounts::accounts_change_together_with_their_log;
 use answers::{answers_are_kept, what_is_owed_stands_with_the_answer};
-use keys::{keys_are_managed, tenants_are_declared};
+use keys::{held_accounts_are_left_alone, keys_are_managed, tenants_are_declared};
 use limits::limits_hold;
 use sums::{all_sums, sums_take_each_record_once};
 
@@ -76,6 +76,7 @@ async fn check(home: &Home) {
     sums_take_each_record_once(home).await;
     limits_hold(home).await;
     keys_are_managed(home).await;
+    held_accounts_are_left_alone(home).await;
     tenants_are_declared(home).await;
     answers_are_kept(home).await;
     what_is_owed_stands_with_the_answer(home).await;
