@@ -8,6 +8,7 @@ mod kafka;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
@@ -86,6 +87,9 @@ fn exit_code(result: Result<ExitCode, AnyError>) -> ExitCode {
     }
 }
 
+/// How long the process waits for what is to end with it.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
 fn configure(options: &Options) -> Result<Config, AnyError> {
     let config = Config::load(options.config.as_deref(), options.overrides())?;
     telemetry::init_logs(&config.log)?;
@@ -95,8 +99,9 @@ fn configure(options: &Options) -> Result<Config, AnyError> {
 fn serve(options: &Options) -> Result<ExitCode, AnyError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve_until_told(options));
-    // Whatever still runs ends with the process: models that are loading, or what a second signal cut off.
-    runtime.shutdown_background();
+    // What tasks hold of the devices is given back before the process ends, and their driver with it. What does
+    // not end ends with the process: models that are loading, or what a second signal cut off.
+    runtime.shutdown_timeout(END_PATIENCE);
     result
 }
 
