@@ -1,7 +1,9 @@
 """Starts the real server with real weights, once for all client tests, and checks that it ends in order."""
 
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,6 +21,14 @@ ROOT = Path(__file__).resolve().parents[3]
 KEY = "tc_test_dev"
 # Without it the server computes in float32 where a card says bfloat16.
 HAS_BF16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+
+# Where the next free port is looked for.
+PORTS = itertools.count(random.randrange(2_000))
+# However slow the machine is, what is asked for is not refused for it.
+PATIENT = """limits.request_timeout_ms = 300000
+limits.overload_wait_max_ms = 300000
+batching.late_wait_max_ms = 300000
+"""
 
 
 def pytest_addoption(parser):
@@ -39,13 +49,27 @@ class Server:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
+def patient(folder):
+    """Arguments of a server that is `PATIENT`."""
+    path = folder / "patient.toml"
+    path.write_text(PATIENT)
+    return ["--config", str(path)]
+
+
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
+    """Ports that nobody listens on, of this worker's own: none that the system gives to a connection that goes
+    out, nor that another worker takes between this call and its use."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = []
+    while len(ports) < count:
+        port = 10_000 + 2_000 * (worker % 10) + next(PORTS) % 2_000
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
     return ports
 
 

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 
 import pytest
-from conftest import start, stop
+from conftest import patient, start, stop
 from dialects import DIALECTS, Session, answers, ask_all, texts
 from peers import metric, wait_for
 from test_tenants import as_tenant, limited, make, settled
@@ -19,8 +19,7 @@ ROUNDS, TEXTS = 2, 24
 def server(request, tmp_path_factory):
     """A server with patience: however slow the machine, no call is refused for being late."""
     folder = tmp_path_factory.mktemp("dialects")
-    (folder / "server.toml").write_text("limits.request_timeout_ms = 300000\nbatching.late_wait_max_ms = 300000\nlimits.overload_wait_max_ms = 300000\n")
-    running = start(request, folder, "--config", str(folder / "server.toml"))
+    running = start(request, folder, *patient(folder))
     yield running
     stop(running)
 

@@ -12,7 +12,7 @@ import openai
 import pytest
 from langchain_openai import AzureOpenAIEmbeddings, OpenAIEmbeddings
 
-from conftest import KEY, scraped, start, stop
+from conftest import KEY, patient, scraped, start, stop
 from test_tenants import as_tenant, limited, make
 
 def same(found, wanted):
@@ -301,7 +301,7 @@ def test_limits_and_retries(request, server):
 
 def test_who_leaves_frees_the_place(request, tmp_path):
     """What is abandoned while it is worked on is over: seen in metrics."""
-    server = start(request, tmp_path)
+    server = start(request, tmp_path, *patient(tmp_path))
     head = (f"POST /v1/embeddings HTTP/1.1\r\nhost: {server.api}\r\nauthorization: Bearer {KEY}\r\n"
             "content-type: application/json\r\n")
     body = json.dumps({"model": MODEL, "input": ["one two three " * 150] * 200}).encode()

@@ -11,14 +11,8 @@ from pathlib import Path
 import grpc
 import httpx
 
-from conftest import KEY, scraped, start, stop
+from conftest import KEY, PATIENT, patient, scraped, start, stop
 from peers import connect, head, wait_for
-
-# However slow the machine is, what is asked for is not refused for it.
-PATIENT = """limits.request_timeout_ms = 300000
-limits.overload_wait_max_ms = 300000
-batching.late_wait_max_ms = 300000
-"""
 
 
 def samples(server):
@@ -119,9 +113,7 @@ def test_says_when_the_port_is_taken(request, server):
 
 def test_sigterm_answers_what_was_accepted(request, tmp_path, proto):
     """32 requests are in flight over REST and 50 on a stream when SIGTERM comes; every one is answered."""
-    config = tmp_path / "patient.toml"
-    config.write_text(PATIENT)
-    server = start(request, tmp_path, "--config", str(config))
+    server = start(request, tmp_path, *patient(tmp_path))
     headers = {"Authorization": f"Bearer {KEY}"}
     # Enough that the first answer comes when all have been accepted.
     body = {"inputs": ["A long sentence about the harbour and its cranes. " * 20] * 16}

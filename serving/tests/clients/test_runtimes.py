@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import HAS_BF16, KEY, start, stop
+from conftest import HAS_BF16, KEY, patient, start, stop
 
 MODELS = ["embeddings-v2", "ner-v2", "sentiment-v3", "summarizer-v1", "text-classifier-v2"]
 ROUTES = ["classify", "sentiment", "entities", "summarize", "embeddings"]
@@ -69,9 +69,7 @@ def test_a_model_that_is_not_there_is_named(request, tmp_path):
 
 def test_memory_of_all_five_models_under_load(request, tmp_path):
     # However slow the machine is, all are answered.
-    config = tmp_path / "patient.toml"
-    config.write_text("limits.request_timeout_ms = 300000\nbatching.late_wait_max_ms = 300000\nlimits.overload_wait_max_ms = 300000\n")
-    server = start(request, tmp_path, "--config", str(config))
+    server = start(request, tmp_path, *patient(tmp_path))
     try:
         text = " ".join([TEXT] * 12)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:

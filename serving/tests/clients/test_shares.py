@@ -6,19 +6,20 @@ import threading
 
 import httpx
 import pytest
-from conftest import start, stop
+from conftest import patient, start, stop
 from test_tenants import cli
 
 # About 270 tokens: a few of them take longer than any target, so that the device, not the protocol, is what
 # is shared.
 TEXT = "the new report was sent to our office " * 34
 # Answers of the first tenant before counting starts, and while it lasts.
-WARM_UP, COUNTED = 150, 200
+WARM_UP, COUNTED = 60, 100
 
 
 @pytest.fixture(scope="module")
 def shared(request, tmp_path_factory):
-    running = start(request, tmp_path_factory.mktemp("shares"))
+    folder = tmp_path_factory.mktemp("shares")
+    running = start(request, folder, *patient(folder))
     yield running
     stop(running)
 
