@@ -9,7 +9,7 @@ use models_core::tasks::Truncation;
 ///
 /// Windows are balanced: as few as possible, of equal size but for the last, so that none is a tiny rest
 /// without context. Neighbours share `overlap` tokens.
-pub(crate) fn plan(
+pub(crate) fn cut(
     tokens: usize,
     capacity: usize,
     overlap: usize,
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn plans() {
         let check = |tokens, truncation, expected: Option<&[(usize, usize)]>| {
-            let windows = plan(tokens, 10, 4, truncation);
+            let windows = cut(tokens, 10, 4, truncation);
             let found = windows.map(|windows| windows.iter().map(|w| (w.start, w.end)).collect::<Vec<_>>());
             assert_eq!(found.as_deref(), expected, "{tokens} {truncation:?}");
         };
@@ -75,7 +75,7 @@ mod tests {
     proptest! {
         #[test]
         fn strides_cover_everything(tokens in 1usize..5000, capacity in 2usize..600, overlap in 0usize..200) {
-            let windows = plan(tokens, capacity, overlap, Truncation::Stride).unwrap();
+            let windows = cut(tokens, capacity, overlap, Truncation::Stride).unwrap();
             prop_assert_eq!(windows[0].start, 0);
             prop_assert_eq!(windows.last().unwrap().end, tokens);
             let shared = overlap.min(capacity / 2);

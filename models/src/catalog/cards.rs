@@ -8,7 +8,7 @@ use std::sync::Arc;
 use models_core::card::{Card, CardError, ZeroShot};
 use models_core::{Dtype, RuntimeKind};
 
-use super::claim::Claim;
+use super::candidacy::Candidacy;
 use super::config::{CardOverride, CatalogConfig};
 use super::error::LoadError;
 use super::infer::InferError;
@@ -28,7 +28,7 @@ pub struct RejectedCard {
     /// not known.
     pub is_required: bool,
     /// What it says of being a default.
-    pub(super) claim: Claim,
+    pub(super) candidacy: Candidacy,
 }
 
 /// The cards of a catalog, written and inferred, as [`read`] gives them. A checkpoint of which no card can be
@@ -204,15 +204,15 @@ pub(super) fn names(cards: &[Arc<Card>]) -> String {
 impl RejectedCard {
     /// A checkpoint that is asked for. It is no default where others are.
     fn wanted(wanted: &Wanted, reason: String) -> Self {
-        let claim = Claim::none(wanted.task);
-        Self { name: wanted.name(), reason, is_required: true, claim }
+        let candidacy = Candidacy::none(wanted.task);
+        Self { name: wanted.name(), reason, is_required: true, candidacy }
     }
 
     fn new(folder: &Path, error: &CardError) -> Self {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read(folder.join(CARD_FILE)).unwrap_or_default();
-        let claim = Claim::of(&String::from_utf8_lossy(&text));
-        Self { name, reason: error.to_string(), is_required: true, claim }
+        let candidacy = Candidacy::of(&String::from_utf8_lossy(&text));
+        Self { name, reason: error.to_string(), is_required: true, candidacy }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use models_core::card::{Card, Task};
 
+use super::candidacy::StatedDefault;
 use super::cards::{RejectedCard, names};
-use super::claim::DefaultClaim;
 use super::error::LoadError;
 use super::wanted::Wanted;
 
@@ -57,18 +57,18 @@ pub(super) fn defaults(
         defaults.extend(default.map(|default| (task, default)));
     }
     let claimed: BTreeSet<Task> = defaults.keys().copied().collect();
-    for (index, RejectedCard { claim, .. }) in rejected.iter().enumerate() {
+    for (index, RejectedCard { candidacy, .. }) in rejected.iter().enumerate() {
         let is_free = |task: &&Task| !claimed.contains(task);
-        let mut doubtful: Vec<Task> = claim.tasks.iter().filter(is_free).copied().collect();
-        match claim.stated {
-            DefaultClaim::No => continue,
-            DefaultClaim::Yes if claim.is_exact => continue,
+        let mut doubtful: Vec<Task> = candidacy.tasks.iter().filter(is_free).copied().collect();
+        match candidacy.stated {
+            StatedDefault::No => continue,
+            StatedDefault::Yes if candidacy.is_exact => continue,
             // It claims what another claims too, unless that is configured.
-            DefaultClaim::Yes if doubtful.is_empty() => {
-                let is_moot = claim.tasks.iter().any(|task| configured.contains_key(task));
-                doubtful.extend(claim.tasks.iter().filter(|_| !is_moot));
+            StatedDefault::Yes if doubtful.is_empty() => {
+                let is_moot = candidacy.tasks.iter().any(|task| configured.contains_key(task));
+                doubtful.extend(candidacy.tasks.iter().filter(|_| !is_moot));
             }
-            DefaultClaim::Yes | DefaultClaim::Unknown => {}
+            StatedDefault::Yes | StatedDefault::Unknown => {}
         }
         for task in doubtful {
             match defaults.get(&task) {
@@ -92,7 +92,7 @@ pub(super) fn complete(
         let Some(card) = cards.iter().find(|card| card.name == name) else { continue };
         // Whoever answers must not depend on whether another can be read.
         let is_alone = cards.iter().filter(|other| other.task == card.task).count() == 1
-            && !rejected.iter().any(|other| other.claim.tasks.contains(&card.task));
+            && !rejected.iter().any(|other| other.candidacy.tasks.contains(&card.task));
         if is_alone {
             defaults.entry(card.task).or_insert(TaskDefault::Model(name));
         }
@@ -115,8 +115,8 @@ fn named(
         let known = names(cards);
         LoadError::UnknownDefault { task, model: name.to_owned(), known }
     })?;
-    match *rejected[index].claim.tasks {
-        [offers] if rejected[index].claim.is_exact && offers != task => Err(other(offers)),
+    match *rejected[index].candidacy.tasks {
+        [offers] if rejected[index].candidacy.is_exact && offers != task => Err(other(offers)),
         _ => Ok(TaskDefault::Rejected(index)),
     }
 }
@@ -129,15 +129,15 @@ fn stated(
 ) -> Result<Option<TaskDefault>, LoadError> {
     let readable = cards.iter().filter(|card| card.task == task && card.is_default);
     let readable = readable.map(|card| (card.name.as_str(), TaskDefault::Model(card.name.clone())));
-    let unreadable = rejected.iter().enumerate().filter(|(_, RejectedCard { claim, .. })| {
-        claim.is_exact && claim.tasks == [task] && claim.stated == DefaultClaim::Yes
+    let unreadable = rejected.iter().enumerate().filter(|(_, RejectedCard { candidacy, .. })| {
+        candidacy.is_exact && candidacy.tasks == [task] && candidacy.stated == StatedDefault::Yes
     });
     let unreadable = unreadable.map(|(index, card)| (card.name.as_str(), TaskDefault::Rejected(index)));
-    let mut claims: Vec<_> = readable.chain(unreadable).collect();
-    claims.sort_unstable_by_key(|(name, _)| *name);
-    if let [(first, _), (second, _), ..] = claims[..] {
+    let mut candidates: Vec<_> = readable.chain(unreadable).collect();
+    candidates.sort_unstable_by_key(|(name, _)| *name);
+    if let [(first, _), (second, _), ..] = candidates[..] {
         let (first, second) = (first.to_owned(), second.to_owned());
         return Err(LoadError::TwoDefaults { task, first, second });
     }
-    Ok(claims.pop().map(|(_, default)| default))
+    Ok(candidates.pop().map(|(_, default)| default))
 }

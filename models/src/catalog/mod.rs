@@ -2,9 +2,9 @@
 //!
 //! One bad model does not take the others down: it stays in the catalog as unavailable, with the reason.
 
+mod candidacy;
 mod cards;
 mod change;
-mod claim;
 mod config;
 mod defaults;
 mod error;
@@ -148,7 +148,10 @@ impl Catalog {
             let candidates = self.models().iter().filter(|entry| entry.card.task == task);
             let candidates: Vec<_> = candidates.map(|entry| entry.card.name.clone()).collect();
             // Where nothing else does the task, a card that may do it is looked for first.
-            match self.rejected.iter().find(|card| candidates.is_empty() && card.claim.tasks.contains(&task))
+            match self
+                .rejected
+                .iter()
+                .find(|card| candidates.is_empty() && card.candidacy.tasks.contains(&task))
             {
                 Some(RejectedCard { name, reason, .. }) => {
                     NoDefault::Rejected { name: name.clone(), reason: reason.clone() }

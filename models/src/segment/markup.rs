@@ -1,6 +1,6 @@
 //! Tags, comments and references of HTML and XML: marks around a text, and no part of it.
 
-mod flow;
+mod follower;
 mod paragraphs;
 mod reference;
 mod tag;
@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::count;
-use flow::Flow;
+use follower::TagFollower;
 use reference::reference;
 pub(crate) use tag::is_of_html;
 use tag::{is_inline, is_of_name, tag};
@@ -64,7 +64,7 @@ impl<'a> Plain<'a> {
     /// Puts blanks for the markup of a text, and characters for references.
     pub(crate) fn of(text: &'a str) -> Self {
         let mut scanner = Scanner { text, closed: None, unended: Vec::new() };
-        let mut flow = Flow::default();
+        let mut follower = TagFollower::default();
         let mut references = Vec::new();
         let mut written: Option<Vec<u8>> = None;
         let mut at = 0;
@@ -81,10 +81,10 @@ impl<'a> Plain<'a> {
                     let place = start..tag.end;
                     let is_within = tag.is_inline && is_within_word(text, start, tag.end);
                     if bytes[place.clone()].contains(&b' ') {
-                        flow.blanks.push(place.clone());
+                        follower.blanks.push(place.clone());
                     }
                     bytes[place.clone()].fill(if is_within { NOTHING } else { b' ' });
-                    flow.pass(text, bytes, place, tag.name, tag.is_inline);
+                    follower.pass(text, bytes, place, tag.name, tag.is_inline);
                     tag.end
                 }
                 Mark::Reference { end, text: name, number } => {
@@ -101,10 +101,10 @@ impl<'a> Plain<'a> {
             // Those within tags are gone.
             if bytes[data.start] != b' ' && bytes[data.start] != NOTHING {
                 bytes[data.clone()].fill(b' ');
-                flow.ends.push(data.start);
+                follower.ends.push(data.start);
             }
         }
-        let (ends, blanks) = flow.finish();
+        let (ends, blanks) = follower.finish();
         // Whole characters were replaced by whole ones.
         let text = match written.map(String::from_utf8) {
             Some(Ok(written)) => Cow::Owned(written),

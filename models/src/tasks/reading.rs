@@ -327,7 +327,7 @@ impl<'a> Jobs<'a> {
         let ids = &encoded.text.ids;
         // `read` has refused what is to be refused.
         let windows =
-            windows::plan(ids.len(), capacity, limits.window_overlap, truncation).unwrap_or_default();
+            windows::cut(ids.len(), capacity, limits.window_overlap, truncation).unwrap_or_default();
         let first = self.list.len();
         for window in &windows {
             let input_ids = self.tokenizer.with_special_tokens(&ids[window.clone()]);

@@ -72,7 +72,7 @@ pub(super) struct Product {
 }
 
 /// What describes a product to cublasLt.
-struct ProductPlan {
+struct ProductDescription {
     operation: Operation,
     weight: Layout,
     from: Layout,
@@ -98,7 +98,7 @@ impl Products {
     /// The addresses are of device memory of these shapes in this format, which lives until the stream has
     /// passed.
     pub(super) unsafe fn multiply(&mut self, product: &Product) -> Result<(), Fault> {
-        let described = ProductPlan::new(product)?;
+        let described = ProductDescription::new(product)?;
         let algorithm = self.algorithm(product, &described)?;
         let (one, zero) = (1.0f32, 0.0f32);
         let (workspace, _used) = cudarc::driver::DevicePtr::device_ptr(&self.workspace, &self.stream);
@@ -130,7 +130,7 @@ impl Products {
     fn algorithm(
         &mut self,
         product: &Product,
-        described: &ProductPlan,
+        described: &ProductDescription,
     ) -> Result<cublasLtMatmulAlgo_t, Fault> {
         let Product { format, rows, stride, inputs, outputs, then, .. } = *product;
         let shape = Shape { format, rows, stride, inputs, outputs, then };
@@ -165,7 +165,7 @@ impl Drop for Products {
     }
 }
 
-impl ProductPlan {
+impl ProductDescription {
     /// cublasLt's matrices are column-major: row-major `[r, c]` is its `[c, r]`. So `to^T [outputs, rows]` is
     /// the weight, transposed back, times `from^T [inputs, rows]`.
     fn new(product: &Product) -> Result<Self, Fault> {

@@ -26,7 +26,7 @@
 //! One pool a device (`threads`); the engine's own thread is one of them. A batch is a sequence of phases
 //! with a wait behind each, two for a layer: attention, whose pieces are cut by estimated cost, and all the
 //! rest, cut by rows. When the rows are so few that reading the weights is most of the work, the columns of
-//! each product are shared instead, so that each weight is read by one thread only (`plan`).
+//! each product are shared instead, so that each weight is read by one thread only (`pieces`).
 //!
 //! # Number formats
 //!
@@ -54,7 +54,7 @@
 //! # Layers of the code
 //!
 //! `kernels` (inner loops, one file per instruction set) are called by `encoder` and `heads` with weights
-//! from `packing` and buffers from `workspace`, in pieces from `plan`, on `threads`. `unsafe` is confined to
+//! from `packing` and buffers from `workspace`, in pieces from `pieces`, on `threads`. `unsafe` is confined to
 //! this folder: kernels take raw pointers because threads write disjoint parts of one matrix; each says why
 //! it is sound.
 #![allow(unsafe_code, reason = "kernels and what feeds them; every block states why it is sound")]
@@ -64,7 +64,7 @@ mod encoder;
 mod heads;
 pub(crate) mod kernels;
 mod packing;
-mod plan;
+mod pieces;
 pub mod standalone;
 mod threads;
 mod workspace;
@@ -86,7 +86,7 @@ use models_core::{
 use encoder::{Embeddings, Encoder, Pass};
 use heads::Head;
 use kernels::{Compiled, Kernels};
-use plan::Split;
+use pieces::Split;
 pub use threads::{JobPanicked, Pool};
 pub use workspace::Workspace;
 
@@ -344,13 +344,13 @@ impl<N: Compiled> Runtime for FusedRuntime<N> {
         check_batch(&encoder.spec, batch)?;
         // A panic while it was held left nothing but numbers, which every batch overwrites.
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        let Workspace { pool, plan, buffers } = &mut *workspace;
+        let Workspace { pool, pieces, buffers } = &mut *workspace;
         let split = Split::new(batch.tokens(), pool.threads());
         let EncoderSpec { num_attention_heads: heads, num_key_value_heads, .. } = *encoder.spec;
-        plan.cut(batch, heads, heads / num_key_value_heads, pool.threads());
+        pieces.cut(batch, heads, heads / num_key_value_heads, pool.threads());
         encoder.grow(buffers, batch, split);
         head.grow(buffers, batch);
-        let pass = Pass { batch, attention: &plan.attention, buffers, split };
+        let pass = Pass { batch, attention: &pieces.attention, buffers, split };
         let done = pool.run(&|worker| {
             encoder.work(worker, &pass);
             head.work(worker, &pass);

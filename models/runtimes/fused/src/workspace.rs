@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use super::buffer::Buffer;
-use super::plan::Plan;
+use super::pieces::Pieces;
 use super::threads::Pool;
 
 /// Threads and buffers of one device. Models take turns; a batch allocates nothing once the buffers have
 /// grown.
 pub struct Workspace {
     pub(super) pool: Pool,
-    pub(super) plan: Plan,
+    pub(super) pieces: Pieces,
     pub(super) buffers: Buffers,
 }
 
@@ -57,7 +57,7 @@ impl Workspace {
     pub fn new(threads: usize, pin: bool) -> std::io::Result<Arc<Mutex<Self>>> {
         let pool = Pool::new(threads, pin)?;
         let buffers = Buffers::new(pool.threads());
-        Ok(Arc::new(Mutex::new(Self { pool, plan: Plan::default(), buffers })))
+        Ok(Arc::new(Mutex::new(Self { pool, pieces: Pieces::default(), buffers })))
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::kernels::{
     WEIGHTS_LEN, from_keys_len, from_queries_len, keys_len, sums_len, values_len,
 };
 use super::super::packing::PackedLinear;
-use super::super::plan::AttentionPiece;
+use super::super::pieces::AttentionPiece;
 use super::super::threads::Worker;
 use super::super::workspace::{Buffers, Scratch};
 use super::layer::{Layer, PackedPositions};

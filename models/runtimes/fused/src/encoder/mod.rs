@@ -15,7 +15,7 @@ use models_core::{EncoderSpec, HiddenActivation, ModelError, TokenBatch};
 use super::buffer::Buffer;
 use super::kernels::{Activation, Compiled, Kernels, NormalizeTask, Output, TILE_COLUMNS_MAX};
 use super::packing::PackedLinear;
-use super::plan::{AttentionPiece, Split, block_rows};
+use super::pieces::{AttentionPiece, Split, block_rows};
 use super::threads::Worker;
 use super::workspace::Buffers;
 use attention::Tables;

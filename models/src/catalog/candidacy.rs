@@ -5,18 +5,18 @@ use models_core::card::Task;
 
 /// What a card says of being a default, as far as its front matter can be made out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(super) struct Candidacy {
     /// Tasks that it may do: never none.
     pub(super) tasks: Vec<Task>,
     /// Whether it says its task, which then is the only one.
     pub(super) is_exact: bool,
     /// Whether it is the default.
-    pub(super) stated: DefaultClaim,
+    pub(super) stated: StatedDefault,
 }
 
 /// Whether a card says that it is a default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DefaultClaim {
+pub(super) enum StatedDefault {
     Yes,
     No,
     /// The line is lost or cannot be understood.
@@ -28,11 +28,11 @@ const EDITS_MAX: usize = 2;
 /// Shorter parts of a name are in too many.
 const PART_LENGTH_MIN: usize = 5;
 
-impl Claim {
+impl Candidacy {
     /// Of a model that claims nothing, and does this if it is known.
     pub(super) fn none(task: Option<Task>) -> Self {
         let tasks = task.map_or_else(|| Task::ALL.to_vec(), |task| vec![task]);
-        Self { tasks, is_exact: task.is_some(), stated: DefaultClaim::No }
+        Self { tasks, is_exact: task.is_some(), stated: StatedDefault::No }
     }
 
     /// Of the text of a card, whatever is wrong with it.
@@ -40,10 +40,10 @@ impl Claim {
         let (lines, is_closed) = front_matter(text);
         let ours = section(&lines, "ml_inference").unwrap_or_else(|| lines.clone());
         let stated = match scalar(&ours, "default") {
-            Some("true") => DefaultClaim::Yes,
-            Some("false") => DefaultClaim::No,
-            None if is_closed && !has_key_like(&ours, "default") => DefaultClaim::No,
-            _ => DefaultClaim::Unknown,
+            Some("true") => StatedDefault::Yes,
+            Some("false") => StatedDefault::No,
+            None if is_closed && !has_key_like(&ours, "default") => StatedDefault::No,
+            _ => StatedDefault::Unknown,
         };
         let task = scalar(&ours, "task").unwrap_or_default();
         if let Some(task) = Task::ALL.into_iter().find(|known| known.as_str() == task) {
@@ -146,21 +146,21 @@ mod tests {
 
     #[test]
     fn what_a_card_says_whatever_is_wrong_with_it() {
-        let check = |text: &str, tasks: &[Task], is_exact: bool, stated: DefaultClaim| {
-            let expected = Claim { tasks: tasks.to_vec(), is_exact, stated };
-            assert_eq!(Claim::of(text), expected, "{text:?}");
+        let check = |text: &str, tasks: &[Task], is_exact: bool, stated: StatedDefault| {
+            let expected = Candidacy { tasks: tasks.to_vec(), is_exact, stated };
+            assert_eq!(Candidacy::of(text), expected, "{text:?}");
         };
         let card = |lines: &str| format!("---\nml_inference:\n  name: x\n{lines}\n---\n# default: true\n");
         let (embed, all) = ([Task::Embed], Task::ALL);
         for (line, stated) in [
-            ("default: true  # ours", DefaultClaim::Yes),
-            ("\"default\": 'true'", DefaultClaim::Yes),
-            ("default: false", DefaultClaim::No),
-            ("# default: true", DefaultClaim::No),
-            ("labels: [a, b]", DefaultClaim::No),
-            ("default: maybe", DefaultClaim::Unknown),
-            ("default:", DefaultClaim::Unknown),
-            ("defualt: true", DefaultClaim::Unknown),
+            ("default: true  # ours", StatedDefault::Yes),
+            ("\"default\": 'true'", StatedDefault::Yes),
+            ("default: false", StatedDefault::No),
+            ("# default: true", StatedDefault::No),
+            ("labels: [a, b]", StatedDefault::No),
+            ("default: maybe", StatedDefault::Unknown),
+            ("default:", StatedDefault::Unknown),
+            ("defualt: true", StatedDefault::Unknown),
         ] {
             check(&card(&format!("  task: embeddings\n  {line}\n  limits: {{")), &embed, true, stated);
         }
@@ -168,12 +168,12 @@ mod tests {
             "---\nml_inference: { task: embeddings, default: true, x: [ }\n---\n",
             &embed,
             true,
-            DefaultClaim::Yes,
+            StatedDefault::Yes,
         );
-        check("---\nml_inference:\n  task: embeddings\n  lim", &embed, true, DefaultClaim::Unknown);
+        check("---\nml_inference:\n  task: embeddings\n  lim", &embed, true, StatedDefault::Unknown);
         // Another's key of the same name.
         let index = "---\nmodel-index:\n- task:\n    type: x\n  default: true\nml_inference:\n  task: embeddings\n---\n";
-        check(index, &embed, true, DefaultClaim::No);
+        check(index, &embed, true, StatedDefault::No);
         for (lines, tasks) in [
             ("  task: embeddingz\n  head: { kind: mean_pooling }", &embed[..]),
             ("  task: Embeddings", &embed),
@@ -184,10 +184,10 @@ mod tests {
             ("  head: { kind: mean_pooling }\npipeline_tag: summarization", &[Task::Summarize]),
             ("  version: 1", &all),
         ] {
-            check(&card(lines), tasks, false, DefaultClaim::No);
+            check(&card(lines), tasks, false, StatedDefault::No);
         }
         for text in ["", "# A model\n", "\u{fffd}\u{fffd}\n---\n", "---\n"] {
-            check(text, &all, false, DefaultClaim::Unknown);
+            check(text, &all, false, StatedDefault::Unknown);
         }
     }
 }

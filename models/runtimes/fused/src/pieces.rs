@@ -43,7 +43,7 @@ pub(super) struct AttentionPiece {
 
 /// The pieces of one batch.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct Pieces {
     pub(super) attention: Vec<AttentionPiece>,
 }
 
@@ -69,7 +69,7 @@ pub(super) fn block_rows(tokens: usize, blocks: usize, block: usize) -> Range<us
     tokens * block / blocks..tokens * (block + 1) / blocks
 }
 
-impl Plan {
+impl Pieces {
     /// Cuts a batch's attention into pieces for this many threads; each `group` of heads shares keys.
     pub(super) fn cut(&mut self, batch: &TokenBatch, heads: usize, group: usize, threads: usize) {
         self.attention.clear();
@@ -119,10 +119,10 @@ mod tests {
             let heads = groups * group;
             let sequences: Vec<_> = lengths.iter().map(|&length| Sequence::new(vec![0; length])).collect();
             let batch = TokenBatch::from_sequences(&sequences);
-            let mut plan = Plan::default();
-            plan.cut(&batch, heads, group, threads);
+            let mut pieces = Pieces::default();
+            pieces.cut(&batch, heads, group, threads);
             let mut counts = vec![0; heads * batch.tokens()];
-            for piece in &plan.attention {
+            for piece in &pieces.attention {
                 prop_assert!(piece.queries.len() <= QUERIES_MAX && piece.heads.start % group == 0);
                 for head in piece.heads.clone() {
                     for query in piece.queries.clone() {
@@ -132,7 +132,7 @@ mod tests {
             }
             prop_assert!(counts.iter().all(|&count| count == 1));
             let most: usize = lengths.iter().map(|length| length.div_ceil(QUERIES_MIN)).sum();
-            prop_assert!(plan.attention.len() <= heads * most);
+            prop_assert!(pieces.attention.len() <= heads * most);
         }
 
         #[test]

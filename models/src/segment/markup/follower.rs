@@ -14,7 +14,7 @@ const NAME_MAX: usize = 96;
 
 /// Follows tags from the start of a text to its end.
 #[derive(Default)]
-pub(super) struct Flow {
+pub(super) struct TagFollower {
     /// Where tags begin that end what they stand behind.
     pub(super) ends: Vec<usize>,
     /// Markup with blanks in it, which parts nothing.
@@ -40,7 +40,7 @@ struct Element {
     is_next: bool,
 }
 
-impl Flow {
+impl TagFollower {
     /// Passes a tag, of which the text is blank already.
     pub(super) fn pass(
         &mut self,
