@@ -105,6 +105,8 @@ struct Share {
     weight: u32,
     work: Sums,
     calls: usize,
+    /// The model and the texts of its latest call.
+    latest: (ModelId, Bytes),
 }
 
 /// A call's part in the load, until it is dropped.
@@ -237,13 +239,23 @@ impl Load {
         }
         let (unread, uncomputed) = (bytes.read as f64, bytes.computed as f64);
         all.add(model, unread, uncomputed);
-        let none = || Share { weight, work: Sums::none(rates.computed.len()), calls: 0 };
+        let latest = (model, bytes);
+        let none = || Share { weight, work: Sums::none(rates.computed.len()), calls: 0, latest };
         let share = tenants.entry(tenant).or_insert_with(none);
-        share.weight = weight.max(1);
+        (share.weight, share.latest) = (weight.max(1), latest);
         share.work.add(model, unread, uncomputed);
         share.calls += 1;
         let load = Arc::clone(self);
         Ok(Part { load, model, tenant, bytes, unread, uncomputed, computed: Duration::ZERO })
+    }
+
+    /// What a call that is refused unread would have asked for, if it is like its tenant's latest: the model
+    /// and seconds of a device. None if nothing of the tenant is in flight.
+    pub fn like_latest(&self, tenant: TenantId) -> Option<(ModelId, f64)> {
+        let state = self.state();
+        let (model, bytes) = state.tenants.get(&tenant)?.latest;
+        let seconds = state.rates.seconds(model, bytes) * f64::from(self.devices);
+        Some((model, seconds))
     }
 
     /// How long the answer of a call that is refused for want of capacity waits: so many a second are
@@ -412,6 +424,25 @@ mod tests {
         assert!(load.enter((TenantId(3), 1), MODEL, bytes(300), long).is_ok());
         drop(second);
         assert!(load.enter(ONE, MODEL, bytes(100), Patience { is_overloaded: false, ..long }).is_ok());
+    }
+
+    /// Who is refused for want of a place was not read: it is taken to ask for what the tenant asked for last.
+    #[test]
+    fn what_is_refused_unread_is_like_the_latest() {
+        let (load, other) = (load(), ModelId(1));
+        load.add_model(other, 0.04);
+        assert_eq!(load.like_latest(ONE.0), None);
+        let first = load.enter(ONE, MODEL, bytes(2000), PATIENT).unwrap();
+        let (model, seconds) = load.like_latest(ONE.0).unwrap();
+        // A millisecond a byte on two devices together.
+        assert!(model == MODEL && (seconds - 4.0).abs() < 1e-9, "{seconds}");
+        // A fifth of a token a byte.
+        let second = load.enter(ONE, other, bytes(1000), within(60)).unwrap();
+        let (model, seconds) = load.like_latest(ONE.0).unwrap();
+        assert!(model == other && (seconds - 8.0).abs() < 1e-9, "{seconds}");
+        assert_eq!(load.like_latest(EIGHT.0), None);
+        drop((first, second));
+        assert_eq!(load.like_latest(ONE.0), None);
     }
 
     #[test]

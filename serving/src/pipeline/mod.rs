@@ -22,6 +22,7 @@ use batching::RefusedWork;
 use router::idempotency::{self, Attempt, Owed};
 use router::ledger::JournalError;
 use router::{Demand, Outcome, Place, Principal, RefusedInputs, Reservation, Role, WallTime};
+use units::Priority;
 
 use crate::app::App;
 use crate::error::{ApiError, OrRefused, TableError};
@@ -74,7 +75,7 @@ async fn answer(
     end.principal = Some(principal.clone());
     let place = match given {
         Some(place) => place,
-        None => app.places.take(&principal).or_refused()?,
+        None => app.places.take(&principal).or_refused().inspect_err(|_| count_unread(app, &principal))?,
     };
     let _working = caller.account.work();
     caller.body.admit(PlaceCharge(place.meter()), app.config.connections.body_timeout());
@@ -295,6 +296,16 @@ fn find_named<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<ModelEntry
         Some(card) => ApiError::ModelUnavailable { model: card.name.clone(), reason: card.reason.clone() },
         None => ApiError::ModelNotFound,
     })
+}
+
+/// Counts a call that is refused before it is read as asked for, so that an overload is known for one while
+/// places are what ends it: who has a place is to be answered soon then.
+fn count_unread(app: &App, principal: &Principal) {
+    let tenant = principal.tenant();
+    if let Some((model, seconds)) = app.load.like_latest(tenant.id) {
+        let (tenant, weight, priority) = (tenant.id, tenant.plan.terms().weight, Priority::Normal);
+        app.engine.refused(RefusedWork { model, tenant, weight, priority, calls: 1, seconds });
+    }
 }
 
 /// Refuses a call that is predicted to be late, before anything is done for it.
