@@ -68,7 +68,7 @@ test-rust: cuda-toolkit ## unit, property, integration and end-to-end tests in R
 
 test-python: test-rust $(VENV)/.done ## clients nobody here wrote, against the real server
 	@echo "==> client tests"
-	@$(VENV)/bin/python -m pytest -q serving/tests/clients --binary target/release/ml-inference --data-dir $(DATA)
+	@$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile serving/tests/clients --binary target/release/ml-inference --data-dir $(DATA)
 
 # Clients that are too heavy for every run, or want older packages than the others.
 test-dialects: test-rust $(DIALECTS_VENV)/.done ## more clients of other servers, against the real server

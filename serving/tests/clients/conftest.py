@@ -28,6 +28,7 @@ PORTS = itertools.count(random.randrange(2_000))
 PATIENT = """limits.request_timeout_ms = 300000
 limits.overload_wait_max_ms = 300000
 batching.late_wait_max_ms = 300000
+shutdown.drain_timeout_ms = 300000
 """
 
 

@@ -104,6 +104,7 @@ def hoarded(request, tmp_path):
     """A server with room for 4 MiB of bodies, a tenant's key, and a peer that holds 1,500,000 bytes of them
     in its name."""
     config = BOUNDS.replace("body_timeout_ms = 700", "body_timeout_ms = 600000").replace(
+        "request_timeout_ms = 3000", "request_timeout_ms = 600000").replace(
         "[limits]", "[limits]\nbody_bytes_in_flight_max = 4194304")
     path = tmp_path / "bytes.toml"
     path.write_text(config)
