@@ -27,8 +27,8 @@ PORTS = itertools.count(random.randrange(2_000))
 # However slow the machine is, what is asked for is not refused for it.
 PATIENT = """limits.request_timeout_ms = 300000
 limits.overload_wait_max_ms = 300000
+limits.predicted_wait_share_max = 100.0
 batching.late_wait_max_ms = 300000
-shutdown.drain_timeout_ms = 300000
 """
 
 

@@ -72,7 +72,7 @@ def groups():
 def test_who_leaves_frees_its_place(request, server, dialects):
     """Callers ask for more than can be answered soon, and leave."""
     key = tenant(request, server, f"leaving-{dialects[0].name.replace(' ', '-')}")
-    long = [f"{index} {text} " + "and the report was late again " * 40 for index, text in enumerate(texts(96))]
+    long = [f"{index} {text} " + "and the report was late again " * 40 for index, text in enumerate(texts(48))]
     cancelled = lambda: metric(server, "calls_total", code="cancelled")  # noqa: E731
     before = cancelled()
 

@@ -116,7 +116,7 @@ def test_sigterm_answers_what_was_accepted(request, tmp_path, proto):
     server = start(request, tmp_path, *patient(tmp_path))
     headers = {"Authorization": f"Bearer {KEY}"}
     # Enough that the first answer comes when all have been accepted.
-    body = {"inputs": ["A long sentence about the harbour and its cranes. " * 20] * 16}
+    body = {"inputs": ["A long sentence about the harbour and its cranes. " * 20] * 4}
     answered = threading.Semaphore(0)
 
     def call(_):
