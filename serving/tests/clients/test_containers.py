@@ -89,6 +89,17 @@ def test_predictions(platform, path):
     ("/invocations", {}, 422, "Validation"),
     ("/invocations", {"inputs": 5}, 422, "Validation"),
     ("/invocations", {"inputs": [""]}, 422, "Validation"),
+    ("/invocations", {"inputs": []}, 400, "Empty"),
+    ("/invocations", {"inputs": None}, 422, "Validation"),
+    ("/invocations", {"inputs": {"a": 1}}, 422, "Validation"),
+    ("/invocations", {"inputs": "a", "truncate": "yes"}, 422, "Validation"),
+    ("/invocations", {"inputs": "a", "dimensions": 0}, 422, "Validation"),
+    ("/invocations", {"inputs": "a", "dimensions": 10_000}, 422, "Validation"),
+    ("/invocations", {"inputs": "a", "truncation_direction": "Middle"}, 422, "Validation"),
+    ("/invocations", {"query": "a", "texts": []}, 400, "Empty"),
+    ("/invocations", {"query": "", "texts": ["a"]}, 422, "Validation"),
+    ("/vertex", {"instances": None}, 422, "Validation"),
+    ("/vertex", {"instances": "a"}, 422, "Validation"),
 ])
 def test_errors_have_one_form(platform, path, body, status, kind):
     answer = platform.post(path, json=body)

@@ -310,13 +310,73 @@ RERANK_BAD = [
 ]
 
 
-@pytest.mark.parametrize("path", ["/rerank", "/v2/rerank"])
-@pytest.mark.parametrize("change, status, param, code", RERANK_BAD, ids=[str(case[0])[:40] for case in RERANK_BAD])
-def test_bad_reranking(rest, path, change, status, param, code):
-    answer = rest.post(path, json={"query": "a secret", "documents": ["a secret"]} | change)
+def check_openai(answer, status, param, code):
+    """An error in OpenAI's form, which holds no text of the caller's."""
     error = answer.json()["error"]
     assert (answer.status_code, error["param"], error["code"]) == (status, param, code), error
     assert set(error) == {"message", "type", "param", "code"} and "secret" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v2/rerank"])
+@pytest.mark.parametrize("change, status, param, code", RERANK_BAD, ids=[str(case[0])[:40] for case in RERANK_BAD])
+def test_bad_reranking(rest, path, change, status, param, code):
+    check_openai(rest.post(path, json={"query": "a secret", "documents": ["a secret"]} | change), status, param, code)
+
+
+RANKING_BAD = [
+    ({"query": None}, 400, "query", "invalid_request"),
+    ({"query": {}}, 400, "query", "invalid_request"),
+    ({"query": {"text": ""}}, 400, "query", "invalid_parameter"),
+    ({"query": {"text": 5}}, 400, "query.text", "invalid_request"),
+    ({"query": {"image": "x"}}, 400, "query", "invalid_request"),
+    ({"passages": None}, 400, "passages", "invalid_request"),
+    ({"passages": []}, 400, "passages", "no_inputs"),
+    ({"passages": {"text": "a secret"}}, 400, "passages", "invalid_request"),
+    ({"passages": [{}]}, 400, "passages[0]", "invalid_request"),
+    ({"passages": [{"text": ""}]}, 400, "passages", "empty_input"),
+    ({"passages": [5]}, 400, "passages[0]", "invalid_request"),
+    ({"passages": [{"text": "a"}] * 2049}, 400, "passages", "too_many_inputs"),
+    ({"truncate": "MIDDLE"}, 400, "truncate", "invalid_request"),
+    ({"model": "nobody"}, 404, "model", "model_not_found"),
+    ({"model": "sentiment-v3"}, 400, "model", "wrong_task"),
+]
+
+
+@pytest.mark.parametrize("change, status, param, code", RANKING_BAD, ids=[str(case[0])[:40] for case in RANKING_BAD])
+def test_bad_ranking_for_nim(rest, change, status, param, code):
+    check_openai(rest.post("/v1/ranking", json={"query": {"text": "a secret"}, "passages": [{"text": "a secret"}]} | change),
+                 status, param, code)
+
+
+INFINITY_BAD = [
+    ("embeddings", {"input": None}, 400, "input", "invalid_request"),
+    ("embeddings", {"input": []}, 400, "input", "no_inputs"),
+    ("embeddings", {"input": [""]}, 400, "input", "empty_input"),
+    ("embeddings", {"input": {"text": "a secret"}}, 400, "input", "invalid_request"),
+    ("embeddings", {"input": [["a secret"]]}, 400, "input[0][0]", "invalid_request"),
+    ("embeddings", {"input": ["a"] * 2049}, 400, "input", "too_many_inputs"),
+    ("embeddings", {"dimensions": -1}, 400, "dimensions", "invalid_request"),
+    ("embeddings", {"dimensions": 385}, 400, "dimensions", "invalid_parameter"),
+    ("embeddings", {"encoding_format": "hex"}, 400, "encoding_format", "invalid_request"),
+    # The address of a picture is no text about it.
+    ("embeddings", {"modality": "image", "input": ["http://secret/a.png"]}, 400, "modality", "invalid_request"),
+    ("embeddings", {"model": "ner-v2"}, 400, "model", "wrong_task"),
+    ("rerank", {"documents": []}, 400, "documents", "no_inputs"),
+    ("rerank", {"documents": [5]}, 400, "documents[0]", "invalid_request"),
+    ("rerank", {"top_n": -1}, 400, "top_n", "invalid_request"),
+    ("rerank", {"raw_scores": "yes"}, 400, "raw_scores", "invalid_request"),
+    ("classify", {"input": []}, 400, "input", "no_inputs"),
+    ("classify", {"modality": "audio"}, 400, "modality", "invalid_request"),
+    ("classify", {"model": "nobody"}, 404, "model", "model_not_found"),
+]
+
+
+@pytest.mark.parametrize("route, change, status, param, code", INFINITY_BAD, ids=[str(case[:2])[:50] for case in INFINITY_BAD])
+def test_bad_input_for_infinity(rest, route, change, status, param, code):
+    good = {"embeddings": {"input": ["a secret"]}, "classify": {"input": ["a secret"], "model": "sentiment-v3"},
+            "rerank": {"query": "a secret", "documents": ["a secret"]}}
+    assert rest.post(f"/infinity/{route}", json=good[route] | {"modality": "text"}).status_code == 200
+    check_openai(rest.post(f"/infinity/{route}", json=good[route] | change), status, param, code)
 
 
 def test_switches(request, tmp_path):

@@ -108,7 +108,12 @@ impl<'de> Deserialize<'de> for TextOrObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Element::<true>::deserialize(deserializer)? {
             Element::Input(Input::Text(text)) => Ok(Self(text)),
-            _ => Err(D::Error::custom("expected a string or an object with a text, got token ids")),
+            Element::Input(Input::Tokens(_)) => {
+                Err(D::Error::custom("expected a string or an object with a text, got token ids"))
+            }
+            Element::Id(_) => {
+                Err(D::Error::custom("expected a string or an object with a text, got integer"))
+            }
         }
     }
 }

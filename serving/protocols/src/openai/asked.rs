@@ -145,6 +145,18 @@ pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     })
 }
 
+/// Refuses what is no text, or the address of something else: as a text it would get an answer that means
+/// nothing.
+///
+/// # Errors
+/// It is another modality.
+pub(super) fn only_text(modality: Option<&str>) -> Result<(), ApiError> {
+    match modality {
+        None | Some("text") => Ok(()),
+        Some(_) => Err(invalid("modality", "texts alone are read here")),
+    }
+}
+
 /// The body of a request: what every one has, and what is its own.
 macro_rules! request_body {
     ($(#[$doc:meta])* struct $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {

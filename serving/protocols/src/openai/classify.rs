@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::OpenAi;
-use super::asked::{Usage, created, invalid, parse, request_body};
+use super::asked::{Usage, created, invalid, only_text, parse, request_body};
 use super::rerank::Style;
 use crate::http::dialect::{Answer, Shape};
 use crate::http::inputs::InputsOrObjects;
@@ -32,6 +32,8 @@ request_body! {
         input: InputsOrObjects,
         /// infinity.
         raw_scores: Option<bool>,
+        /// infinity: what inputs are, or are the addresses of.
+        modality: Option<String>,
         /// vLLM.
         use_activation: Option<bool>,
     }
@@ -81,6 +83,7 @@ impl Shape for Classify {
                 return Err(invalid(field, "scores are probabilities here"));
             }
         }
+        only_text(body.modality.as_deref())?;
         let style = if body.raw_scores.is_some() { Style::Infinity } else { style };
         let target = body.target(target);
         let truncation = body.cut().of(&target, Truncation::Stride)?;

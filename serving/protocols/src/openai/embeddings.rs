@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::OpenAi;
-use super::asked::{Usage, created, invalid, parse, request_body};
+use super::asked::{Usage, created, invalid, only_text, parse, request_body};
 use super::binary::{self, About, Coding, Dtype, Endianness, Numbers};
 use crate::http::body::Name;
 use crate::http::dialect::{Answer, Shape};
@@ -55,6 +55,8 @@ request_body! {
         /// Jina.
         normalized: Option<bool>,
         late_chunking: Option<bool>,
+        /// infinity: what inputs are, or are the addresses of.
+        modality: Option<String>,
         /// vLLM.
         use_activation: Option<bool>,
         embed_dtype: Option<Name<Dtype>>,
@@ -176,6 +178,7 @@ impl Shape for Embeddings {
         if body.late_chunking == Some(true) {
             return Err(invalid("late_chunking", "each text is read by itself here"));
         }
+        only_text(body.modality.as_deref())?;
         let target = body.target(target);
         let parameters = EmbedParameters {
             // infinity's 0, which its client sends unasked, is all.

@@ -55,6 +55,8 @@ request_body! {
         /// Voyage.
         top_k: Option<usize>,
         return_documents: Option<bool>,
+        /// infinity: a reranker's own numbers instead of what its card makes of them.
+        raw_scores: Option<bool>,
         /// Cohere and vLLM.
         max_tokens_per_doc: Option<usize>,
     }
@@ -139,7 +141,8 @@ impl Shape for Rerank {
         // vLLM's 0 is all.
         let top_n = body.top_n.or(body.top_k).filter(|top_n| *top_n > 0);
         let TextOrObject(query) = body.query;
-        let parameters = Parameters::Rerank(RerankParameters { query, raw_scores: None, truncation });
+        let parameters =
+            Parameters::Rerank(RerankParameters { query, raw_scores: body.raw_scores, truncation });
         let inputs = texts.into_iter().map(Input::Text).collect();
         let rendering = Rendering { id: request_id(&head.extensions), style, top_n, documents };
         Ok((target.request(inputs, parameters), rendering))
