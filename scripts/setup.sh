@@ -30,16 +30,16 @@ if ((${#missing[@]})); then
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 
-# The metrics are checked with it. Debian has it only in the package of a server that starts at once: the one
-# file is enough.
-if ! command -v promtool >/dev/null 2>&1; then
-  echo "==> installing promtool"
+# Metrics, alerts and dashboards are checked with them. Debian has them only in the package of a server that
+# starts at once: the files are enough.
+if ! command -v promtool >/dev/null 2>&1 || ! command -v prometheus >/dev/null 2>&1; then
+  echo "==> installing prometheus and promtool"
   sudo=""
   [[ $(id -u) -eq 0 ]] || sudo=sudo
   folder=$(mktemp -d)
   $sudo apt-get update -qq
   (cd "$folder" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb package)
-  $sudo install -m 755 "$folder/package/usr/bin/promtool" /usr/local/bin/promtool
+  $sudo install -m 755 "$folder"/package/usr/bin/{prometheus,promtool} /usr/local/bin/
   rm -rf "$folder"
 fi
 
