@@ -6,7 +6,8 @@ const FOREIGN_TEXT_MAX = 200;
 
 /**
  * A call without an answer. `code`: a row of docs/errors.md, `http_<status>` where something before the
- * server answered, or the client's own: `connection_failed`, `deadline_exceeded`, `cancelled`, `malformed_answer`.
+ * server answered, or the client's own: `connection_failed`, `deadline_exceeded`, `cancelled`,
+ * `malformed_answer`.
  */
 class InferenceError extends Error {
   constructor(code, message, { status = 0, requestId = '', docsUrl = '', retryAfterMs, cause } = {}) {

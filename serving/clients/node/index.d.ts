@@ -198,7 +198,7 @@ export interface UsageReport {
   rows: UsageRow[];
   total: UsageNumbers;
 }
-/** `by`: some of `tenant`, `day`, `hour`, `model`, with commas. `from`, `to`: days (YYYY-MM-DD), inclusive. */
+/** `by`: some of `tenant`, `day`, `hour`, `model`, with commas. `from`, `to`: days, YYYY-MM-DD, both in it. */
 export interface UsageQuery extends ReadOptions {
   by?: string;
   from?: string;
@@ -207,7 +207,8 @@ export interface UsageQuery extends ReadOptions {
 
 /**
  * A call without an answer. `code`: a row of docs/errors.md, `http_<status>` where something before the
- * server answered, or the client's own: `connection_failed`, `deadline_exceeded`, `cancelled`, `malformed_answer`.
+ * server answered, or the client's own: `connection_failed`, `deadline_exceeded`, `cancelled`,
+ * `malformed_answer`.
  * `status`: of HTTP, 0 without an answer. `attempts`: how often the call was sent.
  */
 export class InferenceError extends Error {

@@ -52,7 +52,7 @@ class Retries {
   }
 
   /** Milliseconds until attempt number `attempt` + 1; undefined if `error` is the end: waiting does not mend
-   * it, attempts or the budget are used up, or the wait would outlive `remainingMs`. Takes from the budget. */
+   * it, attempts or the budget are used up, or the wait would outlive `remainingMs`. Spends one retry. */
   wait(error, attempt, remainingMs) {
     const { attempts, backoffMs, backoffMaxMs } = this.policy;
     if (!RETRYABLE.has(error.code) || attempt >= attempts || this.left < 1) return undefined;
