@@ -15,8 +15,8 @@ ADDED = ["sentiment", "sentiment_score", "sentiment_error"]
 
 
 def scored(client: Client, source: TextIO, column: str, sink: TextIO) -> int:
-    """Writes the rows of `source` to `sink` with three columns more, in order; gives their number. A text that
-    is refused has a code in the third. Raises `ValueError` if there is no such column."""
+    """Writes the rows of `source` to `sink` with three columns more, in order; gives their number. A text
+    that is refused has a code in the third. Raises `ValueError` if there is no such column."""
     reader = csv.DictReader(source)
     names = list(reader.fieldnames or [])
     if column not in names:

@@ -14,7 +14,7 @@ from ml_inference import AsyncClient
 
 @dataclass(frozen=True)
 class Description:
-    """What is shown of a document. `score`: of its class, 0 to 1. `names`: by type, in the order of the text."""
+    """What is shown of a document. `score`: of its class, 0 to 1. `names`: by type, as found."""
 
     kind: str
     score: float

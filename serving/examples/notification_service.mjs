@@ -9,8 +9,8 @@ const URGENT = 0.7;
 /** Messages of one call; a model's `limits.inputs_max` is the most. */
 const MESSAGES_PER_CALL = 64;
 
-/** The same messages with a `priority`: high, normal, or unknown where the text could not be read; urgent ones
- * first, else in their order. Rejects with `InferenceError`. */
+/** The same messages with a `priority`: high, normal, or unknown where the text could not be read; urgent
+ * ones first, else in their order. Rejects with `InferenceError`. */
 export async function prioritized(client, messages) {
   const found = [];
   for (let start = 0; start < messages.length; start += MESSAGES_PER_CALL) {

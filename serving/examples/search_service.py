@@ -1,5 +1,5 @@
-"""search-service: documents are indexed by their embeddings; the best of them are reranked for each query, and
-its answer is kept for five minutes.
+"""search-service: documents are indexed by their embeddings; the best of them are reranked for each query,
+and its answer is kept for five minutes.
 
     python search_service.py URL KEY FILE QUERY      one document a line
 """

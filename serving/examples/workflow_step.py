@@ -27,8 +27,8 @@ class Outcome:
 
 
 def route(client: Client, run: str, text: str) -> Outcome:
-    """The step. `run`: names this run of this step, so that running it again is not charged again. Never raises
-    `InferenceError`: without an answer a person decides."""
+    """The step. `run`: names this run of this step, so that running it again is not charged again. Never
+    raises `InferenceError`: without an answer a person decides."""
     try:
         answer = client.classify(text, top_k=1, timeout=STEP - MARGIN, idempotency_key=run, priority="high")
         label = answer.results[0].labels[0].label

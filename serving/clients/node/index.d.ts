@@ -198,7 +198,7 @@ export interface UsageReport {
   rows: UsageRow[];
   total: UsageNumbers;
 }
-/** `by`: some of `tenant`, `day`, `hour`, `model`, with commas. `from`, `to`: days, YYYY-MM-DD, both in it. */
+/** `by`: some of `tenant`, `day`, `hour`, `model`, with commas. `from`, `to`: days, YYYY-MM-DD, inclusive. */
 export interface UsageQuery extends ReadOptions {
   by?: string;
   from?: string;

@@ -6,6 +6,7 @@ import datetime
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -179,6 +180,24 @@ def test_notification(server):
     by_id = {message["id"]: message["priority"] for message in told}
     assert [by_id[i] for i in range(90)] == ["normal", "high", "unknown"] * 30
     assert [message["priority"] for message in told[:30]] == ["high"] * 30
+
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/clients.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["client", "langchain", "llama_index", "haystack"])
+def test_the_page_of_clients(server, block):
+    block = block.replace("http://127.0.0.1:8080", f"http://{server.api}")
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(
+        [sys.executable, "-c", block], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.splitlines()
+    if "ml_inference" in block:
+        assert shown[0] == "['positive', 'negative'] 2" and shown[1].startswith("empty_input req_")
+    else:
+        assert shown == ["384"]
 
 
 def test_gateway(server, tmp_path):
