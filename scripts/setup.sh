@@ -30,18 +30,24 @@ if ((${#missing[@]})); then
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 
-# Metrics, alerts and dashboards are checked with them. Debian has them only in the package of a server that
-# starts at once: the files are enough.
-if ! command -v promtool >/dev/null 2>&1 || ! command -v prometheus >/dev/null 2>&1; then
-  echo "==> installing prometheus and promtool"
-  sudo=""
+# One file of a package of Debian: what installs the whole package starts a server at once.
+file_of() { # command package path-in-package
+  command -v "$1" >/dev/null 2>&1 && return
+  echo "==> installing $1"
+  local sudo="" folder
   [[ $(id -u) -eq 0 ]] || sudo=sudo
   folder=$(mktemp -d)
   $sudo apt-get update -qq
-  (cd "$folder" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb package)
-  $sudo install -m 755 "$folder"/package/usr/bin/{prometheus,promtool} /usr/local/bin/
+  (cd "$folder" && apt-get download -qq "$2" && dpkg-deb -x "$2"_*.deb package)
+  $sudo install -m 755 "$folder/package/$3" "/usr/local/bin/$1"
   rm -rf "$folder"
-fi
+}
+
+# Metrics, alerts and dashboards are checked with them.
+file_of prometheus prometheus usr/bin/prometheus
+file_of promtool prometheus usr/bin/promtool
+# The gateway of serving/examples.
+file_of nginx nginx usr/sbin/nginx
 
 if ! cargo --version >/dev/null 2>&1; then
   echo "No Rust toolchain found: install it from https://rustup.rs (or Debian's rustup package), then run this again." >&2
