@@ -426,7 +426,8 @@ mod tests {
         assert!(load.enter(ONE, MODEL, bytes(100), Patience { is_overloaded: false, ..long }).is_ok());
     }
 
-    /// Who is refused for want of a place was not read: it is taken to ask for what the tenant asked for last.
+    /// Who is refused for want of a place was not read: it is taken to ask for what its tenant asked for
+    /// last.
     #[test]
     fn what_is_refused_unread_is_like_the_latest() {
         let (load, other) = (load(), ModelId(1));

@@ -99,8 +99,8 @@ fn configure(options: &Options) -> Result<Config, AnyError> {
 fn serve(options: &Options) -> Result<ExitCode, AnyError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve_until_told(options));
-    // What tasks hold of the devices is given back before the process ends, and their driver with it. What does
-    // not end ends with the process: models that are loading, or what a second signal cut off.
+    // What tasks hold of the devices is given back before the process ends, and their driver with it. What
+    // does not end ends with the process: models that are loading, or what a second signal cut off.
     runtime.shutdown_timeout(END_PATIENCE);
     result
 }

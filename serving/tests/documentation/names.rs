@@ -33,8 +33,18 @@ fn links_lead_somewhere() {
 }
 
 /// Folders at the top whose files documents name.
-const FOLDERS: [&str; 9] =
-    ["batching/", "models/", "router/", "serving/", "benches/", "scripts/", "model-cards/", "docs/", ".ci/"];
+const FOLDERS: [&str; 10] = [
+    "batching/",
+    "models/",
+    "router/",
+    "serving/",
+    "benches/",
+    "scripts/",
+    "model-cards/",
+    "deploy/",
+    "docs/",
+    ".ci/",
+];
 
 #[test]
 fn paths_exist() {

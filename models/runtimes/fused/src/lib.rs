@@ -54,9 +54,9 @@
 //! # Layers of the code
 //!
 //! `kernels` (inner loops, one file per instruction set) are called by `encoder` and `heads` with weights
-//! from `packing` and buffers from `workspace`, in pieces from `pieces`, on `threads`. `unsafe` is confined to
-//! this folder: kernels take raw pointers because threads write disjoint parts of one matrix; each says why
-//! it is sound.
+//! from `packing` and buffers from `workspace`, cut by `pieces`, on `threads`. `unsafe` is confined to this
+//! folder: kernels take raw pointers because threads write disjoint parts of one matrix; each says why it is
+//! sound.
 #![allow(unsafe_code, reason = "kernels and what feeds them; every block states why it is sound")]
 
 mod buffer;
