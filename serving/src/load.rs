@@ -53,6 +53,8 @@ struct State {
     rates: Rates,
     tenants: HashMap<TenantId, Share>,
     all: Sums,
+    /// Seconds of all calls in flight that others wait for in an overload.
+    ahead: f64,
     /// When the next refusal may be answered.
     next_refusal: Timestamp,
 }
@@ -104,6 +106,8 @@ struct Sums {
 struct Share {
     weight: u32,
     work: Sums,
+    /// As of all.
+    ahead: f64,
     calls: usize,
     /// The model and the texts of its latest call.
     latest: (ModelId, Bytes),
@@ -120,6 +124,8 @@ pub struct Part {
     unread: f64,
     /// Bytes that are not computed.
     uncomputed: f64,
+    /// Its seconds that others wait for in an overload.
+    ahead: f64,
     computed: Duration,
 }
 
@@ -191,6 +197,7 @@ impl Load {
             all: Sums::none(computed.len()),
             rates: Rates { read: 0.0, computed },
             tenants: HashMap::new(),
+            ahead: 0.0,
             next_refusal: Timestamp::ZERO,
         };
         Arc::new(Self {
@@ -219,34 +226,38 @@ impl Load {
         patience: Patience,
     ) -> Result<Part, Excess> {
         let mut state = self.state();
-        let State { rates, tenants, all, .. } = &mut *state;
-        let own = tenants.get(&tenant).map_or(0.0, |share| share.work.seconds(rates));
-        if own > 0.0 {
+        let State { rates, tenants, all, ahead: all_ahead, .. } = &mut *state;
+        let seconds = rates.seconds(model, bytes);
+        let own = tenants.get(&tenant).map(|share| (share.work.seconds(rates), share.ahead));
+        if let Some((own, own_ahead)) = own.filter(|(own, _)| *own > 0.0) {
             let others = tenants.iter().filter(|(other, _)| **other != tenant);
             let others: f64 = others.map(|(_, share)| f64::from(share.weight)).sum();
             let weight = f64::from(weight.max(1));
-            let seconds = rates.seconds(model, bytes);
-            let at_share = (own + seconds) * (weight + others) / weight;
-            let predicted = (all.seconds(rates) + seconds).min(at_share);
+            let at_share = |own: f64| (own + seconds) * (weight + others) / weight;
             let in_time = patience.left.as_secs_f64() * self.share_max;
-            let allowed = if patience.is_overloaded { in_time.min(self.overload_wait_max) } else { in_time };
-            if predicted > allowed {
-                let retry_after = Duration::try_from_secs_f64(predicted - allowed).unwrap_or(Duration::MAX);
+            let late = (all.seconds(rates) + seconds).min(at_share(own)) - in_time;
+            let waits = (*all_ahead + seconds).min(at_share(own_ahead)) - self.overload_wait_max;
+            let excess = if patience.is_overloaded { late.max(waits) } else { late };
+            if excess > 0.0 {
+                let retry_after = Duration::try_from_secs_f64(excess).unwrap_or(Duration::MAX);
                 let retry_after = retry_after.clamp(RETRY_MIN, RETRY_MAX);
                 let seconds = seconds * f64::from(self.devices);
-                return Err(Excess { retry_after, seconds, is_infeasible: predicted > in_time });
+                return Err(Excess { retry_after, seconds, is_infeasible: late > 0.0 });
             }
         }
+        let ahead = seconds.min(self.overload_wait_max * AHEAD_SHARE_MAX);
         let (unread, uncomputed) = (bytes.read as f64, bytes.computed as f64);
         all.add(model, unread, uncomputed);
         let latest = (model, bytes);
-        let none = || Share { weight, work: Sums::none(rates.computed.len()), calls: 0, latest };
+        let none = || Share { weight, work: Sums::none(rates.computed.len()), ahead: 0.0, calls: 0, latest };
         let share = tenants.entry(tenant).or_insert_with(none);
+        *all_ahead += ahead;
+        share.ahead += ahead;
         (share.weight, share.latest) = (weight.max(1), latest);
         share.work.add(model, unread, uncomputed);
         share.calls += 1;
         let load = Arc::clone(self);
-        Ok(Part { load, model, tenant, bytes, unread, uncomputed, computed: Duration::ZERO })
+        Ok(Part { load, model, tenant, bytes, unread, uncomputed, ahead, computed: Duration::ZERO })
     }
 
     /// What a call that is refused unread would have asked for, if it is like its tenant's latest: the model
@@ -291,6 +302,9 @@ fn byte_seconds(token_seconds: f64, devices: u32) -> f64 {
 /// What was not used of the time for refusals is kept for so long, and a refusal waits no longer than this.
 const REFUSALS_BURST: Duration = Duration::from_millis(100);
 const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(3);
+/// What others wait for one call in an overload, of the time that anybody may wait then: a call that takes
+/// longer is passed by shorter ones, so one of thousand texts does not turn away a single text.
+const AHEAD_SHARE_MAX: f64 = 0.25;
 /// Shortest and longest hint to a refused caller.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -343,7 +357,10 @@ impl Drop for Part {
     fn drop(&mut self) {
         self.take_off(self.unread, self.uncomputed);
         let mut state = self.load.state();
+        // Sums of differences drift.
+        state.ahead = (state.ahead - self.ahead).max(0.0);
         if let Some(share) = state.tenants.get_mut(&self.tenant) {
+            share.ahead = (share.ahead - self.ahead).max(0.0);
             share.calls -= 1;
             if share.calls == 0 {
                 state.tenants.remove(&self.tenant);
@@ -351,6 +368,7 @@ impl Drop for Part {
         }
         if state.tenants.is_empty() {
             state.all = Sums::none(state.rates.computed.len());
+            state.ahead = 0.0;
         }
     }
 }
@@ -410,15 +428,16 @@ mod tests {
         enter(ONE, 1000, 3).unwrap();
     }
 
-    /// Two seconds are in flight, and in overload nobody waits for more than one.
+    /// A second is in flight, and in overload nobody waits for more than one.
     #[test]
     fn in_overload_whoever_is_taken_is_answered_soon() {
         let load = load();
-        let _first = load.enter(ONE, MODEL, bytes(2000), PATIENT).unwrap();
+        let _first: Vec<_> =
+            (0..10).map(|_| load.enter(ONE, MODEL, bytes(100), within(100)).unwrap()).collect();
         let long = Patience { left: Duration::from_secs(100), is_overloaded: true };
         let refused = load.enter(ONE, MODEL, bytes(100), long).unwrap_err();
         assert!(!refused.is_infeasible && (refused.seconds - 0.2).abs() < 1e-9, "{refused:?}");
-        assert!(refused.retry_after > Duration::from_secs(1), "{refused:?}");
+        assert_eq!(refused.retry_after, RETRY_MIN);
         // Of equal tenants this one's share takes a fifth of a second.
         let second = load.enter((TenantId(3), 1), MODEL, bytes(100), long).unwrap();
         assert!(load.enter((TenantId(3), 1), MODEL, bytes(300), long).is_ok());
@@ -444,6 +463,20 @@ mod tests {
         assert_eq!(load.like_latest(EIGHT.0), None);
         drop((first, second));
         assert_eq!(load.like_latest(ONE.0), None);
+    }
+
+    /// One call of 20 s is passed by shorter ones; four of them are an overload of their own.
+    #[test]
+    fn in_overload_one_large_call_turns_nobody_away() {
+        let load = load();
+        let long = Patience { left: Duration::from_secs(200), is_overloaded: true };
+        let large = || load.enter(ONE, MODEL, bytes(20_000), within(200)).unwrap();
+        let first = large();
+        drop(load.enter(ONE, MODEL, bytes(100), long).unwrap());
+        let _others = [large(), large(), large()];
+        assert!(!load.enter(ONE, MODEL, bytes(100), long).unwrap_err().is_infeasible);
+        drop(first);
+        drop(load.enter(ONE, MODEL, bytes(100), long).unwrap());
     }
 
     #[test]

@@ -114,7 +114,10 @@ class Prometheus:
                  f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
 
     def ask(self, path, **parameters):
-        answer = self.client.get(path, params=parameters).json()
+        answer = self.client.get(path, params=parameters)
+        if answer.status_code == 503:
+            answer.raise_for_status()  # It is starting.
+        answer = answer.json()
         assert answer["status"] == "success", f"{parameters}: {answer.get('error')}"
         return answer["data"]
 
@@ -139,7 +142,7 @@ def prometheus(server, rest, tmp_path_factory):
     def down():
         try:
             targets = running.ask("/targets")["activeTargets"]
-        except httpx.TransportError:
+        except (httpx.TransportError, httpx.HTTPStatusError):
             return ["prometheus"]
         return [t["lastError"] or t["scrapePool"] for t in targets if t["health"] != "up"] or ([] if len(targets) == 2 else ["targets"])
 
