@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plans() {
+    fn windows_by_truncation() {
         let check = |tokens, truncation, expected: Option<&[(usize, usize)]>| {
             let windows = cut(tokens, 10, 4, truncation);
             let found = windows.map(|windows| windows.iter().map(|w| (w.start, w.end)).collect::<Vec<_>>());

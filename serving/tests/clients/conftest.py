@@ -116,13 +116,14 @@ def stop(server):
 
 
 class RedisServer:
-    """A real Redis on a port of its own, in memory alone."""
+    """A real Redis on a port of its own, in memory alone. It begins with what `dump.rdb` of `folder` has."""
 
-    def __init__(self):
+    def __init__(self, folder=None):
         (self.port,) = free_ports(1)
+        place = ["--dir", str(folder), "--dbfilename", "dump.rdb"] if folder else []
         self.process = subprocess.Popen(["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-                                         "--appendonly", "no"], stdout=subprocess.DEVNULL)
-        for _ in range(200):
+                                         "--appendonly", "no", *place], stdout=subprocess.DEVNULL)
+        for _ in range(3000):  # As long as a busy machine needs.
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()
                 return

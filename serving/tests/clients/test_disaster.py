@@ -2,41 +2,19 @@
 the servers' journals and without them; and a lone server from its folder."""
 
 import shutil
-import socket
 import subprocess
 import time
 
 import httpx
 import pytest
-from conftest import ROOT, free_ports, start, stop
+from conftest import ROOT, RedisServer, start, stop
 from peers import cli, key_of
 
 SECRET = "0123456789abcdef" * 4
 
 
-class Redis:
-    """One that reads `dump.rdb` of its folder when it starts, and is lost without another word."""
-
-    def __init__(self, folder):
-        folder.mkdir(exist_ok=True)
-        (self.port,) = free_ports(1)
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-             "--dir", str(folder), "--dbfilename", "dump.rdb"], stdout=subprocess.DEVNULL)
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            try:
-                return socket.create_connection(("127.0.0.1", self.port)).close()
-            except ConnectionRefusedError:
-                time.sleep(0.02)
-        raise RuntimeError("redis-server did not start")
-
-    def back_up(self, path):
-        subprocess.run(["redis-cli", "-p", str(self.port), "--rdb", str(path)], check=True, capture_output=True)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
+def back_up(redis, path):
+    subprocess.run(["redis-cli", "-p", str(redis.port), "--rdb", str(path)], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -80,23 +58,23 @@ def verify(request, folder):
 
 
 def test_a_redis_is_restored_with_the_journals_and_without_them(request, tmp_path, cards):
-    first = Redis(tmp_path / "redis")
+    first = RedisServer()
     server = started(request, tmp_path / "server", cards, first)
     key = key_of(request, server, "acme", "starter")
     ask(server, key)
     assert inputs(request, server) == 1
     backup = tmp_path / "backup.rdb"
-    first.back_up(backup)
+    back_up(first, backup)
     ask(server, key)
     assert inputs(request, server) == 2
     stop(server)
-    first.kill()
+    first.stop()
 
     # With the journals also what came after the snapshot is there.
     for name, folder, expected in ("with", tmp_path / "server", 2), ("without", tmp_path / "new", 1):
         (tmp_path / name).mkdir()
         shutil.copy(backup, tmp_path / name / "dump.rdb")
-        redis = Redis(tmp_path / name)
+        redis = RedisServer(tmp_path / name)
         server = started(request, folder, cards, redis)
         assert inputs(request, server) == expected, name
         ask(server, key)
@@ -104,7 +82,7 @@ def test_a_redis_is_restored_with_the_journals_and_without_them(request, tmp_pat
         stop(server)
         done = verify(request, folder)
         assert done.returncode == 0, done.stdout + done.stderr
-        redis.kill()
+        redis.stop()
 
 
 def test_a_state_folder_is_restored_from_its_copy(request, tmp_path, cards):

@@ -106,15 +106,12 @@ impl<'de> Deserialize<'de> for InputsOrObjects {
 
 impl<'de> Deserialize<'de> for TextOrObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Element::<true>::deserialize(deserializer)? {
-            Element::Input(Input::Text(text)) => Ok(Self(text)),
-            Element::Input(Input::Tokens(_)) => {
-                Err(D::Error::custom("expected a string or an object with a text, got token ids"))
-            }
-            Element::Id(_) => {
-                Err(D::Error::custom("expected a string or an object with a text, got integer"))
-            }
-        }
+        let got = match Element::<true>::deserialize(deserializer)? {
+            Element::Input(Input::Text(text)) => return Ok(Self(text)),
+            Element::Input(Input::Tokens(_)) => "token ids",
+            Element::Id(_) => "integer",
+        };
+        Err(D::Error::custom(format_args!("expected a string or an object with a text, got {got}")))
     }
 }
 
